@@ -1,0 +1,96 @@
+"""cvx explains what a PyTorch vision model looks at and why it is wrong.
+
+Names are imported when they are first used, so that ``import cvx_core`` costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+_HOMES = {
+    "cvx_core.api": ("explain", "get_explainer", "get_renderer", "register"),
+    "cvx_core.component": ("Component",),
+    "cvx_core.compose": ("contrast", "layers", "mean", "product", "rectify", "smooth"),
+    "cvx_core.errors": (
+        "CheckpointError", "ConflictError", "CvxError", "InputError", "LayerError", "MethodError",
+        "ModelError", "OptionError", "OutputError", "PluginError", "TargetError",
+        "UnknownComponentError", "UsageError",
+    ),
+    "cvx_core.explainer": ("Attribution", "Explainer"),
+    "cvx_core.explanation": ("Artifact", "Explanation"),
+    "cvx_core.hookspecs": ("hookimpl",),
+    "cvx_core.model_source": ("ModelEntry", "ModelSource", "list_models", "load_model"),
+    "cvx_core.preprocessing": ("Preprocess",),
+    "cvx_core.question": ("Question",),
+    "cvx_core.record": ("Record",),
+    "cvx_core.recording": ("Needs", "Recording"),
+    "cvx_core.renderer": ("Renderer",),
+    "cvx_core.storage": ("load_explanations",),
+    "cvx_core.target": (
+        "ClassEntry", "ClassScore", "Contrast", "Distribution", "Error", "Margin", "Predicted",
+        "Scores", "Target", "TargetRecord", "parse_target",
+    ),
+    "cvx_core.version": ("__version__",),
+    "cvx_core.vision_model": ("VisionModel",),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = sorted(_HOME)
+
+if TYPE_CHECKING:
+    from cvx_core.api import explain, get_explainer, get_renderer, register
+    from cvx_core.component import Component
+    from cvx_core.compose import contrast, layers, mean, product, rectify, smooth
+    from cvx_core.errors import (
+        CheckpointError,
+        ConflictError,
+        CvxError,
+        InputError,
+        LayerError,
+        MethodError,
+        ModelError,
+        OptionError,
+        OutputError,
+        PluginError,
+        TargetError,
+        UnknownComponentError,
+        UsageError,
+    )
+    from cvx_core.explainer import Attribution, Explainer
+    from cvx_core.explanation import Artifact, Explanation
+    from cvx_core.hookspecs import hookimpl
+    from cvx_core.model_source import ModelEntry, ModelSource, list_models, load_model
+    from cvx_core.preprocessing import Preprocess
+    from cvx_core.question import Question
+    from cvx_core.record import Record
+    from cvx_core.recording import Needs, Recording
+    from cvx_core.renderer import Renderer
+    from cvx_core.storage import load_explanations
+    from cvx_core.target import (
+        ClassEntry,
+        ClassScore,
+        Contrast,
+        Distribution,
+        Error,
+        Margin,
+        Predicted,
+        Scores,
+        Target,
+        TargetRecord,
+        parse_target,
+    )
+    from cvx_core.version import __version__
+    from cvx_core.vision_model import VisionModel
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'cvx_core' has no attribute {name!r}")
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

@@ -1,0 +1,144 @@
+"""Read weights without running code from the file."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from cvx_core.errors import CheckpointError
+
+_WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "net", "state_dict_ema")
+_PREFIXES = ("module.", "_orig_mod.", "model.")
+
+
+def read_checkpoint(path: str | Path, *, trust: bool = False) -> dict[str, torch.Tensor]:
+    """Return the tensors of a ``.safetensors`` or ``.pth``/``.pt``/``.bin`` file.
+
+    Parameters
+    ----------
+    path
+        The file.
+    trust
+        Load a pickle that needs more than tensors and plain containers. That can run any code
+        the file's author put into it.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is missing, damaged, holds no tensors, or could run code and is not trusted.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"There are no weights at {path}: the file is not there.")
+    loaded = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path, trust)
+    state = _unwrap(loaded)
+    if not state:
+        raise CheckpointError(
+            f"{path} holds no tensors by name.", "cvx reads state dicts: torch.save(m.state_dict())."
+        )
+    return state
+
+
+def load_weights(module: nn.Module, path: str | Path, *, trust: bool = False) -> None:
+    """Load a checkpoint into a module; every parameter must be there and fit.
+
+    Raises
+    ------
+    CheckpointError
+        If names or shapes differ: the first few of each are named.
+    """
+    state = read_checkpoint(path, trust=trust)
+    own = module.state_dict()
+    state = _rename(state, own)
+    missing = sorted(own.keys() - state.keys())
+    extra = sorted(state.keys() - own.keys())
+    differ = [
+        f"{name} is {tuple(state[name].shape)} and should be {tuple(own[name].shape)}"
+        for name in own
+        if name in state and state[name].shape != own[name].shape
+    ]
+    missing = [name for name in missing if not name.endswith("num_batches_tracked")]
+    problems = [
+        f"{len(items)} {what} ({', '.join(items[:3])}{', ...' if len(items) > 3 else ''})"
+        for items, what in (
+            (missing, "missing"), (extra, "not in the model"), (differ, "of another shape")
+        )
+        if items
+    ]
+    if problems:
+        raise CheckpointError(
+            f"The weights in {path} don't fit {type(module).__name__}: {'; '.join(problems)}.",
+            "Name the model that these weights were saved from.",
+        )
+    module.load_state_dict(state, strict=False)
+
+
+def _read_safetensors(path: Path) -> Any:
+    try:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+    except ImportError as error:
+        raise CheckpointError(
+            f"{path} needs the package safetensors.", "pip install safetensors"
+        ) from error
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{path} is no safetensors file: {error}") from error
+
+
+def _read_torch(path: Path, trust: bool) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=not trust)
+    except pickle.UnpicklingError as error:
+        if not _is_pickle(path):
+            raise CheckpointError(f"{path} is no checkpoint that PyTorch can read.") from error
+        first = str(error).splitlines()[0]
+        raise CheckpointError(
+            f"{path} holds more than weights, and loading it could run code: {first}",
+            "If you made the file yourself: --trust-checkpoint (trust_checkpoint=True). Better: save "
+            "a state dict, or safetensors.",
+        ) from error
+    # A damaged or foreign file fails in the zip reader, the unpickler or, when trusted, its own code.
+    except Exception as error:
+        raise CheckpointError(
+            f"{path} could not be read as a checkpoint: {type(error).__name__}: "
+            f"{(str(error).splitlines() or [''])[0]}"
+        ) from error
+
+
+def _is_pickle(path: Path) -> bool:
+    with path.open("rb") as stream:
+        start = stream.read(2)
+    return zipfile.is_zipfile(path) or start[:1] == b"\x80"
+
+
+def _unwrap(loaded: Any) -> dict[str, torch.Tensor]:
+    if isinstance(loaded, nn.Module):
+        loaded = loaded.state_dict()
+    if not isinstance(loaded, Mapping):
+        return {}
+    for key in _WRAPPERS:
+        inner = loaded.get(key)
+        if isinstance(inner, nn.Module):
+            return dict(inner.state_dict())
+        if isinstance(inner, Mapping) and any(isinstance(v, torch.Tensor) for v in inner.values()):
+            loaded = inner
+            break
+    return {str(k): v for k, v in loaded.items() if isinstance(v, torch.Tensor)}
+
+
+def _rename(
+    state: dict[str, torch.Tensor], own: Mapping[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """Drop a prefix that wrappers (DataParallel, compile, Lightning) put before every name."""
+    for prefix in _PREFIXES:
+        if all(name.startswith(prefix) for name in state) and not own.keys() & state.keys():
+            state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+    return state

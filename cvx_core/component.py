@@ -1,0 +1,78 @@
+"""A component: the record by which a plugin announces one thing it offers."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Literal, get_args
+
+from cvx_core.errors import PluginError
+
+Kind = Literal["explainer", "renderer", "model source", "command"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+_NAME = re.compile(r"[a-z0-9]+(?:[-_.+][a-z0-9]+)*\+*")
+
+
+@dataclass(frozen=True)
+class Component:
+    """One explainer, renderer, model source or command that a plugin offers.
+
+    Parameters
+    ----------
+    name
+        Lower-case name that users type, words joined by hyphens, as in ``"grad-cam"``.
+    summary
+        One line for listings.
+    target
+        Where the work is: ``"package.module:Object"``, imported only when the component is
+        used, or the object itself for components registered in a program.
+
+    Raises
+    ------
+    PluginError
+        If the name or the target is malformed.
+    """
+
+    name: str
+    summary: str
+    target: str | type[Any] | Any
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
+            raise PluginError(
+                f"{self.name!r} is no component name.",
+                "Use lower-case words joined by hyphens, such as 'grad-cam'.",
+            )
+        if not isinstance(self.summary, str):
+            raise PluginError(f"The summary of component {self.name!r} is no string.")
+        if isinstance(self.target, str) and not re.fullmatch(r"[\w.]+:[\w.]+", self.target):
+            raise PluginError(
+                f"Component {self.name!r} points at {self.target!r}.",
+                "A target reads 'package.module:Object'.",
+            )
+
+    def load(self) -> Any:
+        """Import and return the object behind the component.
+
+        Raises
+        ------
+        PluginError
+            If the import fails; the cause is chained.
+        """
+        if not isinstance(self.target, str):
+            return self.target
+        module_name, _, path = self.target.partition(":")
+        try:
+            found: Any = import_module(module_name)
+            for part in path.split("."):
+                found = getattr(found, part)
+        # The plugin boundary: foreign code may raise anything at import, and exit too.
+        except (Exception, SystemExit) as error:
+            raise PluginError(
+                f"{self.name!r} could not be loaded from {self.target}: "
+                f"{type(error).__name__}: {error}",
+                "'cvx plugins --verbose' shows where it comes from.",
+            ) from error
+        return found

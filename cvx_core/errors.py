@@ -1,0 +1,116 @@
+"""Every failure that cvx reports on purpose.
+
+    CvxError                      1   our fault, or nothing better fits
+      UsageError                  2   the call asks for what can't be answered
+        OptionError                   a parameter that the component does not take
+        TargetError                   a class, label or target that can't be resolved
+        MethodError                   this method has no answer for this model or target
+      InputError                  3   an image that can't be read
+      OutputError                 1   a result that can't be written or read back
+      ModelError                  5   a model or its weights
+        CheckpointError               weights that can't be loaded, or not safely
+        LayerError                    a layer that is not there or has no grid
+      PluginError                 6   a plugin
+        UnknownComponentError         no plugin offers this name
+        ConflictError                 more than one distribution offers it
+
+The number is the exit code of the command line. Messages say what happened and why; `hint`
+says the way out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class CvxError(Exception):
+    """Base of all errors that cvx raises on purpose.
+
+    Parameters
+    ----------
+    message
+        What happened and why, in one sentence.
+    hint
+        The way out, shown on a line of its own.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\n{self.hint}" if self.hint else self.message
+
+    def __reduce__(self) -> tuple[type[CvxError], tuple[str, str]]:
+        return type(self), (self.message, self.hint)
+
+
+class UsageError(CvxError):
+    """The call asks for something that can't be answered."""
+
+    exit_code = 2
+
+
+class OptionError(UsageError):
+    """A parameter that the component does not take, or a value outside its range."""
+
+
+class TargetError(UsageError):
+    """A class, label or target that can't be resolved against this model."""
+
+
+class MethodError(UsageError):
+    """The method has no answer for this model or this target."""
+
+
+class InputError(CvxError):
+    """An image that can't be read."""
+
+    exit_code = 3
+
+
+class OutputError(CvxError):
+    """A result that can't be written, or a saved one that can't be read back."""
+
+
+class ModelError(CvxError):
+    """A model that can't be built or run."""
+
+    exit_code = 5
+
+
+class CheckpointError(ModelError):
+    """Weights that can't be loaded, or not without running code from the file."""
+
+
+class LayerError(ModelError):
+    """A layer that is not in the model, or that holds no spatial grid."""
+
+
+class PluginError(CvxError):
+    """A plugin that is missing, broken or ambiguous."""
+
+    exit_code = 6
+
+
+class UnknownComponentError(PluginError):
+    """No plugin offers a component of this name."""
+
+
+class ConflictError(PluginError):
+    """More than one distribution offers a component of this name."""
+
+
+def did_you_mean(word: str, candidates: Iterable[str], count: int = 3) -> str:
+    """Return ``"Did you mean 'a' or 'b'?"``, or an empty string when nothing is near."""
+    lowered: dict[str, str] = {}
+    for candidate in candidates:
+        lowered.setdefault(candidate.lower(), candidate)
+    near = get_close_matches(word.lower(), lowered, n=count, cutoff=0.6)
+    if not near:
+        return ""
+    return "Did you mean " + " or ".join(repr(lowered[name]) for name in near) + "?"

@@ -1,0 +1,163 @@
+"""The contract of explainers, and how they are run.
+
+An explainer says what it needs recorded (`needs`) and turns recordings into maps (`attribute`).
+The core reads the images, resolves the targets, opens the recordings, shares them between
+explainers and targets, splits large batches, and assembles the explanations.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+
+from cvx_core.explanation import Explanation
+from cvx_core.options import parameters_of
+from cvx_core.recording import Needs, Recording
+from cvx_core.target import ClassRef, Predicted, Target
+
+if TYPE_CHECKING:
+    from cvx_core.compose import Pipeline
+    from cvx_core.question import Question
+    from cvx_core.vision_model import VisionModel
+
+
+@dataclass(frozen=True, eq=False)
+class Attribution:
+    """Maps for one seed, as an explainer returns them.
+
+    Attributes
+    ----------
+    values
+        Tensor (B, h, w): one signed, unnormalised map for each image.
+    evidence, provenance
+        What vouches for the maps and how they came about. A tensor of shape (B,) holds one value
+        for each image; anything else goes to all of them.
+    """
+
+    values: torch.Tensor
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Explainer(ABC):
+    """Propagates a seed back to a place and returns a signed, unnormalised map.
+
+    Write an explainer as a frozen dataclass: its fields are its parameters, checked in
+    ``__post_init__``. It holds no state between calls and never changes the model.
+
+    Attributes
+    ----------
+    default_target
+        The question when none is asked.
+    signed
+        Whether the sign of a value means something.
+    unit
+        What a value counts.
+    class_specific
+        False for maps that are the same whatever the target (they say so in their evidence).
+
+    Examples
+    --------
+    Input x gradient in full::
+
+        @dataclass(frozen=True)
+        class InputXGradient(Explainer):
+            def needs(self):
+                return Needs("input")
+
+            def attribute(self, question):
+                recording = question.recording(self.needs())
+                x = recording.activation("input")
+                return [
+                    Attribution((x * recording.gradient(seed, "input")).sum(1))
+                    for seed in question.seeds(recording.logits)
+                ]
+    """
+
+    default_target: ClassVar[Target] = Predicted()
+    signed: ClassVar[bool] = True
+    unit: ClassVar[str] = "logits"
+    class_specific: ClassVar[bool] = True
+
+    @abstractmethod
+    def needs(self) -> Needs | Sequence[Needs]:
+        """Return what must be recorded. Recordings are shared by all who need the same gates."""
+
+    @abstractmethod
+    def attribute(self, question: Question) -> list[Attribution]:
+        """Return one `Attribution` for each seed of ``question.seeds(logits)``, in order."""
+
+    def explain(
+        self,
+        model: VisionModel,
+        images: Any,
+        target: Target | Sequence[Target | Sequence[Target]] | None = None,
+        label: ClassRef | Sequence[ClassRef | None] | None = None,
+        seed: int = 0,
+        *,
+        budget: int | None = None,
+    ) -> list[Explanation]:
+        """Explain images.
+
+        Parameters
+        ----------
+        model
+            The model; it is left exactly as found.
+        images
+            A path, PIL image, uint8 array (H, W, 3), a sequence of these, or a prepared float
+            tensor (B, C, H, W).
+        target
+            One target for all images, or one per image; instead of one, an image may be given a
+            list of targets, which share its forward pass. None takes `default_target`.
+        label
+            The true class by name or index: one for all images, or one per image (None where it
+            is unknown).
+        seed
+            Of all randomness in the method.
+        budget
+            Bytes that the activations of images run together may take; None chooses from the
+            device's memory.
+
+        Returns
+        -------
+        list of Explanation
+            One for each image and target, in order.
+
+        Raises
+        ------
+        UsageError
+            If numbers of images, targets and labels differ, a class is unknown, a label is
+            missing, or the method has no answer for this model.
+        InputError
+            If an image can't be read.
+        """
+        from cvx_core.running import run
+
+        return run(model, images, [self], target, label, seed, budget=budget)
+
+    @property
+    def name(self) -> str:
+        """The name it was asked by, or the class's."""
+        return getattr(self, "_name", "") or type(self).__name__
+
+    def parameters(self) -> dict[str, Any]:
+        """Return the parameters for the provenance."""
+        return parameters_of(self)
+
+    def recordings(self) -> list[Needs]:
+        """Return `needs` as a list."""
+        needed = self.needs()
+        return [needed] if isinstance(needed, Needs) else list(needed)
+
+    def __or__(self, step: Any) -> Pipeline:
+        """Return an explainer whose maps pass through `step`, as in ``a | rectify``."""
+        from cvx_core.compose import Pipeline
+
+        return Pipeline(self, step)
+
+
+__all__ = ["Attribution", "Explainer", "Needs", "Recording"]

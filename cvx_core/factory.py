@@ -1,0 +1,94 @@
+"""Models from code of the user's own: ``path/to/file.py:factory``, ``package.module:factory``."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from torch import nn
+
+from cvx_core.checkpoints import load_weights
+from cvx_core.errors import CvxError, ModelError, did_you_mean
+from cvx_core.vision_model import VisionModel
+
+
+def load_factory(
+    name: str, *, weights: str | Path | None = None, trust_checkpoint: bool = False
+) -> VisionModel:
+    """Call a factory and return its model.
+
+    Parameters
+    ----------
+    name
+        ``"file.py:factory"`` or ``"package.module:factory"``. The factory is called without
+        arguments and returns a `VisionModel` or a `torch.nn.Module`; it may also be the model itself.
+    weights
+        A checkpoint to load into the module; None keeps what the factory set up.
+    trust_checkpoint
+        See `cvx_core.load_model`.
+
+    Raises
+    ------
+    ModelError
+        If the code can't be imported, or the factory raises or returns no model.
+    """
+    place, _, attribute = name.rpartition(":")
+    module = _import_file(Path(place)) if place.endswith(".py") else _import_module(place)
+    made: Any = getattr(module, attribute, None)
+    if made is None:
+        public = [n for n in vars(module) if not n.startswith("_")]
+        raise ModelError(f"{place} has no {attribute!r}.", did_you_mean(attribute, public))
+    if callable(made) and not isinstance(made, nn.Module | VisionModel):
+        try:
+            made = made()
+        except CvxError:
+            raise
+        # The boundary to the user's code, which may raise anything.
+        except Exception as error:
+            raise ModelError(f"{name} raised {type(error).__name__}: {error}") from error
+    if isinstance(made, nn.Module):
+        made = VisionModel(made, name=name)
+    if not isinstance(made, VisionModel):
+        raise ModelError(
+            f"{name} gave a {type(made).__name__}.",
+            "A factory takes no arguments and returns a cvx_core.VisionModel or a torch.nn.Module.",
+        )
+    if weights is not None and str(weights) != "random":
+        load_weights(made.module, weights, trust=trust_checkpoint)
+    return made
+
+
+def _import_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise ModelError(f"There is no file {path}.")
+    path = path.resolve()
+    module_name = f"_cvx_user_{path.stem}_{abs(hash(path)):x}"
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    if spec is None or spec.loader is None:
+        raise ModelError(f"{path} can't be imported as Python.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module
+    sys.path.insert(0, str(path.parent))
+    try:
+        spec.loader.exec_module(module)
+    # The boundary to the user's code: importing it may raise anything, and exit.
+    except (Exception, SystemExit) as error:
+        del sys.modules[module_name]
+        raise ModelError(f"{path} failed on import: {type(error).__name__}: {error}") from error
+    finally:
+        sys.path.remove(str(path.parent))
+    return module
+
+
+def _import_module(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except (Exception, SystemExit) as error:  # the user's code may raise anything at import
+        raise ModelError(
+            f"The module {name!r} could not be imported: {type(error).__name__}: {error}",
+            "A file is named with its ending: path/to/file.py:factory.",
+        ) from error

@@ -1,0 +1,93 @@
+"""Write files so that nothing is ever half written or silently replaced."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from pathlib import Path
+
+from cvx_core.errors import OutputError
+
+
+def write_atomic(path: Path, data: bytes, *, overwrite: bool = False) -> Path:
+    """Write a file whole or not at all; a file that was there stays as it was until then.
+
+    The data goes to a temporary file in the same folder, is flushed to disk, and then takes
+    the name in one step. Without `overwrite` an existing file is never touched, also when
+    another process creates it meanwhile.
+
+    Raises
+    ------
+    OutputError
+        If the file exists and `overwrite` is false, or the disk refuses.
+    """
+    if not overwrite and os.path.lexists(path):
+        raise _exists(path)
+    temporary = ""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".cvx-", suffix=".tmp")
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        Path(temporary).chmod(0o666 & ~_umask())
+        if overwrite:
+            Path(temporary).replace(path)
+        else:
+            _claim(temporary, path)
+        temporary = ""
+        _sync_folder(path.parent)
+    except FileExistsError as error:
+        raise _exists(path) from error
+    except OSError as error:
+        raise OutputError(
+            f"{path} could not be written: {error.strerror or error}.",
+            "Nothing was left behind; choose another folder with -o or make room.",
+        ) from error
+    finally:
+        if temporary:
+            with contextlib.suppress(OSError):
+                Path(temporary).unlink()
+    return path
+
+
+def _exists(path: Path) -> OutputError:
+    return OutputError(
+        f"{path} exists already.", "Use --force (overwrite=True), or write elsewhere."
+    )
+
+
+def _claim(temporary: str, path: Path) -> None:
+    try:
+        os.link(temporary, path)  # fails if the name is taken, unlike a rename
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links
+        if os.path.lexists(path):
+            raise FileExistsError(path) from None
+        Path(temporary).replace(path)
+    else:
+        Path(temporary).unlink()
+
+
+def _sync_folder(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # not every system lets a folder be opened
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _umask() -> int:
+    # os.umask can only be read by setting it, which would race with other threads.
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return 0o022
+    for line in status.splitlines():
+        if line.startswith("Umask:"):
+            return int(line.split()[1], 8)
+    return 0o022

@@ -1,0 +1,165 @@
+"""Read photographs safely: one bad file is one clear error, never a crash or a wrong picture."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps
+
+from cvx_core.errors import InputError
+
+MAX_PIXELS = 64_000_000
+MAX_BYTES = 512 * 1024**2
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000")
+"""Formats that are decoded; those that run programs (EPS) or stubs are left out."""
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A photograph as a person sees it.
+
+    Attributes
+    ----------
+    pixels
+        uint8 (H, W, 3), RGB, upright.
+    name
+        File name, or ``image 3`` for the fourth image handed over in memory.
+    digest
+        SHA-256 of the file's bytes (of the pixels for images in memory), hexadecimal.
+    """
+
+    pixels: npt.NDArray[np.uint8]
+    name: str
+    digest: str
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height)."""
+        return self.pixels.shape[1], self.pixels.shape[0]
+
+    def pil(self) -> Image.Image:
+        """Return the picture as a PIL image in mode RGB."""
+        return Image.fromarray(self.pixels)
+
+
+def read_picture(source: Any, index: int = 0) -> Picture:
+    """Return one picture from a path, a PIL image or a uint8 array (H, W, 3) or (H, W).
+
+    Raises
+    ------
+    InputError
+        If the file is missing, no image, damaged, or too large; or the array is no picture.
+    """
+    if isinstance(source, Picture):
+        return source
+    if isinstance(source, str | os.PathLike):
+        return _read_file(Path(source))
+    if isinstance(source, Image.Image):
+        return _picture(_to_rgb(source, f"image {index}"), f"image {index}")
+    if isinstance(source, np.ndarray):
+        return _picture(_from_array(source, index), f"image {index}")
+    raise InputError(
+        f"Image {index} is a {type(source).__name__}.",
+        "Give paths, PIL images, uint8 arrays (H, W, 3), or one float tensor (B, C, H, W).",
+    )
+
+
+def _picture(image: Image.Image, name: str) -> Picture:
+    pixels = np.array(image)
+    return Picture(pixels, name, hashlib.sha256(pixels.tobytes()).hexdigest())
+
+
+def _read_file(path: Path) -> Picture:
+    try:
+        if path.is_dir():
+            raise InputError(f"{path} is a folder.", "Name the files in it.")
+        if not path.is_file():
+            raise InputError(f"{path} is not there, or no ordinary file.")
+        if path.stat().st_size > MAX_BYTES:
+            raise InputError(f"{path} is larger than {MAX_BYTES // 1024**2} MB.")
+        data = path.read_bytes()
+    except (OSError, ValueError) as error:
+        raise InputError(f"{str(path)!r} could not be read: {error}.") from error
+    if not data:
+        raise InputError(f"{path} is empty.")
+    image = _decode(data, path)
+    return Picture(np.array(image), path.name, hashlib.sha256(data).hexdigest())
+
+
+def _decode(data: bytes, path: Path) -> Image.Image:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
+                if opened.width * opened.height > MAX_PIXELS:
+                    raise InputError(
+                        f"{path} has {opened.width} x {opened.height} pixels.",
+                        f"At most {MAX_PIXELS // 10**6} million are read; shrink it first.",
+                    )
+                opened.load()
+                return _to_rgb(opened, str(path))
+    except InputError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise InputError(f"{path} would unpack to too many pixels: {error}.") from error
+    # What Pillow's own fuzzers allow its decoders to raise, and what they raise besides.
+    except (OSError, SyntaxError, ValueError, ArithmeticError, LookupError, MemoryError,
+            NotImplementedError, TypeError, AttributeError, RuntimeError, EOFError) as error:
+        kind = "no image that can be read" if isinstance(error, OSError) else "damaged"
+        raise InputError(
+            f"{path} is {kind}: {error}.", "Readable: " + ", ".join(FORMATS) + "."
+        ) from error
+
+
+def _to_rgb(image: Image.Image, name: str) -> Image.Image:
+    """Turn upright, lay transparency on white, and bring any mode to 8-bit RGB."""
+    try:
+        image = ImageOps.exif_transpose(image)
+    # Damaged EXIF is common and no reason to refuse the pixels.
+    except (OSError, SyntaxError, ValueError, ArithmeticError, LookupError, TypeError):
+        image = image.copy()
+    if image.width < 1 or image.height < 1:
+        raise InputError(f"{name} has no pixels.")
+    if image.mode.startswith("I") or image.mode == "F":
+        return Image.fromarray(_to_eight_bits(np.asarray(image))).convert("RGB")
+    if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "La", "RGBa"):
+        rgba = image.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, rgba).convert("RGB")
+    return image.convert("RGB")
+
+
+def _to_eight_bits(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    """Bring 16-bit or float grey values to 0..255 by their nominal range, else by their own."""
+    array = np.nan_to_num(values.astype(np.float64))
+    low, high = float(array.min()), float(array.max())
+    if low >= 0 and high <= 1 and values.dtype.kind == "f":
+        low, high = 0.0, 1.0
+    elif low >= 0 and high <= 255:
+        low, high = 0.0, 255.0
+    elif low >= 0 and high <= 65535:
+        low, high = 0.0, 65535.0
+    return np.round((array - low) / max(high - low, 1e-12) * 255).astype(np.uint8)
+
+
+def _from_array(array: npt.NDArray[Any], index: int) -> Image.Image:
+    grey = array.ndim == 2
+    if array.dtype != np.uint8 or not (grey or (array.ndim == 3 and array.shape[2] in (1, 3, 4))):
+        hint = "An image array is uint8 (H, W, 3) in RGB, values 0 to 255."
+        if array.dtype.kind == "f":
+            hint += " A prepared batch is a torch tensor (B, C, H, W)."
+        raise InputError(f"Image {index} is an array {array.dtype} {array.shape}.", hint)
+    if 0 in array.shape:
+        raise InputError(f"Image {index} is an array {array.shape} without pixels.")
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
+    return _to_rgb(Image.fromarray(np.ascontiguousarray(array)), f"image {index}")

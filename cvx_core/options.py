@@ -1,0 +1,106 @@
+"""Build a component from its name and parameters, with errors that name the way out."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from cvx_core.component import Component, Kind
+from cvx_core.errors import CvxError, OptionError, did_you_mean
+
+
+def build(kind: Kind, component: Component, parameters: dict[str, Any]) -> Any:
+    """Return the component's object, called with the parameters.
+
+    Raises
+    ------
+    OptionError
+        If it does not take one of the parameters, or refuses a value.
+    PluginError
+        If it can't be imported.
+    """
+    factory = component.load()
+    known = parameter_names(factory)
+    if known is not None:
+        for name in parameters:
+            if name not in known:
+                takes = "It takes " + ", ".join(sorted(known)) + "." if known else "It takes none."
+                raise OptionError(
+                    f"The {kind} {component.name!r} has no parameter {name!r}.",
+                    did_you_mean(name, known) or takes,
+                )
+    try:
+        return factory(**parameters)
+    except CvxError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise OptionError(
+            f"The {kind} {component.name!r} refuses its parameters: {error}."
+        ) from error
+
+
+def parameter_names(factory: Any) -> set[str] | None:
+    """Return the names of a factory's parameters, or None if it takes any."""
+    try:
+        signature = inspect.signature(factory)
+    except (TypeError, ValueError):
+        return None
+    kinds = [p.kind for p in signature.parameters.values()]
+    if inspect.Parameter.VAR_KEYWORD in kinds:
+        return None
+    return set(signature.parameters)
+
+
+def parameters_of(thing: Any) -> dict[str, Any]:
+    """Return the parameters that a component was built with, for its provenance."""
+    if is_dataclass(thing):
+        return {f.name: getattr(thing, f.name) for f in fields(thing) if f.init}
+    names = parameter_names(type(thing)) or set()
+    return {name: getattr(thing, name) for name in sorted(names) if hasattr(thing, name)}
+
+
+def parse_parameters(text: str) -> tuple[str, dict[str, Any]]:
+    """Read ``name:key=value,key=value`` as written on the command line.
+
+    Values are numbers, true, false, none, or text; a bracketed list may hold commas.
+
+    Raises
+    ------
+    OptionError
+        If a parameter has no value, or is given twice.
+    """
+    name, _, rest = text.partition(":")
+    parameters: dict[str, Any] = {}
+    for part in _split(rest):
+        key, equals, value = part.partition("=")
+        key = key.strip().replace("-", "_")
+        if not equals or not key.isidentifier():
+            raise OptionError(
+                f"{part.strip()!r} in {text!r} is no parameter.", "Write NAME:KEY=VALUE,KEY=VALUE."
+            )
+        if key in parameters:
+            raise OptionError(f"{key!r} is given twice in {text!r}.")
+        parameters[key] = _value(value.strip())
+    return name.strip(), parameters
+
+
+def _split(text: str) -> list[str]:
+    parts, depth, start = [], 0, 0
+    for position, character in enumerate(text):
+        depth += (character in "([{") - (character in ")]}")
+        if character == "," and depth == 0:
+            parts.append(text[start:position])
+            start = position + 1
+    return [part for part in [*parts, text[start:]] if part.strip()]
+
+
+def _value(text: str) -> Any:
+    word = {"true": True, "false": False, "none": None}.get(text.lower(), text)
+    if not isinstance(word, str):
+        return word
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return text

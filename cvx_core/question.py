@@ -1,0 +1,149 @@
+"""What an explainer is asked: a batch, its targets, and recordings that are shared."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+import numpy as np
+import torch
+
+from cvx_core.recording import Layout, Needs, Place, Recording
+from cvx_core.target import ClassRef, Scores, Target, TargetRecord
+from cvx_core.vision_model import VisionModel
+
+
+class Question:
+    """A batch of prepared images with the targets put to each.
+
+    Attributes
+    ----------
+    model
+        The `VisionModel`.
+    inputs
+        (B, C, H, W), as the network takes it.
+    seed
+        Of all randomness.
+    """
+
+    def __init__(
+        self,
+        model: VisionModel,
+        inputs: torch.Tensor,
+        targets: Sequence[Sequence[Target]],
+        labels: Sequence[ClassRef | None],
+        seed: int,
+        session: Session,
+    ) -> None:
+        self.model = model
+        self.inputs = inputs
+        self.seed = seed
+        self._targets = [list(several) for several in targets]
+        self._labels = list(labels)
+        self._session = session
+        self._resolved: list[list[tuple[torch.Tensor, TargetRecord]]] | None = None
+
+    @property
+    def layout(self) -> Layout:
+        """The places of the network that can be recorded."""
+        return Layout.of(self.model, self.inputs)
+
+    def recording(self, needs: Needs) -> Recording:
+        """Return the recording that holds what `needs` asks; opened once, shared by all."""
+        return self._session.recording(needs)
+
+    def place(self, layer: str) -> Place:
+        """Return the place that a layer's name means here; ``"auto"`` is the last grid."""
+        return self.layout.find(layer)
+
+    def seeds(self, logits: torch.Tensor) -> list[torch.Tensor]:
+        """Return seeds (B, C), one tensor for each target in turn.
+
+        An image with fewer targets than others has a zero seed in the later ones; its rows are
+        not used.
+        """
+        resolved = self._resolve(logits)
+        rounds = max(len(several) for several in resolved)
+        zero = torch.zeros(logits.shape[1], dtype=torch.float64)
+        return [
+            torch.stack(
+                [several[k][0] if k < len(several) else zero for several in resolved]
+            ).to(logits.device, logits.dtype)
+            for k in range(rounds)
+        ]
+
+    def records(self, logits: torch.Tensor) -> list[list[TargetRecord]]:
+        """Return the description of each image's targets."""
+        return [[record for _, record in several] for several in self._resolve(logits)]
+
+    def generator(self) -> torch.Generator:
+        """Return a fresh CPU generator. Draw for one image and use it for all of them, so that
+        a map does not depend on what else is in the batch."""
+        return torch.Generator().manual_seed(self.seed)
+
+    def with_inputs(self, inputs: torch.Tensor) -> Question:
+        """Return the same question about changed inputs, with the seeds of the originals.
+
+        Its recordings are its own; close them with ``with question.with_inputs(x) as q``.
+        """
+        other = Question(
+            self.model, inputs, self._targets, self._labels, self.seed,
+            Session(self.model, inputs, self._session.wanted),
+        )
+        other._resolved = self._resolved
+        return other
+
+    def __enter__(self) -> Question:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._session.close()
+
+    def _resolve(self, logits: torch.Tensor) -> list[list[tuple[torch.Tensor, TargetRecord]]]:
+        if self._resolved is None:
+            values = logits.detach().cpu().double().numpy()
+            self._resolved = [
+                [self._one(target, row, label) for target in several]
+                for several, row, label in zip(self._targets, values, self._labels, strict=True)
+            ]
+        return self._resolved
+
+    def _one(
+        self, target: Target, row: np.ndarray[tuple[int, ...], np.dtype[np.float64]], label: ClassRef | None
+    ) -> tuple[torch.Tensor, TargetRecord]:
+        seed, record = target.resolve(Scores(row, self.model.classes), label)
+        return torch.from_numpy(np.asarray(seed, dtype=np.float64)), record
+
+
+class Session:
+    """Recordings of one batch, opened on first use and shared by explainers and targets."""
+
+    def __init__(self, model: VisionModel, inputs: torch.Tensor, wanted: Sequence[Needs]) -> None:
+        self.model, self.inputs, self.wanted = model, inputs, list(wanted)
+        self._open: dict[Needs, Recording] = {}
+        self._stack = ExitStack()
+
+    def recording(self, needs: Needs) -> Recording:
+        """Return an open recording that holds at least what is asked."""
+        for have, recording in self._open.items():
+            if have.covers(needs):
+                return recording
+        merged = needs
+        for other in self.wanted:
+            if other.gates == needs.gates:
+                merged = merged.merged(other)
+        recording = self._stack.enter_context(Recording(self.model, self.inputs, merged))
+        self._open[merged] = recording
+        return recording
+
+    def counts(self) -> dict[str, int]:
+        """Return how many forward and backward passes were run."""
+        return {
+            "forwards": sum(recording.forwards for recording in self._open.values()),
+            "backwards": sum(recording.backwards for recording in self._open.values()),
+        }
+
+    def close(self) -> None:
+        """Remove all hooks and drop all graphs."""
+        self._open.clear()
+        self._stack.close()

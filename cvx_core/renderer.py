@@ -1,0 +1,48 @@
+"""The contract of renderers: explanations in, bytes out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar
+
+from cvx_core.errors import UsageError
+from cvx_core.explanation import Artifact, Explanation
+
+
+class Renderer(ABC):
+    """Turns explanations into the bytes of a file.
+
+    A renderer reads explanations and changes nothing; it never writes files (whoever calls it
+    does, atomically) and gives the same bytes for the same explanations. Rectifying, normalising
+    and colouring happen here, and whatever a renderer does to the numbers it says in the picture.
+    Write it as a frozen dataclass whose fields are its parameters.
+
+    Attributes
+    ----------
+    suffix, media_type
+        Of the artifact, as in ``".png"`` and ``"image/png"``.
+    joins
+        True: one artifact for a whole run (a page, a table); False: one for each explanation.
+    """
+
+    suffix: ClassVar[str] = ""
+    media_type: ClassVar[str] = "application/octet-stream"
+    joins: ClassVar[bool] = False
+
+    def render(self, explanations: Explanation | Sequence[Explanation]) -> Artifact:
+        """Return the artifact for one or more explanations.
+
+        Raises
+        ------
+        UsageError
+            If there are none.
+        """
+        several = [explanations] if isinstance(explanations, Explanation) else list(explanations)
+        if not several:
+            raise UsageError("There is no explanation to render.")
+        return self.draw(several)
+
+    @abstractmethod
+    def draw(self, explanations: list[Explanation]) -> Artifact:
+        """Return the artifact; the list holds at least one explanation."""

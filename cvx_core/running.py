@@ -1,0 +1,238 @@
+"""Run explainers on images: read, resolve, record once, attribute, assemble."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import torch
+
+from cvx_core.errors import MethodError, UsageError
+from cvx_core.explainer import Attribution, Explainer
+from cvx_core.explanation import Explanation
+from cvx_core.question import Question, Session
+from cvx_core.recording import Layout
+from cvx_core.target import ClassRef, Target
+from cvx_core.version import __version__
+from cvx_core.vision_model import Prepared, VisionModel
+
+Targets = Target | Sequence[Target | Sequence[Target]] | None
+Labels = ClassRef | Sequence[ClassRef | None] | None
+
+
+def run(
+    model: VisionModel,
+    images: Any,
+    explainers: Sequence[Explainer],
+    target: Targets = None,
+    label: Labels = None,
+    seed: int = 0,
+    *,
+    budget: int | None = None,
+) -> list[Explanation]:
+    """Return explanations by image, then explainer, then target; see `Explainer.explain`.
+
+    All explainers and targets share the forward passes: one for those that use the model's own
+    gradients and one for those that freeze its gates.
+    """
+    prepared = model.prepare(images)
+    if not prepared:
+        raise UsageError("There are no images to explain.")
+    labels = _labels_per_image(label, len(prepared))
+    targets = [_targets_per_image(target, e, len(prepared)) for e in explainers]
+    jobs = [
+        _Job(image, labels[i], [several[i] for several in targets])
+        for i, image in enumerate(prepared)
+    ]
+    found: list[list[Explanation]] = []
+    for _, group in groupby(jobs, key=lambda job: tuple(job.image.tensor.shape)):
+        found += _run_group(model, list(group), explainers, seed, budget)
+    return [explanation for several in found for explanation in several]
+
+
+class _Job:
+    """One image with its label and, for each explainer, its targets."""
+
+    def __init__(
+        self, image: Prepared, label: ClassRef | None, targets: list[list[Target]]
+    ) -> None:
+        self.image, self.label, self.targets = image, label, targets
+
+
+def _targets_per_image(target: Targets, explainer: Explainer, count: int) -> list[list[Target]]:
+    if target is None:
+        return [[explainer.default_target]] * count
+    if isinstance(target, Target):
+        return [[target]] * count
+    if isinstance(target, str) or not isinstance(target, Sequence):
+        raise UsageError(
+            f"{target!r} is no target.",
+            "Pass a target such as ClassScore('tabby'); parse_target() reads text.",
+        )
+    if len(target) != count:
+        raise UsageError(
+            f"There are {count} images and {len(target)} targets.",
+            "Give one target for all images, or one for each.",
+        )
+    several = [[one] if isinstance(one, Target) else list(one) for one in target]
+    for one in several:
+        if not one or not all(isinstance(t, Target) for t in one):
+            raise UsageError(f"{one!r} is no list of targets.", "Pass targets such as Predicted().")
+    return several
+
+
+def _labels_per_image(label: Labels, count: int) -> list[ClassRef | None]:
+    if label is None or isinstance(label, str | int | np.integer):
+        return [label] * count
+    labels = list(label)
+    if len(labels) != count:
+        raise UsageError(
+            f"There are {count} images and {len(labels)} labels.",
+            "Give one label for all images, or one for each (None where it is unknown).",
+        )
+    return labels
+
+
+def _run_group(
+    model: VisionModel,
+    jobs: list[_Job],
+    explainers: Sequence[Explainer],
+    seed: int,
+    budget: int | None,
+) -> list[list[Explanation]]:
+    """Run images of one shape, as many at once as the byte budget allows."""
+    size = 1 if len(jobs) == 1 else _batch_size(model, jobs[0].image.tensor, budget)
+    found: list[list[Explanation]] = []
+    while jobs:
+        batch = jobs[:size]
+        try:
+            found += _run_batch(model, batch, explainers, seed)
+        except (torch.OutOfMemoryError, MemoryError):
+            if size == 1:
+                raise
+            size = max(1, min(size, len(batch)) // 2)
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            continue
+        jobs = jobs[size:]
+    return found
+
+
+def _batch_size(model: VisionModel, tensor: torch.Tensor, budget: int | None) -> int:
+    if budget is None:
+        if tensor.device.type == "cuda":
+            budget = torch.cuda.mem_get_info(tensor.device)[0] // 2
+        else:
+            budget = 1024**3
+    return max(1, budget // max(1, Layout.of(model, tensor[None]).bytes_per_image))
+
+
+def _run_batch(
+    model: VisionModel, jobs: list[_Job], explainers: Sequence[Explainer], seed: int
+) -> list[list[Explanation]]:
+    inputs = torch.stack([job.image.tensor for job in jobs])
+    session = Session(model, inputs, [need for e in explainers for need in e.recordings()])
+    by_image: list[list[Explanation]] = [[] for _ in jobs]
+    try:
+        for number, explainer in enumerate(explainers):
+            started, before = time.perf_counter(), session.counts()
+            question = Question(
+                model, inputs, [job.targets[number] for job in jobs],
+                [job.label for job in jobs], seed, session,
+            )
+            attributions = explainer.attribute(question)
+            recording = question.recording(explainer.recordings()[0])
+            records = question.records(recording.logits)
+            _check(explainer, attributions, len(jobs), max(map(len, records)))
+            seconds = (time.perf_counter() - started) / sum(map(len, records))
+            shared = {
+                "seconds": round(seconds, 6),
+                "batch": len(jobs),
+                "forwards": session.counts()["forwards"] - before["forwards"],
+                "backwards": session.counts()["backwards"] - before["backwards"],
+            }
+            for i, job in enumerate(jobs):
+                for k, record in enumerate(records[i]):
+                    one = attributions[k]
+                    by_image[i].append(
+                        Explanation(
+                            values=one.values[i].detach().float().cpu().numpy(),
+                            extent=job.image.extent,
+                            image=job.image.picture.pixels,
+                            target=record,
+                            method=explainer.name,
+                            signed=explainer.signed,
+                            unit=explainer.unit,
+                            name=job.image.picture.name,
+                            evidence=_row(
+                                {
+                                    "sum": one.values.detach().double().sum((1, 2)),
+                                    "class_specific": explainer.class_specific,
+                                    **one.evidence,
+                                    **shared,
+                                }, i, len(jobs),
+                            ),
+                            provenance=_provenance(
+                                model, explainer, job, seed, _row(one.provenance, i, len(jobs))
+                            ),
+                        )
+                    )
+    finally:
+        session.close()
+    return by_image
+
+
+def _check(
+    explainer: Explainer, attributions: list[Attribution], images: int, rounds: int
+) -> None:
+    if len(attributions) != rounds:
+        raise MethodError(
+            f"{explainer.name} returned {len(attributions)} attributions for {rounds} seeds.",
+            "attribute() returns one Attribution for each of question.seeds(logits).",
+        )
+    for one in attributions:
+        if one.values.ndim != 3 or one.values.shape[0] != images:
+            raise MethodError(
+                f"{explainer.name} returned maps of shape {tuple(one.values.shape)} for {images} "
+                "images.",
+                "Attribution.values has the shape (B, h, w).",
+            )
+
+
+def _row(shared: Mapping[str, Any], i: int, count: int) -> dict[str, Any]:
+    """Pick one image's value out of tensors (B,)."""
+    return {
+        key: value[i].item()
+        if isinstance(value, torch.Tensor) and value.ndim == 1 and len(value) == count
+        else value
+        for key, value in shared.items()
+    }
+
+
+def _provenance(
+    model: VisionModel, explainer: Explainer, job: _Job, seed: int, own: Mapping[str, Any]
+) -> dict[str, Any]:
+    _, height, width = job.image.tensor.shape
+    return {
+        "method": explainer.name,
+        "parameters": explainer.parameters(),
+        **own,
+        "model": model.name,
+        "model_details": model.details,
+        "weights_sha256": model.digest(),
+        "image_sha256": job.image.picture.digest,
+        "input_size": [width, height],
+        "display_note": job.image.note,
+        "seed": seed,
+        "device": str(model.device),
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "versions": {
+            "cvx": __version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
+    }

@@ -1,0 +1,1 @@
+"""For authors of plugins: samples with known answers, and tests to subclass."""

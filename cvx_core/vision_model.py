@@ -1,0 +1,264 @@
+"""A model as cvx sees it: a module, its preprocessing, its class names, its readout."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from cvx_core.as_found import as_found
+from cvx_core.errors import InputError, ModelError, UsageError
+from cvx_core.explanation import Extent
+from cvx_core.images import Picture, read_picture
+from cvx_core.preprocessing import Geometry, Transform, apply, measure
+from cvx_core.readout import Readout, classification
+from cvx_core.record import Record
+
+TASKS: Mapping[str, Readout] = {"classification": classification}
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """One image, ready for the network.
+
+    Attributes
+    ----------
+    tensor
+        (C, H, W), on the model's device and in its dtype.
+    picture
+        What a person sees.
+    extent
+        The rectangle of `picture` that `tensor` covers.
+    note
+        What a reader of the overlay must know, or an empty string.
+    """
+
+    tensor: torch.Tensor
+    picture: Picture
+    extent: Extent
+    note: str = ""
+
+
+class VisionModel:
+    """A PyTorch vision model together with what is needed to ask it about a photograph.
+
+    Parameters
+    ----------
+    module
+        Any `torch.nn.Module` that takes a float tensor (B, C, H, W). It is used as it is: its
+        mode, gradients, hooks and parameters are as found after every call.
+    preprocess
+        From a PIL image to a float tensor (C, H, W): a torchvision preset, a timm transform, a
+        `cvx_core.Preprocess`, or any function. Without it only prepared tensors can be explained.
+    classes
+        Class names by index. Without them classes are given by index.
+    task
+        ``"classification"``.
+    name
+        For provenance, as in ``"torchvision:resnet50"``.
+    readout
+        From the module's output to logits (B, C), where the output is unusual.
+    details
+        More provenance: where the weights came from, say.
+
+    Raises
+    ------
+    ModelError
+        If `module` is no module or has no parameters on one device.
+    UsageError
+        If the task is unknown.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from cvx_core import VisionModel
+    >>> net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(),
+    ...                           torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(),
+    ...                           torch.nn.Linear(4, 2))
+    >>> model = VisionModel(net, classes=["cat", "dog"])
+    >>> model.logits(torch.zeros(1, 3, 8, 8)).shape
+    torch.Size([1, 2])
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        preprocess: Transform | None = None,
+        classes: Sequence[str] | None = None,
+        task: str = "classification",
+        *,
+        name: str = "",
+        readout: Readout | None = None,
+        details: Mapping[str, Any] | None = None,
+    ) -> None:
+        if not isinstance(module, nn.Module):
+            raise ModelError(
+                f"A model is a torch.nn.Module, and this is a {type(module).__name__}.",
+                "Pass the module itself; a checkpoint is loaded into one first.",
+            )
+        if task not in TASKS:
+            raise UsageError(f"The task {task!r} is unknown.", "Known: " + ", ".join(TASKS) + ".")
+        if isinstance(classes, str):
+            raise UsageError("classes is one string.", "Give a list of names, one per class.")
+        # torch.compile hides the submodules from hooks; the module inside computes the same.
+        self.module: nn.Module = getattr(module, "_orig_mod", module)
+        self.preprocess = preprocess
+        self.classes = None if classes is None else tuple(str(c) for c in classes)
+        self.task = task
+        self.name = name or type(self.module).__name__
+        self.readout: Readout = readout or TASKS[task]
+        self.details = Record(details)
+        self._geometries: dict[tuple[int, int], Geometry] = {}
+        self.cache: dict[Any, Any] = {}  # what later layers know about this model's structure
+        self._digest: tuple[Any, str] | None = None
+
+    def __repr__(self) -> str:
+        return f"<VisionModel {self.name} ({self.task}, {self.device}, {self.dtype})>"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_geometries": {}, "cache": {}, "_digest": None}
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the first parameter or buffer."""
+        return self._first().device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Dtype of the first floating-point parameter or buffer."""
+        return self._first().dtype
+
+    def _first(self) -> torch.Tensor:
+        for tensors in (self.module.parameters(), self.module.buffers()):
+            for tensor in tensors:
+                if tensor.is_floating_point():
+                    return tensor
+        return torch.empty(0)
+
+    def to(self, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> VisionModel:
+        """Move the module to a device and dtype, in place, and return the model.
+
+        Raises
+        ------
+        ModelError
+            If the device is not there.
+        """
+        try:
+            self.module.to(device=device, dtype=dtype)
+        except (RuntimeError, AssertionError) as error:
+            reason = (str(error).splitlines() or ["unknown reason"])[0]
+            raise ModelError(
+                f"The model can't be moved to {device or dtype}: {reason}",
+                "Use --device cpu, or install a PyTorch that supports the device.",
+            ) from error
+        return self
+
+    def digest(self) -> str:
+        """Return the SHA-256 of all parameters and buffers, first 16 hexadecimal digits."""
+        state = self.module.state_dict(keep_vars=True)
+        key = tuple((n, t.data_ptr(), t._version) for n, t in state.items() if isinstance(t, torch.Tensor))
+        if self._digest is None or self._digest[0] != key:
+            total = hashlib.sha256()
+            for name, tensor in state.items():
+                if isinstance(tensor, torch.Tensor):
+                    total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+                    flat = tensor.detach().cpu().contiguous().reshape(-1)
+                    total.update(flat.view(torch.uint8).numpy() if flat.numel() else b"")
+            self._digest = (key, total.hexdigest()[:16])
+        return self._digest[1]
+
+    def logits(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Return the logits (B, C) for prepared inputs (B, C, H, W), in evaluation mode, no graph."""
+        with as_found(self.module), torch.no_grad():
+            return self.read(self.module(inputs.to(self.device, self.dtype)))
+
+    def read(self, output: Any) -> torch.Tensor:
+        """Return the logits (B, C) in what the module returned, checked against the class names."""
+        logits = self.readout(output)
+        if self.classes is not None and logits.shape[1] != len(self.classes):
+            raise ModelError(
+                f"The model has {logits.shape[1]} outputs and {len(self.classes)} class names.",
+                "Pass the class names that belong to these weights.",
+            )
+        if logits.shape[1] < 2:
+            raise ModelError(
+                "The model has a single output, and a classifier needs two or more.",
+                "Pass readout=lambda z: torch.cat([-z, z], 1) / 2 for a binary logit.",
+            )
+        return logits
+
+    def prepare(self, images: Any) -> list[Prepared]:
+        """Bring images into the form that the network takes.
+
+        Parameters
+        ----------
+        images
+            A path, PIL image, uint8 array (H, W, 3), or a sequence of these; or a prepared float
+            tensor (B, C, H, W) or (C, H, W).
+
+        Raises
+        ------
+        InputError
+            If an image can't be read, or is a photograph and the model has no preprocess.
+        """
+        if isinstance(images, torch.Tensor):
+            return self._prepare_tensor(images)
+        single = isinstance(images, str | np.ndarray | Picture) or hasattr(images, "__fspath__")
+        if single or hasattr(images, "getbands"):
+            images = [images]
+        items = list(images)
+        if items and all(isinstance(item, torch.Tensor) for item in items):
+            return [one for item in items for one in self._prepare_tensor(item)]
+        return [self._prepare_picture(read_picture(item, i)) for i, item in enumerate(items)]
+
+    def _prepare_picture(self, picture: Picture) -> Prepared:
+        if self.preprocess is None:
+            raise InputError(
+                f"{picture.name} is a photograph, and the model has no preprocess.",
+                "Pass preprocess=... to VisionModel (a function from a PIL image to a tensor "
+                "(C, H, W)), or give prepared tensors (B, C, H, W).",
+            )
+        tensor = apply(self.preprocess, picture.pil())
+        if picture.size not in self._geometries:
+            self._geometries[picture.size] = measure(self.preprocess, picture.size)
+        geometry = self._geometries[picture.size]
+        note, extent = "", geometry.extent
+        if extent is None:
+            height, width = tensor.shape[1:]
+            picture = Picture(geometry.to_pixels(tensor), picture.name, picture.digest)
+            extent = (0.0, 0.0, float(width), float(height))
+            note = "The preprocess is no plain resize and crop: the network's input is shown."
+        return Prepared(tensor.to(self.device, self.dtype), picture, extent, note)
+
+    def _prepare_tensor(self, tensor: torch.Tensor) -> list[Prepared]:
+        batch = tensor[None] if tensor.ndim == 3 else tensor
+        if batch.ndim != 4 or not batch.is_floating_point() or 0 in batch.shape:
+            raise InputError(
+                f"The tensor is {batch.dtype} {tuple(tensor.shape)}.",
+                "A prepared batch is float (B, C, H, W), normalised as the network expects.",
+            )
+        if not torch.isfinite(batch).all():
+            raise InputError("The tensor holds values that are not finite.")
+        height, width = batch.shape[2:]
+        extent = (0.0, 0.0, float(width), float(height))
+        return [
+            Prepared(one.detach().to(self.device, self.dtype), self._picture(one, i), extent,
+                     "The input was a tensor; its pixels are shown, stretched to 0-255.")
+            for i, one in enumerate(batch)
+        ]
+
+    def _picture(self, tensor: torch.Tensor, index: int) -> Picture:
+        """Return a tensor (C, H, W) as pixels, for display only."""
+        values = tensor.detach().cpu().float()
+        values = values[:3] if values.shape[0] >= 3 else values[:1].expand(3, -1, -1)
+        low, high = (0.0, 1.0) if values.min() >= 0 and values.max() <= 1 else (
+            float(values.min()), float(values.max()))
+        scaled = ((values - low) / max(high - low, 1e-12) * 255).round().to(torch.uint8)
+        pixels = scaled.permute(1, 2, 0).contiguous().numpy()
+        digest = hashlib.sha256(tensor.detach().cpu().contiguous().float().numpy().tobytes())
+        return Picture(pixels, f"tensor {index}", digest.hexdigest())

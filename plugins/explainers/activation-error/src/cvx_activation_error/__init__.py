@@ -1,0 +1,1 @@
+"""The error propagated back through the activations, conserved."""

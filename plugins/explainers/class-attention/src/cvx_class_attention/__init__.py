@@ -1,0 +1,1 @@
+"""Which places speak for a class: class activation maps."""

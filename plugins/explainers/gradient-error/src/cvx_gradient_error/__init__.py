@@ -1,0 +1,1 @@
+"""The gradient of the error at the input."""

@@ -1,0 +1,1 @@
+"""Where the model looks at all, and what a position reads."""

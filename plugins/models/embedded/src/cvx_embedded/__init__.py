@@ -1,0 +1,1 @@
+"""EfficientNet-Lite0 with real ImageNet weights, offline."""

@@ -1,0 +1,1 @@
+"""The classification models of torchvision."""

@@ -1,0 +1,1 @@
+"""Vision classifiers of Hugging Face transformers."""

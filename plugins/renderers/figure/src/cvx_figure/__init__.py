@@ -1,0 +1,1 @@
+"""png, svg and pdf figures with matplotlib."""

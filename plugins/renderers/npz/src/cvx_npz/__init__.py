@@ -1,0 +1,1 @@
+"""Explanations as a NumPy archive without pickle."""

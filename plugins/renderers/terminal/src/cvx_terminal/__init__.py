@@ -1,0 +1,1 @@
+"""Half-block pictures and a table in the terminal."""
