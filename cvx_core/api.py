@@ -151,14 +151,20 @@ def register(
         return lambda later: register(later, name=name, kind=kind, replace=replace)  # type: ignore[call-overload]
     record = component
     if not isinstance(component, Component):
-        kinds = [k for k, base in _BASES.items() if isinstance(component, type) and issubclass(component, base)]
+        kinds = [
+            k
+            for k, base in _BASES.items()
+            if isinstance(component, type) and issubclass(component, base)
+        ]
         if not kinds:
             raise PluginError(
                 f"{component!r} is no component.",
                 "Register a subclass of Explainer, Renderer or ModelSource, or a Component.",
             )
         kind = kinds[0]
-        words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|_", "-", component.__name__)
+        words = re.sub(
+            r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|_", "-", component.__name__
+        )
         lines = (component.__doc__ or "").strip().splitlines()
         record = Component(name or words.lower(), lines[0] if lines else "", component)
     elif kind is None:

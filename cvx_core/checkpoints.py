@@ -40,7 +40,8 @@ def read_checkpoint(path: str | Path, *, trust: bool = False) -> dict[str, torch
     state = _unwrap(loaded)
     if not state:
         raise CheckpointError(
-            f"{path} holds no tensors by name.", "cvx reads state dicts: torch.save(m.state_dict())."
+            f"{path} holds no tensors by name.",
+            "cvx reads state dicts: torch.save(m.state_dict()).",
         )
     return state
 
@@ -67,7 +68,9 @@ def load_weights(module: nn.Module, path: str | Path, *, trust: bool = False) ->
     problems = [
         f"{len(items)} {what} ({', '.join(items[:3])}{', ...' if len(items) > 3 else ''})"
         for items, what in (
-            (missing, "missing"), (extra, "not in the model"), (differ, "of another shape")
+            (missing, "missing"),
+            (extra, "not in the model"),
+            (differ, "of another shape"),
         )
         if items
     ]
@@ -102,10 +105,10 @@ def _read_torch(path: Path, trust: bool) -> Any:
         first = str(error).splitlines()[0]
         raise CheckpointError(
             f"{path} holds more than weights, and loading it could run code: {first}",
-            "If you made the file yourself: --trust-checkpoint (trust_checkpoint=True). Better: save "
-            "a state dict, or safetensors.",
+            "If you made the file yourself: --trust-checkpoint (trust_checkpoint=True). Better: "
+            "save a state dict, or safetensors.",
         ) from error
-    # A damaged or foreign file fails in the zip reader, the unpickler or, when trusted, its own code.
+    # A damaged or foreign file fails in the zip reader, the unpickler or its own code.
     except Exception as error:
         raise CheckpointError(
             f"{path} could not be read as a checkpoint: {type(error).__name__}: "

@@ -85,8 +85,7 @@ def show(
         1.2 % of the covered side and leaves coarser maps alone.
     """
     values = explanation.heatmap(size)
-    width, height = size or (explanation.image.shape[1], explanation.image.shape[0])
-    scale = width / explanation.image.shape[1]
+    scale = 1.0 if size is None else size[0] / explanation.image.shape[1]
     if smooth is None:
         fine = max(explanation.values.shape) > PIXEL_MAP
         left, top, right, bottom = explanation.extent

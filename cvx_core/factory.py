@@ -25,7 +25,7 @@ def load_factory(
     ----------
     name
         ``"file.py:factory"`` or ``"package.module:factory"``. The factory is called without
-        arguments and returns a `VisionModel` or a `torch.nn.Module`; it may also be the model itself.
+        arguments and returns a `VisionModel` or a `torch.nn.Module`; it may also be the model.
     weights
         A checkpoint to load into the module; None keeps what the factory set up.
     trust_checkpoint

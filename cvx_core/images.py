@@ -112,8 +112,19 @@ def _decode(data: bytes, path: Path) -> Image.Image:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise InputError(f"{path} would unpack to too many pixels: {error}.") from error
     # What Pillow's own fuzzers allow its decoders to raise, and what they raise besides.
-    except (OSError, SyntaxError, ValueError, ArithmeticError, LookupError, MemoryError,
-            NotImplementedError, TypeError, AttributeError, RuntimeError, EOFError) as error:
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        ArithmeticError,
+        LookupError,
+        MemoryError,
+        NotImplementedError,
+        TypeError,
+        AttributeError,
+        RuntimeError,
+        EOFError,
+    ) as error:
         kind = "no image that can be read" if isinstance(error, OSError) else "damaged"
         raise InputError(
             f"{path} is {kind}: {error}.", "Readable: " + ", ".join(FORMATS) + "."

@@ -145,14 +145,17 @@ def measure(transform: Transform, size: tuple[int, int]) -> Geometry:
     sides: list[tuple[float, float] | None] = []
     for axis, length in ((1, width), (0, height)):
         ramp = np.linspace(0, 255, length) if length > 1 else np.zeros(1)
-        pixels = np.broadcast_to(
-            ramp[None, :] if axis == 1 else ramp[:, None], (height, width)
-        ).round().astype(np.uint8)
+        pixels = (
+            np.broadcast_to(ramp[None, :] if axis == 1 else ramp[:, None], (height, width))
+            .round()
+            .astype(np.uint8)
+        )
         seen = apply(transform, Image.fromarray(np.stack([pixels] * 3, axis=-1)))
         sides.append(_fit(seen, black, white, axis, length))
-    if sides[0] is None or sides[1] is None:
+    across, down = sides
+    if across is None or down is None:
         return Geometry(None, black, white)
-    (left, right), (top, bottom) = sides
+    (left, right), (top, bottom) = across, down
     return Geometry((left, top, right, bottom), black, white)
 
 

@@ -66,9 +66,9 @@ class Question:
         rounds = max(len(several) for several in resolved)
         zero = torch.zeros(logits.shape[1], dtype=torch.float64)
         return [
-            torch.stack(
-                [several[k][0] if k < len(several) else zero for several in resolved]
-            ).to(logits.device, logits.dtype)
+            torch.stack([several[k][0] if k < len(several) else zero for several in resolved]).to(
+                logits.device, logits.dtype
+            )
             for k in range(rounds)
         ]
 
@@ -87,7 +87,11 @@ class Question:
         Its recordings are its own; close them with ``with question.with_inputs(x) as q``.
         """
         other = Question(
-            self.model, inputs, self._targets, self._labels, self.seed,
+            self.model,
+            inputs,
+            self._targets,
+            self._labels,
+            self.seed,
             Session(self.model, inputs, self._session.wanted),
         )
         other._resolved = self._resolved
@@ -109,7 +113,10 @@ class Question:
         return self._resolved
 
     def _one(
-        self, target: Target, row: np.ndarray[tuple[int, ...], np.dtype[np.float64]], label: ClassRef | None
+        self,
+        target: Target,
+        row: np.ndarray[tuple[int, ...], np.dtype[np.float64]],
+        label: ClassRef | None,
     ) -> tuple[torch.Tensor, TargetRecord]:
         seed, record = target.resolve(Scores(row, self.model.classes), label)
         return torch.from_numpy(np.asarray(seed, dtype=np.float64)), record

@@ -45,7 +45,7 @@ def _weights(cells: int, start: float, stop: float, pixels: int) -> npt.NDArray[
     position = (centres - start) / cell - 0.5
     support = max(1.0, 1.0 / cell)
     distance = np.abs(np.clip(position, 0, cells - 1)[:, None] - np.arange(cells)[None, :])
-    weights = np.clip(1.0 - distance / support, 0.0, None)
+    weights: npt.NDArray[np.float64] = np.clip(1.0 - distance / support, 0.0, None)
     weights /= weights.sum(axis=1, keepdims=True)
     weights[(centres < start) | (centres > stop)] = np.nan
     return weights

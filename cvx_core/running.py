@@ -15,6 +15,7 @@ from cvx_core.errors import MethodError, UsageError
 from cvx_core.explainer import Attribution, Explainer
 from cvx_core.explanation import Explanation
 from cvx_core.question import Question, Session
+from cvx_core.record import Record
 from cvx_core.recording import Layout
 from cvx_core.target import ClassRef, Target
 from cvx_core.version import __version__
@@ -125,7 +126,7 @@ def _run_group(
 def _batch_size(model: VisionModel, tensor: torch.Tensor, budget: int | None) -> int:
     if budget is None:
         if tensor.device.type == "cuda":
-            budget = torch.cuda.mem_get_info(tensor.device)[0] // 2
+            budget = int(torch.cuda.mem_get_info(tensor.device)[0]) // 2
         else:
             budget = 1024**3
     return max(1, budget // max(1, Layout.of(model, tensor[None]).bytes_per_image))
@@ -141,8 +142,12 @@ def _run_batch(
         for number, explainer in enumerate(explainers):
             started, before = time.perf_counter(), session.counts()
             question = Question(
-                model, inputs, [job.targets[number] for job in jobs],
-                [job.label for job in jobs], seed, session,
+                model,
+                inputs,
+                [job.targets[number] for job in jobs],
+                [job.label for job in jobs],
+                seed,
+                session,
             )
             attributions = explainer.attribute(question)
             recording = question.recording(explainer.recordings()[0])
@@ -168,16 +173,22 @@ def _run_batch(
                             signed=explainer.signed,
                             unit=explainer.unit,
                             name=job.image.picture.name,
-                            evidence=_row(
-                                {
-                                    "sum": one.values.detach().double().sum((1, 2)),
-                                    "class_specific": explainer.class_specific,
-                                    **one.evidence,
-                                    **shared,
-                                }, i, len(jobs),
+                            evidence=Record(
+                                _row(
+                                    {
+                                        "sum": one.values.detach().double().sum((1, 2)),
+                                        "class_specific": explainer.class_specific,
+                                        **one.evidence,
+                                        **shared,
+                                    },
+                                    i,
+                                    len(jobs),
+                                )
                             ),
-                            provenance=_provenance(
-                                model, explainer, job, seed, _row(one.provenance, i, len(jobs))
+                            provenance=Record(
+                                _provenance(
+                                    model, explainer, job, seed, _row(one.provenance, i, len(jobs))
+                                )
                             ),
                         )
                     )
@@ -186,9 +197,7 @@ def _run_batch(
     return by_image
 
 
-def _check(
-    explainer: Explainer, attributions: list[Attribution], images: int, rounds: int
-) -> None:
+def _check(explainer: Explainer, attributions: list[Attribution], images: int, rounds: int) -> None:
     if len(attributions) != rounds:
         raise MethodError(
             f"{explainer.name} returned {len(attributions)} attributions for {rounds} seeds.",

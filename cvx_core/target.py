@@ -167,9 +167,7 @@ class Scores:
     def entry(self, index: int) -> ClassEntry:
         """Return one class with its score and probability."""
         name = str(index) if self.classes is None else self.classes[index]
-        return ClassEntry(
-            index, name, float(self.logits[index]), float(self.probabilities[index])
-        )
+        return ClassEntry(index, name, float(self.logits[index]), float(self.probabilities[index]))
 
     def find(self, reference: ClassRef) -> int:
         """Return the index of a class given by name or index; see `find_class`."""
@@ -249,9 +247,7 @@ class Predicted(Target):
         q = scores.predicted
         seed = scores.one_hot(q)
         text = f"why {scores.entry(q).name}?"
-        return seed, scores.record(
-            "predicted", text, seed, [q], [1.0], _label_index(scores, label)
-        )
+        return seed, scores.record("predicted", text, seed, [q], [1.0], _label_index(scores, label))
 
 
 @dataclass(frozen=True)
@@ -358,9 +354,7 @@ class Margin(Target):
         return seed, scores.record("margin", text, seed, [q, y], [1.0, -1.0], y)
 
 
-def _required_label(
-    own: ClassRef | None, given: ClassRef | None, scores: Scores, kind: str
-) -> int:
+def _required_label(own: ClassRef | None, given: ClassRef | None, scores: Scores, kind: str) -> int:
     reference = own if own is not None else given
     if reference is None:
         raise TargetError(

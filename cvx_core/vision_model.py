@@ -140,7 +140,9 @@ class VisionModel:
                     return tensor
         return torch.empty(0)
 
-    def to(self, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> VisionModel:
+    def to(
+        self, device: str | torch.device | None = None, dtype: torch.dtype | None = None
+    ) -> VisionModel:
         """Move the module to a device and dtype, in place, and return the model.
 
         Raises
@@ -161,19 +163,22 @@ class VisionModel:
     def digest(self) -> str:
         """Return the SHA-256 of all parameters and buffers, first 16 hexadecimal digits."""
         state = self.module.state_dict(keep_vars=True)
-        key = tuple((n, t.data_ptr(), t._version) for n, t in state.items() if isinstance(t, torch.Tensor))
+        key = tuple(
+            (n, t.data_ptr(), t._version) for n, t in state.items() if isinstance(t, torch.Tensor)
+        )
         if self._digest is None or self._digest[0] != key:
             total = hashlib.sha256()
             for name, tensor in state.items():
                 if isinstance(tensor, torch.Tensor):
                     total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
                     flat = tensor.detach().cpu().contiguous().reshape(-1)
-                    total.update(flat.view(torch.uint8).numpy() if flat.numel() else b"")
+                    if flat.numel():
+                        total.update(flat.view(torch.uint8).numpy().data)
             self._digest = (key, total.hexdigest()[:16])
         return self._digest[1]
 
     def logits(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Return the logits (B, C) for prepared inputs (B, C, H, W), in evaluation mode, no graph."""
+        """Return the logits (B, C) of prepared inputs (B, C, H, W): evaluation mode, no graph."""
         with as_found(self.module), torch.no_grad():
             return self.read(self.module(inputs.to(self.device, self.dtype)))
 
@@ -247,8 +252,12 @@ class VisionModel:
         height, width = batch.shape[2:]
         extent = (0.0, 0.0, float(width), float(height))
         return [
-            Prepared(one.detach().to(self.device, self.dtype), self._picture(one, i), extent,
-                     "The input was a tensor; its pixels are shown, stretched to 0-255.")
+            Prepared(
+                one.detach().to(self.device, self.dtype),
+                self._picture(one, i),
+                extent,
+                "The input was a tensor; its pixels are shown, stretched to 0-255.",
+            )
             for i, one in enumerate(batch)
         ]
 
@@ -256,8 +265,11 @@ class VisionModel:
         """Return a tensor (C, H, W) as pixels, for display only."""
         values = tensor.detach().cpu().float()
         values = values[:3] if values.shape[0] >= 3 else values[:1].expand(3, -1, -1)
-        low, high = (0.0, 1.0) if values.min() >= 0 and values.max() <= 1 else (
-            float(values.min()), float(values.max()))
+        low, high = (
+            (0.0, 1.0)
+            if values.min() >= 0 and values.max() <= 1
+            else (float(values.min()), float(values.max()))
+        )
         scaled = ((values - low) / max(high - low, 1e-12) * 255).round().to(torch.uint8)
         pixels = scaled.permute(1, 2, 0).contiguous().numpy()
         digest = hashlib.sha256(tensor.detach().cpu().contiguous().float().numpy().tobytes())
