@@ -1,0 +1,28 @@
+"""Explanations as one NumPy archive."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from cvx_core.explanation import Artifact, Explanation
+from cvx_core.renderer import Renderer
+from cvx_core.storage import to_npz
+
+
+@dataclass(frozen=True)
+class Npz(Renderer):
+    """Maps, photographs and metadata, exactly as they are, for another program.
+
+    The archive holds no pickle: ``numpy.load(path, allow_pickle=False)`` opens it, and
+    `cvx_core.load_explanations` gives back equal explanations. The same explanations always
+    give the same bytes.
+    """
+
+    suffix: ClassVar[str] = ".npz"
+    media_type: ClassVar[str] = "application/x-npz"
+    joins: ClassVar[bool] = True
+
+    def draw(self, explanations: list[Explanation]) -> Artifact:
+        """Return the archive of all explanations; each photograph is in it once."""
+        return Artifact(self.suffix, self.media_type, to_npz(explanations))
