@@ -51,7 +51,7 @@ class Shown:
     limits
         Ends of the colour scale.
     sigma
-        Standard deviation of the smoothing in image pixels, 0 for none.
+        Standard deviation of the smoothing in pixels of the original image, 0 for none.
     """
 
     values: npt.NDArray[np.float32]
@@ -92,7 +92,7 @@ def show(
         smooth = 0.012 * min(right - left, bottom - top) if fine else 0.0
     if smooth:
         values = _gaussian(values, smooth * scale)
-    return Shown(values, _limits(values, explanation.signed), smooth * scale)
+    return Shown(values, _limits(values, explanation.signed), smooth)
 
 
 def opacity(shown: Shown, strongest: float = 0.85) -> npt.NDArray[np.float32]:
@@ -105,12 +105,18 @@ def opacity(shown: Shown, strongest: float = 0.85) -> npt.NDArray[np.float32]:
     return (strongest * strength**0.7).astype(np.float32)
 
 
-def colors(shown: Shown, signed: bool) -> npt.NDArray[np.uint8]:
-    """Return the colour of each pixel of the map, uint8 (height, width, 3)."""
+def colors(
+    shown: Shown, signed: bool, table: npt.NDArray[np.uint8] | None = None
+) -> npt.NDArray[np.uint8]:
+    """Return the colour of each pixel of the map, uint8 (height, width, 3).
+
+    `table`, uint8 (256, 3) from the low to the high limit, takes the place of vik and inferno.
+    """
     low, high = shown.limits.low, shown.limits.high
     place = (np.nan_to_num(shown.values) - low) / ((high - low) or 1.0)
     index = np.clip(np.round(place * 255), 0, 255).astype(np.uint8)
-    table = VIK if signed else INFERNO
+    if table is None:
+        table = VIK if signed else INFERNO
     chosen: npt.NDArray[np.uint8] = table[index]
     return chosen
 

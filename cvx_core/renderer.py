@@ -20,15 +20,22 @@ class Renderer(ABC):
 
     Attributes
     ----------
-    suffix, media_type
-        Of the artifact, as in ``".png"`` and ``"image/png"``.
     joins
         True: one artifact for a whole run (a page, a table); False: one for each explanation.
     """
 
-    suffix: ClassVar[str] = ""
-    media_type: ClassVar[str] = "application/octet-stream"
     joins: ClassVar[bool] = False
+
+    # Properties, so that a parameter can decide; most renderers put a class variable here.
+    @property
+    def suffix(self) -> str:
+        """File name extension of the artifact with its dot, as in ``".png"``."""
+        return ""
+
+    @property
+    def media_type(self) -> str:
+        """Of the artifact, as in ``"image/png"``."""
+        return "application/octet-stream"
 
     def render(self, explanations: Explanation | Sequence[Explanation]) -> Artifact:
         """Return the artifact for one or more explanations.

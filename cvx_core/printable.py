@@ -1,0 +1,40 @@
+"""Names from outside (files, classes) as one line of text that is safe to show anywhere."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+_BREAKS = dict.fromkeys(map(ord, "\t\n\v\f\r\x85\u2028\u2029"), " ")
+# Joiners shape Persian words and emoji, marks place punctuation in right-to-left text.
+_KEPT = frozenset("\u200c\u200d\u200e\u200f\u061c")
+
+
+def printable(text: str) -> str:
+    r"""Return `text` on one line, with nothing in it that acts on whatever shows it.
+
+    Line breaks become spaces. Control characters, text-direction overrides, invisible format
+    characters, lone surrogates and non-characters are spelled out as escapes.
+
+    Examples
+    --------
+    >>> printable("cat\x1b[31m\nred")
+    'cat\\x1b[31m red'
+    """
+    line = "".join(_escaped(character) for character in text.translate(_BREAKS))
+    return re.sub(" {2,}", " ", line).strip(" ")
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    if code & 0xFFFE == 0xFFFE or 0xFDD0 <= code <= 0xFDEF:
+        return _spelled(code)
+    if character not in _KEPT and unicodedata.category(character) in ("Cc", "Cf", "Cs"):
+        return _spelled(code)
+    return character
+
+
+def _spelled(code: int) -> str:
+    if code < 0x100:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

@@ -1,0 +1,211 @@
+"""Put the pictures, the colour bar and the texts of a layout on a matplotlib figure."""
+
+from __future__ import annotations
+
+import math
+
+import matplotlib.figure
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
+from PIL import Image
+
+from cvx_core.display import Shown, colors, opacity
+from cvx_core.explanation import Explanation
+from cvx_figure.layout import SCALE, Box, Layout, Row
+from cvx_figure.lettering import Lettering, Weight
+from cvx_figure.words import framed, number
+
+Pixels = npt.NDArray[np.uint8]
+
+_BLOCKY = 6
+"""Photographs that are enlarged more than this show their pixels as squares: blurred, an icon of
+8 x 8 pixels would look like a photograph out of focus."""
+
+_SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+class Sheet:
+    """A matplotlib figure addressed in pixels from the top left corner.
+
+    Parameters
+    ----------
+    layout
+        Its size and what stands where.
+    fonts
+        For all texts.
+    dpi
+        Pixels in an inch.
+    """
+
+    def __init__(self, layout: Layout, fonts: Lettering, dpi: int) -> None:
+        self._width, self._height = layout.size
+        self._fonts = fonts
+        self.figure = matplotlib.figure.Figure(
+            figsize=(self._width / dpi, self._height / dpi), dpi=dpi, facecolor="white"
+        )
+
+    def draw(
+        self,
+        row: Row,
+        explanation: Explanation,
+        shown: Shown,
+        strongest: float,
+        table: Pixels | None,
+    ) -> None:
+        """Draw one explanation in its row.
+
+        Parameters
+        ----------
+        row
+            Where.
+        explanation, shown
+            What; `shown` has the size of ``row.overlay``.
+        strongest
+            Opacity of the strongest value, in (0, 1].
+        table
+            Colours, uint8 (256, 3); None for the usual ones.
+        """
+        photo = photograph(explanation.image, (row.overlay.width, row.overlay.height))
+        over = blend(photo, shown, explanation.signed, strongest, table)
+        for box, picture in ((row.photo, photo), (row.overlay, over)):
+            axes = self._picture(box, picture, explanation.image.shape)
+            if framed(explanation):
+                _frame(axes, explanation)
+        self._bar(row, shown, explanation.signed, strongest, table)
+        for line in row.lines:
+            self._text(line.left, line.baseline, line.text, line.style.size, line.style.weight,
+                       line.style.colour)
+
+    def _axes(self, box: Box) -> Axes:
+        return self.figure.add_axes(
+            (
+                box.left / self._width,
+                1 - box.bottom / self._height,
+                box.width / self._width,
+                box.height / self._height,
+            )
+        )
+
+    def _picture(self, box: Box, pixels: Pixels, shape: tuple[int, ...]) -> Axes:
+        """Show pixels in a box whose coordinates are the pixels of an image of `shape`."""
+        axes = self._axes(box)
+        axes.set_axis_off()
+        axes.imshow(
+            pixels, extent=(0, shape[1], shape[0], 0), aspect="auto", interpolation="nearest"
+        )
+        axes.set_autoscale_on(False)
+        return axes
+
+    def _bar(
+        self, row: Row, shown: Shown, signed: bool, strongest: float, table: Pixels | None
+    ) -> None:
+        limits = shown.limits
+        axes = self._axes(row.bar)
+        height, width = row.bar.height, row.bar.width
+        steps = np.linspace(limits.high, limits.low, height, dtype=np.float32)
+        column = Shown(np.repeat(steps[:, None], width, axis=1), limits, 0.0)
+        board = chequers(width, height)
+        axes.imshow(
+            blend(board, column, signed, strongest, table),
+            extent=(0, 1, limits.low, limits.high),
+            aspect="auto",
+            interpolation="nearest",
+        )
+        axes.set_xticks([])
+        exponent = _exponent(max(abs(limits.low), abs(limits.high)))
+        scale = 10.0**exponent
+        ticks = MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]).tick_values(
+            limits.low / scale, limits.high / scale
+        )
+        inside = [float(t) for t in ticks if limits.low <= t * scale <= limits.high]
+        axes.yaxis.tick_right()
+        axes.set_yticks(
+            [tick * scale for tick in inside],
+            [number(tick) for tick in inside],
+            fontproperties=self._fonts.font(SCALE.size),
+            color=SCALE.colour,
+        )
+        axes.tick_params(length=2.5, width=0.6, pad=2)
+        for spine in axes.spines.values():
+            spine.set_linewidth(0.6)
+        times = f"× 10{str(exponent).translate(_SUPERSCRIPT)} " if exponent else ""
+        points_to_pixels = self.figure.dpi / 72
+        self.figure.text(
+            (row.bar.right + 36 * points_to_pixels) / self._width,
+            1 - (row.bar.top + height / 2) / self._height,
+            (times + row.unit).strip(),
+            rotation=90,
+            ha="center",
+            va="center",
+            parse_math=False,
+            fontproperties=self._fonts.font(SCALE.size),
+            color=SCALE.colour,
+        )
+
+    def _text(
+        self, left: int, baseline: int, text: str, size: float, weight: Weight, colour: str
+    ) -> None:
+        self.figure.text(
+            left / self._width,
+            1 - baseline / self._height,
+            text,
+            ha="left",
+            va="baseline",
+            parse_math=False,
+            fontproperties=self._fonts.font(size, weight),
+            color=colour,
+        )
+
+
+def photograph(image: Pixels, size: tuple[int, int]) -> Pixels:
+    """Return an image at `size` (width, height), as uint8 (height, width, 3)."""
+    enlarged = size[0] / image.shape[1]
+    how = Image.Resampling.NEAREST if enlarged > _BLOCKY else Image.Resampling.LANCZOS
+    return np.asarray(Image.fromarray(image).resize(size, how))
+
+
+def blend(
+    below: Pixels, shown: Shown, signed: bool, strongest: float, table: Pixels | None
+) -> Pixels:
+    """Return the map over a picture of the same size; it covers more where it is stronger."""
+    alpha = opacity(shown, strongest)[:, :, None]
+    mixed: Pixels = (
+        (below * (1 - alpha) + colors(shown, signed, table) * alpha).round().astype(np.uint8)
+    )
+    return mixed
+
+
+def chequers(width: int, height: int) -> Pixels:
+    """Return two light greys, the usual sign for what shines through; uint8 (height, width, 3)."""
+    side = max(1, round(width / 4))
+    odd = (np.arange(height)[:, None] // side + np.arange(width)[None, :] // side) % 2
+    grey = np.where(odd, 205, 245).astype(np.uint8)
+    return np.repeat(grey[:, :, None], 3, axis=2)
+
+
+def _frame(axes: Axes, explanation: Explanation) -> None:
+    """Outline what the network saw, white on a dark edge so that it shows on any photograph."""
+    height, width = explanation.image.shape[:2]
+    left, top, right, bottom = explanation.extent
+    left, top, right, bottom = max(left, 0), max(top, 0), min(right, width), min(bottom, height)
+    for colour, thickness in (("#000000", 2.2), ("#ffffff", 1.0)):
+        axes.add_patch(
+            Rectangle(
+                (left, top),
+                right - left,
+                bottom - top,
+                fill=False,
+                edgecolor=colour,
+                linewidth=thickness,
+                joinstyle="miter",
+            )
+        )
+
+
+def _exponent(largest: float) -> int:
+    """Return the power of ten to take out of a scale's numbers, 0 for numbers easily read."""
+    power = math.floor(math.log10(largest)) if largest > 0 else 0
+    return 0 if -3 <= power < 4 else power

@@ -1,0 +1,170 @@
+"""The renderer: explanations in, one picture file out."""
+
+from __future__ import annotations
+
+import io
+import math
+from dataclasses import dataclass
+from threading import Lock
+from typing import Any, Literal, get_args
+
+import matplotlib
+
+from cvx_core import Artifact, Explanation, OptionError, Renderer, UsageError
+from cvx_core.display import show
+from cvx_core.errors import did_you_mean
+from cvx_figure.drawing import Sheet
+from cvx_figure.layout import arrange, panel_size
+from cvx_figure.lettering import Lettering
+from cvx_figure.palette import is_uneven, table
+from cvx_figure.words import words
+
+Format = Literal["png", "svg", "pdf"]
+
+MAX_PIXELS = 200_000_000
+
+_MEDIA_TYPES = {"png": "image/png", "svg": "image/svg+xml", "pdf": "application/pdf"}
+
+# Dates and versions would change the bytes from run to run and from release to release.
+_UNDATED: dict[str, dict[str, str | None]] = {
+    "png": {"Software": None},
+    "svg": {"Date": None, "Creator": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+}
+
+# Two figures drawn at once would put back each other's settings.
+_settings = Lock()
+
+
+@dataclass(frozen=True)
+class Figure(Renderer):
+    """The photograph beside the map over it, with colour bar, answer and evidence.
+
+    Several explanations become the rows of one figure. The bytes are the same for the same
+    explanations, parameters, fonts and version of matplotlib.
+
+    Parameters
+    ----------
+    format
+        ``"png"``, ``"svg"`` (text stays text) or ``"pdf"``.
+    colormap
+        Any colour map of matplotlib or cmcrameri; None for inferno, or vik for signed maps.
+    width
+        The most that the figure may measure, in inches, 4 to 40.
+    dpi
+        Pixels in an inch, 30 to 1200; in svg and pdf, of the pictures inside.
+    opacity
+        Of the strongest value, in (0, 1].
+    smooth
+        Standard deviation of the smoothing in pixels of the photograph; None smooths only maps
+        of single pixels. The caption says what was done.
+
+    Raises
+    ------
+    OptionError
+        If a parameter is out of its range.
+
+    Examples
+    --------
+    >>> from cvx_core.testing.samples import sample_explanation
+    >>> Figure(format="svg").render(sample_explanation()).media_type
+    'image/svg+xml'
+    """
+
+    format: Format = "png"
+    colormap: str | None = None
+    width: float = 8.0
+    dpi: int = 150
+    opacity: float = 0.85
+    smooth: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.format not in get_args(Format):
+            raise OptionError(
+                f"The format of a figure is png, svg or pdf, not {self.format!r}.",
+                did_you_mean(str(self.format), get_args(Format)),
+            )
+        _in_range("width", self.width, 4, 40)
+        _in_range("dpi", self.dpi, 30, 1200)
+        _in_range("opacity", self.opacity, 0.01, 1)
+        if not isinstance(self.dpi, int):
+            raise OptionError(f"dpi is a whole number, not {self.dpi!r}.")
+        if self.smooth is not None:
+            _in_range("smooth", self.smooth, 0, 1000)
+        if self.colormap is not None:
+            table(str(self.colormap))
+
+    @property
+    def suffix(self) -> str:
+        """``".png"``, ``".svg"`` or ``".pdf"``."""
+        return f".{self.format}"
+
+    @property
+    def media_type(self) -> str:
+        """The media type of the format."""
+        return _MEDIA_TYPES[self.format]
+
+    def draw(self, explanations: list[Explanation]) -> Artifact:
+        """Return the figure.
+
+        Raises
+        ------
+        UsageError
+            If the figure would hold more than 200 million pixels.
+        """
+        with _settings, matplotlib.rc_context(_defaults()):
+            return Artifact(self.suffix, self.media_type, self._bytes(explanations))
+
+    def _bytes(self, explanations: list[Explanation]) -> bytes:
+        sizes = [(e.image.shape[1], e.image.shape[0]) for e in explanations]
+        panels = [panel_size(size, self.width, self.dpi) for size in sizes]
+        maps = [
+            show(e, panel, smooth=self.smooth)
+            for e, panel in zip(explanations, panels, strict=True)
+        ]
+        note = _colour_note(self.colormap)
+        texts = [words(e, shown, note) for e, shown in zip(explanations, maps, strict=True)]
+        fonts = Lettering([text for several in texts for text in several.all])
+        layout = arrange(sizes, texts, fonts, self.width, self.dpi)
+        if math.prod(layout.size) > MAX_PIXELS:
+            raise UsageError(
+                f"The figure of {len(explanations)} explanations would measure "
+                f"{layout.size[0]} x {layout.size[1]} pixels.",
+                "Render fewer at once, or lower dpi.",
+            )
+        sheet = Sheet(layout, fonts, self.dpi)
+        colours = None if self.colormap is None else table(self.colormap)
+        for row, explanation, shown in zip(layout.rows, explanations, maps, strict=True):
+            sheet.draw(row, explanation, shown, self.opacity, colours)
+        buffer = io.BytesIO()
+        sheet.figure.savefig(
+            buffer,
+            format=self.format,
+            dpi=self.dpi,
+            metadata={"Title": texts[0].title, **_UNDATED[self.format]},
+        )
+        return buffer.getvalue()
+
+
+def _colour_note(colormap: str | None) -> str:
+    if colormap is None:
+        return ""
+    if is_uneven(colormap):
+        return f"{colormap} is not perceptually uniform and draws edges that the map does not have"
+    return f"colours: {colormap}"
+
+
+def _in_range(name: str, value: Any, low: float, high: float) -> None:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not math.isfinite(value) or not low <= value <= high:
+        raise OptionError(f"{name} is a number from {low} to {high}, not {value!r}.")
+
+
+def _defaults() -> dict[str, Any]:
+    """Return settings that do not depend on the user's matplotlibrc or on chance."""
+    return {
+        **{k: v for k, v in matplotlib.rcParamsDefault.items() if not k.startswith("backend")},
+        "svg.fonttype": "none",
+        "svg.hashsalt": "cvx",
+        "pdf.fonttype": 42,
+    }

@@ -1,0 +1,179 @@
+"""Where everything stands in a figure: whole device pixels, counted from the top left corner."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cvx_figure.lettering import Lettering, Weight
+from cvx_figure.words import Words
+
+STACKED = 2.5
+"""Photographs wider than this many times their height stand above their map, not beside it."""
+
+# Inches.
+_MARGIN = 0.22
+_GAP = 0.12
+_BAR_GAP = 0.14
+_BAR = 0.15
+_SCALE = 0.62  # numbers and unit beside the bar
+_SHORTEST_BAR = 1.3
+_NARROWEST = 4.5
+_ROW_GAP = 0.3
+_TALLEST = 0.56  # of the figure's width: the pictures of one explanation
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a kind of text is set: sizes in points."""
+
+    size: float
+    weight: Weight
+    leading: float
+    lines: int
+    colour: str
+
+
+TITLE = Style(11.0, "bold", 15.0, 3, "#1a1a1a")
+ANSWER = Style(9.0, "normal", 13.0, 3, "#1a1a1a")
+CAPTION = Style(7.0, "normal", 10.0, 6, "#4d4d4d")
+SCALE = Style(7.0, "normal", 10.0, 1, "#1a1a1a")
+
+
+@dataclass(frozen=True)
+class Box:
+    """A rectangle in pixels from the top left corner."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+
+    @property
+    def right(self) -> int:
+        """First column to the right of it."""
+        return self.left + self.width
+
+    @property
+    def bottom(self) -> int:
+        """First row below it."""
+        return self.top + self.height
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of text and the pixel where its baseline starts."""
+
+    text: str
+    style: Style
+    left: int
+    baseline: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """The place of one explanation."""
+
+    photo: Box
+    overlay: Box
+    bar: Box
+    unit: str
+    lines: tuple[Line, ...]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The whole figure: (width, height) in pixels, and one row for each explanation."""
+
+    size: tuple[int, int]
+    rows: tuple[Row, ...]
+
+
+def arrange(
+    sizes: list[tuple[int, int]], texts: list[Words], fonts: Lettering, width: float, dpi: int
+) -> Layout:
+    """Lay out one row for each explanation.
+
+    Parameters
+    ----------
+    sizes
+        (width, height) of the photographs.
+    texts
+        Of the explanations.
+    fonts
+        Measures the texts.
+    width
+        The most that the figure may measure, in inches. Tall photographs need less.
+    dpi
+        Pixels in an inch.
+    """
+    panels = [panel_size(size, width, dpi) for size in sizes]
+    content = max(
+        _side_by_side(size) * (panel[0] + _px(_GAP, dpi)) + panel[0]
+        for size, panel in zip(sizes, panels, strict=True)
+    )
+    room = content + _px(_BAR_GAP + _BAR + _SCALE, dpi)
+    room = min(max(room, _px(_NARROWEST, dpi)), _px(width - 2 * _MARGIN, dpi))
+    rows = []
+    top = _px(_MARGIN, dpi)
+    for size, panel, text in zip(sizes, panels, texts, strict=True):
+        row, bottom = _row(top, _side_by_side(size), panel, text, fonts, room, dpi)
+        rows.append(row)
+        top = bottom + _px(_ROW_GAP, dpi)
+    height = top - _px(_ROW_GAP, dpi) + _px(_MARGIN, dpi)
+    return Layout((room + 2 * _px(_MARGIN, dpi), height), tuple(rows))
+
+
+def _px(inches: float, dpi: int) -> int:
+    return round(inches * dpi)
+
+
+def _side_by_side(size: tuple[int, int]) -> bool:
+    return size[0] <= STACKED * size[1]
+
+
+def panel_size(size: tuple[int, int], width: float, dpi: int) -> tuple[int, int]:
+    """Return (width, height) of the picture of a photograph, in pixels of the figure."""
+    across = width - 2 * _MARGIN - _BAR_GAP - _BAR - _SCALE
+    down = _TALLEST * width
+    if _side_by_side(size):
+        across = (across - _GAP) / 2
+    else:
+        down = (down - _GAP) / 2
+    scale = min(across / size[0], down / size[1])
+    return max(1, int(size[0] * scale * dpi)), max(1, int(size[1] * scale * dpi))
+
+
+def _row(
+    top: int, beside: bool, panel: tuple[int, int], text: Words, fonts: Lettering, room: int, dpi: int
+) -> tuple[Row, int]:
+    left, gap = _px(_MARGIN, dpi), _px(_GAP, dpi)
+    lines, top = _set(text.title, TITLE, left, top, fonts, room, dpi)
+    more, top = _set(text.answer, ANSWER, left, top, fonts, room, dpi)
+    lines += more
+    top += _px(0.08, dpi)
+    photo = Box(left, top, *panel)
+    overlay = (
+        Box(photo.right + gap, top, *panel) if beside else Box(left, photo.bottom + gap, *panel)
+    )
+    bar = Box(
+        overlay.right + _px(_BAR_GAP, dpi),
+        top,
+        _px(_BAR, dpi),
+        max(overlay.bottom - top, _px(_SHORTEST_BAR, dpi)),
+    )
+    unit = fonts.elide(text.unit, bar.height * 72 / dpi, SCALE.size)
+    more, bottom = _set(text.caption, CAPTION, left, bar.bottom + _px(0.08, dpi), fonts, room, dpi)
+    return Row(photo, overlay, bar, unit, tuple(lines + more)), bottom
+
+
+def _set(
+    text: str, style: Style, left: int, top: int, fonts: Lettering, room: int, dpi: int
+) -> tuple[list[Line], int]:
+    """Return the lines of a text below `top`, and where they end."""
+    broken = fonts.wrap(text, room * 72 / dpi, style.size, style.weight, style.lines)
+    leading = style.leading * dpi / 72
+    lines = [
+        Line(line, style, left, round(top + leading * (number + 0.78)))
+        for number, line in enumerate(broken)
+    ]
+    return lines, round(top + leading * len(broken))

@@ -1,0 +1,129 @@
+"""Set text that comes from outside: which fonts have its characters, how wide it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Literal
+
+from matplotlib import font_manager
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import TextToPath
+
+Weight = Literal["normal", "bold"]
+
+BASE = "DejaVu Sans"
+"""Comes with matplotlib, so that a figure looks the same everywhere."""
+
+_LAST = "Last Resort High-Efficiency"  # boxes that name the script; comes with matplotlib >= 3.11
+_SLACK = 1.03  # a backend's hinting makes a line up to two or three percent wider
+
+_ruler = TextToPath()
+
+
+class Lettering:
+    """The fonts for a set of texts, and the means to break lines with them.
+
+    Parameters
+    ----------
+    texts
+        Everything that will be drawn. Characters that DejaVu Sans lacks are looked up in the
+        fonts of the system; one that no font has is drawn as a replacement character.
+    """
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        wanted = frozenset(map(ord, "".join(texts))) - _covered(BASE, "normal")
+        wanted |= frozenset(map(ord, "".join(texts))) - _covered(BASE, "bold")
+        self._families = [BASE, *_families(wanted)]
+        has = {
+            weight: frozenset[int]().union(*(_covered(name, weight) for name in self._families))
+            for weight in ("normal", "bold")
+        }
+        self._missing = dict.fromkeys(
+            (code for code in wanted if not all(code in covered for covered in has.values())),
+            "\N{REPLACEMENT CHARACTER}",
+        )
+
+    def font(self, size: float, weight: Weight = "normal") -> FontProperties:
+        """Return the font at a size in points."""
+        return FontProperties(family=self._families, size=size, weight=weight)
+
+    def drawable(self, text: str) -> str:
+        """Return the text with a replacement for each character that no font has."""
+        return text.translate(self._missing)
+
+    def width(self, text: str, size: float, weight: Weight = "normal") -> float:
+        """Return the width of one line in points, rounded up."""
+        if not text:
+            return 0.0
+        measured = _ruler.get_text_width_height_descent(
+            self.drawable(text), self.font(size, weight), ismath=False
+        )
+        return _SLACK * float(measured[0])
+
+    def elide(self, text: str, room: float, size: float, weight: Weight = "normal") -> str:
+        """Return the text, cut with an ellipsis so that it fits `room` points."""
+        if self.width(text, size, weight) <= room:
+            return self.drawable(text)
+        keep = self._fitting(text, room, size, weight, "…")
+        return self.drawable(text[:keep].rstrip() + "…")
+
+    def wrap(
+        self, text: str, room: float, size: float, weight: Weight = "normal", lines: int = 4
+    ) -> list[str]:
+        """Break the text into at most so many lines of `room` points; the last is elided.
+
+        Lines break between words, and within a word only if it is longer than a line.
+        """
+        broken: list[str] = []
+        rest = text.strip()
+        while rest and len(broken) < lines - 1:
+            end = self._fitting(rest, room, size, weight)
+            if end < len(rest) and rest[end] != " ":
+                space = rest.rfind(" ", 0, end)
+                end = space if space > 0 else end
+            broken.append(self.drawable(rest[:end].rstrip()))
+            rest = rest[end:].lstrip()
+        return [*broken, self.elide(rest, room, size, weight)] if rest else broken
+
+    def _fitting(self, text: str, room: float, size: float, weight: Weight, tail: str = "") -> int:
+        """Return how many characters fit, at least one."""
+        if self.width(text + tail, size, weight) <= room:
+            return len(text)
+        low, high = 1, len(text)
+        while high - low > 1:
+            middle = (low + high) // 2
+            if self.width(text[:middle] + tail, size, weight) <= room:
+                low = middle
+            else:
+                high = middle
+        return low
+
+
+@cache
+def _covered(family: str, weight: Weight) -> frozenset[int]:
+    """Return the characters that a family has; none if it is not installed."""
+    wanted = FontProperties(family=[family], weight=weight)
+    try:
+        path = font_manager.findfont(wanted, fallback_to_default=False)
+        return frozenset(font_manager.get_font(path).get_charmap())
+    except (ValueError, OSError, RuntimeError):
+        return frozenset()
+
+
+def _families(wanted: frozenset[int]) -> list[str]:
+    """Return the families, as few as come, that have the wanted characters."""
+    if not wanted:
+        return []
+    chosen: list[str] = []
+    names = sorted({entry.name for entry in font_manager.fontManager.ttflist} - {BASE, _LAST})
+    for name in [*names, _LAST]:
+        found = wanted & _covered(name, "normal") & _covered(name, "bold")
+        if found:
+            chosen.append(name)
+            wanted -= found
+        if not wanted:
+            break
+    return chosen
+
+

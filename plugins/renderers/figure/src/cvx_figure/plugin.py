@@ -1,0 +1,17 @@
+"""What this distribution offers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from cvx_core import Component, hookimpl
+
+
+@hookimpl
+def cvx_renderers() -> Iterator[Component]:
+    """Offer the figure renderer."""
+    yield Component(
+        "figure",
+        "The photograph beside the map over it, with colour bar and evidence (png, svg, pdf).",
+        "cvx_figure.figure:Figure",
+    )

@@ -1,0 +1,129 @@
+"""What a figure says about an explanation, in words."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from cvx_core.display import Shown
+from cvx_core.explanation import Explanation
+from cvx_core.printable import printable
+from cvx_core.target import ClassEntry
+
+LONGEST_NAME = 60
+"""Names with more characters are cut, so that one class can't push the other out of a title."""
+
+
+@dataclass(frozen=True)
+class Words:
+    """The texts of one explanation.
+
+    Attributes
+    ----------
+    title
+        Method and question.
+    answer
+        What the model answers, the label, and whether they agree.
+    caption
+        Where the map comes from, what vouches for it, what was done to show it.
+    unit
+        What the numbers at the colour bar count.
+    """
+
+    title: str
+    answer: str
+    caption: str
+    unit: str
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """Every text, to find fonts for."""
+        return self.title, self.answer, self.caption, self.unit
+
+
+def words(explanation: Explanation, shown: Shown, colour_note: str = "") -> Words:
+    """Return the texts of one explanation."""
+    return Words(
+        title=f"{_short(explanation.method)}: {_question(explanation)}",
+        answer=_answer(explanation),
+        caption=" · ".join(part for part in _caption(explanation, shown, colour_note) if part),
+        unit=_short(explanation.unit),
+    )
+
+
+def framed(explanation: Explanation) -> bool:
+    """Return whether the network saw less than the whole photograph."""
+    height, width = explanation.image.shape[:2]
+    left, top, right, bottom = explanation.extent
+    return max(left, top, width - right, height - bottom) >= 0.5
+
+
+def number(value: float) -> str:
+    """Return a number for people: three digits, a true minus."""
+    return f"{value:.3g}".replace("-", "\N{MINUS SIGN}")
+
+
+def _short(text: str) -> str:
+    text = printable(text)
+    return text if len(text) <= LONGEST_NAME else text[: LONGEST_NAME - 1].rstrip() + "…"
+
+
+def _question(explanation: Explanation) -> str:
+    target = explanation.target
+    text = target.text
+    named = [*target.classes, target.predicted, *([target.label] if target.label else [])]
+    for name in sorted({entry.name for entry in named}, key=len, reverse=True):
+        if len(name) > LONGEST_NAME:
+            text = text.replace(name, _short(name))
+    return printable(text)
+
+
+def _answer(explanation: Explanation) -> str:
+    target = explanation.target
+    parts = [f"answer: {_entry(target.predicted)}"]
+    if target.label is not None:
+        verdict = "✓ right" if target.correct else "✗ wrong"
+        parts.append(f"label: {_entry(target.label)} · {verdict}")
+    said = {target.predicted.index, *([target.label.index] if target.label else [])}
+    asked = [_entry(entry) for entry in target.classes if entry.index not in said]
+    if asked:
+        parts.append("asked about: " + ", ".join(asked))
+    return " · ".join(parts)
+
+
+def _entry(entry: ClassEntry) -> str:
+    return replace(entry, name=_short(entry.name)).text
+
+
+def _caption(explanation: Explanation, shown: Shown, colour_note: str) -> list[str]:
+    rows, columns = explanation.values.shape
+    height, width = explanation.image.shape[:2]
+    evidence, provenance = explanation.evidence, explanation.provenance
+    layer = provenance.get("layer")
+    total = float(explanation.values.sum(dtype=np.float64))
+    parts = [
+        f"{_short(explanation.name) or 'image'}, {width} × {height} pixels",
+        f"layer {_short(str(layer))}" if layer else "",
+        f"map of {columns} × {rows} cells",
+        f"sum {number(total)} {_short(explanation.unit)}".rstrip(),
+    ]
+    residual = _finite(evidence.get("residual"))
+    if residual is not None:
+        parts.append(f"residual {number(residual)}")
+    share = _finite(evidence.get("non_pixel_share"))
+    if share is not None:
+        parts.append(f"{number(100 * share)} % of the total is carried by no pixel")
+    if evidence.get("class_specific") is False:
+        parts.append("the same map whatever the question")
+    if not explanation.values.any():
+        parts.append("the map is zero everywhere")
+    if framed(explanation):
+        parts.append("the network saw only what the white frame holds")
+    notes = (shown.note, colour_note, explanation.target.note, provenance.get("display_note"))
+    return parts + [printable(str(note)).rstrip(".") for note in notes if note]
+
+
+def _finite(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
