@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import re
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +17,18 @@ from cvx_core.errors import CheckpointError
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "net", "state_dict_ema")
 _PREFIXES = ("module.", "_orig_mod.", "model.")
+_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar")
+
+
+def names_a_file(weights: str | Path) -> bool:
+    """Return whether `weights` means a checkpoint file, not the name of published weights."""
+    path = Path(weights)
+    return (
+        isinstance(weights, Path)
+        or path.suffix.lower() in _SUFFIXES
+        or len(path.parts) > 1
+        or path.is_file()
+    )
 
 
 def read_checkpoint(path: str | Path, *, trust: bool = False) -> dict[str, torch.Tensor]:
@@ -52,19 +66,42 @@ def load_weights(module: nn.Module, path: str | Path, *, trust: bool = False) ->
     Raises
     ------
     CheckpointError
+        If the file can't be read, or names or shapes differ: the first few of each are named.
+    """
+    fit_weights(module, read_checkpoint(path, trust=trust), str(path))
+
+
+def fit_weights(module: nn.Module, state: Mapping[str, torch.Tensor], origin: str) -> None:
+    """Copy tensors into a module; every parameter must be there and fit.
+
+    Parameters
+    ----------
+    module
+        Changed in place, unless the weights don't fit.
+    state
+        Tensors by name; a prefix that wrappers put before every name is dropped.
+    origin
+        Where the tensors are from, for the error.
+
+    Raises
+    ------
+    CheckpointError
         If names or shapes differ: the first few of each are named.
     """
-    state = read_checkpoint(path, trust=trust)
     own = module.state_dict()
     state = _rename(state, own)
-    missing = sorted(own.keys() - state.keys())
+    missing = sorted(
+        # A counter that old checkpoints lack and that evaluation never reads.
+        name
+        for name in own.keys() - state.keys()
+        if not name.endswith("num_batches_tracked")
+    )
     extra = sorted(state.keys() - own.keys())
     differ = [
         f"{name} is {tuple(state[name].shape)} and should be {tuple(own[name].shape)}"
         for name in own
         if name in state and state[name].shape != own[name].shape
     ]
-    missing = [name for name in missing if not name.endswith("num_batches_tracked")]
     problems = [
         f"{len(items)} {what} ({', '.join(items[:3])}{', ...' if len(items) > 3 else ''})"
         for items, what in (
@@ -76,8 +113,9 @@ def load_weights(module: nn.Module, path: str | Path, *, trust: bool = False) ->
     ]
     if problems:
         raise CheckpointError(
-            f"The weights in {path} don't fit {type(module).__name__}: {'; '.join(problems)}.",
-            "Name the model that these weights were saved from.",
+            f"The weights in {origin} don't fit {type(module).__name__}: {'; '.join(problems)}.",
+            "Name the model that these weights were saved from. One with other classes is built "
+            "by code of yours: -m path/to/file.py:factory.",
         )
     module.load_state_dict(state, strict=False)
 
@@ -98,13 +136,16 @@ def _read_safetensors(path: Path) -> Any:
 
 def _read_torch(path: Path, trust: bool) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=not trust)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about pickle protocols; what matters is an error
+            return torch.load(path, map_location="cpu", weights_only=not trust)
     except pickle.UnpicklingError as error:
         if not _is_pickle(path):
             raise CheckpointError(f"{path} is no checkpoint that PyTorch can read.") from error
-        first = str(error).splitlines()[0]
+        asked = re.search(r"GLOBAL ([\w.]+)", str(error))
+        needs = f" It asks for {asked[1]}." if asked else ""
         raise CheckpointError(
-            f"{path} holds more than weights, and loading it could run code: {first}",
+            f"{path} holds more than weights, and loading it could run code.{needs}",
             "If you made the file yourself: --trust-checkpoint (trust_checkpoint=True). Better: "
             "save a state dict, or safetensors.",
         ) from error
@@ -138,10 +179,12 @@ def _unwrap(loaded: Any) -> dict[str, torch.Tensor]:
 
 
 def _rename(
-    state: dict[str, torch.Tensor], own: Mapping[str, torch.Tensor]
-) -> dict[str, torch.Tensor]:
-    """Drop a prefix that wrappers (DataParallel, compile, Lightning) put before every name."""
-    for prefix in _PREFIXES:
-        if all(name.startswith(prefix) for name in state) and not own.keys() & state.keys():
-            state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+    state: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor]
+) -> Mapping[str, torch.Tensor]:
+    """Drop the prefixes that wrappers (DataParallel, compile, Lightning) put before every name."""
+    while state and not own.keys() & state.keys():
+        prefix = next((p for p in _PREFIXES if all(name.startswith(p) for name in state)), None)
+        if prefix is None:
+            break
+        state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
     return state

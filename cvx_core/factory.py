@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -37,21 +40,12 @@ def load_factory(
         If the code can't be imported, or the factory raises or returns no model.
     """
     place, _, attribute = name.rpartition(":")
-    module = _import_file(Path(place)) if place.endswith(".py") else _import_module(place)
-    made: Any = getattr(module, attribute, None)
-    if made is None:
-        public = [n for n in vars(module) if not n.startswith("_")]
-        raise ModelError(f"{place} has no {attribute!r}.", did_you_mean(attribute, public))
-    if callable(made) and not isinstance(made, nn.Module | VisionModel):
-        try:
-            made = made()
-        except CvxError:
-            raise
-        # The boundary to the user's code, which may raise anything.
-        except Exception as error:
-            raise ModelError(f"{name} raised {type(error).__name__}: {error}") from error
+    details = {} if weights is None else {"weights": Path(weights).name}
+    file = Path(place) if place.endswith(".py") else None
+    with _importable(file):
+        made = _make(_import_module(place) if file is None else _import_file(file), name, attribute)
     if isinstance(made, nn.Module):
-        made = VisionModel(made, name=name)
+        made = VisionModel(made, name=name, details=details)
     if not isinstance(made, VisionModel):
         raise ModelError(
             f"{name} gave a {type(made).__name__}.",
@@ -62,32 +56,69 @@ def load_factory(
     return made
 
 
+@contextmanager
+def _importable(file: Path | None) -> Iterator[None]:
+    """Let a file import its neighbours, also when its factory runs; a module, the current folder.
+
+    Neighbours come first, as when Python runs the file; the current folder comes last, where it
+    hides nothing that is installed.
+    """
+    before = list(sys.path)
+    if file is not None:
+        sys.path.insert(0, str(file.resolve().parent))
+    else:
+        sys.path.append(str(Path.cwd()))
+    try:
+        yield
+    finally:
+        sys.path[:] = before
+
+
+def _make(module: ModuleType, name: str, attribute: str) -> Any:
+    place = name.rpartition(":")[0]
+    made: Any = getattr(module, attribute, None)
+    if made is None:
+        public = [n for n in vars(module) if not n.startswith("_")]
+        raise ModelError(
+            f"{place} has no {attribute!r}.",
+            did_you_mean(attribute, public) or f"Write {place}:NAME with the name of a factory.",
+        )
+    if not callable(made) or isinstance(made, nn.Module):
+        return made
+    try:
+        return made()
+    except CvxError:
+        raise
+    # The boundary to the user's code, which may raise anything, and exit.
+    except (Exception, SystemExit) as error:
+        raise ModelError(f"{name} raised {type(error).__name__}: {error}") from error
+
+
 def _import_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise ModelError(f"There is no file {path}.")
     path = path.resolve()
-    module_name = f"_cvx_user_{path.stem}_{abs(hash(path)):x}"
+    # The same name in every process, so that what the file defines can be pickled.
+    module_name = f"_cvx_user_{path.stem}_{hashlib.sha256(bytes(path)).hexdigest()[:8]}"
     spec = importlib.util.spec_from_file_location(module_name, path)
     if spec is None or spec.loader is None:
         raise ModelError(f"{path} can't be imported as Python.")
     module = importlib.util.module_from_spec(spec)
     sys.modules[module_name] = module
-    sys.path.insert(0, str(path.parent))
     try:
         spec.loader.exec_module(module)
     # The boundary to the user's code: importing it may raise anything, and exit.
     except (Exception, SystemExit) as error:
         del sys.modules[module_name]
         raise ModelError(f"{path} failed on import: {type(error).__name__}: {error}") from error
-    finally:
-        sys.path.remove(str(path.parent))
     return module
 
 
 def _import_module(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
-    except (Exception, SystemExit) as error:  # the user's code may raise anything at import
+    # The boundary to the user's code: importing it may raise anything, and exit.
+    except (Exception, SystemExit) as error:
         raise ModelError(
             f"The module {name!r} could not be imported: {type(error).__name__}: {error}",
             "A file is named with its ending: path/to/file.py:factory.",

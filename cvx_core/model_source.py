@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from cvx_core.checkpoints import names_a_file
 from cvx_core.discovery import registry
-from cvx_core.errors import ModelError, UsageError, did_you_mean
+from cvx_core.errors import CvxError, ModelError, PluginError, did_you_mean
 from cvx_core.factory import load_factory
 from cvx_core.options import build
 from cvx_core.vision_model import VisionModel
@@ -66,6 +70,21 @@ class ModelSource(ABC):
         """Return the models on offer, by name; empty where they can't be listed (a hub)."""
 
 
+@contextmanager
+def seeded(seed: int = 0) -> Iterator[None]:
+    """Draw initial weights from a seed, and leave the caller's generator as it was.
+
+    Sources build every model inside, with trained weights too: modules draw initial weights
+    before the trained ones replace them.
+    """
+    state = torch.get_rng_state()
+    torch.default_generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        torch.set_rng_state(state)
+
+
 def load_model(
     name: str,
     *,
@@ -103,8 +122,7 @@ def load_model(
     prefix, colon, rest = name.partition(":")
     plugins = registry()
     if prefix.partition("@")[0] in plugins.names("model source"):
-        source: ModelSource = build("model source", plugins.find("model source", prefix), {})
-        model = source.load(rest, weights=weights, trust_checkpoint=trust_checkpoint)
+        model = _load_from_source(prefix, rest, weights, trust_checkpoint)
     elif colon and _looks_like_code(name):
         model = load_factory(name, weights=weights, trust_checkpoint=trust_checkpoint)
     elif colon:
@@ -117,28 +135,89 @@ def load_model(
     return model
 
 
+def list_models(source: str) -> list[ModelEntry]:
+    """Return the models that a source offers, sorted by name.
+
+    Raises
+    ------
+    UnknownComponentError
+        If no plugin offers the source.
+    PluginError
+        If the plugin fails.
+    """
+    found = _source(source)
+    try:
+        return sorted(found.models(), key=lambda entry: entry.name)
+    except CvxError:
+        raise
+    # The plugin boundary: a source may raise anything.
+    except Exception as error:
+        raise _broken(source, error) from error
+
+
+def _source(name: str) -> ModelSource:
+    made = build("model source", registry().find("model source", name), {})
+    if not isinstance(made, ModelSource):
+        raise PluginError(
+            f"The model source {name!r} is a {type(made).__name__}, not a cvx_core.ModelSource.",
+            "Report it to the plugin's author; 'cvx plugins' names the package.",
+        )
+    return made
+
+
+def _load_from_source(
+    source: str, name: str, weights: str | Path | None, trust_checkpoint: bool
+) -> VisionModel:
+    found = _source(source)
+    try:
+        model = found.load(name, weights=weights, trust_checkpoint=trust_checkpoint)
+    except CvxError:
+        raise
+    # The plugin boundary: a source may raise anything.
+    except Exception as error:
+        raise _broken(source, error) from error
+    if not isinstance(model, VisionModel):
+        raise PluginError(
+            f"The model source {source!r} returned a {type(model).__name__} for {name!r}, "
+            "not a cvx_core.VisionModel.",
+            "Report it to the plugin's author; 'cvx plugins' names the package.",
+        )
+    return model
+
+
+def _broken(source: str, error: Exception) -> PluginError:
+    first = (str(error).splitlines() or [""])[0]
+    return PluginError(
+        f"The model source {source!r} failed: {type(error).__name__}: {first}",
+        "Report it to the plugin's author; 'cvx plugins' names the package.",
+    )
+
+
 def _looks_like_code(name: str) -> bool:
     place = name.rpartition(":")[0]
     return place.endswith(".py") or ("." in place and place.replace(".", "").isidentifier())
 
 
-def list_models(source: str) -> list[ModelEntry]:
-    """Return the models that a source offers."""
-    found: ModelSource = build("model source", registry().find("model source", source), {})
-    return list(found.models())
-
-
-def _unknown(name: str) -> UsageError | ModelError:
-    sources = registry().names("model source")
-    having = [
-        f"{source}:{name}"
-        for source in sources
-        if any(entry.name == name for entry in list_models(source))
-    ]
-    if having:
-        hint = "Write " + " or ".join(repr(full) for full in having) + "."
+def _unknown(name: str) -> ModelError:
+    path = Path(name)
+    if path.suffix == ".py":
+        hint = f"Name the factory in it: '{name}:NAME'."
+    elif names_a_file(name):
+        hint = f"Weights need a model: -m SOURCE:NAME --weights {name}."
     else:
-        hint = did_you_mean(name, sources) or (
-            "Write 'source:name' with a source of " + ", ".join(sources) + ", or 'file.py:factory'."
-        )
+        hint = _nearest(name)
     return ModelError(f"{name!r} is no model.", hint)
+
+
+def _nearest(name: str) -> str:
+    sources = registry().names("model source")
+    having = []
+    for source in sources:
+        # A source that is broken, or offered twice, must not hide the mistake at hand.
+        with suppress(PluginError):
+            having += [f"{source}:{name}" for entry in list_models(source) if entry.name == name]
+    if having:
+        return "Write " + " or ".join(repr(full) for full in having) + "."
+    return did_you_mean(name, sources) or (
+        "Write 'source:name' with a source of " + ", ".join(sources) + ", or 'file.py:factory'."
+    )
