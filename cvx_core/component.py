@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import sys
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Literal, get_args
@@ -65,7 +67,9 @@ class Component:
             return self.target
         module_name, _, path = self.target.partition(":")
         try:
-            found: Any = import_module(module_name)
+            # Standard output is for data, whatever a plugin prints.
+            with redirect_stdout(sys.stderr):
+                found: Any = import_module(module_name)
             for part in path.split("."):
                 found = getattr(found, part)
         # The plugin boundary: foreign code may raise anything at import, and exit too.

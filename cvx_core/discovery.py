@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
+from contextlib import redirect_stdout
 from importlib.metadata import EntryPoint, entry_points
 
 from cvx_core.hookspecs import GROUP
-from cvx_core.registry import Registry
+from cvx_core.registry import Registry, normal_name
 
 _PREFIX = "cvx.plugins."
 _lock = threading.RLock()
@@ -31,12 +33,18 @@ def discover(into: Registry) -> None:
     A plugin whose import fails, exits or answers nonsense leaves all others working and is
     noted in ``into.failures``. ``CVX_DISABLE_PLUGINS`` holds names of distributions or
     ``distribution:entry-point`` pairs, separated by commas, that are not even imported;
-    ``*`` disables all.
+    ``*`` disables all. What plugins print goes to standard error: standard output is for data.
     """
-    disabled = {n.strip() for n in os.environ.get("CVX_DISABLE_PLUGINS", "").split(",")}
+    with redirect_stdout(sys.stderr):
+        _discover(into)
+
+
+def _discover(into: Registry) -> None:
+    words = os.environ.get("CVX_DISABLE_PLUGINS", "").split(",")
+    disabled = {normal_name(word) for word in words}
     for entry in sorted(entry_points(group=GROUP), key=_owner):
         owner = _owner(entry)
-        if disabled & {"*", owner, owner.partition(":")[0]}:
+        if disabled & {"*", normal_name(owner), owner.partition(":")[0]}:
             into.disabled.append(owner)
             continue
         try:
@@ -53,5 +61,6 @@ def discover(into: Registry) -> None:
 
 
 def _owner(entry: EntryPoint) -> str:
-    distribution = entry.dist.name if entry.dist is not None else "unknown"
-    return f"{distribution}:{entry.name}"
+    name = entry.dist.name if entry.dist is not None else None
+    # An installation that was cut short can lack the metadata that hold the name.
+    return f"{normal_name(name) if name else 'unknown'}:{entry.name}"

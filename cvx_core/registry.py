@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import traceback
 from collections.abc import Iterable
@@ -44,11 +45,20 @@ class Failure:
     @property
     def reason(self) -> str:
         """One line for listings."""
-        return f"{type(self.error).__name__}: {self.error}"
+        try:
+            message = " ".join(str(self.error).split())
+        except Exception:  # the plugin boundary: a foreign exception's __str__ is foreign code
+            message = "(its message can't be read)"
+        return f"{type(self.error).__name__}: {message}"
 
     def traceback(self) -> str:
         """Return the full traceback as text."""
         return "".join(traceback.format_exception(self.error))
+
+
+def normal_name(distribution: str) -> str:
+    """Write a distribution's name as package indexes do: ``My_Plugin`` becomes ``my-plugin``."""
+    return re.sub(r"[-_.]+", "-", distribution.strip()).lower()
 
 
 class Registry:
@@ -98,9 +108,10 @@ class Registry:
 
     def fail(self, owner: str, error: BaseException) -> None:
         """Note that a plugin can't be used (raise instead when strict)."""
+        failure = Failure(owner, error)
         if self._strict:
-            raise PluginError(f"Plugin {owner} failed: {type(error).__name__}: {error}") from error
-        self.failures.append(Failure(owner, error))
+            raise PluginError(f"Plugin {owner} failed: {failure.reason}") from error
+        self.failures.append(failure)
 
     def add(self, kind: Kind, component: Component, *, replace: bool = False) -> None:
         """Register one component from a program, for the life of the process.
@@ -145,9 +156,14 @@ class Registry:
         bare, _, wanted = name.partition("@")
         owners = self._table[kind].get(bare, {})
         if wanted:
-            owners = {o: c for o, c in owners.items() if wanted in (o, o.partition(":")[0])}
+            wanted = normal_name(wanted)
+            owners = {
+                owner: component
+                for owner, component in owners.items()
+                if wanted in (normal_name(owner), normal_name(owner.partition(":")[0]))
+            }
         if not owners:
-            raise self._unknown(kind, name, bare)
+            raise self._unknown(kind, name)
         if len(owners) > 1:
             distributions = sorted(owner.partition(":")[0] for owner in owners)
             raise ConflictError(
@@ -180,8 +196,8 @@ class Registry:
                 if not names[name]:
                     del names[name]
 
-    def _unknown(self, kind: Kind, name: str, bare: str) -> UnknownComponentError:
-        hints = [did_you_mean(name if "@" in name else bare, self._candidates(kind))]
+    def _unknown(self, kind: Kind, name: str) -> UnknownComponentError:
+        hints = [did_you_mean(name, self._candidates(kind, owned="@" in name))]
         if not hints[0]:
             known = ", ".join(self.names(kind)) or "none"
             hints = [f"Installed: {known}."]
@@ -199,9 +215,10 @@ class Registry:
             error.__cause__ = self.failures[0].error
         return error
 
-    def _candidates(self, kind: Kind) -> list[str]:
-        owned = [f"{o.component.name}@{o.distribution}" for o in self.offers(kind)]
-        return [*self.names(kind), *owned]
+    def _candidates(self, kind: Kind, *, owned: bool) -> list[str]:
+        if not owned:
+            return self.names(kind)
+        return [f"{offer.component.name}@{offer.distribution}" for offer in self.offers(kind)]
 
 
 def _implements_a_hook(plugin: object) -> bool:

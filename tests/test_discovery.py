@@ -1,0 +1,206 @@
+"""Discovery with plugins that are really installed, most of them badly behaved.
+
+Each plugin is a project of its own, built into a wheel and installed where only a fresh
+interpreter sees it.
+"""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from conftest import Environment
+
+GOOD = """
+from cvx_core import Component, hookimpl
+
+@hookimpl
+def cvx_explainers():
+    yield Component("grid", "A good one.", "collections:OrderedDict")
+"""
+
+ABOUT = """
+import json, sys
+from cvx_core.discovery import registry
+found = registry()
+print(json.dumps({
+    "offers": [[o.component.name, o.owner] for k in ("explainer", "renderer", "command")
+               for o in found.offers(k)],
+    "failures": {f.owner: f.reason for f in found.failures},
+    "disabled": found.disabled,
+    "incompatible": found.incompatible,
+}))
+"""
+
+BAD = {
+    "broken": ("import a_package_that_is_not_there", "ModuleNotFoundError: No module named"),
+    "unparsable": ("def (:", "SyntaxError"),
+    "exiting": ("import sys; sys.exit(3)", "SystemExit: 3"),
+    "exiting-hook": (
+        "from cvx_core import hookimpl\n@hookimpl\ndef cvx_explainers():\n    raise SystemExit(4)",
+        "SystemExit: 4",
+    ),
+    "halfway": (
+        GOOD.replace('"grid"', '"half"') + "    raise RuntimeError('halfway')\n",
+        "RuntimeError: halfway",
+    ),
+    "second-hook": (
+        GOOD.replace('"grid"', '"half"') + "@hookimpl\ndef cvx_renderers():\n    return 1 / 0\n",
+        "ZeroDivisionError",
+    ),
+    "wrong-record": (
+        "from cvx_core import hookimpl\n"
+        "@hookimpl\ndef cvx_explainers():\n    return [('grid', 'text', 'a:b')]",
+        "Hooks return cvx_core.Component records",
+    ),
+    "wrong-name": (
+        GOOD.replace('"grid"', '"Not A Name"'),
+        "'Not A Name' is no component name",
+    ),
+    "unknown-hook": (GOOD.replace("cvx_explainers", "cvx_exploders"), "cvx_exploders"),
+    "with-arguments": (GOOD.replace("cvx_explainers()", "cvx_explainers(config)"), "config"),
+    "no-hook": ("x = 1", "implements none of the hooks"),
+}
+
+
+def about(environment: Environment, **variables: str) -> dict[str, Any]:
+    found: dict[str, Any] = environment.ask(ABOUT, **variables)
+    return found
+
+
+def test_an_installed_plugin_is_found_with_no_change_to_cvx(environment: Environment) -> None:
+    environment.install("cvx-good", "cvx_good", GOOD)
+    assert about(environment)["offers"] == [["grid", "cvx-good:main"]]
+
+
+def test_every_badly_behaved_plugin_costs_itself_alone(environment: Environment) -> None:
+    environment.install("cvx-good", "cvx_good", GOOD)
+    for name, (code, _) in BAD.items():
+        environment.install(f"cvx-{name}", f"bad_{name.replace('-', '_')}", code)
+    found = about(environment)
+    assert found["offers"] == [["grid", "cvx-good:main"]]
+    assert set(found["failures"]) == {f"cvx-{name}:main" for name in BAD}
+    for name, (_, reason) in BAD.items():
+        assert reason in found["failures"][f"cvx-{name}:main"]
+
+
+def test_what_plugins_print_stays_out_of_standard_output(environment: Environment) -> None:
+    hook = GOOD.replace("    yield", "    print('in the hook')\n    yield")
+    loud = "print('while importing')\n" + hook
+    environment.install("cvx-loud", "cvx_loud", loud)
+    done = environment.run("from cvx_core.discovery import registry; registry(); print('data')")
+    assert done.stdout == "data\n"
+    assert "while importing\nin the hook\n" in done.stderr
+
+
+def test_a_plugin_that_sleeps_is_not_woken_before_it_is_asked(environment: Environment) -> None:
+    asleep = "import pathlib, time\npathlib.Path('woken').touch()\ntime.sleep(0.1)\n" + GOOD
+    environment.install("cvx-sleeping", "cvx_sleeping", asleep)
+    for arguments in (["-c", "import cvx_core"], ["-m", "cvx_core.cli", "--help"]):
+        environment.python(*arguments)
+        assert not (environment.folder / "woken").exists()
+    assert about(environment, CVX_DISABLE_PLUGINS="cvx-sleeping")["offers"] == []
+    assert not (environment.folder / "woken").exists()
+    assert about(environment)["offers"] == [["grid", "cvx-sleeping:main"]]
+    assert (environment.folder / "woken").exists()
+
+
+def test_the_error_for_a_name_of_a_broken_plugin_chains_the_reason(
+    environment: Environment,
+) -> None:
+    environment.install("cvx-broken", "cvx_broken", BAD["broken"][0])
+    done = environment.run(
+        "from cvx_core.discovery import registry\nregistry().find('explainer', 'grid')"
+    )
+    assert done.returncode == 1
+    assert "No module named 'a_package_that_is_not_there'" in done.stderr
+    assert "The above exception was the direct cause" in done.stderr
+    assert "The plugin cvx-broken:main failed to load" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["broken", "exiting", "halfway", "no-hook"])
+def test_strict_discovery_raises_with_the_cause(environment: Environment, name: str) -> None:
+    environment.install("cvx-good", "cvx_good", GOOD)
+    environment.install(f"cvx-{name}", "bad", BAD[name][0])
+    done = environment.run(ABOUT, CVX_STRICT="1")
+    assert done.returncode == 1
+    assert f"PluginError: Plugin cvx-{name}:main failed" in done.stderr
+    assert "The above exception was the direct cause" in done.stderr
+
+
+def test_one_name_from_two_packages_raises_on_use_and_names_both(
+    environment: Environment,
+) -> None:
+    environment.install("cvx-good", "cvx_good", GOOD)
+    environment.install("Another_Plugin", "another", GOOD.replace("OrderedDict", "Counter"))
+    assert about(environment)["offers"] == [
+        ["grid", "another-plugin:main"],
+        ["grid", "cvx-good:main"],
+    ]
+    use = "import json\nfrom cvx_core.discovery import registry\n"
+    done = environment.run(use + "registry().find('explainer', 'grid')")
+    assert "offered by another-plugin and by cvx-good" in done.stderr
+    assert "'grid@another-plugin' or 'grid@cvx-good'" in done.stderr
+    picked = environment.ask(
+        use + "print(json.dumps([registry().find('explainer', n).target for n in "
+        "('grid@cvx-good', 'grid@Another_Plugin')]))"
+    )
+    assert picked == ["collections:OrderedDict", "collections:Counter"]
+
+
+@pytest.mark.parametrize("disabling", ["cvx-broken", "CVX_Broken", "cvx-broken:main", "x, *"])
+def test_a_disabled_plugin_is_not_even_imported(environment: Environment, disabling: str) -> None:
+    environment.install("cvx-broken", "cvx_broken", BAD["broken"][0])
+    found = about(environment, CVX_DISABLE_PLUGINS=disabling, CVX_STRICT="1")
+    assert found["disabled"] == ["cvx-broken:main"]
+    assert found["failures"] == {}
+
+
+def test_a_plugin_for_another_version_of_the_interface_is_listed_and_never_run(
+    environment: Environment,
+) -> None:
+    environment.install("cvx-future", "cvx_future", "raise ValueError('run')", "cvx.plugins.v2")
+    found = about(environment)
+    assert found["incompatible"] == ["cvx-future:main (cvx.plugins.v2)"]
+    assert found["failures"] == {}
+    assert found["offers"] == []
+
+
+def test_a_plugin_whose_folder_was_deleted_costs_itself_alone(environment: Environment) -> None:
+    environment.install("cvx-good", "cvx_good", GOOD)
+    site = environment.install("cvx-gone", "cvx_gone", GOOD)
+    shutil.rmtree(site / "cvx_gone")
+    found = about(environment)
+    assert found["offers"] == [["grid", "cvx-good:main"]]
+    assert "cvx_gone" in found["failures"]["cvx-gone:main"]
+
+
+def test_an_installation_without_its_name_costs_itself_alone(environment: Environment) -> None:
+    environment.install("cvx-good", "cvx_good", GOOD)
+    site = environment.install("cvx-cut", "cvx_cut", GOOD.replace("grid", "cut"))
+    (site / "cvx_cut-1.0.dist-info" / "METADATA").write_text("")
+    assert ["grid", "cvx-good:main"] in about(environment)["offers"]
+
+
+def test_a_plugin_module_with_lazy_attributes_stays_asleep(environment: Environment) -> None:
+    lazy = GOOD + "\ndef __getattr__(name):\n    raise RuntimeError('woken by ' + name)\n"
+    environment.install("cvx-lazy", "cvx_lazy", lazy)
+    found = about(environment)
+    assert found["offers"] == [["grid", "cvx-lazy:main"]]
+    assert found["failures"] == {}
+
+
+def test_a_component_that_exits_when_it_is_loaded_is_a_plugin_error(
+    environment: Environment,
+) -> None:
+    site = environment.install("cvx-late", "cvx_late", GOOD.replace("collections", "cvx_late.work"))
+    (site / "cvx_late" / "work.py").write_text("print('loading')\nraise SystemExit(5)")
+    done = environment.run(
+        "from cvx_core.discovery import registry\nregistry().find('explainer', 'grid').load()"
+    )
+    assert done.returncode == 1
+    assert "'grid' could not be loaded" in done.stderr
+    assert done.stdout == ""
