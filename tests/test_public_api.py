@@ -1,0 +1,128 @@
+"""The public names: frozen on purpose, each documented, none imported before it is used."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+
+import pytest
+
+import cvx_core
+
+PUBLIC = [
+    "Artifact",
+    "Attribution",
+    "CheckpointError",
+    "ClassEntry",
+    "ClassScore",
+    "Component",
+    "ConflictError",
+    "Contrast",
+    "CvxError",
+    "Distribution",
+    "Error",
+    "Explainer",
+    "Explanation",
+    "InputError",
+    "LayerError",
+    "Margin",
+    "MethodError",
+    "ModelEntry",
+    "ModelError",
+    "ModelSource",
+    "Needs",
+    "OptionError",
+    "OutputError",
+    "PluginError",
+    "Predicted",
+    "Preprocess",
+    "Question",
+    "Record",
+    "Recording",
+    "Renderer",
+    "Scores",
+    "Target",
+    "TargetError",
+    "TargetRecord",
+    "UnknownComponentError",
+    "UsageError",
+    "VisionModel",
+    "__version__",
+    "contrast",
+    "explain",
+    "get_explainer",
+    "get_renderer",
+    "hookimpl",
+    "layers",
+    "list_models",
+    "load_explanations",
+    "load_model",
+    "mean",
+    "parse_target",
+    "product",
+    "rectify",
+    "register",
+    "smooth",
+]
+
+
+def test_the_public_names_change_only_on_purpose() -> None:
+    assert sorted(cvx_core.__all__) == PUBLIC
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_a_public_name_is_importable_and_documented(name: str) -> None:
+    thing = getattr(cvx_core, name)
+    assert getattr(cvx_core, name) is thing
+    if inspect.isclass(thing) or inspect.isfunction(thing):
+        own = vars(thing).get("__doc__") if inspect.isclass(thing) else thing.__doc__
+        assert own
+        assert not own.startswith(f"{name}("), "the generated signature is no documentation"
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_a_public_method_is_documented(name: str) -> None:
+    thing = getattr(cvx_core, name)
+    if inspect.isclass(thing):
+        for method, function in inspect.getmembers(thing, inspect.isfunction):
+            if not method.startswith("_") and function.__module__.startswith("cvx_core"):
+                assert inspect.getdoc(function), f"{name}.{method}"
+
+
+def test_dir_offers_the_public_names_before_they_are_used() -> None:
+    assert set(PUBLIC) <= set(dir(cvx_core))
+
+
+def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
+        _ = cvx_core.nonsense
+
+
+@pytest.mark.parametrize(
+    ("name", "light"),
+    [("Component", True), ("hookimpl", True), ("UsageError", True), ("VisionModel", False)],
+)
+def test_a_name_is_imported_when_it_is_used_and_not_before(name: str, light: bool) -> None:
+    code = (
+        "import sys, cvx_core\n"
+        "assert 'torch' not in sys.modules\n"
+        f"cvx_core.{name}\n"
+        "print('torch' not in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str(light)
+
+
+def test_a_failure_in_our_tree_names_its_exit_code() -> None:
+    from cvx_core.errors import CvxError
+
+    def below(error: type[CvxError]) -> list[type[CvxError]]:
+        return [error, *(e for child in error.__subclasses__() for e in below(child))]
+
+    codes = {error.__name__: error.exit_code for error in below(CvxError)}
+    assert codes["CvxError"] == codes["OutputError"] == 1
+    assert {codes[n] for n in ("UsageError", "OptionError", "TargetError", "MethodError")} == {2}
+    assert codes["InputError"] == 3
+    assert {codes[n] for n in ("ModelError", "CheckpointError", "LayerError")} == {5}
+    assert {codes[n] for n in ("PluginError", "UnknownComponentError", "ConflictError")} == {6}
