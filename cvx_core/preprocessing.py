@@ -55,7 +55,8 @@ class Preprocess:
         short = min(width, height)
         if self.crop_first:
             side = round(self.crop / resize * short)
-            left, top = (width - side) // 2, (height - side) // 2
+            # An odd remainder goes to the left and the top, as where EfficientNets were trained.
+            left, top = (width - side + 1) // 2, (height - side + 1) // 2
             box = (left, top, left + side, top + side)
             image = image.crop(box).resize((self.crop, self.crop), method)
         else:
