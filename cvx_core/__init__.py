@@ -36,18 +36,16 @@ _HOMES = {
     "cvx_core.record": ("Record",),
     "cvx_core.recording": ("Needs", "Recording"),
     "cvx_core.renderer": ("Renderer",),
+    "cvx_core.scores": ("ClassEntry", "Scores", "TargetRecord"),
     "cvx_core.storage": ("load_explanations",),
     "cvx_core.target": (
-        "ClassEntry",
         "ClassScore",
         "Contrast",
         "Distribution",
         "Error",
         "Margin",
         "Predicted",
-        "Scores",
         "Target",
-        "TargetRecord",
         "parse_target",
     ),
     "cvx_core.version": ("__version__",),
@@ -139,18 +137,16 @@ if TYPE_CHECKING:
     from cvx_core.record import Record
     from cvx_core.recording import Needs, Recording
     from cvx_core.renderer import Renderer
+    from cvx_core.scores import ClassEntry, Scores, TargetRecord
     from cvx_core.storage import load_explanations
     from cvx_core.target import (
-        ClassEntry,
         ClassScore,
         Contrast,
         Distribution,
         Error,
         Margin,
         Predicted,
-        Scores,
         Target,
-        TargetRecord,
         parse_target,
     )
     from cvx_core.version import __version__

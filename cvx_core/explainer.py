@@ -17,7 +17,8 @@ import torch
 from cvx_core.explanation import Explanation
 from cvx_core.options import parameters_of
 from cvx_core.recording import Needs, Recording
-from cvx_core.target import ClassRef, Predicted, Target
+from cvx_core.scores import ClassRef
+from cvx_core.target import Predicted, Target
 
 if TYPE_CHECKING:
     from cvx_core.compose import Pipeline

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from cvx_core.errors import CvxError
 from cvx_core.record import Record
 from cvx_core.resample import resample
-from cvx_core.target import TargetRecord
+from cvx_core.scores import TargetRecord
 
 Extent = tuple[float, float, float, float]
 """Rectangle (left, top, right, bottom) in pixels of the original image; it may reach beyond

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from cvx_core.recording import Layout, Needs, Place, Recording
-from cvx_core.target import ClassRef, Scores, Target, TargetRecord
+from cvx_core.scores import ClassRef, Scores, TargetRecord
+from cvx_core.target import Target
 from cvx_core.vision_model import VisionModel
 
 

@@ -17,7 +17,8 @@ from cvx_core.explanation import Explanation
 from cvx_core.question import Question, Session
 from cvx_core.record import Record
 from cvx_core.recording import Layout
-from cvx_core.target import ClassRef, Target
+from cvx_core.scores import ClassRef
+from cvx_core.target import Target
 from cvx_core.version import __version__
 from cvx_core.vision_model import Prepared, VisionModel
 

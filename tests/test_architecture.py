@@ -23,7 +23,7 @@ HEAVY = {"torch", "numpy", "PIL", "matplotlib", "torchvision", "timm", "transfor
 LAYERS = [
     {"errors", "version", "printable"},
     {"component", "record", "options"},
-    {"explanation", "target", "resample", "files", "storage", "colors", "display"},
+    {"explanation", "scores", "target", "resample", "files", "storage", "colors", "display"},
     {"hookspecs", "registry", "discovery"},
     {
         "images",

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from cvx_core.explanation import Explanation
-from cvx_core.target import Margin, Predicted, Scores
+from cvx_core.scores import Scores
+from cvx_core.target import Margin, Predicted
 
 
 def sample_explanation(

@@ -1,0 +1,262 @@
+"""What a model answered for one image: its scores, and the classes they belong to."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cvx_core.errors import ModelError, TargetError, did_you_mean
+
+ClassRef = str | int
+"""A class, by name or by index."""
+
+
+@dataclass(frozen=True)
+class ClassEntry:
+    """One class of the answer.
+
+    Attributes
+    ----------
+    index, name
+        Position among the outputs and its name (the index as text where the model names none).
+    score
+        The logit.
+    probability
+        The softmax probability, in [0, 1].
+    """
+
+    index: int
+    name: str
+    score: float
+    probability: float
+
+    @property
+    def text(self) -> str:
+        """The name with the probability, as in ``tabby 18.7 %``."""
+        return f"{self.name} {_percent(self.probability)}"
+
+
+@dataclass(frozen=True)
+class TargetRecord:
+    """A target as it was resolved for one image; part of every explanation.
+
+    Attributes
+    ----------
+    kind
+        One of ``predicted``, ``class``, ``distribution``, ``contrast``, ``error``, ``margin``,
+        or what a target of your own says.
+    text
+        The question for people, with class names.
+    score
+        The seeded scalar <seed, logits>, in logits.
+    probability
+        Probability of the class asked about; None where the question is not about one class.
+    classes
+        The classes that the seed names, with the sign they have in it in `signs`.
+    predicted, label
+        The model's first answer, and the true class if one was given.
+    top
+        The five most probable classes, best first.
+    note
+        What a reader must know to read the map, or an empty string.
+    """
+
+    kind: str
+    text: str
+    score: float
+    probability: float | None
+    classes: tuple[ClassEntry, ...]
+    signs: tuple[float, ...]
+    predicted: ClassEntry
+    label: ClassEntry | None
+    top: tuple[ClassEntry, ...]
+    note: str = ""
+
+    @property
+    def correct(self) -> bool | None:
+        """Whether the prediction equals the label; None without a label."""
+        return None if self.label is None else self.predicted.index == self.label.index
+
+    @property
+    def slug(self) -> str:
+        """The target in a form fit for file names: at most 60 of ``[a-z0-9-]``."""
+        names = "-vs-".join(entry.name for entry in self.classes)
+        text = self.kind if self.kind in _UNIQUE_PER_IMAGE else f"{self.kind}-{names}"
+        slug = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:60].strip("-")
+        return slug or self.kind
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the record as JSON values."""
+        return {
+            "kind": self.kind,
+            "text": self.text,
+            "score": self.score,
+            "probability": self.probability,
+            "classes": [vars(entry) for entry in self.classes],
+            "signs": list(self.signs),
+            "predicted": vars(self.predicted),
+            "label": vars(self.label) if self.label else None,
+            "top": [vars(entry) for entry in self.top],
+            "correct": self.correct,
+            "note": self.note,
+        }
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> TargetRecord:
+        """Rebuild a record from `to_dict`."""
+        return cls(
+            kind=str(data["kind"]),
+            text=str(data["text"]),
+            score=float(data["score"]),
+            probability=None if data["probability"] is None else float(data["probability"]),
+            classes=tuple(ClassEntry(**entry) for entry in data["classes"]),
+            signs=tuple(float(sign) for sign in data["signs"]),
+            predicted=ClassEntry(**data["predicted"]),
+            label=None if data["label"] is None else ClassEntry(**data["label"]),
+            top=tuple(ClassEntry(**entry) for entry in data["top"]),
+            note=str(data["note"]),
+        )
+
+
+_UNIQUE_PER_IMAGE = {"predicted", "distribution", "error", "margin"}
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The answer of a model for one image, against which a target is resolved.
+
+    Parameters
+    ----------
+    logits
+        Array (C,), float64.
+    classes
+        Names by index, or None if the model names none.
+
+    Raises
+    ------
+    ModelError
+        If a logit is not finite: no question about such an answer has one.
+    """
+
+    logits: npt.NDArray[np.float64]
+    classes: Sequence[str] | None = None
+    probabilities: npt.NDArray[np.float64] = field(init=False)
+
+    def __post_init__(self) -> None:
+        bad = np.flatnonzero(~np.isfinite(self.logits))
+        if bad.size:
+            raise ModelError(
+                f"The model's answer is not finite: {self.logits[bad[0]]} for class {bad[0]} "
+                f"({bad.size} of {self.logits.size} scores).",
+                "Look for nan or inf in its weights or input, or use --dtype float32.",
+            )
+        shifted = np.exp(self.logits - self.logits.max())
+        object.__setattr__(self, "probabilities", shifted / shifted.sum())
+
+    @property
+    def predicted(self) -> int:
+        """Index of the largest logit."""
+        return int(self.logits.argmax())
+
+    def entry(self, index: int) -> ClassEntry:
+        """Return one class with its score and probability."""
+        name = str(index) if self.classes is None else self.classes[index]
+        return ClassEntry(index, name, float(self.logits[index]), float(self.probabilities[index]))
+
+    def find(self, reference: ClassRef) -> int:
+        """Return the index of a class given by name or index; see `find_class`."""
+        return find_class(reference, self.classes, len(self.logits))
+
+    def one_hot(self, index: int) -> npt.NDArray[np.float64]:
+        """Return the seed (C,) that is one at `index`."""
+        seed = np.zeros(len(self.logits))
+        seed[index] = 1.0
+        return seed
+
+    def record(
+        self,
+        kind: str,
+        text: str,
+        seed: npt.NDArray[np.float64],
+        classes: Sequence[int] = (),
+        signs: Sequence[float] = (),
+        label: int | None = None,
+        note: str = "",
+    ) -> TargetRecord:
+        """Describe a resolved target."""
+        order = np.argsort(-self.logits, kind="stable")[:5]
+        single = len(classes) == 1 and kind in ("predicted", "class")
+        return TargetRecord(
+            kind=kind,
+            text=text,
+            score=float(seed @ self.logits),
+            probability=float(self.probabilities[classes[0]]) if single else None,
+            classes=tuple(self.entry(index) for index in classes),
+            signs=tuple(float(sign) for sign in signs),
+            predicted=self.entry(self.predicted),
+            label=None if label is None else self.entry(label),
+            top=tuple(self.entry(int(index)) for index in order),
+            note=note,
+        )
+
+
+def find_class(reference: ClassRef, classes: Sequence[str] | None, count: int) -> int:
+    """Return the index of a class given by name or by index.
+
+    Names match exactly, then without regard to case. A name that several indices share
+    is refused, with the indices. Text that is a number counts as an index unless a class
+    has that name.
+
+    Raises
+    ------
+    TargetError
+        If there is no such class, or more than one; near names are suggested.
+    """
+    if isinstance(reference, bool) or not isinstance(reference, str | int | np.integer):
+        raise TargetError(
+            f"{reference!r} is no class.", "Give a class by its name (str) or its index (int)."
+        )
+    if not isinstance(reference, str):
+        index = int(reference)
+        if not 0 <= index < count:
+            raise TargetError(
+                f"There is no class {index}: the model has {count} classes.",
+                f"Indices go from 0 to {count - 1}.",
+            )
+        return index
+    if classes is not None:
+        for same in (str.__eq__, lambda a, b: a.casefold() == b.casefold()):
+            found = [i for i, name in enumerate(classes) if same(name, reference.strip())]
+            if len(found) == 1:
+                return found[0]
+            if found:
+                raise TargetError(
+                    f"{len(found)} classes are called {reference!r}.",
+                    "Give the index: " + " or ".join(map(str, found)) + ".",
+                )
+    if re.fullmatch(r"\d{1,9}", reference.strip()):
+        return find_class(int(reference), classes, count)
+    if classes is None:
+        raise TargetError(
+            f"The model names no classes, so {reference!r} can't be found.",
+            f"Give an index from 0 to {count - 1}, or pass classes=[...] to VisionModel.",
+        )
+    raise TargetError(
+        f"The model has no class {reference!r}.",
+        did_you_mean(reference, classes) or f"It has {count} classes; an index works too.",
+    )
+
+
+def _percent(probability: float) -> str:
+    """Return a probability for people: three digits, never a false 0 or 100."""
+    percent = 100.0 * probability
+    if 0 < percent < 0.1:
+        return "<0.1 %"
+    if 99.9 < percent < 100:
+        return ">99.9 %"
+    return f"{percent:.1f} %"
