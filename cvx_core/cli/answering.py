@@ -1,0 +1,166 @@
+"""Put the questions to the model so that one failure costs no more than it must."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from time import perf_counter
+
+import torch
+
+from cvx_core.cli.asking import Asked, Plan, Wanted
+from cvx_core.errors import CvxError, LayerError, ModelError, PluginError, UsageError
+from cvx_core.explanation import Explanation
+from cvx_core.images import Picture
+from cvx_core.running import run
+from cvx_core.vision_model import VisionModel
+
+Job = tuple[Plan, Picture]
+
+
+@dataclass
+class Answer:
+    """What came of the questions about one image.
+
+    Attributes
+    ----------
+    maps
+        The explanations, in the order of the plan.
+    failures
+        The explainers that gave none, and why.
+    seconds
+        Wall-clock time, shared evenly between images explained together.
+    """
+
+    maps: list[tuple[Wanted, Explanation]] = field(default_factory=list)
+    failures: list[tuple[Asked, CvxError]] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+class Answering:
+    """Runs explainers on images, each failure kept to its image and explainer.
+
+    Parameters
+    ----------
+    model
+        The model.
+    asked
+        All explainers of the run.
+    seed
+        Of all randomness.
+    """
+
+    def __init__(self, model: VisionModel, asked: Sequence[Asked], seed: int) -> None:
+        self._model, self._seed = model, seed
+        self._count = len(asked)
+        self._worked: set[Asked] = set()
+        self._retired: dict[Asked, CvxError] = {}
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether no explainer is left that could answer.
+
+        An explainer that has no answer for this model, or is asked for a layer that isn't there,
+        fails in the same way on every image; after the first it is not run again.
+        """
+        return len(self._retired) == self._count
+
+    def answer(self, jobs: Sequence[Job]) -> list[Answer]:
+        """Return one answer for each job, in order."""
+        answers: list[Answer] = []
+        for _, group in groupby(jobs, key=lambda job: (job[0].asked, bool(job[0].targets))):
+            started, same = perf_counter(), list(group)
+            able = [one for one in same[0][0].asked if one not in self._retired]
+            found = self._attempt(same, able) if able else [Answer() for _ in same]
+            for (plan, _), answer in zip(same, found, strict=True):
+                answer.seconds = (perf_counter() - started) / len(same)
+                told = {one for one, _ in answer.failures}
+                answer.failures += [
+                    (one, self._retired[one])
+                    for one in plan.asked
+                    if one in self._retired and one not in told
+                ]
+            answers += found
+        return answers
+
+    def _attempt(self, jobs: Sequence[Job], able: Sequence[Asked]) -> list[Answer]:
+        """Run all at once; where that fails, image by image, then explainer by explainer."""
+        try:
+            return self._run(jobs, able)
+        # The per-image boundary: one image or one explainer must not take the others with it,
+        # and the model and the explainers are foreign code that may raise anything.
+        except Exception as error:
+            if len(jobs) > 1:
+                return [self._attempt([job], able)[0] for job in jobs]
+            if len(able) > 1:
+                parts = [self._attempt(jobs, [one])[0] for one in able]
+                return [
+                    Answer(
+                        [one for part in parts for one in part.maps],
+                        [one for part in parts for one in part.failures],
+                    )
+                ]
+            return [Answer(failures=[(able[0], self._failed(able[0], jobs[0][1], error))])]
+
+    def _run(self, jobs: Sequence[Job], able: Sequence[Asked]) -> list[Answer]:
+        plans = [plan for plan, _ in jobs]
+        found = iter(
+            run(
+                self._model,
+                [picture for _, picture in jobs],
+                [one.explainer for one in able],
+                [list(plan.targets) for plan in plans] if plans[0].targets else None,
+                [plan.subject.label for plan in plans],
+                self._seed,
+            )
+        )
+        answers = []
+        for plan in plans:
+            wanted = {(one.asked, one.turn): one for one in plan.wanted}
+            answer = Answer()
+            for asked in able:
+                for turn in range(len(plan.targets) or 1):
+                    explanation = next(found)
+                    if (asked, turn) in wanted:
+                        named = explanation.replace(method=asked.title)
+                        answer.maps.append((wanted[asked, turn], named))
+            answers.append(answer)
+        self._worked.update(able)
+        return answers
+
+    def _failed(self, asked: Asked, picture: Picture, error: Exception) -> CvxError:
+        told = self._told(asked, picture, error)
+        if isinstance(told, UsageError | LayerError) and asked not in self._worked:
+            self._retired[asked] = told
+        return told
+
+    def _told(self, asked: Asked, picture: Picture, error: Exception) -> CvxError:
+        """Put an exception in our words: whose fault it is, and the way out."""
+        if isinstance(error, CvxError):
+            return error
+        told: CvxError
+        what = f"{type(error).__name__}: {error}"
+        if isinstance(error, MemoryError | torch.OutOfMemoryError):
+            told = ModelError(
+                f"The memory does not suffice ({what}).",
+                "Use a smaller image, --dtype bfloat16 or another --device.",
+            )
+        elif self._runs(picture):
+            told = PluginError(
+                f"The explainer {asked.text} failed: {what}",
+                "Report it to its author; 'cvx plugins' names the package.",
+            )
+        else:
+            told = ModelError(f"The model failed: {what}")
+        told.__cause__ = error
+        return told
+
+    def _runs(self, picture: Picture) -> bool:
+        try:
+            [prepared] = self._model.prepare([picture])
+            self._model.logits(prepared.tensor[None])
+        # The boundary to the user's model, asked once more to find out whose fault it was.
+        except Exception:
+            return False
+        return True

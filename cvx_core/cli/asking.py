@@ -1,0 +1,247 @@
+"""What is asked of a run: which images, which explainers, which questions, under which names."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cvx_core.api import get_explainer
+from cvx_core.cli.output import Names, slug
+from cvx_core.errors import InputError, UsageError
+from cvx_core.explainer import Explainer
+from cvx_core.images import MAX_BYTES, read_picture
+from cvx_core.options import parse_parameters
+from cvx_core.scores import ClassRef, Scores
+from cvx_core.target import ClassScore, Contrast, Target
+from cvx_core.vision_model import VisionModel
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One image and what is asked about it.
+
+    Attributes
+    ----------
+    path
+        Of the file.
+    label
+        The true class by name or index, or None where it is unknown.
+    targets
+        The questions; with none, each explainer asks its own.
+    """
+
+    path: Path
+    label: ClassRef | None = None
+    targets: tuple[Target, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """An explainer as it was asked for.
+
+    Attributes
+    ----------
+    text
+        As written, as in ``"class-attention:layer=layer4"``.
+    stem
+        What its files' names begin with.
+    title
+        What its maps are called: the name, with the parameters where two have the same name.
+    explainer
+        The explainer.
+    """
+
+    text: str
+    stem: str
+    title: str
+    explainer: Explainer
+
+    def targets(self, subject: Subject) -> tuple[Target, ...]:
+        """Return the questions that it answers about an image."""
+        return subject.targets or (self.explainer.default_target,)
+
+    def answers(self, subject: Subject) -> bool:
+        """Return whether the image has the label that its questions need."""
+        return subject.label is not None or not any(
+            target.needs_label and getattr(target, "label", None) is None
+            for target in self.targets(subject)
+        )
+
+
+def build_explainers(texts: Sequence[str]) -> list[Asked]:
+    """Build explainers from ``name:key=value,...``; one that is asked for twice is built once.
+
+    Raises
+    ------
+    UnknownComponentError, ConflictError, OptionError
+        See `cvx_core.get_explainer`.
+    """
+    texts = list(dict.fromkeys(texts))
+    parsed = [parse_parameters(text) for text in texts]
+    plain = [name.partition("@")[0] for name, _ in parsed]
+    asked, names = [], Names()
+    for text, (name, parameters), bare in zip(texts, parsed, plain, strict=True):
+        explainer = get_explainer(name, **parameters)
+        alone = plain.count(bare) == 1
+        stem = names.fresh(bare if alone else f"{bare}-{slug(text[len(bare) :])}".rstrip("-"))
+        asked.append(Asked(text, stem, bare if alone else text, explainer))
+    return asked
+
+
+def check_labels(subjects: Sequence[Subject], asked: Sequence[Asked]) -> None:
+    """Refuse questions that need a label about images that have none.
+
+    Raises
+    ------
+    UsageError
+        Naming who needs the label.
+    """
+    for subject in subjects:
+        needing = [one for one in asked if not one.answers(subject)]
+        if not needing:
+            continue
+        if subject.targets:
+            who = "The targets error and margin compare"
+        else:
+            who = " and ".join(one.text for one in needing)
+            who += " compares" if len(needing) == 1 else " compare"
+        raise UsageError(
+            f"{who} the answer with the truth, and {subject.path.name} has no label.",
+            "Name its true class with --label CLASS.",
+        )
+
+
+def content_digest(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, hexadecimal.
+
+    Raises
+    ------
+    InputError
+        If it is no file that can be read.
+    """
+    try:
+        if path.is_file() and 0 < path.stat().st_size <= MAX_BYTES:
+            with path.open("rb") as stream:
+                return hashlib.file_digest(stream, "sha256").hexdigest()
+    except (OSError, ValueError) as error:
+        raise InputError(f"{str(path)!r} could not be read: {error}.") from error
+    # Neither a folder nor a device is hashed; reading says what is wrong with it.
+    return read_picture(path).digest
+
+
+def count_classes(model: VisionModel, subjects: Sequence[Subject]) -> int | None:
+    """Return how many classes a model has, asking it once if it names none.
+
+    None where nothing depends on it.
+
+    Raises
+    ------
+    InputError
+        If it must be asked, and no image can be read.
+    """
+    if model.classes is not None:
+        return len(model.classes)
+    if not any(_refers(subject) for subject in subjects):
+        return None
+    problem = InputError("There is no image.")
+    for subject in subjects:
+        try:
+            [prepared] = model.prepare(subject.path)
+        except InputError as error:
+            problem = error
+        else:
+            return int(model.logits(prepared.tensor[None]).shape[1])
+    raise problem
+
+
+def _refers(subject: Subject) -> bool:
+    named = any(isinstance(target, ClassScore | Contrast) for target in subject.targets)
+    return named or subject.label is not None
+
+
+@dataclass(frozen=True, eq=False)
+class Wanted:
+    """One map that is wanted of an image.
+
+    Attributes
+    ----------
+    asked
+        The explainer.
+    turn
+        Position of its question among the image's.
+    name
+        Of its files, without their suffix, as in ``"class-attention.predicted"``.
+    """
+
+    asked: Asked
+    turn: int
+    name: str
+
+
+class Plan:
+    """Which maps are wanted of one image, and what their files are called.
+
+    A question that comes down to the same classes as an earlier one is asked once, and an
+    explainer whose maps don't depend on the question is asked once.
+
+    Parameters
+    ----------
+    subject
+        The image.
+    asked
+        The explainers.
+    classes, count
+        The model's class names, and their number if it is known.
+
+    Attributes
+    ----------
+    subject, asked
+        As given.
+    targets
+        The questions, each once; empty where each explainer asks its own.
+    wanted
+        By explainer, then question.
+
+    Raises
+    ------
+    TargetError
+        If a class is unknown.
+    """
+
+    def __init__(
+        self,
+        subject: Subject,
+        asked: Sequence[Asked],
+        classes: Sequence[str] | None,
+        count: int | None,
+    ) -> None:
+        # Any logits will do: the classes that a question names don't depend on the answer, and
+        # questions about the answer are named by their kind alone.
+        scores = Scores(np.zeros(count or 2), classes)
+        label = subject.label if count else None
+        if label is not None:
+            scores.find(label)
+        self.subject = subject
+        self.targets = _distinct(subject.targets, scores, label)
+        self.asked = list(asked)
+        self.wanted: list[Wanted] = []
+        names = Names()
+        for one in asked:
+            for turn, target in enumerate(self.targets or one.targets(subject)):
+                if turn == 0 or one.explainer.class_specific:
+                    stem = f"{one.stem}.{target.resolve(scores, label)[1].slug}"
+                    self.wanted.append(Wanted(one, turn, names.fresh(stem)))
+
+
+def _distinct(
+    targets: Sequence[Target], scores: Scores, label: ClassRef | None
+) -> tuple[Target, ...]:
+    found: dict[tuple[str, tuple[int, ...]], Target] = {}
+    for target in targets:
+        record = target.resolve(scores, label)[1]
+        found.setdefault((record.kind, tuple(entry.index for entry in record.classes)), target)
+    return tuple(found.values())

@@ -1,0 +1,18 @@
+"""The plugins, with a line on standard error for each that failed."""
+
+from __future__ import annotations
+
+import click
+
+from cvx_core.discovery import registry
+from cvx_core.printable import printable
+from cvx_core.registry import Registry
+
+
+def installed_plugins() -> Registry:
+    """Return the registry, having said which plugins were left out and why."""
+    plugins = registry()
+    for failure in plugins.failures:
+        reason = printable(f"{failure.owner} was left out ({failure.reason})")
+        click.echo(f"cvx: plugin {reason}", err=True)
+    return plugins

@@ -1,0 +1,93 @@
+"""``cvx models``: what can be explained."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import redirect_stdout
+from typing import TYPE_CHECKING
+
+import click
+
+from cvx_core.cli.plugins import table
+from cvx_core.cli.speaking import Settings, complain, put
+from cvx_core.errors import CvxError, PluginError
+
+if TYPE_CHECKING:
+    from cvx_core.model_source import ModelEntry
+
+SCHEMA = "cvx.models/1"
+
+
+@click.command()
+@click.argument("source", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, with every model.")
+@click.pass_obj
+def models(settings: Settings, source: str | None, as_json: bool) -> int:
+    """List the models that can be explained.
+
+    Without SOURCE one line for each source; with it every model of that source, its weights
+    and what it is. Code of your own needs no source: 'cvx explain -m file.py:FACTORY'.
+    """
+    with redirect_stdout(sys.stderr):
+        from cvx_core.cli.installed import installed_plugins
+
+        plugins = installed_plugins()
+        if source is not None:
+            plugins.find("model source", source)
+        offers = plugins.offers("model source")
+        summaries = {offer.component.name: offer.component.summary for offer in offers}
+        found: dict[str, list[ModelEntry]] = {}
+        failed: CvxError | None = None
+        for name in [source] if source is not None else sorted(summaries):
+            try:
+                found[name] = _listed(name)
+            except CvxError as error:
+                complain(error, verbose=settings.verbose, about=name)
+                failed = error
+    if as_json:
+        put(json.dumps({"schema": SCHEMA, "models": _documents(found)}, indent=2))
+    elif source is not None:
+        entries = found.get(source, [])
+        for line in table(
+            (f"{source}:{entry.name}", ", ".join(entry.weights), entry.summary) for entry in entries
+        ):
+            put(line)
+    else:
+        rows = [
+            (name, f"{len(entries)} models" if entries else "by name", summaries[name])
+            for name, entries in found.items()
+        ]
+        for line in table(rows):
+            put(line)
+        click.echo("'cvx models SOURCE' lists the models of one.", err=True)
+    # A source that fails costs itself alone, unless it is all there is to list.
+    return failed.exit_code if failed is not None and not found else 0
+
+
+def _listed(source: str) -> list[ModelEntry]:
+    from cvx_core.model_source import list_models
+
+    try:
+        return list_models(source)
+    except CvxError:
+        raise
+    # The plugin boundary: a model zoo may raise anything while it is listed.
+    except Exception as error:
+        raise PluginError(
+            f"The models can't be listed: {type(error).__name__}: {error}",
+            "Report it to the plugin's author; 'cvx plugins' names the package.",
+        ) from error
+
+
+def _documents(found: dict[str, list[ModelEntry]]) -> list[dict[str, object]]:
+    return [
+        {
+            "name": f"{source}:{entry.name}" if entry.name else source,
+            "source": source,
+            "weights": list(entry.weights),
+            "summary": entry.summary,
+        }
+        for source, entries in found.items()
+        for entry in entries
+    ]

@@ -1,0 +1,219 @@
+"""The folder that a run writes: names that are safe everywhere, and nothing overwritten unasked."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from cvx_core.errors import OutputError, PluginError, UsageError
+from cvx_core.explanation import Artifact, Explanation
+from cvx_core.files import write_atomic
+from cvx_core.renderer import Renderer
+
+RUN = "run.json"
+STEM_BYTES = 80
+"""Longest stem in a folder's name; file systems allow 255 bytes for the whole name."""
+
+
+def safe_stem(name: str) -> str:
+    """Return the stem of a file name in a form that every file system takes.
+
+    Letters, digits and marks of any script stay, with ``_`` and ``-``; everything else, dots and
+    control characters too, becomes a hyphen. At most 80 bytes in UTF-8; ``image`` if nothing
+    is left.
+
+    Examples
+    --------
+    >>> safe_stem("holiday (1).tar.jpg"), safe_stem("..")
+    ('holiday-1-tar', 'image')
+    """
+    stem = unicodedata.normalize("NFC", Path(name).stem)
+    kept = [c if unicodedata.category(c)[0] in "LMN" or c in "_-" else "-" for c in stem]
+    short = "".join(kept).encode()[:STEM_BYTES].decode(errors="ignore")
+    return re.sub(r"--+", "-", short).strip("-_") or "image"
+
+
+class ImageFolders:
+    """Names of the folders of a run, one for each image: stem and eight digits of its content."""
+
+    def __init__(self) -> None:
+        self._owner: dict[str, str] = {}
+
+    def name(self, file_name: str, digest: str) -> str:
+        """Return the folder for an image.
+
+        Parameters
+        ----------
+        file_name
+            The image's own.
+        digest
+            SHA-256 of its content, hexadecimal; more than eight digits are used only where two
+            contents agree in them.
+        """
+        for digits in range(8, 65, 8):
+            folder = f"{safe_stem(file_name)}-{digest[:digits]}"
+            # Some file systems take Cat-1234 and cat-1234 for one folder.
+            if self._owner.setdefault(folder.casefold(), digest) == digest:
+                break
+        return folder
+
+
+class Names:
+    """Hands out names that differ, also without regard to case: ``x``, ``x-2``, ``x-3``."""
+
+    def __init__(self, taken: Iterable[str] = ()) -> None:
+        self._taken = {name.casefold() for name in taken}
+
+    def fresh(self, wanted: str) -> str:
+        """Return `wanted`, or `wanted` with the first number that makes it new."""
+        name, number = wanted, 1
+        while name.casefold() in self._taken:
+            number += 1
+            name = f"{wanted}-{number}"
+        self._taken.add(name.casefold())
+        return name
+
+
+def slug(text: str, longest: int = 60) -> str:
+    """Return text in lower case with hyphens between its letters and digits."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:longest].strip("-")
+
+
+class Drawing:
+    """Renderers with the files they fill: one for each map, or one for the whole run.
+
+    Parameters
+    ----------
+    renderers
+        By the text they were asked by.
+
+    Attributes
+    ----------
+    each
+        Those that draw every map on its own, by that text.
+    joined
+        Those that draw the run as a whole, by the name of their file.
+    """
+
+    def __init__(self, renderers: Mapping[str, Renderer]) -> None:
+        self.each = {name: one for name, one in renderers.items() if not one.joins}
+        suffixes = [one.suffix for one in self.each.values()]
+        # Two renderers of one format write side by side.
+        self._part = {
+            name: f".{slug(name)}" if suffixes.count(one.suffix) > 1 else ""
+            for name, one in self.each.items()
+        }
+        names = Names([RUN])
+        self.joined: dict[str, Renderer] = {}
+        for name, one in renderers.items():
+            if one.joins:
+                page = "index" if one.suffix == ".html" else "explanations"
+                fresh = names.fresh(page + one.suffix)
+                if fresh != page + one.suffix:
+                    fresh = names.fresh(slug(name) + one.suffix)
+                self.joined[fresh] = one
+
+    def files(self, name: str) -> list[str]:
+        """Return the names of the files that a map called `name` gets."""
+        return [f"{name}{self._part[key]}{one.suffix}" for key, one in self.each.items()]
+
+    def draw(self, key: str, name: str, explanation: Explanation) -> tuple[str, bytes]:
+        """Return the name and the bytes of the file of one map, drawn by one renderer.
+
+        Raises
+        ------
+        PluginError
+            If the renderer fails, or asks for a name that is no file name extension.
+        """
+        artifact = rendered(self.each[key], [explanation])
+        return f"{name}{self._part[key]}{artifact.suffix}", artifact.data
+
+
+def rendered(renderer: Renderer, explanations: list[Explanation]) -> Artifact:
+    """Return a renderer's artifact, its failures put in our words.
+
+    Raises
+    ------
+    PluginError
+        If it raises anything that is no error of ours, or its suffix is no extension.
+    """
+    name = type(renderer).__name__
+    try:
+        artifact = renderer.render(explanations)
+    except (OutputError, PluginError, UsageError):
+        raise
+    # The plugin boundary: a renderer may raise anything, and its own picture is all it costs.
+    except Exception as error:
+        raise PluginError(
+            f"The renderer {name} failed: {type(error).__name__}: {error}",
+            "Report it to its author; 'cvx plugins' names the package.",
+        ) from error
+    if not re.fullmatch(r"(\.[A-Za-z0-9]{1,16}){1,3}", artifact.suffix):
+        raise PluginError(f"The renderer {name} asks for the extension {artifact.suffix!r}.")
+    return artifact
+
+
+class Folder:
+    """A folder into which files are written whole, and over others only when told to.
+
+    Parameters
+    ----------
+    path
+        The folder; it is made with the first file.
+    force
+        Whether files that are there are replaced.
+    """
+
+    def __init__(self, path: Path, *, force: bool = False) -> None:
+        self.path, self.force = path, force
+        self.written: list[str] = []
+
+    def check(self, names: Iterable[str]) -> None:
+        """Refuse early what could not be written later.
+
+        Raises
+        ------
+        UsageError
+            If one of the files is there and may not be replaced.
+        OutputError
+            If the folder can't be written to.
+        """
+        place = self.path
+        while not os.path.lexists(place) and place != place.parent:
+            place = place.parent
+        if not place.is_dir():
+            raise OutputError(f"{place} is no folder.", "Choose a folder with -o.")
+        if not os.access(place, os.W_OK | os.X_OK):
+            raise OutputError(f"{place} may not be written to.", "Choose a folder with -o.")
+        if self.force:
+            return
+        there = [name for name in names if os.path.lexists(self.path / name)]
+        if there:
+            more = f" (and {len(there) - 1} more)" if len(there) > 1 else ""
+            raise UsageError(
+                f"{self.path / there[0]} exists already{more}.",
+                "Choose another folder with -o, or replace what is there with --force.",
+            )
+
+    def write(self, name: str, data: bytes, *, again: bool = False) -> None:
+        """Write a file below the folder; `again` replaces one that this run wrote itself.
+
+        Raises
+        ------
+        OutputError
+            If it exists and may not be replaced, or the disk refuses.
+        """
+        write_atomic(self.path / name, data, overwrite=self.force or again)
+        if name not in self.written:
+            self.written.append(name)
+
+
+def as_json(document: Mapping[str, Any]) -> bytes:
+    """Return JSON in UTF-8; file names that are no UTF-8 keep their bytes as ``\\udcXX``."""
+    text = json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False, default=str)
+    return text.encode("utf-8", "backslashreplace") + b"\n"

@@ -1,0 +1,112 @@
+"""``cvx plugins``: what is installed, who offers it, and what failed."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from contextlib import redirect_stdout
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import click
+
+from cvx_core.cli.speaking import Settings, put
+from cvx_core.component import KINDS
+from cvx_core.printable import printable
+from cvx_core.registry import PROGRAM, Offer, Registry
+
+SCHEMA = "cvx.plugins/1"
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("-v", "--verbose", is_flag=True, help="Show where each is, and tracebacks.")
+@click.pass_obj
+def plugins(settings: Settings, as_json: bool, verbose: bool) -> int:
+    """List what is installed, and what failed.
+
+    Two packages may offer one name; NAME@PACKAGE picks one.
+    """
+    verbose = settings.verbose = settings.verbose or verbose
+    with redirect_stdout(sys.stderr):
+        from cvx_core.discovery import registry
+
+        found = registry()
+    if as_json:
+        put(json.dumps(_document(found), ensure_ascii=True, indent=2))
+        return 0
+    rows = [
+        (offer.kind, _name(offer, found), _package(offer), offer.component.summary)
+        + ((str(offer.component.target),) if verbose else ())
+        for offer in _offers(found)
+    ]
+    for line in table(rows):
+        put(line)
+    for failure in found.failures:
+        put(printable(f"failed: {failure.owner}: {failure.reason}"))
+        if verbose:
+            for line in failure.traceback().splitlines():
+                put("  " + printable(line))
+    for owner in found.disabled:
+        put(printable(f"disabled: {owner}"))
+    for owner in found.incompatible:
+        put(printable(f"made for another version of cvx: {owner}"))
+    return 0
+
+
+def table(rows: Iterable[tuple[str, ...]]) -> list[str]:
+    """Return rows as lines with aligned columns, each cell safe to show."""
+    cells = [[printable(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in cells
+    ]
+
+
+def _offers(found: Registry) -> list[Offer]:
+    return [offer for kind in KINDS for offer in found.offers(kind)]
+
+
+def _name(offer: Offer, found: Registry) -> str:
+    name = offer.component.name
+    rivals = [other for other in found.offers(offer.kind) if other.component.name == name]
+    return name if len(rivals) == 1 else f"{name}@{offer.distribution}"
+
+
+def _version(offer: Offer) -> str:
+    try:
+        return version(offer.distribution)
+    except PackageNotFoundError:
+        return ""
+
+
+def _package(offer: Offer) -> str:
+    if offer.owner == PROGRAM:
+        return PROGRAM
+    return f"{offer.distribution} {_version(offer)}".strip()
+
+
+def _document(found: Registry) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        "components": [
+            {
+                "kind": offer.kind,
+                "name": offer.component.name,
+                "use": _name(offer, found),
+                "distribution": offer.distribution,
+                "version": _version(offer),
+                "summary": offer.component.summary,
+                "target": str(offer.component.target),
+            }
+            for offer in _offers(found)
+        ],
+        "failures": [
+            {"plugin": failure.owner, "reason": failure.reason, "traceback": failure.traceback()}
+            for failure in found.failures
+        ],
+        "disabled": found.disabled,
+        "incompatible": found.incompatible,
+    }

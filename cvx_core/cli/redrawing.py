@@ -1,0 +1,73 @@
+"""The work of ``cvx render``: explanations in, a folder of pictures and pages out."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from cvx_core.cli.output import Drawing, Folder, ImageFolders, Names, rendered, slug
+from cvx_core.errors import CvxError
+from cvx_core.explanation import Explanation
+
+
+def redraw(
+    explanations: Sequence[Explanation], drawing: Drawing, folder: Path, *, force: bool = False
+) -> tuple[list[Path], list[CvxError]]:
+    """Draw explanations into a folder, under the names that ``cvx explain`` gives.
+
+    Parameters
+    ----------
+    explanations
+        At least one.
+    drawing
+        How.
+    folder
+        Made if it isn't there.
+    force
+        Replace files that are there.
+
+    Returns
+    -------
+    files, problems
+        The files to open first, and what a renderer could not draw.
+
+    Raises
+    ------
+    UsageError
+        If a file is there already; before anything is written.
+    OutputError
+        If the disk refuses.
+    """
+    target = Folder(folder, force=force)
+    folders = ImageFolders()
+    taken: dict[str, Names] = {}
+    places = []
+    for explanation in explanations:
+        place = folders.name(explanation.name, _digest(explanation))
+        wanted = f"{slug(explanation.method)}.{explanation.target.slug}"
+        places.append(f"{place}/{taken.setdefault(place, Names()).fresh(wanted)}")
+    target.check([*drawing.joined, *(file for place in places for file in drawing.files(place))])
+    problems: list[CvxError] = []
+    for place, explanation in zip(places, explanations, strict=True):
+        for key in drawing.each:
+            try:
+                file, data = drawing.draw(key, place, explanation)
+            except CvxError as error:
+                problems.append(error)
+            else:
+                target.write(file, data)
+    for file, renderer in drawing.joined.items():
+        try:
+            data = rendered(renderer, list(explanations)).data
+        except CvxError as error:
+            problems.append(error)
+        else:
+            target.write(file, data)
+    pages = [name for name in target.written if name in drawing.joined]
+    return [folder / name for name in pages or target.written], problems
+
+
+def _digest(explanation: Explanation) -> str:
+    known = str(explanation.provenance.get("image_sha256", ""))
+    return known or hashlib.sha256(explanation.image.tobytes()).hexdigest()

@@ -1,0 +1,81 @@
+"""The verbs, each imported when it is called."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+import click
+
+from cvx_core.cli.speaking import Settings
+from cvx_core.errors import PluginError, UnknownComponentError, did_you_mean
+from cvx_core.version import __version__
+
+VERBS = {
+    "explain": ("cvx_core.cli.explain:explain", "Explain photographs and write what was found."),
+    "models": ("cvx_core.cli.models:models", "List the models that can be explained."),
+    "plugins": ("cvx_core.cli.plugins:plugins", "List what is installed, and what failed."),
+    "render": ("cvx_core.cli.render:render", "Draw saved explanations again."),
+}
+"""Where each verb is, and its line in the help; written down here so that the help imports
+none of them."""
+
+
+class LazyGroup(click.Group):
+    """A group whose verbs, its own and those of plugins, are imported when they are called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """Return the names of the built-in verbs."""
+        return sorted(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a verb, looking into the plugins only for one that is not ours."""
+        if cmd_name in VERBS:
+            module, _, name = VERBS[cmd_name][0].partition(":")
+            found: click.Command = getattr(import_module(module), name)
+            return found
+        if cmd_name.startswith("-"):
+            return None
+        return _from_plugin(ctx, cmd_name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """Write the verbs with their lines, importing none."""
+        with formatter.section("Verbs"):
+            formatter.write_dl([(name, line) for name, (_, line) in sorted(VERBS.items())])
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """Write where to start, and where the verbs of plugins are listed."""
+        formatter.write_paragraph()
+        formatter.write("Start with: cvx demo\n")
+        formatter.write("Plugins bring more verbs (demo is one); 'cvx plugins' lists them.\n")
+
+
+def _from_plugin(ctx: click.Context, name: str) -> click.Command:
+    from cvx_core.cli.installed import installed_plugins
+
+    plugins = installed_plugins()
+    try:
+        component = plugins.find("command", name)
+    except UnknownComponentError:
+        known = [*VERBS, *plugins.names("command")]
+        raise click.UsageError(
+            f"No verb is called {name!r}. "
+            + (did_you_mean(name, known) or "There are " + ", ".join(sorted(known)) + "."),
+            ctx,
+        ) from None
+    verb: Any = component.load()
+    if not isinstance(verb, click.Command):
+        raise PluginError(
+            f"The verb {name!r} is a {type(verb).__name__}, not a click.Command.",
+            "Report it to the plugin's author; 'cvx plugins' names the package.",
+        )
+    return verb
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("-v", "--verbose", is_flag=True, help="Show the traceback of every error.")
+@click.version_option(__version__, prog_name="cvx")
+@click.pass_obj
+def group(settings: Settings, verbose: bool) -> None:
+    """Show what a vision model looks at, and why it is wrong."""
+    settings.verbose = verbose
