@@ -76,8 +76,14 @@ class Sheet:
                 _frame(axes, explanation)
         self._bar(row, shown, explanation.signed, strongest, table)
         for line in row.lines:
-            self._text(line.left, line.baseline, line.text, line.style.size, line.style.weight,
-                       line.style.colour)
+            self._text(
+                line.left,
+                line.baseline,
+                line.text,
+                line.style.size,
+                line.style.weight,
+                line.style.colour,
+            )
 
     def _axes(self, box: Box) -> Axes:
         return self.figure.add_axes(
@@ -122,19 +128,24 @@ class Sheet:
         )
         inside = [float(t) for t in ticks if limits.low <= t * scale <= limits.high]
         axes.yaxis.tick_right()
+        labels = [number(tick) for tick in inside]
         axes.set_yticks(
             [tick * scale for tick in inside],
-            [number(tick) for tick in inside],
+            labels,
             fontproperties=self._fonts.font(SCALE.size),
             color=SCALE.colour,
         )
         axes.tick_params(length=2.5, width=0.6, pad=2)
         for spine in axes.spines.values():
             spine.set_linewidth(0.6)
-        times = f"× 10{str(exponent).translate(_SUPERSCRIPT)} " if exponent else ""
-        points_to_pixels = self.figure.dpi / 72
+        times = (
+            f"\N{MULTIPLICATION SIGN} 10{str(exponent).translate(_SUPERSCRIPT)} "
+            if exponent
+            else ""
+        )
+        beside = 12 + max(self._fonts.width(label, SCALE.size) for label in labels)
         self.figure.text(
-            (row.bar.right + 36 * points_to_pixels) / self._width,
+            (row.bar.right + beside * self.figure.dpi / 72) / self._width,
             1 - (row.bar.top + height / 2) / self._height,
             (times + row.unit).strip(),
             rotation=90,
@@ -201,6 +212,8 @@ def _frame(axes: Axes, explanation: Explanation) -> None:
                 edgecolor=colour,
                 linewidth=thickness,
                 joinstyle="miter",
+                # Snapped to pixels one by one, the two outlines would part.
+                snap=False,
             )
         )
 

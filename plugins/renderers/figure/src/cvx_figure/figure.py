@@ -160,10 +160,13 @@ def _in_range(name: str, value: Any, low: float, high: float) -> None:
         raise OptionError(f"{name} is a number from {low} to {high}, not {value!r}.")
 
 
-def _defaults() -> dict[str, Any]:
+def _defaults() -> Any:
     """Return settings that do not depend on the user's matplotlibrc or on chance."""
     return {
         **{k: v for k, v in matplotlib.rcParamsDefault.items() if not k.startswith("backend")},
+        # Hinting widens lines by an amount that depends on the size; unhinted, a line is as wide
+        # as it was measured, in every format.
+        "text.hinting": "no_hinting",
         "svg.fonttype": "none",
         "svg.hashsalt": "cvx",
         "pdf.fonttype": 42,

@@ -144,7 +144,13 @@ def panel_size(size: tuple[int, int], width: float, dpi: int) -> tuple[int, int]
 
 
 def _row(
-    top: int, beside: bool, panel: tuple[int, int], text: Words, fonts: Lettering, room: int, dpi: int
+    top: int,
+    beside: bool,
+    panel: tuple[int, int],
+    text: Words,
+    fonts: Lettering,
+    room: int,
+    dpi: int,
 ) -> tuple[Row, int]:
     left, gap = _px(_MARGIN, dpi), _px(_GAP, dpi)
     lines, top = _set(text.title, TITLE, left, top, fonts, room, dpi)

@@ -16,7 +16,9 @@ BASE = "DejaVu Sans"
 """Comes with matplotlib, so that a figure looks the same everywhere."""
 
 _LAST = "Last Resort High-Efficiency"  # boxes that name the script; comes with matplotlib >= 3.11
-_SLACK = 1.03  # a backend's hinting makes a line up to two or three percent wider
+_SLACK = 1.01  # a backend rounds the advance of each character
+
+_PLAIN = {(400, "normal", "normal", "normal"), ("normal", "normal", "normal", "normal")}
 
 _ruler = TextToPath()
 
@@ -32,21 +34,16 @@ class Lettering:
     """
 
     def __init__(self, texts: Sequence[str]) -> None:
-        wanted = frozenset(map(ord, "".join(texts))) - _covered(BASE, "normal")
-        wanted |= frozenset(map(ord, "".join(texts))) - _covered(BASE, "bold")
+        wanted = frozenset(map(ord, "".join(texts))) - _covered(BASE)
         self._families = [BASE, *_families(wanted)]
-        has = {
-            weight: frozenset[int]().union(*(_covered(name, weight) for name in self._families))
-            for weight in ("normal", "bold")
-        }
-        self._missing = dict.fromkeys(
-            (code for code in wanted if not all(code in covered for covered in has.values())),
-            "\N{REPLACEMENT CHARACTER}",
-        )
+        has = frozenset[int]().union(*map(_covered, self._families))
+        self._missing = dict.fromkeys(wanted - has, "\N{REPLACEMENT CHARACTER}")
 
     def font(self, size: float, weight: Weight = "normal") -> FontProperties:
         """Return the font at a size in points."""
-        return FontProperties(family=self._families, size=size, weight=weight)
+        # Few fonts of other scripts come in bold, and matplotlib complains about each.
+        chosen = weight if len(self._families) == 1 else "normal"
+        return FontProperties(family=self._families, size=size, weight=chosen)
 
     def drawable(self, text: str) -> str:
         """Return the text with a replacement for each character that no font has."""
@@ -101,29 +98,31 @@ class Lettering:
 
 
 @cache
-def _covered(family: str, weight: Weight) -> frozenset[int]:
-    """Return the characters that a family has; none if it is not installed."""
-    wanted = FontProperties(family=[family], weight=weight)
+def _upright() -> dict[str, str]:
+    """Return the file of each family that has an upright font of normal weight."""
+    return {
+        entry.name: entry.fname
+        for entry in font_manager.fontManager.ttflist
+        if (entry.weight, entry.style, entry.variant, entry.stretch) in _PLAIN
+    }
+
+
+@cache
+def _covered(family: str) -> frozenset[int]:
+    """Return the characters that a family has; none if it can't be read."""
     try:
-        path = font_manager.findfont(wanted, fallback_to_default=False)
-        return frozenset(font_manager.get_font(path).get_charmap())
-    except (ValueError, OSError, RuntimeError):
+        return frozenset(font_manager.get_font(_upright()[family]).get_charmap())
+    except (KeyError, OSError, RuntimeError):
         return frozenset()
 
 
 def _families(wanted: frozenset[int]) -> list[str]:
     """Return the families, as few as come, that have the wanted characters."""
-    if not wanted:
-        return []
     chosen: list[str] = []
-    names = sorted({entry.name for entry in font_manager.fontManager.ttflist} - {BASE, _LAST})
-    for name in [*names, _LAST]:
-        found = wanted & _covered(name, "normal") & _covered(name, "bold")
-        if found:
+    for name in [*sorted(_upright().keys() - {BASE, _LAST}), _LAST]:
+        if wanted & _covered(name):
             chosen.append(name)
-            wanted -= found
+            wanted -= _covered(name)
         if not wanted:
             break
     return chosen
-
-

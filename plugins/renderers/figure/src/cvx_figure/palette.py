@@ -77,4 +77,5 @@ def _crameri() -> dict[str, Path]:
 
 def _read(file: Path) -> npt.NDArray[np.float64]:
     rows = np.loadtxt(file, dtype=np.float64, ndmin=2)
-    return rows[np.linspace(0, len(rows) - 1, 256).round().astype(int)]
+    chosen: npt.NDArray[np.float64] = rows[np.linspace(0, len(rows) - 1, 256).round().astype(int)]
+    return chosen

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from unicodedata import bidirectional
 
 import numpy as np
 
 from cvx_core.display import Shown
 from cvx_core.explanation import Explanation
 from cvx_core.printable import printable
-from cvx_core.target import ClassEntry
+from cvx_core.scores import ClassEntry
+
+_DOT = "\N{NO-BREAK SPACE}· "  # stays at the end of a line
 
 LONGEST_NAME = 60
 """Names with more characters are cut, so that one class can't push the other out of a title."""
@@ -48,7 +51,7 @@ def words(explanation: Explanation, shown: Shown, colour_note: str = "") -> Word
     return Words(
         title=f"{_short(explanation.method)}: {_question(explanation)}",
         answer=_answer(explanation),
-        caption=" · ".join(part for part in _caption(explanation, shown, colour_note) if part),
+        caption=_DOT.join(part for part in _caption(explanation, shown, colour_note) if part),
         unit=_short(explanation.unit),
     )
 
@@ -57,7 +60,7 @@ def framed(explanation: Explanation) -> bool:
     """Return whether the network saw less than the whole photograph."""
     height, width = explanation.image.shape[:2]
     left, top, right, bottom = explanation.extent
-    return max(left, top, width - right, height - bottom) >= 0.5
+    return bool(max(left, top, width - right, height - bottom) >= 0.5)
 
 
 def number(value: float) -> str:
@@ -67,7 +70,11 @@ def number(value: float) -> str:
 
 def _short(text: str) -> str:
     text = printable(text)
-    return text if len(text) <= LONGEST_NAME else text[: LONGEST_NAME - 1].rstrip() + "…"
+    if len(text) > LONGEST_NAME:
+        text = text[: LONGEST_NAME - 1].rstrip() + "…"
+    # Without the mark a number behind a name in Arabic or Hebrew would be drawn before it.
+    leftwards = any(bidirectional(character) in ("R", "AL") for character in text)
+    return text + "\N{LEFT-TO-RIGHT MARK}" if leftwards else text
 
 
 def _question(explanation: Explanation) -> str:
@@ -75,7 +82,7 @@ def _question(explanation: Explanation) -> str:
     text = target.text
     named = [*target.classes, target.predicted, *([target.label] if target.label else [])]
     for name in sorted({entry.name for entry in named}, key=len, reverse=True):
-        if len(name) > LONGEST_NAME:
+        if name and _short(name) != name:
             text = text.replace(name, _short(name))
     return printable(text)
 
@@ -84,13 +91,13 @@ def _answer(explanation: Explanation) -> str:
     target = explanation.target
     parts = [f"answer: {_entry(target.predicted)}"]
     if target.label is not None:
-        verdict = "✓ right" if target.correct else "✗ wrong"
-        parts.append(f"label: {_entry(target.label)} · {verdict}")
+        parts.append(f"label: {_entry(target.label)}")
+        parts.append("✓\N{NO-BREAK SPACE}right" if target.correct else "✗\N{NO-BREAK SPACE}wrong")
     said = {target.predicted.index, *([target.label.index] if target.label else [])}
     asked = [_entry(entry) for entry in target.classes if entry.index not in said]
     if asked:
         parts.append("asked about: " + ", ".join(asked))
-    return " · ".join(parts)
+    return _DOT.join(parts)
 
 
 def _entry(entry: ClassEntry) -> str:
@@ -104,9 +111,9 @@ def _caption(explanation: Explanation, shown: Shown, colour_note: str) -> list[s
     layer = provenance.get("layer")
     total = float(explanation.values.sum(dtype=np.float64))
     parts = [
-        f"{_short(explanation.name) or 'image'}, {width} × {height} pixels",
-        f"layer {_short(str(layer))}" if layer else "",
-        f"map of {columns} × {rows} cells",
+        f"{_short(explanation.name) or 'image'}, {width} \N{MULTIPLICATION SIGN} {height} pixels",
+        f"layer: {_short(str(layer))}" if layer else "",
+        f"map of {columns} \N{MULTIPLICATION SIGN} {rows} cells",
         f"sum {number(total)} {_short(explanation.unit)}".rstrip(),
     ]
     residual = _finite(evidence.get("residual"))

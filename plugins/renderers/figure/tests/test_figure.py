@@ -1,0 +1,361 @@
+"""Figures: what is in the picture, and that its bytes depend on nothing else."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+import warnings
+from typing import Any
+from xml.etree import ElementTree
+
+import matplotlib
+import numpy as np
+import numpy.typing as npt
+import pytest
+from cvx_figure.drawing import chequers
+from cvx_figure.figure import Figure
+from cvx_figure.layout import Layout, arrange, panel_size
+from cvx_figure.lettering import Lettering
+from cvx_figure.words import words
+from PIL import Image
+
+import cvx_core
+from cvx_core import Explanation, OptionError, UsageError
+from cvx_core.colors import INFERNO, VIK
+from cvx_core.display import show
+from cvx_core.testing.samples import sample_explanation
+
+FORMATS = ("png", "svg", "pdf")
+HOSTILE = (
+    r"$5 \foo$ ^_{x}",
+    "\x1b[31mred\x00\x07",
+    "مرحبا שלום \u202egnp.exe",
+    "猫 😀 🦄 👩‍🚀",
+    "x" * 300,
+    "two\nlines\ttab",
+    "<b>&amp;</b>]]>",
+    "\udc80\ufffe\u2028",
+    "",
+)
+
+
+def pixels(explanation: Explanation, **parameters: object) -> npt.NDArray[np.int16]:
+    artifact = Figure(**parameters).render(explanation)  # type: ignore[arg-type]
+    return np.asarray(Image.open(io.BytesIO(artifact.data)).convert("RGB")).astype(np.int16)
+
+
+def layout_of(explanation: Explanation, width: float = 8.0, dpi: int = 150) -> Layout:
+    size = explanation.image.shape[1], explanation.image.shape[0]
+    text = words(explanation, show(explanation, panel_size(size, width, dpi)))
+    return arrange([size], [text], Lettering(text.all), width, dpi)
+
+
+def svg_text(explanation: Explanation | list[Explanation], **parameters: object) -> list[str]:
+    artifact = Figure(format="svg", **parameters).render(explanation)  # type: ignore[arg-type]
+    root = ElementTree.fromstring(artifact.data)
+    return ["".join(node.itertext()) for node in root.iter("{http://www.w3.org/2000/svg}text")]
+
+
+def grey_sample(values: npt.NDArray[np.float32], **fields: object) -> Explanation:
+    """Return a map over a photograph of one grey, so that colours can be worked out by hand."""
+    sample = sample_explanation(size=(200, 200), **fields)  # type: ignore[arg-type]
+    return sample.replace(image=np.full((200, 200, 3), 100, np.uint8), values=values)
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_the_same_explanation_gives_the_same_bytes_in_another_process(format_: str) -> None:
+    program = (
+        "import hashlib; from cvx_core import get_renderer;"
+        "from cvx_core.testing.samples import sample_explanation as sample;"
+        f"figure = get_renderer('figure', format='{format_}');"
+        "data = figure.render([sample(), sample(seed=1)]).data;"
+        "print(hashlib.sha256(data).hexdigest())"
+    )
+    digests = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env={**os.environ, "PYTHONHASHSEED": seed, "TZ": zone},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed, zone in (("1", "UTC"), ("2", "Asia/Tokyo"))
+    }
+    assert len(digests) == 1
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_a_figure_holds_no_date_and_no_version(format_: str) -> None:
+    data = Figure(format=format_).render(sample_explanation()).data  # type: ignore[arg-type]
+    for word in (b"CreationDate", b"<dc:date>", b"Software", matplotlib.__version__.encode()):
+        assert word not in data
+
+
+def test_the_users_matplotlib_settings_neither_matter_nor_change() -> None:
+    expected = Figure().render(sample_explanation()).data
+    theirs: Any = {
+        "font.size": 40.0,
+        "text.usetex": True,
+        "axes.facecolor": "red",
+        "savefig.dpi": 20.0,
+    }
+    with matplotlib.rc_context(theirs):
+        assert Figure().render(sample_explanation()).data == expected
+        assert theirs.items() <= dict(matplotlib.rcParams).items()
+
+
+@pytest.mark.parametrize(
+    ("format_", "start", "media_type"),
+    [
+        ("png", b"\x89PNG", "image/png"),
+        ("svg", b"<?xml", "image/svg+xml"),
+        ("pdf", b"%PDF", "application/pdf"),
+    ],
+)
+def test_suffix_and_media_type_follow_the_format(
+    format_: str, start: bytes, media_type: str
+) -> None:
+    renderer = cvx_core.get_renderer("figure", format=format_)
+    artifact = renderer.render(sample_explanation())
+    assert (renderer.suffix, renderer.media_type) == (f".{format_}", media_type)
+    assert (artifact.suffix, artifact.media_type) == (f".{format_}", media_type)
+    assert artifact.data.startswith(start)
+
+
+@pytest.mark.parametrize(("signed", "table"), [(True, VIK), (False, INFERNO)])
+def test_the_overlay_has_the_maps_colour_where_it_is_strong_and_the_photograph_where_it_is_weak(
+    signed: bool, table: npt.NDArray[np.uint8]
+) -> None:
+    values = np.zeros((2, 2), np.float32)
+    values[0, 0] = 5.0
+    explanation = grey_sample(values, signed=signed)
+    box = layout_of(explanation).rows[0].overlay
+    shown = pixels(explanation)[box.top : box.bottom, box.left : box.right]
+    strongest = 0.15 * 100 + 0.85 * table[255]
+    np.testing.assert_allclose(shown[5, 5], strongest, atol=1)
+    np.testing.assert_array_equal(shown[-5, -5], [100, 100, 100])
+
+
+def test_a_negative_value_is_drawn_from_the_other_end_of_the_signed_colours() -> None:
+    explanation = grey_sample(np.array([[-5.0, 1.0]], np.float32))
+    box = layout_of(explanation).rows[0].overlay
+    shown = pixels(explanation)[box.top + 50, box.left + 5]
+    np.testing.assert_allclose(shown, 0.15 * 100 + 0.85 * VIK[0], atol=1)
+
+
+def test_the_map_is_drawn_only_where_the_network_looked_and_a_frame_says_so() -> None:
+    explanation = grey_sample(np.full((1, 1), 5.0, np.float32), extent=(50, 100, 150, 180))
+    row = layout_of(explanation).rows[0]
+    picture = pixels(explanation)
+    shown = picture[row.overlay.top : row.overlay.bottom, row.overlay.left : row.overlay.right]
+    scale = row.overlay.width / 200
+    frame = 4  # pixels on either side of the edge
+    inside = shown[
+        int(100 * scale) + frame : int(180 * scale) - frame,
+        int(50 * scale) + frame : int(150 * scale) - frame,
+    ]
+    assert (inside == inside[0, 0]).all()
+    assert (inside[0, 0] != 100).any()
+    outside = np.ones(shown.shape[:2], bool)
+    outside[
+        int(100 * scale) - frame : int(180 * scale) + frame,
+        int(50 * scale) - frame : int(150 * scale) + frame,
+    ] = False
+    assert (shown[outside] == 100).all()
+    photo = picture[row.photo.top : row.photo.bottom, row.photo.left : row.photo.right]
+    edge = photo[round(140 * scale), round(50 * scale) - 3 : round(50 * scale) + 4]
+    assert edge.max() > 200
+    assert "the network saw only what the white frame holds" in " ".join(svg_text(explanation))
+
+
+def test_no_frame_is_drawn_where_the_network_saw_everything() -> None:
+    explanation = grey_sample(np.zeros((2, 2), np.float32), extent=(-20, 0, 220, 200))
+    row = layout_of(explanation).rows[0]
+    picture = pixels(explanation)
+    for box in (row.photo, row.overlay):
+        assert (picture[box.top : box.bottom, box.left : box.right] == 100).all()
+    assert "frame" not in " ".join(svg_text(explanation))
+
+
+def test_the_colour_bar_fades_as_the_overlay_does() -> None:
+    explanation = grey_sample(np.array([[-3.0, 3.0]], np.float32))
+    bar = layout_of(explanation).rows[0].bar
+    shown = pixels(explanation)[bar.top : bar.bottom, bar.left : bar.right]
+    board = chequers(bar.width, bar.height)
+    centre = slice(5, -5)
+    # The fourth row from the end lies 2 % of the scale below it.
+    np.testing.assert_allclose(shown[3, centre], 0.15 * board[3, centre] + 0.85 * VIK[255], atol=6)
+    middle = bar.height // 2
+    assert np.abs(shown[middle, centre] - board[middle, centre]).max() < 25
+
+
+def test_the_words_say_method_question_answer_label_and_evidence() -> None:
+    text = " ".join(svg_text(sample_explanation())).replace("\N{NO-BREAK SPACE}", " ")
+    for phrase in (
+        "sample: why power drill and not screwdriver?",
+        "answer: power drill 86.7 % · label: screwdriver 11.7 % · ✗ wrong",
+        "sample.jpg, 320 \N{MULTIPLICATION SIGN} 240 pixels",
+        "layer: layer4",
+        "map of 7 \N{MULTIPLICATION SIGN} 7 cells",
+        "residual 1.2e\N{MINUS SIGN}07",
+        "25 % of the total is carried by no pixel",
+        "logits",
+    ):
+        assert phrase in text
+    right = " ".join(svg_text(sample_explanation(label=0))).replace("\N{NO-BREAK SPACE}", " ")
+    assert "label: power drill 86.7 % · ✓ right" in right
+
+
+def test_the_caption_says_what_was_done_to_the_numbers() -> None:
+    explanation = sample_explanation(cells=(100, 100))
+    spiked = explanation.values.copy()
+    spiked[0, :10] = 1000.0
+    text = " ".join(svg_text(explanation.replace(values=spiked)))
+    assert "smoothed for display (sigma 2.9 px)" in text
+    assert "colour saturates" in text
+
+
+def test_jet_is_drawn_when_asked_for_and_the_caption_warns() -> None:
+    assert "jet is not perceptually uniform" in " ".join(
+        svg_text(sample_explanation(), colormap="jet")
+    )
+    values = np.array([[5.0, 5.0]], np.float32)
+    explanation = grey_sample(values, signed=False)
+    box = layout_of(explanation).rows[0].overlay
+    # jet ends in (0.5, 0, 0)
+    np.testing.assert_allclose(
+        pixels(explanation, colormap="jet")[box.top + 9, box.left + 9], [123, 15, 15], atol=1
+    )
+
+
+@pytest.mark.parametrize("first", HOSTILE)
+@pytest.mark.parametrize("format_", FORMATS)
+def test_hostile_names_are_drawn_without_a_warning(
+    first: str, format_: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    explanation = sample_explanation(classes=(first, *HOSTILE)).replace(
+        name=first, unit=first, method=first
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Figure(format=format_, dpi=40).render(explanation)  # type: ignore[arg-type]
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("first", HOSTILE)
+@pytest.mark.parametrize("size", [(60, 300), (300, 60)])
+def test_nothing_runs_out_of_the_figure_or_into_a_picture(
+    first: str, size: tuple[int, int]
+) -> None:
+    explanation = sample_explanation(classes=(first, *HOSTILE), size=size, label=4).replace(
+        name=first * 9, unit=(first + " ") * 9, method=first
+    )
+    picture = pixels(explanation, dpi=75)
+    rim = 12  # pixels of the margin, which measures 16
+    for side in (picture[:rim], picture[-rim:], picture[:, :rim], picture[:, -rim:]):
+        assert (side == 255).all()
+    row = layout_of(explanation, dpi=75).rows[0]
+    boxes = [row.photo, row.overlay, row.bar]
+    for line in row.lines:
+        height = line.style.size * 75 / 72
+        assert all(
+            line.baseline + 0.25 * height < box.top or line.baseline - height > box.bottom
+            for box in boxes
+        )
+    for one, other in ((row.photo, row.overlay), (row.overlay, row.bar), (row.photo, row.bar)):
+        assert one.right <= other.left or one.bottom <= other.top
+
+
+def test_a_hostile_name_stands_in_the_svg_letter_by_letter() -> None:
+    names = (r"$5 \foo$ ^_{x}", "<b>&amp;</b>]]> 猫 😀", "\x1b[31mred")
+    text = " ".join(svg_text(sample_explanation(classes=names, label=1)))
+    assert names[0] in text
+    assert names[1] in text
+    text = " ".join(svg_text(sample_explanation(classes=names[::-1], label=None)))
+    assert r"why \x1b[31mred?" in text
+
+
+def test_two_long_names_are_cut_and_both_stay_in_the_title() -> None:
+    title = svg_text(sample_explanation(classes=("a" * 300, "b" * 300, "c")))
+    joined = "".join(title)
+    assert "a" * 50 in joined
+    assert "b" * 50 in joined
+    assert "a" * 100 not in joined
+
+
+def test_several_explanations_become_the_rows_of_one_figure() -> None:
+    one = sample_explanation()
+    several = [one, sample_explanation(size=(100, 300)).replace(method="other")]
+    tall, short = (
+        Image.open(io.BytesIO(Figure().render(given).data)).height for given in (several, [one])
+    )
+    assert tall > 2 * short
+    text = svg_text(several)
+    assert any(line.startswith("sample: ") for line in text)
+    assert any(line.startswith("other: ") for line in text)
+
+
+@pytest.mark.parametrize("size", [(212, 320), (320, 212), (240, 240), (8, 8), (900, 40), (40, 900)])
+def test_the_photograph_keeps_its_proportions(size: tuple[int, int]) -> None:
+    width, height = panel_size(size, 8.0, 150)
+    assert width / height == pytest.approx(size[0] / size[1], rel=0.05)
+
+
+def test_the_figure_is_no_wider_than_asked() -> None:
+    for width in (4, 8, 15.5):
+        picture = pixels(sample_explanation(), width=width, dpi=100)
+        assert picture.shape[1] <= 100 * width
+
+
+def test_a_figure_too_large_for_memory_is_refused() -> None:
+    with pytest.raises(UsageError, match="2 explanations would measure"):
+        Figure(width=40, dpi=1200).render([sample_explanation()] * 2)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"format": "pgn"}, "Did you mean 'png'"),
+        ({"format": "jpg"}, "png, svg or pdf"),
+        ({"colormap": "infreno"}, "Did you mean 'inferno'"),
+        ({"colormap": "vick"}, "'vik'"),
+        ({"dpi": 0}, "dpi is a number from 30 to 1200"),
+        ({"dpi": 99.5}, "whole number"),
+        ({"dpi": True}, "dpi"),
+        ({"width": float("nan")}, "width"),
+        ({"width": "wide"}, "width"),
+        ({"opacity": 2}, "opacity"),
+        ({"smooth": -1}, "smooth"),
+    ],
+)
+def test_a_wrong_parameter_is_an_error_that_names_the_way_out(
+    parameters: dict[str, object], message: str
+) -> None:
+    with pytest.raises(OptionError) as caught:
+        Figure(**parameters)  # type: ignore[arg-type]
+    assert message in str(caught.value)
+
+
+def test_drawing_imports_neither_pyplot_nor_torch_and_writes_nothing_to_stderr() -> None:
+    program = (
+        "import sys; from cvx_figure.figure import Figure;"
+        "from cvx_core.testing.samples import sample_explanation as sample;"
+        "[Figure(format=f, colormap='cmc.batlow').render(sample(classes=('猫 🦄', 'b', 'c')))"
+        " for f in ('png', 'svg', 'pdf')];"
+        "print(sorted({'matplotlib.pyplot', 'torch', 'cmcrameri'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=True
+    )
+    assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+def test_the_plugin_module_is_light() -> None:
+    program = (
+        "import sys, cvx_figure.plugin;"
+        "print(sorted({'matplotlib', 'numpy', 'torch', 'PIL'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout == "[]\n"
