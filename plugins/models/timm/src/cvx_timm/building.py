@@ -1,0 +1,70 @@
+"""Build timm's networks, with cvx reading the weights.
+
+timm renames and reshapes published tensors on the way into some networks; it is handed the tensors
+and does that here too.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import timm
+from timm.models import PretrainedCfg
+from torch import nn
+
+from cvx_core import CheckpointError
+from cvx_core.checkpoints import load_weights, read_checkpoint
+from cvx_core.model_source import seeded
+from cvx_timm.hub import published_file
+
+
+def bare(config: PretrainedCfg) -> nn.Module:
+    """Return the network with seeded random parameters."""
+    with seeded():
+        module: nn.Module = timm.create_model(_full_name(config), pretrained=False)
+    return module
+
+
+def with_file(config: PretrainedCfg, path: Path, trust: bool) -> nn.Module:
+    """Return the network with a checkpoint of the user's own.
+
+    Raises
+    ------
+    CheckpointError
+        If it can't be read, or does not fit.
+    """
+    module = bare(config)
+    load_weights(module, path, trust=trust)
+    return module
+
+
+def trained(config: PretrainedCfg) -> nn.Module:
+    """Return the network with its published weights, fetched if need be.
+
+    Raises
+    ------
+    CheckpointError
+        If they can't be had.
+    """
+    path = published_file(config)
+    state = read_checkpoint(path)
+    try:
+        with seeded():
+            module: nn.Module = timm.create_model(
+                _full_name(config), pretrained=True, pretrained_cfg_overlay={"state_dict": state}
+            )
+    except (RuntimeError, KeyError, ValueError) as error:
+        first = (str(error).splitlines() or [""])[0]
+        raise CheckpointError(
+            f"The weights in {path} don't fit {_full_name(config)}: {first}",
+            "Delete the file, so that it is fetched anew; or update timm.",
+        ) from error
+    # The network would hold the tensors a second time, and take them along when pickled.
+    remembered = getattr(module, "pretrained_cfg", None)
+    if isinstance(remembered, dict):
+        remembered.pop("state_dict", None)
+    return module
+
+
+def _full_name(config: PretrainedCfg) -> str:
+    return f"{config.architecture}.{config.tag}" if config.tag else str(config.architecture)

@@ -1,0 +1,119 @@
+"""Classifiers of timm, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import timm
+from timm.data import create_transform, resolve_model_data_config
+from timm.models import PretrainedCfg
+
+from cvx_core import CheckpointError, ModelEntry, ModelError, ModelSource, VisionModel
+from cvx_core.checkpoints import names_a_file
+from cvx_core.errors import did_you_mean
+from cvx_timm.building import bare, trained, with_file
+from cvx_timm.names import class_names, classifies
+
+
+class TimmSource(ModelSource):
+    """The models of timm that classify, each with its own transforms."""
+
+    def load(
+        self, name: str, *, weights: str | Path | None = None, trust_checkpoint: bool = False
+    ) -> VisionModel:
+        """Return a model.
+
+        Parameters
+        ----------
+        name
+            As in ``timm.list_models()``, with or without the tag of its weights: ``"resnet50"``,
+            ``"resnet50.a1_in1k"``.
+        weights
+            A tag (``"a1_in1k"``); None takes timm's default. With ``"random"`` or a file of your
+            own, photographs are prepared as for the tag in the name.
+        trust_checkpoint
+            See `cvx_core.load_model`.
+
+        Raises
+        ------
+        ModelError
+            If there is no such model, or it does not classify.
+        CheckpointError
+            If there are no such weights, they can't be had, or don't fit.
+        """
+        architecture, _, tag = name.partition(".")
+        if architecture not in timm.list_models():
+            raise ModelError(
+                f"timm has no model {architecture!r}.",
+                did_you_mean(architecture, timm.list_models()) or "'cvx models' lists them.",
+            )
+        own = weights is not None and (str(weights) == "random" or names_a_file(weights))
+        if weights is not None and not own:
+            if tag and tag != str(weights):
+                raise CheckpointError(
+                    f"{name} names its weights already, and {str(weights)!r} are others.",
+                    f"Write timm:{architecture}.{weights}.",
+                )
+            tag = str(weights)
+        config = _config(architecture, tag)
+        if weights is None or not own:
+            module, origin = trained(config), config.tag
+        elif str(weights) == "random":
+            module, origin = bare(config), "random"
+        else:
+            module, origin = with_file(config, Path(weights), trust_checkpoint), Path(weights).name
+        transform = create_transform(**resolve_model_data_config(module), is_training=False)
+        return VisionModel(
+            module.eval(),
+            preprocess=transform,
+            classes=class_names(config),
+            name=f"timm:{architecture}" if own else f"timm:{architecture}.{config.tag}",
+            details={"weights": origin} if own else {"weights": origin, "licence": config.license},
+        )
+
+    def models(self) -> Iterable[ModelEntry]:
+        """Return all architectures with the tags of their weights; nothing is downloaded."""
+        tags: dict[str, list[str]] = {}
+        for full in timm.list_pretrained():
+            architecture, _, tag = full.partition(".")
+            tags.setdefault(architecture, []).append(tag)
+        for architecture in timm.list_models():
+            default = timm.get_pretrained_cfg(architecture)
+            best = default.tag if default is not None else ""
+            known = sorted(tags.get(architecture, []), key=lambda tag: tag != best)
+            yield ModelEntry(architecture, tuple(known))
+
+
+def _config(architecture: str, tag: str) -> PretrainedCfg:
+    """Return what timm knows about a network and its weights.
+
+    Raises
+    ------
+    CheckpointError
+        If there is no such tag.
+    ModelError
+        If the weights come without a classifier.
+    """
+    known = [full.partition(".")[2] for full in timm.list_pretrained(f"{architecture}.*")]
+    if tag and tag not in known:
+        raise CheckpointError(
+            f"timm has no weights {tag!r} for {architecture}.",
+            did_you_mean(tag, known) or "It has " + (", ".join(known) or "none") + ".",
+        )
+    full = f"{architecture}.{tag}" if tag else architecture
+    config = timm.get_pretrained_cfg(full) or PretrainedCfg(architecture=architecture)
+    if not classifies(config):
+        able = [one for one in known if _tag_classifies(f"{architecture}.{one}")]
+        raise ModelError(
+            f"{full} gives features and no class scores: its weights have no classifier.",
+            f"With classes: {', '.join(able)}."
+            if able
+            else "Put a classifier on it in code of your own: -m path/to/file.py:factory.",
+        )
+    return config
+
+
+def _tag_classifies(full: str) -> bool:
+    config = timm.get_pretrained_cfg(full)
+    return config is not None and classifies(config)

@@ -1,0 +1,87 @@
+"""Where a model's files are: a folder, the hub's cache, or fetched into the cache once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from huggingface_hub import constants, snapshot_download
+
+from cvx_core import CheckpointError, ModelError
+from cvx_core.downloads import unreachable
+
+_DESCRIPTION = ("*.json",)
+_SAFE = ("model*.safetensors",)
+_PICKLED = ("pytorch_model*.bin",)
+
+
+def model_folder(name: str, *, with_weights: bool) -> Path:
+    """Return the folder that holds a model.
+
+    Raises
+    ------
+    ModelError
+        If the name can't be a model's.
+    CheckpointError
+        At once, if it is not on this machine and can't be fetched.
+    """
+    path = Path(name).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise ModelError(
+                f"The folder {name} holds no model: there is no config.json.",
+                "Name a folder written by save_pretrained().",
+            )
+        return path
+    if not name or name[0] in "./~" or name.count("/") > 1 or "\\" in name:
+        raise ModelError(
+            f"There is no folder {name!r}." if name else "transformers needs a model's name.",
+            "Name a folder written by save_pretrained(), or OWNER/NAME on the hub.",
+        )
+    return _cached(name, with_weights) or _fetched(name, with_weights)
+
+
+def _cached(name: str, with_weights: bool) -> Path | None:
+    repository, _, revision = name.partition("@")
+    try:
+        folder = Path(
+            snapshot_download(repository, revision=revision or None, local_files_only=True)
+        )
+    except (OSError, ValueError):
+        return None
+    return folder if _complete(folder, with_weights) else None
+
+
+def _complete(folder: Path, with_weights: bool) -> bool:
+    weights = [file for kind in (*_SAFE, *_PICKLED) for file in folder.glob(kind)]
+    return (folder / "config.json").is_file() and (bool(weights) or not with_weights)
+
+
+def _fetched(name: str, with_weights: bool) -> Path:
+    repository, _, revision = name.partition("@")
+    reason = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else ""
+    reason = reason or unreachable(constants.ENDPOINT)
+    cause: Exception | None = None
+    if not reason:
+        try:
+            # Pickled weights only where there are no others.
+            for wanted in (_DESCRIPTION + _SAFE, _PICKLED) if with_weights else (_DESCRIPTION,):
+                folder = Path(
+                    snapshot_download(
+                        repository,
+                        revision=revision or None,
+                        allow_patterns=list(wanted),
+                        ignore_patterns=["*/*"],
+                    )
+                )
+                if _complete(folder, with_weights):
+                    return folder
+            reason = "it holds no config.json with weights"
+        # What the hub's client raises is ever changing, and all of it means the same here.
+        except (OSError, RuntimeError, ValueError) as error:
+            cause, reason = error, str(error).partition("\n")[0]
+    raise CheckpointError(
+        f"The model {name} is neither a folder nor on this machine, and downloading it failed: "
+        f"{reason}.",
+        f"Run this once where there is a network and copy {constants.HF_HUB_CACHE} here, or name a "
+        "folder written by save_pretrained().",
+    ) from cause

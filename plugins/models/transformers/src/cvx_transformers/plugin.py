@@ -1,0 +1,17 @@
+"""What this plugin offers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from cvx_core import Component, hookimpl
+
+
+@hookimpl
+def cvx_model_sources() -> Iterable[Component]:
+    """Offer the models."""
+    yield Component(
+        "transformers",
+        "image classifiers of transformers, from a folder or a hub",
+        "cvx_transformers.source:TransformersSource",
+    )

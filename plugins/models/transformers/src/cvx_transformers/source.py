@@ -1,0 +1,76 @@
+"""Image classifiers of transformers, from a folder or a hub."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from cvx_core import CheckpointError, ModelEntry, ModelSource, VisionModel
+from cvx_core.checkpoints import names_a_file
+from cvx_core.model_source import first_synonyms
+from cvx_transformers.building import bare, read_config, trained, with_file
+from cvx_transformers.hub import model_folder
+from cvx_transformers.preparing import read_preprocess
+
+
+class TransformersSource(ModelSource):
+    """Whatever ``AutoModelForImageClassification`` reads, without running code from the model."""
+
+    def load(
+        self, name: str, *, weights: str | Path | None = None, trust_checkpoint: bool = False
+    ) -> VisionModel:
+        """Return a model.
+
+        Parameters
+        ----------
+        name
+            A folder written by ``save_pretrained``, or the name of a repository on the hub
+            (``"owner/name"``, ``"owner/name@revision"``).
+        weights
+            None takes the model's own; ``"random"``, or a file of your own.
+        trust_checkpoint
+            See `cvx_core.load_model`.
+
+        Raises
+        ------
+        ModelError
+            If there is no such model, or it is no image classifier.
+        CheckpointError
+            If it can't be had, or its weights don't fill the classifier.
+        """
+        random = str(weights) == "random"
+        own = None if weights is None or random else Path(weights)
+        if own is not None and not names_a_file(own if isinstance(weights, Path) else str(weights)):
+            raise CheckpointError(
+                f"Models of transformers have no weights by name, such as {str(weights)!r}.",
+                "Take another model, or NAME@REVISION; 'random' or a file works too.",
+            )
+        folder = model_folder(name, with_weights=weights is None)
+        config = read_config(folder, name)
+        if random:
+            module = bare(config)
+        elif own is not None:
+            module = with_file(config, own, trust_checkpoint)
+        else:
+            module = trained(config, folder, name, trust_checkpoint)
+        return VisionModel(
+            module.eval(),
+            preprocess=read_preprocess(folder, name),
+            classes=_class_names(config),
+            # A folder's whereabouts are nobody's business in a result that is passed on.
+            name=f"transformers:{Path(name).name if Path(name).is_dir() else name}",
+            details={"weights": "random" if random else own.name if own else "pretrained"},
+        )
+
+    def models(self) -> Iterable[ModelEntry]:
+        """Return nothing: a hub can't be listed."""
+        return ()
+
+
+def _class_names(config: Any) -> list[str] | None:
+    """Return the names by index, or None where they are only transformers' placeholders."""
+    names = [str(config.id2label.get(index, index)) for index in range(config.num_labels)]
+    if all(name in (f"LABEL_{index}", str(index)) for index, name in enumerate(names)):
+        return None
+    return first_synonyms(names)
