@@ -15,7 +15,15 @@ from torch import nn
 
 from cvx_core.errors import CheckpointError
 
-_WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "net", "state_dict_ema")
+_WRAPPERS = (
+    "state_dict",
+    "model_state_dict",
+    "model_state",
+    "model",
+    "module",
+    "net",
+    "state_dict_ema",
+)
 _PREFIXES = ("module.", "_orig_mod.", "model.")
 _SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar")
 

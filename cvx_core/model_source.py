@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -68,6 +69,20 @@ class ModelSource(ABC):
     @abstractmethod
     def models(self) -> Iterable[ModelEntry]:
         """Return the models on offer, by name; empty where they can't be listed (a hub)."""
+
+
+def first_synonyms(names: Iterable[str]) -> list[str]:
+    """Return the first of each class's synonyms, all of them where two classes share the first.
+
+    Examples
+    --------
+    >>> first_synonyms(["tench, Tinca tinca", "crane, a bird", "crane, a machine"])
+    ['tench', 'crane, a bird', 'crane, a machine']
+    """
+    full = list(names)
+    short = [name.split(",")[0].strip() for name in full]
+    count = Counter(short)
+    return [a if a and count[a] == 1 else b for a, b in zip(short, full, strict=True)]
 
 
 @contextmanager
