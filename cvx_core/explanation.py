@@ -75,15 +75,20 @@ class Explanation:
             )
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
             raise CvxError(f"An image is uint8 (H, W, 3), and this is {image.dtype} {image.shape}.")
-        left, top, right, bottom = (float(side) for side in self.extent)
-        if not (all(map(math.isfinite, self.extent)) and left < right and top < bottom):
+        sides = [float(side) for side in self.extent]
+        if not (
+            len(sides) == 4
+            and all(map(math.isfinite, sides))
+            and sides[0] < sides[2]
+            and sides[1] < sides[3]
+        ):
             raise CvxError(f"{self.extent} is no rectangle (left, top, right, bottom).")
         values.setflags(write=False)
         image.setflags(write=False)
         put = object.__setattr__
         put(self, "values", values)
         put(self, "image", image)
-        put(self, "extent", (left, top, right, bottom))
+        put(self, "extent", tuple(sides))
         put(self, "evidence", Record(self.evidence))
         put(self, "provenance", Record(self.provenance))
 

@@ -39,11 +39,11 @@ def write_atomic(path: Path, data: bytes, *, overwrite: bool = False) -> Path:
             _claim(temporary, path)
         temporary = ""
         _sync_folder(path.parent)
-    except FileExistsError as error:
-        raise _exists(path) from error
-    except OSError as error:
+    # ValueError: a name that no file can have (a null byte in it).
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise OutputError(
-            f"{path} could not be written: {error.strerror or error}.",
+            f"{path} could not be written: {reason}.",
             "Nothing was left behind; choose another folder with -o or make room.",
         ) from error
     finally:
@@ -62,11 +62,11 @@ def _exists(path: Path) -> OutputError:
 def _claim(temporary: str, path: Path) -> None:
     try:
         os.link(temporary, path)  # fails if the name is taken, unlike a rename
-    except FileExistsError:
-        raise
+    except FileExistsError as error:
+        raise _exists(path) from error
     except OSError:  # a file system without hard links
         if os.path.lexists(path):
-            raise FileExistsError(path) from None
+            raise _exists(path) from None
         Path(temporary).replace(path)
     else:
         Path(temporary).unlink()

@@ -6,6 +6,8 @@ import hashlib
 import io
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,7 +65,8 @@ def read_picture(source: Any, index: int = 0) -> Picture:
     if isinstance(source, str | os.PathLike):
         return _read_file(Path(source))
     if isinstance(source, Image.Image):
-        return _picture(_to_rgb(source, f"image {index}"), f"image {index}")
+        with _refusing(f"image {index}"):
+            return _picture(_to_rgb(source, f"image {index}"), f"image {index}")
     if isinstance(source, np.ndarray):
         return _picture(_from_array(source, index), f"image {index}")
     raise InputError(
@@ -95,22 +98,22 @@ def _read_file(path: Path) -> Picture:
 
 
 def _decode(data: bytes, path: Path) -> Image.Image:
+    with _refusing(str(path)), Image.open(io.BytesIO(data), formats=FORMATS) as opened:
+        return _to_rgb(opened, str(path))
+
+
+@contextmanager
+def _refusing(name: str) -> Iterator[None]:
+    """Turn whatever Pillow raises for a damaged picture into an `InputError`."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
-                if opened.width * opened.height > MAX_PIXELS:
-                    raise InputError(
-                        f"{path} has {opened.width} x {opened.height} pixels.",
-                        f"At most {MAX_PIXELS // 10**6} million are read; shrink it first.",
-                    )
-                opened.load()
-                return _to_rgb(opened, str(path))
+            yield
     except InputError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise InputError(f"{path} would unpack to too many pixels: {error}.") from error
+        raise InputError(f"{name} would unpack to too many pixels: {error}.") from error
     # What Pillow's own fuzzers allow its decoders to raise, and what they raise besides.
     except (
         OSError,
@@ -119,7 +122,6 @@ def _decode(data: bytes, path: Path) -> Image.Image:
         ArithmeticError,
         LookupError,
         MemoryError,
-        NotImplementedError,
         TypeError,
         AttributeError,
         RuntimeError,
@@ -127,12 +129,18 @@ def _decode(data: bytes, path: Path) -> Image.Image:
     ) as error:
         kind = "no image that can be read" if isinstance(error, OSError) else "damaged"
         raise InputError(
-            f"{path} is {kind}: {error}.", "Readable: " + ", ".join(FORMATS) + "."
+            f"{name} is {kind}: {error}.", "Readable: " + ", ".join(FORMATS) + "."
         ) from error
 
 
 def _to_rgb(image: Image.Image, name: str) -> Image.Image:
     """Turn upright, lay transparency on white, and bring any mode to 8-bit RGB."""
+    if image.width * image.height > MAX_PIXELS:
+        raise InputError(
+            f"{name} has {image.width} x {image.height} pixels.",
+            f"At most {MAX_PIXELS // 10**6} million are read; shrink it first.",
+        )
+    image.load()
     try:
         image = ImageOps.exif_transpose(image)
     # Damaged EXIF is common and no reason to refuse the pixels.

@@ -40,10 +40,10 @@ class Record(Mapping[str, Any]):
         return NotImplemented
 
     def __hash__(self) -> int:
-        return hash(tuple(self._data.items()))
+        return hash(frozenset(self._data.items()))
 
     def __reduce__(self) -> tuple[type[Record], tuple[dict[str, Any]]]:
-        return Record, (self.to_dict(),)
+        return Record, (dict(self._data),)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain dicts and lists; numbers that JSON lacks (nan, inf) become None."""

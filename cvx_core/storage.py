@@ -8,19 +8,40 @@ from __future__ import annotations
 
 import io
 import json
+import struct
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cvx_core.errors import OutputError
+from cvx_core.errors import CvxError, OutputError
 from cvx_core.explanation import Explanation
 
 SCHEMA = "cvx.explanations/1"
 MAX_BYTES = 2 * 1024**3
 """An archive that would unpack to more than this is refused (an npz of 190 KB can hold 190 MB)."""
+
+
+_DAMAGED = (
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    EOFError,
+    SyntaxError,
+    ArithmeticError,
+    RuntimeError,
+    MemoryError,
+    struct.error,
+    zlib.error,
+    zipfile.BadZipFile,
+    CvxError,
+)
+"""What zipfile, numpy, json and our own checks raise for a damaged or foreign archive."""
 
 
 def to_npz(explanations: Sequence[Explanation]) -> bytes:
@@ -70,8 +91,11 @@ def load_explanations(path: str | Path) -> list[Explanation]:
             ]
     except FileNotFoundError as error:
         raise OutputError(f"{path} is not there.") from error
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    except OutputError:
+        raise
+    except _DAMAGED as error:
         raise OutputError(
-            f"{path} holds no explanations that can be read: {type(error).__name__}: {error}.",
+            f"{path} holds no explanations that can be read: {type(error).__name__}: "
+            f"{getattr(error, 'message', error)}",
             "Files written by Explanation.save() or '-r npz' can be read.",
         ) from error

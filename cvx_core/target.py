@@ -208,7 +208,7 @@ def parse_target(text: str) -> Target:
     sides = re.split(r"\s+vs\.?\s+", stripped)
     if len(sides) == 2 and all(sides):
         return Contrast(*(side.removeprefix("class:") for side in sides))
-    if not stripped or len(sides) > 2 or re.fullmatch(r"(vs\.?\s.*)|(.*\svs\.?)", stripped):
+    if not stripped or len(sides) > 2 or re.fullmatch(r"(vs\.?(\s.*)?)|(.*\svs\.?)", stripped):
         raise TargetError(
             f"{text!r} is no target.",
             "Write predicted, distribution, error, margin, a class, or 'CLASS vs CLASS'.",

@@ -1,0 +1,138 @@
+"""Parameters: read from text, checked against what a component takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cvx_core.component import Component
+from cvx_core.errors import CvxError, MethodError, OptionError
+from cvx_core.options import build, parameter_names, parameters_of, parse_parameters
+
+
+@dataclass(frozen=True)
+class Method:
+    layer: str = "auto"
+    steps: int = 8
+    cached: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ValueError("steps must be at least 1")
+        if self.layer == "bad":
+            raise MethodError("no such layer")
+
+
+COMPONENT = Component("method", "", Method)
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "parameters"),
+    [
+        ("class-attention", "class-attention", {}),
+        ("a:", "a", {}),
+        ("a:layer=layer4", "a", {"layer": "layer4"}),
+        ("a:layer=layer4.2.conv3", "a", {"layer": "layer4.2.conv3"}),
+        ("a:n=3,x=0.5,e=1e-3", "a", {"n": 3, "x": 0.5, "e": 1e-3}),
+        ("a:yes=true,no=FALSE,none=None", "a", {"yes": True, "no": False, "none": None}),
+        ("a:query=[3,4],n=1", "a", {"query": [3, 4], "n": 1}),
+        ("a:query=(3, 4)", "a", {"query": (3, 4)}),
+        ("a: n = 3 , m = b ", "a", {"n": 3, "m": "b"}),
+        ("a:max-side=3", "a", {"max_side": 3}),
+        ("a:text='3'", "a", {"text": "3"}),
+        ("a:x=b=c", "a", {"x": "b=c"}),
+        ("a:x=", "a", {"x": ""}),
+        ("a@dist:x=1", "a@dist", {"x": 1}),
+        ("a:call=__import__('os')", "a", {"call": "__import__('os')"}),
+    ],
+)
+def test_parameters_are_read_as_they_are_written(
+    text: str, name: str, parameters: dict[str, Any]
+) -> None:
+    assert parse_parameters(text) == (name, parameters)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("a:layer", "NAME:KEY=VALUE"),
+        ("a:=3", "is no parameter"),
+        ("a:two words=3", "is no parameter"),
+        ("a:x=1,x=2", "given twice"),
+    ],
+)
+def test_what_is_no_parameter_is_refused(text: str, says: str) -> None:
+    with pytest.raises(OptionError, match=says):
+        parse_parameters(text)
+
+
+@given(st.text(max_size=60))
+def test_any_text_is_read_or_refused_in_words(text: str) -> None:
+    try:
+        name, parameters = parse_parameters(text)
+    except OptionError:
+        return
+    assert isinstance(name, str)
+    assert all(key.isidentifier() for key in parameters)
+
+
+@given(st.text("([{,=:}])a1'\"\\", max_size=40))
+def test_brackets_and_quotes_in_any_order_are_read_or_refused(text: str) -> None:
+    try:
+        parse_parameters("a:" + text)
+    except OptionError:
+        return
+
+
+def test_very_deep_brackets_are_text() -> None:
+    deep = "(" * 100_000
+    assert parse_parameters(f"a:x={deep}") == ("a", {"x": deep})
+
+
+def test_a_component_is_built_with_its_parameters() -> None:
+    assert build("explainer", COMPONENT, {"steps": 3}) == Method(steps=3)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "says"),
+    [
+        ({"step": 3}, "Did you mean 'steps'"),
+        ({"zzz": 3}, "It takes layer, steps"),
+        ({"cached": 3}, "no parameter 'cached'"),
+        ({"steps": 0}, "steps must be at least 1"),
+        ({"steps": "many"}, "refuses its parameters"),
+    ],
+)
+def test_a_parameter_that_is_not_taken_names_the_way_out(
+    parameters: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(OptionError, match=says):
+        build("explainer", COMPONENT, parameters)
+
+
+def test_a_component_s_own_error_passes_unchanged() -> None:
+    with pytest.raises(MethodError, match="no such layer"):
+        build("explainer", COMPONENT, {"layer": "bad"})
+
+
+def test_a_missing_parameter_is_an_option_error() -> None:
+    def factory(needed: int) -> int:
+        return needed
+
+    with pytest.raises(OptionError, match="needed"):
+        build("explainer", Component("f", "", factory), {})
+
+
+def test_parameters_are_told_for_the_provenance() -> None:
+    assert parameters_of(Method(steps=2)) == {"layer": "auto", "steps": 2}
+    assert parameter_names(Method) == {"layer", "steps"}
+    assert parameter_names(lambda **anything: None) is None
+
+
+def test_every_refusal_is_one_of_ours() -> None:
+    with pytest.raises(CvxError):
+        build("explainer", Component("gone", "", "no_such_module_of_ours:X"), {})
