@@ -67,10 +67,9 @@ def grey_sample(values: npt.NDArray[np.float32], **fields: object) -> Explanatio
 @pytest.mark.parametrize("format_", FORMATS)
 def test_the_same_explanation_gives_the_same_bytes_in_another_process(format_: str) -> None:
     program = (
-        "import hashlib; from cvx_core import get_renderer;"
+        "import hashlib; from cvx_figure.figure import Figure;"
         "from cvx_core.testing.samples import sample_explanation as sample;"
-        f"figure = get_renderer('figure', format='{format_}');"
-        "data = figure.render([sample(), sample(seed=1)]).data;"
+        f"data = Figure(format='{format_}').render([sample(), sample(seed=1)]).data;"
         "print(hashlib.sha256(data).hexdigest())"
     )
     digests = {
@@ -310,7 +309,7 @@ def test_the_figure_is_no_wider_than_asked() -> None:
 
 
 def test_a_figure_too_large_for_memory_is_refused() -> None:
-    with pytest.raises(UsageError, match="2 explanations would measure"):
+    with pytest.raises(UsageError, match="2 explanations would hold"):
         Figure(width=40, dpi=1200).render([sample_explanation()] * 2)
 
 

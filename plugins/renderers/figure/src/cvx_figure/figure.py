@@ -110,7 +110,7 @@ class Figure(Renderer):
         Raises
         ------
         UsageError
-            If the figure would hold more than 200 million pixels.
+            If its pictures would hold more than 200 million pixels.
         """
         with _settings, matplotlib.rc_context(_defaults()):
             return Artifact(self.suffix, self.media_type, self._bytes(explanations))
@@ -118,6 +118,12 @@ class Figure(Renderer):
     def _bytes(self, explanations: list[Explanation]) -> bytes:
         sizes = [(e.image.shape[1], e.image.shape[0]) for e in explanations]
         panels = [panel_size(size, self.width, self.dpi) for size in sizes]
+        pixels = 2 * sum(wide * high for wide, high in panels)
+        if pixels > MAX_PIXELS:
+            raise UsageError(
+                f"The pictures of {len(explanations)} explanations would hold {pixels:,} pixels.",
+                f"Render fewer at once, or lower dpi; {MAX_PIXELS:,} are allowed.",
+            )
         maps = [
             show(e, panel, smooth=self.smooth)
             for e, panel in zip(explanations, panels, strict=True)
@@ -126,12 +132,6 @@ class Figure(Renderer):
         texts = [words(e, shown, note) for e, shown in zip(explanations, maps, strict=True)]
         fonts = Lettering([text for several in texts for text in several.all])
         layout = arrange(sizes, texts, fonts, self.width, self.dpi)
-        if math.prod(layout.size) > MAX_PIXELS:
-            raise UsageError(
-                f"The figure of {len(explanations)} explanations would measure "
-                f"{layout.size[0]} x {layout.size[1]} pixels.",
-                "Render fewer at once, or lower dpi.",
-            )
         sheet = Sheet(layout, fonts, self.dpi)
         colours = None if self.colormap is None else table(self.colormap)
         for row, explanation, shown in zip(layout.rows, explanations, maps, strict=True):

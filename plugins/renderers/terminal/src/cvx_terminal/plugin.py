@@ -1,0 +1,17 @@
+"""What this distribution offers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from cvx_core import Component, hookimpl
+
+
+@hookimpl
+def cvx_renderers() -> Iterator[Component]:
+    """Offer the terminal renderer."""
+    yield Component(
+        "terminal",
+        "A half-block picture and a table of the answer, for a terminal or a text file.",
+        "cvx_terminal.terminal:Terminal",
+    )

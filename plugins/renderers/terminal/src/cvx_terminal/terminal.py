@@ -1,0 +1,110 @@
+"""The renderer: explanations in, text out."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from rich.console import Console, Group, RenderableType
+from rich.rule import Rule
+from rich.table import Table
+from rich.text import Text
+
+from cvx_core import Artifact, Explanation, OptionError, Renderer
+from cvx_core.display import show
+from cvx_core.printable import printable
+from cvx_terminal.picture import blocks, fit, scale, shades
+from cvx_terminal.table import facts
+
+_BESIDE = 64
+"""Columns from which picture and table stand side by side."""
+
+
+@dataclass(frozen=True)
+class Terminal(Renderer):
+    """A small picture and a table for each explanation, one below the other.
+
+    In colour the picture is the map over its photograph, two pixels to a character; without
+    colour it is the map alone, in shades.
+
+    Parameters
+    ----------
+    width
+        Columns, 30 to 400.
+    color
+        True writes 24-bit escape codes, False none. ``"auto"`` writes them if standard output is
+        a terminal and the environment does not set NO_COLOR.
+
+    Raises
+    ------
+    OptionError
+        If a parameter is out of its range.
+
+    Examples
+    --------
+    >>> from cvx_core.testing.samples import sample_explanation
+    >>> "power drill" in Terminal(color=False).render(sample_explanation()).text()
+    True
+    """
+
+    suffix: ClassVar[str] = ".txt"
+    media_type: ClassVar[str] = "text/plain"
+    joins: ClassVar[bool] = True
+
+    width: int = 80
+    color: bool | Literal["auto"] = "auto"
+
+    def __post_init__(self) -> None:
+        whole = isinstance(self.width, int) and not isinstance(self.width, bool)
+        if not whole or not 30 <= self.width <= 400:
+            raise OptionError(f"width is a whole number from 30 to 400, not {self.width!r}.")
+        if self.color not in (True, False, "auto"):
+            raise OptionError(f"color is true, false or auto, not {self.color!r}.")
+
+    def draw(self, explanations: list[Explanation]) -> Artifact:
+        """Return the text, UTF-8."""
+        color = _wanted() if self.color == "auto" else bool(self.color)
+        stream = io.StringIO()
+        console = Console(
+            file=stream,
+            width=self.width,
+            force_terminal=color,
+            force_jupyter=False,
+            color_system="truecolor" if color else None,
+            no_color=not color,
+            legacy_windows=False,
+            markup=False,
+            emoji=False,
+            highlight=False,
+            # What was decided above must not be decided again from the environment.
+            _environ={},
+        )
+        for explanation in explanations:
+            console.print(self._block(explanation, color))
+        text = "\n".join(line.rstrip(" ") for line in stream.getvalue().split("\n"))
+        return Artifact(self.suffix, self.media_type, text.encode())
+
+    def _block(self, explanation: Explanation, color: bool) -> RenderableType:
+        beside = self.width >= _BESIDE
+        size = fit(explanation, int(self.width * 0.45) if beside else self.width)
+        picture = (blocks if color else shades)(explanation, *size)
+        # Of the picture's size, because the limits of a map depend on how it is sampled.
+        shown = show(explanation, (size[0], 2 * size[1] if color else size[1]))
+        unit = printable(explanation.unit)
+        table = facts(explanation, scale(shown.limits, explanation.signed, unit, color), shown.note)
+        name = printable(explanation.name) or "image"
+        heading = Text(f"{printable(explanation.method)} · {name}", overflow="ellipsis")
+        if beside:
+            grid = Table.grid(padding=(0, 2))
+            grid.add_column(width=size[0], no_wrap=True)
+            grid.add_column()
+            grid.add_row(picture, table)
+            return Group(Rule(heading, align="left"), grid)
+        return Group(Rule(heading, align="left"), picture, Text(""), table)
+
+
+def _wanted() -> bool:
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
