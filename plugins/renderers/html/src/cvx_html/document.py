@@ -1,0 +1,206 @@
+"""What the page knows: images, methods, questions and maps as JSON values."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import math
+from collections import Counter
+from typing import Any
+
+import numpy as np
+
+from cvx_core.colors import INFERNO, VIK
+from cvx_core.display import show
+from cvx_core.explanation import Explanation
+from cvx_core.printable import printable
+from cvx_core.record import Record
+from cvx_core.scores import TargetRecord
+from cvx_html.photographs import embed, fit
+
+CANVAS = 640
+"""Longest side in pixels of the canvas on which the page draws a map. Limits and smoothing are
+worked out at this size, so that the page needs no statistics of its own."""
+
+_FIRST = ("sum",)
+_LAST = ("forwards", "backwards", "batch", "seconds")
+"""Evidence that is read first, and what the map cost, which is read last."""
+
+
+def describe(explanations: list[Explanation], longest: int) -> dict[str, Any]:
+    """Return the page's data.
+
+    Parameters
+    ----------
+    explanations
+        At least one, in the order of the run.
+    longest
+        Longest side of an embedded photograph in pixels.
+
+    Returns
+    -------
+    dict
+        ``tables``: the colours, base64 of 256 x 3 bytes; ``methods``: names; ``photos``: data
+        URIs; ``images``: what the model answered for each, with the number of its photo;
+        ``maps``: each with the numbers of its image and method, its values as base64 of float32,
+        little-endian, by rows, exact, and how it is to be shown on a canvas of `CANVAS` pixels.
+    """
+    photos: dict[str, int] = {}
+    uris: list[str] = []
+    images: dict[tuple[Any, ...], dict[str, Any]] = {}
+    places: list[int] = []
+    for explanation in explanations:
+        digest = hashlib.sha256(
+            repr(explanation.image.shape).encode() + explanation.image.tobytes()
+        ).hexdigest()
+        if digest not in photos:
+            photos[digest] = len(uris)
+            uris.append(embed(explanation.image, longest))
+        # Another model's answer for the same photograph is another image of the page. Scores are
+        # no part of the key: two recordings of one model may differ in the last bit.
+        key = (
+            digest,
+            explanation.name,
+            explanation.provenance.get("model"),
+            explanation.provenance.get("weights_sha256"),
+            explanation.target.predicted.index,
+        )
+        if key not in images:
+            images[key] = _image(explanation, photos[digest], len(images))
+        if images[key]["label"] is None:
+            images[key] |= _verdict(explanation.target)
+        places.append(images[key]["number"])
+    methods = _method_names(explanations, places)
+    names = list(dict.fromkeys(methods))
+    maps = [
+        {
+            "image": place,
+            "method": names.index(method),
+            "values": _base64(explanation.values.astype("<f4")),
+            **_legible(_map(explanation)),
+        }
+        for explanation, place, method in zip(explanations, places, methods, strict=True)
+    ]
+    return {
+        "tables": {"signed": _base64(VIK), "unsigned": _base64(INFERNO)},
+        "methods": _legible(names),
+        "photos": uris,
+        "images": _legible(list(images.values())),
+        "maps": maps,
+    }
+
+
+def _image(explanation: Explanation, photo: int, number: int) -> dict[str, Any]:
+    height, width = explanation.image.shape[:2]
+    target = explanation.target
+    canvas = fit((width, height), CANVAS, enlarge=True)
+    return {
+        "number": number,
+        "name": explanation.name or f"image {number}",
+        "photo": photo,
+        "size": [width, height],
+        "canvas": list(canvas),
+        "model": explanation.provenance.get("model") or "",
+        "predicted": vars(target.predicted),
+        "top": [vars(entry) for entry in target.top],
+        **_verdict(target),
+    }
+
+
+def _verdict(target: TargetRecord) -> dict[str, Any]:
+    return {"label": vars(target.label) if target.label else None, "correct": target.correct}
+
+
+def _map(explanation: Explanation) -> dict[str, Any]:
+    height, width = explanation.image.shape[:2]
+    shown = show(explanation, fit((width, height), CANVAS, enlarge=True))
+    target = explanation.target
+    unique = target.kind in ("predicted", "distribution", "error", "margin")
+    notes = (target.note, explanation.provenance.get("display_note"), shown.note)
+    return {
+        "question": target.text,
+        # The same question to another image keeps its place when the image is switched.
+        "same": target.kind if unique else target.text,
+        "score": target.score,
+        "extent": list(explanation.extent),
+        "shape": list(explanation.values.shape),
+        "signed": explanation.signed,
+        "unit": explanation.unit,
+        "low": shown.limits.low,
+        "high": shown.limits.high,
+        "sigma": shown.sigma,
+        "notes": [str(note) for note in notes if note],
+        "evidence": _evidence(explanation),
+        "provenance": _flat(explanation.provenance),
+    }
+
+
+def _method_names(explanations: list[Explanation], places: list[int]) -> list[str]:
+    """Return a name for each explanation's method that tells settings apart.
+
+    A method that occurs with several settings is named with the parameters that differ, and
+    one that answers the same question about the same image twice with a number.
+    """
+    settings: dict[str, list[dict[str, str]]] = {}
+    for one in explanations:
+        settings.setdefault(one.method, []).append(_settings(one))
+    names = []
+    seen: Counter[tuple[Any, ...]] = Counter()
+    for one, place in zip(explanations, places, strict=True):
+        mine, others = _settings(one), settings[one.method]
+        differing = [key for key in mine if any(other.get(key) != mine[key] for other in others)]
+        name = one.method
+        if differing:
+            name += " (" + ", ".join(f"{key}={mine[key]}" for key in differing) + ")"
+        again = (name, place, one.target.text)
+        seen[again] += 1
+        names.append(name if seen[again] == 1 else f"{name} #{seen[again]}")
+    return names
+
+
+def _settings(explanation: Explanation) -> dict[str, str]:
+    parameters = explanation.provenance.get("parameters")
+    if not isinstance(parameters, Record):
+        return {}
+    return {
+        key: value if isinstance(value, str) else json.dumps(value)
+        for key, value in sorted(parameters.to_dict().items())
+    }
+
+
+def _evidence(explanation: Explanation) -> list[tuple[str, Any]]:
+    def order(pair: tuple[str, Any]) -> tuple[int, str]:
+        key = pair[0]
+        return (1 + _LAST.index(key) if key in _LAST else -(key in _FIRST)), key
+
+    return sorted(explanation.evidence.to_dict().items(), key=order)
+
+
+def _flat(record: Record) -> list[tuple[str, Any]]:
+    """Return nested records as pairs with dotted names, sorted; lists stay as they are."""
+    pairs: list[tuple[str, Any]] = []
+    for key in sorted(record):
+        value = record[key]
+        if isinstance(value, Record) and len(value):
+            pairs += [(f"{key}.{inner}", deep) for inner, deep in _flat(value)]
+        else:
+            pairs.append((key, Record({"value": value}).to_dict()["value"]))
+    return pairs
+
+
+def _legible(value: Any) -> Any:
+    """Make text printable, and put None where a number is not finite, which JSON lacks."""
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: _legible(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_legible(item) for item in value]
+    return value
+
+
+def _base64(array: np.ndarray[Any, Any]) -> str:
+    return base64.b64encode(array.tobytes()).decode("ascii")

@@ -1,0 +1,160 @@
+// The large view: one map over its photograph, with exact values under a cursor.
+
+const stage = {
+  image: null,
+  map: null,
+  field: null,
+  cell: null,
+
+  show(image, map) {
+    const moved = map !== this.map;
+    Object.assign(this, { image, map });
+    const [width, height] = image.canvas;
+    const [canvas, frame] = [find("map"), find("stage")];
+    frame.style.aspectRatio = `${width} / ${height}`;
+    frame.style.maxWidth = `calc(66vh * ${width / height})`;
+    frame.classList.toggle("tiny", Math.max(...image.size) <= 128);
+    find("photo").src = data.photos[image.photo];
+    find("photo").alt = `Photograph ${image.name}`;
+    if (moved) {
+      [canvas.width, canvas.height] = [width, height];
+      this.field = spread(map, valuesOf(map), image.size, width, height);
+      this.cell = null;
+    }
+    canvas.setAttribute(
+      "aria-label",
+      `${data.methods[map.method]}, ${map.question} Map of ${map.shape.join(" by ")} cells over ` +
+      `${image.name}. Arrow keys read its values.`,
+    );
+    this.outline(image.size, map.extent);
+    this.scale(map);
+    this.paint();
+    this.point(this.cell, false);
+  },
+
+  paint() {
+    const [width, height] = this.image.canvas;
+    const slider = find("blend");
+    const blend = slider.value / 100;
+    slider.setAttribute(
+      "aria-valuetext",
+      blend === 0 ? "photograph only" : blend === 1 ? "map only" : `${slider.value} % map`,
+    );
+    const pixels = toPixels(this.map, this.field, width, height, blend);
+    find("map").getContext("2d").putImageData(pixels, 0, 0);
+  },
+
+  outline([width, height], [left, top, right, bottom]) {
+    const whole = left <= 0.5 && top <= 0.5 && right >= width - 0.5 && bottom >= height - 0.5;
+    find("extent").hidden = whole;
+    place(find("extent"), [
+      Math.max(0, left) / width, Math.max(0, top) / height,
+      Math.min(width, right) / width, Math.min(height, bottom) / height,
+    ]);
+  },
+
+  scale(map) {
+    paintScale(find("colours"), map);
+    const unit = map.unit ? ` ${map.unit}` : "";
+    find("low").textContent = round(map.low) + (map.signed ? " against" : "");
+    find("middle").textContent = map.signed ? `0${unit}` : map.unit;
+    find("high").textContent = (map.signed ? "for " : "") + round(map.high);
+    find("colours").setAttribute(
+      "aria-label",
+      `Colours from ${round(map.low)} to ${round(map.high)}${unit}` +
+      (map.signed ? ": blue speaks against, red for" : ": dark is nothing, bright is much"),
+    );
+  },
+
+  // Show the value of a cell [row, column], or of none.
+  point(cell, aloud) {
+    const [readout, cursor] = [find("readout"), find("cursor")];
+    // A mouse crosses many cells; only the keyboard's are read out.
+    readout.setAttribute("aria-live", aloud ? "polite" : "off");
+    cursor.hidden = !cell;
+    if (!cell) {
+      readout.replaceChildren(make("span", { class: "hint" }, "exact values under the pointer"));
+      return;
+    }
+    const [h, w] = this.map.shape;
+    const [row, column] = cell;
+    const value = valuesOf(this.map)[row * w + column];
+    readout.replaceChildren(
+      make("span", {}, `row ${row}, column ${column}: `),
+      make("b", { id: "value" }, exact(value)),
+      ` ${this.map.unit}`,
+    );
+    const [left, top, right, bottom] = this.map.extent;
+    const [width, height] = this.image.size;
+    const [stepX, stepY] = [(right - left) / w / width, (bottom - top) / h / height];
+    const [x, y] = [left / width + column * stepX, top / height + row * stepY];
+    place(cursor, [x, y, x + stepX, y + stepY]);
+  },
+
+  // The cell under a place given as shares of the image's sides, or null.
+  cellAt(x, y) {
+    const [h, w] = this.map.shape;
+    const [left, top, right, bottom] = this.map.extent;
+    const column = Math.floor((x * this.image.size[0] - left) / (right - left) * w);
+    const row = Math.floor((y * this.image.size[1] - top) / (bottom - top) * h);
+    return row >= 0 && row < h && column >= 0 && column < w ? [row, column] : null;
+  },
+
+  largest() {
+    const values = valuesOf(this.map);
+    let best = 0;
+    values.forEach((value, i) => {
+      if (Math.abs(value) > Math.abs(values[best])) best = i;
+    });
+    return [Math.floor(best / this.map.shape[1]), best % this.map.shape[1]];
+  },
+
+  key(event) {
+    const [h, w] = this.map.shape;
+    const step = event.shiftKey ? 10 : 1;
+    const moves = {
+      ArrowUp: [-step, 0], ArrowDown: [step, 0], ArrowLeft: [0, -step], ArrowRight: [0, step],
+      Home: [0, -w], End: [0, w], Enter: null,
+    };
+    if (!(event.key in moves) || event.ctrlKey || event.altKey || event.metaKey) return;
+    event.preventDefault();
+    const move = moves[event.key];
+    if (!move || !this.cell) {
+      this.cell = move ? [Math.floor(h / 2), Math.floor(w / 2)] : this.largest();
+    } else {
+      this.cell = [
+        clamp(this.cell[0] + move[0], 0, h - 1), clamp(this.cell[1] + move[1], 0, w - 1),
+      ];
+    }
+    this.point(this.cell, true);
+  },
+};
+
+function place(element, [left, top, right, bottom]) {
+  Object.assign(element.style, {
+    left: `${100 * left}%`,
+    top: `${100 * top}%`,
+    width: `${100 * (right - left)}%`,
+    height: `${100 * (bottom - top)}%`,
+  });
+}
+
+function listenToStage() {
+  const canvas = find("map");
+  const follow = (event) => {
+    const box = canvas.getBoundingClientRect();
+    const cell = stage.cellAt(
+      (event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height,
+    );
+    stage.point(cell ?? stage.cell, false);
+  };
+  canvas.addEventListener("pointermove", follow);
+  canvas.addEventListener("pointerdown", follow);
+  canvas.addEventListener("pointerleave", () => stage.point(stage.cell, false));
+  canvas.addEventListener("keydown", (event) => stage.key(event));
+  let painting = 0;
+  find("blend").addEventListener("input", () => {
+    cancelAnimationFrame(painting);
+    painting = requestAnimationFrame(() => stage.paint());
+  });
+}
