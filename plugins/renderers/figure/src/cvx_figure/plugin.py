@@ -12,6 +12,6 @@ def cvx_renderers() -> Iterator[Component]:
     """Offer the figure renderer."""
     yield Component(
         "figure",
-        "The photograph beside the map over it, with colour bar and evidence (png, svg, pdf).",
+        "the photograph beside the map over it, with colour bar and evidence (png, svg, pdf)",
         "cvx_figure.figure:Figure",
     )
