@@ -30,9 +30,8 @@ def read_config(folder: Path, name: str) -> Any:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     # The boundary to a file from anywhere: checks of transformers raise what they please.
     except Exception as error:
-        first = (str(error).splitlines() or [""])[0]
         raise ModelError(
-            f"The configuration of {name} can't be read: {type(error).__name__}: {first}",
+            f"The configuration of {name} can't be read: {_told(error)}",
             "cvx runs no code that comes with a model; build such a one in code of your own.",
         ) from error
     if type(config) not in MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING:
@@ -44,11 +43,23 @@ def read_config(folder: Path, name: str) -> Any:
 
 
 def bare(config: Any) -> nn.Module:
-    """Return the network with seeded random parameters."""
-    with seeded(), _quiet():
-        module: nn.Module = AutoModelForImageClassification.from_config(
-            config, trust_remote_code=False
-        )
+    """Return the network with seeded random parameters.
+
+    Raises
+    ------
+    ModelError
+        If its configuration does not describe one.
+    """
+    try:
+        with seeded(), _quiet():
+            module: nn.Module = AutoModelForImageClassification.from_config(
+                config, trust_remote_code=False
+            )
+    # The boundary to a file from anywhere: numbers that don't go together fail wherever they meet.
+    except Exception as error:
+        raise ModelError(
+            f"No {config.model_type!r} can be built from this configuration: {_told(error)}"
+        ) from error
     return module
 
 
@@ -76,6 +87,9 @@ def trained(config: Any, folder: Path, name: str, trust: bool) -> nn.Module:
     CheckpointError
         If they can't be read, or leave a parameter unset: transformers would fill it at random.
     """
+    if not any(folder.glob("*.safetensors")):
+        for pickled in folder.glob("pytorch_model*.bin"):
+            read_checkpoint(pickled, trust=trust)  # says better than transformers what is wrong
     module, report = _load(
         AutoModelForImageClassification,
         folder,
@@ -104,9 +118,8 @@ def _load(
             )
     # The boundary to a file from anywhere: a damaged one fails wherever it is first looked at.
     except Exception as error:
-        first = (str(error).splitlines() or [""])[0]
         raise CheckpointError(
-            f"The weights of {origin} can't be loaded: {type(error).__name__}: {first}",
+            f"The weights of {origin} can't be loaded: {_told(error)}",
             "Weights as model.safetensors are read, and pickled ones that hold nothing else.",
         ) from error
     return module, report
@@ -134,6 +147,10 @@ def _described(item: Any) -> str:
         name, found, wanted = item
         return f"{name} is {tuple(found)} and should be {tuple(wanted)}"
     return str(item)
+
+
+def _told(error: BaseException) -> str:
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
 
 
 @contextmanager

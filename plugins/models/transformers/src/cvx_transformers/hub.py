@@ -25,7 +25,7 @@ def model_folder(name: str, *, with_weights: bool) -> Path:
         At once, if it is not on this machine and can't be fetched.
     """
     path = Path(name).expanduser()
-    if path.is_dir():
+    if name and path.is_dir():
         if not (path / "config.json").is_file():
             raise ModelError(
                 f"The folder {name} holds no model: there is no config.json.",

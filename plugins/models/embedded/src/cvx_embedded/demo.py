@@ -1,0 +1,73 @@
+"""``cvx demo``: the main job on two photographs that come with the plugin."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import redirect_stdout
+from pathlib import Path
+
+import click
+
+from cvx_core.cli.speaking import Settings, put
+from cvx_embedded.photographs import photographs
+
+WHAT_TO_SEE = """\
+Open it in a browser; one click leads from photograph to photograph and from method to method.
+  {fish}: {fish_caption}
+     Each class was asked about on its own: compare where the two maps lie.
+  {tool}: {tool_caption}
+     The two error methods show what speaks for the wrong answer and against the right one.
+The same for a photograph of yours: cvx explain PHOTOGRAPH --label CLASS"""
+
+
+@click.command()
+@click.option(
+    "-o",
+    "--output",
+    "folder",
+    metavar="DIR",
+    default="cvx-demo",
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="Where to write.",
+)
+@click.option("--force", is_flag=True, help="Replace files that are there.")
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
+@click.pass_obj
+def demo(settings: Settings, folder: Path, force: bool, quiet: bool) -> int:
+    """Explain two photographs and say what there is to see.
+
+    Needs no network and no files: the photographs and the network's weights are installed.
+    Writes DIR/index.html, a picture of each map, and DIR/run.json. Prints the file to open.
+    """
+    # What libraries and plugins print is no data of ours.
+    with redirect_stdout(sys.stderr):
+        from cvx_core.cli.asking import Subject
+        from cvx_core.cli.explaining import explain_to_folder
+        from cvx_core.cli.installed import installed_plugins
+        from cvx_core.cli.progress import Console
+        from cvx_core.target import ClassScore
+
+        fish, tool = photographs()
+        subjects = [
+            Subject(fish.path, None, (ClassScore("anemone fish"), ClassScore("sea anemone"))),
+            Subject(tool.path, tool.label),
+        ]
+        installed_plugins()
+        with Console(quiet=quiet, verbose=settings.verbose) as reporter:
+            finished = explain_to_folder(
+                subjects, folder, model="embedded", force=force, reporter=reporter
+            )
+    for file in finished.main_files:
+        put(str(file))
+    if not quiet and finished.exit_code == 0:
+        click.echo(
+            WHAT_TO_SEE.format(
+                fish=fish.path.name,
+                fish_caption=fish.caption,
+                tool=tool.path.name,
+                tool_caption=tool.caption,
+            ),
+            err=True,
+        )
+    return finished.exit_code
