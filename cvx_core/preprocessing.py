@@ -16,8 +16,10 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from cvx_core.errors import ModelError
+from cvx_core.errors import ModelError, OptionError
 from cvx_core.explanation import Extent
+
+_FILTERS = ("bilinear", "bicubic", "lanczos")
 
 Transform = Callable[[Image.Image], Any]
 
@@ -39,6 +41,11 @@ class Preprocess:
     crop_first
         Cut the central square of ``crop / resize`` of the shorter side out of the photograph
         before resizing, instead of after it.
+
+    Raises
+    ------
+    OptionError
+        If a size is not positive, or the interpolation unknown.
     """
 
     crop: int
@@ -47,6 +54,17 @@ class Preprocess:
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     interpolation: str = "bilinear"
     crop_first: bool = False
+
+    def __post_init__(self) -> None:
+        if self.crop < 1 or (self.resize is not None and self.resize < 1):
+            raise OptionError(
+                f"A crop of {self.crop} pixels out of {self.resize or self.crop} is empty."
+            )
+        if self.interpolation not in _FILTERS:
+            raise OptionError(
+                f"There is no interpolation {self.interpolation!r}.",
+                "It is one of " + ", ".join(_FILTERS) + ".",
+            )
 
     def __call__(self, image: Image.Image) -> torch.Tensor:
         """Return float32 (3, crop, crop)."""
@@ -65,7 +83,7 @@ class Preprocess:
                 max(resize, int(resize * height / short)),
             )
             image = image.resize((new_width, new_height), method)
-            left, top = (new_width - self.crop) // 2, (new_height - self.crop) // 2
+            left, top = round((new_width - self.crop) / 2), round((new_height - self.crop) / 2)
             image = image.crop((left, top, left + self.crop, top + self.crop))
         pixels = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).float() / 255
         mean, std = torch.tensor(self.mean), torch.tensor(self.std)
