@@ -276,6 +276,11 @@ def test_a_hostile_name_stands_in_the_svg_letter_by_letter() -> None:
     assert r"why \x1b[31mred?" in text
 
 
+def test_a_number_stays_behind_a_name_that_reads_from_right_to_left() -> None:
+    text = " ".join(svg_text(sample_explanation(classes=("قطة", "b", "c"))))
+    assert "answer: قطة\N{LEFT-TO-RIGHT MARK} 86.7 %" in text
+
+
 def test_two_long_names_are_cut_and_both_stay_in_the_title() -> None:
     title = svg_text(sample_explanation(classes=("a" * 300, "b" * 300, "c")))
     joined = "".join(title)
