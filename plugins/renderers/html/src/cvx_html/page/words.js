@@ -17,9 +17,9 @@ const name = (text, tag = "b") => make(tag, { class: "given", dir: "auto" }, tex
 function percent(probability) {
   if (probability === null) return "?";
   const value = 100 * probability;
-  if (value > 0 && value < 0.1) return "<0.1 %";
-  if (value > 99.9 && value < 100) return ">99.9 %";
-  return `${value.toFixed(1)} %`;
+  if (value > 0 && value < 0.1) return "<0.1\u00a0%";
+  if (value > 99.9 && value < 100) return ">99.9\u00a0%";
+  return `${value.toFixed(1)}\u00a0%`;
 }
 
 // The shortest decimal that is this float32, as NumPy writes it.
