@@ -37,11 +37,14 @@ class Attribution:
     evidence, provenance
         What vouches for the maps and how they came about. A tensor of shape (B,) holds one value
         for each image; anything else goes to all of them.
+    unit
+        What a value counts, where it depends on the model; empty for the explainer's own.
     """
 
     values: torch.Tensor
     evidence: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    unit: str = ""
 
 
 class Explainer(ABC):

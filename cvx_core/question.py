@@ -8,6 +8,8 @@ from contextlib import ExitStack
 import numpy as np
 import torch
 
+from cvx_core.errors import ModelError
+from cvx_core.explanation import Extent
 from cvx_core.recording import Layout, Needs, Place, Recording
 from cvx_core.scores import ClassRef, Scores, TargetRecord
 from cvx_core.target import Target
@@ -25,6 +27,8 @@ class Question:
         (B, C, H, W), as the network takes it.
     seed
         Of all randomness.
+    extents
+        For each image, the rectangle of the photograph that its input covers.
     """
 
     def __init__(
@@ -35,10 +39,12 @@ class Question:
         labels: Sequence[ClassRef | None],
         seed: int,
         session: Session,
+        extents: Sequence[Extent],
     ) -> None:
         self.model = model
         self.inputs = inputs
         self.seed = seed
+        self.extents = list(extents)
         self._targets = [list(several) for several in targets]
         self._labels = list(labels)
         self._session = session
@@ -93,7 +99,8 @@ class Question:
             self._targets,
             self._labels,
             self.seed,
-            Session(self.model, inputs, self._session.wanted),
+            Session(self.model, inputs, []),
+            self.extents,
         )
         other._resolved = self._resolved
         return other
@@ -107,6 +114,12 @@ class Question:
     def _resolve(self, logits: torch.Tensor) -> list[list[tuple[torch.Tensor, TargetRecord]]]:
         if self._resolved is None:
             values = logits.detach().cpu().double().numpy()
+            if not np.isfinite(values).all():
+                raise ModelError(
+                    "The model's answer holds values that are not finite.",
+                    "Check its weights and the input's normalisation; float16 overflows easily, "
+                    "bfloat16 and float32 don't.",
+                )
             self._resolved = [
                 [self._one(target, row, label) for target in several]
                 for several, row, label in zip(self._targets, values, self._labels, strict=True)
@@ -138,7 +151,8 @@ class Session:
                 return recording
         merged = needs
         for other in self.wanted:
-            if other.gates == needs.gates:
+            # A tape starts at its earliest place, so recordings with tapes stay apart.
+            if other.gates == needs.gates and not (other.tape or needs.tape):
                 merged = merged.merged(other)
         recording = self._stack.enter_context(Recording(self.model, self.inputs, merged))
         self._open[merged] = recording

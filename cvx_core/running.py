@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
@@ -17,7 +18,7 @@ from cvx_core.explanation import Explanation
 from cvx_core.question import Question, Session
 from cvx_core.record import Record
 from cvx_core.recording import Layout
-from cvx_core.scores import ClassRef
+from cvx_core.scores import ClassRef, TargetRecord
 from cvx_core.target import Target
 from cvx_core.version import __version__
 from cvx_core.vision_model import Prepared, VisionModel
@@ -149,10 +150,13 @@ def _run_batch(
                 [job.label for job in jobs],
                 seed,
                 session,
+                [job.image.extent for job in jobs],
             )
             attributions = explainer.attribute(question)
             recording = question.recording(explainer.recordings()[0])
             records = question.records(recording.logits)
+            if not explainer.class_specific:
+                records = [[_for_any_class(record) for record in several] for several in records]
             _check(explainer, attributions, len(jobs), max(map(len, records)))
             seconds = (time.perf_counter() - started) / sum(map(len, records))
             shared = {
@@ -172,7 +176,7 @@ def _run_batch(
                             target=record,
                             method=explainer.name,
                             signed=explainer.signed,
-                            unit=explainer.unit,
+                            unit=one.unit or explainer.unit,
                             name=job.image.picture.name,
                             evidence=Record(
                                 _row(
@@ -196,6 +200,14 @@ def _run_batch(
     finally:
         session.close()
     return by_image
+
+
+def _for_any_class(record: TargetRecord) -> TargetRecord:
+    return replace(
+        record,
+        text="where does the model look?",
+        note="This map is the same whatever class is asked about.",
+    )
 
 
 def _check(explainer: Explainer, attributions: list[Attribution], images: int, rounds: int) -> None:

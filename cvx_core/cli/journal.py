@@ -58,6 +58,14 @@ class Entry:
         Where its pictures go, relative to the run's folder.
     plan
         The maps that are wanted; None until it is known.
+    status
+        ``partly`` if some of the maps are missing.
+    seconds
+        Wall-clock time for its maps, without drawing them.
+    answer
+        The model's answer and the label, as JSON values; empty until it is known.
+    explanations, mishaps
+        What was drawn, and what failed.
     """
 
     subject: Subject
@@ -66,7 +74,7 @@ class Entry:
     plan: Plan | None = None
     status: Status = "pending"
     seconds: float = 0.0
-    answer: str = ""
+    answer: dict[str, Any] = field(default_factory=dict)
     explanations: list[dict[str, Any]] = field(default_factory=list)
     mishaps: list[Mishap] = field(default_factory=list)
 
@@ -77,15 +85,12 @@ class Entry:
 
     def add(self, explanation: Explanation, files: Sequence[str]) -> None:
         """Note an explanation and the files it was drawn to."""
-        target = explanation.target
-        self.answer = target.predicted.text
-        if target.label is not None:
-            verdict = "right" if target.correct else f"wrong, it is {target.label.text}"
-            self.answer += f" ({verdict})"
+        target = explanation.target.to_dict()
+        self.answer = {key: target[key] for key in ("predicted", "label", "correct", "top")}
         self.explanations.append(
             {
                 "explainer": explanation.method,
-                "target": target.to_dict(),
+                "target": {key: target[key] for key in ("kind", "text", "score", "note")},
                 "layer": explanation.provenance.get("layer"),
                 "seconds": explanation.evidence.get("seconds"),
                 "files": list(files),
@@ -109,6 +114,7 @@ class Entry:
             "sha256": self.digest,
             "folder": self.folder,
             "seconds": round(self.seconds, 6),
+            "answer": self.answer or None,
             "explanations": self.explanations,
             "failures": [one.to_dict() for one in self.mishaps],
         }

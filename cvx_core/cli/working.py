@@ -15,6 +15,7 @@ from cvx_core.cli.progress import Reporter
 from cvx_core.errors import CvxError, InputError
 from cvx_core.explanation import Explanation
 from cvx_core.images import read_picture
+from cvx_core.scores import TargetRecord
 from cvx_core.vision_model import VisionModel
 
 TOGETHER = 16
@@ -135,8 +136,9 @@ class Work:
             for wanted, explanation in answer.maps:
                 self._draw(entry, wanted.name, explanation)
             entry.close(answer.seconds)
-            if entry.answer:
-                self._reporter.note(f"{entry.subject.path.name}: {entry.answer}")
+            if answer.maps:
+                said = _said(answer.maps[0][1].target)
+                self._reporter.note(f"{entry.subject.path.name}: {said}")
         for _ in batch:
             self._reporter.advance()
 
@@ -174,3 +176,11 @@ class Work:
         if str(error) not in self._told:
             self._told.add(str(error))
             self._reporter.trouble(error, about)
+
+
+def _said(target: TargetRecord) -> str:
+    """Return the model's answer for people, and whether it is right."""
+    if target.label is None:
+        return target.predicted.text
+    verdict = "right" if target.correct else f"wrong, it is {target.label.text}"
+    return f"{target.predicted.text} ({verdict})"

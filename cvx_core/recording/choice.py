@@ -1,0 +1,99 @@
+"""Choose the place to explain at, by two tests on the network itself."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from cvx_core.as_found import as_found
+from cvx_core.errors import LayerError
+from cvx_core.recording.forward import run_model
+from cvx_core.recording.needs import Needs
+from cvx_core.recording.places import Place, first_tensor, with_tensor
+
+if TYPE_CHECKING:
+    from cvx_core.recording.layout import Layout
+    from cvx_core.vision_model import VisionModel
+
+_PROBED = 24
+_EXCHANGED = 8
+
+
+def choose_last_grid(layout: Layout, model: VisionModel, inputs: Tensor) -> Place:
+    """Return the last place that passes the tests; see `Layout.last_grid`."""
+    with torch.inference_mode(False):
+        image = inputs[:1].clone()
+        with_gradient = _with_gradient(layout, model, image)
+        for place in with_gradient[:_EXCHANGED]:
+            if _is_only_way(place, model, image):
+                return replace(
+                    place, reason=f"the last grid that everything passes {_grid(place)}"
+                )
+    if with_gradient:
+        place = with_gradient[0]
+        return replace(
+            place,
+            reason=f"the last grid that the answer depends on {_grid(place)}; "
+            "other paths lead around it",
+        )
+    raise LayerError(
+        "The network has no place with a spatial grid on which its answer depends.",
+        "Methods at the input work: gradient-error, or layer=input where a method takes one.",
+    )
+
+
+def _grid(place: Place) -> str:
+    h, w = place.grid
+    return f"({h} x {w} {'tokens' if 'tokens' in place.kind else 'cells'})"
+
+
+def _with_gradient(layout: Layout, model: VisionModel, image: Tensor) -> list[Place]:
+    """Return the places whose cells have a gradient, last first, from the last few that do."""
+    from cvx_core.recording.session import Recording
+
+    for stop in range(len(layout.places), 0, -_PROBED):
+        candidates = layout.places[max(0, stop - _PROBED) : stop]
+        names = [place.name for place in candidates]
+        with Recording(model, image, Needs(*names)) as recording:
+            noise = torch.Generator().manual_seed(0)
+            seed = torch.randn(recording.logits.shape, generator=noise).to(recording.logits)
+            gradients = recording.gradients(seed, *names, missing="zero")
+        found = [
+            place
+            for place, gradient in zip(candidates, gradients, strict=True)
+            if bool(place.cells(gradient).ne(0).any())
+        ]
+        if found:
+            return found[::-1]
+    return []
+
+
+def _is_only_way(place: Place, model: VisionModel, image: Tensor) -> bool:
+    """Whether exchanging two images' activations at a place exchanges their answers."""
+    noise = torch.randn(image.shape, generator=torch.Generator().manual_seed(1)).to(image)
+    pair = torch.cat([image, image.mean() + image.std(unbiased=False).clamp_min(0.1) * noise])
+    seen, thread = -1, threading.get_ident()
+
+    def exchange(module: object, args: object, output: object) -> object:
+        nonlocal seen
+        if threading.get_ident() != thread:  # another thread may run the same model now
+            return None
+        seen += 1
+        tensor = first_tensor(output)
+        if seen != place.call or tensor is None:
+            return None
+        return with_tensor(output, tensor, tensor.flip(0))
+
+    with as_found(model.module), torch.no_grad():
+        plain = model.read(run_model(model, pair))
+        handle = model.module.get_submodule(place.module).register_forward_hook(exchange)
+        try:
+            exchanged = model.read(run_model(model, pair))
+        finally:
+            handle.remove()
+    difference = (plain[0] - plain[1]).abs().max()
+    return bool((exchanged.flip(0) - plain).abs().max() <= 1e-2 * difference)

@@ -1,0 +1,184 @@
+"""Hold gates constant in the backward pass by intercepting functions, whatever module calls them.
+
+With its gates held at their values for one input, a network is affine in that input, so that
+gradient times activation is conserved: the sum over a layer, plus what constants contribute, is
+the seeded output (identities of Bach 2015 for ReLU networks; Ali 2022, arXiv:2202.07304, and Achtibat
+2024, arXiv:2402.05602, for normalisation and attention). What is held:
+
+    gates        GELU, SiLU, hardswish, mish, tanh, ... as x * (f(x) / x)
+    scales       the deviation in layer, group, instance and RMS normalisation, norms, divisors
+    attention    softmax and sigmoid outputs, scaled dot-product attention's probabilities
+    choices      ReLU, max pooling, clamp, maximum: their own gradient already holds them
+    products     of two tensors that both depend on the input: half to each (Achtibat 2024)
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn.parameter import Parameter
+from torch.overrides import TorchFunctionMode
+
+from cvx_core.recording import rules
+from cvx_core.recording.tape import Tape
+
+_BUILTINS = (
+    types.BuiltinFunctionType,
+    types.MethodDescriptorType,
+    types.WrapperDescriptorType,
+)
+_MAX_POOLS: dict[Any, str] = {
+    F.max_pool1d: "max_pool1d",
+    F.max_pool2d: "max_pool2d",
+    F.max_pool3d: "max_pool3d",
+    F.adaptive_max_pool1d: "adaptive_max_pool1d",
+    F.adaptive_max_pool2d: "adaptive_max_pool2d",
+    F.adaptive_max_pool3d: "adaptive_max_pool3d",
+    torch.functional.einsum: "einsum",
+    torch.functional.norm: "norm",
+    Tensor.norm: "norm",
+}
+_FLAGS = ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic")
+
+
+def _never(*_: Any) -> bool:
+    return False
+
+
+class Interception(TorchFunctionMode):
+    """Sees every torch function that the model calls in this thread.
+
+    Always: parameters take part without gradient, whatever their `requires_grad`. On request:
+    gates are frozen (and taped), attention probabilities are kept.
+
+    Attributes
+    ----------
+    started
+        Whether the forward pass has reached the earliest recorded place.
+    attention
+        Probabilities (B, heads, queries, keys) in the order of the forward pass, or None.
+    """
+
+    def __init__(
+        self, *, freeze: bool = False, tape: Tape | None = None, attention: bool = False
+    ) -> None:
+        super().__init__()
+        self.freeze = freeze
+        self.tape = tape
+        self.started = False
+        self.attention: list[Tensor] | None = [] if attention else None
+        self._opened: dict[Any, Callable[..., Any] | None] = {}
+        self._inside: list[Any] = []
+
+    def __torch_function__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Run one function of the model's."""
+        kwargs = kwargs or {}
+        if isinstance(func, _METHOD_WRAPPER):  # an attribute such as x.shape
+            return func(*args, **kwargs)
+        args = tuple(_detached(a) for a in args)
+        if kwargs:
+            kwargs = {key: _detached(value) for key, value in kwargs.items()}
+        name = _MAX_POOLS.get(func) if isinstance(func, _FUNCTION) else None
+        if name is None:
+            if isinstance(func, _FUNCTION):
+                body = self._body(func)
+                # Tensor's own methods dispatch to themselves a second time, from inside.
+                if body is None or func in self._inside:
+                    return func(*args, **kwargs)
+                self._inside.append(func)
+                try:
+                    with self:  # the pieces of a composite function are seen one by one
+                        return body(*args, **kwargs)
+                finally:
+                    self._inside.pop()
+            name = getattr(func, "__name__", "")
+        if self.attention is not None and name in ("softmax", "scaled_dot_product_attention"):
+            self._keep_attention(name, func, args, kwargs)
+        if not (self.freeze and self.started):
+            return func(*args, **kwargs)
+        return self._freeze(name, func, args, kwargs)
+
+    def _freeze(self, name: str, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        in_place = name.endswith("_") and not name.endswith("__")
+        rule = rules.RULES.get(name[:-1] if in_place else name)
+        if rule is None or not _has_floats(args):
+            return func(*args, **kwargs)
+        if in_place:
+            if rule is rules.piecewise and self.tape is None:
+                return func(*args, **kwargs)
+            target = args[0]
+            run = _out_of_place(func)
+            result = rule(rules.Call(name[:-1], run, args, kwargs, self.tape))
+            return target.copy_(result)
+        return rule(rules.Call(name, func, args, kwargs, self.tape))
+
+    def _body(self, func: Any) -> Callable[..., Any] | None:
+        """Return a composite function without its own dispatch, or None if it has none."""
+        if func not in self._opened:
+            names = (*func.__code__.co_names, *func.__code__.co_freevars)
+            if any(flag in names for flag in _FLAGS):
+                blind = {**func.__globals__, **dict.fromkeys(_FLAGS, _never)}
+                body = types.FunctionType(
+                    func.__code__, blind, func.__name__, func.__defaults__, func.__closure__
+                )
+                body.__kwdefaults__ = func.__kwdefaults__
+                self._opened[func] = body
+            else:
+                self._opened[func] = None
+        return self._opened[func]
+
+    def _keep_attention(
+        self, name: str, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        assert self.attention is not None
+        with torch.no_grad():
+            if name == "scaled_dot_product_attention":
+                self.attention.append(rules.attention_probabilities(*args, **kwargs).detach())
+                return
+            scores = args[0]
+            if isinstance(scores, Tensor) and scores.ndim >= 3 and scores.shape[-1] > 1:
+                if scores.shape[-2] == scores.shape[-1]:
+                    self.attention.append(func(*args, **kwargs).detach())
+
+
+_METHOD_WRAPPER = types.MethodWrapperType
+_FUNCTION = types.FunctionType
+
+
+def _detached(value: Any) -> Any:
+    if isinstance(value, Parameter):
+        return value.detach()
+    if isinstance(value, Tensor):
+        # Tensors made under inference_mode can't be saved for a backward pass.
+        return value.clone() if value.is_inference() else value
+    if isinstance(value, tuple | list) and any(isinstance(v, Tensor) for v in value):
+        return type(value)(_detached(v) for v in value)
+    return value
+
+
+def _has_floats(args: tuple[Any, ...]) -> bool:
+    return any(isinstance(a, Tensor) and a.is_floating_point() for a in args) or any(
+        isinstance(b, Tensor) and b.is_floating_point()
+        for a in args
+        if isinstance(a, tuple | list)
+        for b in a
+    )
+
+
+def _out_of_place(func: Any) -> Callable[..., Any]:
+    def run(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        result: Tensor = func(x.clone(), *args, **kwargs)
+        return result
+
+    return run

@@ -1,0 +1,191 @@
+"""The places of a network, found from one traced forward pass and never from names."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from cvx_core.as_found import as_found
+from cvx_core.errors import LayerError, ModelError, did_you_mean
+from cvx_core.recording.choice import choose_last_grid
+from cvx_core.recording.forward import run_model
+from cvx_core.recording.places import Place, as_grid, batch_first, first_tensor
+
+if TYPE_CHECKING:
+    from cvx_core.vision_model import VisionModel
+
+
+@dataclass(frozen=True)
+class Layout:
+    """All places of a network for inputs of one size.
+
+    Attributes
+    ----------
+    places
+        Those with a grid, in the order of the forward pass; several modules that return one and
+        the same tensor are one place, under the shortest name.
+    shapes
+        Output shape (without the batch) of every module that was called, by name.
+    aliases
+        Names of further modules whose output is that of a place.
+    input
+        The network's input as a place.
+    bytes_per_image
+        Estimate of the memory that the activations of one image take in a recording.
+    """
+
+    places: tuple[Place, ...]
+    shapes: dict[str, tuple[int, ...]]
+    aliases: dict[str, str]
+    input: Place
+    bytes_per_image: int
+
+    @classmethod
+    def of(cls, model: VisionModel, inputs: Tensor) -> Layout:
+        """Return the layout of a model for inputs (B, C, H, W); traced once for each size."""
+        key = ("layout", tuple(inputs.shape[1:]))
+        if key not in model.cache:
+            model.cache[key] = _trace(model, inputs)
+        layout: Layout = model.cache[key]
+        return layout
+
+    def find(self, name: str, model: VisionModel | None = None) -> Place:
+        """Return the place that a layer's name means.
+
+        Raises
+        ------
+        LayerError
+            If there is no such layer, it was not called, or its output has no grid.
+        """
+        if name == "input":
+            return self.input
+        exact = [p for p in self.places if p.name == name or p.module == name]
+        if exact:
+            # A module that is used more than once means its last call, unless one is named.
+            return replace(exact[-1], reason="named by the caller")
+        if name in self.aliases:
+            place = self.find(self.aliases[name])
+            return replace(place, reason=f"named by the caller as {name}, the same tensor")
+        if name in self.shapes:
+            raise LayerError(
+                f"The layer {name!r} gives {_shape(self.shapes[name])}, which is no grid of cells "
+                f"over the input {_shape(self.input.shape)}.",
+                "Layers with a grid: " + _few([p.name for p in self.places]) + ".",
+            )
+        raise LayerError(
+            f"The model has no layer {name!r} that its forward pass calls.",
+            did_you_mean(name, [*self.shapes, *self.aliases])
+            or "Layers with a grid: " + _few([p.name for p in self.places]) + ".",
+        )
+
+    def last_grid(self, model: VisionModel, inputs: Tensor) -> Place:
+        """Return the last place with a grid through which everything passes that the answer reads.
+
+        Two tests, run once for each model and input size, decide it; names play no part.
+
+        1. The answer has a gradient on the cells. (The last block of a vision transformer
+           hands on nothing but its class token: its patch tokens have none.)
+        2. Exchanging the activations of two images there exchanges their answers, so that no path
+           leads around the place. (One leads around the inside of a residual block.)
+
+        Where no place passes the second test, the last that passes the first is taken.
+
+        Raises
+        ------
+        LayerError
+            If there is none.
+        """
+        key = ("last grid", tuple(inputs.shape[1:]))
+        if key not in model.cache:
+            model.cache[key] = choose_last_grid(self, model, inputs)
+        place: Place = model.cache[key]
+        return place
+
+
+def _trace(model: VisionModel, inputs: Tensor) -> Layout:
+    """Run one image through the network (twice in a batch, to tell the batch dimension)."""
+    calls: list[tuple[str, Tensor, int]] = []
+    count: dict[str, int] = {}
+    total, thread = 0, threading.get_ident()
+    handles = []
+
+    def record(name: str) -> Any:
+        def hook(module: Any, args: Any, output: Any) -> None:
+            nonlocal total
+            if threading.get_ident() != thread:  # another thread may run the same model now
+                return
+            tensor = first_tensor(output)
+            if tensor is None:
+                return
+            k = count[name] = count.get(name, 0) + 1
+            # The version tells a tensor from what an in-place function made of it later.
+            calls.append((f"{name}#{k - 1}", tensor, tensor._version))
+            if not any(True for _ in module.children()):
+                total += tensor.numel() * tensor.element_size()
+
+        return hook
+
+    batch = inputs[:1].expand(2, -1, -1, -1).contiguous()
+    if isinstance(model.module, torch.jit.ScriptModule):
+        raise ModelError(
+            "The model is a TorchScript module, whose inside can't be recorded.",
+            "Pass the Python module it was made from.",
+        )
+    for name, module in model.module.named_modules():
+        if name:
+            handles.append(module.register_forward_hook(record(name)))
+    try:
+        with as_found(model.module), torch.no_grad():
+            model.read(run_model(model, batch))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return _arrange(calls, count, batch, total)
+
+
+def _arrange(
+    calls: list[tuple[str, Tensor, int]], count: dict[str, int], batch: Tensor, total: int
+) -> Layout:
+    size = (int(batch.shape[2]), int(batch.shape[3]))
+    names = {call: call.rpartition("#")[0] if count[call.rpartition("#")[0]] == 1 else call
+             for call, _, _ in calls}
+    usable = [(call, t, version) for call, t, version in calls if batch_first(t, 2)]
+    lengths = {int(n) for _, t, _ in usable if t.ndim == 3 for n in t.shape[1:2]}
+    known: set[tuple[int, int]] = set()
+    for _, t, _ in usable:
+        found = as_grid(tuple(t.shape[1:]), size, set(), lengths) if t.ndim == 4 else None
+        if found is not None:
+            known.add(found[1])
+    places: dict[tuple[int, int], Place] = {}
+    aliases: dict[str, str] = {}
+    for call, tensor, version in usable:
+        found = as_grid(tuple(tensor.shape[1:]), size, known, lengths)
+        if found is None:
+            continue
+        kind, grid, prefix = found
+        module, _, k = call.rpartition("#")
+        place = Place(names[call], module, int(k), kind, grid, prefix, tuple(tensor.shape[1:]))
+        other = places.get((id(tensor), version))
+        if other is not None:
+            keep, drop = sorted((other, place), key=lambda p: (p.module.count("."), len(p.name)))
+            aliases[drop.name] = keep.name
+            place = keep
+        places[id(tensor), version] = place
+    for name in list(aliases):
+        while aliases[name] in aliases:
+            aliases[name] = aliases[aliases[name]]
+    own = Place("input", "", 0, "input", size, 0, tuple(batch.shape[1:]), "the network's input")
+    shapes = {call.rpartition("#")[0]: tuple(t.shape[1:]) for call, t, _ in calls}
+    return Layout(tuple(places.values()), shapes, aliases, own, max(1, 3 * total // 2))
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return "(" + ", ".join(map(str, shape)) + ")"
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[-6:]) or "none"

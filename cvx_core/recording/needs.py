@@ -1,0 +1,73 @@
+"""What an explainer asks to have recorded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from cvx_core.errors import OptionError
+
+Gates = Literal["native", "frozen"]
+
+
+@dataclass(frozen=True, init=False)
+class Needs:
+    """A list of places, and how the backward pass is to go.
+
+    Parameters
+    ----------
+    *places
+        Names of layers, ``"auto"`` for the last one with a grid, ``"input"`` for the network's
+        input. Nothing before the earliest of them builds a graph.
+    gates
+        ``"native"``: the model's own gradient. ``"frozen"``: normalisation scales, attention
+        probabilities and the gates of GELU-like activations are constants in the backward pass.
+    tape
+        Keep the frozen gates, so that the pass can be replayed at another input.
+    attention
+        Keep the attention probabilities.
+    """
+
+    places: tuple[str, ...]
+    gates: Gates
+    tape: bool
+    attention: bool
+
+    def __init__(
+        self,
+        *places: str,
+        gates: Gates = "native",
+        tape: bool = False,
+        attention: bool = False,
+    ) -> None:
+        if gates not in ("native", "frozen"):
+            raise OptionError(f"gates={gates!r} is unknown.", "Write 'native' or 'frozen'.")
+        if tape and gates != "frozen":
+            raise OptionError("A tape keeps frozen gates.", "Pass gates='frozen' with tape=True.")
+        put = object.__setattr__
+        put(self, "places", tuple(dict.fromkeys(places)))
+        put(self, "gates", gates)
+        put(self, "tape", tape)
+        put(self, "attention", attention)
+
+    def covers(self, other: Needs) -> bool:
+        """Whether a recording made for this serves the other too."""
+        return (
+            self.gates == other.gates
+            and set(other.places) <= set(self.places)
+            and self.tape >= other.tape
+            and self.attention >= other.attention
+        )
+
+    def merged(self, other: Needs) -> Needs:
+        """Return what serves both; the gates must be the same."""
+        return Needs(
+            *self.places,
+            *other.places,
+            gates=self.gates,
+            tape=self.tape or other.tape,
+            attention=self.attention or other.attention,
+        )
+
+
+__all__ = ["Gates", "Needs"]

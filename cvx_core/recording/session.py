@@ -1,0 +1,289 @@
+"""The recording: one forward pass, then any number of vector-Jacobian products."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor
+
+from cvx_core.as_found import as_found
+from cvx_core.errors import LayerError, MethodError
+from cvx_core.recording.gates import Interception
+from cvx_core.recording.forward import run_model
+from cvx_core.recording.layout import Layout
+from cvx_core.recording.needs import Needs
+from cvx_core.recording.places import Place, first_tensor, with_tensor
+from cvx_core.recording.tape import Tape
+
+if TYPE_CHECKING:
+    from cvx_core.vision_model import VisionModel
+
+
+class Recording:
+    """One forward pass with everything in `needs` kept; a context manager.
+
+    Entering it runs the forward pass in evaluation mode. Leaving it removes every hook and
+    restores the model's modes and the random state, also after an exception. No parameter takes
+    part in a graph, and nothing before the earliest place builds one.
+
+    Parameters
+    ----------
+    model
+        The model.
+    inputs
+        (B, C, H, W), on the model's device and in its dtype.
+    needs
+        What to record.
+
+    Attributes
+    ----------
+    logits
+        (B, classes), with the graph.
+    forwards, backwards
+        Passes run so far.
+
+    Raises
+    ------
+    ModelError
+        If the model fails on the input.
+    LayerError
+        If a place is not in the model.
+    """
+
+    def __init__(self, model: VisionModel, inputs: Tensor, needs: Needs) -> None:
+        self.model = model
+        self.inputs = inputs
+        self.needs = needs
+        self.forwards = 0
+        self.backwards = 0
+        self.logits: Tensor
+        self._nodes: dict[str, Tensor] = {}
+        self._thread = threading.get_ident()
+        self._stack = ExitStack()
+        self._tape = Tape() if needs.tape else None
+        self._calls: dict[str, int] = {}
+        self._replacing: dict[str, Tensor] | None = None
+        self._mode = Interception(
+            freeze=needs.gates == "frozen", tape=self._tape, attention=needs.attention
+        )
+
+    def __enter__(self) -> Recording:
+        try:
+            self._stack.enter_context(torch.inference_mode(False))
+            self._places = {name: self.place(name) for name in self.needs.places}
+            self._stack.enter_context(as_found(self.model.module))
+            self._attach()
+            self._forward()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._nodes.clear()
+        self._stack.close()
+        self._tape = None
+        if hasattr(self, "logits"):
+            self.logits = self.logits.detach()
+
+    def place(self, name: str) -> Place:
+        """Return the place that a name means; ``"auto"`` is the last grid that matters."""
+        layout = Layout.of(self.model, self.inputs)
+        if name == "auto":
+            return layout.last_grid(self.model, self.inputs)
+        return layout.find(name)
+
+    def activation(self, name: str) -> Tensor:
+        """Return the activation at a place as (B, C, h, w), without graph."""
+        return self._places[name].cells(self._node(name).detach())
+
+    def raw(self, name: str) -> Tensor:
+        """Return the activation at a place as the module returned it, without graph."""
+        return self._node(name).detach()
+
+    def gradient(self, seed: Tensor, name: str) -> Tensor:
+        """Return d<seed, logits> / d(activation) at a place as (B, C, h, w)."""
+        return self._places[name].cells(self.gradients(seed, name)[0])
+
+    def gradients(
+        self, seed: Tensor, *names: str, missing: Literal["raise", "zero"] = "raise"
+    ) -> list[Tensor]:
+        """Return d<seed, logits> / d(activation) at several places, laid out as recorded.
+
+        Parameters
+        ----------
+        seed
+            (B, classes), held constant.
+        *names
+            Places that were recorded.
+        missing
+            What to do where the logits don't depend on a place at all.
+
+        Raises
+        ------
+        MethodError
+            If they don't, and `missing` is ``"raise"``.
+        """
+        nodes = [self._node(name) for name in names]
+        if not self.logits.requires_grad:
+            found: Sequence[Tensor | None] = [None] * len(nodes)
+        else:
+            self.backwards += 1
+            with torch.inference_mode(False), self._mode:
+                found = torch.autograd.grad(
+                    self.logits, nodes, seed.to(self.logits), retain_graph=True, allow_unused=True
+                )
+        if missing == "raise":
+            for name, gradient in zip(names, found, strict=True):
+                if gradient is None:
+                    raise self._cut(name)
+        return [
+            torch.zeros_like(node) if gradient is None else gradient
+            for node, gradient in zip(nodes, found, strict=True)
+        ]
+
+    def pull(self, vector: Tensor, *, at: str, to: str) -> Tensor:
+        """Pull a vector at one place back to an earlier one: J^T v.
+
+        Parameters
+        ----------
+        vector
+            Laid out as ``raw(at)``, held constant.
+        at, to
+            Places that were recorded.
+
+        Returns
+        -------
+        torch.Tensor
+            Laid out as ``raw(to)``; zero where `at` does not depend on it.
+        """
+        self.backwards += 1
+        with torch.inference_mode(False), self._mode:
+            (found,) = torch.autograd.grad(
+                self._node(at), self._node(to), vector, retain_graph=True, allow_unused=True
+            )
+        return torch.zeros_like(self._node(to)) if found is None else found
+
+    def attention(self) -> list[Tensor]:
+        """Return the attention probabilities (B, heads, queries, keys), in forward order."""
+        return list(self._mode.attention or [])
+
+    def constant_part(self, name: str) -> Tensor:
+        """Return the logits (B, classes) with the gates as recorded and zeros at a place.
+
+        The frozen network is affine in the place: <s, logits> = <gradient, activation> + <s, this>.
+        """
+        return self.replay(name, torch.zeros_like(self._node(name)))
+
+    def replay(self, name: str, value: Tensor) -> Tensor:
+        """Return the logits (B, classes) with the gates as recorded and `value` at a place.
+
+        Raises
+        ------
+        MethodError
+            If no tape was recorded, or the place is not the only one.
+        """
+        if self._tape is None:
+            raise MethodError("Nothing to replay.", "Record with gates='frozen' and tape=True.")
+        started_at = self._first
+        if started_at != self._places[name].name:
+            raise MethodError(
+                f"The tape starts at {started_at}, so it can't be replayed from {name}.",
+                "Record the place alone.",
+            )
+        self._tape.rewind()
+        self._tape.replaying, self._mode.started = True, False
+        self._replacing = {self._places[name].name: value.detach()}
+        try:
+            with torch.no_grad(), torch.inference_mode(False):
+                return self._run().detach()
+        finally:
+            self._tape.replaying, self._replacing = False, None
+
+    def _node(self, name: str) -> Tensor:
+        if name not in self._places:
+            raise LayerError(
+                f"{name!r} was not recorded.", f"Recorded: {', '.join(self._places) or 'nothing'}."
+            )
+        return self._nodes[self._places[name].name]
+
+    def _attach(self) -> None:
+        wanted: dict[str, dict[int, Place]] = {}
+        for place in self._places.values():
+            if place.kind != "input":
+                wanted.setdefault(place.module, {})[place.call] = place
+        for name, calls in wanted.items():
+            module = self.model.module.get_submodule(name)
+            handle = module.register_forward_hook(self._hook(name, calls))
+            self._stack.callback(handle.remove)
+
+    def _hook(self, name: str, calls: dict[int, Place]) -> Any:
+        def hook(module: Any, args: Any, output: Any) -> Any:
+            # Another thread may run the same model now.
+            if threading.get_ident() != self._thread or not self._running:
+                return None
+            k = self._calls[name] = self._calls.get(name, -1) + 1
+            if k not in calls:
+                return None
+            tensor = first_tensor(output)
+            assert tensor is not None
+            return with_tensor(output, tensor, self._keep(calls[k], tensor))
+
+        return hook
+
+    def _keep(self, place: Place, tensor: Tensor) -> Tensor:
+        """Make a tensor a node of the graph; what comes after gets a copy it may overwrite."""
+        self._mode.started = True
+        if self._replacing is not None:
+            value = self._replacing.get(place.name)
+            return tensor if value is None else value.clone()
+        if not self._nodes:
+            self._first = place.name
+            torch.set_grad_enabled(True)
+        node = tensor if tensor.requires_grad else tensor.detach().requires_grad_()
+        self._nodes[place.name] = node
+        return node.clone()
+
+    def _forward(self) -> None:
+        before = torch.is_grad_enabled()
+        try:
+            torch.set_grad_enabled(False)
+            self.logits = self._run()
+        finally:
+            torch.set_grad_enabled(before)
+        absent = [p.name for p in self._places.values() if p.name not in self._nodes]
+        if absent:
+            raise MethodError(
+                f"The forward pass did not come by {', '.join(absent)} this time.",
+                "The network's way depends on its data; name a layer that is always used.",
+            )
+
+    def _run(self) -> Tensor:
+        self.forwards += 1
+        self._calls.clear()
+        self._running = True
+        stance = torch.compiler.set_stance("force_eager")
+        try:
+            with stance, self._mode:
+                inputs = self.inputs.clone() if self.inputs.is_inference() else self.inputs
+                for place in self._places.values():
+                    if place.kind == "input":
+                        inputs = self._keep(place, inputs.detach())
+                return self.model.read(run_model(self.model, inputs))
+        finally:
+            self._running = False
+
+    def _cut(self, name: str) -> MethodError:
+        frozen = self.needs.gates == "frozen"
+        return MethodError(
+            f"No gradient flows from the model's answer back to {name!r}.",
+            "With frozen gates nothing passes a sigmoid or softmax: return logits, not "
+            "probabilities, or use gates='native'."
+            if frozen
+            else "The model computes under no_grad, detaches, or decides by argmax after this "
+            "place; name a later layer.",
+        )

@@ -1,0 +1,94 @@
+"""Activation-based error propagation: the error carried back through the activations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cvx_core import Attribution, Explainer, Margin, Needs, Question
+
+
+@dataclass(frozen=True)
+class ActivationError(Explainer):
+    """Propagate the difference between what was predicted and what is true.
+
+    E(u) = sum_k A_k(u) * dS/dA_k(u) at a layer, S = <seed, logits>, in logits, signed: positive
+    cells speak for the wrong answer, negative ones for the right one. The gates of the network
+    (normalisation scales, attention probabilities, gates of GELU-like activations) are constants in
+    the backward pass, so that the map is conserved on any architecture: its sum, what other
+    tokens carry, and what biases and other constants add make S exactly.
+
+    With the default ``Margin(label)`` S is the margin z_q - z_y; with ``Error(label)`` it is
+    sum_c e_c z_c = L - H(p).
+
+    Gradient times activation is layer-wise relevance propagation with the epsilon rule in ReLU
+    networks (Bach 2015; Ancona 2018, arXiv:1711.06104), and its conservation with held gates is due
+    to Ali 2022, arXiv:2202.07304.
+
+    Parameters
+    ----------
+    layer
+        Name of the layer; ``"auto"`` takes the last grid that everything passes, ``"input"`` the
+        pixels.
+    verify
+        Check conservation by replaying the gates at zero, one more forward pass: `residual`, the
+        gap over the largest of the three parts, goes into the evidence.
+    """
+
+    layer: str = "auto"
+    verify: bool = True
+
+    default_target = Margin()
+
+    def needs(self) -> Needs:
+        """Ask for the layer with frozen gates."""
+        return Needs(self.layer, gates="frozen", tape=self.verify)
+
+    def attribute(self, question: Question) -> list[Attribution]:
+        """Return the map of each seed, (B, h, w)."""
+        recording = question.recording(self.needs())
+        place = recording.place(self.layer)
+        raw = recording.raw(self.layer)
+        logits = recording.logits.detach()
+        seeds = question.seeds(logits)
+        constant = recording.constant_part(self.layer) if self.verify else None
+        found = []
+        for seed in seeds:
+            product = raw * recording.gradients(seed, self.layer)[0]
+            values = place.cells(product).sum(dim=1)
+            evidence = _evidence(
+                total=(seed * logits).double().sum(1),
+                cells=values.double().sum(dim=(1, 2)),
+                others=place.outside(product).double().sum(dim=(1, 2)),
+                constant=None if constant is None else (seed * constant).double().sum(1),
+            )
+            found.append(
+                Attribution(
+                    values,
+                    evidence,
+                    {"layer": place.name, "layer_reason": place.reason, "gates": "frozen"},
+                )
+            )
+        return found
+
+
+def _evidence(
+    total: Tensor, cells: Tensor, others: Tensor, constant: Tensor | None
+) -> dict[str, Any]:
+    """Return the parts of the seeded output, all (B,), in logits."""
+    evidence: dict[str, Any] = {"total": total, "other_tokens": others}
+    if constant is None:
+        constant = total - cells - others
+    else:
+        gap = (total - cells - others - constant).abs()
+        parts = torch.stack([total.abs(), (cells + others).abs(), constant.abs()])
+        largest = parts.amax(dim=0)
+        evidence["residual"] = torch.where(largest > 0, gap / largest.clamp_min(1e-300), gap)
+    evidence["constant_part"] = constant
+    elsewhere = others.abs() + constant.abs()
+    whole = (elsewhere + cells.abs()).clamp_min(1e-300)
+    evidence["non_pixel_share"] = elsewhere / whole
+    return evidence
