@@ -209,7 +209,7 @@ class Folder:
             If it exists and may not be replaced, or the disk refuses.
         """
         write_atomic(self.path / name, data, overwrite=self.force or again)
-        if name not in self.written:
+        if not again:
             self.written.append(name)
 
 

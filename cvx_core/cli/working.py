@@ -99,21 +99,18 @@ class Work:
             )
         except BaseException:
             journal.status = "failed"
-            raise
-        finally:
             self._save(again=True)
+            raise
+        document = self._save(again=True)
         pages = [name for name in self._folder.written if name in self._drawing.joined]
         main = pages or [name for name in self._folder.written if name != RUN]
-        return Finished(
-            journal.document(self._folder.written),
-            code,
-            self._folder.path,
-            tuple(self._folder.path / name for name in main),
-        )
+        files = tuple(self._folder.path / name for name in main)
+        return Finished(document, code, self._folder.path, files)
 
-    def _save(self, *, again: bool) -> None:
+    def _save(self, *, again: bool) -> dict[str, Any]:
         document = self._journal.document(self._folder.written)
         self._folder.write(RUN, as_json(document), again=again)
+        return document
 
     def _explain(self, batch: Sequence[Entry]) -> None:
         readable: list[tuple[Entry, Job]] = []

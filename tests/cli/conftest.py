@@ -1,0 +1,108 @@
+"""The command ``cvx`` as a subprocess, beside a plugin that goes wrong on purpose."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+HERE = Path(__file__).parent
+LITTLE = f"{HERE / 'little.py'}"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+    folder: Path
+
+    @property
+    def run(self) -> dict[str, Any]:
+        """The content of ``cvx-out/run.json``."""
+        document: dict[str, Any] = json.loads((self.folder / "cvx-out/run.json").read_bytes())
+        return document
+
+    @property
+    def files(self) -> set[str]:
+        """All files below ``cvx-out``, relative to it."""
+        top = self.folder / "cvx-out"
+        return {str(path.relative_to(top)) for path in top.rglob("*") if path.is_file()}
+
+    @property
+    def traced(self) -> bool:
+        """Whether there is a traceback."""
+        return "Traceback" in self.err
+
+
+class Cvx:
+    """Runs ``cvx`` in a folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def command(self, *arguments: str | bytes | Path) -> list[Any]:
+        """Return the command as an argument list."""
+        script = shutil.which("cvx", path=str(Path(sys.executable).parent))
+        return [*([script] if script else [sys.executable, "-m", "cvx_core.cli"]), *arguments]
+
+    def environment(self, **variables: str) -> dict[str, str]:
+        """Return variables in which the stub plugin is found and nothing of the user's is."""
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("CVX_", "PYTHON"))}
+        return {**kept, "PYTHONPATH": str(HERE / "site"), "COLUMNS": "100", **variables}
+
+    def __call__(self, *arguments: str | bytes | Path, **variables: str) -> Outcome:
+        done = subprocess.run(
+            self.command(*arguments),
+            cwd=self.folder,
+            env=self.environment(**variables),
+            capture_output=True,
+            timeout=240,
+        )
+        return Outcome(
+            done.returncode,
+            done.stdout.decode("utf-8", "surrogateescape"),
+            done.stderr.decode("utf-8", "surrogateescape"),
+            self.folder,
+        )
+
+    def explain(self, *arguments: str | bytes | Path, **variables: str) -> Outcome:
+        """Explain with the little model and, unless others are named, one quick explainer."""
+        words = [a for a in arguments if isinstance(a, str)]
+        model = [] if "-m" in words else ["-m", f"{LITTLE}:make"]
+        explainer = [] if "-e" in words else ["-e", "stub-any"]
+        renderer = [] if "-r" in words else ["-r", "stub-map", "-r", "stub-page"]
+        return self("explain", *arguments, *model, *explainer, *renderer, **variables)
+
+
+@pytest.fixture
+def cvx(tmp_path: Path) -> Cvx:
+    """The command, in a folder with three one-coloured images and two that are none."""
+    paint(tmp_path)
+    return Cvx(tmp_path)
+
+
+def paint(folder: Path) -> None:
+    """Write red.png, green.png, dark.png, broken.png and empty.png."""
+    for name, colour in {"red": (230, 90, 90), "green": (90, 230, 90), "dark": (9, 0, 0)}.items():
+        Image.new("RGB", (24, 16), colour).save(folder / f"{name}.png")
+    whole = (folder / "red.png").read_bytes()
+    (folder / "broken.png").write_bytes(whole[: len(whole) // 2])
+    (folder / "empty.png").write_bytes(b"")
+
+
+@pytest.fixture
+def photo() -> Callable[[str], Path]:
+    """Paths of the photographs."""
+    return lambda stem: HERE / "photos" / f"{stem}.jpg"

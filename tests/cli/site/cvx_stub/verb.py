@@ -1,0 +1,17 @@
+"""Two verbs."""
+
+import click
+
+
+@click.command()
+@click.argument("word")
+def verb(word: str) -> int:
+    """Print a word, and end with 7."""
+    click.echo(word)
+    return 7
+
+
+@click.command()
+def crash() -> None:
+    """Divide by zero."""
+    print(1 / 0)
