@@ -137,3 +137,11 @@ def test_equal_explanations_give_the_same_bytes() -> None:
 def test_a_parameter_out_of_its_range_is_refused(bad: dict[str, Any]) -> None:
     with pytest.raises(OptionError):
         Html(**bad)
+
+
+def test_a_map_that_is_the_same_for_every_class_claims_no_score() -> None:
+    several = [
+        sample_explanation(method=str(specific), evidence={"class_specific": specific})
+        for specific in (True, False)
+    ]
+    assert [one["score"] for one in _data(_page(several))["maps"]] == [2.0, None]

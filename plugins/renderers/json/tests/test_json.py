@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from cvx_json.renderer import Json, schema
-from jsonschema import Draft202012Validator
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
 from cvx_core.errors import OptionError
 from cvx_core.explanation import Explanation

@@ -122,7 +122,8 @@ def _map(explanation: Explanation) -> dict[str, Any]:
         "question": target.text,
         # The same question to another image keeps its place when the image is switched.
         "same": target.kind if unique else target.text,
-        "score": target.score,
+        # A map that is the same for every class has no question to score.
+        "score": None if explanation.evidence.get("class_specific") is False else target.score,
         "extent": list(explanation.extent),
         "shape": list(explanation.values.shape),
         "signed": explanation.signed,
@@ -184,7 +185,7 @@ def _flat(record: Record) -> list[tuple[str, Any]]:
         value = record[key]
         if isinstance(value, Record) and len(value):
             pairs += [(f"{key}.{inner}", deep) for inner, deep in _flat(value)]
-        else:
+        elif value != "":
             pairs.append((key, Record({"value": value}).to_dict()["value"]))
     return pairs
 

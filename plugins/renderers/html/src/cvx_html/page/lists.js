@@ -84,9 +84,8 @@ function showMap() {
   find("evidence-of").replaceChildren(
     `${data.methods[map.method]}: `, name(map.question, "span"),
   );
-  rows(find("evidence"), [
-    ["score of the question", `${brief(map.score)} logits`], ...map.evidence,
-  ]);
+  const score = [["score of the question", `${brief(map.score)} logits`]];
+  rows(find("evidence"), [...(map.score === null ? [] : score), ...map.evidence]);
   rows(find("provenance"), map.provenance);
   const coarse = `${map.shape[1]} × ${map.shape[0]} cells`;
   find("notes").replaceChildren(
