@@ -277,8 +277,10 @@ def test_the_slider_goes_from_the_photograph_alone_to_the_map_alone(page: Page) 
 
 
 def test_what_was_done_to_the_picture_is_said_beside_it(page: Page) -> None:
-    page.open([sample_explanation(cells=(100, 100))])
-    assert "smoothed for display" in page.find("#notes").text
+    page.open([sample_explanation(cells=(100, 100), label=0)])
+    note, drawing = page.find("#notes").text.split("\n")
+    assert note == "The prediction is right, so the margin and its map are zero."
+    assert drawing.startswith("100 × 100 cells; smoothed for display")
     assert "logits" in page.find(".ends").text
 
 

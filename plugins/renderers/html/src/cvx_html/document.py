@@ -117,7 +117,7 @@ def _map(explanation: Explanation) -> dict[str, Any]:
     shown = show(explanation, fit((width, height), CANVAS, enlarge=True))
     target = explanation.target
     unique = target.kind in ("predicted", "distribution", "error", "margin")
-    notes = (target.note, explanation.provenance.get("display_note"), shown.note)
+    notes = (target.note, explanation.provenance.get("display_note"))
     return {
         "question": target.text,
         # The same question to another image keeps its place when the image is switched.
@@ -132,6 +132,7 @@ def _map(explanation: Explanation) -> dict[str, Any]:
         "high": shown.limits.high,
         "sigma": shown.sigma,
         "notes": [str(note) for note in notes if note],
+        "drawing": shown.note,
         "evidence": _evidence(explanation),
         "provenance": _flat(explanation.provenance),
     }

@@ -87,9 +87,10 @@ function showMap() {
   const score = [["score of the question", `${brief(map.score)} logits`]];
   rows(find("evidence"), [...(map.score === null ? [] : score), ...map.evidence]);
   rows(find("provenance"), map.provenance);
-  const coarse = `${map.shape[1]} × ${map.shape[0]} cells`;
+  const cells = `${map.shape[1]} × ${map.shape[0]} cells`;
   find("notes").replaceChildren(
-    make("p", { class: "hint" }, [coarse, ...map.notes].join("; ")),
+    ...map.notes.map((note) => make("p", { dir: "auto" }, note)),
+    make("p", { class: "hint" }, [cells, map.drawing].filter(Boolean).join("; ")),
   );
   stage.show(image, map);
 }
