@@ -6,6 +6,7 @@ import pickle
 import re
 import warnings
 import zipfile
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -125,7 +126,11 @@ def fit_weights(module: nn.Module, state: Mapping[str, torch.Tensor], origin: st
             "Name the model that these weights were saved from. One with other classes is built "
             "by code of yours: -m path/to/file.py:factory.",
         )
-    module.load_state_dict(state, strict=False)
+    complete: OrderedDict[str, torch.Tensor] = OrderedDict(state)
+    # Some modules (MNASNet) load by the version that torch.save keeps beside the tensors, and that
+    # other formats lack. Names and shapes fit, so that it is today's.
+    complete._metadata = getattr(own, "_metadata", None)  # type: ignore[attr-defined]
+    module.load_state_dict(complete, strict=False)
 
 
 def _read_safetensors(path: Path) -> Any:

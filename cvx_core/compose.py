@@ -123,9 +123,7 @@ class Combination(_Composite):
             shape = max((one.values.shape[1:] for one in ones), key=lambda s: s[0] * s[1])
             maps = torch.stack([_on_grid(one.values, (shape[0], shape[1])) for one in ones])
             values = maps.mean(0) if self.how == "mean" else maps.prod(0)
-            found.append(
-                Attribution(values, {}, {"parts": [dict(one.provenance) for one in ones]})
-            )
+            found.append(Attribution(values, {}, {"parts": [dict(one.provenance) for one in ones]}))
         return found
 
 
@@ -254,5 +252,7 @@ def _on_grid(values: Tensor, shape: tuple[int, int]) -> Tensor:
     before, after = values.sum(dim=(1, 2)), fine.sum(dim=(1, 2))
     factor = values.shape[1] * values.shape[2] / (shape[0] * shape[1])
     # Interpolation keeps the mean but for the border; the exact sum where it is not near zero.
-    exact = torch.where((after * factor - before).abs() < 0.5 * before.abs(), before / after, factor)
+    exact = torch.where(
+        (after * factor - before).abs() < 0.5 * before.abs(), before / after, factor
+    )
     return fine * exact[:, None, None]

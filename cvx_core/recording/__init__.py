@@ -7,8 +7,9 @@ tape      the gates of one forward pass, to replay them at another input
 session   the recording itself, the only code that puts hooks on a model
 """
 
-from cvx_core.recording.layout import Layout, Place
+from cvx_core.recording.layout import Layout
 from cvx_core.recording.needs import Needs
+from cvx_core.recording.places import Place
 from cvx_core.recording.session import Recording
 
 __all__ = ["Layout", "Needs", "Place", "Recording"]

@@ -30,9 +30,7 @@ def choose_last_grid(layout: Layout, model: VisionModel, inputs: Tensor) -> Plac
         with_gradient = _with_gradient(layout, model, image)
         for place in with_gradient[:_EXCHANGED]:
             if _is_only_way(place, model, image):
-                return replace(
-                    place, reason=f"the last grid that everything passes {_grid(place)}"
-                )
+                return replace(place, reason=f"the last grid that everything passes {_grid(place)}")
     if with_gradient:
         place = with_gradient[0]
         return replace(
@@ -78,7 +76,7 @@ def _is_only_way(place: Place, model: VisionModel, image: Tensor) -> bool:
     pair = torch.cat([image, image.mean() + image.std(unbiased=False).clamp_min(0.1) * noise])
     seen, thread = -1, threading.get_ident()
 
-    def exchange(module: object, args: object, output: object) -> object:
+    def exchange(_module: object, _args: object, output: object) -> object:
         nonlocal seen
         if threading.get_ident() != thread:  # another thread may run the same model now
             return None

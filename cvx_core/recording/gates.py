@@ -2,8 +2,8 @@
 
 With its gates held at their values for one input, a network is affine in that input, so that
 gradient times activation is conserved: the sum over a layer, plus what constants contribute, is
-the seeded output (identities of Bach 2015 for ReLU networks; Ali 2022, arXiv:2202.07304, and Achtibat
-2024, arXiv:2402.05602, for normalisation and attention). What is held:
+the seeded output (Bach 2015 for ReLU networks; Ali 2022, arXiv:2202.07304, and Achtibat 2024,
+arXiv:2402.05602, for normalisation and attention). What is held:
 
     gates        GELU, SiLU, hardswish, mish, tanh, ... as x * (f(x) / x)
     scales       the deviation in layer, group, instance and RMS normalisation, norms, divisors
@@ -144,12 +144,14 @@ class Interception(TorchFunctionMode):
         assert self.attention is not None
         with torch.no_grad():
             if name == "scaled_dot_product_attention":
-                self.attention.append(rules.attention_probabilities(*args, **kwargs).detach())
+                self.attention.append(
+                    rules.attention_probabilities(*args, **_without_values(kwargs)).detach()
+                )
                 return
             scores = args[0]
-            if isinstance(scores, Tensor) and scores.ndim >= 3 and scores.shape[-1] > 1:
-                if scores.shape[-2] == scores.shape[-1]:
-                    self.attention.append(func(*args, **kwargs).detach())
+            square = isinstance(scores, Tensor) and scores.ndim >= 3
+            if square and 1 < scores.shape[-2] == scores.shape[-1]:
+                self.attention.append(func(*args, **kwargs).detach())
 
 
 _METHOD_WRAPPER = types.MethodWrapperType
@@ -174,6 +176,11 @@ def _has_floats(args: tuple[Any, ...]) -> bool:
         if isinstance(a, tuple | list)
         for b in a
     )
+
+
+def _without_values(kwargs: dict[str, Any]) -> dict[str, Any]:
+    names = {"value": "_value", "dropout_p": "_dropout_p"}
+    return {names.get(key, key): value for key, value in kwargs.items()}
 
 
 def _out_of_place(func: Any) -> Callable[..., Any]:

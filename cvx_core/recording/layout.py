@@ -53,7 +53,7 @@ class Layout:
         layout: Layout = model.cache[key]
         return layout
 
-    def find(self, name: str, model: VisionModel | None = None) -> Place:
+    def find(self, name: str) -> Place:
         """Return the place that a layer's name means.
 
         Raises
@@ -114,7 +114,7 @@ def _trace(model: VisionModel, inputs: Tensor) -> Layout:
     handles = []
 
     def record(name: str) -> Any:
-        def hook(module: Any, args: Any, output: Any) -> None:
+        def hook(_module: Any, _args: Any, output: Any) -> None:
             nonlocal total
             if threading.get_ident() != thread:  # another thread may run the same model now
                 return
@@ -151,8 +151,10 @@ def _arrange(
     calls: list[tuple[str, Tensor, int]], count: dict[str, int], batch: Tensor, total: int
 ) -> Layout:
     size = (int(batch.shape[2]), int(batch.shape[3]))
-    names = {call: call.rpartition("#")[0] if count[call.rpartition("#")[0]] == 1 else call
-             for call, _, _ in calls}
+    names = {
+        call: call.rpartition("#")[0] if count[call.rpartition("#")[0]] == 1 else call
+        for call, _, _ in calls
+    }
     usable = [(call, t, version) for call, t, version in calls if batch_first(t, 2)]
     lengths = {int(n) for _, t, _ in usable if t.ndim == 3 for n in t.shape[1:2]}
     known: set[tuple[int, int]] = set()

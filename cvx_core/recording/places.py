@@ -50,9 +50,11 @@ class Place:
         if self.kind == "channels-last":
             return tensor.permute(0, 3, 1, 2)
         if self.kind == "tokens":
-            return tensor[:, self.prefix :].transpose(1, 2).unflatten(2, self.grid)
+            tokens = tensor[:, self.prefix :].transpose(1, 2)
+            return tokens.reshape(*tokens.shape[:2], *self.grid)
         if self.kind == "channel-tokens":
-            return tensor[:, :, self.prefix :].unflatten(2, self.grid)
+            tokens = tensor[:, :, self.prefix :]
+            return tokens.reshape(*tokens.shape[:2], *self.grid)
         return tensor
 
     def outside(self, tensor: Tensor) -> Tensor:
@@ -111,17 +113,16 @@ def fits(grid: tuple[int, int], size: tuple[int, int]) -> bool:
     (h, w), (height, width) = grid, size
     if h * w < 2 or h > height or w > width:
         return False
-    return abs(h * width - w * height) <= max(height, width) * max(
-        1.0, 0.05 * min(h, w)
-    ) or abs(height / h - width / w) < 1e-9
+    return (
+        abs(h * width - w * height) <= max(height, width) * max(1.0, 0.05 * min(h, w))
+        or abs(height / h - width / w) < 1e-9
+    )
 
 
 MOST_PREFIX = 16
 
 
-def token_grid(
-    length: int, grids: set[tuple[int, int]]
-) -> tuple[tuple[int, int], int] | None:
+def token_grid(length: int, grids: set[tuple[int, int]]) -> tuple[tuple[int, int], int] | None:
     """Return the grid, of those given, and the number of tokens before it."""
     options = [(grid, length - grid[0] * grid[1]) for grid in grids]
     fitting = [
@@ -143,7 +144,7 @@ def stride_grids(size: tuple[int, int]) -> set[tuple[int, int]]:
 
 
 def first_tensor(output: Any) -> Tensor | None:
-    """Return the tensor of a module's output that a recording takes: the first with a grid's rank."""
+    """Return the tensor of a module's output that is recorded: the first with a grid's rank."""
     if isinstance(output, Tensor):
         return output
     items: Any = ()

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from cvx_core.as_found import as_found
 from cvx_core.errors import LayerError, MethodError
-from cvx_core.recording.gates import Interception
 from cvx_core.recording.forward import run_model
+from cvx_core.recording.gates import Interception
 from cvx_core.recording.layout import Layout
 from cvx_core.recording.needs import Needs
 from cvx_core.recording.places import Place, first_tensor, with_tensor
@@ -222,7 +222,7 @@ class Recording:
             self._stack.callback(handle.remove)
 
     def _hook(self, name: str, calls: dict[int, Place]) -> Any:
-        def hook(module: Any, args: Any, output: Any) -> Any:
+        def hook(_module: Any, _args: Any, output: Any) -> Any:
             # Another thread may run the same model now.
             if threading.get_ident() != self._thread or not self._running:
                 return None

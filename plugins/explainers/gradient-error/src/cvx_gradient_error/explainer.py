@@ -28,7 +28,8 @@ class GradientError(Explainer):
         ``"signed"``: x * g, in logits, what the pixels add to the margin to first order.
         ``"sensitivity"``: max over channels of \\|g\\| (Simonyan 2013, arXiv:1312.6034), what the
         error is sensitive to; not what caused it.
-        ``"path"``: integrated gradients (Sundararajan 2017, arXiv:1703.01365): sums to S(x) - S(x').
+        ``"path"``: integrated gradients (Sundararajan 2017, arXiv:1703.01365), which sum to
+        S(x) - S(x').
     steps
         Gradients along the path.
     reference
@@ -89,9 +90,7 @@ class GradientError(Explainer):
                 if self.output == "signed"
                 else gradient.abs().amax(dim=1)
             )
-            found.append(
-                Attribution(values, provenance={"layer": "input", "output": self.output})
-            )
+            found.append(Attribution(values, provenance={"layer": "input", "output": self.output}))
         return found
 
     def _path(self, question: Question, k: int, seed: Tensor) -> Attribution:
@@ -127,8 +126,11 @@ class GradientError(Explainer):
         scale = torch.maximum(total.abs(), summed.abs()).clamp_min(1e-12)
         return Attribution(
             values.sum(dim=1),
-            evidence={"total": total, "residual": (total - summed).abs() / scale,
-                      "path_gradients": self.steps},
+            evidence={
+                "total": total,
+                "residual": (total - summed).abs() / scale,
+                "path_gradients": self.steps,
+            },
             provenance={"layer": "input", "output": "path", "reference": self.reference},
         )
 

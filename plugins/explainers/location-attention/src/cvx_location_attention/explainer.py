@@ -117,7 +117,7 @@ class LocationAttention(Explainer):
             )
         joint = rollout([layer.double() for layer in layers])
         row = joint[:, 0] if place.prefix else joint.mean(dim=1)
-        cells = row[:, place.prefix :].unflatten(1, place.grid)
+        cells = row[:, place.prefix :].reshape(batch, *place.grid)
         return Attribution(
             cells,
             evidence={"other_tokens_share": row[:, : place.prefix].sum(1), "row_sum": row.sum(1)},
@@ -148,8 +148,9 @@ class LocationAttention(Explainer):
                 )
             else:
                 vector[i, self.channel, row, column] = 1.0
-        gradient = recording.pull(_as_recorded(vector, place, recording, self.layer),
-                                  at=self.layer, to="input")
+        gradient = recording.pull(
+            _as_recorded(vector, place, recording, self.layer), at=self.layer, to="input"
+        )
         return Attribution(
             gradient.norm(dim=1),
             provenance={

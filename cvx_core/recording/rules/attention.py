@@ -1,0 +1,49 @@
+"""Scaled dot-product attention: the probabilities are held."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cvx_core.recording.rules.call import Call, argument
+
+
+def scaled_dot_product_attention(call: Call) -> Any:
+    """The probabilities are held: queries and keys take no gradient, values do."""
+    query, key = argument(call, 0, "query"), argument(call, 1, "key")
+    value, rest = argument(call, 2, "value"), call.args[3:]
+    kwargs = {k: v for k, v in call.kwargs.items() if k not in ("query", "key", "value")}
+    if call.replaying:
+        query, key = call.take()
+    else:
+        query, key = query.detach(), key.detach()
+        call.put((query, key))
+    return call.run(query, key, value, *rest, **kwargs)
+
+
+def attention_probabilities(
+    query: Tensor,
+    key: Tensor,
+    _value: Tensor,
+    attn_mask: Tensor | None = None,
+    _dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    """Return what `F.scaled_dot_product_attention` multiplies the values with."""
+    if enable_gqa:
+        key = key.repeat_interleave(query.shape[-3] // key.shape[-3], -3)
+    scores = query @ key.transpose(-2, -1) * (scale or 1 / math.sqrt(query.shape[-1]))
+    if is_causal:
+        allowed = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
+        scores = scores.masked_fill(~allowed, float("-inf"))
+    if attn_mask is not None:
+        if attn_mask.dtype == torch.bool:
+            scores = scores.masked_fill(~attn_mask, float("-inf"))
+        else:
+            scores = scores + attn_mask
+    return scores.softmax(-1)

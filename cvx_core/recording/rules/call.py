@@ -1,0 +1,106 @@
+"""One call of an intercepted function, and the derivatives that hold something."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cvx_core.recording.tape import Tape
+
+
+@dataclass
+class Call:
+    """One call of an intercepted function."""
+
+    name: str
+    run: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    tape: Tape | None
+
+    @property
+    def replaying(self) -> bool:
+        """Whether the gates come from the tape."""
+        return self.tape is not None and self.tape.replaying
+
+    def native(self) -> Any:
+        """Call the function as the model did."""
+        return self.run(*self.args, **self.kwargs)
+
+    def native_detached(self) -> Any:
+        """Call the function outside the graph."""
+        with torch.no_grad():
+            args = tuple(a.detach() if isinstance(a, Tensor) else a for a in self.args)
+            return self.run(*args, **self.kwargs)
+
+    def put(self, entry: Any) -> None:
+        """Keep a gate, if there is a tape."""
+        if self.tape is not None:
+            self.tape.put(self.name, entry)
+
+    def take(self) -> Any:
+        """Return the gate that was kept."""
+        assert self.tape is not None
+        return self.tape.take(self.name)
+
+
+class Affine(torch.autograd.Function):
+    """Has a given value, and a given slope as its derivative."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor, slope: Tensor | None) -> Tensor:
+        ctx.save_for_backward(*([] if slope is None else [slope]))
+        return y.view_as(y)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        for slope in ctx.saved_tensors:
+            grad = grad * slope
+        return grad, None, None
+
+
+class Centred(torch.autograd.Function):
+    """Has a given value; its derivative subtracts the mean over `dims` and scales."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, y: Tensor, scale: Tensor, weight: Tensor | None, dims: Any
+    ) -> Tensor:
+        ctx.save_for_backward(scale, *([] if weight is None else [weight]))
+        ctx.dims = dims
+        return y.view_as(y)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
+        scale, *weight = ctx.saved_tensors
+        for factor in weight:
+            grad = grad * factor
+        grad = grad * scale
+        grad = grad - grad.mean(ctx.dims, keepdim=True)
+        return grad, None, None, None, None
+
+
+class Halved(torch.autograd.Function):
+    """The identity, whose derivative is one half."""
+
+    @staticmethod
+    def forward(ctx: Any, y: Tensor) -> Tensor:
+        return y.view_as(y)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return grad * 0.5
+
+
+def active(*values: Any) -> bool:
+    """Whether any of the values depends on a recorded place."""
+    return any(isinstance(v, Tensor) and v.requires_grad for v in values)
+
+
+def argument(call: Call, position: int, name: str, default: Any = None) -> Any:
+    """Return an argument given by position or by name."""
+    return call.args[position] if len(call.args) > position else call.kwargs.get(name, default)

@@ -1,0 +1,75 @@
+"""Functions of one element: gates, piecewise linear functions, and what is held whole."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cvx_core.recording.rules.call import Affine, Call, active
+
+_SLOPE_AT_ZERO = {"gelu": 0.5, "silu": 0.5, "hardswish": 0.5, "mish": 0.6, "pow": 0.0, "sqrt": 0.0}
+
+
+def gated(call: Call) -> Any:
+    """x * gate(x): the gate is a constant, f(x) / x."""
+    x = call.args[0]
+    if call.replaying:
+        return x * call.take()
+    y = call.native_detached()
+    source = x.detach()
+    slope = torch.where(
+        source == 0, torch.full_like(y, _SLOPE_AT_ZERO.get(call.name, 1.0)), y / source
+    )
+    call.put(slope)
+    return Affine.apply(x, y, slope) if active(x) else y
+
+
+def piecewise(call: Call) -> Any:
+    """Piecewise linear: its own derivative; slope and offset go on the tape."""
+    x = call.args[0]
+    if call.replaying:
+        slope, offset = call.take()
+        return x * slope if offset is None else x * slope + offset
+    if call.tape is not None:
+        with torch.enable_grad():
+            source = x.detach().requires_grad_()
+            y = call.run(source, *call.args[1:], **call.kwargs)
+            (slope,) = torch.autograd.grad(y.sum(), source)
+        if call.name == "relu":
+            call.put((slope.to(torch.bool), None))
+        else:
+            call.put((slope, (y - slope * source).detach()))
+    return call.native()
+
+
+def power(call: Call) -> Any:
+    """x ** p as x * x ** (p - 1); negative powers are scales and constant."""
+    exponent = call.args[1] if len(call.args) > 1 else call.kwargs.get("exponent")
+    if isinstance(exponent, Tensor):
+        negative = bool((exponent <= 0).any()) or active(exponent)
+    else:
+        negative = not isinstance(exponent, int | float) or exponent <= 0
+    if negative or not isinstance(call.args[0], Tensor):
+        return constant(call)
+    return gated(call)
+
+
+def shifted(call: Call) -> Any:
+    """log_softmax: x less a constant."""
+    x = call.args[0]
+    if call.replaying:
+        return x + call.take()
+    y = call.native_detached()
+    call.put(y - x.detach())
+    return Affine.apply(x, y, None) if active(x) else y
+
+
+def constant(call: Call) -> Any:
+    """A scale, a probability or a choice: no gradient passes."""
+    if call.replaying:
+        return call.take()
+    result = call.native_detached()
+    call.put(result)
+    return result

@@ -1,0 +1,129 @@
+"""Normalisation: the scale is held, the mean is linear."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cvx_core.recording.rules.call import Affine, Call, Centred, active, argument
+
+
+def _centred(
+    call: Call, x: Tensor, dims: Any, eps: float, weight: Tensor | None, bias: Tensor | None, y: Any
+) -> Tensor:
+    """Normalise over `dims`; `weight` and `bias` broadcast against x, which may be a view."""
+    if call.replaying:
+        scale = call.take()
+        out = (x - x.mean(dims, keepdim=True)) * scale
+        out = out if weight is None else out * weight
+        shifted: Tensor = out if bias is None else out + bias
+        return shifted
+    with torch.no_grad():
+        source = x.detach()
+        wide = source.float() if source.dtype in (torch.float16, torch.bfloat16) else source
+        scale = (wide.var(dims, unbiased=False, keepdim=True) + eps).rsqrt().to(source.dtype)
+    call.put(scale)
+    result: Tensor = (
+        Centred.apply(x, y().reshape(x.shape), scale, weight, dims)
+        if active(x)
+        else y().reshape(x.shape)
+    )
+    return result
+
+
+def layer_norm(call: Call) -> Any:
+    """Layer normalisation: the deviation is held, the mean is linear."""
+    x, shape = call.args[0], argument(call, 1, "normalized_shape")
+    dims = tuple(range(-len(shape), 0))
+    return _centred(
+        call,
+        x,
+        dims,
+        argument(call, 4, "eps", 1e-5),
+        argument(call, 2, "weight"),
+        argument(call, 3, "bias"),
+        call.native_detached,
+    )
+
+
+def group_norm(call: Call) -> Any:
+    """Group normalisation: the deviation of each group is held."""
+    x, groups = call.args[0], argument(call, 1, "num_groups")
+    weight, bias = argument(call, 2, "weight"), argument(call, 3, "bias")
+    return _grouped(call, x, groups, weight, bias, argument(call, 4, "eps", 1e-5))
+
+
+def instance_norm(call: Call) -> Any:
+    """Instance normalisation: as group normalisation with a group a channel."""
+    x = call.args[0]
+    if not argument(call, 5, "use_input_stats", True):
+        return call.native()
+    weight, bias = argument(call, 1, "weight"), argument(call, 2, "bias")
+    return _grouped(call, x, x.shape[1], weight, bias, argument(call, 7, "eps", 1e-5))
+
+
+def _grouped(
+    call: Call, x: Tensor, groups: int, weight: Tensor | None, bias: Tensor | None, eps: float
+) -> Tensor:
+    batch, channels = x.shape[:2]
+    split = (batch, groups, channels // groups, *x.shape[2:])
+    fit = (1, groups, channels // groups, *([1] * (x.ndim - 2)))
+    out = _centred(
+        call,
+        x.reshape(split),
+        tuple(range(2, x.ndim + 1)),
+        eps,
+        None if weight is None else weight.reshape(fit),
+        None if bias is None else bias.reshape(fit),
+        call.native_detached,
+    )
+    return out.reshape(x.shape)
+
+
+def batch_norm(call: Call) -> Any:
+    """Batch normalisation: affine when it uses running statistics, which is the rule."""
+    x = call.args[0]
+    if not argument(call, 5, "training", False):
+        return call.native()
+    fit = (1, -1, *([1] * (x.ndim - 2)))
+    weight, bias = argument(call, 1, "weight"), argument(call, 2, "bias")
+    return _centred(
+        call,
+        x,
+        (0, *range(2, x.ndim)),
+        argument(call, 7, "eps", 1e-5),
+        None if weight is None else weight.reshape(fit),
+        None if bias is None else bias.reshape(fit),
+        call.native_detached,
+    )
+
+
+def rms_norm(call: Call) -> Any:
+    """RMS normalisation: the root mean square is held."""
+    x = call.args[0]
+    if call.replaying:
+        return x * call.take()
+    shape, eps = argument(call, 1, "normalized_shape"), argument(call, 3, "eps")
+    weight = argument(call, 2, "weight")
+    y = call.native_detached()
+    source = x.detach()
+    eps = torch.finfo(source.dtype).eps if eps is None else eps
+    slope = (source.square().mean(tuple(range(-len(shape), 0)), keepdim=True) + eps).rsqrt()
+    slope = slope if weight is None else slope * weight
+    call.put(slope)
+    return Affine.apply(x, y, slope) if active(x) else y
+
+
+def var_mean(call: Call) -> Any:
+    """var_mean, std_mean: the spread is held, the mean is linear."""
+    x = call.args[0]
+    kwargs = {k: v for k, v in call.kwargs.items() if k in ("dim", "keepdim")}
+    if len(call.args) > 1:
+        kwargs["dim"] = call.args[1]
+    if call.replaying:
+        return call.take(), x.mean(**kwargs)
+    spread = call.native_detached()[0]
+    call.put(spread)
+    return spread, x.mean(**kwargs)

@@ -1,0 +1,23 @@
+"""Tests that a plugin's author subclasses to prove an explainer, a renderer or a model source.
+
+    from cvx_core.testing.conformance import ExplainerConformance
+
+    class TestMyMethod(ExplainerConformance):
+        component = "my-method"
+
+Each method is one check. `parameters` are handed to the component; a check that can't hold for a
+good reason goes into `expected_failures` by its name, with the reason.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+# Before the imports below, so that a failing check shows the values it compared.
+pytest.register_assert_rewrite("cvx_core.testing")
+
+from cvx_core.testing.explainers import ExplainerConformance  # noqa: E402
+from cvx_core.testing.renderers import RendererConformance  # noqa: E402
+from cvx_core.testing.sources import ModelSourceConformance  # noqa: E402
+
+__all__ = ["ExplainerConformance", "ModelSourceConformance", "RendererConformance"]
