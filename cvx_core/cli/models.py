@@ -54,15 +54,18 @@ def models(settings: Settings, source: str | None, as_json: bool) -> int:
         ):
             put(line)
     else:
-        rows = [
-            (name, f"{len(entries)} models" if entries else "by name", summaries[name])
-            for name, entries in found.items()
-        ]
+        rows = [(name, _count(entries), summaries[name]) for name, entries in found.items()]
         for line in table(rows):
             put(line)
         click.echo("'cvx models SOURCE' lists the models of one.", err=True)
     # A source that fails costs itself alone, unless it is all there is to list.
     return failed.exit_code if failed is not None and not found else 0
+
+
+def _count(entries: list[ModelEntry]) -> str:
+    if not entries:
+        return "by name"
+    return "1 model" if len(entries) == 1 else f"{len(entries)} models"
 
 
 def _listed(source: str) -> list[ModelEntry]:
