@@ -113,7 +113,7 @@ def colors(
     `table`, uint8 (256, 3) from the low to the high limit, takes the place of vik and inferno.
     """
     low, high = shown.limits.low, shown.limits.high
-    place = (np.nan_to_num(shown.values) - low) / ((high - low) or 1.0)
+    place = (np.nan_to_num(shown.values).astype(np.float64) - low) / ((high - low) or 1.0)
     index = np.clip(np.round(place * 255), 0, 255).astype(np.uint8)
     if table is None:
         table = VIK if signed else INFERNO

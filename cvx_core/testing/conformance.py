@@ -14,7 +14,9 @@ from __future__ import annotations
 import pytest
 
 # Before the imports below, so that a failing check shows the values it compared.
-pytest.register_assert_rewrite("cvx_core.testing")
+pytest.register_assert_rewrite(
+    *(f"cvx_core.testing.{name}" for name in ("base", "explainers", "renderers", "sources"))
+)
 
 from cvx_core.testing.explainers import ExplainerConformance  # noqa: E402
 from cvx_core.testing.renderers import RendererConformance  # noqa: E402
