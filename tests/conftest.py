@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+import venv
 import zipfile
 from contextlib import chdir
 from dataclasses import dataclass, field
@@ -52,21 +53,13 @@ def _how_to_install() -> str:
     )
 
 
-def build_wheel(project: Path, into: Path) -> Path:
-    """Build a wheel as a package installer would, without isolation and without network."""
-    from hatchling import build
-
-    into.mkdir(parents=True, exist_ok=True)
-    with chdir(project):
-        return into / build.build_wheel(str(into))
-
-
 @dataclass
 class Environment:
     """An interpreter that sees this repository's dependencies but none of its plugins."""
 
     folder: Path
     sites: list[Path] = field(default_factory=list)
+    interpreter: str | None = None
 
     def install(self, name: str, module: str, code: str, group: str = "cvx.plugins.v1") -> Path:
         """Write a project, build its wheel and unpack it as an installer does."""
@@ -89,7 +82,16 @@ class Environment:
             packages = ["src/{module}"]
             """
         )
-        return self.unpack(build_wheel(project, self.folder / "wheels"))
+        return self.unpack(self.wheel(project))
+
+    def wheel(self, project: Path) -> Path:
+        """Build a wheel as a package installer would, without isolation and without network."""
+        from hatchling import build
+
+        wheels = self.folder / "wheels"
+        wheels.mkdir(exist_ok=True)
+        with chdir(project):
+            return wheels / build.build_wheel(str(wheels))
 
     def unpack(self, wheel: Path) -> Path:
         """Install a wheel: for pure Python that is unpacking it."""
@@ -99,6 +101,14 @@ class Environment:
         self.sites.append(site)
         return site
 
+    def make_virtual(self) -> Path:
+        """Turn to a virtual environment of its own, with pip, and return its folder of programs."""
+        folder = self.folder / "venv"
+        venv.create(folder, with_pip=True)
+        programs = folder / ("Scripts" if os.name == "nt" else "bin")
+        self.interpreter = str(programs / "python")
+        return programs
+
     def run(self, code: str, **variables: str) -> subprocess.CompletedProcess[str]:
         """Run code in a fresh interpreter."""
         return self.python("-c", code, **variables)
@@ -107,8 +117,9 @@ class Environment:
         """Run the interpreter with arguments."""
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("CVX_", "PYTHON"))}
         search = [*map(str, self.sites), str(self.folder / "dependencies")]
+        interpreter = [sys.executable, "-S"] if self.interpreter is None else [self.interpreter]
         return subprocess.run(
-            [sys.executable, "-S", *arguments],
+            [*interpreter, *arguments],
             env={**kept, "PYTHONPATH": os.pathsep.join(search), **variables},
             cwd=self.folder,
             capture_output=True,
