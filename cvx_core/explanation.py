@@ -64,7 +64,8 @@ class Explanation:
 
     def __post_init__(self) -> None:
         values = np.array(self.values, dtype=np.float32)
-        image = np.array(self.image)
+        # Explanations of one photograph share its pixels where nobody can change them.
+        image = self.image if _settled(self.image) else np.array(self.image)
         if values.ndim != 2 or 0 in values.shape:
             raise CvxError(f"A map has the shape (h, w), and this one has {values.shape}.")
         if not np.isfinite(values).all():
@@ -238,6 +239,10 @@ class Explanation:
         from cvx_core.display import notebook_html
 
         return notebook_html(self)
+
+
+def _settled(image: object) -> bool:
+    return isinstance(image, np.ndarray) and image.flags.owndata and not image.flags.writeable
 
 
 @dataclass(frozen=True)

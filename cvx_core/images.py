@@ -31,7 +31,7 @@ class Picture:
     Attributes
     ----------
     pixels
-        uint8 (H, W, 3), RGB, upright.
+        uint8 (H, W, 3), RGB, upright. Read-only.
     name
         File name, or ``image 3`` for the fourth image handed over in memory.
     digest
@@ -41,6 +41,9 @@ class Picture:
     pixels: npt.NDArray[np.uint8]
     name: str
     digest: str
+
+    def __post_init__(self) -> None:
+        self.pixels.setflags(write=False)
 
     @property
     def size(self) -> tuple[int, int]:

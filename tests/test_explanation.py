@@ -37,6 +37,14 @@ def test_nothing_in_an_explanation_can_be_changed() -> None:
         one.evidence["sum"] = 1  # type: ignore[index]
 
 
+def test_explanations_of_one_photograph_share_its_pixels_once_nobody_can_change_them() -> None:
+    one = sample_explanation()
+    assert one.replace(method="other").image is one.image
+    view = np.zeros((2, 4, 3), np.uint8)[:]
+    view.setflags(write=False)
+    assert one.replace(image=view, extent=(0, 0, 4, 2)).image is not view
+
+
 def test_what_it_was_made_of_can_change_without_changing_it() -> None:
     values = np.ones((2, 2), np.float32)
     image = np.zeros((2, 4, 3), np.uint8)
