@@ -36,11 +36,14 @@ def pytest_configure(config: pytest.Config) -> None:
     capture = config.pluginmanager.getplugin("capturemanager")
     if capture is not None:
         capture.suspend_global_capture(in_=True)
-    workers = str(min(4, len(os.sched_getaffinity(0))))
-    command = [uv, "run", "--group", "test", "pytest", "-n", workers, "--dist", "loadfile"]
+    arguments = [str(argument) for argument in config.invocation_params.args]
+    command = [uv, "run", "--group", "test", "pytest"]
+    if not {"--pdb", "--trace"} & set(arguments):  # a debugger needs the terminal to itself
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2
+        command += ["-n", str(min(4, cores)), "--dist", "loadfile"]
     os.environ[_RERUN] = "1"
     print("Fetching the packages that only the tests need (once) ...", file=sys.stderr, flush=True)
-    os.execvp(uv, [*command, *config.invocation_params.args])
+    os.execvp(uv, [*command, *arguments])
 
 
 def _how_to_install() -> str:
