@@ -77,9 +77,10 @@ def _names() -> list[str]:
 
 
 def _published(name: str) -> list[WeightsEnum]:
-    """Return the published weights of a model, best first."""
+    """Return the published weights of a classifier, best first; not those of a mere backbone."""
     family = models.get_model_weights(name)
-    return sorted(family, key=lambda weights: weights is not family.DEFAULT)
+    able = [weights for weights in family if weights.meta.get("categories")]
+    return sorted(able, key=lambda weights: weights is not family.DEFAULT)
 
 
 def _accuracy(weights: WeightsEnum) -> float:
