@@ -74,6 +74,7 @@ class Interception(TorchFunctionMode):
         self.attention: list[Tensor] | None = [] if attention else None
         self._opened: dict[Any, Callable[..., Any] | None] = {}
         self._inside: list[Any] = []
+        self._heads: list[int] = []
 
     def __torch_function__(
         self,
@@ -97,11 +98,16 @@ class Interception(TorchFunctionMode):
                 if body is None or func in self._inside:
                     return func(*args, **kwargs)
                 self._inside.append(func)
+                multi_head = func is F.multi_head_attention_forward
+                if multi_head:
+                    self._heads.append(kwargs["num_heads"] if "num_heads" in kwargs else args[4])
                 try:
                     with self:  # the pieces of a composite function are seen one by one
                         return body(*args, **kwargs)
                 finally:
                     self._inside.pop()
+                    if multi_head:
+                        self._heads.pop()
             name = getattr(func, "__name__", "")
         if self.attention is not None and name in ("softmax", "scaled_dot_product_attention"):
             self._keep_attention(name, func, args, kwargs)
@@ -151,7 +157,11 @@ class Interception(TorchFunctionMode):
             scores = args[0]
             square = isinstance(scores, Tensor) and scores.ndim >= 3
             if square and 1 < scores.shape[-2] == scores.shape[-1]:
-                self.attention.append(func(*args, **kwargs).detach())
+                found = func(*args, **kwargs).detach()
+                if self._heads and found.ndim == 3:
+                    # Asked for its weights, nn.MultiheadAttention lays heads beside images.
+                    found = found.unflatten(0, (-1, self._heads[-1]))
+                self.attention.append(found)
 
 
 _METHOD_WRAPPER = types.MethodWrapperType
