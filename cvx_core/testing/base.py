@@ -16,7 +16,7 @@ from cvx_core.discovery import registry
 from cvx_core.hookspecs import GROUP
 from cvx_core.registry import PROGRAM, Offer, normal_name
 
-HEAVY = ("torch", "numpy", "PIL", "matplotlib", "torchvision", "timm", "transformers")
+HEAVY = ("torch", "numpy", "PIL", "matplotlib")
 
 
 class Conformance:

@@ -54,7 +54,7 @@ class Affine(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, y: Tensor, slope: Tensor | None) -> Tensor:
         ctx.save_for_backward(*([] if slope is None else [slope]))
-        return y.view_as(y)
+        return y.clone()  # the model may go on in place, which a view would not allow
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
@@ -72,7 +72,7 @@ class Centred(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(scale, *([] if weight is None else [weight]))
         ctx.dims = dims
-        return y.view_as(y)
+        return y.clone()  # the model may go on in place, which a view would not allow
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
@@ -89,7 +89,7 @@ class Halved(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, y: Tensor) -> Tensor:
-        return y.view_as(y)
+        return y.clone()  # the model may go on in place, which a view would not allow
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
