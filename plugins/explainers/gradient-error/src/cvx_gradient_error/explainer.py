@@ -8,8 +8,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cvx_core import Attribution, Explainer, Margin, Needs, OptionError, Question
-from cvx_gradient_error.path import integrate
+from cvx_core import (
+    Attribution,
+    Explainer,
+    Margin,
+    Needs,
+    OptionError,
+    Question,
+    Recording,
+    TargetRecord,
+    VisionModel,
+)
+from cvx_gradient_error.path import Evaluate, integrate
 
 _OUTPUTS = ("signed", "sensitivity", "path")
 _REFERENCES = ("zero", "blur")
@@ -31,7 +41,9 @@ class GradientError(Explainer):
         ``"path"``: integrated gradients (Sundararajan 2017, arXiv:1703.01365), which sum to
         S(x) - S(x').
     steps
-        Gradients along the path.
+        Gradients to take along the path at most.
+    tolerance
+        Relative residual at which the path stops taking more.
     reference
         x' of the path: ``"zero"`` (the network's zero input, a mean grey) or ``"blur"`` (the image
         blurred beyond recognition).
@@ -43,7 +55,8 @@ class GradientError(Explainer):
     """
 
     output: str = "signed"
-    steps: int = 32
+    steps: int = 64
+    tolerance: float = 0.01
     reference: str = "zero"
 
     default_target = Margin()
@@ -58,8 +71,10 @@ class GradientError(Explainer):
                 f"There is no reference {self.reference!r}.",
                 "There are " + ", ".join(_REFERENCES) + ".",
             )
-        if not isinstance(self.steps, int) or not 1 <= self.steps <= 1000:
-            raise OptionError(f"steps is {self.steps}.", "It is a whole number from 1 to 1000.")
+        if not isinstance(self.steps, int) or not 2 <= self.steps <= 1000:
+            raise OptionError(f"steps is {self.steps}.", "It is a whole number from 2 to 1000.")
+        if not 0 <= self.tolerance < 1:
+            raise OptionError(f"tolerance is {self.tolerance}.", "It lies between 0 and 1.")
 
     @property
     def signed(self) -> bool:  # type: ignore[override]
@@ -93,46 +108,49 @@ class GradientError(Explainer):
             found.append(Attribution(values, provenance={"layer": "input", "output": self.output}))
         return found
 
-    def _path(self, question: Question, k: int, seed: Tensor) -> Attribution:
-        recording = question.recording(self.needs())
-        inputs = recording.raw("input")
-        reference = torch.zeros_like(inputs) if self.reference == "zero" else _blurred(inputs)
-        records = [several[min(k, len(several) - 1)] for several in question.records(seed)]
-        # The loss bends along the path: its gradient is p - 1_y at every point, not at x alone.
-        losses = [r.kind == "error" and r.label is not None for r in records]
-        labels = torch.tensor([r.label.index if r.label else 0 for r in records])
-        is_loss = torch.tensor(losses, device=seed.device)
-        one_hot = F.one_hot(labels, seed.shape[1]).to(seed)
-
-        def seed_at(logits: Tensor) -> Tensor:
-            error = logits.detach().softmax(1) - one_hot
-            return torch.where(is_loss[:, None], error, seed)
-
-        def gradient(point: Tensor) -> Tensor:
-            with question.with_inputs(point) as there:
-                at = there.recording(self.needs())
-                return at.gradients(seed_at(at.logits), "input")[0]
-
-        values = integrate(inputs, reference, self.steps, gradient)
-        logits = recording.logits.detach().double()
-        start = question.model.logits(reference).double()
-
-        def scalar(z: Tensor) -> Tensor:
-            loss = F.cross_entropy(z, labels.to(z.device), reduction="none")
-            return torch.where(is_loss, loss, (seed.double() * z).sum(1))
-
-        total = scalar(logits) - scalar(start)
-        summed = values.double().sum(dim=(1, 2, 3))
-        scale = torch.maximum(total.abs(), summed.abs()).clamp_min(1e-12)
+    def _path(self, question: Question, k: int, seeds: Tensor) -> Attribution:
+        """Integrate image by image, each refined where it needs it."""
+        inputs = question.recording(self.needs()).raw("input")
+        references = torch.zeros_like(inputs) if self.reference == "zero" else _blurred(inputs)
+        records = [several[min(k, len(several) - 1)] for several in question.records(seeds)]
+        found = [
+            integrate(
+                _scalar(question.model, seed, record),
+                x,
+                reference,
+                tolerance=self.tolerance,
+                most=self.steps,
+            )
+            for x, reference, seed, record in zip(inputs, references, seeds, records, strict=True)
+        ]
         return Attribution(
-            values.sum(dim=1),
+            torch.stack([one.values.sum(dim=0) for one in found]),
             evidence={
-                "total": total,
-                "residual": (total - summed).abs() / scale,
-                "path_gradients": self.steps,
+                "total": torch.tensor([one.total for one in found]),
+                "residual": torch.tensor([one.residual for one in found]),
+                "path_gradients": torch.tensor([one.points for one in found]),
             },
             provenance={"layer": "input", "output": "path", "reference": self.reference},
         )
+
+
+def _scalar(model: VisionModel, seed: Tensor, record: TargetRecord) -> Evaluate:
+    """Return what is integrated: the loss for the error signal, else <seed, logits>."""
+    label = record.label.index if record.kind == "error" and record.label is not None else None
+
+    def evaluate(points: Tensor) -> tuple[Tensor, Tensor]:
+        with Recording(model, points, Needs("input")) as recording:
+            logits = recording.logits.detach()
+            if label is None:
+                scalars, at = logits.double() @ seed.double(), seed.expand_as(logits)
+            else:
+                # The loss bends along the path: its gradient is p - 1_y at every point anew.
+                truth = torch.full((len(points),), label, device=logits.device)
+                scalars = F.cross_entropy(logits.double(), truth, reduction="none")
+                at = logits.softmax(1) - F.one_hot(truth, logits.shape[1])
+            return scalars, recording.gradients(at, "input")[0]
+
+    return evaluate
 
 
 def _blurred(inputs: Tensor) -> Tensor:

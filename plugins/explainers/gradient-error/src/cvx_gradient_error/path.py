@@ -1,34 +1,101 @@
-"""Integrated gradients along the straight line from a reference to the input."""
+"""Integrated gradients along the straight line from a reference to the input.
+
+The integrand jumps wherever a unit of the network switches, in real networks mostly near the
+reference, so a fixed number of equal steps can be wrong by half of the total. Here the function's
+own values tell where: on every interval the trapezoid of the gradients is compared with the true
+difference, and the intervals that miss most are halved until the whole residual is small.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
 
-import numpy as np
 import torch
 from torch import Tensor
 
+Evaluate = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""From points (n, C, H, W) to the scalars S (n,) and their gradients (n, C, H, W)."""
 
-def gauss_legendre(steps: int) -> tuple[list[float], list[float]]:
-    """Return the nodes and weights of the quadrature on [0, 1].
+_START = 9
+_AT_ONCE = 8
 
-    It is exact for polynomials up to degree 2 * steps - 1, and needs far fewer steps than a Riemann
-    sum for the same residual.
+
+@dataclass(frozen=True)
+class Integral:
+    """An integrated gradient and how good it is.
+
+    Attributes
+    ----------
+    values
+        (C, H, W): (x - x') * integral of the gradient.
+    total
+        S(x) - S(x'), what `values` should sum to.
+    residual
+        How far the sum is from it, over the larger of the two magnitudes.
+    points
+        Gradients that were taken.
     """
-    nodes, weights = np.polynomial.legendre.leggauss(steps)
-    return [float(n) for n in (nodes + 1) / 2], [float(w) for w in weights / 2]
+
+    values: Tensor
+    total: float
+    residual: float
+    points: int
 
 
 def integrate(
-    inputs: Tensor, reference: Tensor, steps: int, gradient: Callable[[Tensor], Tensor]
-) -> Tensor:
-    """Return (x - x') * integral of the gradient from x' to x, like `inputs`.
+    evaluate: Evaluate, x: Tensor, reference: Tensor, *, tolerance: float, most: int
+) -> Integral:
+    """Integrate from `reference` to `x`, both (C, H, W), until the residual is small enough.
 
-    Sundararajan 2017, arXiv:1703.01365, eq. 1. The sum over an image is S(x) - S(x') up to the
-    quadrature's error.
+    Sundararajan 2017, arXiv:1703.01365, eq. 1.
+
+    Parameters
+    ----------
+    evaluate
+        Gives the scalar and its gradient at a batch of points.
+    tolerance
+        Residual, relative to the total, at which to stop.
+    most
+        Gradients to take at most.
     """
-    nodes, weights = gauss_legendre(steps)
-    total = torch.zeros_like(inputs)
-    for node, weight in zip(nodes, weights, strict=True):
-        total += weight * gradient(reference + node * (inputs - reference))
-    return (inputs - reference) * total
+    line = x - reference
+    nodes: dict[float, tuple[float, float, Tensor]] = {}
+
+    def visit(places: list[float]) -> None:
+        for start in range(0, len(places), _AT_ONCE):
+            some = places[start : start + _AT_ONCE]
+            steps = torch.tensor(some, dtype=x.dtype, device=x.device)[:, None, None, None]
+            scalars, gradients = evaluate(reference + steps * line)
+            slopes = (gradients * line).double().sum(dim=(1, 2, 3))
+            for t, scalar, slope, gradient in zip(
+                some, scalars.tolist(), slopes.tolist(), gradients, strict=True
+            ):
+                nodes[t] = scalar, slope, gradient
+
+    visit([i / (_START - 1) for i in range(max(2, min(_START, most)))])
+    if 1.0 not in nodes:
+        visit([1.0])
+    total = nodes[1.0][0] - nodes[0.0][0]
+    while True:
+        order = sorted(nodes)
+        misses = [
+            (nodes[b][0] - nodes[a][0]) - 0.5 * (b - a) * (nodes[a][1] + nodes[b][1])
+            for a, b in pairwise(order)
+        ]
+        room = most - len(nodes)
+        # Misses may cancel by luck, so each must be small too, if not quite as small.
+        small = abs(sum(misses)) <= tolerance * abs(total)
+        if room <= 0 or (small and sum(map(abs, misses)) <= 10 * tolerance * abs(total)):
+            break
+        worst = sorted(range(len(misses)), key=lambda i: -abs(misses[i]))
+        visit([(order[i] + order[i + 1]) / 2 for i in worst[: min(_AT_ONCE, room)]])
+    integral = torch.zeros_like(x)
+    for a, b in pairwise(order):
+        integral += 0.5 * (b - a) * (nodes[a][2] + nodes[b][2])
+    values = line * integral
+    summed = float(values.double().sum())
+    largest = max(abs(total), abs(summed))
+    gap = abs(total - summed)
+    return Integral(values, total, gap / largest if largest > 0 else gap, len(nodes))

@@ -11,6 +11,7 @@ from torch import Tensor
 from cvx_core import Attribution, Explainer, MethodError, Needs, OptionError, Question, Recording
 from cvx_core.recording import Place
 from cvx_location_attention.maps import energy, rollout
+from cvx_location_attention.reading import tokens_read
 
 _MODES = ("auto", "energy", "rollout", "reads")
 
@@ -20,7 +21,7 @@ class LocationAttention(Explainer):
     """Where the model looks, whatever the class.
 
     Values are not negative. Without a query: for transformers with global attention the attention
-    rollout of the class token (of all tokens on average where there is none), in shares of 1; for
+    rollout of the class token (or the mean over the tokens that the answer reads), in shares of 1; for
     other networks the energy of a layer, sum_k \\|A_k\\|^p. With a query: what that position of the
     layer reads from the image.
 
@@ -103,9 +104,9 @@ class LocationAttention(Explainer):
         length = place.prefix + place.grid[0] * place.grid[1]
         batch = recording.logits.shape[0]
         layers = [
-            a
+            a.reshape(batch, -1, length, length)
             for a in recording.attention()
-            if a.ndim == 4 and a.shape[0] == batch and a.shape[-1] == a.shape[-2] == length
+            if a.ndim in (3, 4) and a.shape[0] == batch and a.shape[-1] == a.shape[-2] == length
         ]
         if place.kind != "tokens" or not layers:
             if self.mode == "auto":
@@ -116,7 +117,8 @@ class LocationAttention(Explainer):
                 "Use mode=energy, or query=(x,y) for what one position reads.",
             )
         joint = rollout([layer.double() for layer in layers])
-        row = joint[:, 0] if place.prefix else joint.mean(dim=1)
+        read = tokens_read(recording, place)
+        row = joint[:, read.to(joint.device)].mean(dim=1)
         cells = row[:, place.prefix :].reshape(batch, *place.grid)
         return Attribution(
             cells,
@@ -125,7 +127,7 @@ class LocationAttention(Explainer):
                 "mode": "rollout",
                 "layer": f"{len(layers)} attention layers",
                 "layer_reason": "all layers in which every token attends to every other",
-                "query_token": "class token" if place.prefix else "mean of all tokens",
+                "query_token": _named_tokens(read),
             },
             unit="share of attention",
         )
@@ -178,6 +180,15 @@ class LocationAttention(Explainer):
 
 def _named(place: Place) -> dict[str, Any]:
     return {"layer": place.name, "layer_reason": place.reason}
+
+
+def _named_tokens(read: Tensor) -> str:
+    count = int(read.sum())
+    if count == len(read):
+        return "mean of all tokens"
+    if count == 1 and bool(read[0]):
+        return "class token"
+    return f"mean of the {count} tokens that the answer reads, of {len(read)}"
 
 
 def _as_recorded(vector: Tensor, place: Place, recording: Recording, layer: str) -> Tensor:
