@@ -60,6 +60,7 @@ def test_it_explains_both_photographs_with_all_four_methods(
         "class-attention.class-anemone-fish.png",
         "class-attention.class-sea-anemone.png",
     } <= files
+    assert "class-attention.contrast-anemone-fish-vs-sea-anemone.png" in files
     assert {"gradient-error.margin.png", "activation-error.margin.png"} <= files
 
 

@@ -14,9 +14,11 @@ from cvx_embedded.photographs import photographs
 WHAT_TO_SEE = """\
 Open it in a browser; one click leads from photograph to photograph and from method to method.
   {fish}: {fish_caption}
-     Each class was asked about on its own: compare where the two maps lie.
+     What speaks for each of the two overlaps; asked why one rather than the other, class-attention
+     and activation-error leave the fish.
   {tool}: {tool_caption}
-     The two error methods show what speaks for the wrong answer and against the right one.
+     activation-error shows that the pistol grip speaks for the drill, and the straight handle
+     against it.
 The same for a photograph of yours: cvx explain PHOTOGRAPH --label CLASS"""
 
 
@@ -46,11 +48,12 @@ def demo(settings: Settings, folder: Path, force: bool, quiet: bool) -> int:
         from cvx_core.cli.explaining import explain_to_folder
         from cvx_core.cli.installed import installed_plugins
         from cvx_core.cli.progress import Console
-        from cvx_core.target import ClassScore
+        from cvx_core.target import ClassScore, Contrast
 
         fish, tool = photographs()
+        both = "anemone fish", "sea anemone"
         subjects = [
-            Subject(fish.path, None, (ClassScore("anemone fish"), ClassScore("sea anemone"))),
+            Subject(fish.path, None, (Contrast(*both), *map(ClassScore, both))),
             Subject(tool.path, tool.label),
         ]
         installed_plugins()
