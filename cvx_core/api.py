@@ -25,7 +25,7 @@ _BASES: dict[Kind, type[Any]] = {
 T = TypeVar("T")
 
 
-def get_explainer(name: str, **parameters: Any) -> Explainer:
+def get_explainer(name: str, /, **parameters: Any) -> Explainer:
     """Return an explainer by name.
 
     Parameters
@@ -47,7 +47,7 @@ def get_explainer(name: str, **parameters: Any) -> Explainer:
     return explainer
 
 
-def get_renderer(name: str, **parameters: Any) -> Renderer:
+def get_renderer(name: str, /, **parameters: Any) -> Renderer:
     """Return a renderer by name; see `get_explainer`."""
     renderer: Renderer = _get("renderer", name, parameters)
     return renderer

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -234,9 +233,3 @@ def _names_of(plugin: object) -> list[str]:
     own = vars(plugin) if hasattr(plugin, "__dict__") else {}
     names = {*own, *vars(attributes)}
     return [name for name in names if name.startswith("cvx_")]
-
-
-def announce_failures(registry: Registry) -> None:
-    """Print one line for each plugin that failed, on standard error."""
-    for failure in registry.failures:
-        print(f"cvx: plugin {failure.owner} was left out ({failure.reason})", file=sys.stderr)

@@ -206,6 +206,7 @@ def test_labels_are_given_once_or_once_for_each_image(cvx: Cvx) -> None:
     [
         (["-e", "stub-anny"], 6, "'stub-any'"),
         (["-e", "stub-any:gian=2"], 2, "'gain'"),
+        (["-e", "stub-any:name=2"], 2, "no parameter 'name'"),
         (["-r", "stub-mapp"], 6, "'stub-map'"),
         (["-t", "red fix"], 2, "'red fox'"),
         (["--label", "blue ja"], 2, "'blue jay'"),
