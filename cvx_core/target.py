@@ -140,7 +140,10 @@ class Error(Target):
         y = _required_label(self.label, label, scores, "error")
         seed = scores.probabilities - scores.one_hot(y)
         text = f"what makes the error, the truth being {scores.entry(y).name}?"
-        return seed, scores.record("error", text, seed, [y], [-1.0], y)
+        note = (
+            "" if seed.any() else "The answer is right and certain: the error and its map are zero."
+        )
+        return seed, scores.record("error", text, seed, [y], [-1.0], y, note)
 
 
 @dataclass(frozen=True)

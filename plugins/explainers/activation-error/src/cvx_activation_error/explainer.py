@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cvx_core import Attribution, Explainer, Margin, Needs, Question
+from cvx_core import Attribution, Explainer, Margin, Needs, OptionError, Question
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,23 @@ class ActivationError(Explainer):
     verify
         Check conservation by replaying the gates at zero, one more forward pass: `residual`, the
         gap over the largest of the three parts, goes into the evidence.
+
+    Raises
+    ------
+    OptionError
+        If `verify` is neither true nor false.
+    LayerError
+        If the model has no such layer, or it has no grid.
     """
 
     layer: str = "auto"
     verify: bool = True
 
     default_target = Margin()
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.verify, bool):
+            raise OptionError(f"verify is {self.verify!r}.", "Write true or false.")
 
     def needs(self) -> Needs:
         """Ask for the layer with frozen gates."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,9 +22,9 @@ class LocationAttention(Explainer):
     """Where the model looks, whatever the class.
 
     Values are not negative. Without a query: for transformers with global attention the attention
-    rollout of the class token (or the mean over the tokens that the answer reads), in shares of 1; for
-    other networks the energy of a layer, sum_k \\|A_k\\|^p. With a query: what that position of the
-    layer reads from the image.
+    rollout of the class token (or the mean over the tokens that the answer reads), in shares of
+    1; for other networks the energy of a layer, sum_k \\|A_k\\|^p. With a query: what that
+    position of the layer reads from the image.
 
     Parameters
     ----------
@@ -63,12 +64,17 @@ class LocationAttention(Explainer):
     def __post_init__(self) -> None:
         if self.mode not in _MODES:
             raise OptionError(f"There is no mode {self.mode!r}.", "There are " + ", ".join(_MODES))
-        if not self.power > 0:
-            raise OptionError(f"power is {self.power}.", "It must be greater than 0.")
+        if not 0 < self.power < math.inf:
+            raise OptionError(f"power is {self.power}.", "It must be finite and greater than 0.")
         if self.query is not None:
             if len(self.query) != 2:
                 raise OptionError(f"query is {self.query}.", "Write query=(x,y), in pixels.")
             object.__setattr__(self, "query", (float(self.query[0]), float(self.query[1])))
+        if self.channel is not None and (not isinstance(self.channel, int) or self.query is None):
+            raise OptionError(
+                f"channel is {self.channel} and query {self.query}.",
+                "A channel is a whole number, and goes with query=(x,y).",
+            )
         if (self.query is not None) != (self.mode == "reads") and self.mode != "auto":
             raise OptionError(
                 f"mode={self.mode!r} does not go with query={self.query}.",
