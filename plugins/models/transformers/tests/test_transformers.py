@@ -233,7 +233,7 @@ def test_what_is_neither_here_nor_to_be_had_is_refused_at_once(
         raise FileNotFoundError(repository)
 
     monkeypatch.setenv("CVX_OFFLINE", "1")
-    monkeypatch.setattr(cvx_transformers.hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr(cvx_transformers.hub, "snapshot_download", cached)
     with pytest.raises(CheckpointError, match="CVX_OFFLINE is set") as caught:
         cvx.load_model("transformers:somebody/something")
