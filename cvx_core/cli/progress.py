@@ -104,7 +104,6 @@ def _bar() -> Any:
         progress.SpinnerColumn(),
         progress.TextColumn("{task.description}", markup=False),
         progress.BarColumn(),
-        progress.MofNCompleteColumn(),
         progress.TimeElapsedColumn(),
         console=console.Console(stderr=True),
         transient=True,

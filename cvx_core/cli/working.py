@@ -83,7 +83,8 @@ class Work:
         self._save(again=False)  # a second run into this folder is refused from here on
         code = 0
         try:
-            self._reporter.stage("explaining", total=len(entries))
+            images = "1 image" if len(entries) == 1 else f"{len(entries)} images"
+            self._reporter.stage(f"explaining {images}", total=len(entries))
             for first in range(0, len(entries), self._together):
                 self._explain(entries[first : first + self._together])
                 if self._answering.exhausted:
