@@ -46,7 +46,7 @@ class TimmSource(ModelSource):
         if architecture not in timm.list_models():
             raise ModelError(
                 f"timm has no model {architecture!r}.",
-                did_you_mean(architecture, timm.list_models()) or "'cvx models' lists them.",
+                did_you_mean(architecture, timm.list_models()) or "'cvx models timm' lists them.",
             )
         own = weights is not None and (str(weights) == "random" or names_a_file(weights))
         if weights is not None and not own:

@@ -44,7 +44,7 @@ class TorchvisionSource(ModelSource):
         if name not in _names():
             raise ModelError(
                 f"torchvision has no classifier {name!r}.",
-                did_you_mean(name, _names()) or "'cvx models' lists them.",
+                did_you_mean(name, _names()) or "'cvx models torchvision' lists them.",
             )
         published, path = _choose(name, weights)
         module = build(name, published, random=str(weights) == "random")
