@@ -59,6 +59,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
     """An empty cache of the hub, and no network."""
     hub = Hub(tmp_path)
     monkeypatch.setenv("CVX_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr(cvx_timm.hub, "hf_hub_download", hub)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "torch"))
     return hub
