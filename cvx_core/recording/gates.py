@@ -32,13 +32,13 @@ _BUILTINS = (
     types.MethodDescriptorType,
     types.WrapperDescriptorType,
 )
-_MAX_POOLS: dict[Any, str] = {
-    F.max_pool1d: "max_pool1d",
-    F.max_pool2d: "max_pool2d",
-    F.max_pool3d: "max_pool3d",
-    F.adaptive_max_pool1d: "adaptive_max_pool1d",
-    F.adaptive_max_pool2d: "adaptive_max_pool2d",
-    F.adaptive_max_pool3d: "adaptive_max_pool3d",
+_NAMED: dict[Any, str] = {
+    **{
+        getattr(F, f"{kind}max_pool{n}d{more}"): f"{kind}max_pool{n}d{more}"
+        for kind in ("", "adaptive_")
+        for n in (1, 2, 3)
+        for more in ("", "_with_indices")
+    },
     torch.functional.einsum: "einsum",
     torch.functional.norm: "norm",
     Tensor.norm: "norm",
@@ -90,7 +90,7 @@ class Interception(TorchFunctionMode):
         args = tuple(_detached(a) for a in args)
         if kwargs:
             kwargs = {key: _detached(value) for key, value in kwargs.items()}
-        name = _MAX_POOLS.get(func) if isinstance(func, _FUNCTION) else None
+        name = _NAMED.get(func) if isinstance(func, _FUNCTION) else None
         if name is None:
             if isinstance(func, _FUNCTION):
                 body = self._body(func)
@@ -118,13 +118,18 @@ class Interception(TorchFunctionMode):
     def _freeze(self, name: str, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         in_place = name.endswith("_") and not name.endswith("__")
         rule = rules.RULES.get(name[:-1] if in_place else name)
-        if rule is None or not _has_floats(args):
+        if rule is None or not _has_floats((*args, *kwargs.values())):
             return func(*args, **kwargs)
+        if not args and "input" in kwargs:
+            args, kwargs = (kwargs["input"],), {k: v for k, v in kwargs.items() if k != "input"}
         if in_place:
-            if rule is rules.piecewise and self.tape is None:
+            if rule in rules.OWN_GRADIENT and self.tape is None:
                 return func(*args, **kwargs)
             target = args[0]
             run = _out_of_place(func)
+            if self.tape is not None:  # what is taped must not be overwritten below
+                before = target.clone()
+                args = tuple(before if a is target else a for a in args)
             result = rule(rules.Call(name[:-1], run, args, kwargs, self.tape))
             return target.copy_(result)
         return rule(rules.Call(name, func, args, kwargs, self.tape))

@@ -253,6 +253,8 @@ class Recording:
         try:
             torch.set_grad_enabled(False)
             self.logits = self._run()
+            if self._tape is not None:
+                self._tape.seal()
         finally:
             torch.set_grad_enabled(before)
         absent = [p.name for p in self._places.values() if p.name not in self._nodes]

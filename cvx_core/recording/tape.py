@@ -17,14 +17,20 @@ class Tape:
     def __init__(self) -> None:
         self._entries: list[tuple[str, Any]] = []
         self._next = 0
+        self._sealed = False
         self.replaying = False
 
     def __len__(self) -> int:
         return len(self._entries)
 
     def put(self, name: str, entry: Any) -> None:
-        """Keep one gate."""
-        self._entries.append((name, entry))
+        """Keep one gate; after the forward pass, when a backward pass computes again, nothing."""
+        if not self._sealed:
+            self._entries.append((name, entry))
+
+    def seal(self) -> None:
+        """The forward pass is over."""
+        self._sealed = True
 
     def take(self, name: str) -> Any:
         """Return the next gate; it must be of the function that asks.

@@ -12,6 +12,7 @@ from cvx_core.recording.rules.attention import (
 from cvx_core.recording.rules.call import Call
 from cvx_core.recording.rules.choices import (
     chosen_along,
+    clamped,
     max_or_min,
     max_pool,
     of_two,
@@ -26,16 +27,13 @@ from cvx_core.recording.rules.normalisation import (
     rms_norm,
     var_mean,
 )
-from cvx_core.recording.rules.products import einsum, product, quotient
+from cvx_core.recording.rules.products import cosine, einsum, gated_half, product, quotient
 
 _GATED = (
-    "gelu silu hardswish mish tanh elu selu celu softsign tanhshrink logsigmoid sqrt "
-    "asinh atan arctan erf log1p expm1 sin square"
+    "gelu silu hardswish mish tanh elu selu celu softsign tanhshrink sqrt "
+    "asinh arcsinh atan arctan log1p expm1 sin sinh tan square"
 )
-_PIECEWISE = (
-    "relu leaky_relu prelu rrelu relu6 hardtanh threshold clamp clip clamp_min clamp_max "
-    "abs softshrink hardshrink"
-)
+_PIECEWISE = "relu leaky_relu prelu rrelu relu6 hardtanh threshold abs softshrink hardshrink"
 _CONSTANT = (
     "softmax sigmoid hardsigmoid softplus exp exp2 log log2 log10 rsqrt reciprocal "
     "var std norm linalg_vector_norm linalg_norm linalg_matrix_norm frobenius_norm "
@@ -47,16 +45,26 @@ RULES: dict[str, Callable[[Call], Any]] = {
     **dict.fromkeys(_PIECEWISE.split(), piecewise),
     **dict.fromkeys(_CONSTANT.split(), constant),
     **dict.fromkeys(("mul", "multiply", "matmul", "bmm", "mm", "mv", "dot"), product),
+    **dict.fromkeys(("linear", "conv1d", "conv2d", "conv3d"), product),
+    **dict.fromkeys(("clamp", "clip", "clamp_min", "clamp_max"), clamped),
     **dict.fromkeys(("div", "divide", "true_divide"), quotient),
     **dict.fromkeys(("sort", "topk", "median", "kthvalue", "cummax", "cummin"), chosen_along),
     **dict.fromkeys(("amax", "amin"), reduced),
     **dict.fromkeys(("max", "min"), max_or_min),
     **dict.fromkeys(("maximum", "minimum", "fmax", "fmin"), of_two),
-    **{f"{a}max_pool{n}d": max_pool for a in ("", "adaptive_") for n in (1, 2, 3)},
+    **{
+        f"{kind}max_pool{n}d{more}": max_pool
+        for kind in ("", "adaptive_")
+        for n in (1, 2, 3)
+        for more in ("", "_with_indices")
+    },
     **dict.fromkeys(("var_mean", "std_mean"), var_mean),
     "pow": power,
     "einsum": einsum,
+    "glu": gated_half,
+    "cosine_similarity": cosine,
     "log_softmax": shifted,
+    "log_sigmoid": shifted,
     "layer_norm": layer_norm,
     "group_norm": group_norm,
     "instance_norm": instance_norm,
@@ -65,4 +73,7 @@ RULES: dict[str, Callable[[Call], Any]] = {
     "scaled_dot_product_attention": scaled_dot_product_attention,
 }
 
-__all__ = ["RULES", "Call", "attention_probabilities", "piecewise"]
+OWN_GRADIENT = (piecewise, clamped)
+"""Rules under which a function's own derivative is right, so that it can run in place."""
+
+__all__ = ["OWN_GRADIENT", "RULES", "Call", "attention_probabilities"]

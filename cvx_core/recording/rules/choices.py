@@ -9,48 +9,54 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cvx_core.recording.rules.call import Call
+from cvx_core.recording.rules.call import Call, argument
+from cvx_core.recording.rules.elementwise import piecewise
 
 
 def chosen_along(call: Call) -> Any:
     """max, min, sort, topk along a dimension: the indices are taped."""
     if call.replaying:
-        indices, dim, kind = call.take()
+        indices, dim, kind = entry = call.take()
+        if not isinstance(kind, _Rebuild):
+            return _weighted(call, entry)
         values = call.args[0].gather(dim, indices)
         return kind(values, indices)
     result = call.native()
     if isinstance(result, Tensor):
         return _reduced(call, result)
     if call.tape is not None:
-        dim = call.kwargs.get("dim", call.args[-1] if len(call.args) > 1 else -1)
-        dim = dim if isinstance(dim, int) and not isinstance(dim, bool) else -1
-        if call.name == "topk":
-            dim = call.kwargs.get("dim", call.args[2] if len(call.args) > 2 else -1)
-        elif call.name in ("max", "min", "median", "sort"):
-            dim = call.kwargs.get("dim", call.args[1] if len(call.args) > 1 else -1)
+        dim = argument(call, 2 if call.name in ("topk", "kthvalue") else 1, "dim", -1)
+        dim = -1 if isinstance(dim, bool) else dim  # sort(descending)
         indices = result[1]
         keeps = indices.ndim == call.args[0].ndim
-        call.put((indices if keeps else indices.unsqueeze(dim), dim, _Rebuild(keeps, dim)))
+        kind = _Rebuild(type(result), keeps, dim)
+        call.put((indices if keeps else indices.unsqueeze(dim), dim, kind))
     return result
 
 
 @dataclass(frozen=True)
 class _Rebuild:
+    named: Any
     keeps: bool
     dim: int
 
-    def __call__(self, values: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
-        if self.keeps:
-            return values, indices
-        return values.squeeze(self.dim), indices.squeeze(self.dim)
+    def __call__(self, values: Tensor, indices: Tensor) -> Any:
+        if not self.keeps:
+            values, indices = values.squeeze(self.dim), indices.squeeze(self.dim)
+        return self.named((values, indices))
 
 
 def reduced(call: Call) -> Any:
     """amax, amin: a weighted sum whose weights are taped."""
     if call.replaying:
-        weights, shape, dims = call.take()
-        return (call.args[0] * weights).sum(dims).reshape(shape)
+        return _weighted(call, call.take())
     return _reduced(call, call.native())
+
+
+def _weighted(call: Call, entry: tuple[Tensor, torch.Size, Any]) -> Tensor:
+    weights, shape, dims = entry
+    total: Tensor = (call.args[0] * weights).sum(dims)
+    return total.reshape(shape)
 
 
 def _reduced(call: Call, result: Tensor) -> Tensor:
@@ -67,16 +73,32 @@ def _reduced(call: Call, result: Tensor) -> Tensor:
 
 def max_or_min(call: Call) -> Any:
     """max and min in their three forms: over all, along a dimension, of two tensors."""
-    if len(call.args) > 1 and isinstance(call.args[1], Tensor):
+    if isinstance(argument(call, 1, "other"), Tensor):
         return of_two(call)
     if len(call.args) > 1 or "dim" in call.kwargs:
         return chosen_along(call)
     return reduced(call)
 
 
+def clamped(call: Call) -> Any:
+    """clamp: piecewise linear, or, between bounds that are tensors, maxima and minima of two."""
+    x = call.args[0]
+    low = None if call.name == "clamp_max" else argument(call, 1, "min")
+    high = argument(call, 1 if call.name == "clamp_max" else 2, "max")
+    if not isinstance(low, Tensor) and not isinstance(high, Tensor):
+        return piecewise(call)
+    if low is not None:
+        low = torch.as_tensor(low, dtype=x.dtype, device=x.device)
+        x = of_two(Call("maximum", torch.maximum, (x, low), {}, call.tape))
+    if high is not None:
+        high = torch.as_tensor(high, dtype=x.dtype, device=x.device)
+        x = of_two(Call("minimum", torch.minimum, (x, high), {}, call.tape))
+    return x
+
+
 def of_two(call: Call) -> Any:
     """maximum, minimum: which of the two is taped."""
-    a, b = call.args[0], call.args[1]
+    a, b = call.args[0], argument(call, 1, "other")
     if call.replaying:
         return torch.where(call.take(), a, b)
     if call.tape is not None:
@@ -88,17 +110,18 @@ def of_two(call: Call) -> Any:
 
 def max_pool(call: Call) -> Any:
     """Max pooling: the places of the maxima are taped."""
-    x = call.args[0]
-    spatial = int(call.name[-2])
+    x, position = call.args[0], 2 if call.name.startswith("adaptive") else 6
+    name, both, _ = call.name.partition("_with_indices")
+    asked = bool(both) or bool(argument(call, position, "return_indices", False))
     if call.replaying:
         indices = call.take()
-        start = x.ndim - spatial
-        flat = x.flatten(start).gather(-1, indices.flatten(start))
-        return flat.view(indices.shape)
+        start = x.ndim - int(name[-2])
+        values = x.flatten(start).gather(-1, indices.flatten(start)).view(indices.shape)
+        return (values, indices) if asked else values
     if call.tape is None:
         return call.native()
-    pool = getattr(F, call.name)
     kwargs = {k: v for k, v in call.kwargs.items() if k != "return_indices"}
-    values, indices = pool(*call.args, **kwargs, return_indices=True)
+    pool = getattr(F, name)
+    values, indices = pool(*call.args[:position], **kwargs, return_indices=True)
     call.put(indices)
-    return (values, indices) if call.kwargs.get("return_indices") else values
+    return (values, indices) if asked else values

@@ -57,7 +57,7 @@ def power(call: Call) -> Any:
 
 
 def shifted(call: Call) -> Any:
-    """log_softmax: x less a constant."""
+    """log_softmax, logsigmoid: x less a constant."""
     x = call.args[0]
     if call.replaying:
         return x + call.take()
@@ -69,7 +69,8 @@ def shifted(call: Call) -> Any:
 def constant(call: Call) -> Any:
     """A scale, a probability or a choice: no gradient passes."""
     if call.replaying:
-        return call.take()
+        return call.take().clone()
     result = call.native_detached()
-    call.put(result)
+    if call.tape is not None:  # the model may go on to change its own in place
+        call.put(result.clone())
     return result

@@ -120,7 +120,7 @@ def var_mean(call: Call) -> Any:
     """var_mean, std_mean: the spread is held, the mean is linear."""
     x = call.args[0]
     kwargs = {k: v for k, v in call.kwargs.items() if k in ("dim", "keepdim")}
-    if len(call.args) > 1:
+    if len(call.args) > 1 and not isinstance(call.args[1], bool):  # or var_mean(x, unbiased)
         kwargs["dim"] = call.args[1]
     if call.replaying:
         return call.take(), x.mean(**kwargs)

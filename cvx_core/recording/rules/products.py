@@ -4,23 +4,29 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from cvx_core.recording.rules.call import Call, Halved, active, argument
 
+_SECOND = {"bmm": "mat2", "mm": "mat2", "mv": "vec", "dot": "tensor"}
+_SECOND |= dict.fromkeys(("linear", *(f"conv{n}d" for n in (1, 2, 3))), "weight")
+
 
 def product(call: Call) -> Any:
-    """A product of two tensors that both depend on the input: half to each."""
-    a, b = call.args[0], argument(call, 1, "other")
+    """A product of two tensors that both depend on the input: half to each.
+
+    So is a convolution whose kernel was computed from the input; its bias is a constant.
+    """
+    name = _SECOND.get(call.name, "other")
+    a, b = call.args[0], argument(call, 1, name)
     if call.replaying:
         kept = call.take()
         if kept is None:
             return call.native()
         first, second = kept
-        rest = call.args[2:]
-        return 0.5 * (
-            call.run(a, second, *rest, **call.kwargs) + call.run(first, b, *rest, **call.kwargs)
-        )
+        rest, kwargs = call.args[2:], {k: v for k, v in call.kwargs.items() if k != name}
+        return 0.5 * (call.run(a, second, *rest, **kwargs) + call.run(first, b, *rest, **kwargs))
     both = active(a) and active(b)
     call.put((a.detach(), b.detach()) if both else None)
     result = call.native()
@@ -36,6 +42,38 @@ def einsum(call: Call) -> Any:
         return call.native()
     equation, run = call.args[0], call.run
     return product(Call("einsum", lambda a, b: run(equation, a, b), operands, {}, call.tape))
+
+
+def gated_half(call: Call) -> Any:
+    """glu: one half times the sigmoid of the other, which is a constant gate."""
+    x, dim = call.args[0], argument(call, 1, "dim", -1)
+    half = x.shape[dim] // 2
+    carried = x.narrow(dim, 0, half)
+    if call.replaying:
+        return carried * call.take()
+    gate = x.detach().narrow(dim, half, half).sigmoid()
+    call.put(gate)
+    return carried * gate
+
+
+def cosine(call: Call) -> Any:
+    """cosine_similarity: a product of two directions, whose lengths are scales and held."""
+    a, b = call.args[0], argument(call, 1, "x2")
+    dim, eps = argument(call, 2, "dim", 1), argument(call, 3, "eps", 1e-8)
+    shape = torch.broadcast_shapes(a.shape, b.shape)  # type: ignore[no-untyped-call]
+    a, b = a.expand(shape), b.expand(shape)
+    if call.replaying:
+        lengths = call.take()
+    else:
+        lengths = _length(a, dim, eps), _length(b, dim, eps)
+        call.put(lengths)
+    parts = (a / lengths[0], b / lengths[1])
+    return product(Call("product", torch.mul, parts, {}, call.tape)).sum(dim)
+
+
+def _length(x: Tensor, dim: int, eps: float) -> Tensor:
+    length: Tensor = torch.linalg.vector_norm(x.detach(), dim=dim, keepdim=True)
+    return length.clamp_min(eps)
 
 
 def quotient(call: Call) -> Any:
