@@ -26,6 +26,18 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Spread a run of all tests over the cores, file by file, where pytest-xdist is there."""
+    everything = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    option = config.option
+    interactive = option.usepdb or option.trace or option.collectonly
+    # None: neither -n nor the absence of the plugin has decided it.
+    if everything and not interactive and getattr(option, "numprocesses", 0) is None:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2
+        option.numprocesses, option.dist = min(4, cores), "loadfile"
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Fetch the `test` dependency group where it is missing (docs/adr/0003-two-commands.md)."""
     if importlib.util.find_spec("hypothesis") is not None:
@@ -38,9 +50,6 @@ def pytest_configure(config: pytest.Config) -> None:
         capture.suspend_global_capture(in_=True)
     arguments = [str(argument) for argument in config.invocation_params.args]
     command = [uv, "run", "--group", "test", "pytest"]
-    if not {"--pdb", "--trace"} & set(arguments):  # a debugger needs the terminal to itself
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2
-        command += ["-n", str(min(4, cores)), "--dist", "loadfile"]
     os.environ[_RERUN] = "1"
     print("Fetching the packages that only the tests need (once) ...", file=sys.stderr, flush=True)
     os.execvp(uv, [*command, *arguments])
