@@ -1,13 +1,14 @@
-"""Call a model, and turn what goes wrong inside it into an error of ours."""
+"""Call a model, forward and backward, and turn what goes wrong inside it into an error of ours."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from cvx_core.errors import CvxError, ModelError
+from cvx_core.errors import CvxError, MethodError, ModelError
 
 if TYPE_CHECKING:
     from cvx_core.vision_model import VisionModel
@@ -32,3 +33,35 @@ def run_model(model: VisionModel, inputs: Tensor) -> Any:
             f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}",
             "Check that the input has the size, channels and dtype that the network expects.",
         ) from error
+
+
+def pull_back(output: Tensor, nodes: Sequence[Tensor], vector: Tensor) -> list[Tensor | None]:
+    """Return d<vector, output> / d(node) for each node, None where there is no path.
+
+    Raises
+    ------
+    MethodError
+        If the network's own backward pass fails.
+    """
+    try:
+        return list(
+            torch.autograd.grad(output, nodes, vector, retain_graph=True, allow_unused=True)
+        )
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise MethodError(
+            f"The network's backward pass failed: {reason}", _way_out(reason)
+        ) from error
+
+
+def _way_out(reason: str) -> str:
+    if "inplace" in reason:
+        return (
+            "The network overwrites in place what its gradient needs, so that it can't be trained "
+            "either; write that step out of place, or name a later layer."
+        )
+    if "reentrant" in reason:
+        return "Let the network call checkpoint(..., use_reentrant=False), or no checkpoint at all."
+    return "Name a later layer, behind the function that has no gradient."

@@ -175,7 +175,7 @@ _FUNCTION = types.FunctionType
 
 def _detached(value: Any) -> Any:
     if isinstance(value, Parameter):
-        return value.detach()
+        value = value.detach()
     if isinstance(value, Tensor):
         # Tensors made under inference_mode can't be saved for a backward pass.
         return value.clone() if value.is_inference() else value

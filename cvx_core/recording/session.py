@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cvx_core.as_found import as_found
 from cvx_core.errors import LayerError, MethodError
-from cvx_core.recording.forward import run_model
+from cvx_core.recording.forward import pull_back, run_model
 from cvx_core.recording.gates import Interception
 from cvx_core.recording.layout import Layout
 from cvx_core.recording.needs import Needs
@@ -67,6 +67,7 @@ class Recording:
         self._tape = Tape() if needs.tape else None
         self._calls: dict[str, int] = {}
         self._replacing: dict[str, Tensor] | None = None
+        self._over = False
         self._mode = Interception(
             freeze=needs.gates == "frozen", tape=self._tape, attention=needs.attention
         )
@@ -84,6 +85,7 @@ class Recording:
         return self
 
     def __exit__(self, *exception: object) -> None:
+        self._over = True
         self._nodes.clear()
         self._stack.close()
         self._tape = None
@@ -134,9 +136,7 @@ class Recording:
         else:
             self.backwards += 1
             with torch.inference_mode(False), self._mode:
-                found = torch.autograd.grad(
-                    self.logits, nodes, seed.to(self.logits), retain_graph=True, allow_unused=True
-                )
+                found = pull_back(self.logits, nodes, seed.to(self.logits))
         if missing == "raise":
             for name, gradient in zip(names, found, strict=True):
                 if gradient is None:
@@ -163,9 +163,7 @@ class Recording:
         """
         self.backwards += 1
         with torch.inference_mode(False), self._mode:
-            (found,) = torch.autograd.grad(
-                self._node(at), self._node(to), vector, retain_graph=True, allow_unused=True
-            )
+            [found] = pull_back(self._node(at), [self._node(to)], vector)
         return torch.zeros_like(self._node(to)) if found is None else found
 
     def attention(self) -> list[Tensor]:
@@ -208,6 +206,11 @@ class Recording:
         if name not in self._places:
             raise LayerError(
                 f"{name!r} was not recorded.", f"Recorded: {', '.join(self._places) or 'nothing'}."
+            )
+        if self._over:
+            raise MethodError(
+                "The recording is over, and what it held is gone.",
+                "Ask inside its `with` block.",
             )
         return self._nodes[self._places[name].name]
 
