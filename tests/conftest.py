@@ -29,6 +29,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
     """Spread a run of all tests over the cores, file by file, where pytest-xdist is there."""
+    if hasattr(config, "workerinput"):  # a worker that started workers would never stop
+        return
     everything = config.args_source is pytest.Config.ArgsSource.TESTPATHS
     option = config.option
     interactive = option.usepdb or option.trace or option.collectonly
