@@ -126,8 +126,8 @@ class GradientError(Explainer):
         return Attribution(
             torch.stack([one.values.sum(dim=0) for one in found]),
             evidence={
-                "total": torch.tensor([one.total for one in found]),
-                "residual": torch.tensor([one.residual for one in found]),
+                "total": torch.tensor([one.total for one in found], dtype=torch.float64),
+                "residual": torch.tensor([one.residual for one in found], dtype=torch.float64),
                 "path_gradients": torch.tensor([one.points for one in found]),
             },
             provenance={"layer": "input", "output": "path", "reference": self.reference},
