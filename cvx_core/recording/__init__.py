@@ -3,6 +3,7 @@
 needs     what an explainer asks to have recorded
 layout    the places of a network and which one to explain at, found from a traced forward
 gates     what is held constant in the backward pass, by intercepting functions
+saved     what must not be overwritten before the backward pass
 tape      the gates of one forward pass, to replay them at another input
 session   the recording itself, the only code that puts hooks on a model
 """

@@ -25,13 +25,9 @@ from torch.nn.parameter import Parameter
 from torch.overrides import TorchFunctionMode
 
 from cvx_core.recording import rules
+from cvx_core.recording.saved import Saved
 from cvx_core.recording.tape import Tape
 
-_BUILTINS = (
-    types.BuiltinFunctionType,
-    types.MethodDescriptorType,
-    types.WrapperDescriptorType,
-)
 _NAMED: dict[Any, str] = {
     **{
         getattr(F, f"{kind}max_pool{n}d{more}"): f"{kind}max_pool{n}d{more}"
@@ -53,7 +49,8 @@ def _never(*_: Any) -> bool:
 class Interception(TorchFunctionMode):
     """Sees every torch function that the model calls in this thread.
 
-    Always: parameters take part without gradient, whatever their `requires_grad`. On request:
+    Always: parameters take part without gradient, whatever their `requires_grad`, and what the
+    backward pass needs is copied before it is overwritten. On request:
     gates are frozen (and taped), attention probabilities are kept.
 
     Attributes
@@ -65,9 +62,15 @@ class Interception(TorchFunctionMode):
     """
 
     def __init__(
-        self, *, freeze: bool = False, tape: Tape | None = None, attention: bool = False
+        self,
+        saved: Saved,
+        *,
+        freeze: bool = False,
+        tape: Tape | None = None,
+        attention: bool = False,
     ) -> None:
         super().__init__()
+        self.saved = saved
         self.freeze = freeze
         self.tape = tape
         self.started = False
@@ -111,26 +114,35 @@ class Interception(TorchFunctionMode):
             name = getattr(func, "__name__", "")
         if self.attention is not None and name in ("softmax", "scaled_dot_product_attention"):
             self._keep_attention(name, func, args, kwargs)
-        if not (self.freeze and self.started):
+        if not self.started:
             return func(*args, **kwargs)
-        return self._freeze(name, func, args, kwargs)
-
-    def _freeze(self, name: str, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         in_place = name.endswith("_") and not name.endswith("__")
-        rule = rules.RULES.get(name[:-1] if in_place else name)
+        rule = rules.RULES.get(name[:-1] if in_place else name) if self.freeze else None
         if rule is None or not _has_floats((*args, *kwargs.values())):
+            if in_place or name == "__setitem__":
+                self.saved.before_overwriting(args[0] if args else kwargs.get("input"))
             return func(*args, **kwargs)
+        return self._freeze(name, in_place, rule, func, args, kwargs)
+
+    def _freeze(
+        self,
+        name: str,
+        in_place: bool,
+        rule: Callable[[rules.Call], Any],
+        func: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
         if not args and "input" in kwargs:
             args, kwargs = (kwargs["input"],), {k: v for k, v in kwargs.items() if k != "input"}
         if in_place:
             if rule in rules.OWN_GRADIENT and self.tape is None:
+                self.saved.before_overwriting(args[0])
                 return func(*args, **kwargs)
             target = args[0]
             run = _out_of_place(func)
-            if self.tape is not None:  # what is taped must not be overwritten below
-                before = target.clone()
-                args = tuple(before if a is target else a for a in args)
             result = rule(rules.Call(name[:-1], run, args, kwargs, self.tape))
+            self.saved.before_overwriting(target)
             return target.copy_(result)
         return rule(rules.Call(name, func, args, kwargs, self.tape))
 

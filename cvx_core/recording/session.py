@@ -17,6 +17,7 @@ from cvx_core.recording.gates import Interception
 from cvx_core.recording.layout import Layout
 from cvx_core.recording.needs import Needs
 from cvx_core.recording.places import Place, first_tensor, with_tensor
+from cvx_core.recording.saved import Saved
 from cvx_core.recording.tape import Tape
 
 if TYPE_CHECKING:
@@ -64,12 +65,16 @@ class Recording:
         self._nodes: dict[str, Tensor] = {}
         self._thread = threading.get_ident()
         self._stack = ExitStack()
-        self._tape = Tape() if needs.tape else None
+        self._saved = Saved()
+        self._tape = Tape(self._saved) if needs.tape else None
         self._calls: dict[str, int] = {}
         self._replacing: dict[str, Tensor] | None = None
         self._over = False
         self._mode = Interception(
-            freeze=needs.gates == "frozen", tape=self._tape, attention=needs.attention
+            self._saved,
+            freeze=needs.gates == "frozen",
+            tape=self._tape,
+            attention=needs.attention,
         )
 
     def __enter__(self) -> Recording:
@@ -187,10 +192,9 @@ class Recording:
         """
         if self._tape is None:
             raise MethodError("Nothing to replay.", "Record with gates='frozen' and tape=True.")
-        started_at = self._first
-        if started_at != self._places[name].name:
+        if self._first != self._places[name].name:
             raise MethodError(
-                f"The tape starts at {started_at}, so it can't be replayed from {name}.",
+                f"The tape starts at {self._first}, so it can't be replayed from {name}.",
                 "Record the place alone.",
             )
         self._tape.rewind()
@@ -273,7 +277,8 @@ class Recording:
         self._running = True
         stance = torch.compiler.set_stance("force_eager")
         try:
-            with stance, self._mode:
+            kept = torch.autograd.graph.saved_tensors_hooks(self._saved.pack, self._saved.unpack)
+            with stance, kept, self._mode:
                 inputs = self.inputs.clone() if self.inputs.is_inference() else self.inputs
                 for place in self._places.values():
                     if place.kind == "input":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from cvx_core.errors import MethodError
+from cvx_core.recording.saved import Saved
 
 
 class Tape:
@@ -14,7 +15,8 @@ class Tape:
     gives the constant part of its output: <s, f(x)> = <g, x> + <s, f_frozen(0)>.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, saved: Saved) -> None:
+        self._saved = saved
         self._entries: list[tuple[str, Any]] = []
         self._next = 0
         self._sealed = False
@@ -26,7 +28,7 @@ class Tape:
     def put(self, name: str, entry: Any) -> None:
         """Keep one gate; after the forward pass, when a backward pass computes again, nothing."""
         if not self._sealed:
-            self._entries.append((name, entry))
+            self._entries.append((name, self._saved.keep(entry)))
 
     def seal(self) -> None:
         """The forward pass is over."""
@@ -48,7 +50,7 @@ class Tape:
                 "Pass verify=False to go without the check by replay.",
             )
         self._next += 1
-        return self._entries[self._next - 1][1]
+        return self._saved.restore(self._entries[self._next - 1][1])
 
     def rewind(self) -> None:
         """Start again from the first gate."""

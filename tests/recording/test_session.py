@@ -379,18 +379,33 @@ def test_reentrant_checkpointing_works_or_is_refused_in_words(seeded: Build) -> 
         maps(model, images(), "stem")
 
 
-def test_overwriting_what_the_gradient_needs_is_refused_in_words(seeded: Build) -> None:
-    """Such a network can't be trained either."""
+class Overwriting(nn.Module):
+    """Overwrites in place what its gradient needs; PyTorch refuses to train such a network."""
 
-    class Overwriting(nn.Module):
-        def forward(self, x: Tensor) -> Tensor:
-            y = x * 1.0
-            z = y.sin()
-            y += 1
-            return z.flatten(2).mean(2)
+    def forward(self, x: Tensor) -> Tensor:
+        y = x * 1.0
+        z = y.sin()
+        y += 1
+        y[:, :, 0] = 3.0
+        w = F.relu(z)
+        w += z * y
+        z.mul_(2.0)
+        return w.exp().flatten(2).mean(2)
 
-    with pytest.raises(MethodError, match="in place"):
-        maps(VisionModel(Overwriting()), images(), "input")
+
+def test_what_the_gradient_needs_may_be_overwritten() -> None:
+    x = images(1)
+    with pytest.raises(RuntimeError, match="inplace"):
+        Overwriting()(x.clone().requires_grad_()).sum().backward()
+    # w = max(sin x, 0) + sin(x) (x + 1), but 3 sin x in the first row; the logits are means of e^w.
+    sine, cosine, positive = x.sin(), x.cos(), (x.sin() > 0).double()
+    weight = x + 1
+    weight[:, :, 0] = 3.0
+    slope = cosine * (positive + weight) + sine
+    slope[:, :, 0] -= sine[:, :, 0]
+    w = sine.clamp_min(0) + sine * weight
+    [found] = maps(VisionModel(Overwriting()), x, "input")
+    torch.testing.assert_close(found, w.exp() * slope / 64)
 
 
 def test_a_network_made_under_inference_mode_is_explained(seeded: Build) -> None:

@@ -1,0 +1,60 @@
+"""What the backward pass and the replay will need, copied before the model overwrites it."""
+
+from __future__ import annotations
+
+from typing import Any
+from weakref import WeakSet
+
+from torch import Tensor
+
+
+class _Kept:
+    """A tensor that was kept, or, once that was overwritten, a copy of it."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor
+
+
+class Saved:
+    """Keeps tensors, and copies those whose memory is about to change.
+
+    PyTorch refuses a backward pass through what was overwritten in place, as `y = relu(x); y += x`
+    does. Networks that were never trained in this form are explained all the same: a copy is made
+    in that moment, and of these tensors alone.
+    """
+
+    def __init__(self) -> None:
+        self._by_memory: dict[int, WeakSet[_Kept]] = {}
+
+    def pack(self, tensor: Tensor) -> _Kept:
+        """Keep a tensor."""
+        kept = _Kept(tensor)
+        self._by_memory.setdefault(_memory(tensor), WeakSet()).add(kept)
+        return kept
+
+    def unpack(self, kept: _Kept) -> Tensor:
+        """Return it as it was."""
+        return kept.tensor
+
+    def keep(self, value: Any) -> Any:
+        """Keep all tensors of a nested tuple."""
+        if isinstance(value, Tensor):
+            return self.pack(value)
+        return tuple(map(self.keep, value)) if type(value) is tuple else value
+
+    def restore(self, value: Any) -> Any:
+        """Return what was given to `keep`."""
+        if isinstance(value, _Kept):
+            return value.tensor
+        return tuple(map(self.restore, value)) if type(value) is tuple else value
+
+    def before_overwriting(self, target: Any) -> None:
+        """Copy what shares memory with a tensor that is about to change."""
+        if isinstance(target, Tensor):
+            for kept in self._by_memory.pop(_memory(target), ()):
+                kept.tensor = kept.tensor.detach().clone()
+                self._by_memory.setdefault(_memory(kept.tensor), WeakSet()).add(kept)
+
+
+def _memory(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
