@@ -130,7 +130,7 @@ def _batch_size(model: VisionModel, tensor: torch.Tensor, budget: int | None) ->
         if tensor.device.type == "cuda":
             budget = int(torch.cuda.mem_get_info(tensor.device)[0]) // 2
         else:
-            budget = 1024**3
+            budget = 2 * 1024**3
     return max(1, budget // max(1, Layout.of(model, tensor[None]).bytes_per_image))
 
 

@@ -182,7 +182,7 @@ def _arrange(
             aliases[name] = aliases[aliases[name]]
     own = Place("input", "", 0, "input", size, 0, tuple(batch.shape[1:]), "the network's input")
     shapes = {call.rpartition("#")[0]: tuple(t.shape[1:]) for call, t, _ in calls}
-    return Layout(tuple(places.values()), shapes, aliases, own, max(1, 3 * total // 2))
+    return Layout(tuple(places.values()), shapes, aliases, own, max(1, total // 2))
 
 
 def _shape(shape: tuple[int, ...]) -> str:

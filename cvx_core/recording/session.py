@@ -249,21 +249,18 @@ class Recording:
             value = self._replacing.get(place.name)
             return tensor if value is None else value.clone()
         if not self._nodes:
-            self._first = place.name
-            torch.set_grad_enabled(True)
+            self._first, tensor = place.name, tensor.detach()
         node = tensor if tensor.requires_grad else tensor.detach().requires_grad_()
         self._nodes[place.name] = node
         return node.clone()
 
     def _forward(self) -> None:
-        before = torch.is_grad_enabled()
-        try:
-            torch.set_grad_enabled(False)
+        # Before the first place nothing requires a gradient, so that no graph is built there. (To
+        # switch gradients on at the place would not outlive a no_grad block around it.)
+        with torch.enable_grad():
             self.logits = self._run()
-            if self._tape is not None:
-                self._tape.seal()
-        finally:
-            torch.set_grad_enabled(before)
+        if self._tape is not None:
+            self._tape.seal()
         absent = [p.name for p in self._places.values() if p.name not in self._nodes]
         if absent:
             raise MethodError(
@@ -280,9 +277,10 @@ class Recording:
             kept = torch.autograd.graph.saved_tensors_hooks(self._saved.pack, self._saved.unpack)
             with stance, kept, self._mode:
                 inputs = self.inputs.clone() if self.inputs.is_inference() else self.inputs
+                inputs = inputs.detach()
                 for place in self._places.values():
                     if place.kind == "input":
-                        inputs = self._keep(place, inputs.detach())
+                        inputs = self._keep(place, inputs)
                 return self.model.read(run_model(self.model, inputs))
         finally:
             self._running = False

@@ -110,6 +110,16 @@ def test_the_graph_begins_at_the_place_and_holds_no_parameter(
     assert sum("Convolution" in name for name in names) == convolutions
 
 
+def test_an_input_that_requires_a_gradient_stays_outside_the_graph(model: VisionModel) -> None:
+    x = images().requires_grad_()
+    with Recording(model, x, Needs("two")) as recording:
+        assert len(leaves(recording.logits)) == 1
+        recording.gradients(torch.ones_like(recording.logits), "two")
+    with Recording(model, x, Needs()) as recording:
+        assert not recording.logits.requires_grad
+    assert x.grad is None
+
+
 def test_after_leaving_nothing_holds_the_graph(model: VisionModel) -> None:
     with Recording(model, images(), Needs("input")) as recording:
         assert recording.logits.requires_grad

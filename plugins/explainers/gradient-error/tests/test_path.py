@@ -152,7 +152,7 @@ def test_on_the_real_network_the_residual_is_told_truly() -> None:
     """Of the margin of a photograph that the network gets wrong, after few steps."""
     model = load_model("embedded")
     photograph = Path(cvx_embedded.__file__).parent / "pictures" / "screwDriver3.jpg"
-    [one] = get_explainer("gradient-error", output="path", steps=16).explain(
+    [one] = get_explainer("gradient-error", output="path", steps=4).explain(
         model, photograph, label="screwdriver"
     )
     [prepared] = model.prepare(photograph)
@@ -164,4 +164,4 @@ def test_on_the_real_network_the_residual_is_told_truly() -> None:
     assert one.evidence["total"] == pytest.approx(total, rel=1e-4)
     gap = abs(total - one.evidence["sum"]) / max(abs(total), abs(one.evidence["sum"]))
     assert one.evidence["residual"] == pytest.approx(gap, abs=1e-4)
-    assert one.evidence["path_gradients"] == 16
+    assert one.evidence["path_gradients"] == 4
