@@ -1,0 +1,291 @@
+"""The documentation is true: its Python runs, its commands parse, its links lead somewhere.
+
+How a block is marked is said in docs/contributing.md, under "Tests".
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import pytest
+from cvx_embedded import photographs
+
+import cvx_core
+from cvx_core import cli, discovery
+from cvx_core.api import get_explainer, get_renderer
+from cvx_core.cli.verbs import group
+from cvx_core.options import parse_parameters
+from cvx_core.target import parse_target
+
+if TYPE_CHECKING:
+    from conftest import Environment
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+README = REPOSITORY / "README.md"
+DOCS = sorted((REPOSITORY / "docs").rglob("*.md"))
+PLUGINS = sorted((REPOSITORY / "plugins").glob("*/*/README.md"))
+PAGES = [README, *DOCS, *PLUGINS]
+SLOW = {"tutorial.md", "ask-about-errors.md"}
+GUIDE = REPOSITORY / "docs/how-to/write-a-plugin.md"
+ELSEWHERE = {"my-method", "input-x-gradient", "csv"}
+"""Components that the documentation makes up, or builds in a test below."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block: its language, the words after it, and what it holds."""
+
+    language: str
+    words: tuple[str, ...]
+    text: str
+
+    @property
+    def file(self) -> str:
+        return next((w.removeprefix("file=") for w in self.words if w.startswith("file=")), "")
+
+
+@cache
+def blocks(page: Path) -> list[Block]:
+    found = re.findall(r"^(`{3,})(\S+)?([^\n]*)\n(.*?)^\1$", page.read_text(), re.S | re.M)
+    return [Block(language, tuple(words.split()), text) for _, language, words, text in found]
+
+
+def commands(block: Block) -> list[list[str]]:
+    """Return the arguments of each `cvx ...` line."""
+    lines = block.text.replace("\\\n", " ").splitlines()
+    parts = [shlex.split(part, comments=True) for line in lines for part in line.split("&&")]
+    return [words[words.index("cvx") + 1 :] for words in parts if "cvx" in words]
+
+
+def shell_blocks(page: Path) -> list[Block]:
+    return [block for block in blocks(page) if block.language in ("console", "bash")]
+
+
+def name(page: Path) -> str:
+    return str(page.relative_to(REPOSITORY))
+
+
+def pages_that_run() -> list[Any]:
+    return [
+        pytest.param(page, marks=[pytest.mark.slow] if page.name in SLOW else [], id=name(page))
+        for page in PAGES
+        if any(b.language == "python" or "run" in b.words for b in blocks(page))
+        and page not in (GUIDE, README)
+    ]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder with two photographs, and a registry that a page may add to."""
+    fish, tool = photographs()
+    shutil.copyfile(fish.path, tmp_path / "fish.jpg")
+    shutil.copyfile(tool.path, tmp_path / "photo.jpg")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(discovery, "_registry", None)
+    return tmp_path
+
+
+def run(code: str, names: dict[str, Any]) -> None:
+    # Without this module's own `from __future__`, which exec would hand on.
+    exec(compile(code, names["__name__"], "exec", dont_inherit=True), names)
+
+
+def run_page(page: Path, folder: Path, capture: pytest.CaptureFixture[str]) -> None:
+    """Run a page from top to bottom as its reader would."""
+    names: dict[str, Any] = {"__name__": "page"}
+    if page.parents[1].name == "renderers":  # their pages begin where there is something to draw
+        names["explanations"] = cvx_core.explain(cvx_core.load_model("embedded"), "photo.jpg")
+        names["image"] = names["explanations"][0].image
+    said = ""
+    for block in blocks(page):
+        if block.language == "python" and block.file:
+            (folder / block.file).write_text(block.text)
+        elif block.language == "python":
+            run(block.text, names)
+            said = capture.readouterr().out
+        elif "run" in block.words:
+            said = ""
+            for arguments in commands(block):
+                code = cli.main(arguments)
+                printed = capture.readouterr()
+                said += printed.err + printed.out
+                assert code == 0, said
+        elif (block.language, block.words) == ("text", ()) and said:
+            told = said.splitlines()
+            for line in block.text.splitlines():
+                assert line in told, f"{line!r} is not in\n{said}"
+            said = ""
+
+
+@pytest.mark.parametrize("page", pages_that_run())
+def test_what_a_page_shows_runs_and_prints_what_it_says(
+    page: Path, folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run_page(page, folder, capfd)
+
+
+def test_the_readme_explains_a_photograph_in_ten_lines(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    example, _, method = [b.text for b in blocks(README) if b.language == "python"]
+    assert len([line for line in example.splitlines() if line]) <= 10
+    names: dict[str, Any] = {"__name__": "readme"}
+    run(example, names)
+    assert capfd.readouterr().out.splitlines()[0] == "why power drill and not screwdriver?"
+    assert (folder / "why.png").read_bytes().startswith(b"\x89PNG")
+    run(method, names)
+    cvx_core.register(names["MyMethod"])
+    [one] = cvx_core.explain(
+        names["model"], "photo.jpg", "my-method", cvx_core.ClassScore("hammer")
+    )
+    hires = get_explainer("class-attention", weighting="hires-cam")
+    [other] = hires.explain(names["model"], "photo.jpg", cvx_core.ClassScore("hammer"))
+    assert (one.values == other.values).all(), "the README's example is HiResCAM"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_command_is_one_that_cvx_takes(page: Path) -> None:
+    for block in shell_blocks(page):
+        for arguments in commands(block):
+            with group.make_context("cvx", list(arguments), resilient_parsing=True):
+                pass
+            verb = group.get_command(click.Context(group), arguments[0])
+            assert verb is not None
+            if arguments[1:] or arguments[0] in ("demo", "plugins", "models"):
+                context = verb.make_context(arguments[0], list(arguments[1:]))
+                check_names(context.params)
+
+
+def check_names(parameters: dict[str, Any]) -> None:
+    for kind, build in (("explainers", get_explainer), ("renderers", get_renderer)):
+        for text in parameters.get(kind, ()):
+            component, values = parse_parameters(text)
+            if component not in ELSEWHERE:
+                build(component, **values)
+    for text in parameters.get("targets", ()):
+        parse_target(text)
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the anchors that GitHub gives to a page's headings."""
+    text = re.sub(r"^(`{3,}).*?^\1$", "", page.read_text(), flags=re.S | re.M)
+    headings = re.findall(r"^#+ (.*)$", text, re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_link_inside_the_repository_leads_somewhere(page: Path) -> None:
+    text = re.sub(r"^(`{3,}).*?^\1$", "", page.read_text(), flags=re.S | re.M)
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"https?://", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), link
+        assert REPOSITORY in target.parents, link
+        if anchor:
+            assert anchor in anchors(target), link
+
+
+def test_every_page_can_be_reached_from_the_readme() -> None:
+    reached, waiting = set(), [README]
+    while waiting:
+        page = waiting.pop()
+        if page in reached or page.suffix != ".md":
+            continue
+        reached.add(page)
+        for link in re.findall(r"\]\(([^)#\s]+)", page.read_text()):
+            waiting += [] if link.startswith("http") else [(page.parent / link).resolve()]
+    assert set(PAGES) <= reached
+
+
+def test_pictures_are_small_and_used() -> None:
+    pictures = sorted((REPOSITORY / "docs/images").iterdir())
+    text = "".join(page.read_text() for page in PAGES)
+    for picture in pictures:
+        assert picture.stat().st_size < 400_000, picture
+        assert f"images/{picture.name})" in text, picture
+
+
+def test_the_readme_has_the_two_commands_word_for_word() -> None:
+    lines = [line for block in shell_blocks(README) for line in block.text.splitlines()]
+    assert "pip install uv && uv run cvx demo" in lines
+    assert "pip install uv && uv run pytest" in lines
+
+
+def test_the_plain_pip_way_installs_what_the_first_command_does() -> None:
+    [block] = [b for b in shell_blocks(README) if "venv" in b.text]
+    folders = set(re.findall(r"-e (\S+)", block.text))
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+    standard = project["project"]["optional-dependencies"]["standard"]
+    paths = (p.parent for p in PLUGINS)
+    assert folders == {".", *(name(p) for p in paths if f"cvx-{p.name}" in standard)}
+    for constraint in project["tool"]["uv"]["constraint-dependencies"]:
+        assert constraint in block.text, "the pair that is tested"
+
+
+@pytest.mark.parametrize("page", [p for p in DOCS if re.match(r"\d{4}-", p.name)], ids=name)
+def test_a_decision_has_its_parts(page: Path) -> None:
+    text = page.read_text()
+    assert text.startswith(f"# {int(page.name[:4])}. ")
+    parts = ["## Context", "## Decision", "## Consequences", "## Rejected"]
+    assert [line for line in text.splitlines() if line.startswith("## ")] == parts
+    assert len(text.split()) < 400, "half a page"
+
+
+NET = """
+from cvx_core import Preprocess, VisionModel
+from cvx_core.testing.models import convolutional
+
+def net():
+    small = convolutional()
+    return VisionModel(small.module, preprocess=Preprocess(crop=32), classes=small.classes)
+"""
+
+
+@pytest.mark.slow
+def test_the_plugin_of_the_guide_is_built_installed_and_used(environment: Environment) -> None:
+    for block in blocks(GUIDE):
+        if block.file:
+            path = environment.folder / block.file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(block.text)
+    project = environment.folder / "cvx-input-x-gradient"
+    environment.unpack(environment.wheel(project))
+    (environment.folder / "net.py").write_text(NET)
+    shutil.copyfile(photographs()[1].path, environment.folder / "photo.jpg")
+    command = ["-m", "cvx_core.cli", "explain", "photo.jpg", "-m", "net.py:net"]
+    chosen = ["-e", "input-x-gradient:gates=frozen", "-r", "csv:digits=3", "-o", "out"]
+    done = environment.python(*command, *chosen)
+    assert done.returncode == 0, done.stderr
+    [file] = (environment.folder / "out").rglob("input-x-gradient.predicted.csv")
+    lines = file.read_text().splitlines()
+    assert [len(lines), len(lines[0].split(","))] == [32, 32]
+    listed = environment.python("-m", "cvx_core.cli", "plugins")
+    assert "input-x-gradient" in listed.stdout
+    assert "cvx-input-x-gradient 0.1.0" in listed.stdout
+    checked = environment.python("-m", "pytest", "-q", "-p", "no:cacheprovider", str(project))
+    assert checked.returncode == 0, checked.stdout
+    [passed] = re.findall(r"(\d+) passed", checked.stdout)
+    assert int(passed) > 40, "the guide says some fifty checks"
+
+
+def test_the_other_kinds_of_the_guide_work(folder: Path) -> None:
+    names: dict[str, Any] = {"__name__": "guide"}
+    for block in blocks(GUIDE):
+        if block.language == "python" and not block.file:
+            run(block.text, names)
+    [source] = names["cvx_model_sources"]()
+    cvx_core.register(names["Zoo"], name=source.name)
+    assert cvx_core.load_model("zoo:quadrants").name == "testing:quadrants"
+    [command] = names["cvx_commands"]()
+    assert isinstance(names[command.target.rpartition(":")[2]], click.Command)
