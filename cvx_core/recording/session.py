@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -272,7 +273,7 @@ class Recording:
         self.forwards += 1
         self._calls.clear()
         self._running = True
-        stance = torch.compiler.set_stance("force_eager")
+        stance = _eager()
         try:
             kept = torch.autograd.graph.saved_tensors_hooks(self._saved.pack, self._saved.unpack)
             with stance, kept, self._mode:
@@ -295,3 +296,12 @@ class Recording:
             else "The model computes under no_grad, detaches, or decides by argmax after this "
             "place; name a later layer.",
         )
+
+
+def _eager() -> AbstractContextManager[object]:
+    """Let compiled parts of a model run as the Python they were made from."""
+    # Nothing can be compiled before this module is imported, and importing it takes seconds.
+    if "torch._dynamo" in sys.modules:
+        stance: AbstractContextManager[object] = torch.compiler.set_stance("force_eager")
+        return stance
+    return nullcontext()
