@@ -56,6 +56,18 @@ def pull_back(output: Tensor, nodes: Sequence[Tensor], vector: Tensor) -> list[T
         ) from error
 
 
+def no_path(name: str, *, frozen: bool) -> MethodError:
+    """Return the error for a place on which the model's answer does not depend."""
+    return MethodError(
+        f"No gradient flows from the model's answer back to {name!r}.",
+        "With frozen gates nothing passes a sigmoid or softmax: return logits, not "
+        "probabilities, or use gates='native'."
+        if frozen
+        else "The model computes under no_grad, detaches, or decides by argmax after this "
+        "place; name a later layer.",
+    )
+
+
 def _way_out(reason: str) -> str:
     if "inplace" in reason:
         return (

@@ -172,9 +172,26 @@ def with_tensor(output: Any, old: Tensor, new: Tensor) -> Any:
     return output
 
 
+def computed_again(output: Any) -> Any:
+    """Do to a recorded output what the forward pass did, where checkpointing computes it again."""
+    tensor = first_tensor(output)
+    if tensor is None:
+        return None
+    node = tensor if tensor.requires_grad else tensor.detach().requires_grad_()
+    return with_tensor(output, tensor, node.clone())
+
+
 def batch_first(tensor: Tensor, batch: int) -> bool:
     """Whether a tensor's first dimension is the batch."""
     return tensor.ndim >= 2 and tensor.shape[0] == batch
 
 
-__all__ = ["Kind", "Place", "as_grid", "batch_first", "first_tensor", "with_tensor"]
+__all__ = [
+    "Kind",
+    "Place",
+    "as_grid",
+    "batch_first",
+    "computed_again",
+    "first_tensor",
+    "with_tensor",
+]

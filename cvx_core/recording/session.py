@@ -13,11 +13,11 @@ from torch import Tensor
 
 from cvx_core.as_found import as_found
 from cvx_core.errors import LayerError, MethodError
-from cvx_core.recording.forward import pull_back, run_model
+from cvx_core.recording.forward import no_path, pull_back, run_model
 from cvx_core.recording.gates import Interception
 from cvx_core.recording.layout import Layout
 from cvx_core.recording.needs import Needs
-from cvx_core.recording.places import Place, first_tensor, with_tensor
+from cvx_core.recording.places import Place, computed_again, first_tensor, with_tensor
 from cvx_core.recording.saved import Saved
 from cvx_core.recording.tape import Tape
 
@@ -69,6 +69,7 @@ class Recording:
         self._saved = Saved()
         self._tape = Tape(self._saved) if needs.tape else None
         self._calls: dict[str, int] = {}
+        self._running: Literal["", "forward", "backward"] = ""
         self._replacing: dict[str, Tensor] | None = None
         self._over = False
         self._mode = Interception(
@@ -140,13 +141,11 @@ class Recording:
         if not self.logits.requires_grad:
             found: Sequence[Tensor | None] = [None] * len(nodes)
         else:
-            self.backwards += 1
-            with torch.inference_mode(False), self._mode:
-                found = pull_back(self.logits, nodes, seed.to(self.logits))
+            found = self._backward(self.logits, nodes, seed.to(self.logits))
         if missing == "raise":
             for name, gradient in zip(names, found, strict=True):
                 if gradient is None:
-                    raise self._cut(name)
+                    raise no_path(name, frozen=self.needs.gates == "frozen")
         return [
             torch.zeros_like(node) if gradient is None else gradient
             for node, gradient in zip(nodes, found, strict=True)
@@ -167,9 +166,7 @@ class Recording:
         torch.Tensor
             Laid out as ``raw(to)``; zero where `at` does not depend on it.
         """
-        self.backwards += 1
-        with torch.inference_mode(False), self._mode:
-            [found] = pull_back(self._node(at), [self._node(to)], vector)
+        [found] = self._backward(self._node(at), [self._node(to)], vector)
         return torch.zeros_like(self._node(to)) if found is None else found
 
     def attention(self) -> list[Tensor]:
@@ -232,8 +229,10 @@ class Recording:
     def _hook(self, name: str, calls: dict[int, Place]) -> Any:
         def hook(_module: Any, _args: Any, output: Any) -> Any:
             # Another thread may run the same model now.
-            if threading.get_ident() != self._thread or not self._running:
+            if threading.get_ident() != self._thread:
                 return None
+            if self._running != "forward":
+                return computed_again(output) if self._running else None
             k = self._calls[name] = self._calls.get(name, -1) + 1
             if k not in calls:
                 return None
@@ -272,7 +271,7 @@ class Recording:
     def _run(self) -> Tensor:
         self.forwards += 1
         self._calls.clear()
-        self._running = True
+        self._running = "forward"
         stance = _eager()
         try:
             kept = torch.autograd.graph.saved_tensors_hooks(self._saved.pack, self._saved.unpack)
@@ -284,24 +283,15 @@ class Recording:
                         inputs = self._keep(place, inputs)
                 return self.model.read(run_model(self.model, inputs))
         finally:
-            self._running = False
+            self._running = ""
 
-    def _cut(self, name: str) -> MethodError:
-        frozen = self.needs.gates == "frozen"
-        return MethodError(
-            f"No gradient flows from the model's answer back to {name!r}.",
-            "With frozen gates nothing passes a sigmoid or softmax: return logits, not "
-            "probabilities, or use gates='native'."
-            if frozen
-            else "The model computes under no_grad, detaches, or decides by argmax after this "
-            "place; name a later layer.",
-        )
-
-
-def _eager() -> AbstractContextManager[object]:
-    """Let compiled parts of a model run as the Python they were made from."""
-    # Nothing can be compiled before this module is imported, and importing it takes seconds.
-    if "torch._dynamo" in sys.modules:
-        stance: AbstractContextManager[object] = torch.compiler.set_stance("force_eager")
-        return stance
-    return nullcontext()
+    def _backward(
+        self, output: Tensor, nodes: Sequence[Tensor], vector: Tensor
+    ) -> Sequence[Tensor | None]:
+        self.backwards += 1
+        self._running = "backward"
+        try:
+            with torch.inference_mode(False), self._mode:
+                return pull_back(output, nodes, vector)
+        finally:
+            self._running = ""

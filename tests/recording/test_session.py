@@ -378,7 +378,9 @@ def test_activation_checkpointing_changes_no_gradient(
     model = VisionModel(seeded(lambda: Checkpointed(False).double()))
     found = maps(model, images(), place, gates=gates)
     assert residual(model, images(), place) < 1e-12
+    both = maps(model, images(), "input", place, gates=gates)
     model.module.again = lambda f, x: f(x)
+    torch.testing.assert_close(both, maps(model, images(), "input", place, gates=gates))
     torch.testing.assert_close(found, maps(model, images(), place, gates=gates))
 
 

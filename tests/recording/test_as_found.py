@@ -1,0 +1,133 @@
+"""The user's model is exactly as it was found, whatever happens in between."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from cvx_core.as_found import as_found
+from cvx_core.errors import CvxError
+from cvx_core.recording import Layout, Needs, Recording
+from cvx_core.testing import models
+from cvx_core.testing.explainers import assert_state, state_of, unusual
+from cvx_core.vision_model import VisionModel
+
+EVERYTHING = (
+    Needs("input", "auto", attention=True),
+    Needs("input", gates="frozen", tape=True),
+    Needs("auto", gates="frozen", tape=True),
+)
+
+
+def record_everything(model: VisionModel, x: Tensor) -> None:
+    """Trace, choose, record, go back and replay."""
+    for needs in EVERYTHING:
+        with Recording(model, x, needs) as recording:
+            seed = torch.ones_like(recording.logits)
+            recording.gradients(seed, *needs.places)
+            if needs.tape:
+                recording.constant_part(needs.places[0])
+
+
+@pytest.mark.parametrize("build", [models.convolutional, models.tokens])
+def test_an_exception_at_any_call_of_any_module_leaves_the_model_as_found(
+    build: Callable[[], VisionModel],
+) -> None:
+    module = build().module
+    unusual(module)
+    before = state_of(module)
+    calls, fail_at = 0, -1
+
+    def count(_module: nn.Module, _args: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == fail_at:
+            raise ValueError("made to fail")
+
+    handles = [m.register_forward_pre_hook(count) for m in module.modules()]
+    with_hooks = state_of(module)
+    record_everything(VisionModel(module), models.inputs(1))
+    total = calls
+    assert total > 30
+    for fail_at in range(1, total + 1):  # noqa: B007  `count` reads it
+        calls = 0
+        with pytest.raises(CvxError, match="made to fail"):
+            record_everything(VisionModel(module), models.inputs(1))
+        assert_state(with_hooks, state_of(module))
+        assert not torch.is_inference_mode_enabled()
+    for handle in handles:
+        handle.remove()
+    assert_state(before, state_of(module))
+
+
+class Interrupting(torch.autograd.Function):
+    """Fails on the way back."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        raise KeyboardInterrupt
+
+
+def test_an_interruption_in_the_backward_pass_leaves_the_model_as_found() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 6), nn.Flatten())
+    module.forward = lambda x: Interrupting.apply(module[1](module[0](x)))
+    module.train()
+    x = torch.rand(1, 3, 6, 6)
+    before = state_of(module)
+    recording = Recording(VisionModel(module), x, Needs("input"))
+    with pytest.raises(KeyboardInterrupt), recording:
+        recording.gradients(torch.ones_like(recording.logits), "input")
+    assert_state(before, state_of(module))
+
+
+def test_random_numbers_that_the_model_draws_do_not_move_the_caller_s() -> None:
+    class Drawing(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return (x + torch.rand(1)).flatten(1)
+
+    before = torch.get_rng_state()
+    with Recording(VisionModel(Drawing()), torch.ones(1, 3, 4, 4), Needs("input")):
+        assert not torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(torch.get_rng_state(), before)
+    Layout.of(VisionModel(Drawing()), torch.zeros(1, 3, 4, 4))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_last_of_several_users_restores_the_modes() -> None:
+    module = nn.Sequential(nn.Dropout(), nn.Dropout()).train()
+    module[1].eval()
+    inside, leave = threading.Event(), threading.Event()
+
+    def other() -> None:
+        with as_found(module):
+            inside.set()
+            leave.wait(10)
+
+    thread = threading.Thread(target=other)
+    with as_found(module):
+        thread.start()
+        assert inside.wait(10)
+    assert not module.training, "the other one is still at work"
+    leave.set()
+    thread.join()
+    assert [m.training for m in module.modules()] == [True, True, False]
+
+
+def test_a_module_that_is_left_is_not_kept_alive() -> None:
+    import weakref
+
+    module = nn.Dropout()
+    with as_found(module):
+        pass
+    gone = weakref.ref(module)
+    del module
+    assert gone() is None

@@ -1,0 +1,183 @@
+"""Where there is no answer: a residual that is reported, or an error that names the way out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cvx_core.errors import LayerError, MethodError, ModelError
+from cvx_core.recording import Needs, Recording
+from cvx_core.recording.saved import Saved
+from cvx_core.recording.tape import Tape
+from cvx_core.vision_model import VisionModel
+
+IMAGES = torch.rand(2, 3, 6, 6, generator=torch.Generator().manual_seed(0)).double() + 0.5
+UNCOVERED: dict[str, Callable[[Tensor], Tensor]] = {
+    "cumprod": lambda x: torch.cumprod(x, 2),
+    "prod": lambda x: x.prod(2),
+    "cdist": lambda x: torch.cdist(x.flatten(2), x.flatten(2).flip(1)),
+    "acos": lambda x: torch.acos(x.tanh()),
+}
+
+
+class Small(nn.Module):
+    def __init__(self, function: Callable[[Tensor], Tensor], last: nn.Module | None = None) -> None:
+        super().__init__()
+        self.conv, self.function = nn.Conv2d(3, 4, 1), function
+        self.last = last or nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.function(self.conv(x)).flatten(1)[:, -5:])
+
+
+@pytest.mark.parametrize("name", UNCOVERED)
+def test_a_function_without_a_rule_leaves_a_residual_that_is_measured(
+    name: str, seeded: Callable[..., Any], residual: Callable[..., float]
+) -> None:
+    net = seeded(lambda: Small(UNCOVERED[name]).double())
+    assert residual(net, IMAGES) > 1e-3
+
+
+def test_a_recurrent_layer_leaves_a_residual_that_is_measured(
+    seeded: Callable[..., Any], residual: Callable[..., float]
+) -> None:
+    class Recurrent(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lstm = nn.LSTM(18, 5, batch_first=True)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.lstm(x.permute(0, 2, 1, 3).flatten(2))[0][:, -1]
+
+    assert residual(seeded(lambda: Recurrent().double()), IMAGES) > 1e-3
+
+
+@pytest.mark.parametrize("ending", [nn.Softmax(-1), nn.Sigmoid()])
+def test_a_network_that_ends_in_probabilities_is_asked_for_its_logits(
+    ending: nn.Module, seeded: Callable[..., Any]
+) -> None:
+    model = VisionModel(seeded(lambda: Small(F.silu, ending).double()))
+    with Recording(model, IMAGES, Needs("conv", gates="frozen")) as recording:
+        with pytest.raises(MethodError, match=r"(?s)back to 'conv'.*return logits"):
+            recording.gradients(torch.ones_like(recording.logits), "conv")
+        [zero] = recording.gradients(torch.ones_like(recording.logits), "conv", missing="zero")
+        assert not zero.any()
+    with Recording(model, IMAGES, Needs("conv")) as recording:
+        [gradient] = recording.gradients(torch.eye(5)[:2].double(), "conv")
+        assert gradient.any(), "the network's own gradient passes a softmax"
+
+
+def without_graph(x: Tensor) -> Tensor:
+    with torch.no_grad():
+        return x.relu()
+
+
+@pytest.mark.parametrize(
+    "function", [without_graph, lambda x: x.detach(), lambda x: x.argmax(1, keepdim=True).double()]
+)
+def test_a_network_that_cuts_its_own_graph_is_refused_with_a_way_out(
+    function: Callable[[Tensor], Tensor], seeded: Callable[..., Any]
+) -> None:
+    model = VisionModel(seeded(lambda: Small(function).double()))
+    refused = pytest.raises(MethodError, match=r"(?s)No gradient flows.*name a later layer")
+    with Recording(model, IMAGES, Needs("conv")) as recording, refused:
+        recording.gradients(torch.ones_like(recording.logits), "conv")
+
+
+def test_a_backbone_under_no_grad_leaves_the_layers_after_it(
+    seeded: Callable[..., Any], residual: Callable[..., float]
+) -> None:
+    """As networks with a frozen backbone are often written."""
+
+    class Frozen(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.backbone, self.neck = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3, padding=1)
+            self.head = nn.Linear(4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            with torch.no_grad():
+                x = self.backbone(x)
+            return self.head(F.gelu(self.neck(x)).mean((2, 3)))
+
+    net = seeded(lambda: Frozen().double())
+    assert residual(net, IMAGES, "neck") < 1e-12
+    with Recording(VisionModel(net), IMAGES, Needs("auto")) as recording:
+        assert recording.place("auto").name == "neck"
+    # Also beside a place inside the block, whose own gradient is cut.
+    with Recording(VisionModel(net), IMAGES, Needs("backbone", "neck")) as recording:
+        seed = torch.ones_like(recording.logits)
+        assert recording.gradients(seed, "neck")[0].any()
+        assert not recording.gradients(seed, "backbone", missing="zero")[0].any()
+
+
+def test_a_network_whose_way_depends_on_its_data_is_refused_by_the_replay(
+    seeded: Callable[..., Any],
+) -> None:
+    def by_brightness(x: Tensor) -> Tensor:
+        return F.gelu(x) if float(x.abs().sum()) > 1 else F.relu(x)
+
+    net = seeded(lambda: Small(by_brightness).double())
+    nn.init.zeros_(net.conv.bias)
+    needs = Needs("input", gates="frozen", tape=True)
+    with Recording(VisionModel(net), IMAGES, needs) as recording:
+        with pytest.raises(MethodError, match=r"(?s)replaying met 'relu' where gelu.*verify=False"):
+            recording.constant_part("input")
+        # The recording itself goes on.
+        assert recording.gradients(torch.ones_like(recording.logits), "input")[0].any()
+
+
+def test_a_place_that_the_forward_pass_does_not_come_by_this_time_is_named(
+    seeded: Callable[..., Any],
+) -> None:
+    class Moody(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.two = nn.Conv2d(3, 4, 1), nn.Conv2d(3, 4, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            branch = self.one if float(x.sum()) > 0 else self.two
+            return branch(x).mean((2, 3))
+
+    model = VisionModel(seeded(lambda: Moody().double()))
+    with Recording(model, IMAGES, Needs("one")):
+        pass
+    with pytest.raises(MethodError, match=r"did not come by one.*"):
+        Recording(model, -IMAGES, Needs("one")).__enter__()
+    with pytest.raises(LayerError, match="no layer 'two' that its forward pass calls"):
+        Recording(model, IMAGES, Needs("two")).__enter__()
+
+
+def test_a_tape_replays_from_its_earliest_place_only(seeded: Callable[..., Any]) -> None:
+    model = VisionModel(seeded(lambda: Small(F.relu).double()))
+    needs = Needs("input", "conv", gates="frozen", tape=True)
+    with Recording(model, IMAGES, needs) as recording:
+        recording.constant_part("input")
+        with pytest.raises(MethodError, match="starts at input, so it can't be replayed from conv"):
+            recording.constant_part("conv")
+
+
+def test_a_tape_hands_out_its_gates_in_order() -> None:
+    tape = Tape(Saved())
+    tape.put("relu", 1)
+    tape.put("gelu", 2)
+    tape.seal()
+    tape.put("relu", 3)
+    assert len(tape) == 2
+    assert [tape.take("relu"), tape.take("gelu")] == [1, 2]
+    with pytest.raises(MethodError, match="met 'gelu' where the end was recorded"):
+        tape.take("gelu")
+    tape.rewind()
+    with pytest.raises(MethodError, match="met 'gelu' where relu was recorded"):
+        tape.take("gelu")
+
+
+def test_torchscript_is_refused_before_anything_is_hooked(seeded: Callable[..., Any]) -> None:
+    scripted = torch.jit.trace(seeded(lambda: nn.Conv2d(3, 4, 6)), torch.rand(1, 3, 6, 6))
+    with pytest.raises(ModelError, match=r"(?s)TorchScript.*Pass the Python module"):
+        Recording(VisionModel(scripted), IMAGES.float(), Needs("input")).__enter__()
