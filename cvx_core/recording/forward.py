@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -33,6 +35,15 @@ def run_model(model: VisionModel, inputs: Tensor) -> Any:
             f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}",
             "Check that the input has the size, channels and dtype that the network expects.",
         ) from error
+
+
+def eager() -> AbstractContextManager[object]:
+    """Let compiled parts of a model run as the Python they were made from."""
+    # Nothing can be compiled before this module is imported, and importing it takes seconds.
+    if "torch._dynamo" in sys.modules:
+        stance: AbstractContextManager[object] = torch.compiler.set_stance("force_eager")
+        return stance
+    return nullcontext()
 
 
 def pull_back(output: Tensor, nodes: Sequence[Tensor], vector: Tensor) -> list[Tensor | None]:

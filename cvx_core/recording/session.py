@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from cvx_core.as_found import as_found
 from cvx_core.errors import LayerError, MethodError
-from cvx_core.recording.forward import no_path, pull_back, run_model
+from cvx_core.recording.forward import eager, no_path, pull_back, run_model
 from cvx_core.recording.gates import Interception
 from cvx_core.recording.layout import Layout
 from cvx_core.recording.needs import Needs
@@ -272,7 +271,7 @@ class Recording:
         self.forwards += 1
         self._calls.clear()
         self._running = "forward"
-        stance = _eager()
+        stance = eager()
         try:
             kept = torch.autograd.graph.saved_tensors_hooks(self._saved.pack, self._saved.unpack)
             with stance, kept, self._mode:
