@@ -114,7 +114,7 @@ def test_bfloat16_gives_the_map_of_float64_as_far_as_its_eight_bits_reach(
     ):
         assert other.provenance["dtype"] == "bfloat16"
         assert other.values.dtype == np.float32
-        assert np.corrcoef(one.values.ravel(), other.values.ravel())[0, 1] > 0.99
+        assert np.corrcoef(one.values.ravel(), other.values.ravel())[0, 1] > 0.95
 
 
 @pytest.mark.parametrize("method", METHODS)
