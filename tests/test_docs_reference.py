@@ -31,12 +31,12 @@ def rows(text: str) -> str:
 
 
 def test_the_table_of_plugins_is_what_is_installed() -> None:
-    rows = re.findall(
+    lines = re.findall(
         r"^\| ([\w ]+) \| `([\w-]+)` \| \[([\w-]+)\]\((\S+)\)",
         (REPOSITORY / "README.md").read_text(),
         re.M,
     )
-    told = {(kind, component, package) for kind, component, package, _ in rows}
+    told = {(kind, component, package) for kind, component, package, _ in lines}
     ours = {f"cvx-{page.parent.name}" for page in PLUGINS}
     found = {
         (offer.kind, offer.component.name, offer.distribution)
@@ -45,7 +45,7 @@ def test_the_table_of_plugins_is_what_is_installed() -> None:
         if offer.distribution in ours
     }
     assert told == found
-    assert all(link.endswith(f"/{package[4:]}/README.md") for _, _, package, link in rows)
+    assert all(link.endswith(f"/{package[4:]}/README.md") for _, _, package, link in lines)
 
 
 @pytest.mark.parametrize("kind", ["explainer", "renderer"])
@@ -53,8 +53,9 @@ def test_the_readme_of_a_plugin_has_its_parameters_with_their_defaults(kind: Kin
     for offer in discovery.registry().offers(kind):
         pages = [p for p in PLUGINS if f"cvx-{p.parent.name}" == offer.distribution]
         for page in pages:
-            rows = re.findall(r"^\| `(\w+)` \| `?([^`|]*?)`? \|", page.read_text(), re.M)
-            told = {key: parse_parameters(f"x:{key}={value}")[1][key] for key, value in rows}
+            _, _, table = page.read_text().partition("| parameter | default |")
+            lines = re.findall(r"^\| `(\w+)` \| `?([^`|]*?)`? \|", table, re.M)
+            told = {key: parse_parameters(f"x:{key}={value}")[1][key] for key, value in lines}
             cls = offer.component.load()
             fields = {f.name: f.default for f in dataclasses.fields(cls)}
             assert told == fields, page
