@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from cvx_core.as_found import as_found
 from cvx_core.errors import CvxError, MethodError, ModelError
 
 if TYPE_CHECKING:
@@ -44,6 +45,19 @@ def eager() -> AbstractContextManager[object]:
         stance: AbstractContextManager[object] = torch.compiler.set_stance("force_eager")
         return stance
     return nullcontext()
+
+
+def answer(model: VisionModel, inputs: Tensor) -> Tensor:
+    """Return the logits (B, classes) of inputs (B, C, H, W), without graph.
+
+    Raises
+    ------
+    ModelError
+        See `run_model`.
+    """
+    with torch.inference_mode(False), torch.no_grad(), as_found(model.module):
+        # Networks may work in place on what they are given, which inference tensors forbid.
+        return model.read(run_model(model, inputs.clone() if inputs.is_inference() else inputs))
 
 
 def pull_back(output: Tensor, nodes: Sequence[Tensor], vector: Tensor) -> list[Tensor | None]:

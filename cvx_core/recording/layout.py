@@ -173,9 +173,12 @@ def _arrange(
         place = Place(names[call], module, int(k), kind, grid, prefix, tuple(tensor.shape[1:]))
         other = places.get((id(tensor), version))
         if other is not None:
-            keep, drop = sorted((other, place), key=lambda p: (p.module.count("."), len(p.name)))
-            aliases[drop.name] = keep.name
-            place = keep
+            name, longer = sorted(
+                (other.name, place.name), key=lambda name: (name.count("."), len(name))
+            )
+            aliases[longer] = name
+            # Recorded where it is made: a module may use the tensor itself before returning it.
+            place = replace(other, name=name)
         places[id(tensor), version] = place
     for name in list(aliases):
         while aliases[name] in aliases:
