@@ -74,9 +74,8 @@ def integrate(
             ):
                 nodes[t] = scalar, slope, gradient
 
-    visit([i / (_START - 1) for i in range(max(2, min(_START, most)))])
-    if 1.0 not in nodes:
-        visit([1.0])
+    first = max(2, min(_START, most))
+    visit([i / (first - 1) for i in range(first)])
     total = nodes[1.0][0] - nodes[0.0][0]
     while True:
         order = sorted(nodes)
