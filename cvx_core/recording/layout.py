@@ -49,7 +49,8 @@ class Layout:
         """Return the layout of a model for inputs (B, C, H, W); traced once for each size."""
         key = ("layout", tuple(inputs.shape[1:]))
         if key not in model.cache:
-            model.cache[key] = _trace(model, inputs)
+            with torch.inference_mode(False):  # its tensors have no versions
+                model.cache[key] = _trace(model, inputs)
         layout: Layout = model.cache[key]
         return layout
 

@@ -1,0 +1,281 @@
+"""Places and grids are found from shapes in one traced pass, whatever the modules are called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cvx_core.errors import LayerError
+from cvx_core.recording import Layout, Needs, Recording
+from cvx_core.recording.places import as_grid, fits, token_grid
+from cvx_core.testing import models
+from cvx_core.vision_model import VisionModel
+
+Build = Callable[[Callable[[], Any]], Any]
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "expected"),
+    [
+        ((64, 7, 7), (224, 224), ("maps", (7, 7), 0)),
+        ((7, 7, 64), (224, 224), ("channels-last", (7, 7), 0)),
+        ((64, 7, 10), (224, 320), ("maps", (7, 10), 0)),
+        ((7, 10, 64), (224, 320), ("channels-last", (7, 10), 0)),
+        ((64, 5, 5), (30, 30), ("maps", (5, 5), 0)),
+        ((64, 1, 1), (224, 224), None),
+        ((3, 49, 49), (224, 224), None),
+        ((2, 64, 10), (224, 320), None),
+        ((196, 24), (224, 224), ("tokens", (14, 14), 0)),
+        ((197, 24), (224, 224), ("tokens", (14, 14), 1)),
+        ((198, 24), (224, 224), ("tokens", (14, 14), 2)),
+        ((201, 24), (224, 224), ("tokens", (14, 14), 5)),
+        ((24, 196), (224, 224), ("channel-tokens", (14, 14), 0)),
+        ((140, 24), (224, 160), ("tokens", (14, 10), 0)),
+        ((141, 24), (224, 160), ("tokens", (14, 10), 1)),
+        ((1, 24), (224, 224), None),
+        ((10,), (224, 224), None),
+    ],
+)
+def test_a_shape_is_read_as_the_grid_that_fits_the_input(
+    shape: tuple[int, ...], size: tuple[int, int], expected: Any
+) -> None:
+    """`known` is what the patch embedding of stride 16 leaves; 49 is a number of tokens."""
+    patches = {(size[0] // 16, size[1] // 16)}
+    assert as_grid(shape, size, patches, {49}) == expected
+
+
+def test_borders_may_cost_a_few_cells_but_proportions_stay() -> None:
+    # Convolutions without padding: 299 x 299 becomes 8 x 8 (Inception), 200 x 300 becomes 5 x 8.
+    assert fits((8, 8), (299, 299))
+    assert fits((5, 8), (200, 300))
+    assert not fits((8, 5), (200, 300))
+    assert not fits((1, 1), (200, 300))
+    assert not fits((300, 300), (200, 300))
+
+
+def test_the_grid_with_the_fewest_extra_tokens_is_taken() -> None:
+    assert token_grid(17, {(4, 4), (2, 2)}) == ((4, 4), 1)
+    assert token_grid(16, {(4, 4), (2, 6)}) == ((4, 4), 0)
+    assert token_grid(100, {(4, 4)}) is None
+    assert token_grid(6, {(2, 2)}) == ((2, 2), 2)
+    assert token_grid(7, {(2, 2)}) is None, "more extra tokens than half the grid"
+
+
+class Registers(nn.Module):
+    """A class token and four registers before 3 x 5 patches of 8 x 8 pixels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Conv2d(3, 8, 8, stride=8)
+        self.extra = nn.Parameter(torch.randn(1, 5, 8))
+        self.block, self.head = nn.Linear(8, 8), nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.embed(x).flatten(2).transpose(1, 2)
+        tokens = self.block(torch.cat([self.extra.expand(len(x), -1, -1), tokens], 1))
+        return self.head(tokens.mean(1).tanh())
+
+
+def test_class_and_register_tokens_are_told_from_the_grid(seeded: Build) -> None:
+    model, x = VisionModel(seeded(Registers)), torch.rand(2, 3, 24, 40)
+    with Recording(model, x, Needs("block")) as recording:
+        place, raw = recording.place("block"), recording.raw("block")
+        assert (place.kind, place.grid, place.prefix) == ("tokens", (3, 5), 5)
+        assert place.outside(raw).shape == (2, 5, 8)
+        cells = place.cells(raw)
+        assert cells.shape == (2, 8, 3, 5)
+        # Token 5 + 1 * 5 + 2 is the patch in row 1, column 2.
+        assert torch.equal(cells[:, :, 1, 2], raw[:, 12])
+
+
+class ChannelsLast(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.norm = nn.Conv2d(3, 6, 4, stride=4), nn.LayerNorm(6)
+        self.up, self.head = nn.Linear(6, 12), nn.Linear(12, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.up(self.norm(self.stem(x).permute(0, 2, 3, 1)))
+        return self.head(F.gelu(x).mean((1, 2)))
+
+
+def test_channels_last_cells_are_turned_to_maps(seeded: Build) -> None:
+    model, x = VisionModel(seeded(ChannelsLast)), torch.rand(2, 3, 16, 24)
+    with Recording(model, x, Needs("auto", "stem")) as recording:
+        place = recording.place("auto")
+        assert (place.name, place.kind, place.grid) == ("up", "channels-last", (4, 6))
+        assert recording.activation("auto").shape == (2, 12, 4, 6)
+        assert torch.equal(recording.activation("auto")[0, :, 1, 2], recording.raw("auto")[0, 1, 2])
+        assert recording.activation("stem").shape == (2, 6, 4, 6)
+
+
+def test_each_input_size_has_its_own_layout(seeded: Build) -> None:
+    model = VisionModel(seeded(ChannelsLast))
+    small, large = (Layout.of(model, torch.rand(1, 3, side, side)) for side in (16, 32))
+    assert [layout.find("up").grid for layout in (small, large)] == [(4, 4), (8, 8)]
+    assert Layout.of(model, torch.rand(5, 3, 16, 16)) is small, "traced once for each size"
+
+
+def test_the_layout_is_traced_under_inference_mode_too(seeded: Build) -> None:
+    with torch.inference_mode():
+        layout = Layout.of(VisionModel(seeded(ChannelsLast)), torch.rand(1, 3, 16, 16))
+    assert layout.find("up").grid == (4, 4)
+
+
+def test_names_lead_to_places_and_errors_to_names() -> None:
+    model, x = models.convolutional(), models.inputs(1)
+    layout = Layout.of(model, x)
+    assert layout.find("input").kind == "input"
+    assert layout.find("relu#0").grid == (16, 16)
+    assert layout.find("relu#1").grid == (8, 8)
+    assert layout.find("relu").name == "relu#1", "without a number: the last call"
+    with pytest.raises(LayerError, match=r"(?s)no layer 'thrid'.*Did you mean 'third'"):
+        layout.find("thrid")
+    with pytest.raises(
+        LayerError, match=r"(?s)'head' gives \(5\).*no grid.*Layers with a grid:.*third"
+    ):
+        layout.find("head")
+    with pytest.raises(LayerError, match=r"no layer 'relu#7'"):
+        layout.find("relu#7")
+
+
+def test_modules_that_return_one_tensor_are_one_place(seeded: Build) -> None:
+    net = seeded(
+        lambda: nn.ModuleDict(
+            {"body": nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.Sequential(nn.ReLU()))}
+        )
+    )
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net, self.head = net, nn.Linear(4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.net["body"](x).mean((2, 3)))
+
+    model, x = VisionModel(seeded(Model)), torch.rand(2, 3, 8, 8)
+    layout = Layout.of(model, x)
+    assert [place.name for place in layout.places] == ["net.body.0", "net.body"]
+    assert layout.find("net.body.1.0").name == "net.body"
+    with Recording(model, x, Needs("net.body", "net.body.1", "net.body.1.0")) as recording:
+        assert torch.equal(recording.raw("net.body"), recording.raw("net.body.1.0"))
+
+
+class UsesBeforeReturning(nn.Module):
+    """A backbone that pools its map itself and returns both, as those of transformers do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, padding=1)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        x = self.conv(x)
+        return {"last_hidden_state": x, "pooled": x.mean((2, 3))}
+
+
+def test_a_tensor_is_recorded_where_it_is_made(seeded: Build) -> None:
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.backbone, self.head = UsesBeforeReturning(), nn.Linear(4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.backbone(x)["pooled"])
+
+    model, x = VisionModel(seeded(Model)), torch.rand(1, 3, 4, 4)
+    with Recording(model, x, Needs("auto")) as recording:
+        assert recording.place("auto").name == "backbone"
+        seed = torch.tensor([[1.0, 0, 0]])
+        [gradient] = recording.gradients(seed, "auto")
+        # The mean of 16 cells, then a weight for each channel.
+        weights = model.module.head.weight[0].detach() / 16
+        torch.testing.assert_close(gradient, weights.view(1, 4, 1, 1).expand_as(gradient))
+
+
+class Choosing(nn.Module):
+    """Names that mislead: what follows `last` leads around it, or is not read at all."""
+
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        self.way = way
+        self.one = nn.Conv2d(3, 4, 3, padding=1)
+        self.two, self.last = nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
+        self.sum, self.head = nn.Identity(), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        one = self.one(x).relu()
+        two = self.two(one)
+        if self.way == "residual":
+            return self.head((self.last(two) + two).mean((2, 3)))
+        if self.way == "summed":
+            return self.head(self.sum(self.last(two) + two).mean((2, 3)))
+        if self.way == "unread":
+            self.last(two)
+            return self.head(two.mean((2, 3)))
+        return self.head(torch.cat([self.last(one)[:, :2], two[:, 2:]], 1).mean((2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("way", "place", "reason"),
+    [
+        ("residual", "two", "everything passes"),
+        ("summed", "sum", "everything passes"),
+        ("unread", "two", "everything passes"),
+    ],
+)
+def test_the_last_grid_is_the_one_that_everything_passes(
+    seeded: Build, way: str, place: str, reason: str
+) -> None:
+    model = VisionModel(seeded(lambda: Choosing(way)))
+    found = Layout.of(model, torch.rand(1, 3, 6, 6)).last_grid(model, torch.rand(1, 3, 6, 6))
+    assert found.name == place
+    assert reason in found.reason
+    assert "(6 x 6 cells)" in found.reason
+
+
+def test_two_ways_that_part_at_the_beginning_meet_nowhere_later(seeded: Build) -> None:
+    """Both branches read `one`, so that it is the only grid that everything passes."""
+    model = VisionModel(seeded(lambda: Choosing("parallel")))
+    found = Layout.of(model, torch.rand(1, 3, 6, 6)).last_grid(model, torch.rand(1, 3, 6, 6))
+    assert found.name == "one"
+
+
+def test_where_nothing_is_passed_by_everything_the_reason_says_so(seeded: Build) -> None:
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.left, self.right = nn.Conv2d(3, 4, 1), nn.Conv2d(3, 4, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.left(x).relu().mean((2, 3)) + self.right(x).relu().amax((2, 3))
+
+    model, x = VisionModel(seeded(Two)), torch.rand(1, 3, 6, 6)
+    found = Layout.of(model, x).last_grid(model, x)
+    assert found.name == "right"
+    assert "other paths lead around it" in found.reason
+
+
+def test_a_network_without_a_grid_points_to_the_input(seeded: Build) -> None:
+    model = VisionModel(seeded(lambda: nn.Sequential(nn.Flatten(), nn.Linear(48, 3))))
+    with pytest.raises(LayerError, match=r"(?s)no place with a spatial grid.*layer=input"):
+        Recording(model, torch.rand(1, 3, 4, 4), Needs("auto")).__enter__()
+
+
+def test_the_last_block_of_a_vision_transformer_hands_on_its_class_token_alone() -> None:
+    """Its patch tokens have no gradient, so the block before it is chosen, 4 x 4 and one token."""
+    model, x = models.tokens(), models.inputs(1)
+    place = Layout.of(model, x).last_grid(model, x)
+    assert (place.name, place.grid, place.prefix) == ("blocks.1.norm1", (4, 4), 1) or (
+        place.name.startswith("blocks.0")
+    )
+    with Recording(model, x, Needs("auto", "blocks")) as recording:
+        seed = torch.ones_like(recording.logits)
+        auto, last = recording.gradients(seed, "auto", "blocks")
+        assert place.cells(auto).any()
+        assert not place.cells(last).any()
