@@ -20,6 +20,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
+from cvx_core.environment import switched_on
 from cvx_core.errors import CheckpointError
 
 SECONDS = 5.0
@@ -30,7 +31,7 @@ _log = logging.getLogger(__name__)
 
 def offline() -> bool:
     """Return whether ``CVX_OFFLINE`` forbids the use of the network."""
-    return os.environ.get("CVX_OFFLINE", "").strip().lower() not in ("", "0", "false", "no")
+    return switched_on("CVX_OFFLINE")
 
 
 def unreachable(url: str, seconds: float = SECONDS) -> str:

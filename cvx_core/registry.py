@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import traceback
 from collections.abc import Iterable
@@ -13,6 +12,7 @@ from typing import Any
 import pluggy
 
 from cvx_core.component import KINDS, Component, Kind
+from cvx_core.environment import switched_on
 from cvx_core.errors import ConflictError, PluginError, UnknownComponentError, did_you_mean
 from cvx_core.hookspecs import HOOKS, CvxSpecs
 
@@ -72,7 +72,7 @@ class Registry:
         self._manager.add_hookspecs(CvxSpecs)
         self._table: dict[Kind, dict[str, dict[str, Component]]] = {kind: {} for kind in KINDS}
         self._owner = PROGRAM
-        self._strict = bool(os.environ.get("CVX_STRICT")) if strict is None else strict
+        self._strict = switched_on("CVX_STRICT") if strict is None else strict
         self.failures: list[Failure] = []
         self.incompatible: list[str] = []
         self.disabled: list[str] = []

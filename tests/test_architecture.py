@@ -21,7 +21,7 @@ PLUGINS = sorted(p.parent for p in (REPOSITORY / "plugins").glob("*/*/pyproject.
 HEAVY = {"torch", "numpy", "PIL", "matplotlib", "torchvision", "timm", "transformers", "jinja2"}
 
 LAYERS = [
-    {"errors", "version", "printable"},
+    {"errors", "version", "printable", "environment"},
     {"component", "record", "options"},
     {"explanation", "scores", "target", "resample", "files", "storage", "colors", "display"},
     {"hookspecs", "registry", "discovery"},
@@ -36,7 +36,7 @@ LAYERS = [
         "factory",
         "model_source",
     },
-    {"recording"},
+    {"recording", "reference"},
     {"explainer", "renderer", "question", "running"},
     {"compose"},
     {"api"},

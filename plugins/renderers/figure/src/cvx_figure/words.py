@@ -122,7 +122,7 @@ def _caption(explanation: Explanation, shown: Shown, colour_note: str) -> list[s
     share = _finite(evidence.get("non_pixel_share"))
     if share is not None:
         parts.append(f"{number(100 * share)} % of the total is carried by no pixel")
-    if evidence.get("class_specific") is False:
+    if evidence.get("class_specific") is False and not explanation.target.note:
         parts.append("the same map whatever the question")
     if not explanation.values.any():
         parts.append("the map is zero everywhere")

@@ -80,7 +80,7 @@ def _evidence(explanation: Explanation) -> str:
         parts.append(f"residual {residual:.2g}")
     if isinstance(share, int | float) and math.isfinite(share):
         parts.append(f"{100 * share:.3g} % carried by no pixel")
-    if evidence.get("class_specific") is False:
+    if evidence.get("class_specific") is False and not explanation.target.note:
         parts.append("the same map whatever the question")
     return ", ".join(parts)
 
