@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 
 import numpy as np
 import torch
 
+from cvx_core.batching import images_at_once, in_pieces
 from cvx_core.errors import ModelError
 from cvx_core.explanation import Extent
 from cvx_core.recording import Layout, Needs, Place, Recording
+from cvx_core.recording.forward import answer
 from cvx_core.scores import ClassRef, Scores, TargetRecord
 from cvx_core.target import Target
 from cvx_core.vision_model import VisionModel
@@ -40,6 +43,7 @@ class Question:
         seed: int,
         session: Session,
         extents: Sequence[Extent],
+        budget: int | None = None,
     ) -> None:
         self.model = model
         self.inputs = inputs
@@ -48,6 +52,7 @@ class Question:
         self._targets = [list(several) for several in targets]
         self._labels = list(labels)
         self._session = session
+        self._budget = budget
         self._resolved: list[list[tuple[torch.Tensor, TargetRecord]]] | None = None
 
     @property
@@ -88,6 +93,20 @@ class Question:
         a map does not depend on what else is in the batch."""
         return torch.Generator().manual_seed(self.seed)
 
+    @property
+    def at_once(self) -> int:
+        """How many images to run together when a method runs many; 1 or more."""
+        most = images_at_once(self.model, self.inputs[0], self._budget)
+        # A processor's caches are full long before its memory is: more at once is slower there.
+        return most if self.inputs.device.type == "cuda" else min(most, 16)
+
+    def logits(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Return the logits (n, C) of other inputs (n, C, H, W), without graph.
+
+        Counted as forward passes. Where memory runs out the inputs are run in halves.
+        """
+        return self._session.logits(inputs)
+
     def with_inputs(self, inputs: torch.Tensor) -> Question:
         """Return the same question about changed inputs, with the seeds of the originals.
 
@@ -99,8 +118,9 @@ class Question:
             self._targets,
             self._labels,
             self.seed,
-            Session(self.model, inputs, []),
+            Session(self.model, inputs, [], self._session),
             self.extents,
+            self._budget,
         )
         other._resolved = self._resolved
         return other
@@ -137,12 +157,22 @@ class Question:
 
 
 class Session:
-    """Recordings of one batch, opened on first use and shared by explainers and targets."""
+    """Recordings of one batch, opened on first use and shared by explainers and targets.
 
-    def __init__(self, model: VisionModel, inputs: torch.Tensor, wanted: Sequence[Needs]) -> None:
-        self.model, self.inputs, self.wanted = model, inputs, list(wanted)
+    Passes are counted; those of changed inputs count for the session of the originals, `parent`.
+    """
+
+    def __init__(
+        self,
+        model: VisionModel,
+        inputs: torch.Tensor,
+        wanted: Sequence[Needs],
+        parent: Session | None = None,
+    ) -> None:
+        self.model, self.inputs, self.wanted, self.parent = model, inputs, list(wanted), parent
         self._open: dict[Needs, Recording] = {}
         self._stack = ExitStack()
+        self._elsewhere = Counter[str]()
 
     def recording(self, needs: Needs) -> Recording:
         """Return an open recording that holds at least what is asked."""
@@ -158,14 +188,24 @@ class Session:
         self._open[merged] = recording
         return recording
 
+    def logits(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Return the logits of other inputs, without graph; see `Question.logits`."""
+
+        def run(start: int, stop: int) -> torch.Tensor:
+            self._elsewhere["forwards"] += 1
+            return answer(self.model, inputs[start:stop])
+
+        return torch.cat(list(in_pieces(len(inputs), len(inputs), run)))
+
     def counts(self) -> dict[str, int]:
         """Return how many forward and backward passes were run."""
-        return {
-            "forwards": sum(recording.forwards for recording in self._open.values()),
-            "backwards": sum(recording.backwards for recording in self._open.values()),
-        }
+        kinds = ("forwards", "backwards")
+        own = {k: sum(getattr(one, k) for one in self._open.values()) for k in kinds}
+        return {kind: own[kind] + self._elsewhere[kind] for kind in kinds}
 
     def close(self) -> None:
         """Remove all hooks and drop all graphs."""
+        if self.parent is not None:
+            self.parent._elsewhere.update(self.counts())
         self._open.clear()
         self._stack.close()

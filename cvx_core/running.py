@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from cvx_core.batching import images_at_once, in_pieces
 from cvx_core.errors import MethodError, UsageError
 from cvx_core.explainer import Attribution, Explainer
 from cvx_core.explanation import Explanation
 from cvx_core.question import Question, Session
 from cvx_core.record import Record
-from cvx_core.recording import Layout
 from cvx_core.scores import ClassRef, TargetRecord
 from cvx_core.target import Target
 from cvx_core.version import __version__
@@ -108,34 +108,20 @@ def _run_group(
     budget: int | None,
 ) -> list[list[Explanation]]:
     """Run images of one shape, as many at once as the byte budget allows."""
-    size = 1 if len(jobs) == 1 else _batch_size(model, jobs[0].image.tensor, budget)
-    found: list[list[Explanation]] = []
-    while jobs:
-        batch = jobs[:size]
-        try:
-            found += _run_batch(model, batch, explainers, seed)
-        except (torch.OutOfMemoryError, MemoryError):
-            if size == 1:
-                raise
-            size = max(1, min(size, len(batch)) // 2)
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
-            continue
-        jobs = jobs[size:]
-    return found
+    size = 1 if len(jobs) == 1 else images_at_once(model, jobs[0].image.tensor, budget)
 
+    def run_some(start: int, stop: int) -> list[list[Explanation]]:
+        return _run_batch(model, jobs[start:stop], explainers, seed, budget)
 
-def _batch_size(model: VisionModel, tensor: torch.Tensor, budget: int | None) -> int:
-    if budget is None:
-        if tensor.device.type == "cuda":
-            budget = int(torch.cuda.mem_get_info(tensor.device)[0]) // 2
-        else:
-            budget = 2 * 1024**3
-    return max(1, budget // max(1, Layout.of(model, tensor[None]).bytes_per_image))
+    return [one for several in in_pieces(len(jobs), size, run_some) for one in several]
 
 
 def _run_batch(
-    model: VisionModel, jobs: list[_Job], explainers: Sequence[Explainer], seed: int
+    model: VisionModel,
+    jobs: list[_Job],
+    explainers: Sequence[Explainer],
+    seed: int,
+    budget: int | None,
 ) -> list[list[Explanation]]:
     inputs = torch.stack([job.image.tensor for job in jobs])
     session = Session(model, inputs, [need for e in explainers for need in e.recordings()])
@@ -151,6 +137,7 @@ def _run_batch(
                 seed,
                 session,
                 [job.image.extent for job in jobs],
+                budget,
             )
             attributions = explainer.attribute(question)
             recording = question.recording(explainer.recordings()[0])

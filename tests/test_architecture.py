@@ -37,6 +37,7 @@ LAYERS = [
         "model_source",
     },
     {"recording", "reference"},
+    {"batching"},
     {"explainer", "renderer", "question", "running"},
     {"compose"},
     {"api"},

@@ -19,10 +19,10 @@ from cvx_core import (
     TargetRecord,
     VisionModel,
 )
+from cvx_core.reference import check_reference, reference_of
 from cvx_gradient_error.path import Evaluate, integrate
 
 _OUTPUTS = ("signed", "sensitivity", "path")
-_REFERENCES = ("zero", "blur")
 
 
 @dataclass(frozen=True)
@@ -66,11 +66,7 @@ class GradientError(Explainer):
             raise OptionError(
                 f"There is no output {self.output!r}.", "There are " + ", ".join(_OUTPUTS) + "."
             )
-        if self.reference not in _REFERENCES:
-            raise OptionError(
-                f"There is no reference {self.reference!r}.",
-                "There are " + ", ".join(_REFERENCES) + ".",
-            )
+        check_reference(self.reference)
         if not isinstance(self.steps, int) or not 2 <= self.steps <= 1000:
             raise OptionError(f"steps is {self.steps}.", "It is a whole number from 2 to 1000.")
         if not 0 <= self.tolerance < 1:
@@ -111,7 +107,7 @@ class GradientError(Explainer):
     def _path(self, question: Question, k: int, seeds: Tensor) -> Attribution:
         """Integrate image by image, each refined where it needs it."""
         inputs = question.recording(self.needs()).raw("input")
-        references = torch.zeros_like(inputs) if self.reference == "zero" else _blurred(inputs)
+        references = reference_of(self.reference, inputs)
         records = [several[min(k, len(several) - 1)] for several in question.records(seeds)]
         found = [
             integrate(
@@ -151,11 +147,3 @@ def _scalar(model: VisionModel, seed: Tensor, record: TargetRecord) -> Evaluate:
             return scalars, recording.gradients(at, "input")[0]
 
     return evaluate
-
-
-def _blurred(inputs: Tensor) -> Tensor:
-    """Blur by an eighth of the shorter side, edges repeated."""
-    size = max(1, min(inputs.shape[-2:]) // 8) | 1
-    padded = F.pad(inputs, (size // 2,) * 4, mode="replicate")
-    once = F.avg_pool2d(padded, size, stride=1)
-    return F.avg_pool2d(F.pad(once, (size // 2,) * 4, mode="replicate"), size, stride=1)

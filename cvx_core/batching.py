@@ -1,0 +1,65 @@
+"""How much runs at once: bytes decide, and what does not fit after all runs in halves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, TypeVar
+
+import torch
+
+from cvx_core.recording import Layout
+
+if TYPE_CHECKING:
+    from cvx_core.vision_model import VisionModel
+
+T = TypeVar("T")
+
+
+def images_at_once(model: VisionModel, image: torch.Tensor, budget: int | None) -> int:
+    """Return how many images (C, H, W) a byte budget lets run together, 1 or more.
+
+    Without a budget half of the memory that a GPU has left is taken, or 2 GiB.
+    """
+    if budget is None:
+        if image.device.type == "cuda":
+            budget = int(torch.cuda.mem_get_info(image.device)[0]) // 2
+        else:
+            budget = 2 * 1024**3
+    return max(1, budget // max(1, Layout.of(model, image[None]).bytes_per_image))
+
+
+def in_pieces(count: int, most: int, run: Callable[[int, int], T]) -> Iterator[T]:
+    """Yield ``run(start, stop)`` for consecutive pieces of `count` items, in order.
+
+    Parameters
+    ----------
+    most
+        Items in a piece. Where memory runs out it is halved, for the rest too.
+    run
+        May be called again for items it failed on, so it must not consume anything.
+
+    Raises
+    ------
+    torch.OutOfMemoryError, MemoryError
+        If memory does not suffice for a single item.
+    """
+    start = 0
+    while start < count:
+        stop = min(count, start + max(1, most))
+        try:
+            found = run(start, stop)
+        except (torch.OutOfMemoryError, MemoryError):
+            if stop - start == 1:
+                raise
+            most = (stop - start) // 2
+            found = None
+        if found is None:
+            # Outside of the handler, whose traceback would keep the tensors alive.
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            continue
+        yield found
+        start = stop
+
+
+__all__ = ["images_at_once", "in_pieces"]
