@@ -164,7 +164,10 @@ class VisionModel:
         """Return the SHA-256 of all parameters and buffers, first 16 hexadecimal digits."""
         state = self.module.state_dict(keep_vars=True)
         key = tuple(
-            (n, t.data_ptr(), t._version) for n, t in state.items() if isinstance(t, torch.Tensor)
+            # Tensors made under inference_mode have no version, and can't change outside it.
+            (n, t.data_ptr(), 0 if t.is_inference() else t._version)
+            for n, t in state.items()
+            if isinstance(t, torch.Tensor)
         )
         if self._digest is None or self._digest[0] != key:
             total = hashlib.sha256()
