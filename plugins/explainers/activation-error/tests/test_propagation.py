@@ -218,6 +218,14 @@ def test_unverified_the_constants_are_what_is_left_over(two: VisionModel) -> Non
     assert (quick.evidence["forwards"], sure.evidence["forwards"]) == (1, 2)
 
 
+def test_unverified_the_gates_are_held_all_the_same() -> None:
+    """In a transformer, where the model's own gradient is another."""
+    model, batch = models.tokens(), models.inputs(1)
+    quick, sure = (of(model, batch, ClassScore(2), layer="input", verify=v) for v in (False, True))
+    scale = np.abs(sure.values).max()
+    np.testing.assert_allclose(quick.values, sure.values, rtol=0, atol=1e-5 * scale)
+
+
 def test_without_a_label_the_way_out_is_named(two: VisionModel) -> None:
     with pytest.raises(TargetError, match="no label was given") as caught:
         of(two, X)
