@@ -7,9 +7,29 @@ from cvx_core import Component, hookimpl
 
 @hookimpl
 def cvx_explainers() -> Iterator[Component]:
-    """Announce gradient error attribution."""
+    """Announce the family first, then its methods under the names of their papers."""
     yield Component(
         "gradient-error",
         "The gradient of the error at the input pixels",
         "cvx_gradient_error.explainer:GradientError",
+    )
+    yield Component(
+        "saliency",
+        "The largest gradient of the channels (Simonyan 2013)",
+        "cvx_gradient_error.plain:Saliency",
+    )
+    yield Component(
+        "input-x-gradient",
+        "Each pixel times its gradient (Shrikumar 2016)",
+        "cvx_gradient_error.plain:InputXGradient",
+    )
+    yield Component(
+        "integrated-gradients",
+        "The gradient's mean on the way from a reference (Sundararajan 2017)",
+        "cvx_gradient_error.integrated:IntegratedGradients",
+    )
+    yield Component(
+        "smoothgrad",
+        "The gradient's mean over noisy copies (Smilkov 2017)",
+        "cvx_gradient_error.smoothgrad:SmoothGrad",
     )

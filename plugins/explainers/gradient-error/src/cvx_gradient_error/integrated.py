@@ -1,0 +1,101 @@
+"""Integrated gradients: the gradient's mean on the way from a reference to the image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cvx_core import Attribution, Explainer, Needs, OptionError, Question, TargetRecord
+from cvx_core.reference import check_reference, reference_of
+from cvx_gradient_error.path import Evaluate, integrate
+
+
+@dataclass(frozen=True)
+class IntegratedGradients(Explainer):
+    """sum_c (x_c - x'_c) times the mean of dS/dx_c from x' to x; it sums to S(x) - S(x').
+
+    Sundararajan 2017, arXiv:1703.01365, eq. 1. Signed, in logits. For the target ``Error(label)``
+    S is the loss itself.
+
+    Parameters
+    ----------
+    steps
+        Gradients to take along the path at most.
+    tolerance
+        Relative residual at which the path stops taking more.
+    reference
+        x': ``"zero"``, ``"mean"`` or ``"blur"``; see `cvx_core.reference`.
+
+    Raises
+    ------
+    OptionError
+        If a parameter is out of its range.
+    """
+
+    steps: int = 64
+    tolerance: float = 0.01
+    reference: str = "zero"
+
+    def __post_init__(self) -> None:
+        check_reference(self.reference)
+        if not isinstance(self.steps, int) or not 2 <= self.steps <= 1000:
+            raise OptionError(f"steps is {self.steps}.", "It is a whole number from 2 to 1000.")
+        if not 0 <= self.tolerance < 1:
+            raise OptionError(f"tolerance is {self.tolerance}.", "It lies between 0 and 1.")
+
+    def needs(self) -> Needs:
+        """Ask for the logits."""
+        return Needs()
+
+    def attribute(self, question: Question) -> list[Attribution]:
+        """Return the map of each seed, (B, H, W)."""
+        seeds = question.seeds(question.recording(self.needs()).logits)
+        return [self._path(question, k, seed) for k, seed in enumerate(seeds)]
+
+    def _path(self, question: Question, k: int, seeds: Tensor) -> Attribution:
+        """Integrate image by image, each refined where it needs it."""
+        inputs = question.inputs
+        references = reference_of(self.reference, inputs)
+        records = [several[min(k, len(several) - 1)] for several in question.records(seeds)]
+        found = [
+            integrate(
+                _scalar(question, seed, record),
+                x,
+                reference,
+                tolerance=self.tolerance,
+                most=self.steps,
+            )
+            for x, reference, seed, record in zip(inputs, references, seeds, records, strict=True)
+        ]
+        return Attribution(
+            torch.stack([one.values.sum(dim=0) for one in found]),
+            evidence={
+                "total": torch.tensor([one.total for one in found], dtype=torch.float64),
+                "residual": torch.tensor([one.residual for one in found], dtype=torch.float64),
+                "path_gradients": torch.tensor([one.points for one in found]),
+            },
+            provenance={"layer": "input", "reference": self.reference},
+        )
+
+
+def _scalar(question: Question, seed: Tensor, record: TargetRecord) -> Evaluate:
+    """Return what is integrated: the loss for the error signal, else <seed, logits>."""
+    label = record.label.index if record.kind == "error" and record.label is not None else None
+
+    def evaluate(points: Tensor) -> tuple[Tensor, Tensor]:
+        with question.with_inputs(points) as asked:
+            recording = asked.recording(Needs("input"))
+            logits = recording.logits.detach()
+            if label is None:
+                scalars, at = logits.double() @ seed.double(), seed.expand_as(logits)
+            else:
+                # The loss bends along the path: its gradient is p - 1_y at every point anew.
+                truth = torch.full((len(points),), label, device=logits.device)
+                scalars = F.cross_entropy(logits.double(), truth, reduction="none")
+                at = logits.softmax(1) - F.one_hot(truth, logits.shape[1])
+            return scalars, recording.gradients(at, "input")[0]
+
+    return evaluate

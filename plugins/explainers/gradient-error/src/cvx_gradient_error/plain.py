@@ -1,0 +1,56 @@
+"""The gradient at the pixels as it is, and times the pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from cvx_core import Attribution, Explainer, Needs, Question
+
+
+@dataclass(frozen=True)
+class Saliency(Explainer):
+    """The largest gradient of the channels, max_c \\|dS/dx_c\\| (Simonyan 2013, arXiv:1312.6034).
+
+    Not negative, in logits per unit of input. It says what the answer is sensitive to, which is
+    not what it was computed from.
+    """
+
+    signed = False
+    unit = "logits per unit of input"
+
+    def needs(self) -> Needs:
+        """Ask for the input."""
+        return Needs("input")
+
+    def attribute(self, question: Question) -> list[Attribution]:
+        """Return the map of each seed, (B, H, W)."""
+        return [
+            Attribution(gradient.abs().amax(dim=1), provenance={"layer": "input"})
+            for gradient in _gradients(question)
+        ]
+
+
+@dataclass(frozen=True)
+class InputXGradient(Explainer):
+    """The pixel times its gradient, sum_c x_c dS/dx_c (Shrikumar 2016, arXiv:1605.01713).
+
+    Signed, in logits: what the pixels add to first order. It sums to nothing in particular.
+    """
+
+    def needs(self) -> Needs:
+        """Ask for the input."""
+        return Needs("input")
+
+    def attribute(self, question: Question) -> list[Attribution]:
+        """Return the map of each seed, (B, H, W)."""
+        return [
+            Attribution((question.inputs * gradient).sum(dim=1), provenance={"layer": "input"})
+            for gradient in _gradients(question)
+        ]
+
+
+def _gradients(question: Question) -> list[Tensor]:
+    recording = question.recording(Needs("input"))
+    return [recording.gradients(seed, "input")[0] for seed in question.seeds(recording.logits)]

@@ -1,0 +1,26 @@
+from typing import ClassVar
+
+from cvx_core.testing.conformance import ExplainerConformance
+
+
+class TestSaliency(ExplainerConformance):
+    component = "saliency"
+
+
+class TestInputXGradient(ExplainerConformance):
+    component = "input-x-gradient"
+
+
+class TestIntegratedGradients(ExplainerConformance):
+    component = "integrated-gradients"
+    parameters: ClassVar = {"steps": 8}
+
+
+class TestSmoothGrad(ExplainerConformance):
+    component = "smoothgrad"
+    parameters: ClassVar = {"copies": 3}
+
+
+class TestSignedSmoothGrad(ExplainerConformance):
+    component = "smoothgrad"
+    parameters: ClassVar = {"copies": 3, "output": "signed"}
