@@ -43,6 +43,11 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Fetch the `test` dependency group where it is missing (docs/adr/0003-two-commands.md)."""
     if importlib.util.find_spec("hypothesis") is not None:
+        from hypothesis import settings
+
+        # How long an example takes depends on who else uses the machine.
+        settings.register_profile("cvx", deadline=None)
+        settings.load_profile("cvx")
         return
     uv = os.environ.get("UV") or shutil.which("uv")
     if uv is None or _RERUN in os.environ:

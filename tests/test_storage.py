@@ -169,6 +169,26 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
         load_explanations(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "header",
+    [
+        "{'descr': '<U4', 'fortran_order': False, 'sha(e, 'sha(e,), }",
+        "{'descr': '<U4', 'fortran_order': False, 'shape': (10000000000000,), }",
+        "{'descr': '<U4', 'fortran_order': False, 'shape': (-1,), }",
+        "{'descr': [('a', '<U4', (2,) * 99)], 'fortran_order': 3, 'shape': ()}",
+        "[" * 5000,
+        "\x00",
+    ],
+)
+def test_an_array_with_a_damaged_header_is_refused(tmp_path: Path, header: str) -> None:
+    path = tmp_path / "map.npz"
+    length = len(header).to_bytes(2, "little")
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("metadata.npy", b"\x93NUMPY\x01\x00" + length + header.encode() + b"x" * 16)
+    with pytest.raises(OutputError, match="holds no explanations"):
+        load_explanations(path)
+
+
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_damaged_archives_are_refused_in_words_or_read(tmp_path: Path, data: st.DataObject) -> None:

@@ -11,12 +11,13 @@ good reason goes into `expected_failures` by its name, with the reason.
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
+_CHECKS = [f"cvx_core.testing.{name}" for name in ("base", "explainers", "renderers", "sources")]
 # Before the imports below, so that a failing check shows the values it compared.
-pytest.register_assert_rewrite(
-    *(f"cvx_core.testing.{name}" for name in ("base", "explainers", "renderers", "sources"))
-)
+pytest.register_assert_rewrite(*(name for name in _CHECKS if name not in sys.modules))
 
 from cvx_core.testing.explainers import ExplainerConformance  # noqa: E402
 from cvx_core.testing.renderers import RendererConformance  # noqa: E402
