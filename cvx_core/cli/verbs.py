@@ -13,6 +13,7 @@ from cvx_core.version import __version__
 
 VERBS = {
     "explain": ("cvx_core.cli.explain:explain", "Explain photographs and write what was found."),
+    "layers": ("cvx_core.cli.layers:layers", "List the layers of a model that can be looked at."),
     "models": ("cvx_core.cli.models:models", "List the models that can be explained."),
     "plugins": ("cvx_core.cli.plugins:plugins", "List what is installed, and what failed."),
     "render": ("cvx_core.cli.render:render", "Draw saved explanations again."),
