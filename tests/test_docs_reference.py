@@ -32,11 +32,15 @@ def rows(text: str) -> str:
 
 def test_the_table_of_plugins_is_what_is_installed() -> None:
     lines = re.findall(
-        r"^\| ([\w ]+) \| `([\w-]+)` \| \[([\w-]+)\]\((\S+)\)",
+        r"^\| ([\w ]+) \| (`[^|]+`) \| \[([\w-]+)\]\((\S+)\)",
         (REPOSITORY / "README.md").read_text(),
         re.M,
     )
-    told = {(kind, component, package) for kind, component, package, _ in lines}
+    told = {
+        (kind, component, package)
+        for kind, components, package, _ in lines
+        for component in re.findall(r"`([\w-]+)`", components)
+    }
     ours = {f"cvx-{page.parent.name}" for page in PLUGINS}
     found = {
         (offer.kind, offer.component.name, offer.distribution)
@@ -53,12 +57,20 @@ def test_the_readme_of_a_plugin_has_its_parameters_with_their_defaults(kind: Kin
     for offer in discovery.registry().offers(kind):
         pages = [p for p in PLUGINS if f"cvx-{p.parent.name}" == offer.distribution]
         for page in pages:
-            _, _, table = page.read_text().partition("| parameter | default |")
+            about = section(page.read_text(), offer.component.name)
+            _, _, table = about.partition("| parameter | default |")
             lines = re.findall(r"^\| `(\w+)` \| `?([^`|]*?)`? \|", table, re.M)
             told = {key: parse_parameters(f"x:{key}={value}")[1][key] for key, value in lines}
             cls = offer.component.load()
             fields = {f.name: f.default for f in dataclasses.fields(cls)}
-            assert told == fields, page
+            assert told == fields, f"{page}: {offer.component.name}"
+
+
+def section(text: str, component: str) -> str:
+    """Return the sections whose headings name a component, or what comes before all of these."""
+    first, *others = re.split(r"^(?=#+ [^\n]*`)", text, flags=re.M)
+    named = [part for part in others if f"`{component}`" in part.partition("\n")[0]]
+    return "\n".join(named) or first
 
 
 def test_the_reference_of_commands_has_every_option() -> None:
