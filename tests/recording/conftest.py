@@ -64,3 +64,80 @@ def seeded() -> Callable[[Callable[[], Any]], Any]:
             return make().eval()
 
     return build
+
+
+Function = Callable[[Tensor], Tensor]
+
+
+class Between(nn.Module):
+    """A function between a convolution and a projection of whatever it returns."""
+
+    def __init__(self, function: Function) -> None:
+        super().__init__()
+        self.function = function
+        self.first = nn.Conv2d(3, 4, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = self.function(self.first(x)).flatten(1)
+        generator = torch.Generator().manual_seed(5)
+        weights = torch.randn(features.shape[1], 3, generator=generator, dtype=x.dtype)
+        return features @ weights + 0.3
+
+
+def net_around(function: Function) -> VisionModel:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        return VisionModel(Between(function).double().eval())
+
+
+def small_images(seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(2, 3, 6, 6, generator=generator, dtype=torch.float64)
+
+
+def check_function(function: Function) -> None:
+    """Value, conservation, and replay of one function between two linear ones, in float64."""
+    model, x = net_around(function), small_images()
+    with torch.no_grad():
+        plain = model.module(x)
+    for needs in (Needs("input"), Needs("input", gates="frozen", tape=True)):
+        with Recording(model, x, needs) as recording:
+            # A replaced formula may round differently: a few units in the last place.
+            torch.testing.assert_close(recording.logits.detach(), plain, rtol=1e-12, atol=1e-12)
+            for _ in range(2 * needs.tape):  # a replay must not spoil what is on the tape
+                again = recording.replay("input", x)
+                torch.testing.assert_close(again, plain, rtol=1e-11, atol=1e-11)
+    # Both gaps are sums of some hundred float64 numbers: rounding is near 1e-14.
+    assert measured_residual(model, x) < 1e-11
+    assert measured_residual(model, x, reference=small_images(seed=1)) < 1e-11
+    assert measured_residual(model, x, "first") < 1e-11
+
+
+@pytest.fixture
+def conserved() -> Callable[[Function], None]:
+    return check_function
+
+
+@pytest.fixture
+def between() -> Callable[[Function], VisionModel]:
+    return net_around
+
+
+class Plain(nn.Module):
+    """Convolutions with a ReLU that is used twice, in place, and normalisation by batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
+        self.norm, self.relu = nn.BatchNorm2d(4), nn.ReLU(inplace=True)
+        self.dropout, self.head = nn.Dropout(0.5), nn.Linear(4, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.relu(self.norm(self.one(x)))
+        x = self.relu(self.two(x))
+        return self.head(self.dropout(x.mean((2, 3))))
+
+
+@pytest.fixture
+def model(seeded: Callable[..., Any]) -> VisionModel:
+    return VisionModel(seeded(Plain).double())
