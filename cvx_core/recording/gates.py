@@ -25,6 +25,8 @@ from torch.nn.parameter import Parameter
 from torch.overrides import TorchFunctionMode
 
 from cvx_core.recording import rules
+from cvx_core.recording.constants import Constants
+from cvx_core.recording.rules.attention import pass_attention
 from cvx_core.recording.saved import Saved
 from cvx_core.recording.tape import Tape
 
@@ -59,6 +61,10 @@ class Interception(TorchFunctionMode):
         Whether the forward pass has reached the earliest recorded place.
     attention
         Probabilities (B, heads, queries, keys) in the order of the forward pass, or None.
+    attended
+        Called with the probabilities of each self-attention; what it returns goes on.
+    constants
+        Where the constants that functions add are kept, or None.
     """
 
     def __init__(
@@ -68,6 +74,8 @@ class Interception(TorchFunctionMode):
         freeze: bool = False,
         tape: Tape | None = None,
         attention: bool = False,
+        attended: Callable[[Tensor], Tensor] | None = None,
+        constants: Constants | None = None,
     ) -> None:
         super().__init__()
         self.saved = saved
@@ -75,6 +83,8 @@ class Interception(TorchFunctionMode):
         self.tape = tape
         self.started = False
         self.attention: list[Tensor] | None = [] if attention else None
+        self.attended = attended
+        self.constants = constants
         self._opened: dict[Any, Callable[..., Any] | None] = {}
         self._inside: list[Any] = []
         self._heads: list[int] = []
@@ -114,9 +124,29 @@ class Interception(TorchFunctionMode):
             name = getattr(func, "__name__", "")
         if self.attention is not None and name in ("softmax", "scaled_dot_product_attention"):
             self._keep_attention(name, func, args, kwargs)
+        if self.attended is not None and name in ("softmax", "scaled_dot_product_attention"):
+            return pass_attention(func, args, kwargs, self.attended)
         if not self.started:
             return func(*args, **kwargs)
         in_place = name.endswith("_") and not name.endswith("__")
+        if self.constants is None or (self.tape is not None and self.tape.replaying):
+            return self._run(name, in_place, func, args, kwargs)
+        added = self.constants.find(name[:-1] if in_place else name, func, args, kwargs)
+        result = self._run(name, in_place, func, args, kwargs)
+        if added is None:
+            return result
+        if in_place:
+            self.saved.before_overwriting(result)
+        return self.constants.mark(added, result, in_place=in_place)
+
+    def _run(
+        self,
+        name: str,
+        in_place: bool,
+        func: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
         rule = rules.RULES.get(name[:-1] if in_place else name) if self.freeze else None
         if rule is None or not _has_floats((*args, *kwargs.values())):
             if in_place or name == "__setitem__":

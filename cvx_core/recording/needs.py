@@ -26,12 +26,20 @@ class Needs:
         Keep the frozen gates, so that the pass can be replayed at another input.
     attention
         Keep the attention probabilities.
+    attention_gradients
+        Make the attention probabilities places: ``attention#0`` is the first. Nothing before it
+        builds a graph. With native gates only; frozen ones hold the probabilities.
+    constants
+        Keep what functions add that does not come from the input: biases, position embeddings,
+        class tokens. With frozen gates only.
     """
 
     places: tuple[str, ...]
     gates: Gates
     tape: bool
     attention: bool
+    attention_gradients: bool
+    constants: bool
 
     def __init__(
         self,
@@ -39,16 +47,26 @@ class Needs:
         gates: Gates = "native",
         tape: bool = False,
         attention: bool = False,
+        attention_gradients: bool = False,
+        constants: bool = False,
     ) -> None:
         if gates not in ("native", "frozen"):
             raise OptionError(f"gates={gates!r} is unknown.", "Write 'native' or 'frozen'.")
         if tape and gates != "frozen":
             raise OptionError("A tape keeps frozen gates.", "Pass gates='frozen' with tape=True.")
+        if attention_gradients and gates != "native":
+            raise OptionError("Frozen gates hold the attention.", "Record with gates='native'.")
+        if constants and gates != "frozen":
+            raise OptionError(
+                "Constants are what is left when gates are held.", "Pass gates='frozen' with them."
+            )
         put = object.__setattr__
         put(self, "places", tuple(dict.fromkeys(places)))
         put(self, "gates", gates)
         put(self, "tape", tape)
         put(self, "attention", attention)
+        put(self, "attention_gradients", attention_gradients)
+        put(self, "constants", constants)
 
     def covers(self, other: Needs) -> bool:
         """Whether a recording made for this serves the other too."""
@@ -57,6 +75,8 @@ class Needs:
             and set(other.places) <= set(self.places)
             and self.tape >= other.tape
             and self.attention >= other.attention
+            and self.attention_gradients >= other.attention_gradients
+            and self.constants >= other.constants
         )
 
     def merged(self, other: Needs) -> Needs:
@@ -67,6 +87,8 @@ class Needs:
             gates=self.gates,
             tape=self.tape or other.tape,
             attention=self.attention or other.attention,
+            attention_gradients=self.attention_gradients or other.attention_gradients,
+            constants=self.constants or other.constants,
         )
 
 

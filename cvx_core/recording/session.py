@@ -12,7 +12,9 @@ from torch import Tensor
 
 from cvx_core.as_found import as_found
 from cvx_core.errors import LayerError, MethodError
+from cvx_core.recording.constants import Constants
 from cvx_core.recording.forward import eager, no_path, pull_back, run_model
+from cvx_core.recording.further import FurtherAnswers
 from cvx_core.recording.gates import Interception
 from cvx_core.recording.layout import Layout
 from cvx_core.recording.needs import Needs
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from cvx_core.vision_model import VisionModel
 
 
-class Recording:
+class Recording(FurtherAnswers):
     """One forward pass with everything in `needs` kept; a context manager.
 
     Entering it runs the forward pass in evaluation mode. Leaving it removes every hook and
@@ -67,6 +69,7 @@ class Recording:
         self._stack = ExitStack()
         self._saved = Saved()
         self._tape = Tape(self._saved) if needs.tape else None
+        self._constants = Constants() if needs.constants else None
         self._calls: dict[str, int] = {}
         self._running: Literal["", "forward", "backward"] = ""
         self._replacing: dict[str, Tensor] | None = None
@@ -76,6 +79,8 @@ class Recording:
             freeze=needs.gates == "frozen",
             tape=self._tape,
             attention=needs.attention,
+            attended=self._attended if needs.attention_gradients else None,
+            constants=self._constants,
         )
 
     def __enter__(self) -> Recording:
@@ -172,13 +177,6 @@ class Recording:
         """Return the attention probabilities (B, heads, queries, keys), in forward order."""
         return list(self._mode.attention or [])
 
-    def constant_part(self, name: str) -> Tensor:
-        """Return the logits (B, classes) with the gates as recorded and zeros at a place.
-
-        The frozen network is affine in the place: <s, logits> = <gradient, activation> + <s, this>.
-        """
-        return self.replay(name, torch.zeros_like(self._node(name)))
-
     def replay(self, name: str, value: Tensor) -> Tensor:
         """Return the logits (B, classes) with the gates as recorded and `value` at a place.
 
@@ -198,13 +196,13 @@ class Recording:
         self._tape.replaying, self._mode.started = True, False
         self._replacing = {self._places[name].name: value.detach()}
         try:
-            with torch.no_grad(), torch.inference_mode(False):
+            with torch.inference_mode(False), torch.no_grad():  # in this order
                 return self._run().detach()
         finally:
             self._tape.replaying, self._replacing = False, None
 
     def _node(self, name: str) -> Tensor:
-        if name not in self._places:
+        if name not in self._places and name not in self._nodes:
             raise LayerError(
                 f"{name!r} was not recorded.", f"Recorded: {', '.join(self._places) or 'nothing'}."
             )
@@ -213,7 +211,7 @@ class Recording:
                 "The recording is over, and what it held is gone.",
                 "Ask inside its `with` block.",
             )
-        return self._nodes[self._places[name].name]
+        return self._nodes[self._places[name].name if name in self._places else name]
 
     def _attach(self) -> None:
         wanted: dict[str, dict[int, Place]] = {}
@@ -237,20 +235,28 @@ class Recording:
                 return None
             tensor = first_tensor(output)
             assert tensor is not None
-            return with_tensor(output, tensor, self._keep(calls[k], tensor))
+            return with_tensor(output, tensor, self._keep(calls[k].name, tensor))
 
         return hook
 
-    def _keep(self, place: Place, tensor: Tensor) -> Tensor:
+    def _attended(self, probabilities: Tensor) -> Tensor:
+        """Make the probabilities of an attention a node, under a name of its own."""
+        if self._running != "forward":
+            again: Tensor = computed_again(probabilities)
+            return again
+        k = self._calls["attention"] = self._calls.get("attention", -1) + 1
+        return self._keep(f"attention#{k}", probabilities)
+
+    def _keep(self, name: str, tensor: Tensor) -> Tensor:
         """Make a tensor a node of the graph; what comes after gets a copy it may overwrite."""
         self._mode.started = True
         if self._replacing is not None:
-            value = self._replacing.get(place.name)
+            value = self._replacing.get(name)
             return tensor if value is None else value.clone()
         if not self._nodes:
-            self._first, tensor = place.name, tensor.detach()
+            self._first, tensor = name, tensor.detach()
         node = tensor if tensor.requires_grad else tensor.detach().requires_grad_()
-        self._nodes[place.name] = node
+        self._nodes[name] = node
         return node.clone()
 
     def _forward(self) -> None:
@@ -279,7 +285,7 @@ class Recording:
                 inputs = inputs.detach()
                 for place in self._places.values():
                     if place.kind == "input":
-                        inputs = self._keep(place, inputs)
+                        inputs = self._keep(place.name, inputs)
                 return self.model.read(run_model(self.model, inputs))
         finally:
             self._running = ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -47,3 +48,43 @@ def attention_probabilities(
         else:
             scores = scores + attn_mask
     return scores.softmax(-1)
+
+
+def pass_attention(
+    func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], attended: Callable[[Tensor], Tensor]
+) -> Any:
+    """Compute an attention with its probabilities handed through `attended`.
+
+    Only where every token attends to every other: an array (..., N, N), N > 1. Other softmaxes
+    are computed as they are.
+    """
+    if func.__name__ == "softmax":
+        found = func(*args, **kwargs)
+        dim = args[1] if len(args) > 1 else kwargs.get("dim")
+        return attended(found) if dim in (-1, found.ndim - 1) and _all_to_all(found) else found
+    call = Call("scaled_dot_product_attention", func, args, kwargs, None)
+    query, key = argument(call, 0, "query"), argument(call, 1, "key")
+    if query.shape[-2] != key.shape[-2] or query.shape[-2] < 2:
+        return call.native()
+    value, grouped = argument(call, 2, "value"), argument(call, 7, "enable_gqa", False)
+    if grouped:
+        value = value.repeat_interleave(query.shape[-3] // value.shape[-3], -3)
+    probabilities = attention_probabilities(
+        query,
+        key,
+        value,
+        attn_mask=argument(call, 3, "attn_mask"),
+        is_causal=argument(call, 5, "is_causal", False),
+        scale=argument(call, 6, "scale"),
+        enable_gqa=grouped,
+    )
+    return attended(probabilities) @ value
+
+
+def _all_to_all(found: Any) -> bool:
+    return (
+        isinstance(found, Tensor)
+        and found.ndim >= 3
+        and 1 < found.shape[-2] == found.shape[-1]
+        and found.is_floating_point()
+    )

@@ -1,0 +1,110 @@
+"""What else can be asked of a recording: attention, constants, and runs of the part behind a place.
+
+These answers have files of their own (`gates`, `constants`, `suffix`); here they are given names.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor
+
+from cvx_core.errors import MethodError
+from cvx_core.recording.constants import Constants
+from cvx_core.recording.places import Place
+from cvx_core.recording.suffix import Suffix
+
+if TYPE_CHECKING:
+    from cvx_core.vision_model import VisionModel
+
+
+class FurtherAnswers(ABC):
+    """The part of `Recording` that is built on its forward pass and its gradients."""
+
+    model: VisionModel
+    inputs: Tensor
+    logits: Tensor
+    forwards: int
+    backwards: int
+    _nodes: dict[str, Tensor]
+    _constants: Constants | None
+
+    @abstractmethod
+    def place(self, name: str) -> Place:
+        """Return the place that a name means."""
+
+    @abstractmethod
+    def raw(self, name: str) -> Tensor:
+        """Return the activation at a place as the module returned it, without graph."""
+
+    @abstractmethod
+    def gradients(
+        self, seed: Tensor, *names: str, missing: Literal["raise", "zero"] = "raise"
+    ) -> list[Tensor]:
+        """Return d<seed, logits> / d(activation) at several places, laid out as recorded."""
+
+    @abstractmethod
+    def replay(self, name: str, value: Tensor) -> Tensor:
+        """Return the logits (B, classes) with the gates as recorded and `value` at a place."""
+
+    @abstractmethod
+    def _backward(
+        self, output: Tensor, nodes: Sequence[Tensor], vector: Tensor
+    ) -> Sequence[Tensor | None]: ...
+
+    def attention_gradients(self, seed: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Return each self-attention's probabilities A and dS/dA, S = <seed, logits>.
+
+        Both (B, heads, N, N), in forward order; the windows of an image count as heads. Single
+        ones are the places ``attention#0``, ``attention#1``, ... of `raw`, `gradients` and `pull`.
+        """
+        names = [name for name in self._nodes if name.startswith("attention#")]
+        found = self.gradients(seed, *names, missing="zero")
+        batch, pairs = self.inputs.shape[0], zip(map(self.raw, names), found, strict=True)
+        return [
+            (a.reshape(batch, -1, *a.shape[-2:]), d.reshape(batch, -1, *d.shape[-2:]))
+            for a, d in pairs
+        ]
+
+    def constants(self, seed: Tensor) -> list[Tensor]:
+        """Return what each constant of the network contributes to <seed, logits>.
+
+        One tensor for each bias, position embedding and the like, in forward order, laid out as the
+        result of the function that adds it. With the input's part they sum to the seeded answer.
+        """
+        if self._constants is None:
+            raise MethodError("No constants were kept.", "Record with constants=True.")
+        zeros = [zeros for _, zeros in self._constants.kept]
+        return self._constants.parts(list(self._backward(self.logits, zeros, seed.to(self.logits))))
+
+    def constant_part(self, name: str) -> Tensor:
+        """Return the logits (B, classes) with the gates as recorded and zeros at a place.
+
+        The frozen network is affine in the place: <s, logits> = <gradient, activation> + <s, this>.
+        """
+        return self.replay(name, torch.zeros_like(self.raw(name)))
+
+    def rerun(self, name: str, value: Tensor, rows: Tensor) -> Tensor:
+        """Return logits (N, classes) with values (N, ...) put in at a place, without graph.
+
+        What comes before the place is not computed again, where the network allows that.
+
+        Parameters
+        ----------
+        name
+            Any place.
+        value
+            Laid out as ``raw(name)``.
+        rows
+            (N,), the image that each value belongs to.
+        """
+        self.forwards += 1
+        return Suffix(self.model, self.inputs, self.place(name)).logits(value, rows)
+
+    def rerun_gradient(self, seed: Tensor, name: str, value: Tensor, rows: Tensor) -> Tensor:
+        """Return d<seed, logits> / d(value) of `rerun`, for seeds (N, classes)."""
+        self.forwards, self.backwards = self.forwards + 1, self.backwards + 1
+        return Suffix(self.model, self.inputs, self.place(name)).gradient(seed, value, rows)
