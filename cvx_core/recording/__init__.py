@@ -11,6 +11,7 @@ session   the recording itself, the only code that puts hooks on a model
 from cvx_core.recording.layout import Layout
 from cvx_core.recording.needs import Needs
 from cvx_core.recording.places import Place
+from cvx_core.recording.rules.passage import Propagation
 from cvx_core.recording.session import Recording
 
-__all__ = ["Layout", "Needs", "Place", "Recording"]
+__all__ = ["Layout", "Needs", "Place", "Propagation", "Recording"]

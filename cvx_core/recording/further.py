@@ -14,7 +14,9 @@ from torch import Tensor
 
 from cvx_core.errors import MethodError
 from cvx_core.recording.constants import Constants
+from cvx_core.recording.forward import no_path
 from cvx_core.recording.places import Place
+from cvx_core.recording.rules.passage import Passage
 from cvx_core.recording.suffix import Suffix
 
 if TYPE_CHECKING:
@@ -30,7 +32,10 @@ class FurtherAnswers(ABC):
     forwards: int
     backwards: int
     _nodes: dict[str, Tensor]
+    reference_logits: Tensor | None
     _constants: Constants | None
+    _passage: Passage | None
+    _references: dict[str, Tensor]
 
     @abstractmethod
     def place(self, name: str) -> Place:
@@ -51,9 +56,45 @@ class FurtherAnswers(ABC):
         """Return the logits (B, classes) with the gates as recorded and `value` at a place."""
 
     @abstractmethod
+    def _node(self, name: str) -> Tensor: ...
+
+    @abstractmethod
     def _backward(
-        self, output: Tensor, nodes: Sequence[Tensor], vector: Tensor
+        self, output: Tensor, nodes: Sequence[Tensor], vector: Tensor, *, twice: bool = False
     ) -> Sequence[Tensor | None]: ...
+
+    def push(self, vector: Tensor, *, at: str, to: str) -> Tensor:
+        """Push a vector at one place forward to a later one: J v, the counterpart of `pull`.
+
+        J^T u is linear in u, so its own derivative is J; hence two passes backward. The fused
+        attention of transformers has no second derivative: record with
+        ``attention_gradients=True``, which computes attention step by step.
+
+        Parameters
+        ----------
+        vector
+            Laid out as ``raw(at)``, held constant.
+        at, to
+            Places that were recorded.
+
+        Returns
+        -------
+        torch.Tensor
+            Laid out as ``raw(to)``; zero where `to` does not depend on `at`.
+
+        Raises
+        ------
+        MethodError
+            If a function between the two can't be differentiated twice.
+        """
+        source, sink = self._node(at), self._node(to)
+        with torch.inference_mode(False):
+            dual = torch.zeros_like(sink).requires_grad_()
+        [pulled] = self._backward(sink, [source], dual, twice=True)
+        if pulled is None or not pulled.requires_grad:
+            return torch.zeros_like(sink).detach()
+        [found] = self._backward(pulled, [dual], vector)
+        return torch.zeros_like(sink).detach() if found is None else found.detach()
 
     def attention_gradients(self, seed: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Return each self-attention's probabilities A and dS/dA, S = <seed, logits>.
@@ -68,6 +109,31 @@ class FurtherAnswers(ABC):
             (a.reshape(batch, -1, *a.shape[-2:]), d.reshape(batch, -1, *d.shape[-2:]))
             for a, d in pairs
         ]
+
+    def relevance(self, seed: Tensor, name: str) -> Tensor:
+        """Return what each value at a place contributes to <seed, logits>, laid out as recorded.
+
+        By the rules that were recorded with; see `cvx_core.recording.rules.passage`.
+
+        Raises
+        ------
+        MethodError
+            If there were none, or the logits don't depend on the place.
+        """
+        node, found = self._node(name), None
+        if self._passage is None:
+            raise MethodError("No rules were recorded with.", "Pass gates=Relevance(...) to Needs.")
+        if self.logits.requires_grad:
+            found = self._passage.relevance(
+                self.logits,
+                seed.to(self.logits),
+                node,
+                self._references.get(self.place(name).name),
+                self._backward,
+            )
+        if found is None:
+            raise no_path(name, frozen=True)
+        return found
 
     def constants(self, seed: Tensor) -> list[Tensor]:
         """Return what each constant of the network contributes to <seed, logits>.

@@ -15,7 +15,7 @@ arXiv:2402.05602, for normalisation and attention). What is held:
 from __future__ import annotations
 
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -53,7 +53,7 @@ class Interception(TorchFunctionMode):
 
     Always: parameters take part without gradient, whatever their `requires_grad`, and what the
     backward pass needs is copied before it is overwritten. On request:
-    gates are frozen (and taped), attention probabilities are kept.
+    gates are frozen (and taped) or other rules set, attention probabilities are kept.
 
     Attributes
     ----------
@@ -76,10 +76,11 @@ class Interception(TorchFunctionMode):
         attention: bool = False,
         attended: Callable[[Tensor], Tensor] | None = None,
         constants: Constants | None = None,
+        table: Mapping[str, Callable[[rules.Call], Any]] | None = None,
     ) -> None:
         super().__init__()
         self.saved = saved
-        self.freeze = freeze
+        self.rules = table if table is not None else rules.RULES if freeze else {}
         self.tape = tape
         self.started = False
         self.attention: list[Tensor] | None = [] if attention else None
@@ -147,7 +148,7 @@ class Interception(TorchFunctionMode):
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> Any:
-        rule = rules.RULES.get(name[:-1] if in_place else name) if self.freeze else None
+        rule = self.rules.get(name[:-1] if in_place else name)
         if rule is None or not _has_floats((*args, *kwargs.values())):
             if in_place or name == "__setitem__":
                 self.saved.before_overwriting(args[0] if args else kwargs.get("input"))

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cvx_core.errors import OptionError
+from cvx_core.recording.rules.passage import Propagation
 
-Gates = Literal["native", "frozen"]
+Gates = Literal["native", "frozen"] | Propagation
 
 
 @dataclass(frozen=True, init=False)
@@ -22,6 +23,7 @@ class Needs:
     gates
         ``"native"``: the model's own gradient. ``"frozen"``: normalisation scales, attention
         probabilities and the gates of GELU-like activations are constants in the backward pass.
+        A `Propagation`: rules of its own, such as those of `Relevance`.
     tape
         Keep the frozen gates, so that the pass can be replayed at another input.
     attention
@@ -50,7 +52,7 @@ class Needs:
         attention_gradients: bool = False,
         constants: bool = False,
     ) -> None:
-        if gates not in ("native", "frozen"):
+        if not isinstance(gates, Propagation) and gates not in ("native", "frozen"):
             raise OptionError(f"gates={gates!r} is unknown.", "Write 'native' or 'frozen'.")
         if tape and gates != "frozen":
             raise OptionError("A tape keeps frozen gates.", "Pass gates='frozen' with tape=True.")

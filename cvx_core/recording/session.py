@@ -17,8 +17,9 @@ from cvx_core.recording.forward import eager, no_path, pull_back, run_model
 from cvx_core.recording.further import FurtherAnswers
 from cvx_core.recording.gates import Interception
 from cvx_core.recording.layout import Layout
-from cvx_core.recording.needs import Needs
+from cvx_core.recording.needs import Gates, Needs
 from cvx_core.recording.places import Place, computed_again, first_tensor, with_tensor
+from cvx_core.recording.rules.passage import Passage, Propagation
 from cvx_core.recording.saved import Saved
 from cvx_core.recording.tape import Tape
 
@@ -70,6 +71,9 @@ class Recording(FurtherAnswers):
         self._saved = Saved()
         self._tape = Tape(self._saved) if needs.tape else None
         self._constants = Constants() if needs.constants else None
+        self._passage = self._begin(needs.gates)
+        self._references: dict[str, Tensor] = {}
+        self.reference_logits: Tensor | None = None
         self._calls: dict[str, int] = {}
         self._running: Literal["", "forward", "backward"] = ""
         self._replacing: dict[str, Tensor] | None = None
@@ -81,6 +85,7 @@ class Recording(FurtherAnswers):
             attention=needs.attention,
             attended=self._attended if needs.attention_gradients else None,
             constants=self._constants,
+            table=None if self._passage is None else self._passage.table,
         )
 
     def __enter__(self) -> Recording:
@@ -99,7 +104,8 @@ class Recording(FurtherAnswers):
         self._over = True
         self._nodes.clear()
         self._stack.close()
-        self._tape = None
+        self._tape = self._passage = None
+        self._references.clear()
         if hasattr(self, "logits"):
             self.logits = self.logits.detach()
 
@@ -149,7 +155,7 @@ class Recording(FurtherAnswers):
         if missing == "raise":
             for name, gradient in zip(names, found, strict=True):
                 if gradient is None:
-                    raise no_path(name, frozen=self.needs.gates == "frozen")
+                    raise no_path(name, frozen=self.needs.gates != "native")
         return [
             torch.zeros_like(node) if gradient is None else gradient
             for node, gradient in zip(nodes, found, strict=True)
@@ -260,6 +266,8 @@ class Recording(FurtherAnswers):
         return node.clone()
 
     def _forward(self) -> None:
+        if self._passage is not None:
+            self._compare(self._passage)
         # Before the first place nothing requires a gradient, so that no graph is built there. (To
         # switch gradients on at the place would not outlive a no_grad block around it.)
         with torch.enable_grad():
@@ -272,6 +280,27 @@ class Recording(FurtherAnswers):
                 f"The forward pass did not come by {', '.join(absent)} this time.",
                 "The network's way depends on its data; name a layer that is always used.",
             )
+
+    def _begin(self, gates: Gates) -> Passage | None:
+        if not isinstance(gates, Propagation):
+            return None
+        return gates.begin(self.model, self._saved, at_input="input" in self.needs.places)
+
+    def _compare(self, passage: Passage) -> None:
+        """Run the reference before the inputs, if they are to be compared with one."""
+        reference = passage.compared_with(self.inputs)
+        if reference is None:
+            return
+        inputs, self.inputs = self.inputs, reference
+        try:
+            with torch.no_grad():
+                self.reference_logits = self._run().detach()
+        finally:
+            self.inputs = inputs
+        self._references = {name: node.detach() for name, node in self._nodes.items()}
+        self._nodes.clear()
+        self._mode.started = False
+        passage.compare()
 
     def _run(self) -> Tensor:
         self.forwards += 1
@@ -291,12 +320,12 @@ class Recording(FurtherAnswers):
             self._running = ""
 
     def _backward(
-        self, output: Tensor, nodes: Sequence[Tensor], vector: Tensor
+        self, output: Tensor, nodes: Sequence[Tensor], vector: Tensor, *, twice: bool = False
     ) -> Sequence[Tensor | None]:
         self.backwards += 1
         self._running = "backward"
         try:
             with torch.inference_mode(False), self._mode:
-                return pull_back(output, nodes, vector)
+                return pull_back(output, nodes, vector, twice=twice)
         finally:
             self._running = ""

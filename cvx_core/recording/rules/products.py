@@ -13,12 +13,17 @@ _SECOND = {"bmm": "mat2", "mm": "mat2", "mv": "vec", "dot": "tensor"}
 _SECOND |= dict.fromkeys(("linear", *(f"conv{n}d" for n in (1, 2, 3))), "weight")
 
 
+def second_of(name: str) -> str:
+    """Return how a product's second operand is called."""
+    return _SECOND.get(name, "other")
+
+
 def product(call: Call) -> Any:
     """A product of two tensors that both depend on the input: half to each.
 
     So is a convolution whose kernel was computed from the input; its bias is a constant.
     """
-    name = _SECOND.get(call.name, "other")
+    name = second_of(call.name)
     a, b = call.args[0], argument(call, 1, name)
     if call.replaying:
         kept = call.take()

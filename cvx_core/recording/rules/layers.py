@@ -1,0 +1,296 @@
+"""Linear layers and convolutions, taken apart by sign, and the rules that weigh the parts.
+
+Of a layer y_j = sum_i x_i w_ij + b_j a rule says which share of y_j's relevance R_j each input
+takes. Everywhere here R = a * g for an activation a and the modified gradient g, so that a rule is
+a sum of linear maps of x, each with a slope.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from cvx_core.errors import OptionError
+from cvx_core.recording.rules.call import Call, argument
+
+if TYPE_CHECKING:
+    from cvx_core.vision_model import VisionModel
+
+Terms = tuple[list[Tensor], list[Tensor]]
+"""Terms, linear in x, and the slope of each."""
+
+_TINY = 1e-9
+
+
+@dataclass(frozen=True)
+class Epsilon:
+    """R_i = x_i w_ij / (y_j + epsilon sign(y_j)) R_j (Bach 2015, eq. 58)."""
+
+    epsilon: float = 1e-6
+
+    def __post_init__(self) -> None:
+        if not self.epsilon >= 0:
+            raise OptionError(f"epsilon is {self.epsilon}.", "It is 0 or more.")
+
+    def terms(self, parts: Parts, y: Tensor) -> Terms:
+        """Return the layer itself, damped where its answer is small."""
+        return [parts.whole()], [over(y, y, self.epsilon)]
+
+
+@dataclass(frozen=True)
+class Gamma:
+    """Weights of the sign that the answer has count 1 + gamma times (Montavon 2019, sec. 10.2.3).
+
+    The paper has activations that are never negative. With both signs, where y_j is positive
+    the contributions x_i w_ij that are positive count more, where it is negative the negative ones
+    (Andeol 2021, arXiv:2106.04923).
+    """
+
+    gamma: float = 0.25
+
+    def __post_init__(self) -> None:
+        if not self.gamma >= 0:
+            raise OptionError(f"gamma is {self.gamma}.", "It is 0 or more.")
+
+    def terms(self, parts: Parts, y: Tensor) -> Terms:
+        """Return two branches, one for each sign of the answer."""
+        bias = parts.bias()
+        signed = [parts.positive(), parts.negative()]
+        slopes = []
+        for part, sign in zip(signed, (1, -1), strict=True):
+            denominator = y + self.gamma * part.detach()
+            if bias is not None:
+                denominator = denominator + self.gamma * (sign * bias).clamp(min=0) * sign
+            slopes.append(over(y * (sign * y > 0), denominator, _TINY))
+        terms, of_signed = [parts.whole(), *signed], [self.gamma * slope for slope in slopes]
+        slopes = [slopes[0] + slopes[1], *of_signed]
+        return terms, slopes
+
+
+@dataclass(frozen=True)
+class AlphaBeta:
+    """alpha times the share in the positive contributions less beta times that in the negative.
+
+    alpha - beta = 1 (Bach 2015, eq. 60, where beta has the other sign). With alpha = 1 this is the
+    z-plus rule (Montavon 2017, eq. 14).
+
+    Parameters
+    ----------
+    bias
+        Whether the bias takes its share too.
+    """
+
+    alpha: float = 2.0
+    beta: float = 1.0
+    biased: bool = True
+
+    def __post_init__(self) -> None:
+        if self.beta < 0 or abs(self.alpha - self.beta - 1) > 1e-9:
+            raise OptionError(
+                f"alpha is {self.alpha} and beta is {self.beta}.",
+                "Neither is negative, and alpha - beta is 1, which conserves relevance.",
+            )
+
+    def terms(self, parts: Parts, y: Tensor) -> Terms:
+        """Return the positive contributions, and the negative ones where they count."""
+        bias = parts.bias() if self.biased else None
+        terms, slopes = [], []
+        for weight, sign in ((self.alpha, 1), (-self.beta, -1)):
+            if weight == 0:
+                continue
+            part = parts.positive() if sign > 0 else parts.negative()
+            whole = part.detach()
+            if bias is not None:
+                whole = whole + (sign * bias).clamp(min=0) * sign
+            terms.append(part)
+            slopes.append(weight * over(y, whole, _TINY))
+        return terms, slopes
+
+
+@dataclass(frozen=True)
+class Flat:
+    """Every input takes the same (Lapuschkin 2019, arXiv:1902.10178). For a first layer."""
+
+    def sources(self, parts: Parts) -> tuple[Tensor, list[Tensor]]:
+        """Return the sum over the inputs that a cell reads, and its only variable."""
+        ones = torch.ones_like(parts.x).requires_grad_()
+        return parts.through(ones, torch.ones_like(parts.weight)), [ones]
+
+
+@dataclass(frozen=True)
+class WSquare:
+    """Inputs take by the square of their weight (Montavon 2017, eq. 12). For a first layer."""
+
+    def sources(self, parts: Parts) -> tuple[Tensor, list[Tensor]]:
+        """Return the sum of the squares, and its only variable."""
+        ones = torch.ones_like(parts.x).requires_grad_()
+        return parts.through(ones, parts.weight.square()), [ones]
+
+
+@dataclass(frozen=True)
+class ZBox:
+    """Inputs take x_i w_ij - low_i w_ij+ - high_i w_ij- (Montavon 2017, eq. 16). For a first layer.
+
+    Parameters
+    ----------
+    low, high
+        Bounds of the input, one number or one for each channel; none at all stands for what the
+        model's preprocessing makes of a black and a white photograph.
+    """
+
+    low: tuple[float, ...] = ()
+    high: tuple[float, ...] = ()
+
+    def of(self, model: VisionModel) -> ZBox:
+        """Return the rule with its bounds.
+
+        Raises
+        ------
+        OptionError
+            If they are not given and the model has no preprocessing.
+        """
+        if self.low and self.high:
+            return self
+        if model.preprocess is None:
+            raise OptionError(
+                "The bounds of the input are not known: the model has no preprocessing.",
+                "Give low=... and high=..., the least and the largest value of an input.",
+            )
+        ends = [
+            torch.as_tensor(model.preprocess(Image.new("RGB", (256, 256), colour)))
+            for colour in ("black", "white")
+        ]
+        low, high = (torch.minimum(*ends), torch.maximum(*ends))
+        return ZBox(*(tuple(end.double().mean(dim=(1, 2)).tolist()) for end in (low, high)))
+
+    def sources(self, parts: Parts) -> tuple[Tensor, list[Tensor]]:
+        """Return the layer less the least that it could be, and the three inputs of that."""
+        x, w = parts.x.detach().clone(), parts.weight
+        low, high = (self._as(bound, x) for bound in (self.low, self.high))
+        leaves = [leaf.requires_grad_() for leaf in (x, low, high)]
+        z = parts.through(x, w) - parts.through(low, w.clamp(min=0))
+        return z - parts.through(high, w.clamp(max=0)), leaves
+
+    @staticmethod
+    def _as(bound: tuple[float, ...], x: Tensor) -> Tensor:
+        values = torch.tensor(bound, dtype=x.dtype, device=x.device)
+        if len(bound) > 1 and (x.ndim < 4 or x.shape[1] != len(bound)):
+            raise OptionError(
+                f"There are bounds for {len(bound)} channels; the first layer reads "
+                f"{tuple(x.shape)}.",
+                "Give one number for all channels.",
+            )
+        return values.reshape(1, -1, *[1] * (x.ndim - 2)).expand_as(x).clone()
+
+
+Rule = Epsilon | Gamma | AlphaBeta
+FirstRule = Flat | WSquare | ZBox
+
+
+class Parts:
+    """One call of a linear layer, split by the sign of what its inputs contribute."""
+
+    def __init__(self, call: Call) -> None:
+        self.call = call
+        self.x: Tensor = call.args[0]
+        self.weight: Tensor = argument(call, 1, "weight")
+        self._bias: Tensor | None = argument(call, 2, "bias")
+        self.native: Tensor | None = None
+        self.version = -1
+        self._scale: Tensor | None = None
+        self._made: dict[int, Tensor] = {}
+
+    @property
+    def dim(self) -> int:
+        """Where the output has its channels."""
+        return -1 if self.call.name == "linear" else -1 - int(self.call.name[-2])
+
+    def through(self, x: Tensor, weight: Tensor) -> Tensor:
+        """Return the layer's answer to other inputs with other weights and without bias."""
+        known = ("input", "weight", "bias")
+        kwargs = {k: v for k, v in self.call.kwargs.items() if k not in known}
+        result: Tensor = self.call.run(x, weight, None, *self.call.args[3:], **kwargs)
+        return result
+
+    def whole(self) -> Tensor:
+        """Return what all inputs contribute, with the graph (up to a constant)."""
+        if self.native is None:
+            self.native = self.call.native()
+        return self.native if self._scale is None else self.native * self._scale
+
+    def positive(self) -> Tensor:
+        """Return the sum of the positive contributions, with the graph."""
+        return self._signed(1)
+
+    def negative(self) -> Tensor:
+        """Return the sum of the negative contributions, with the graph."""
+        return self._signed(-1)
+
+    def bias(self) -> Tensor | None:
+        """Return the bias, shaped to be added."""
+        return None if self._bias is None else self._spread(self._bias)
+
+    def normalised(self, scale: Tensor, shift: Tensor) -> Parts:
+        """Return the layer with a batch normalisation behind it as one layer."""
+        folded = Parts(self.call)
+        folded.native, folded._made = self.native, self._made
+        folded._scale = self._spread(scale)
+        folded._bias = shift if self._bias is None else self._bias * scale + shift
+        return folded
+
+    def _spread(self, values: Tensor) -> Tensor:
+        return values.reshape(-1, *[1] * (-1 - self.dim))
+
+    def _signed(self, sign: int) -> Tensor:
+        if self._scale is None:
+            return self._unscaled(sign)
+        flipped = self._scale < 0
+        if not bool(flipped.any()):
+            return self._unscaled(sign) * self._scale
+        other = torch.where(flipped, self._unscaled(-sign), self._unscaled(sign))
+        return other * self._scale
+
+    def _unscaled(self, sign: int) -> Tensor:
+        if sign not in self._made:
+            w = self.weight
+            up, down = (w.clamp(min=0), w.clamp(max=0))[::sign]
+            x = self.x
+            if bool((x.detach() < 0).any()):
+                self._made[sign] = self.through(x.clamp(min=0), up) + self.through(
+                    x.clamp(max=0), down
+                )
+            else:
+                self._made[sign] = self.through(x, up)
+        return self._made[sign]
+
+
+def over(y: Tensor, z: Tensor, epsilon: float) -> Tensor:
+    """Return y / z, stabilised; where z is 0 nothing contributes, and so is this."""
+    sign = torch.where(z < 0, -1.0, 1.0).to(z.dtype)
+    shifted = z + epsilon * sign
+    return torch.where(z == 0, torch.zeros_like(y), y / torch.where(z == 0, sign, shifted))
+
+
+LINEAR: dict[str, str] = {
+    "linear": "linear",
+    **{f"conv{more}{n}d": "convolution" for more in ("", "_transpose") for n in (1, 2, 3)},
+}
+"""Which functions are linear layers, and of which kind."""
+
+__all__ = [
+    "LINEAR",
+    "AlphaBeta",
+    "Epsilon",
+    "FirstRule",
+    "Flat",
+    "Gamma",
+    "Parts",
+    "Rule",
+    "WSquare",
+    "ZBox",
+    "over",
+]

@@ -1,0 +1,265 @@
+"""Layer-wise relevance propagation: every linear layer under a rule of its own.
+
+Relevance is R = a * g everywhere, g being a modified gradient. What freezing the gates does
+already is what the papers ask for: elementwise functions pass relevance on, pooling and residual
+sums share it in proportion, products of two tensors halve it (Achtibat 2024, arXiv:2402.05602,
+prop. 3.3), normalisation is a linear layer whose scale is a constant (prop. 3.4). What is left are
+the linear layers, and what passes a softmax.
+
+In attention that is not held, softmax passes R_i = x_i (R_i - s_i sum_j R_j) on to its scores x
+(Achtibat 2024, prop. 3.1). Its own gradient is g_i = s_i (h_i - sum_j s_j h_j) for h at its output
+s, where R_j = s_j h_j: so x_i g_i = x_i (R_i - s_i sum_j R_j), and nothing has to be changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import GradientEdge, get_gradient_edge
+
+from cvx_core.errors import MethodError
+from cvx_core.recording.rules.call import Call, active, argument
+from cvx_core.recording.rules.layers import (
+    LINEAR,
+    Epsilon,
+    FirstRule,
+    Parts,
+    Rule,
+    ZBox,
+    over,
+)
+from cvx_core.recording.rules.normalisation import batch_norm
+from cvx_core.recording.rules.passage import (
+    Backward,
+    Mixed,
+    Passage,
+    Propagation,
+    nearest,
+    reaches,
+)
+from cvx_core.recording.rules.products import product
+from cvx_core.recording.saved import Saved
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cvx_core.vision_model import VisionModel
+
+
+_EPSILON = Epsilon()
+_PARTS = "_cvx_parts"
+
+
+@dataclass(frozen=True)
+class Relevance(Propagation):
+    """Rules for the linear layers of a network.
+
+    Parameters
+    ----------
+    convolution, linear
+        Rules of convolutions and of fully connected layers.
+    first
+        Rule of every linear layer that no other comes before, if relevance is asked for at the
+        network's input; None treats them as all others.
+    attention
+        ``"held"``: probabilities are constants (Ali 2022, arXiv:2202.07304). ``"softmax"``: part of
+        the relevance goes through them to queries and keys (Achtibat 2024).
+    start
+        What is propagated: ``"score"`` begins with seed times logit, ``"seed"`` with the seed.
+    contrastive
+        Subtract what the last linear layers with negated weights propagate (Zhang 2016,
+        arXiv:1608.00507, sec. 3.3).
+    """
+
+    convolution: Rule = _EPSILON
+    linear: Rule = _EPSILON
+    first: FirstRule | None = None
+    attention: Literal["held", "softmax"] = "held"
+    start: Literal["score", "seed"] = "score"
+    contrastive: bool = False
+
+    def begin(self, model: VisionModel, saved: Saved, *, at_input: bool) -> Passage:  # noqa: ARG002
+        """Return the rules of one recording."""
+        first = self.first if at_input else None
+        return _Layers(self, first.of(model) if isinstance(first, ZBox) else first)
+
+
+@dataclass
+class _Source:
+    """Relevance that arises at x, laid out as x: the sum of each leaf times its gradient."""
+
+    x: Tensor
+    leaves: list[Tensor]
+
+
+@dataclass
+class _Last:
+    """What a linear layer may need if it proves to be the last: see `Relevance.contrastive`."""
+
+    node: Any
+    edge: GradientEdge
+    terms: list[Tensor]
+    slopes: list[Tensor]
+
+
+class _Layers(Passage):
+    def __init__(self, rules: Relevance, first: FirstRule | None) -> None:
+        from cvx_core.recording.rules import RULES
+
+        self.rules, self.first = rules, first
+        self.sources: list[_Source] = []
+        self.lasts: list[_Last] = []
+        table: dict[str, Callable[[Call], Any]] = dict(RULES)
+        table |= dict.fromkeys(LINEAR, self._linear)
+        table["batch_norm"] = self._batch_norm
+        if rules.attention == "softmax":
+            table["softmax"] = Call.native
+            table["scaled_dot_product_attention"] = _attention
+        self.table: Mapping[str, Callable[[Call], Any]] = table
+
+    def _linear(self, call: Call) -> Any:
+        x, weight = call.args[0], argument(call, 1, "weight")
+        if not active(x):
+            return call.native()
+        if active(weight):
+            return product(call)
+        parts = Parts(call)
+        out = self._ruled(parts, parts.whole().detach())
+        # A batch normalisation may come next, and make one layer with this one.
+        setattr(out, _PARTS, (parts, out._version))
+        return out
+
+    def _ruled(self, parts: Parts, y: Tensor) -> Tensor:
+        kind = LINEAR[parts.call.name]
+        if self.first is not None and not reaches(parts.x.grad_fn):
+            z, leaves = self.first.sources(parts)
+            self.sources.append(_Source(parts.x, leaves))
+            terms, slopes = [z], [over(y, z.detach(), 1e-9)]
+        else:
+            rule = self.rules.convolution if kind == "convolution" else self.rules.linear
+            terms, slopes = rule.terms(parts, y)
+        out: Tensor = Mixed.apply((y,), tuple(slopes), *terms)
+        if self.rules.contrastive:
+            negated = [parts.negative()]
+            against = [over(y, term.detach(), 1e-9) for term in negated]
+            self.lasts.append(
+                _Last(
+                    out.grad_fn,
+                    get_gradient_edge(out),
+                    [*terms, *negated],
+                    [*slopes, *(-slope for slope in against)],
+                )
+            )
+        return out
+
+    def _batch_norm(self, call: Call) -> Any:
+        """Batch normalisation; behind a linear layer it is one layer with it."""
+        x = call.args[0]
+        parts, version = getattr(x, _PARTS, (None, 0))
+        # With x.ndim 2 channels are last as well as first.
+        if parts is None or x.ndim + parts.dim != 1 or version != x._version:
+            return batch_norm(call)
+        if argument(call, 5, "training", False):
+            return batch_norm(call)
+        mean, var = argument(call, 1, "running_mean"), argument(call, 2, "running_var")
+        weight, bias = argument(call, 3, "weight"), argument(call, 4, "bias")
+        scale = (var + argument(call, 7, "eps", 1e-5)).rsqrt()
+        scale = scale if weight is None else scale * weight
+        shift = -mean * scale if bias is None else bias - mean * scale
+        y = call.native_detached()
+        return self._ruled(parts.normalised(scale.to(x.dtype), shift.to(x.dtype)), y)
+
+    def relevance(
+        self,
+        logits: Tensor,
+        seed: Tensor,
+        node: Tensor,
+        reference: Tensor | None,  # noqa: ARG002
+        backward: Backward,
+    ) -> Tensor | None:
+        """Return R = a * g at a place, with what first layers give to the input directly."""
+        if self.rules.start == "seed":
+            z = logits.detach()
+            seed = torch.where(z == 0, torch.zeros_like(z), seed / torch.where(z == 0, 1.0, z))
+        if self.rules.contrastive:
+            logits, seed = self._contrasted(logits, seed, backward)
+        sources = self.sources if node.is_leaf else []
+        leaves = [leaf for source in sources for leaf in source.leaves]
+        own, *others = backward(logits, [node, *leaves], seed)
+        found = None if own is None else node.detach() * own
+        gradients = iter(others)
+        for source in sources:
+            landed = torch.zeros_like(source.x)
+            for leaf in source.leaves:
+                gradient = next(gradients)
+                if gradient is not None:
+                    landed = landed + leaf.detach() * gradient
+            carried = _carried(landed, source.x, node)
+            found = carried if found is None else found + carried
+        return found
+
+    def _contrasted(
+        self, logits: Tensor, seed: Tensor, backward: Backward
+    ) -> tuple[Tensor, Tensor]:
+        """Return a scalar whose pullback is that of the last layers less that of their duals."""
+        top = nearest(logits.grad_fn)
+        lasts = [last for last in self.lasts if last.node in top]
+        if not lasts:
+            raise MethodError(
+                "There is no linear layer between the place and the answer to negate.",
+                "Name an earlier layer, or use the method without contrast.",
+            )
+        edges: Any = [last.edge for last in lasts]
+        found = backward(logits, edges, seed)
+        with torch.enable_grad():
+            total = torch.stack(
+                [
+                    (term * (slope * gradient)).sum()
+                    for last, gradient in zip(lasts, found, strict=True)
+                    if gradient is not None
+                    for term, slope in zip(last.terms, last.slopes, strict=True)
+                ]
+            ).sum()
+        return total, torch.ones_like(total)
+
+
+def _attention(call: Call) -> Any:
+    """Half to the probabilities and half to the values; of the former half to queries and keys."""
+    query, key = argument(call, 0, "query"), argument(call, 1, "key")
+    value, rest = argument(call, 2, "value"), call.args[3:]
+    kwargs = {k: v for k, v in call.kwargs.items() if k not in ("query", "key", "value")}
+    scores, values = active(query) or active(key), active(value)
+    outer = 0.5 if scores and values else 1.0
+    inner = outer * (0.5 if active(query) and active(key) else 1.0)
+    query, key, value = (
+        Mixed.apply((x.detach(),), (torch.full((), factor, dtype=x.dtype, device=x.device),), x)
+        if active(x) and factor != 1
+        else x
+        for x, factor in ((query, inner), (key, inner), (value, outer))
+    )
+    return call.run(query, key, value, *rest, **kwargs)
+
+
+def _carried(landed: Tensor, x: Tensor, node: Tensor) -> Tensor:
+    """Carry relevance at x back to an earlier place, through what prepares the input.
+
+    That is no layer: it moves, scales or mixes values by a matrix J. Each value at x gives its
+    relevance to those it was made of, in proportion to J: J^T (R / J 1).
+    """
+    if x is node:
+        return landed
+    with torch.enable_grad():
+        vector = torch.zeros_like(x, requires_grad=True)
+        (pulled,) = torch.autograd.grad(x, node, vector, create_graph=True, allow_unused=True)
+        if pulled is None:
+            return torch.zeros_like(node)
+    (pushed,) = torch.autograd.grad(pulled, vector, torch.ones_like(pulled), allow_unused=True)
+    if pushed is None:
+        return torch.zeros_like(node)
+    share = over(landed, pushed, 0.0)
+    (found,) = torch.autograd.grad(x, node, share, retain_graph=True)
+    return found
