@@ -1,0 +1,71 @@
+"""What all rules of propagation share: one backward pass, a map, and what is missing from it."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from cvx_core import Attribution, Explainer, Needs, Question
+from cvx_core.recording import Propagation
+
+
+@dataclass(frozen=True)
+class Propagated(Explainer):
+    """A map of relevance, the sum over channels of what each value at a place contributes.
+
+    Its sum, what other tokens carry and what biases and stabilisers absorb make the total.
+    """
+
+    layer: str = "input"
+
+    conserves: ClassVar[bool] = False
+    """Whether nothing but rounding may be missing from the total."""
+
+    def __post_init__(self) -> None:
+        self.rules()
+
+    @abstractmethod
+    def rules(self) -> Propagation:
+        """Return the rules of the backward pass."""
+
+    def total(self, seed: Tensor, logits: Tensor, reference: Tensor | None) -> Tensor:
+        """Return what is to be shared out, (B,)."""
+        del reference
+        return (seed * logits).double().sum(1)
+
+    def needs(self) -> Needs:
+        """Ask for the layer with these rules."""
+        return Needs(self.layer, gates=self.rules())
+
+    def attribute(self, question: Question) -> list[Attribution]:
+        """Return the map of each seed, (B, h, w)."""
+        recording = question.recording(self.needs())
+        place, logits = recording.place(self.layer), recording.logits.detach()
+        found = []
+        for seed in question.seeds(logits):
+            relevance = recording.relevance(seed, self.layer)
+            values = place.cells(relevance).sum(dim=1)
+            evidence = self._evidence(
+                self.total(seed, logits, recording.reference_logits),
+                values.double().sum(dim=(1, 2)),
+                place.outside(relevance).double().sum(dim=(1, 2)),
+            )
+            where = {"layer": place.name, "layer_reason": place.reason}
+            found.append(Attribution(values, evidence, where))
+        return found
+
+    def _evidence(self, total: Tensor, cells: Tensor, others: Tensor) -> dict[str, Any]:
+        evidence: dict[str, Any] = {"total": total, "other_tokens": others}
+        missing = total - cells - others
+        if self.conserves:
+            largest = torch.maximum(total.abs(), (cells + others).abs())
+            evidence["residual"] = missing.abs() / largest.clamp_min(1e-300)
+        else:
+            evidence["absorbed"] = missing
+        elsewhere = others.abs() + missing.abs()
+        evidence["non_pixel_share"] = elsewhere / (elsewhere + cells.abs()).clamp_min(1e-300)
+        return evidence
