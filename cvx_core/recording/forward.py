@@ -55,13 +55,17 @@ def answer(model: VisionModel, inputs: Tensor) -> Tensor:
     ModelError
         See `run_model`.
     """
-    with torch.inference_mode(False), torch.no_grad(), as_found(model.module):
+    with torch.inference_mode(False), torch.no_grad(), eager(), as_found(model.module):
         # Networks may work in place on what they are given, which inference tensors forbid.
         return model.read(run_model(model, inputs.clone() if inputs.is_inference() else inputs))
 
 
-def pull_back(output: Tensor, nodes: Sequence[Tensor], vector: Tensor) -> list[Tensor | None]:
+def pull_back(
+    output: Tensor, nodes: Sequence[Tensor], vector: Tensor, *, twice: bool = False
+) -> list[Tensor | None]:
     """Return d<vector, output> / d(node) for each node, None where there is no path.
+
+    With `twice` the result has a graph of its own, and can be differentiated at the vector.
 
     Raises
     ------
@@ -70,7 +74,9 @@ def pull_back(output: Tensor, nodes: Sequence[Tensor], vector: Tensor) -> list[T
     """
     try:
         return list(
-            torch.autograd.grad(output, nodes, vector, retain_graph=True, allow_unused=True)
+            torch.autograd.grad(
+                output, nodes, vector, retain_graph=True, create_graph=twice, allow_unused=True
+            )
         )
     except torch.OutOfMemoryError:
         raise

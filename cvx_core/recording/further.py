@@ -66,9 +66,8 @@ class FurtherAnswers(ABC):
     def push(self, vector: Tensor, *, at: str, to: str) -> Tensor:
         """Push a vector at one place forward to a later one: J v, the counterpart of `pull`.
 
-        J^T u is linear in u, so its own derivative is J; hence two passes backward. The fused
-        attention of transformers has no second derivative: record with
-        ``attention_gradients=True``, which computes attention step by step.
+        J^T u is linear in u, so its own derivative is J; hence two passes backward. Record with
+        ``gates=Twice()``: some functions have no second derivative as PyTorch computes them.
 
         Parameters
         ----------
@@ -91,10 +90,15 @@ class FurtherAnswers(ABC):
         with torch.inference_mode(False):
             dual = torch.zeros_like(sink).requires_grad_()
         [pulled] = self._backward(sink, [source], dual, twice=True)
-        if pulled is None or not pulled.requires_grad:
-            return torch.zeros_like(sink).detach()
-        [found] = self._backward(pulled, [dual], vector)
-        return torch.zeros_like(sink).detach() if found is None else found.detach()
+        if pulled is None:
+            return torch.zeros_like(sink)
+        [found] = self._backward(pulled, [dual], vector) if pulled.requires_grad else [None]
+        if found is None:
+            raise MethodError(
+                f"What happens between {at!r} and {to!r} can't be differentiated twice.",
+                "Name a place before the function that has a gradient of its own.",
+            )
+        return found.detach()
 
     def attention_gradients(self, seed: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Return each self-attention's probabilities A and dS/dA, S = <seed, logits>.
