@@ -18,14 +18,32 @@ T = TypeVar("T")
 def images_at_once(model: VisionModel, image: torch.Tensor, budget: int | None) -> int:
     """Return how many images (C, H, W) a byte budget lets run together, 1 or more.
 
-    Without a budget half of the memory that a GPU has left is taken, or 2 GiB.
+    Without a budget half of the memory that a GPU has left is taken, or 2 GiB. A network that
+    computes statistics over its batch answers for one image differently beside another: its
+    images run one by one.
     """
+    if _mixes_images(model, image):
+        return 1
     if budget is None:
         if image.device.type == "cuda":
             budget = int(torch.cuda.mem_get_info(image.device)[0]) // 2
         else:
             budget = 2 * 1024**3
     return max(1, budget // max(1, Layout.of(model, image[None]).bytes_per_image))
+
+
+def _mixes_images(model: VisionModel, image: torch.Tensor) -> bool:
+    """Whether the answer for an image depends on what else is in the batch."""
+    key = ("mixes images", tuple(image.shape))
+    if key not in model.cache:
+        noise = torch.randn(image.shape, generator=torch.Generator().manual_seed(0)).to(image)
+        alone = model.logits(image[None])[0].float()
+        beside = model.logits(torch.stack([image, noise]))[0].float()
+        coarse = image.dtype in (torch.float16, torch.bfloat16)
+        tolerance = (0.1 if coarse else 1e-3) * float(alone.abs().max())
+        model.cache[key] = bool((alone - beside).abs().max() > tolerance)
+    mixes: bool = model.cache[key]
+    return mixes
 
 
 def in_pieces(count: int, most: int, run: Callable[[int, int], T]) -> Iterator[T]:

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from cvx_core.batching import images_at_once, in_pieces
-from cvx_core.errors import ModelError
 from cvx_core.explanation import Extent
 from cvx_core.recording import Layout, Needs, Place, Recording
 from cvx_core.recording.forward import answer
@@ -134,12 +133,6 @@ class Question:
     def _resolve(self, logits: torch.Tensor) -> list[list[tuple[torch.Tensor, TargetRecord]]]:
         if self._resolved is None:
             values = logits.detach().cpu().double().numpy()
-            if not np.isfinite(values).all():
-                raise ModelError(
-                    "The model's answer holds values that are not finite.",
-                    "Check its weights and the input's normalisation; float16 overflows easily, "
-                    "bfloat16 and float32 don't.",
-                )
             self._resolved = [
                 [self._one(target, row, label) for target in several]
                 for several, row, label in zip(self._targets, values, self._labels, strict=True)

@@ -153,7 +153,8 @@ class Scores:
             raise ModelError(
                 f"The model's answer is not finite: {self.logits[bad[0]]} for class {bad[0]} "
                 f"({bad.size} of {self.logits.size} scores).",
-                "Look for nan or inf in its weights or input, or use --dtype float32.",
+                "Look for nan or inf in its weights or input; float16 overflows easily, bfloat16 "
+                "and float32 don't.",
             )
         shifted = np.exp(self.logits - self.logits.max())
         object.__setattr__(self, "probabilities", shifted / shifted.sum())

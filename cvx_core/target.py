@@ -140,9 +140,13 @@ class Error(Target):
         y = _required_label(self.label, label, scores, "error")
         seed = scores.probabilities - scores.one_hot(y)
         text = f"what makes the error, the truth being {scores.entry(y).name}?"
-        note = (
-            "" if seed.any() else "The answer is right and certain: the error and its map are zero."
-        )
+        note = ""
+        if np.abs(seed).max() < np.finfo(np.float64).eps:
+            seed = np.zeros_like(seed)
+            note = "The answer is right and certain: the error and its map are zero."
+        elif y == scores.predicted:
+            left = 1 - scores.probabilities[y]
+            note = f"The answer is right; the error that is left is 1 - p = {left:.2g}."
         return seed, scores.record("error", text, seed, [y], [-1.0], y, note)
 
 

@@ -114,14 +114,30 @@ class VisionModel:
         self.readout: Readout = readout or TASKS[task]
         self.details = Record(details)
         self._geometries: dict[tuple[int, int], Geometry] = {}
-        self.cache: dict[Any, Any] = {}  # what later layers know about this model's structure
+        self._cache: tuple[Any, dict[Any, Any]] = (None, {})
         self._digest: tuple[Any, str] | None = None
 
     def __repr__(self) -> str:
         return f"<VisionModel {self.name} ({self.task}, {self.device}, {self.dtype})>"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_geometries": {}, "cache": {}, "_digest": None}
+        return {**self.__dict__, "_geometries": {}, "_cache": (None, {}), "_digest": None}
+
+    @property
+    def cache(self) -> dict[Any, Any]:
+        """What later layers found out about the network; emptied when a weight has changed."""
+        state = self._state()
+        if self._cache[0] != state:
+            self._cache = (state, {})
+        return self._cache[1]
+
+    def _state(self) -> tuple[tuple[int, int], ...]:
+        """Return what changes whenever a parameter or buffer does."""
+        return tuple(
+            # Tensors made under inference_mode have no version, and can't change outside it.
+            (tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version)
+            for tensor in (*self.module.parameters(), *self.module.buffers())
+        )
 
     @property
     def device(self) -> torch.device:
@@ -163,12 +179,7 @@ class VisionModel:
     def digest(self) -> str:
         """Return the SHA-256 of all parameters and buffers, first 16 hexadecimal digits."""
         state = self.module.state_dict(keep_vars=True)
-        key = tuple(
-            # Tensors made under inference_mode have no version, and can't change outside it.
-            (n, t.data_ptr(), 0 if t.is_inference() else t._version)
-            for n, t in state.items()
-            if isinstance(t, torch.Tensor)
-        )
+        key = self._state()
         if self._digest is None or self._digest[0] != key:
             total = hashlib.sha256()
             for name, tensor in state.items():

@@ -29,7 +29,7 @@ def choose_last_grid(layout: Layout, model: VisionModel, inputs: Tensor) -> Plac
         image = inputs[:1].clone()
         with_gradient = _with_gradient(layout, model, image)
         for place in with_gradient[:_EXCHANGED]:
-            if _is_only_way(place, model, image):
+            if is_only_way(place, model, image):
                 return replace(place, reason=f"the last grid that everything passes {_grid(place)}")
     if with_gradient:
         place = with_gradient[0]
@@ -70,7 +70,7 @@ def _with_gradient(layout: Layout, model: VisionModel, image: Tensor) -> list[Pl
     return []
 
 
-def _is_only_way(place: Place, model: VisionModel, image: Tensor) -> bool:
+def is_only_way(place: Place, model: VisionModel, image: Tensor) -> bool:
     """Whether exchanging two images' activations at a place exchanges their answers."""
     noise = torch.randn(image.shape, generator=torch.Generator().manual_seed(1)).to(image)
     pair = torch.cat([image, image.mean() + image.std(unbiased=False).clamp_min(0.1) * noise])

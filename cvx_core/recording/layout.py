@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cvx_core.as_found import as_found
 from cvx_core.errors import LayerError, ModelError, did_you_mean
-from cvx_core.recording.choice import choose_last_grid
+from cvx_core.recording.choice import choose_last_grid, is_only_way
 from cvx_core.recording.forward import run_model
 from cvx_core.recording.places import Place, as_grid, batch_first, first_tensor
 
@@ -105,6 +105,17 @@ class Layout:
             model.cache[key] = choose_last_grid(self, model, inputs)
         place: Place = model.cache[key]
         return place
+
+    def leads_around(self, place: Place, model: VisionModel, inputs: Tensor) -> bool:
+        """Whether the answer depends on the image also by paths that don't pass a place."""
+        if place.kind == "input":
+            return False
+        key = ("leads around", tuple(inputs.shape[1:]), place.name)
+        if key not in model.cache:
+            with torch.inference_mode(False):
+                model.cache[key] = not is_only_way(place, model, inputs[:1].clone())
+        around: bool = model.cache[key]
+        return around
 
 
 def _trace(model: VisionModel, inputs: Tensor) -> Layout:

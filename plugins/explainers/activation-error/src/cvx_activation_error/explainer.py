@@ -19,7 +19,7 @@ class ActivationError(Explainer):
     cells speak for the wrong answer, negative ones for the right one. The gates of the network
     (normalisation scales, attention probabilities, gates of GELU-like activations) are constants in
     the backward pass, so that the map is conserved on any architecture: its sum, what other
-    tokens carry, and what biases and other constants add make S exactly.
+    tokens carry, and what biases, other constants and paths around the layer add make S exactly.
 
     With the default ``Margin(label)`` S is the margin z_q - z_y; with ``Error(label)`` it is
     sum_c e_c z_c = L - H(p).
@@ -66,6 +66,9 @@ class ActivationError(Explainer):
         logits = recording.logits.detach()
         seeds = question.seeds(logits)
         constant = recording.constant_part(self.layer) if self.verify else None
+        reason = place.reason
+        if question.layout.leads_around(place, question.model, question.inputs):
+            reason += "; what leads around it counts as constant"
         found = []
         for seed in seeds:
             product = raw * recording.gradients(seed, self.layer)[0]
@@ -80,7 +83,7 @@ class ActivationError(Explainer):
                 Attribution(
                     values,
                     evidence,
-                    {"layer": place.name, "layer_reason": place.reason, "gates": "frozen"},
+                    {"layer": place.name, "layer_reason": reason, "gates": "frozen"},
                 )
             )
         return found
