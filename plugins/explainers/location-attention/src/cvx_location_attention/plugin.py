@@ -7,9 +7,43 @@ from cvx_core import Component, hookimpl
 
 @hookimpl
 def cvx_explainers() -> Iterator[Component]:
-    """Announce location attention."""
-    yield Component(
+    """Announce the family first, then its methods under the names of their papers."""
+    for name, summary, target in _OFFERED:
+        yield Component(name, summary, f"cvx_location_attention.{target}")
+
+
+_OFFERED = (
+    (
         "location-attention",
         "Where the model looks at all, and what one position reads",
-        "cvx_location_attention.explainer:LocationAttention",
-    )
+        "explainer:LocationAttention",
+    ),
+    (
+        "energy",
+        "Sum over a layer's channels of |activation|^p (Zagoruyko 2017)",
+        "layer_maps:Energy",
+    ),
+    (
+        "eigen-cam",
+        "A layer's activations along their leading direction (Muhammad 2020)",
+        "layer_maps:EigenCAM",
+    ),
+    (
+        "attention-rollout",
+        "Attention multiplied through a transformer's layers (Abnar 2020)",
+        "attention_rollout:AttentionRollout",
+    ),
+    ("reads", "What one position of a layer reads from the image", "reads:Reads"),
+    ("affects", "Which cells of a layer one patch of the image affects", "affects:Affects"),
+    (
+        "effective-receptive-field",
+        "What the centre cell of a layer really uses (Luo 2016)",
+        "effective:EffectiveReceptiveField",
+    ),
+    (
+        "occlusion",
+        "What the answer loses when a window is covered (Zeiler 2014)",
+        "occlusion:Occlusion",
+    ),
+    ("rise", "How much keeping a pixel raises the score (Petsiuk 2018)", "rise:RISE"),
+)

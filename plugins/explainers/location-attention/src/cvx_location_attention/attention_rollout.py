@@ -1,0 +1,88 @@
+"""Attention rolled out from the answer back to the patches of a transformer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from cvx_core import Attribution, Explainer, MethodError, Needs, Question, Recording
+from cvx_location_attention.maps import rollout
+from cvx_location_attention.reading import tokens_read
+
+
+@dataclass(frozen=True)
+class AttentionRollout(Explainer):
+    """Attention multiplied through the layers (Abnar and Zuidema 2020, arXiv:2005.00928).
+
+    The row of the class token, or the mean over the tokens that the answer reads, in shares of 1;
+    the same whatever the class, and not negative. What lies on tokens that are no place is in
+    the evidence.
+
+    Raises
+    ------
+    MethodError
+        If the network has no layer in which every token attends to every other.
+    """
+
+    signed = False
+    unit = "share of attention"
+    class_specific = False
+
+    def needs(self) -> Needs:
+        """Ask for the last grid, and the attention probabilities."""
+        return Needs("auto", attention=True)
+
+    def attribute(self, question: Question) -> list[Attribution]:
+        """Return the map, the same for every seed, (B, h, w)."""
+        recording = question.recording(self.needs())
+        one = rolled_out(recording, "auto")
+        if one is None:
+            raise no_global_attention(recording)
+        return [one for _ in question.seeds(recording.logits)]
+
+
+def no_global_attention(recording: Recording) -> MethodError:
+    """Return the error that says why there is no rollout."""
+    return MethodError(
+        f"{recording.model.name} has no layer in which all tokens attend to all "
+        "others, so attention can't be rolled out.",
+        "Use mode=energy of location-attention, or query=(x,y) for what one position reads.",
+    )
+
+
+def rolled_out(recording: Recording, layer: str) -> Attribution | None:
+    """Return the rollout onto the tokens that a layer has, or None without global attention."""
+    place = recording.place(layer)
+    length = place.prefix + place.grid[0] * place.grid[1]
+    batch = recording.logits.shape[0]
+    layers = [
+        a.reshape(batch, -1, length, length)
+        for a in recording.attention()
+        if a.ndim in (3, 4) and a.shape[0] == batch and a.shape[-1] == a.shape[-2] == length
+    ]
+    if place.kind != "tokens" or not layers:
+        return None
+    joint = rollout([layer.double() for layer in layers])
+    read = tokens_read(recording, place)
+    row = joint[:, read.to(joint.device)].mean(dim=1)
+    return Attribution(
+        row[:, place.prefix :].reshape(batch, *place.grid),
+        evidence={"other_tokens_share": row[:, : place.prefix].sum(1), "row_sum": row.sum(1)},
+        provenance={
+            "mode": "rollout",
+            "layer": f"{len(layers)} attention layers",
+            "layer_reason": "all layers in which every token attends to every other",
+            "query_token": _named_tokens(read),
+        },
+        unit="share of attention",
+    )
+
+
+def _named_tokens(read: Tensor) -> str:
+    count = int(read.sum())
+    if count == len(read):
+        return "mean of all tokens"
+    if count == 1 and bool(read[0]):
+        return "class token"
+    return f"mean of the {count} tokens that the answer reads, of {len(read)}"

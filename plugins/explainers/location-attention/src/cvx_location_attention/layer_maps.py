@@ -1,0 +1,104 @@
+"""Class-agnostic maps of one layer: its energy and its leading component."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from cvx_core import Attribution, Explainer, Needs, OptionError, Question
+from cvx_core.recording import Place
+from cvx_location_attention.maps import energy, leading
+
+
+@dataclass(frozen=True)
+class Energy(Explainer):
+    """The energy of a layer, sum_k \\|A_k\\|^p (Zagoruyko and Komodakis 2017, arXiv:1612.03928).
+
+    The same whatever the class, and not negative.
+
+    Parameters
+    ----------
+    layer
+        Name of the layer; ``"auto"`` takes the last grid that everything passes.
+    power
+        p, greater than 0; the paper compares 1, 2 and 4.
+
+    Raises
+    ------
+    OptionError
+        If `power` is out of its range.
+    """
+
+    layer: str = "auto"
+    power: float = 2.0
+
+    signed = False
+    class_specific = False
+
+    def __post_init__(self) -> None:
+        if not 0 < self.power < math.inf:
+            raise OptionError(f"power is {self.power}.", "It must be finite and greater than 0.")
+
+    @property
+    def unit(self) -> str:  # type: ignore[override]
+        """What a value counts."""
+        return "squared activation" if self.power == 2 else f"|activation|^{self.power:g}"
+
+    def needs(self) -> Needs:
+        """Ask for the layer."""
+        return Needs(self.layer)
+
+    def attribute(self, question: Question) -> list[Attribution]:
+        """Return the map, the same for every seed, (B, h, w)."""
+        recording = question.recording(self.needs())
+        one = Attribution(
+            energy(recording.activation(self.layer), self.power),
+            provenance={"mode": "energy", **named(recording.place(self.layer))},
+            unit=self.unit,
+        )
+        return [one for _ in question.seeds(recording.logits)]
+
+
+@dataclass(frozen=True)
+class EigenCAM(Explainer):
+    """A layer's activations projected onto their leading direction (Muhammad 2020).
+
+    A, (cells x channels), times its first right singular vector; arXiv:2008.00299. The same
+    whatever the class. The sign of a singular vector means nothing and is chosen so that the map
+    sums to a positive value; after a ReLU no value is negative then.
+
+    Parameters
+    ----------
+    layer
+        Name of the layer; ``"auto"`` takes the last grid that everything passes.
+    centred
+        Subtract each channel's mean over the cells first, which makes the direction that of the
+        largest variance. The paper does not; some libraries do.
+    """
+
+    layer: str = "auto"
+    centred: bool = False
+
+    unit = "activation"
+    class_specific = False
+
+    def needs(self) -> Needs:
+        """Ask for the layer."""
+        return Needs(self.layer)
+
+    def attribute(self, question: Question) -> list[Attribution]:
+        """Return the map, the same for every seed, (B, h, w)."""
+        recording = question.recording(self.needs())
+        values, share = leading(recording.activation(self.layer), centred=self.centred)
+        one = Attribution(
+            values,
+            evidence={"energy_share": share},
+            provenance=named(recording.place(self.layer)),
+        )
+        return [one for _ in question.seeds(recording.logits)]
+
+
+def named(place: Place) -> dict[str, Any]:
+    """Return the place as the provenance names it."""
+    return {"layer": place.name, "layer_reason": place.reason}
