@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, overload
 
-from cvx_core.component import Component, Kind
+from cvx_core.component import Component, Kind, component_name
 from cvx_core.discovery import registry
 from cvx_core.errors import PluginError, UsageError
 from cvx_core.explainer import Explainer
@@ -162,11 +161,10 @@ def register(
                 "Register a subclass of Explainer, Renderer or ModelSource, or a Component.",
             )
         kind = kinds[0]
-        words = re.sub(
-            r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|_", "-", component.__name__
-        )
         lines = (component.__doc__ or "").strip().splitlines()
-        record = Component(name or words.lower(), lines[0] if lines else "", component)
+        record = Component(
+            name or component_name(component.__name__), lines[0] if lines else "", component
+        )
     elif kind is None:
         raise PluginError(
             f"What kind of component is {component.name!r}?", "Pass kind='explainer' or another."

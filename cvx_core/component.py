@@ -17,6 +17,12 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 _NAME = re.compile(r"[a-z0-9]+(?:[-_.+][a-z0-9]+)*\+*")
 
 
+def component_name(class_name: str) -> str:
+    """Return the name of a class as a component's: ``MyMethod`` as ``my-method``."""
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|_", "-", class_name)
+    return words.lower().strip("-")
+
+
 @dataclass(frozen=True)
 class Component:
     """One explainer, renderer, model source or command that a plugin offers.

@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cvx_core.component import component_name
 from cvx_core.errors import OptionError
 from cvx_core.explainer import Attribution, Explainer
 from cvx_core.question import Question
@@ -43,6 +44,16 @@ class _Composite(Explainer):
     def parts(self) -> Sequence[Explainer]:
         """Return the explainers it is made of."""
         raise NotImplementedError
+
+    @property
+    def name(self) -> str:
+        """What it does, and to which explainers."""
+        return f"{self.verb}({', '.join(part.name for part in self.parts())})"
+
+    @property
+    def verb(self) -> str:
+        """What it does to its parts."""
+        return component_name(type(self).__name__)
 
     @property
     def default_target(self) -> Target:  # type: ignore[override]
@@ -90,6 +101,11 @@ class Pipeline(_Composite):
     explainer: Explainer
     step: Step
 
+    @property
+    def verb(self) -> str:
+        """The name of the step."""
+        return getattr(self.step, "__name__", "step").strip("<>")
+
     def parts(self) -> Sequence[Explainer]:
         """Return the one explainer."""
         return [self.explainer]
@@ -110,6 +126,11 @@ class Combination(_Composite):
 
     explainers: tuple[Explainer, ...]
     how: str
+
+    @property
+    def verb(self) -> str:
+        """Mean or product."""
+        return self.how
 
     def parts(self) -> Sequence[Explainer]:
         """Return the explainers."""

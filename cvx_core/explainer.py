@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
+from cvx_core.component import component_name
 from cvx_core.explanation import Explanation
 from cvx_core.options import parameters_of
 from cvx_core.recording import Needs, Recording
@@ -35,8 +36,8 @@ class Attribution:
     values
         Tensor (B, h, w): one signed, unnormalised map for each image.
     evidence, provenance
-        What vouches for the maps and how they came about. A tensor of shape (B,) holds one value
-        for each image; anything else goes to all of them.
+        What vouches for the maps and how they came about. A tensor holds one value for each
+        image and has the shape (B,); anything else goes to all of them.
     unit
         What a value counts, where it depends on the model; empty for the explainer's own.
     """
@@ -145,8 +146,8 @@ class Explainer(ABC):
 
     @property
     def name(self) -> str:
-        """The name it was asked by, or the class's."""
-        return getattr(self, "_name", "") or type(self).__name__
+        """The name it was asked by, or the class's in lower case with hyphens."""
+        return getattr(self, "_name", "") or component_name(type(self).__name__)
 
     def parameters(self) -> dict[str, Any]:
         """Return the parameters for the provenance."""

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 
 from cvx_core.batching import images_at_once, in_pieces
+from cvx_core.calling import answer, version
+from cvx_core.errors import PluginError
 from cvx_core.explanation import Extent
-from cvx_core.recording import Layout, Needs, Place, Recording
-from cvx_core.recording.forward import answer
+from cvx_core.recording import Layout, Needs, Recording
 from cvx_core.scores import ClassRef, Scores, TargetRecord
 from cvx_core.target import Target
 from cvx_core.vision_model import VisionModel
@@ -62,10 +63,6 @@ class Question:
     def recording(self, needs: Needs) -> Recording:
         """Return the recording that holds what `needs` asks; opened once, shared by all."""
         return self._session.recording(needs)
-
-    def place(self, layer: str) -> Place:
-        """Return the place that a layer's name means here; ``"auto"`` is the last grid."""
-        return self.layout.find(layer)
 
     def seeds(self, logits: torch.Tensor) -> list[torch.Tensor]:
         """Return seeds (B, C), one tensor for each target in turn.
@@ -166,6 +163,7 @@ class Session:
         self._open: dict[Needs, Recording] = {}
         self._stack = ExitStack()
         self._elsewhere = Counter[str]()
+        self._version = version(inputs)
 
     def recording(self, needs: Needs) -> Recording:
         """Return an open recording that holds at least what is asked."""
@@ -180,6 +178,24 @@ class Session:
         recording = self._stack.enter_context(Recording(self.model, self.inputs, merged))
         self._open[merged] = recording
         return recording
+
+    def check_untouched(self, culprit: str) -> None:
+        """Refuse an explainer that worked in place on what all explainers share.
+
+        Raises
+        ------
+        PluginError
+            If the inputs or a recorded activation have changed.
+        """
+        touched = version(self.inputs) != self._version or any(
+            recording.touched() for recording in self._open.values()
+        )
+        if touched:
+            raise PluginError(
+                f"{culprit} changed the inputs or a recorded activation in place, which other "
+                "methods share.",
+                "Its author must work on a copy: tensor.clone().",
+            )
 
     def logits(self, inputs: torch.Tensor) -> torch.Tensor:
         """Return the logits of other inputs, without graph; see `Question.logits`."""

@@ -140,6 +140,7 @@ def _run_batch(
                 budget,
             )
             attributions = explainer.attribute(question)
+            session.check_untouched(explainer.name)
             recording = question.recording(explainer.recordings()[0])
             records = question.records(recording.logits)
             if not explainer.class_specific:
@@ -166,21 +167,15 @@ def _run_batch(
                             unit=one.unit or explainer.unit,
                             name=job.image.picture.name,
                             evidence=Record(
-                                _row(
-                                    {
-                                        "sum": one.values.detach().double().sum((1, 2)),
-                                        "class_specific": explainer.class_specific,
-                                        **one.evidence,
-                                        **shared,
-                                    },
-                                    i,
-                                    len(jobs),
-                                )
+                                {
+                                    "sum": float(one.values[i].detach().double().sum()),
+                                    "class_specific": explainer.class_specific,
+                                    **_row(one.evidence, i),
+                                    **shared,
+                                }
                             ),
                             provenance=Record(
-                                _provenance(
-                                    model, explainer, job, seed, _row(one.provenance, i, len(jobs))
-                                )
+                                _provenance(model, explainer, job, seed, _row(one.provenance, i))
                             ),
                         )
                     )
@@ -210,14 +205,20 @@ def _check(explainer: Explainer, attributions: list[Attribution], images: int, r
                 "images.",
                 "Attribution.values has the shape (B, h, w).",
             )
+        for key, value in {**one.evidence, **one.provenance}.items():
+            if isinstance(value, torch.Tensor) and tuple(value.shape) != (images,):
+                raise MethodError(
+                    f"{explainer.name} gave {key!r} as a tensor of shape {tuple(value.shape)} for "
+                    f"{images} images.",
+                    "A tensor in evidence or provenance holds one value for each image, (B,); "
+                    "anything else is given as numbers, text or lists.",
+                )
 
 
-def _row(shared: Mapping[str, Any], i: int, count: int) -> dict[str, Any]:
+def _row(shared: Mapping[str, Any], i: int) -> dict[str, Any]:
     """Pick one image's value out of tensors (B,)."""
     return {
-        key: value[i].item()
-        if isinstance(value, torch.Tensor) and value.ndim == 1 and len(value) == count
-        else value
+        key: value[i].item() if isinstance(value, torch.Tensor) else value
         for key, value in shared.items()
     }
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from cvx_core.as_found import as_found
+from cvx_core.calling import answer, version
 from cvx_core.errors import InputError, ModelError, UsageError
 from cvx_core.explanation import Extent
 from cvx_core.images import Picture, read_picture
@@ -133,9 +133,9 @@ class VisionModel:
 
     def _state(self) -> tuple[tuple[int, int], ...]:
         """Return what changes whenever a parameter or buffer does."""
-        return tuple(
-            # Tensors made under inference_mode have no version, and can't change outside it.
-            (tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version)
+        modules = tuple((id(module), 0) for module in self.module.modules())
+        return modules + tuple(
+            (tensor.data_ptr(), version(tensor))
             for tensor in (*self.module.parameters(), *self.module.buffers())
         )
 
@@ -192,9 +192,14 @@ class VisionModel:
         return self._digest[1]
 
     def logits(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Return the logits (B, C) of prepared inputs (B, C, H, W): evaluation mode, no graph."""
-        with as_found(self.module), torch.no_grad():
-            return self.read(self.module(inputs.to(self.device, self.dtype)))
+        """Return the logits (B, C) of prepared inputs (B, C, H, W): evaluation mode, no graph.
+
+        Raises
+        ------
+        ModelError
+            If the module fails on the inputs.
+        """
+        return answer(self, inputs.to(self.device, self.dtype))
 
     def read(self, output: Any) -> torch.Tensor:
         """Return the logits (B, C) in what the module returned, checked against the class names."""

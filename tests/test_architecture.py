@@ -28,6 +28,7 @@ LAYERS = [
     {
         "images",
         "as_found",
+        "calling",
         "preprocessing",
         "readout",
         "vision_model",

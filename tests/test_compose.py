@@ -120,7 +120,7 @@ def test_any_function_of_maps_is_a_step() -> None:
     [inner] = parameters["parts"]
     assert inner["step"] == "twice"
     [innermost] = inner["parts"]
-    assert (innermost["method"], innermost["times"]) == ("Gradient", 1.0)
+    assert (innermost["method"], innermost["times"]) == ("gradient", 1.0)
 
 
 def test_contrast_asks_why_p_rather_than_q_unless_asked_otherwise() -> None:
@@ -221,7 +221,7 @@ def test_compositions_compose() -> None:
     [averaged] = contrasted["parts"]
     assert averaged["how"] == "mean"
     once, smoothed = averaged["parts"]
-    assert once["method"] == "Gradient"
+    assert once["method"] == "gradient"
     assert (smoothed["n"], smoothed["parts"][0]["times"]) == (2, 3.0)
 
 
@@ -259,7 +259,12 @@ def test_what_can_not_be_composed_is_refused_in_words() -> None:
         smooth(Gradient(), n=1)
     with pytest.raises(OptionError, match="sigma is 0"):
         smooth(Gradient(), sigma=0)
-    with pytest.raises(OptionError, match="Coarse takes no layer"):
+    with pytest.raises(OptionError, match="coarse takes no layer"):
         layers(Coarse(), ["input", "named"])
     with pytest.raises(OptionError, match="Combine two or more"):
         layers(Gradient(), ["input"])
+
+
+def test_compositions_are_named_after_their_parts() -> None:
+    assert mean(Gradient(), Coarse()).name == "mean(gradient, coarse)"
+    assert (smooth(Gradient(), 2, 0.1) | rectify).name == "rectify(smooth(gradient))"

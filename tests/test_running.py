@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from cvx_core import Attribution, Explainer, Needs, Question
-from cvx_core.errors import MethodError, ModelError, UsageError
+from cvx_core.errors import MethodError, ModelError, PluginError, UsageError
 from cvx_core.explanation import Explanation
 from cvx_core.running import run
 from cvx_core.target import ClassScore, Contrast, Error, Margin, Predicted
@@ -77,12 +77,12 @@ def test_explanations_come_by_image_then_explainer_then_target() -> None:
     found = run(model, images(2), [InputXGradient(), Frozen()], targets)
     order = [(one.name, one.method, one.target.classes[0].index) for one in found]
     assert order == [
-        ("tensor 0", "InputXGradient", 0),
-        ("tensor 0", "InputXGradient", 1),
-        ("tensor 0", "Frozen", 0),
-        ("tensor 0", "Frozen", 1),
-        ("tensor 1", "InputXGradient", 2),
-        ("tensor 1", "Frozen", 2),
+        ("tensor 0", "input-x-gradient", 0),
+        ("tensor 0", "input-x-gradient", 1),
+        ("tensor 0", "frozen", 0),
+        ("tensor 0", "frozen", 1),
+        ("tensor 1", "input-x-gradient", 2),
+        ("tensor 1", "frozen", 2),
     ]
     # Three channels of 0.01 times class c's weight c + 1, and of 0.02 in the second image.
     assert [float(one.values[0, 0]) for one in found] == pytest.approx(
@@ -307,3 +307,47 @@ def test_an_explanation_is_made_of_numbers_and_no_tensors() -> None:
     assert isinstance(one, Explanation)
     assert one.values.dtype == np.float32
     assert not any(isinstance(v, Tensor) for v in one.evidence.values())
+
+
+@dataclass(frozen=True)
+class Careless(Explainer):
+    """Works in place on what it was lent."""
+
+    what: str
+
+    def needs(self) -> Needs:
+        return Needs("input")
+
+    def attribute(self, question: Question) -> list[Attribution]:
+        recording = question.recording(self.needs())
+        lent = question.inputs if self.what == "inputs" else recording.raw("input")
+        lent.mul_(0)
+        return [Attribution(lent.sum(1)) for _ in question.seeds(recording.logits)]
+
+
+@pytest.mark.parametrize("what", ["inputs", "activation"])
+def test_an_explainer_that_changes_what_is_shared_is_named_and_stopped(what: str) -> None:
+    model, _ = counting()
+    with pytest.raises(PluginError, match="careless changed"):
+        run(model, images(1), [Careless(what), InputXGradient()])
+
+
+@dataclass(frozen=True)
+class Spectral(InputXGradient):
+    """Gives evidence that is neither one number for each image nor plain."""
+
+    def attribute(self, question: Question) -> list[Attribution]:
+        return [
+            Attribution(one.values, {"spectrum": torch.ones(7)})
+            for one in super().attribute(question)
+        ]
+
+
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_a_tensor_of_evidence_holds_one_value_for_each_image(count: int) -> None:
+    model, _ = counting()
+    if count == 7:
+        assert run(model, images(count), [Spectral()])[0].evidence["spectrum"] == 1.0
+        return
+    with pytest.raises(MethodError, match=r"'spectrum' as a tensor of shape \(7,\)"):
+        run(model, images(count), [Spectral()])

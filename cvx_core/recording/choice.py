@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from cvx_core.as_found import as_found
+from cvx_core.calling import run_model
 from cvx_core.errors import LayerError
-from cvx_core.recording.forward import run_model
 from cvx_core.recording.needs import Needs
 from cvx_core.recording.places import Place, first_tensor, with_tensor
 

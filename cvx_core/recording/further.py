@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from cvx_core.errors import MethodError
+from cvx_core.recording.backward import no_path
 from cvx_core.recording.constants import Constants
-from cvx_core.recording.forward import no_path
 from cvx_core.recording.places import Place
 from cvx_core.recording.rules.passage import Passage
 from cvx_core.recording.suffix import Suffix
@@ -107,6 +107,8 @@ class FurtherAnswers(ABC):
         ones are the places ``attention#0``, ``attention#1``, ... of `raw`, `gradients` and `pull`.
         """
         names = [name for name in self._nodes if name.startswith("attention#")]
+        if not names:
+            return []
         found = self.gradients(seed, *names, missing="zero")
         batch, pairs = self.inputs.shape[0], zip(map(self.raw, names), found, strict=True)
         return [
@@ -148,6 +150,8 @@ class FurtherAnswers(ABC):
         if self._constants is None:
             raise MethodError("No constants were kept.", "Record with constants=True.")
         zeros = [zeros for _, zeros in self._constants.kept]
+        if not zeros:
+            return []
         return self._constants.parts(list(self._backward(self.logits, zeros, seed.to(self.logits))))
 
     def constant_part(self, name: str) -> Tensor:

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from cvx_core.as_found import as_found
+from cvx_core.calling import run_model
 from cvx_core.errors import LayerError, ModelError, did_you_mean
 from cvx_core.recording.choice import choose_last_grid, is_only_way
-from cvx_core.recording.forward import run_model
 from cvx_core.recording.places import Place, as_grid, batch_first, first_tensor
 
 if TYPE_CHECKING:

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from cvx_core.as_found import as_found
+from cvx_core.calling import eager, run_model, version
 from cvx_core.errors import LayerError, MethodError
+from cvx_core.recording.backward import no_path, pull_back
 from cvx_core.recording.constants import Constants
-from cvx_core.recording.forward import eager, no_path, pull_back, run_model
 from cvx_core.recording.further import FurtherAnswers
 from cvx_core.recording.gates import Interception
 from cvx_core.recording.layout import Layout
@@ -115,6 +116,10 @@ class Recording(FurtherAnswers):
         if name == "auto":
             return layout.last_grid(self.model, self.inputs)
         return layout.find(name)
+
+    def touched(self) -> bool:
+        """Whether somebody has worked in place on a recorded tensor."""
+        return self._versions != {name: version(node) for name, node in self._nodes.items()}
 
     def activation(self, name: str) -> Tensor:
         """Return the activation at a place as (B, C, h, w), without graph."""
@@ -272,6 +277,7 @@ class Recording(FurtherAnswers):
         # switch gradients on at the place would not outlive a no_grad block around it.)
         with torch.enable_grad():
             self.logits = self._run()
+        self._versions = {name: version(node) for name, node in self._nodes.items()}
         if self._tape is not None:
             self._tape.seal()
         absent = [p.name for p in self._places.values() if p.name not in self._nodes]

@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from cvx_core.as_found import as_found
+from cvx_core.calling import eager, run_model
 from cvx_core.errors import MethodError, ModelError
-from cvx_core.recording.forward import eager, pull_back, run_model
+from cvx_core.recording.backward import pull_back
 from cvx_core.recording.gates import Interception
 from cvx_core.recording.places import Place, first_tensor, with_tensor
 from cvx_core.recording.saved import Saved

@@ -1,0 +1,65 @@
+"""Call a model, and turn what goes wrong inside it into an error of ours."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from cvx_core.as_found import as_found
+from cvx_core.errors import CvxError, ModelError
+
+if TYPE_CHECKING:
+    from cvx_core.vision_model import VisionModel
+
+
+def run_model(model: VisionModel, inputs: Tensor) -> Any:
+    """Return what the module returns for inputs (B, C, H, W).
+
+    Raises
+    ------
+    ModelError
+        If it raises. Running out of memory passes through, so that the batch can be halved.
+    """
+    try:
+        return model.module(inputs)
+    except (torch.OutOfMemoryError, MemoryError, CvxError):
+        raise
+    except (RuntimeError, ValueError, TypeError, AssertionError, IndexError, KeyError) as error:
+        raise ModelError(
+            f"{model.name} failed on an input of shape {tuple(inputs.shape)} "
+            f"({str(inputs.dtype).removeprefix('torch.')}, {inputs.device}): "
+            f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}",
+            "Check that the input has the size, channels and dtype that the network expects.",
+        ) from error
+
+
+def version(tensor: Tensor) -> int:
+    """Return a number that changes whenever a tensor is worked on in place."""
+    # Tensors made under inference_mode have none, and can't change outside it.
+    return 0 if tensor.is_inference() else tensor._version
+
+
+def eager() -> AbstractContextManager[object]:
+    """Let compiled parts of a model run as the Python they were made from."""
+    # Nothing can be compiled before this module is imported, and importing it takes seconds.
+    if "torch._dynamo" in sys.modules:
+        stance: AbstractContextManager[object] = torch.compiler.set_stance("force_eager")
+        return stance
+    return nullcontext()
+
+
+def answer(model: VisionModel, inputs: Tensor) -> Tensor:
+    """Return the logits (B, classes) of inputs (B, C, H, W), without graph.
+
+    Raises
+    ------
+    ModelError
+        See `run_model`.
+    """
+    with torch.inference_mode(False), torch.no_grad(), eager(), as_found(model.module):
+        # Networks may work in place on what they are given, which inference tensors forbid.
+        return model.read(run_model(model, inputs.clone() if inputs.is_inference() else inputs))
