@@ -1,16 +1,45 @@
-"""Class-based attention: which places speak for a class."""
+"""Class-based attention by gradients: which places of a layer speak for a class."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
-from cvx_class_attention.weightings import WEIGHTINGS
-from cvx_core import Attribution, Explainer, Needs, OptionError, Question
+from cvx_class_attention.cam import Cam, named
+from cvx_class_attention.weightings import RECTIFIED, WEIGHTINGS
+from cvx_core import Attribution, OptionError, Question, Recording
 from cvx_core.errors import did_you_mean
+from cvx_core.recording import Place
 
 
 @dataclass(frozen=True)
-class ClassAttention(Explainer):
+class _GradientCam(Cam):
+    """A class activation map with w from the gradient of the seed."""
+
+    kind: ClassVar[str]
+
+    @property
+    def signed(self) -> bool:  # type: ignore[override]
+        """Whether the formula keeps the sign."""
+        return self._weighting() not in RECTIFIED
+
+    def maps(self, question: Question, recording: Recording, place: Place) -> list[Attribution]:
+        """Return the map of each seed at one place."""
+        activation = recording.activation(self.layer)
+        combine = WEIGHTINGS[self._weighting()]
+        return [
+            Attribution(
+                combine(activation, recording.gradient(seed, self.layer)), provenance=named(place)
+            )
+            for seed in question.seeds(recording.logits)
+        ]
+
+    def _weighting(self) -> str:
+        return self.kind
+
+
+@dataclass(frozen=True)
+class ClassAttention(_GradientCam):
     """Class activation map of a layer: sum_k w_k A_k, with w from the gradient of the seed.
 
     Values are signed, in logits: positive cells speak for the class. With a head of global average
@@ -18,11 +47,13 @@ class ClassAttention(Explainer):
 
     Parameters
     ----------
-    layer
-        Name of the layer; ``"auto"`` takes the last grid that everything passes.
+    layer, layers
+        See `Cam`.
     weighting
-        ``"grad-cam"`` (Selvaraju 2017, arXiv:1610.02391) or ``"hires-cam"`` (Draelos 2020,
-        arXiv:2011.08891).
+        ``"grad-cam"`` (Selvaraju 2017, arXiv:1610.02391), ``"hires-cam"`` (Draelos 2020,
+        arXiv:2011.08891), ``"xgrad-cam"`` (Fu 2020, arXiv:2008.02312), ``"grad-cam-plus-plus"``
+        (Chattopadhyay 2018, arXiv:1710.11063) or ``"layer-cam"`` (Jiang 2021). The last two are
+        rectified and have no sign.
 
     Raises
     ------
@@ -32,10 +63,10 @@ class ClassAttention(Explainer):
         If the model has no such layer, or it has no grid.
     """
 
-    layer: str = "auto"
     weighting: str = "grad-cam"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.weighting not in WEIGHTINGS:
             raise OptionError(
                 f"There is no weighting {self.weighting!r}.",
@@ -43,20 +74,40 @@ class ClassAttention(Explainer):
                 or "There are " + ", ".join(WEIGHTINGS) + ".",
             )
 
-    def needs(self) -> Needs:
-        """Ask for the layer."""
-        return Needs(self.layer)
+    def _weighting(self) -> str:
+        return self.weighting
 
-    def attribute(self, question: Question) -> list[Attribution]:
-        """Return the map of each seed, (B, h, w)."""
-        recording = question.recording(self.needs())
-        place = recording.place(self.layer)
-        activation = recording.activation(self.layer)
-        combine = WEIGHTINGS[self.weighting]
-        return [
-            Attribution(
-                combine(activation, recording.gradient(seed, self.layer)),
-                provenance={"layer": place.name, "layer_reason": place.reason},
-            )
-            for seed in question.seeds(recording.logits)
-        ]
+
+@dataclass(frozen=True)
+class GradCam(_GradientCam):
+    """Channels weighted by their mean gradient (Selvaraju 2017); see `weightings`."""
+
+    kind = "grad-cam"
+
+
+@dataclass(frozen=True)
+class HiResCam(_GradientCam):
+    """Activations weighted one by one by their gradient (Draelos 2020); see `weightings`."""
+
+    kind = "hires-cam"
+
+
+@dataclass(frozen=True)
+class XGradCam(_GradientCam):
+    """Channels weighted by their activation-weighted mean gradient (Fu 2020); see `weightings`."""
+
+    kind = "xgrad-cam"
+
+
+@dataclass(frozen=True)
+class GradCamPlusPlus(_GradientCam):
+    """Positive gradients weighted by alpha (Chattopadhyay 2018); see `weightings`."""
+
+    kind = "grad-cam-plus-plus"
+
+
+@dataclass(frozen=True)
+class LayerCam(_GradientCam):
+    """Activations weighted by their positive gradients (Jiang 2021); see `weightings`."""
+
+    kind = "layer-cam"

@@ -1,0 +1,151 @@
+"""Class-based attention of transformers, from attention probabilities and their gradients."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cvx_core import Attribution, Explainer, MethodError, Needs, Question, Recording
+from cvx_core.recording import Place
+from cvx_core.recording.attending import attention_blocks, tokens_read
+
+
+@dataclass(frozen=True)
+class GenericAttention(Explainer):
+    """Gradient-weighted attention, carried through the layers (Chefer 2021, arXiv:2103.15679).
+
+    With A the attention probabilities of a layer and dS/dA their gradient, layer by layer from
+    R = I (eq. 5 and 6 of the paper, for self-attention):
+
+        R <- R + mean over heads of max(dS/dA * A, 0) @ R.
+
+    The map is the row of R for the class token, or the mean row of the tokens that the answer
+    reads, at the patch tokens, less the identity that R began with. Values are not negative.
+
+    Raises
+    ------
+    MethodError
+        If the network has no layer in which all tokens attend to all others.
+    """
+
+    signed = False
+    unit = "attention x logits"
+
+    def needs(self) -> Needs:
+        """Ask for the attention probabilities as places."""
+        return Needs(attention_gradients=True)
+
+    def attribute(self, question: Question) -> list[Attribution]:
+        """Return the map of each seed, (B, h, w)."""
+        recording = question.recording(self.needs())
+        place = _token_place(question, recording)
+        read = tokens_read(question.model, question.inputs, place)
+        found = []
+        for seed in question.seeds(recording.logits):
+            pairs = [p for p in recording.attention_gradients(seed) if _is_global(p[0], place)]
+            own = torch.eye(_length(place), dtype=pairs[0][0].dtype, device=pairs[0][0].device)
+            relevance = own.expand(len(question.inputs), -1, -1)
+            for attention, gradient in pairs:
+                relevance = relevance + (gradient * attention).clamp_min(0).mean(1) @ relevance
+            row = (relevance - own)[:, read.to(own.device)].mean(dim=1)
+            found.append(
+                Attribution(
+                    row[:, place.prefix :].reshape(-1, *place.grid),
+                    {"other_tokens": row[:, : place.prefix].sum(1)},
+                    {**_layers(len(pairs)), "query_tokens": int(read.sum())},
+                )
+            )
+        return found
+
+
+@dataclass(frozen=True)
+class LeGrad(Explainer):
+    """The gradient of attention at every layer (Bousselham 2024, arXiv:2404.03214).
+
+    For each layer l the tokens behind its block are read by the network's own head as if they
+    were the last, which gives a score S_l; the map is the mean over layers, heads and queries of
+    max(dS_l/dA_l, 0), A_l being the layer's attention probabilities. Values are not negative;
+    the paper's scaling to [0, 1] is left to whoever draws the map.
+
+    The head reads what it always reads: the class token where the network has one that it reads.
+    (The authors' code for CLIP averages all tokens instead.)
+
+    Raises
+    ------
+    MethodError
+        If the network has no layer in which all tokens attend to all others, or one whose block is
+        no module.
+    """
+
+    signed = False
+    unit = "logits per attention"
+
+    def needs(self) -> Needs:
+        """Ask for the attention probabilities as places; their blocks are found in `attribute`."""
+        return Needs(attention_gradients=True)
+
+    def attribute(self, question: Question) -> list[Attribution]:
+        """Return the map of each seed, (B, h, w)."""
+        blocks = attention_blocks(question.model, question.inputs)
+        recording = question.recording(Needs(*blocks.values(), attention_gradients=True))
+        place = _token_place(question, recording)
+        blocks = {
+            attention: block
+            for attention, block in blocks.items()
+            if question.place(block).shape == place.shape
+        }
+        if not blocks:
+            raise MethodError(
+                "No module of the network holds one attention layer and returns its tokens.",
+                "Use a method that needs no blocks, such as rollout or a class activation map.",
+            )
+        *_, last = blocks.values()
+        rows = torch.arange(len(question.inputs), device=question.inputs.device)
+        found = []
+        for seed in question.seeds(recording.logits):
+            maps = []
+            for attention, block in blocks.items():
+                tokens = recording.raw(block)
+                vector = recording.rerun_gradient(seed, last, tokens, rows)
+                pulled = recording.pull(vector, at=block, to=attention)
+                heads = pulled.reshape(len(rows), -1, *pulled.shape[-2:]).clamp_min(0)
+                maps.append(heads.mean(dim=(1, 2)))
+            row = torch.stack(maps).mean(0)
+            found.append(
+                Attribution(
+                    row[:, place.prefix :].reshape(-1, *place.grid),
+                    {"other_tokens": row[:, : place.prefix].sum(1)},
+                    {**_layers(len(maps)), "head": f"what follows {last}"},
+                )
+            )
+        return found
+
+
+def _token_place(question: Question, recording: Recording) -> Place:
+    """Return the place that tells tokens from cells; refuse networks without global attention."""
+    place = recording.place("auto")
+    zero = torch.zeros_like(recording.logits)
+    pairs = recording.attention_gradients(zero) if place.kind == "tokens" else []
+    if not any(_is_global(attention, place) for attention, _ in pairs):
+        raise MethodError(
+            f"{question.model.name} has no layer in which all tokens attend to all others.",
+            "Use a class activation map, such as grad-cam: it takes any layer with a grid.",
+        )
+    return place
+
+
+def _length(place: Place) -> int:
+    return place.prefix + place.grid[0] * place.grid[1]
+
+
+def _is_global(attention: Tensor, place: Place) -> bool:
+    return bool(attention.shape[-1] == _length(place))
+
+
+def _layers(count: int) -> dict[str, str]:
+    return {
+        "layer": f"{count} attention layers",
+        "layer_reason": "all layers in which every token attends to every other",
+    }

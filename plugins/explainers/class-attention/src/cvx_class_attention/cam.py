@@ -1,0 +1,74 @@
+"""What all class activation maps share: a layer, or several whose maps are averaged."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from cvx_core import Attribution, Explainer, Needs, OptionError, Question, Recording
+from cvx_core import layers as average_over
+from cvx_core.recording import Place
+
+
+@dataclass(frozen=True)
+class Cam(Explainer):
+    """A class activation map: sum_k w_k A_k of a layer's activations A.
+
+    Parameters
+    ----------
+    layer
+        Name of the layer; ``"auto"`` takes the last grid that everything passes.
+    layers
+        Names of several layers whose maps are averaged, on the finest grid among them.
+
+    Raises
+    ------
+    OptionError
+        If both are given.
+    LayerError
+        If the model has no such layer, or it has no grid.
+    """
+
+    layer: str = "auto"
+    layers: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "layers", _names(self.layers))
+        if self.layers and self.layer != "auto":
+            raise OptionError(
+                f"layer is {self.layer!r} and layers {list(self.layers)}.", "Give one of the two."
+            )
+
+    def needs(self) -> Needs:
+        """Ask for the layer or layers."""
+        return Needs(*(self.layers or (self.layer,)))
+
+    def attribute(self, question: Question) -> list[Attribution]:
+        """Return the map of each seed, (B, h, w)."""
+        if self.layers:
+            single = replace(self, layers=())
+            object.__setattr__(single, "_name", self.name)
+            return average_over(single, self.layers).attribute(question)
+        recording = question.recording(self.needs())
+        return self.maps(question, recording, recording.place(self.layer))
+
+    @abstractmethod
+    def maps(self, question: Question, recording: Recording, place: Place) -> list[Attribution]:
+        """Return the map of each seed at one place."""
+
+
+def named(place: Place) -> dict[str, str]:
+    """Return the place for the provenance."""
+    return {"layer": place.name, "layer_reason": place.reason}
+
+
+def _names(given: Any) -> tuple[str, ...]:
+    if isinstance(given, str):  # as written on the command line: layers=[layer3,layer4]
+        return tuple(
+            name for name in (n.strip(" '\"") for n in given.strip("[]()").split(",")) if name
+        )
+    if not isinstance(given, Sequence) or not all(isinstance(name, str) for name in given):
+        raise OptionError(f"layers is {given!r}.", "Write layers=[NAME,NAME].")
+    return tuple(given)

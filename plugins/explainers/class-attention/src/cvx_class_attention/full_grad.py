@@ -1,0 +1,162 @@
+"""FullGrad: the input's part of a score and the part of every bias, added up on the image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cvx_core import Attribution, Explainer, Needs, OptionError, Question
+from cvx_core.recording import Place
+from cvx_core.recording.places import as_grid
+
+_OUTPUTS = ("signed", "saliency")
+
+
+@dataclass(frozen=True)
+class FullGrad(Explainer):
+    """The full gradient of a score (Srinivas and Fleuret 2019, arXiv:1905.00780).
+
+    A ReLU network is affine by pieces, so that its score is what the input and all biases
+    contribute (proposition 1):
+
+        S = <dS/dx, x> + sum over biases b of <dS/db, b>.
+
+    Biases are everything that functions add: those of convolutions, what normalisation subtracts,
+    position embeddings. The network's gates are held, which changes nothing in a ReLU network and
+    makes the sum exact in any other.
+
+    Parameters
+    ----------
+    output
+        ``"signed"``: the parts as they are, summed over channels and drawn onto the pixels. With
+        what no pixel carries (biases behind the last grid, class tokens) the map sums to S.
+        ``"saliency"``: the paper's picture, psi(dS/dx * x) + the sum over layers and channels of
+        psi(dS/db * b), psi being the absolute value, brought to [0, 1] within each layer (as in the
+        authors' code) and enlarged bilinearly. It has no sign and sums to nothing.
+    """
+
+    output: str = "signed"
+
+    def __post_init__(self) -> None:
+        if self.output not in _OUTPUTS:
+            raise OptionError(
+                f"There is no output {self.output!r}.", "There are " + " and ".join(_OUTPUTS) + "."
+            )
+
+    @property
+    def signed(self) -> bool:  # type: ignore[override]
+        """Whether the map is the signed one."""
+        return self.output == "signed"
+
+    @property
+    def unit(self) -> str:  # type: ignore[override]
+        """Logits, or for the paper's picture shares of each layer's largest value."""
+        return "logits" if self.signed else "sum of shares"
+
+    def needs(self) -> Needs:
+        """Ask for the input and all constants, with frozen gates."""
+        return Needs("input", gates="frozen", constants=True)
+
+    def attribute(self, question: Question) -> list[Attribution]:
+        """Return the map of each seed, (B, H, W)."""
+        recording = question.recording(self.needs())
+        x, logits = recording.raw("input"), recording.logits.detach()
+        grids = _Grids(question)
+        found = []
+        for seed in question.seeds(logits):
+            carried = x * recording.gradients(seed, "input")[0]
+            values = carried.sum(1) if self.signed else _psi(carried, grids.size)
+            on_pixels = torch.zeros(len(x), dtype=torch.float64, device=x.device)
+            elsewhere = on_pixels.clone()
+            for part in recording.constants(seed):
+                place = grids.of(part)
+                # A constant that is the same for all images comes without their dimension.
+                whole = _per_image(part, len(x))
+                if place is None:
+                    elsewhere += whole
+                    continue
+                cells = place.cells(part)
+                inside = cells.double().sum(dim=(1, 2, 3))
+                on_pixels += inside
+                elsewhere += whole - inside
+                values = values + (
+                    _spread(cells.sum(1), grids.size) if self.signed else _psi(cells, grids.size)
+                )
+            evidence = _evidence(
+                total=(seed * logits).double().sum(1),
+                carried=carried.double().sum(dim=(1, 2, 3)),
+                on_pixels=on_pixels,
+                elsewhere=elsewhere,
+            )
+            provenance = {"layer": "input", "layer_reason": "all biases", "gates": "frozen"}
+            found.append(Attribution(values, evidence, provenance))
+        return found
+
+
+class _Grids:
+    """Tells which tensors are grids of cells over the image."""
+
+    def __init__(self, question: Question) -> None:
+        self.size = (question.inputs.shape[2], question.inputs.shape[3])
+        self._batch = len(question.inputs)
+        places = question.layout.places
+        self._known = {p.grid for p in places if p.kind in ("maps", "channels-last")}
+        self._lengths = {p.shape[0] for p in places if p.kind == "tokens"}
+
+    def of(self, part: Tensor) -> Place | None:
+        """Return a tensor (B, ...) as a place, or None."""
+        if part.ndim < 3 or part.shape[0] != self._batch:
+            return None
+        shape = tuple(part.shape[1:])
+        found = as_grid(shape, self.size, self._known, self._lengths)
+        return None if found is None else Place("", "", 0, *found, shape)
+
+
+def _per_image(part: Tensor, batch: int) -> Tensor:
+    """Return the sums (B,) of a tensor whose first dimension is the batch, or a multiple of it."""
+    if part.shape[0] % batch == 0:
+        return part.double().reshape(batch, -1).sum(1)
+    # Batch and windows or positions can't be told apart; with one image there is nothing to tell.
+    return part.double().sum().expand(batch) / batch
+
+
+def _spread(cells: Tensor, size: tuple[int, int]) -> Tensor:
+    """Draw maps (B, h, w) onto pixels; each keeps its sum, which borders would change a little."""
+    if tuple(cells.shape[1:]) == size:
+        return cells
+    fine = F.interpolate(cells[:, None], size, mode="bilinear", align_corners=False)[:, 0]
+    fine = fine * (cells[0].numel() / fine[0].numel())
+    missing = cells.sum(dim=(1, 2)) - fine.sum(dim=(1, 2))
+    return fine + missing[:, None, None] / fine[0].numel()
+
+
+def _psi(cells: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return |cells| (B, C, h, w) scaled to [0, 1] by image, enlarged, summed over channels."""
+    values = cells.abs()
+    low, high = values.amin(dim=(1, 2, 3), keepdim=True), values.amax(dim=(1, 2, 3), keepdim=True)
+    values = (values - low) / (high - low).clamp_min(torch.finfo(values.dtype).tiny)
+    # Enlarging is linear, so that the sum may come first.
+    summed = values.sum(dim=1, keepdim=True)
+    return F.interpolate(summed, size, mode="bilinear", align_corners=False)[:, 0]
+
+
+def _evidence(
+    total: Tensor, carried: Tensor, on_pixels: Tensor, elsewhere: Tensor
+) -> dict[str, Any]:
+    """Return the parts of the score, all (B,), in logits, and what they leave of it."""
+    gap = (total - carried - on_pixels - elsewhere).abs()
+    parts = torch.stack([total, carried, on_pixels, elsewhere]).abs()
+    largest = parts.amax(dim=0)
+    whole = ((carried + on_pixels).abs() + elsewhere.abs()).clamp_min(1e-300)
+    return {
+        "total": total,
+        "input_part": carried,
+        "bias_part": on_pixels,
+        "constant_part": elsewhere,
+        "residual": torch.where(largest > 0, gap / largest.clamp_min(1e-300), gap),
+        "non_pixel_share": elsewhere.abs() / whole,
+    }

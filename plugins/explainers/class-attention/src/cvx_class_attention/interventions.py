@@ -1,0 +1,148 @@
+"""Class activation maps whose channels are weighted by interventions, without gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import prod
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cvx_class_attention.cam import Cam, named
+from cvx_core import Attribution, Question, Recording
+from cvx_core.recording import Place
+
+_MOST_ROWS = 256
+
+
+@dataclass(frozen=True)
+class ScoreCam(Cam):
+    """Channels weighted by how the image scores where they are active (Wang 2020).
+
+    Score-CAM, arXiv:1910.01279, algorithm 1. The activation of channel k is enlarged to the image
+    (bilinear, corners not aligned) and brought to [0, 1] by its own minimum and maximum: H_k. The
+    image is multiplied by H_k and run again, and
+
+        w = softmax over k of S(x * H_k),    map = max(sum_k w_k A_k, 0).
+
+    The paper's increase S(x * H_k) - S(baseline) has the same softmax: the baseline is one number.
+    Channels that are constant over the image point nowhere (H_k would be 0 / 0): they are not run
+    and have no weight. Zero is the zero of the network's input, the mean colour for most.
+    Values are not negative, in units of the activation.
+    """
+
+    signed = False
+    unit = "activation"
+
+    def maps(self, question: Question, recording: Recording, place: Place) -> list[Attribution]:
+        """Return the map of each seed at one place."""
+        activation = recording.activation(self.layer)
+        size = (question.inputs.shape[2], question.inputs.shape[3])
+        varies = activation.amax(dim=(2, 3)) > activation.amin(dim=(2, 3))
+
+        def logits(images: Tensor, channels: Tensor) -> Tensor:
+            mask = F.interpolate(
+                activation[images, channels][:, None], size, mode="bilinear", align_corners=False
+            )
+            low, high = mask.amin(dim=(2, 3), keepdim=True), mask.amax(dim=(2, 3), keepdim=True)
+            mask = (mask - low) / (high - low).clamp_min(torch.finfo(mask.dtype).tiny)
+            return question.logits(mask * question.inputs[images])
+
+        seeds = question.seeds(recording.logits)
+        found = []
+        for scores in _scores(varies, seeds, logits, question.at_once):
+            weights = scores.masked_fill(~varies, -torch.inf).softmax(dim=1).nan_to_num(0.0)
+            values = (weights.to(activation)[:, :, None, None] * activation).sum(dim=1)
+            evidence = {"reruns": varies.sum(1), "largest_weight": weights.amax(1)}
+            found.append(Attribution(values.clamp_min(0), evidence, named(place)))
+        return found
+
+
+@dataclass(frozen=True)
+class AblationCam(Cam):
+    """Channels weighted by how the score drops without them (Desai and Ramaswamy 2020).
+
+    Ablation-CAM, WACV 2020: w_k = (S - S_k) / S, where S_k is the score with the cells of channel k
+    set to zero, and the map is sum_k w_k A_k. The paper takes S to be positive; here the drop is
+    divided by |S|, which is the same there and keeps the sign elsewhere, so that why P rather than
+    Q is the opposite of why Q rather than P. The paper's rectification is left to whoever draws
+    the map.
+
+    Only the network behind the layer is run again, where it allows that. Channels that are zero
+    everywhere are not run.
+    """
+
+    unit = "activation"
+
+    def maps(self, question: Question, recording: Recording, place: Place) -> list[Attribution]:
+        """Return the map of each seed at one place."""
+        activation, raw = recording.activation(self.layer), recording.raw(self.layer)
+        acts = activation.ne(0).any(dim=3).any(dim=2)
+
+        def logits(images: Tensor, channels: Tensor) -> Tensor:
+            value = raw[images]
+            place.cells(value)[torch.arange(len(images)), channels] = 0
+            return recording.rerun(self.layer, value, images)
+
+        seeds = question.seeds(recording.logits)
+        rows = min(_MOST_ROWS, question.at_once * _share_behind(question, place))
+        found = []
+        for seed, without in zip(seeds, _scores(acts, seeds, logits, rows), strict=True):
+            score = (seed * recording.logits.detach()).double().sum(1, keepdim=True)
+            drop = torch.where(acts, score - without, 0)
+            weights = drop / torch.where(score == 0, 1, score.abs())
+            values = (weights.to(activation)[:, :, None, None] * activation).sum(dim=1)
+            found.append(Attribution(values, {"reruns": acts.sum(1)}, named(place)))
+        return found
+
+
+def _scores(
+    wanted: Tensor, seeds: list[Tensor], logits: Callable[[Tensor, Tensor], Tensor], rows: int
+) -> list[Tensor]:
+    """Return <seed, logits> for each wanted image and channel, a few rows at once.
+
+    Parameters
+    ----------
+    wanted
+        Boolean (B, C).
+    seeds
+        Each (B, classes).
+    logits
+        From images and channels, both (n,), to logits (n, classes).
+    rows
+        How many of them at once; halved where memory runs out.
+
+    Returns
+    -------
+    list of Tensor
+        For each seed scores (B, C) in double precision, zero where not wanted.
+    """
+    images, channels = wanted.nonzero(as_tuple=True)
+    found = [torch.zeros(wanted.shape, dtype=torch.float64, device=wanted.device) for _ in seeds]
+    start = 0
+    while start < len(images):
+        these = slice(start, start + rows)
+        i, k = images[these], channels[these]
+        try:
+            answers = logits(i, k).double()
+        except (torch.OutOfMemoryError, MemoryError):
+            if rows == 1:
+                raise
+            rows //= 2
+            continue
+        for scores, seed in zip(found, seeds, strict=True):
+            scores[i, k] = (seed[i] * answers).sum(1)
+        start += len(i)
+    return found
+
+
+def _share_behind(question: Question, place: Place) -> int:
+    """Return how many times smaller the network behind a place is than the whole, in memory."""
+    sizes = {p.name: prod(p.shape) for p in question.layout.places}
+    names = list(sizes)
+    behind = (
+        [sizes[name] for name in names[names.index(place.name) :]] if place.name in sizes else []
+    )
+    return max(1, sum(sizes.values()) // max(1, sum(behind))) if behind else 1
