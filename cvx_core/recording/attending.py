@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from cvx_core.as_found import as_found
+from cvx_core.calling import eager, run_model
 from cvx_core.errors import LayerError
-from cvx_core.recording.forward import eager, run_model
 from cvx_core.recording.gates import Interception
 from cvx_core.recording.layout import Layout
 from cvx_core.recording.needs import Needs

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from cvx_core.errors import MethodError
+from cvx_core.recording.backward import no_path
 from cvx_core.recording.constants import Constants
-from cvx_core.recording.forward import no_path
 from cvx_core.recording.places import Place
 from cvx_core.recording.rules.passage import Passage
 from cvx_core.recording.suffix import Suffix
