@@ -1,5 +1,7 @@
 from typing import ClassVar
 
+import pytest
+
 from cvx_core.testing.conformance import ExplainerConformance
 
 
@@ -24,3 +26,15 @@ class TestSmoothGrad(ExplainerConformance):
 class TestSignedSmoothGrad(ExplainerConformance):
     component = "smoothgrad"
     parameters: ClassVar = {"copies": 3, "output": "signed"}
+
+
+@pytest.mark.filterwarnings("ignore:.*fails sanity checks")
+class TestGuidedBackprop(ExplainerConformance):
+    component = "guided-backprop"
+    networks = ("convolutional",)
+
+
+@pytest.mark.filterwarnings("ignore:.*fails sanity checks")
+class TestDeconvnet(ExplainerConformance):
+    component = "deconvnet"
+    networks = ("convolutional",)

@@ -33,3 +33,13 @@ def cvx_explainers() -> Iterator[Component]:
         "The gradient's mean over noisy copies (Smilkov 2017)",
         "cvx_gradient_error.smoothgrad:SmoothGrad",
     )
+    yield Component(
+        "guided-backprop",
+        "Edges of the image; fails sanity checks (Springenberg 2015)",
+        "cvx_gradient_error.rectified:GuidedBackprop",
+    )
+    yield Component(
+        "deconvnet",
+        "Edges of the image; fails sanity checks (Zeiler 2014)",
+        "cvx_gradient_error.rectified:Deconvnet",
+    )

@@ -1,0 +1,180 @@
+"""Guided backpropagation and the deconvnet: other gradients of ReLU, and what is wrong there."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cvx_core import Attribution, Explainer, MethodError, Needs, Question, VisionModel
+from cvx_core.recording.rules.call import Call, argument
+from cvx_core.recording.rules.passage import Backward, Passage, Propagation
+from cvx_core.recording.saved import Saved
+
+_FAILS = (
+    "{} fails sanity checks: its maps show the image's edges, whatever the class and whatever the "
+    "network has learned (Adebayo 2018, arXiv:1810.03292; Nie 2018, arXiv:1805.07039). Don't "
+    "conclude anything about the network from them."
+)
+
+
+@dataclass(frozen=True)
+class GuidedBackprop(Explainer):
+    """The gradient where ReLUs let nothing negative back (Springenberg 2015, arXiv:1412.6806).
+
+    At every ReLU the gradient passes only where it and the ReLU's input are positive. The map is
+    the largest absolute value over the channels. **It fails sanity checks**, and its evidence says
+    so.
+
+    Raises
+    ------
+    MethodError
+        If the network has no ReLU, so that it would be the plain gradient.
+    """
+
+    signed = False
+    unit = "logits per unit of input"
+
+    def needs(self) -> Needs:
+        """Ask for the input, with the ReLUs' gradient changed."""
+        return Needs("input", gates=PositiveOnly(keep_mask=True))
+
+    def attribute(self, question: Question) -> list[Attribution]:
+        """Return the map of each seed, (B, H, W)."""
+        return _maps(question, self.needs(), "guided backpropagation")
+
+
+@dataclass(frozen=True)
+class Deconvnet(Explainer):
+    """The gradient where ReLUs rectify the gradient itself (Zeiler and Fergus 2014).
+
+    At every ReLU the gradient passes only where it is positive, whatever the ReLU's input was
+    (arXiv:1311.2901). The map is the largest absolute value over the channels. **It fails sanity
+    checks**, and its evidence says so.
+
+    Raises
+    ------
+    MethodError
+        If the network has no ReLU, so that it would be the plain gradient.
+    """
+
+    signed = False
+    unit = "logits per unit of input"
+
+    def needs(self) -> Needs:
+        """Ask for the input, with the ReLUs' gradient changed."""
+        return Needs("input", gates=PositiveOnly(keep_mask=False))
+
+    def attribute(self, question: Question) -> list[Attribution]:
+        """Return the map of each seed, (B, H, W)."""
+        return _maps(question, self.needs(), "the deconvnet")
+
+
+def _maps(question: Question, needs: Needs, method: str) -> list[Attribution]:
+    recording = question.recording(needs)
+    relus = _changed(recording.logits.grad_fn)
+    if not relus:
+        raise MethodError(
+            f"{question.model.name} has no ReLU, so that {method} would be its plain gradient.",
+            "Use saliency or smoothgrad.",
+        )
+    warning = _FAILS.format(method[0].upper() + method[1:])
+    _warn_once(warning)
+    return [
+        Attribution(
+            recording.gradients(seed, "input")[0].abs().amax(dim=1),
+            {"relus": relus, "warning": warning},
+            {"layer": "input"},
+        )
+        for seed in question.seeds(recording.logits)
+    ]
+
+
+@cache
+def _warn_once(warning: str) -> None:
+    # Python's own "once" starts again whenever any library touches the filters.
+    warnings.warn(warning, stacklevel=2)
+
+
+@dataclass(frozen=True)
+class PositiveOnly(Propagation):
+    """Lets nothing negative back through a ReLU, relu6, or clamp at zero.
+
+    Parameters
+    ----------
+    keep_mask
+        Whether the ReLU's own gradient, zero where its input was negative, counts too.
+    """
+
+    keep_mask: bool
+
+    def begin(self, model: VisionModel, saved: Saved, *, at_input: bool) -> Passage:  # noqa: ARG002
+        """Return the rules."""
+        return _Rectifying(self.keep_mask)
+
+
+class _Rectifying(Passage):
+    def __init__(self, keep_mask: bool) -> None:
+        self.keep_mask = keep_mask
+        self.table: Mapping[str, Callable[[Call], Any]] = dict.fromkeys(
+            ("relu", "relu6", "hardtanh", "clamp", "clip", "clamp_min"), self._rectify
+        )
+
+    def _rectify(self, call: Call) -> Any:
+        x = argument(call, 0, "input")
+        if not x.requires_grad or not _is_relu(call):
+            return call.native()
+        if self.keep_mask:
+            y = call.native()
+            return _OnlyPositive.apply(y, y.detach())
+        return _OnlyPositive.apply(x, call.native_detached())
+
+    def relevance(
+        self,
+        logits: Tensor,
+        seed: Tensor,
+        node: Tensor,
+        reference: Tensor | None,  # noqa: ARG002
+        backward: Backward,
+    ) -> Tensor | None:
+        """Return the activation times the changed gradient."""
+        [gradient] = backward(logits, [node], seed)
+        return None if gradient is None else gradient * node.detach()
+
+
+def _is_relu(call: Call) -> bool:
+    """Whether a function cuts off at zero, and nowhere else but at a constant above."""
+    if call.name in ("relu", "relu6"):
+        return True
+    low = argument(call, 1, "min_val" if call.name == "hardtanh" else "min", -1.0)
+    return not isinstance(low, Tensor) and low == 0
+
+
+class _OnlyPositive(torch.autograd.Function):
+    """Has a given value; its derivative hands on what is positive."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor) -> Tensor:  # noqa: ARG004
+        return y.clone()  # the network may go on in place
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # noqa: ARG004
+        return grad.clamp_min(0), None
+
+
+def _changed(start: Any) -> int:
+    """Return how many gradients of ReLUs were changed in the graph behind a node."""
+    seen, stack, count = set(), [start], 0
+    while stack:
+        node = stack.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        count += type(node).__name__ == "_OnlyPositiveBackward"
+        stack += [after for after, _ in node.next_functions]
+    return count
