@@ -94,7 +94,7 @@ class LeGrad(Explainer):
         blocks = {
             attention: block
             for attention, block in blocks.items()
-            if question.place(block).shape == place.shape
+            if recording.place(block).shape == place.shape
         }
         if not blocks:
             raise MethodError(

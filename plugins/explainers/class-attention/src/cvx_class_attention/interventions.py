@@ -12,6 +12,7 @@ from torch import Tensor
 
 from cvx_class_attention.cam import Cam, named
 from cvx_core import Attribution, Question, Recording
+from cvx_core.batching import in_pieces
 from cvx_core.recording import Place
 
 _MOST_ROWS = 256
@@ -121,20 +122,14 @@ def _scores(
     """
     images, channels = wanted.nonzero(as_tuple=True)
     found = [torch.zeros(wanted.shape, dtype=torch.float64, device=wanted.device) for _ in seeds]
-    start = 0
-    while start < len(images):
-        these = slice(start, start + rows)
-        i, k = images[these], channels[these]
-        try:
-            answers = logits(i, k).double()
-        except (torch.OutOfMemoryError, MemoryError):
-            if rows == 1:
-                raise
-            rows //= 2
-            continue
+
+    def run(start: int, stop: int) -> tuple[Tensor, Tensor, Tensor]:
+        i, k = images[start:stop], channels[start:stop]
+        return i, k, logits(i, k).double()
+
+    for i, k, answers in in_pieces(len(images), rows, run):
         for scores, seed in zip(found, seeds, strict=True):
             scores[i, k] = (seed[i] * answers).sum(1)
-        start += len(i)
     return found
 
 
