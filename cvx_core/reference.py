@@ -33,7 +33,7 @@ def reference_of(name: str, inputs: torch.Tensor) -> torch.Tensor:
     name
         ``"zero"``: the network's zero input, for most networks a mean grey. ``"mean"``: the
         image's own mean colour. ``"blur"``: the image blurred beyond recognition, twice by a box
-        of an eighth of the shorter side, edges repeated.
+        of an eighth of the shorter side (3 pixels at least), edges repeated.
     inputs
         (B, C, H, W), as the network takes them.
     """
@@ -42,7 +42,7 @@ def reference_of(name: str, inputs: torch.Tensor) -> torch.Tensor:
         return torch.zeros_like(inputs)
     if name == "mean":
         return inputs.mean(dim=(2, 3), keepdim=True).expand_as(inputs).contiguous()
-    size = max(1, min(inputs.shape[-2:]) // 8) | 1
+    size = max(3, min(inputs.shape[-2:]) // 8) | 1
     for _ in range(2):
         padded = F.pad(inputs, (size // 2,) * 4, mode="replicate")
         inputs = F.avg_pool2d(padded, size, stride=1)

@@ -228,7 +228,9 @@ class VisionModel:
         Raises
         ------
         InputError
-            If an image can't be read, or is a photograph and the model has no preprocess.
+            If an image can't be read.
+        ModelError
+            If it is a photograph and the model has no preprocess.
         """
         if isinstance(images, torch.Tensor):
             return self._prepare_tensor(images)
@@ -242,10 +244,10 @@ class VisionModel:
 
     def _prepare_picture(self, picture: Picture) -> Prepared:
         if self.preprocess is None:
-            raise InputError(
-                f"{picture.name} is a photograph, and the model has no preprocess.",
-                "Pass preprocess=... to VisionModel (a function from a PIL image to a tensor "
-                "(C, H, W)), or give prepared tensors (B, C, H, W).",
+            raise ModelError(
+                "The model has no preprocess, so it can't be asked about photographs.",
+                "Use VisionModel(module, preprocess=Preprocess(crop=224, resize=256)), or another "
+                "function from a PIL image to a tensor (C, H, W); or give prepared tensors.",
             )
         tensor = apply(self.preprocess, picture.pil())
         if picture.size not in self._geometries:

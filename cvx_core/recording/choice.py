@@ -38,6 +38,11 @@ def choose_last_grid(layout: Layout, model: VisionModel, inputs: Tensor) -> Plac
             reason=f"the last grid that the answer depends on {_grid(place)}; "
             "other paths lead around it",
         )
+    if _answers_the_same(model, image):
+        raise LayerError(
+            "The network's answer is the same for every image.",
+            "Is its last layer untrained? Some start at zero; load trained weights.",
+        )
     raise LayerError(
         "The network has no place with a spatial grid on which its answer depends.",
         "Methods at the input work: gradient-error, or layer=input where a method takes one.",
@@ -70,10 +75,21 @@ def _with_gradient(layout: Layout, model: VisionModel, image: Tensor) -> list[Pl
     return []
 
 
+def _answers_the_same(model: VisionModel, image: Tensor) -> bool:
+    answers = model.logits(_with_another(image))
+    return bool(torch.equal(answers[0], answers[1]))
+
+
+def _with_another(image: Tensor) -> Tensor:
+    """Return a batch of an image (1, C, H, W) and noise of its mean and deviation."""
+    noise = torch.randn(image.shape, generator=torch.Generator().manual_seed(1)).to(image)
+    other = image.mean() + image.std(unbiased=False).clamp_min(0.1) * noise
+    return torch.cat([image, other])
+
+
 def is_only_way(place: Place, model: VisionModel, image: Tensor) -> bool:
     """Whether exchanging two images' activations at a place exchanges their answers."""
-    noise = torch.randn(image.shape, generator=torch.Generator().manual_seed(1)).to(image)
-    pair = torch.cat([image, image.mean() + image.std(unbiased=False).clamp_min(0.1) * noise])
+    pair = _with_another(image)
     seen, thread = -1, threading.get_ident()
 
     def exchange(_module: object, _args: object, output: object) -> object:

@@ -203,8 +203,8 @@ class Interception(TorchFunctionMode):
                 )
                 return
             scores = args[0]
-            square = isinstance(scores, Tensor) and scores.ndim >= 3
-            if square and 1 < scores.shape[-2] == scores.shape[-1]:
+            # Attention of any shape: a class token's own is (..., 1, N), a window's smaller than N.
+            if isinstance(scores, Tensor) and scores.ndim >= 3 and scores.shape[-1] > 1:
                 found = func(*args, **kwargs).detach()
                 if self._heads and found.ndim == 3:
                     # Asked for its weights, nn.MultiheadAttention lays heads beside images.

@@ -27,7 +27,14 @@ from cvx_core.recording.rules.normalisation import (
     rms_norm,
     var_mean,
 )
-from cvx_core.recording.rules.products import cosine, einsum, gated_half, product, quotient
+from cvx_core.recording.rules.products import (
+    cosine,
+    einsum,
+    gated_half,
+    product,
+    product_and_more,
+    quotient,
+)
 
 _GATED = (
     "gelu silu hardswish mish tanh elu selu celu softsign tanhshrink sqrt "
@@ -45,7 +52,12 @@ RULES: dict[str, Callable[[Call], Any]] = {
     **dict.fromkeys(_PIECEWISE.split(), piecewise),
     **dict.fromkeys(_CONSTANT.split(), constant),
     **dict.fromkeys(("mul", "multiply", "matmul", "bmm", "mm", "mv", "dot"), product),
-    **dict.fromkeys(("linear", "conv1d", "conv2d", "conv3d"), product),
+    **dict.fromkeys(
+        ("inner", "outer", "ger", "vdot", "linalg_vecdot", "kron", "tensordot"), product
+    ),
+    **dict.fromkeys(("linear", *(f"conv{n}d" for n in (1, 2, 3))), product),
+    **dict.fromkeys((f"conv_transpose{n}d" for n in (1, 2, 3)), product),
+    **dict.fromkeys(("addcmul", "addmm", "baddbmm", "addbmm"), product_and_more),
     **dict.fromkeys(("clamp", "clip", "clamp_min", "clamp_max"), clamped),
     **dict.fromkeys(("div", "divide", "true_divide"), quotient),
     **dict.fromkeys(("sort", "topk", "median", "kthvalue", "cummax", "cummin"), chosen_along),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,7 +11,10 @@ from torch import Tensor
 from cvx_core.recording.rules.call import Call, Halved, active, argument
 
 _SECOND = {"bmm": "mat2", "mm": "mat2", "mv": "vec", "dot": "tensor"}
-_SECOND |= dict.fromkeys(("linear", *(f"conv{n}d" for n in (1, 2, 3))), "weight")
+_SECOND |= {"outer": "vec2", "ger": "vec2", "linalg_vecdot": "y"}
+_SECOND |= dict.fromkeys(
+    ("linear", *(f"conv{kind}{n}d" for n in (1, 2, 3) for kind in ("", "_transpose"))), "weight"
+)
 
 
 def second_of(name: str) -> str:
@@ -36,6 +40,30 @@ def product(call: Call) -> Any:
     call.put((a.detach(), b.detach()) if both else None)
     result = call.native()
     return Halved.apply(result) if both else result
+
+
+_MULTIPLY: dict[str, Callable[..., Any]] = {
+    "addcmul": torch.mul,
+    "addmm": torch.mm,
+    "baddbmm": torch.bmm,
+    "addbmm": lambda a, b: torch.bmm(a, b).sum(0),
+}
+
+
+def product_and_more(call: Call) -> Any:
+    """A sum and a product of two tensors: where both depend on the input, half to each."""
+    first, second = ("tensor1", "tensor2") if call.name == "addcmul" else ("mat1", "mat2")
+    if call.name in ("baddbmm", "addbmm"):
+        first, second = "batch1", "batch2"
+    a, b = argument(call, 1, first), argument(call, 2, second)
+    both = call.take() if call.replaying else active(a) and active(b)
+    if not call.replaying:
+        call.put(both)
+    if not both:
+        return call.native()
+    scale = call.kwargs.get("value", 1) * call.kwargs.get("alpha", 1)
+    found = product(Call("product", _MULTIPLY[call.name], (a, b), {}, call.tape))
+    return call.kwargs.get("beta", 1) * call.args[0] + scale * found
 
 
 def einsum(call: Call) -> Any:

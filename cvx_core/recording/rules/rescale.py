@@ -336,11 +336,14 @@ def _max_pool(call: Call, before: Call) -> Any:
 
     terms = [at(x, now), at(x, then)]
     before_it = [at(x0, now), at(x0, then)]
-    moves = [(y - y0).clamp(min=0), (y - y0).clamp(max=0)]
+    # A cell that was as high as any before and is highest now made the whole difference. (In a
+    # reference of one colour all are as high as any.)
+    same, move = y0 - before_it[0] <= _NEAR * y0.abs().clamp(min=1), y - y0
+    moves = [torch.where(same, move, move.clamp(min=0)), torch.where(same, 0.0, move.clamp(max=0))]
     slopes = []
     for term, base, move in zip(terms, before_it, moves, strict=True):
         step = term.detach() - base
-        still = move == 0
+        still = (move == 0) | (step == 0)
         slopes.append(torch.where(still, 0.0, move / torch.where(still, 1.0, step)))
     values: Tensor = Mixed.apply((y,), tuple(slopes), *terms)
     return (values, now) if asked else values

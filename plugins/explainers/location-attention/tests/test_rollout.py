@@ -193,7 +193,7 @@ def test_attention_that_is_asked_for_its_weights_counts_too() -> None:
 def test_a_network_without_global_attention_is_not_rolled_out() -> None:
     """Asked for by name it is refused; left to itself the method takes the energy and says so."""
     model, batch = models.convolutional(), models.inputs(1)
-    with pytest.raises(MethodError, match="no layer in which all tokens attend") as caught:
+    with pytest.raises(MethodError, match="In 0 of 0 attention layers") as caught:
         get_explainer("location-attention", mode="rollout").explain(model, batch)
     assert "mode=energy" in caught.value.hint
     [one] = get_explainer("location-attention").explain(model, batch)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from cvx_core import Attribution, Explainer, MethodError, Needs, Question, Recording
+from cvx_core.recording.attending import tokens_read
 from cvx_location_attention.maps import rollout
-from cvx_location_attention.reading import tokens_read
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class AttentionRollout(Explainer):
     Raises
     ------
     MethodError
-        If the network has no layer in which every token attends to every other.
+        If every token attends to every other in none of the network's layers, or not in all.
     """
 
     signed = False
@@ -36,35 +36,36 @@ class AttentionRollout(Explainer):
     def attribute(self, question: Question) -> list[Attribution]:
         """Return the map, the same for every seed, (B, h, w)."""
         recording = question.recording(self.needs())
-        one = rolled_out(recording, "auto")
-        if one is None:
-            raise no_global_attention(recording)
+        one = rolled_out(recording)
+        if isinstance(one, MethodError):
+            raise one
         return [one for _ in question.seeds(recording.logits)]
 
 
-def no_global_attention(recording: Recording) -> MethodError:
-    """Return the error that says why there is no rollout."""
-    return MethodError(
-        f"{recording.model.name} has no layer in which all tokens attend to all "
-        "others, so attention can't be rolled out.",
-        "Use mode=energy of location-attention, or query=(x,y) for what one position reads.",
-    )
+def rolled_out(recording: Recording) -> Attribution | MethodError:
+    """Return the rollout onto the tokens of the last grid, or why there is none.
 
-
-def rolled_out(recording: Recording, layer: str) -> Attribution | None:
-    """Return the rollout onto the tokens that a layer has, or None without global attention."""
-    place = recording.place(layer)
+    The product tells what reached an output token only if it runs over all attention there is, and
+    every token attends to every other in all of it: not over the windows of Swin, the pyramids of
+    LeViT, or without the class-attention layers of CaiT.
+    """
+    place = recording.place("auto")
     length = place.prefix + place.grid[0] * place.grid[1]
     batch = recording.logits.shape[0]
+    found = recording.attention()
     layers = [
         a.reshape(batch, -1, length, length)
-        for a in recording.attention()
+        for a in found
         if a.ndim in (3, 4) and a.shape[0] == batch and a.shape[-1] == a.shape[-2] == length
     ]
-    if place.kind != "tokens" or not layers:
-        return None
+    if place.kind != "tokens" or not layers or len(layers) < len(found):
+        return MethodError(
+            f"In {len(layers)} of {len(found)} attention layers of {recording.model.name} all "
+            "tokens of its last grid attend to all others, so attention can't be rolled out.",
+            "Use mode=energy of location-attention, or query=(x,y) for what one position reads.",
+        )
     joint = rollout([layer.double() for layer in layers])
-    read = tokens_read(recording, place)
+    read = tokens_read(recording.model, recording.inputs, place)
     row = joint[:, read.to(joint.device)].mean(dim=1)
     return Attribution(
         row[:, place.prefix :].reshape(batch, *place.grid),
@@ -72,7 +73,7 @@ def rolled_out(recording: Recording, layer: str) -> Attribution | None:
         provenance={
             "mode": "rollout",
             "layer": f"{len(layers)} attention layers",
-            "layer_reason": "all layers in which every token attends to every other",
+            "layer_reason": "all attention there is; every token attends to every other",
             "query_token": _named_tokens(read),
         },
         unit="share of attention",

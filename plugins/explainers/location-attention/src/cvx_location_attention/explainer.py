@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cvx_core import Attribution, Explainer, Needs, OptionError, Question
-from cvx_location_attention.attention_rollout import no_global_attention, rolled_out
+from cvx_location_attention.attention_rollout import rolled_out
 from cvx_location_attention.layer_maps import Energy
 from cvx_location_attention.reads import Reads
 
@@ -24,7 +24,8 @@ class LocationAttention(Explainer):
     Parameters
     ----------
     layer
-        Name of the layer; ``"auto"`` takes the last grid that everything passes.
+        Name of the layer; ``"auto"`` takes the last grid that everything passes. Naming one (or a
+        power) asks for its energy; a rollout runs over all layers.
     mode
         ``"energy"`` (Zagoruyko and Komodakis 2017, arXiv:1612.03928), ``"rollout"`` (Abnar and
         Zuidema 2020, arXiv:2005.00928), ``"reads"`` (with `query`), or ``"auto"``.
@@ -71,11 +72,21 @@ class LocationAttention(Explainer):
                 "mode='reads' takes a query=(x,y); the others take none.",
             )
 
+        if self.mode == "rollout" and self._of_a_layer:
+            raise OptionError(
+                "A rollout runs over all layers and has no power.",
+                "Leave layer and power out, or use mode=energy.",
+            )
+
+    @property
+    def _of_a_layer(self) -> bool:
+        return (self.layer, self.power) != ("auto", 2.0)
+
     def needs(self) -> Needs:
         """Ask for the layer, the attention probabilities, or the input."""
         if self.query is not None:
             return Needs(self.layer, "input")
-        return Needs(self.layer, attention=self.mode != "energy")
+        return Needs(self.layer, attention=self.mode != "energy" and not self._of_a_layer)
 
     def attribute(self, question: Question) -> list[Attribution]:
         """Return the map, the same for every seed, (B, h, w)."""
@@ -83,10 +94,12 @@ class LocationAttention(Explainer):
             return Reads(self.query, self.layer, self.channel).attribute(question)
         if self.mode == "energy":
             return Energy(self.layer, self.power).attribute(question)
+        if self._of_a_layer:
+            return Energy(self.layer, self.power).attribute(question)
         recording = question.recording(self.needs())
-        one = rolled_out(recording, self.layer)
-        if one is not None:
+        one = rolled_out(recording)
+        if isinstance(one, Attribution):
             return [one for _ in question.seeds(recording.logits)]
         if self.mode == "rollout":
-            raise no_global_attention(recording)
+            raise one
         return Energy(self.layer, self.power).attribute(question)

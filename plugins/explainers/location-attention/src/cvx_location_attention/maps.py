@@ -23,7 +23,9 @@ def energy(activation: Tensor, power: float) -> Tensor:
     torch.Tensor
         (B, h, w), not negative.
     """
-    return activation.abs().pow(power).sum(dim=1)
+    # Half precision holds the activations, but not the sum of their squares.
+    half = activation.dtype in (torch.float16, torch.bfloat16)
+    return (activation.float() if half else activation).abs().pow(power).sum(dim=1)
 
 
 def rollout(attention: Sequence[Tensor]) -> Tensor:
