@@ -1,11 +1,22 @@
 """Record one forward pass, then answer any number of vector-Jacobian products.
 
-needs     what an explainer asks to have recorded
-layout    the places of a network and which one to explain at, found from a traced forward
-gates     what is held constant in the backward pass, by intercepting functions
-saved     what must not be overwritten before the backward pass
-tape      the gates of one forward pass, to replay them at another input
-session   the recording itself, the only code that puts hooks on a model
+needs      what an explainer asks to have recorded
+places     a module's output, read as a grid of cells with channels
+layout     the places of a network, found from a traced forward
+choice     the two tests that choose the place to explain at
+session    the recording itself
+further    what else a recording answers: attention, constants, replays, pushes forward
+suffix     the part of a network after a place, run alone
+attending  what can be told of a transformer's attention without its module names
+gates      what is held constant in the backward pass, by intercepting functions
+rules      how each intercepted function is frozen, taped and replayed, or propagates relevance
+constants  what biases and other constants add to the output
+tape       the gates of one forward pass, to replay them at another input
+saved      what must not be overwritten before the backward pass
+backward   a model's backward pass, with errors of ours
+
+All hooks are put on models in this package; each acts in its own thread alone and is removed
+whatever happens.
 """
 
 from cvx_core.recording.layout import Layout
