@@ -55,7 +55,8 @@ def write_atomic(path: Path, data: bytes, *, overwrite: bool = False) -> Path:
 
 def _exists(path: Path) -> OutputError:
     return OutputError(
-        f"{path} exists already.", "Use --force (overwrite=True), or write elsewhere."
+        f"{path} exists already.",
+        "Pass overwrite=True (--force on the command line), or write elsewhere.",
     )
 
 

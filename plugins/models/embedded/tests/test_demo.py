@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 
-def demo(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("CVX_")}
+def demo(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("CVX_", "UV_"))}
     return subprocess.run(
         [sys.executable, "-m", "cvx_core.cli", "demo", *arguments],
         cwd=folder,
-        env={**kept, "CVX_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
+        env={**kept, "CVX_OFFLINE": "1", "OMP_NUM_THREADS": "1", **variables},
         capture_output=True,
         text=True,
         timeout=240,
@@ -38,7 +38,7 @@ def test_it_prints_the_page_to_open_and_tells_what_it_shows(
     assert done.returncode == 0, done.stderr
     assert done.stdout == "cvx-demo/index.html\n"
     assert (folder / "cvx-demo/index.html").stat().st_size > 10_000
-    for words in ("anemone fish", "power drill", "cvx explain PHOTOGRAPH"):
+    for words in ("anemone fish", "power drill", ": cvx explain PHOTOGRAPH"):
         assert words in done.stderr
     assert "Traceback" not in done.stderr
 
@@ -77,3 +77,9 @@ def test_quiet_leaves_only_the_page_to_open(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout == "here/index.html\n"
     assert done.stderr == ""
+
+
+def test_under_uv_run_the_last_line_can_be_typed_as_it_stands(tmp_path: Path) -> None:
+    # The variable that `uv run` sets for what it runs; the shell around it has no `cvx`.
+    done = demo(tmp_path, UV_RUN_RECURSION_DEPTH="1")
+    assert ": uv run cvx explain PHOTOGRAPH" in done.stderr.splitlines()[-1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -14,12 +15,12 @@ from cvx_embedded.photographs import photographs
 WHAT_TO_SEE = """\
 Open it in a browser; one click leads from photograph to photograph and from method to method.
   {fish}: {fish_caption}
-     What speaks for each of the two overlaps; asked why one rather than the other, class-attention
-     and activation-error leave the fish.
+     What speaks for each of the two overlaps; asked why one rather than the other, in
+     class-attention and activation-error only the fish remains.
   {tool}: {tool_caption}
-     activation-error shows that the pistol grip speaks for the drill, and the straight handle
-     against it.
-The same for a photograph of yours: cvx explain PHOTOGRAPH --label CLASS"""
+     activation-error shows that the pistol grip speaks for the drill, and the upper end of the
+     straight one weakly against it.
+The same for a photograph of yours: {cvx} explain PHOTOGRAPH --label CLASS"""
 
 
 @click.command()
@@ -66,6 +67,7 @@ def demo(settings: Settings, folder: Path, force: bool, quiet: bool) -> int:
     if not quiet and finished.exit_code == 0:
         click.echo(
             WHAT_TO_SEE.format(
+                cvx=_as_called(),
                 fish=fish.path.name,
                 fish_caption=fish.caption,
                 tool=tool.path.name,
@@ -74,3 +76,9 @@ def demo(settings: Settings, folder: Path, force: bool, quiet: bool) -> int:
             err=True,
         )
     return finished.exit_code
+
+
+def _as_called() -> str:
+    """Return the words that call cvx here, to be typed again."""
+    # uv runs a command in an environment that the person's shell doesn't know.
+    return "uv run cvx" if "UV_RUN_RECURSION_DEPTH" in os.environ else "cvx"
