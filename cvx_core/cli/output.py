@@ -161,6 +161,8 @@ def rendered(renderer: Renderer, explanations: list[Explanation]) -> Artifact:
 class Folder:
     """A folder into which files are written whole, and over others only when told to.
 
+    The ``run.json`` of a run that failed before it wrote anything else may always be replaced.
+
     Parameters
     ----------
     path
@@ -192,6 +194,8 @@ class Folder:
             raise OutputError(f"{place} may not be written to.", "Choose a folder with -o.")
         if self.force:
             return
+        if _is_of_a_run_in_vain(self.path / RUN):
+            names = [name for name in names if name != RUN]
         there = [name for name in names if os.path.lexists(self.path / name)]
         if there:
             more = f" (and {len(there) - 1} more)" if len(there) > 1 else ""
@@ -208,9 +212,23 @@ class Folder:
         OutputError
             If it exists and may not be replaced, or the disk refuses.
         """
+        if name == RUN and not again and _is_of_a_run_in_vain(self.path / RUN):
+            # Looked at anew, and taken away rather than written over: of two runs that meet here
+            # the second finds the first one's.
+            (self.path / RUN).unlink(missing_ok=True)
         write_atomic(self.path / name, data, overwrite=self.force or again)
         if not again:
             self.written.append(name)
+
+
+def _is_of_a_run_in_vain(path: Path) -> bool:
+    try:
+        document = json.loads(path.read_bytes()) if path.is_file() else None
+    except (OSError, ValueError, RecursionError):
+        return False
+    if not isinstance(document, dict) or not str(document.get("schema")).startswith("cvx.run/"):
+        return False
+    return document.get("status") == "failed" and document.get("files") in ([], [RUN])
 
 
 def as_json(document: Mapping[str, Any]) -> bytes:

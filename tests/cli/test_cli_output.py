@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 import pytest
 
 from cvx_core.cli.output import ImageFolders, Names, as_json, safe_stem
+
+if TYPE_CHECKING:
+    from conftest import Cvx
 
 
 @pytest.mark.parametrize(
@@ -59,3 +63,16 @@ def test_names_that_are_no_utf8_survive_in_json() -> None:
     data = as_json({"file": "a\udcff猫.jpg"})
     assert json.loads(data.decode("utf-8")) == {"file": "a\udcff猫.jpg"}
     assert "猫".encode() in data
+
+
+def test_a_run_that_failed_and_left_nothing_stands_in_nobodys_way(cvx: Cvx) -> None:
+    assert cvx.explain("red.png", "-e", "stub-never").run["status"] == "failed"
+    done = cvx.explain("red.png")
+    assert (done.code, done.run["status"]) == (0, "finished"), done.err
+    # What succeeded stays, and so does a failure that left something.
+    assert cvx.explain("red.png").code == 2
+    left = {**done.run, "status": "failed"}
+    (cvx.folder / "cvx-out/index.html").unlink()
+    (cvx.folder / "cvx-out/run.json").write_text(json.dumps(left))
+    assert cvx.explain("red.png").code == 2
+    assert cvx.explain("red.png", "--force").code == 0
