@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _Unary = Callable[[Tensor], Tensor]
 
 _NEAR = 1e-6
-"""Where x and x0 differ by less (relative to them, or at all) the derivative is taken."""
+"""Where x and x0 differ by less the derivative halfway between is taken; to x and x0, or to 1."""
 
 _ELEMENTWISE = (
     "gelu silu hardswish mish tanh elu selu celu softsign tanhshrink sqrt "
@@ -144,14 +144,14 @@ def _tuples(value: Any) -> Any:
 
 
 def _secant(x: Tensor, x0: Tensor, y: Tensor, y0: Tensor, run: _Unary) -> Tensor:
-    """Return (y - y0) / (x - x0), and the derivative of `run` where that is 0 / 0."""
+    """Return (y - y0) / (x - x0), and the derivative of `run` where that is nearly 0 / 0."""
     x = x.detach()
     step = x - x0
     near = ~(step.abs() > _NEAR * torch.maximum(x.abs(), x0.abs()).clamp(min=1)) | step.isinf()
     slope = (y - y0) / torch.where(near, torch.ones_like(step), step)
     if bool(near.any()):
         with torch.enable_grad():
-            point = x.clone().requires_grad_()
+            point = torch.where(near, (x + x0) / 2, x).requires_grad_()
             (own,) = torch.autograd.grad(run(point).sum(), point)
         slope = torch.where(near, own, slope)
     return slope.nan_to_num(0.0, 0.0, 0.0)
@@ -176,6 +176,19 @@ def _of_two(
         y = run(a.detach(), b.detach())
         half_a, half_b = (a + a0) / 2, (b + b0) / 2
     return Mixed.apply((y,), (None, None), run(a, half_b), run(half_a, b)), y0
+
+
+def _scaled(a: Tensor, a0: Tensor, r: Tensor, r0: Tensor) -> tuple[Tensor, Tensor]:
+    """Return a * r and a0 * r0 for a scale r, the first with exact shares.
+
+    d(a r) = r da + a0 dr = r0 da + a dr. Of the two the one with the smaller scale is taken: a
+    reference without contrast has a huge one, whose contributions would be huge too and cancel.
+    """
+    with torch.no_grad():
+        now, y = r.detach().expand_as(a), a.detach() * r.detach()
+        less = now.abs() <= r0.abs()
+        slopes = torch.where(less, now, r0), torch.where(less, a0, a)
+    return Mixed.apply((y,), slopes, a, r.expand_as(a)), a0 * r0
 
 
 def _elementwise(call: Call, before: Call) -> Any:
@@ -221,10 +234,9 @@ def _quotient(call: Call, before: Call) -> Any:
     rounded = bool(call.args[2:]) or "rounding_mode" in call.kwargs
     if rounded or not isinstance(b, Tensor) or not active(b):
         return call.native()
-    inverse, inverse0 = _of_one(torch.reciprocal, b, b0)
-    if not isinstance(a, Tensor):
-        return inverse * a
-    return _of_two(torch.mul, a, a0, inverse, inverse0)[0]
+    a, a0 = (torch.as_tensor(v, dtype=b.dtype, device=b.device) for v in (a, a0))
+    shape = torch.broadcast_shapes(a.shape, b.shape)  # type: ignore[no-untyped-call]
+    return _scaled(a.expand(shape), a0.expand(shape), *_of_one(torch.reciprocal, b, b0))[0]
 
 
 def _gated_half(call: Call, before: Call) -> Any:
@@ -242,7 +254,7 @@ def _exponentials(x: Tensor, x0: Tensor, dim: int) -> tuple[Tensor, ...]:
 
 def _soft(x: Tensor, x0: Tensor, dim: int) -> tuple[Tensor, Tensor]:
     e, e0, total, total0, _ = _exponentials(x, x0, dim)
-    return _of_two(torch.mul, e, e0, *_of_one(torch.reciprocal, total, total0))
+    return _scaled(e, e0, *_of_one(torch.reciprocal, total, total0))
 
 
 def _softmax(call: Call, before: Call) -> Any:
@@ -264,7 +276,7 @@ def _centred(
     c, c0 = (v - v.mean(dims, keepdim=True) if mean else v for v in (x, x0))
     square, square0 = _of_one(torch.square, c, c0)
     spread, spread0 = (v.mean(dims, keepdim=True) + eps for v in (square, square0))
-    return _of_two(torch.mul, c, c0, *_of_one(torch.rsqrt, spread, spread0))[0]
+    return _scaled(c, c0, *_of_one(torch.rsqrt, spread, spread0))[0]
 
 
 def _affine(out: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
