@@ -15,6 +15,9 @@ from cvx_core.errors import ModelError, TargetError, did_you_mean
 ClassRef = str | int
 """A class, by name or by index."""
 
+SUGGESTED = 5
+"""Class names suggested in place of one that isn't there."""
+
 
 @dataclass(frozen=True)
 class ClassEntry:
@@ -216,7 +219,8 @@ def find_class(reference: ClassRef, classes: Sequence[str] | None, count: int) -
     Raises
     ------
     TargetError
-        If there is no such class, or more than one; near names are suggested.
+        If there is no such class, or more than one; names that contain it, or near ones, are
+        suggested.
     """
     if isinstance(reference, bool) or not isinstance(reference, str | int | np.integer):
         raise TargetError(
@@ -249,8 +253,31 @@ def find_class(reference: ClassRef, classes: Sequence[str] | None, count: int) -
         )
     raise TargetError(
         f"The model has no class {reference!r}.",
-        did_you_mean(reference, classes) or f"It has {count} classes; an index works too.",
+        _suggested(reference, classes)
+        or f"It has {count} classes; an index works too. 'cvx classes' lists them.",
     )
+
+
+def classes_with(text: str, classes: Sequence[str]) -> list[int]:
+    """Return the indices of the classes whose name contains a text, without regard to case.
+
+    Those that contain it as words of their own ("tiger cat" for "cat") come before those that
+    only hold its letters ("catamaran").
+    """
+    wanted = text.strip().casefold()
+    inside = [i for i, name in enumerate(classes) if wanted and wanted in name.casefold()]
+    word = re.compile(rf"(?<!\w){re.escape(wanted)}(?!\w)")
+    return sorted(inside, key=lambda i: word.search(classes[i].casefold()) is None)
+
+
+def _suggested(reference: str, classes: Sequence[str]) -> str:
+    found = list(dict.fromkeys(classes[i] for i in classes_with(reference, classes)))
+    if not found:
+        near = did_you_mean(reference, classes)
+        return near and f"{near} An index works too; 'cvx classes' lists them."
+    shown = " or ".join(repr(name) for name in found[:SUGGESTED])
+    more = f" ({len(found) - SUGGESTED} more contain it)" if len(found) > SUGGESTED else ""
+    return f"Did you mean {shown}?{more} An index works too; 'cvx classes' lists them."
 
 
 def _percent(probability: float) -> str:

@@ -207,6 +207,17 @@ def test_a_class_that_is_not_there_names_the_way_out(reference: object, says: st
         find_class(reference, ("tabby", "owl"), 2)  # type: ignore[arg-type]
 
 
+def test_a_word_of_class_names_suggests_the_classes_that_contain_it_words_first() -> None:
+    names = ["catamaran", "tabby", "tiger cat", "Persian cat", "cab", "polecat"]
+    with pytest.raises(TargetError) as caught:
+        find_class("Cat", names, len(names))
+    wanted = "Did you mean 'tiger cat' or 'Persian cat' or 'catamaran' or 'polecat'?"
+    assert caught.value.hint.startswith(wanted), "and not 'cab', which is only spelt alike"
+    assert "An index works too" in caught.value.hint
+    with pytest.raises(TargetError, match=r"or 'cat 4'.*2 more"):
+        find_class("cat", [f"cat {i}" for i in range(7)], 7)
+
+
 def test_a_name_asked_of_a_model_without_names_says_how_to_give_them() -> None:
     with pytest.raises(TargetError, match="pass classes="):
         find_class("tabby", None, 10)

@@ -12,6 +12,7 @@ from cvx_core.errors import PluginError, UnknownComponentError, did_you_mean
 from cvx_core.version import __version__
 
 VERBS = {
+    "classes": ("cvx_core.cli.classes:classes", "List the classes of a model by index and name."),
     "explain": ("cvx_core.cli.explain:explain", "Explain photographs and write what was found."),
     "layers": ("cvx_core.cli.layers:layers", "List the layers of a model that can be looked at."),
     "models": ("cvx_core.cli.models:models", "List the models that can be explained."),

@@ -41,7 +41,7 @@ def test_help_and_version_import_nothing_heavy_and_no_plugin(
 
 def test_help_names_the_verbs_and_where_plugins_bring_more(cvx: Cvx) -> None:
     out = cvx("--help").out
-    for verb in ("explain", "models", "plugins", "render"):
+    for verb in ("classes", "explain", "models", "plugins", "render"):
         assert f"\n  {verb} " in out
     assert "Start with: cvx demo" in out
     assert "'cvx plugins' lists them" in out.splitlines()[-1]

@@ -1,0 +1,57 @@
+"""``cvx classes``: what a model can answer."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import redirect_stdout
+
+import click
+
+from cvx_core.cli.plugins import table
+from cvx_core.cli.speaking import Settings, put
+from cvx_core.errors import UsageError
+
+SCHEMA = "cvx.classes/1"
+
+
+@click.command()
+@click.argument("model")
+@click.argument("word", required=False)
+@click.option("--weights", metavar="WEIGHTS", help="As for 'cvx explain'; 'random' for none.")
+@click.option("--trust-checkpoint", is_flag=True, help="Let a checkpoint run code when loaded.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def classes(
+    settings: Settings,  # noqa: ARG001
+    model: str,
+    word: str | None,
+    weights: str | None,
+    trust_checkpoint: bool,
+    as_json: bool,
+) -> int:
+    """List the classes of MODEL with their index, or those whose name contains WORD.
+
+    A class is given by its name or its index: --label "tiger cat", or -t 282.
+    """
+    with redirect_stdout(sys.stderr):
+        from cvx_core.model_source import load_model
+        from cvx_core.scores import classes_with
+
+        loaded = load_model(model, weights=weights, trust_checkpoint=trust_checkpoint)
+        names = loaded.classes
+        if names is None:
+            raise UsageError(f"{loaded.name} names no classes.", "Give them by their index.")
+        found = range(len(names)) if word is None else classes_with(word, names)
+        if not found:
+            raise UsageError(
+                f"No class of {loaded.name} contains {word!r}.",
+                f"Without a word 'cvx classes' lists all {len(names)}.",
+            )
+    if as_json:
+        rows = [{"index": i, "name": names[i]} for i in found]
+        put(json.dumps({"schema": SCHEMA, "model": loaded.name, "classes": rows}, indent=2))
+        return 0
+    for line in table((str(i), names[i]) for i in found):
+        put(line)
+    return 0
