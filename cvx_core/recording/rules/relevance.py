@@ -165,8 +165,8 @@ class _Layers(Passage):
             return batch_norm(call)
         if argument(call, 5, "training", False):
             return batch_norm(call)
-        mean, var = argument(call, 1, "running_mean"), argument(call, 2, "running_var")
-        weight, bias = argument(call, 3, "weight"), argument(call, 4, "bias")
+        weight, bias = argument(call, 1, "weight"), argument(call, 2, "bias")
+        mean, var = argument(call, 3, "running_mean"), argument(call, 4, "running_var")
         scale = (var + argument(call, 7, "eps", 1e-5)).rsqrt()
         scale = scale if weight is None else scale * weight
         shift = -mean * scale if bias is None else bias - mean * scale
