@@ -59,7 +59,8 @@ def read_checkpoint(path: str | Path, *, trust: bool = False) -> dict[str, torch
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"There are no weights at {path}: the file is not there.")
-    loaded = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path, trust)
+    safe = path.suffix.lower() == ".safetensors"
+    loaded = _read_safetensors(path) if safe else _read_torch(path, trust)
     state = _unwrap(loaded)
     if not state:
         raise CheckpointError(

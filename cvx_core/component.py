@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import Any, Literal, get_args
 
 from cvx_core.errors import PluginError
+from cvx_core.foreign import foreign
 
 Kind = Literal["explainer", "renderer", "model source", "command"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -72,17 +73,15 @@ class Component:
         if not isinstance(self.target, str):
             return self.target
         module_name, _, path = self.target.partition(":")
-        try:
-            # Standard output is for data, whatever a plugin prints.
-            with redirect_stdout(sys.stderr):
-                found: Any = import_module(module_name)
+        # Standard output is for data, whatever a plugin prints.
+        with redirect_stdout(sys.stderr), foreign(self._unloadable, passing=()):
+            found: Any = import_module(module_name)
             for part in path.split("."):
                 found = getattr(found, part)
-        # The plugin boundary: foreign code may raise anything at import, and exit too.
-        except (Exception, SystemExit) as error:
-            raise PluginError(
-                f"{self.name!r} could not be loaded from {self.target}: "
-                f"{type(error).__name__}: {error}",
-                "'cvx plugins --verbose' shows where it comes from.",
-            ) from error
         return found
+
+    def _unloadable(self, told: str) -> PluginError:
+        return PluginError(
+            f"{self.name!r} could not be loaded from {self.target}: {told}",
+            "'cvx plugins --verbose' shows where it comes from.",
+        )

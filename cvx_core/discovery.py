@@ -49,8 +49,10 @@ def _discover(into: Registry) -> None:
             continue
         try:
             plugin = entry.load()
+        except KeyboardInterrupt:
+            raise
         # The plugin boundary: importing foreign code may raise anything, and exit.
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             into.fail(owner, error)
         else:
             into.register(plugin, owner)

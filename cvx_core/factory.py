@@ -15,7 +15,8 @@ from typing import Any
 from torch import nn
 
 from cvx_core.checkpoints import load_weights
-from cvx_core.errors import CvxError, ModelError, did_you_mean
+from cvx_core.errors import ModelError, did_you_mean
+from cvx_core.foreign import foreign
 from cvx_core.vision_model import VisionModel
 
 
@@ -85,13 +86,8 @@ def _make(module: ModuleType, name: str, attribute: str) -> Any:
         )
     if not callable(made) or isinstance(made, nn.Module):
         return made
-    try:
+    with foreign(lambda told: ModelError(f"{name} raised {told}")):
         return made()
-    except CvxError:
-        raise
-    # The boundary to the user's code, which may raise anything, and exit.
-    except (Exception, SystemExit) as error:
-        raise ModelError(f"{name} raised {type(error).__name__}: {error}") from error
 
 
 def _import_file(path: Path) -> ModuleType:
@@ -106,20 +102,20 @@ def _import_file(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[module_name] = module
     try:
-        spec.loader.exec_module(module)
-    # The boundary to the user's code: importing it may raise anything, and exit.
-    except (Exception, SystemExit) as error:
+        with foreign(lambda told: ModelError(f"{path} failed on import: {told}"), passing=()):
+            spec.loader.exec_module(module)
+    except BaseException:
         del sys.modules[module_name]
-        raise ModelError(f"{path} failed on import: {type(error).__name__}: {error}") from error
+        raise
     return module
 
 
 def _import_module(name: str) -> ModuleType:
-    try:
-        return importlib.import_module(name)
-    # The boundary to the user's code: importing it may raise anything, and exit.
-    except (Exception, SystemExit) as error:
-        raise ModelError(
-            f"The module {name!r} could not be imported: {type(error).__name__}: {error}",
+    def failed(told: str) -> ModelError:
+        return ModelError(
+            f"The module {name!r} could not be imported: {told}",
             "A file is named with its ending: path/to/file.py:factory.",
-        ) from error
+        )
+
+    with foreign(failed, passing=()):
+        return importlib.import_module(name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from cvx_core.errors import InputError
 
@@ -55,8 +56,17 @@ class Picture:
         return Image.fromarray(self.pixels)
 
 
-def read_picture(source: Any, index: int = 0) -> Picture:
+def read_picture(source: Any, index: int = 0, *, shown: str = "") -> Picture:
     """Return one picture from a path, a PIL image or a uint8 array (H, W, 3) or (H, W).
+
+    Parameters
+    ----------
+    source
+        The picture.
+    index
+        Its place among those handed over.
+    shown
+        What messages call a file, if not by its path.
 
     Raises
     ------
@@ -66,7 +76,7 @@ def read_picture(source: Any, index: int = 0) -> Picture:
     if isinstance(source, Picture):
         return source
     if isinstance(source, str | os.PathLike):
-        return _read_file(Path(source))
+        return _read_file(Path(source), shown or str(source))
     if isinstance(source, Image.Image):
         with _refusing(f"image {index}"):
             return _picture(_to_rgb(source, f"image {index}"), f"image {index}")
@@ -83,26 +93,26 @@ def _picture(image: Image.Image, name: str) -> Picture:
     return Picture(pixels, name, hashlib.sha256(pixels.tobytes()).hexdigest())
 
 
-def _read_file(path: Path) -> Picture:
+def _read_file(path: Path, shown: str) -> Picture:
     try:
         if path.is_dir():
-            raise InputError(f"{path} is a folder.", "Name the files in it.")
+            raise InputError(f"{shown} is a folder.", "Name the files in it.")
         if not path.is_file():
-            raise InputError(f"{path} is not there, or no ordinary file.")
+            raise InputError(f"{shown} is not there, or no ordinary file.")
         if path.stat().st_size > MAX_BYTES:
-            raise InputError(f"{path} is larger than {MAX_BYTES // 1024**2} MB.")
+            raise InputError(f"{shown} is larger than {MAX_BYTES // 1024**2} MB.")
         data = path.read_bytes()
     except (OSError, ValueError) as error:
-        raise InputError(f"{str(path)!r} could not be read: {error}.") from error
+        raise InputError(f"{shown!r} could not be read: {_reason(error)}.") from error
     if not data:
-        raise InputError(f"{path} is empty.")
-    image = _decode(data, path)
+        raise InputError(f"{shown} is empty.")
+    image = _decode(data, shown)
     return Picture(np.array(image), path.name, hashlib.sha256(data).hexdigest())
 
 
-def _decode(data: bytes, path: Path) -> Image.Image:
-    with _refusing(str(path)), Image.open(io.BytesIO(data), formats=FORMATS) as opened:
-        return _to_rgb(opened, str(path))
+def _decode(data: bytes, name: str) -> Image.Image:
+    with _refusing(name), Image.open(io.BytesIO(data), formats=FORMATS) as opened:
+        return _to_rgb(opened, name)
 
 
 @contextmanager
@@ -116,7 +126,9 @@ def _refusing(name: str) -> Iterator[None]:
     except InputError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise InputError(f"{name} would unpack to too many pixels: {error}.") from error
+        # Pillow looks before we can, and says the number in words alone.
+        number = re.search(r"\((\d+) pixels\)", str(error))
+        raise _too_large(name, number[1] if number else "too many") from error
     # What Pillow's own fuzzers allow its decoders to raise, and what they raise besides.
     except (
         OSError,
@@ -132,17 +144,30 @@ def _refusing(name: str) -> Iterator[None]:
     ) as error:
         kind = "no image that can be read" if isinstance(error, OSError) else "damaged"
         raise InputError(
-            f"{name} is {kind}: {error}.", "Readable: " + ", ".join(FORMATS) + "."
+            f"{name} is {kind}: {_reason(error)}.", "Readable: " + ", ".join(FORMATS) + "."
         ) from error
+
+
+def _reason(error: BaseException) -> str:
+    """Return what a decoder says, without memory addresses and the full stop."""
+    if isinstance(error, UnidentifiedImageError):
+        return "its content has none of the known formats"
+    # An OSError's text repeats the file's name, which is said already.
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return re.sub(r"<[^<>]* at 0x[0-9a-fA-F]+>", "the file", text).rstrip(".")
+
+
+def _too_large(name: str, number: str) -> InputError:
+    return InputError(
+        f"{name} has {number} pixels.",
+        f"At most {MAX_PIXELS // 10**6} million are read; shrink it first.",
+    )
 
 
 def _to_rgb(image: Image.Image, name: str) -> Image.Image:
     """Turn upright, lay transparency on white, and bring any mode to 8-bit RGB."""
     if image.width * image.height > MAX_PIXELS:
-        raise InputError(
-            f"{name} has {image.width} x {image.height} pixels.",
-            f"At most {MAX_PIXELS // 10**6} million are read; shrink it first.",
-        )
+        raise _too_large(name, f"{image.width} x {image.height}")
     image.load()
     try:
         image = ImageOps.exif_transpose(image)

@@ -14,8 +14,9 @@ import torch
 
 from cvx_core.checkpoints import names_a_file
 from cvx_core.discovery import registry
-from cvx_core.errors import CvxError, ModelError, PluginError, did_you_mean
+from cvx_core.errors import ModelError, PluginError, did_you_mean
 from cvx_core.factory import load_factory
+from cvx_core.foreign import REPORT, foreign
 from cvx_core.options import build
 from cvx_core.vision_model import VisionModel
 
@@ -161,13 +162,8 @@ def list_models(source: str) -> list[ModelEntry]:
         If the plugin fails.
     """
     found = _source(source)
-    try:
+    with foreign(lambda told: _broken(source, told)):
         return sorted(found.models(), key=lambda entry: entry.name)
-    except CvxError:
-        raise
-    # The plugin boundary: a source may raise anything.
-    except Exception as error:
-        raise _broken(source, error) from error
 
 
 def _source(name: str) -> ModelSource:
@@ -175,7 +171,7 @@ def _source(name: str) -> ModelSource:
     if not isinstance(made, ModelSource):
         raise PluginError(
             f"The model source {name!r} is a {type(made).__name__}, not a cvx_core.ModelSource.",
-            "Report it to the plugin's author; 'cvx plugins' names the package.",
+            REPORT,
         )
     return made
 
@@ -184,28 +180,19 @@ def _load_from_source(
     source: str, name: str, weights: str | Path | None, trust_checkpoint: bool
 ) -> VisionModel:
     found = _source(source)
-    try:
-        model = found.load(name, weights=weights, trust_checkpoint=trust_checkpoint)
-    except CvxError:
-        raise
-    # The plugin boundary: a source may raise anything.
-    except Exception as error:
-        raise _broken(source, error) from error
+    with foreign(lambda told: _broken(source, told)):
+        model: Any = found.load(name, weights=weights, trust_checkpoint=trust_checkpoint)
     if not isinstance(model, VisionModel):
         raise PluginError(
             f"The model source {source!r} returned a {type(model).__name__} for {name!r}, "
             "not a cvx_core.VisionModel.",
-            "Report it to the plugin's author; 'cvx plugins' names the package.",
+            REPORT,
         )
     return model
 
 
-def _broken(source: str, error: Exception) -> PluginError:
-    first = (str(error).splitlines() or [""])[0]
-    return PluginError(
-        f"The model source {source!r} failed: {type(error).__name__}: {first}",
-        "Report it to the plugin's author; 'cvx plugins' names the package.",
-    )
+def _broken(source: str, told: str) -> PluginError:
+    return PluginError(f"The model source {source!r} failed: {told}", REPORT)
 
 
 def _looks_like_code(name: str) -> bool:

@@ -8,7 +8,8 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 from cvx_core.component import Component, Kind
-from cvx_core.errors import CvxError, OptionError, did_you_mean
+from cvx_core.errors import CvxError, OptionError, PluginError, did_you_mean
+from cvx_core.foreign import REPORT, foreign, message
 
 
 def build(kind: Kind, component: Component, parameters: dict[str, Any]) -> Any:
@@ -19,9 +20,12 @@ def build(kind: Kind, component: Component, parameters: dict[str, Any]) -> Any:
     OptionError
         If it does not take one of the parameters, or refuses a value.
     PluginError
-        If it can't be imported.
+        If it can't be imported or built.
     """
     factory = component.load()
+    if inspect.isabstract(factory):
+        lacking = ", ".join(sorted(factory.__abstractmethods__))
+        raise PluginError(f"The {kind} {component.name!r} does not define {lacking}.", REPORT)
     known = parameter_names(factory)
     if known is not None:
         for name in parameters:
@@ -32,12 +36,17 @@ def build(kind: Kind, component: Component, parameters: dict[str, Any]) -> Any:
                     did_you_mean(name, known) or takes,
                 )
     try:
-        return factory(**parameters)
-    except CvxError:
-        raise
+        with foreign(
+            lambda told: PluginError(
+                f"The {kind} {component.name!r} could not be built: {told}", REPORT
+            ),
+            passing=(CvxError, TypeError, ValueError),
+        ):
+            return factory(**parameters)
     except (TypeError, ValueError) as error:
+        said = message(error).rstrip(".")
         raise OptionError(
-            f"The {kind} {component.name!r} refuses its parameters: {error}."
+            f"The {kind} {component.name!r} refuses its parameters: {said}."
         ) from error
 
 

@@ -14,6 +14,7 @@ import pluggy
 from cvx_core.component import KINDS, Component, Kind
 from cvx_core.environment import switched_on
 from cvx_core.errors import ConflictError, PluginError, UnknownComponentError, did_you_mean
+from cvx_core.foreign import message
 from cvx_core.hookspecs import HOOKS, CvxSpecs
 
 PROGRAM = "this program"
@@ -44,11 +45,7 @@ class Failure:
     @property
     def reason(self) -> str:
         """One line for listings."""
-        try:
-            message = " ".join(str(self.error).split())
-        except Exception:  # the plugin boundary: a foreign exception's __str__ is foreign code
-            message = "(its message can't be read)"
-        return f"{type(self.error).__name__}: {message}"
+        return f"{type(self.error).__name__}: {' '.join(message(self.error).split())}"
 
     def traceback(self) -> str:
         """Return the full traceback as text."""
@@ -98,8 +95,10 @@ class Registry:
                 )
             self._manager.register(plugin, owner)
             self._manager.check_pending()
+        except KeyboardInterrupt:
+            raise
         # The plugin boundary: a plugin may raise anything, and exit.
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             self._evict(plugin, owner)
             self.fail(owner, error)
         finally:

@@ -91,7 +91,7 @@ class TargetRecord:
         names = "-vs-".join(entry.name for entry in self.classes)
         text = self.kind if self.kind in _UNIQUE_PER_IMAGE else f"{self.kind}-{names}"
         slug = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:60].strip("-")
-        return slug or self.kind
+        return slug or "target"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record as JSON values."""

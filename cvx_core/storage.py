@@ -50,6 +50,9 @@ def load_explanations(path: str | Path) -> list[Explanation]:
         If the file is missing, damaged, too large when unpacked, or not such an archive.
     """
     path = Path(path)
+    # Opening a pipe would wait for somebody to write into it.
+    if not path.is_file():
+        raise OutputError(f"{path} is not there, or no ordinary file.")
     try:
         with zipfile.ZipFile(path) as archive:
             unpacked = sum(entry.file_size for entry in archive.infolist())
@@ -68,8 +71,6 @@ def load_explanations(path: str | Path) -> list[Explanation]:
                 )
                 for index, entry in enumerate(document["explanations"])
             ]
-    except FileNotFoundError as error:
-        raise OutputError(f"{path} is not there.") from error
     except OutputError:
         raise
     # The boundary to a file of unknown origin: zipfile, zlib, numpy, tokenize and json each raise

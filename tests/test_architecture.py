@@ -21,7 +21,7 @@ PLUGINS = sorted(p.parent for p in (REPOSITORY / "plugins").glob("*/*/pyproject.
 HEAVY = {"torch", "numpy", "PIL", "matplotlib", "torchvision", "timm", "transformers", "jinja2"}
 
 LAYERS = [
-    {"errors", "version", "printable", "environment"},
+    {"errors", "foreign", "version", "printable", "environment"},
     {"component", "record", "options"},
     {"explanation", "scores", "target", "resample", "files", "storage", "colors", "display"},
     {"hookspecs", "registry", "discovery"},

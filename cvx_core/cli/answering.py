@@ -12,6 +12,7 @@ import torch
 from cvx_core.cli.asking import Asked, Plan, Wanted
 from cvx_core.errors import CvxError, LayerError, ModelError, PluginError, UsageError
 from cvx_core.explanation import Explanation
+from cvx_core.foreign import REPORT, told
 from cvx_core.images import Picture
 from cvx_core.running import run
 from cvx_core.vision_model import VisionModel
@@ -88,9 +89,11 @@ class Answering:
         """Run all at once; where that fails, image by image, then explainer by explainer."""
         try:
             return self._run(jobs, able)
+        except KeyboardInterrupt:
+            raise
         # The per-image boundary: one image or one explainer must not take the others with it,
-        # and the model and the explainers are foreign code that may raise anything.
-        except Exception as error:
+        # and the model and the explainers are foreign code that may raise anything, and exit.
+        except BaseException as error:
             if len(jobs) > 1:
                 return [self._attempt([job], able)[0] for job in jobs]
             if len(able) > 1:
@@ -129,38 +132,36 @@ class Answering:
         self._worked.update(able)
         return answers
 
-    def _failed(self, asked: Asked, picture: Picture, error: Exception) -> CvxError:
-        told = self._told(asked, picture, error)
-        if isinstance(told, UsageError | LayerError) and asked not in self._worked:
-            self._retired[asked] = told
-        return told
+    def _failed(self, asked: Asked, picture: Picture, error: BaseException) -> CvxError:
+        failure = self._told(asked, picture, error)
+        if isinstance(failure, UsageError | LayerError) and asked not in self._worked:
+            self._retired[asked] = failure
+        return failure
 
-    def _told(self, asked: Asked, picture: Picture, error: Exception) -> CvxError:
+    def _told(self, asked: Asked, picture: Picture, error: BaseException) -> CvxError:
         """Put an exception in our words: whose fault it is, and the way out."""
         if isinstance(error, CvxError):
             return error
-        told: CvxError
-        what = f"{type(error).__name__}: {error}"
+        failure: CvxError
         if isinstance(error, MemoryError | torch.OutOfMemoryError):
-            told = ModelError(
-                f"The memory does not suffice ({what}).",
+            failure = ModelError(
+                f"The memory does not suffice ({told(error)}).",
                 "Use a smaller image, --dtype bfloat16 or another --device.",
             )
         elif self._runs(picture):
-            told = PluginError(
-                f"The explainer {asked.text} failed: {what}",
-                "Report it to its author; 'cvx plugins' names the package.",
-            )
+            failure = PluginError(f"The explainer {asked.text} failed: {told(error)}", REPORT)
         else:
-            told = ModelError(f"The model failed: {what}")
-        told.__cause__ = error
-        return told
+            failure = ModelError(f"The model failed: {told(error)}")
+        failure.__cause__ = error
+        return failure
 
     def _runs(self, picture: Picture) -> bool:
         try:
             [prepared] = self._model.prepare([picture])
             self._model.logits(prepared.tensor[None])
+        except KeyboardInterrupt:
+            raise
         # The boundary to the user's model, asked once more to find out whose fault it was.
-        except Exception:
+        except BaseException:
             return False
         return True

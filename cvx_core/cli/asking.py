@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from cvx_core.api import get_explainer
-from cvx_core.cli.output import Names, slug
-from cvx_core.errors import InputError, UsageError
+from cvx_core.cli.output import Names, settled, slug
+from cvx_core.errors import InputError, ModelError, UsageError
 from cvx_core.explainer import Explainer
-from cvx_core.images import MAX_BYTES, read_picture
+from cvx_core.foreign import foreign
+from cvx_core.images import MAX_BYTES, Picture, read_picture
 from cvx_core.options import parse_parameters
 from cvx_core.scores import ClassRef, Scores
 from cvx_core.target import ClassScore, Contrast, Target
@@ -32,11 +34,36 @@ class Subject:
         The true class by name or index, or None where it is unknown.
     targets
         The questions; with none, each explainer asks its own.
+    place
+        The path from the root: a plugin may change the working folder.
     """
 
     path: Path
     label: ClassRef | None = None
     targets: tuple[Target, ...] = ()
+    place: Path = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "place", settled(self.path))
+
+    def read(self) -> Picture:
+        """Return the picture; see `cvx_core.images.read_picture`."""
+        return read_picture(self.place, shown=str(self.path))
+
+    def digest(self) -> str:
+        """Return the SHA-256 of the file's bytes, hexadecimal.
+
+        Raises
+        ------
+        InputError
+            If it is no file that can be read.
+        """
+        with suppress(OSError, ValueError):
+            if self.place.is_file() and 0 < self.place.stat().st_size <= MAX_BYTES:
+                with self.place.open("rb") as stream:
+                    return hashlib.file_digest(stream, "sha256").hexdigest()
+        # Neither a folder nor a device is hashed; reading says what is wrong with it.
+        return self.read().digest
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,24 +142,6 @@ def check_labels(subjects: Sequence[Subject], asked: Sequence[Asked]) -> None:
         )
 
 
-def content_digest(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes, hexadecimal.
-
-    Raises
-    ------
-    InputError
-        If it is no file that can be read.
-    """
-    try:
-        if path.is_file() and 0 < path.stat().st_size <= MAX_BYTES:
-            with path.open("rb") as stream:
-                return hashlib.file_digest(stream, "sha256").hexdigest()
-    except (OSError, ValueError) as error:
-        raise InputError(f"{str(path)!r} could not be read: {error}.") from error
-    # Neither a folder nor a device is hashed; reading says what is wrong with it.
-    return read_picture(path).digest
-
-
 def count_classes(model: VisionModel, subjects: Sequence[Subject]) -> int | None:
     """Return how many classes a model has, asking it once if it names none.
 
@@ -150,11 +159,13 @@ def count_classes(model: VisionModel, subjects: Sequence[Subject]) -> int | None
     problem = InputError("There is no image.")
     for subject in subjects:
         try:
-            [prepared] = model.prepare(subject.path)
+            picture = subject.read()
         except InputError as error:
             problem = error
         else:
-            return int(model.logits(prepared.tensor[None]).shape[1])
+            with foreign(lambda told: ModelError(f"The model failed: {told}")):
+                [prepared] = model.prepare([picture])
+                return int(model.logits(prepared.tensor[None]).shape[1])
     raise problem
 
 
@@ -232,9 +243,11 @@ class Plan:
         names = Names()
         for one in asked:
             for turn, target in enumerate(self.targets or one.targets(subject)):
-                if turn == 0 or one.explainer.class_specific:
+                if one.explainer.class_specific:
                     stem = f"{one.stem}.{target.resolve(scores, label)[1].slug}"
                     self.wanted.append(Wanted(one, turn, names.fresh(stem)))
+                elif turn == 0:
+                    self.wanted.append(Wanted(one, turn, names.fresh(one.stem)))
 
 
 def _distinct(

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
-from contextlib import redirect_stdout
 
 import click
 
 from cvx_core.cli.plugins import table
-from cvx_core.cli.speaking import Settings, put
+from cvx_core.cli.speaking import Settings, only_data, put
 from cvx_core.errors import UsageError
 
 SCHEMA = "cvx.classes/1"
@@ -34,7 +32,7 @@ def classes(
 
     A class is given by its name or its index: --label "tiger cat", or -t 282.
     """
-    with redirect_stdout(sys.stderr):
+    with only_data():
         from cvx_core.model_source import load_model
         from cvx_core.scores import classes_with
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-from contextlib import redirect_stdout
 from pathlib import Path
 
 import click
 
-from cvx_core.cli.speaking import Settings, put
+from cvx_core.cli.speaking import Settings, only_data, put, put_files
 from cvx_core.errors import UsageError
 
 # The names below stand in `cvx_core.cli.explaining` too; importing it here would import torch
@@ -119,8 +117,7 @@ def explain(
             f"There are {len(images)} images and {len(labels)} labels.",
             "Give --label once for all images, or once for each.",
         )
-    # What libraries and plugins print is no data of ours.
-    with redirect_stdout(sys.stderr):
+    with only_data():
         from cvx_core.cli.asking import Subject
         from cvx_core.cli.explaining import RENDERERS, explain_to_folder
         from cvx_core.cli.installed import installed_plugins
@@ -152,7 +149,5 @@ def explain(
     if as_json:
         put(json_bytes(finished.document).decode().rstrip())
         return finished.exit_code
-    for file in finished.main_files:
-        # A page of plain text is there to be read in the terminal.
-        put(file.read_text("utf-8").rstrip("\n") if file.suffix == ".txt" else str(file))
+    put_files(finished.main_files, settings.home)
     return finished.exit_code

@@ -13,7 +13,6 @@ from cvx_core.cli.asking import (
     Subject,
     build_explainers,
     check_labels,
-    content_digest,
     count_classes,
 )
 from cvx_core.cli.journal import Entry, Journal, model_facts
@@ -22,6 +21,7 @@ from cvx_core.cli.progress import Reporter
 from cvx_core.cli.working import Finished, Work
 from cvx_core.component import Kind
 from cvx_core.errors import CvxError, InputError, ModelError, UsageError
+from cvx_core.foreign import foreign
 from cvx_core.model_source import load_model
 from cvx_core.options import parse_parameters
 from cvx_core.renderer import Renderer
@@ -164,7 +164,7 @@ def _entries(given: Sequence[Subject], journal: Journal, reporter: Reporter) -> 
     for subject in given:
         entry = journal.enter(subject)
         try:
-            entry.digest = content_digest(subject.path)
+            entry.digest = subject.digest()
         except InputError as error:
             entry.unreadable(error)
             reporter.trouble(error)
@@ -200,17 +200,10 @@ def _load(
     kind = None if dtype is None else getattr(torch, dtype)
     if isinstance(model, VisionModel):
         return model.to(device, kind) if device or kind else model
-    try:
+    with foreign(lambda told: ModelError(f"The model {model!r} could not be loaded: {told}")):
         return load_model(
             model, weights=weights, device=device, dtype=kind, trust_checkpoint=trust_checkpoint
         )
-    except CvxError:
-        raise
-    # The plugin boundary: a model zoo may raise anything.
-    except Exception as error:
-        raise ModelError(
-            f"The model {model!r} could not be loaded: {type(error).__name__}: {error}"
-        ) from error
 
 
 def _plan(

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import click
-
+from cvx_core.cli.speaking import say
 from cvx_core.discovery import registry
 from cvx_core.printable import printable
 from cvx_core.registry import Registry
@@ -14,5 +13,5 @@ def installed_plugins() -> Registry:
     plugins = registry()
     for failure in plugins.failures:
         reason = printable(f"{failure.owner} was left out ({failure.reason})")
-        click.echo(f"cvx: plugin {reason}", err=True)
+        say(f"cvx: plugin {reason}")
     return plugins

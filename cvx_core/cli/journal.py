@@ -11,6 +11,7 @@ from time import perf_counter
 from typing import Any, Literal
 
 from cvx_core.cli.asking import Plan, Subject
+from cvx_core.cli.ending import SOME_FAILED
 from cvx_core.component import Kind
 from cvx_core.discovery import registry
 from cvx_core.errors import CvxError
@@ -19,7 +20,6 @@ from cvx_core.version import __version__
 from cvx_core.vision_model import VisionModel
 
 SCHEMA = "cvx.run/1"
-SOME_FAILED = 4
 
 Status = Literal["pending", "explained", "partly", "failed", "unreadable", "duplicate"]
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
-from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from cvx_core.cli.plugins import table
-from cvx_core.cli.speaking import Settings, put
+from cvx_core.cli.speaking import Settings, only_data, put
 from cvx_core.errors import LayerError, UsageError
 
 if TYPE_CHECKING:
@@ -48,7 +46,7 @@ def layers(
     The layer that 'layer=auto' takes is marked, with the reason. Any of the names can be given
     to a method: -e class-attention:layer=NAME.
     """
-    with redirect_stdout(sys.stderr):
+    with only_data():
         from cvx_core.model_source import load_model
         from cvx_core.recording import Layout
 

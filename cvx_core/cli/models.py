@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
-from contextlib import redirect_stdout
 from typing import TYPE_CHECKING
 
 import click
 
 from cvx_core.cli.plugins import table
-from cvx_core.cli.speaking import Settings, complain, put
-from cvx_core.errors import CvxError, PluginError
+from cvx_core.cli.speaking import Settings, complain, only_data, put, say
+from cvx_core.errors import CvxError
 
 if TYPE_CHECKING:
     from cvx_core.model_source import ModelEntry
@@ -29,8 +27,9 @@ def models(settings: Settings, source: str | None, as_json: bool) -> int:
     Without SOURCE one line for each source; with it every model of that source, its weights
     and what it is. Code of your own needs no source: 'cvx explain -m file.py:FACTORY'.
     """
-    with redirect_stdout(sys.stderr):
+    with only_data():
         from cvx_core.cli.installed import installed_plugins
+        from cvx_core.model_source import list_models
 
         plugins = installed_plugins()
         if source is not None:
@@ -41,7 +40,7 @@ def models(settings: Settings, source: str | None, as_json: bool) -> int:
         failed: CvxError | None = None
         for name in [source] if source is not None else sorted(summaries):
             try:
-                found[name] = _listed(name)
+                found[name] = list_models(name)
             except CvxError as error:
                 complain(error, verbose=settings.verbose, about=name)
                 failed = error
@@ -57,7 +56,7 @@ def models(settings: Settings, source: str | None, as_json: bool) -> int:
         rows = [(name, _count(entries), summaries[name]) for name, entries in found.items()]
         for line in table(rows):
             put(line)
-        click.echo("'cvx models SOURCE' lists the models of one.", err=True)
+        say("'cvx models SOURCE' lists the models of one.")
     # A source that fails costs itself alone, unless it is all there is to list.
     return failed.exit_code if failed is not None and not found else 0
 
@@ -66,21 +65,6 @@ def _count(entries: list[ModelEntry]) -> str:
     if not entries:
         return "by name"
     return "1 model" if len(entries) == 1 else f"{len(entries)} models"
-
-
-def _listed(source: str) -> list[ModelEntry]:
-    from cvx_core.model_source import list_models
-
-    try:
-        return list_models(source)
-    except CvxError:
-        raise
-    # The plugin boundary: a model zoo may raise anything while it is listed.
-    except Exception as error:
-        raise PluginError(
-            f"The models can't be listed: {type(error).__name__}: {error}",
-            "Report it to the plugin's author; 'cvx plugins' names the package.",
-        ) from error
 
 
 def _documents(found: dict[str, list[ModelEntry]]) -> list[dict[str, object]]:

@@ -7,17 +7,26 @@ import os
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from cvx_core.errors import OutputError, PluginError, UsageError
 from cvx_core.explanation import Artifact, Explanation
 from cvx_core.files import write_atomic
+from cvx_core.foreign import REPORT, foreign
 from cvx_core.renderer import Renderer
 
 RUN = "run.json"
 STEM_BYTES = 80
 """Longest stem in a folder's name; file systems allow 255 bytes for the whole name."""
+
+
+def settled(path: Path) -> Path:
+    """Return a path from the root, which stays right when a plugin changes the working folder."""
+    try:
+        return path.absolute()
+    except OSError:  # the working folder was deleted; using the path says so better
+        return path
 
 
 def safe_stem(name: str) -> str:
@@ -98,29 +107,37 @@ class Drawing:
         Those that draw every map on its own, by that text.
     joined
         Those that draw the run as a whole, by the name of their file.
+
+    Raises
+    ------
+    PluginError
+        If a renderer fails when it is asked for its extension, or names none that is one.
     """
 
     def __init__(self, renderers: Mapping[str, Renderer]) -> None:
-        self.each = {name: one for name, one in renderers.items() if not one.joins}
-        suffixes = [one.suffix for one in self.each.values()]
+        traits = {name: _traits(one) for name, one in renderers.items()}
+        self.each = {name: one for name, one in renderers.items() if not traits[name][0]}
+        self._suffix = {name: suffix for name, (_, suffix) in traits.items()}
+        suffixes = [self._suffix[name] for name in self.each]
         # Two renderers of one format write side by side.
         self._part = {
-            name: f".{slug(name)}" if suffixes.count(one.suffix) > 1 else ""
-            for name, one in self.each.items()
+            name: f".{slug(name)}" if suffixes.count(self._suffix[name]) > 1 else ""
+            for name in self.each
         }
         names = Names([RUN])
         self.joined: dict[str, Renderer] = {}
         for name, one in renderers.items():
-            if one.joins:
-                page = "index" if one.suffix == ".html" else "explanations"
-                fresh = names.fresh(page + one.suffix)
-                if fresh != page + one.suffix:
-                    fresh = names.fresh(slug(name) + one.suffix)
+            if name not in self.each:
+                suffix = self._suffix[name]
+                page = "index" if suffix == ".html" else "explanations"
+                fresh = names.fresh(page + suffix)
+                if fresh != page + suffix:
+                    fresh = names.fresh(slug(name) + suffix)
                 self.joined[fresh] = one
 
     def files(self, name: str) -> list[str]:
         """Return the names of the files that a map called `name` gets."""
-        return [f"{name}{self._part[key]}{one.suffix}" for key, one in self.each.items()]
+        return [f"{name}{self._part[key]}{self._suffix[key]}" for key in self.each]
 
     def draw(self, key: str, name: str, explanation: Explanation) -> tuple[str, bytes]:
         """Return the name and the bytes of the file of one map, drawn by one renderer.
@@ -140,22 +157,36 @@ def rendered(renderer: Renderer, explanations: list[Explanation]) -> Artifact:
     Raises
     ------
     PluginError
-        If it raises anything that is no error of ours, or its suffix is no extension.
+        If it raises anything that is no error of ours, or what it returns is no artifact.
     """
     name = type(renderer).__name__
-    try:
-        artifact = renderer.render(explanations)
-    except (OutputError, PluginError, UsageError):
-        raise
     # The plugin boundary: a renderer may raise anything, and its own picture is all it costs.
-    except Exception as error:
-        raise PluginError(
-            f"The renderer {name} failed: {type(error).__name__}: {error}",
-            "Report it to its author; 'cvx plugins' names the package.",
-        ) from error
-    if not re.fullmatch(r"(\.[A-Za-z0-9]{1,16}){1,3}", artifact.suffix):
-        raise PluginError(f"The renderer {name} asks for the extension {artifact.suffix!r}.")
-    return artifact
+    with foreign(
+        lambda told: PluginError(f"The renderer {name} failed: {told}", REPORT),
+        passing=(OutputError, PluginError, UsageError),
+    ):
+        artifact: Any = renderer.render(explanations)
+        if not isinstance(artifact, Artifact) or not isinstance(artifact.data, bytes):
+            got = type(getattr(artifact, "data", artifact)).__name__
+            raise PluginError(
+                f"The renderer {name} returned {got} where an Artifact with bytes is due.", REPORT
+            )
+        return Artifact(_extension(name, artifact.suffix), artifact.media_type, artifact.data)
+
+
+def _traits(renderer: Renderer) -> tuple[bool, str]:
+    """Return whether a renderer joins, and its suffix, which a plugin may compute."""
+    name = type(renderer).__name__
+    with foreign(lambda told: PluginError(f"The renderer {name} failed: {told}", REPORT)):
+        suffix = renderer.suffix
+        # With none of its own, it gives one with each artifact.
+        return bool(renderer.joins), "" if suffix == "" else _extension(name, suffix)
+
+
+def _extension(renderer: str, suffix: Any) -> str:
+    if isinstance(suffix, str) and re.fullmatch(r"(\.[A-Za-z0-9]{1,16}){1,3}", suffix):
+        return suffix
+    raise PluginError(f"The renderer {renderer} asks for the extension {suffix!r}.", REPORT)
 
 
 class Folder:
@@ -173,6 +204,7 @@ class Folder:
 
     def __init__(self, path: Path, *, force: bool = False) -> None:
         self.path, self.force = path, force
+        self._place = settled(path)
         self.written: list[str] = []
 
     def check(self, names: Iterable[str]) -> None:
@@ -185,40 +217,62 @@ class Folder:
         OutputError
             If the folder can't be written to.
         """
-        place = self.path
+        there = {name: os.path.lexists(self._below(name)) for name in names}
+        place = self._place
         while not os.path.lexists(place) and place != place.parent:
             place = place.parent
         if not place.is_dir():
-            raise OutputError(f"{place} is no folder.", "Choose a folder with -o.")
+            shown = self.path if place == self._place else place
+            raise OutputError(f"{shown} is no folder.", "Choose a folder with -o.")
         if not os.access(place, os.W_OK | os.X_OK):
             raise OutputError(f"{place} may not be written to.", "Choose a folder with -o.")
         if self.force:
             return
-        if _is_of_a_run_in_vain(self.path / RUN):
-            names = [name for name in names if name != RUN]
-        there = [name for name in names if os.path.lexists(self.path / name)]
-        if there:
-            more = f" (and {len(there) - 1} more)" if len(there) > 1 else ""
-            raise UsageError(
-                f"{self.path / there[0]} exists already{more}.",
-                "Choose another folder with -o, or replace what is there with --force.",
-            )
+        if _is_of_a_run_in_vain(self._below(RUN)):
+            there.pop(RUN, None)
+        taken = [name for name, is_there in there.items() if is_there]
+        if taken:
+            raise self._refused(taken[0], len(taken) - 1)
 
     def write(self, name: str, data: bytes, *, again: bool = False) -> None:
         """Write a file below the folder; `again` replaces one that this run wrote itself.
 
         Raises
         ------
+        UsageError
+            If it is there and may not be replaced; another run may have made it since `check`.
         OutputError
-            If it exists and may not be replaced, or the disk refuses.
+            If the disk refuses, or the name leads out of the folder.
         """
-        if name == RUN and not again and _is_of_a_run_in_vain(self.path / RUN):
+        place, overwrite = self._below(name), self.force or again
+        if name == RUN and not again and _is_of_a_run_in_vain(place):
             # Looked at anew, and taken away rather than written over: of two runs that meet here
             # the second finds the first one's.
-            (self.path / RUN).unlink(missing_ok=True)
-        write_atomic(self.path / name, data, overwrite=self.force or again)
+            place.unlink(missing_ok=True)
+        try:
+            write_atomic(place, data, overwrite=overwrite)
+        except OutputError as error:
+            if not overwrite and os.path.lexists(place):
+                raise self._refused(name) from error
+            shown = error.message.replace(str(self._place), str(self.path), 1)
+            raise OutputError(shown, error.hint) from error
         if not again:
             self.written.append(name)
+
+    def _below(self, name: str) -> Path:
+        # The names are made to be harmless; this is the second wall. Windows' rules know both
+        # slashes and drives.
+        parts = PureWindowsPath(name)
+        if not name or parts.anchor or ".." in parts.parts:
+            raise OutputError(f"{name!r} is no name for a file in {self.path}.")
+        return self._place / name
+
+    def _refused(self, name: str, others: int = 0) -> UsageError:
+        more = f" (and {others} more)" if others else ""
+        return UsageError(
+            f"{self.path / name} exists already{more}.",
+            "Choose another folder with -o, or replace what is there with --force.",
+        )
 
 
 def _is_of_a_run_in_vain(path: Path) -> bool:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterable
-from contextlib import redirect_stdout
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import click
 
-from cvx_core.cli.speaking import Settings, put
+from cvx_core.cli.speaking import Settings, only_data, put
+from cvx_core.cli.verbs import VERBS
 from cvx_core.component import KINDS
 from cvx_core.printable import printable
 from cvx_core.registry import PROGRAM, Offer, Registry
@@ -29,7 +28,7 @@ def plugins(settings: Settings, as_json: bool, verbose: bool) -> int:
     Two packages may offer one name; NAME@PACKAGE picks one.
     """
     verbose = settings.verbose = settings.verbose or verbose
-    with redirect_stdout(sys.stderr):
+    with only_data():
         from cvx_core.discovery import registry
 
         found = registry()
@@ -48,6 +47,10 @@ def plugins(settings: Settings, as_json: bool, verbose: bool) -> int:
         if verbose:
             for line in failure.traceback().splitlines():
                 put("  " + printable(line))
+    for offer in found.offers("command"):
+        if offer.component.name in VERBS:
+            verb = f"the verb {offer.component.name} of {_package(offer)}"
+            put(printable(f"hidden by cvx's own: {verb}"))
     for owner in found.disabled:
         put(printable(f"disabled: {owner}"))
     for owner in found.incompatible:
@@ -100,6 +103,7 @@ def _document(found: Registry) -> dict[str, Any]:
                 "version": _version(offer),
                 "summary": offer.component.summary,
                 "target": str(offer.component.target),
+                "hidden": offer.kind == "command" and offer.component.name in VERBS,
             }
             for offer in _offers(found)
         ],

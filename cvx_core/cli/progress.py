@@ -7,9 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 from typing import Any
 
-import click
-
-from cvx_core.cli.speaking import complain
+from cvx_core.cli.speaking import complain, say
 from cvx_core.printable import printable
 
 
@@ -86,7 +84,7 @@ class Console(Reporter):
     def note(self, text: str) -> None:
         """Print a line, unless quiet."""
         if not self._quiet:
-            click.echo(printable(text), err=True)
+            say(printable(text))
 
     def trouble(self, error: BaseException, about: str = "") -> None:
         """Print an error, also when quiet."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from cvx_core.explanation import Explanation
 
 
 def redraw(
-    explanations: Sequence[Explanation], drawing: Drawing, folder: Path, *, force: bool = False
+    explanations: Sequence[Explanation], drawing: Drawing, target: Folder
 ) -> tuple[list[Path], list[CvxError]]:
     """Draw explanations into a folder, under the names that ``cvx explain`` gives.
 
@@ -22,10 +23,8 @@ def redraw(
         At least one.
     drawing
         How.
-    folder
-        Made if it isn't there.
-    force
-        Replace files that are there.
+    target
+        Where to.
 
     Returns
     -------
@@ -39,13 +38,14 @@ def redraw(
     OutputError
         If the disk refuses.
     """
-    target = Folder(folder, force=force)
     folders = ImageFolders()
     taken: dict[str, Names] = {}
     places = []
     for explanation in explanations:
         place = folders.name(explanation.name, _digest(explanation))
-        wanted = f"{slug(explanation.method)}.{explanation.target.slug}"
+        wanted = slug(explanation.method) or "map"
+        if explanation.evidence.get("class_specific") is not False:
+            wanted += f".{explanation.target.slug}"
         places.append(f"{place}/{taken.setdefault(place, Names()).fresh(wanted)}")
     target.check([*drawing.joined, *(file for place in places for file in drawing.files(place))])
     problems: list[CvxError] = []
@@ -65,9 +65,12 @@ def redraw(
         else:
             target.write(file, data)
     pages = [name for name in target.written if name in drawing.joined]
-    return [folder / name for name in pages or target.written], problems
+    return [target.path / name for name in pages or target.written], problems
 
 
 def _digest(explanation: Explanation) -> str:
+    # An archive may come from anybody, and the digest becomes part of a folder's name.
     known = str(explanation.provenance.get("image_sha256", ""))
-    return known or hashlib.sha256(explanation.image.tobytes()).hexdigest()
+    if re.fullmatch(r"[0-9a-f]{64}", known):
+        return known
+    return hashlib.sha256(explanation.image.tobytes()).hexdigest()

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-from contextlib import redirect_stdout
 from pathlib import Path
 
 import click
 
-from cvx_core.cli.speaking import Settings, complain, put
+from cvx_core.cli.ending import SOME_FAILED
+from cvx_core.cli.speaking import Settings, complain, only_data, put_files
 from cvx_core.errors import CvxError, InputError, OutputError
-
-SOME_FAILED = 4
 
 
 @click.command()
@@ -51,15 +48,15 @@ def render(
     needed. Prints the file to open.
     """
     settings.verbose = settings.verbose or verbose
-    with redirect_stdout(sys.stderr):
+    with only_data():
         from cvx_core.cli.explaining import RENDERERS, build_renderers
         from cvx_core.cli.installed import installed_plugins
-        from cvx_core.cli.output import Drawing
+        from cvx_core.cli.output import Drawing, Folder
         from cvx_core.cli.redrawing import redraw
         from cvx_core.storage import load_explanations
 
-        installed_plugins()
-        drawing = Drawing(build_renderers(renderers or RENDERERS))
+        # Before any plugin's code runs: it may change the working folder.
+        target = Folder(folder, force=force)
         explanations, failed = [], False
         for path in saved:
             try:
@@ -69,11 +66,12 @@ def render(
                 failed = True
         if not explanations:
             raise InputError("There are no saved explanations to draw.")
-        files, problems = redraw(explanations, drawing, folder, force=force)
+        installed_plugins()
+        drawing = Drawing(build_renderers(renderers or RENDERERS))
+        files, problems = redraw(explanations, drawing, target)
         for problem in problems:
             complain(problem, verbose=settings.verbose)
-    for file in files:
-        put(file.read_text("utf-8").rstrip("\n") if file.suffix == ".txt" else str(file))
+    put_files(files, settings.home)
     return _exit_code(problems, failed)
 
 

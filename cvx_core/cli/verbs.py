@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
-from cvx_core.cli.speaking import Settings
+from cvx_core.cli.speaking import Settings, only_data
 from cvx_core.errors import PluginError, UnknownComponentError, did_you_mean
+from cvx_core.foreign import REPORT
 from cvx_core.version import __version__
 
 VERBS = {
@@ -55,7 +56,8 @@ class LazyGroup(click.Group):
 def _from_plugin(ctx: click.Context, name: str) -> click.Command:
     from cvx_core.cli.installed import installed_plugins
 
-    plugins = installed_plugins()
+    with only_data():
+        plugins = installed_plugins()
     try:
         component = plugins.find("command", name)
     except UnknownComponentError:
@@ -65,12 +67,16 @@ def _from_plugin(ctx: click.Context, name: str) -> click.Command:
             + (did_you_mean(name, known) or "There are " + ", ".join(sorted(known)) + "."),
             ctx,
         ) from None
-    verb: Any = component.load()
+    with only_data():
+        verb: Any = component.load()
     if not isinstance(verb, click.Command):
         raise PluginError(
             f"The verb {name!r} is a {type(verb).__name__}, not a click.Command.",
-            "Report it to the plugin's author; 'cvx plugins' names the package.",
+            REPORT,
         )
+    settings = ctx.find_object(Settings)
+    if settings is not None:
+        settings.verb = name
     return verb
 
 

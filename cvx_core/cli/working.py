@@ -9,19 +9,17 @@ from typing import Any
 
 from cvx_core.cli.answering import Answering, Job
 from cvx_core.cli.asking import Asked
-from cvx_core.cli.journal import SOME_FAILED, Entry, Journal, Mishap
+from cvx_core.cli.ending import SOME_FAILED, interruption_code
+from cvx_core.cli.journal import Entry, Journal, Mishap
 from cvx_core.cli.output import RUN, Drawing, Folder, as_json, rendered
 from cvx_core.cli.progress import Reporter
 from cvx_core.errors import CvxError, InputError
 from cvx_core.explanation import Explanation
-from cvx_core.images import read_picture
 from cvx_core.scores import TargetRecord
 from cvx_core.vision_model import VisionModel
 
 TOGETHER = 16
 """Images explained at once on an accelerator; on a CPU one at a time is as fast."""
-
-INTERRUPTED = 130
 
 
 @dataclass(frozen=True)
@@ -92,8 +90,8 @@ class Work:
             self._join()
             code = journal.exit_code()
             journal.status = "finished" if code in (0, SOME_FAILED) else "failed"
-        except KeyboardInterrupt:
-            journal.status, code = "interrupted", INTERRUPTED
+        except KeyboardInterrupt as error:
+            journal.status, code = "interrupted", interruption_code(error)
             self._reporter.note(
                 f"Interrupted. What was finished is in {self._folder.path}; go on with the "
                 "images that are left and another -o, or begin again with --force."
@@ -117,7 +115,7 @@ class Work:
         readable: list[tuple[Entry, Job]] = []
         for entry in batch:
             try:
-                picture = read_picture(entry.subject.path)
+                picture = entry.subject.read()
                 if picture.digest != entry.digest:
                     raise InputError(f"{entry.subject.path} was changed while it was read.")
             except InputError as error:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import sys
-from contextlib import redirect_stdout
 from pathlib import Path
 
 import click
 
-from cvx_core.cli.speaking import Settings, put
+from cvx_core.cli.speaking import Settings, only_data, put
 from cvx_embedded.photographs import photographs
 
 WHAT_TO_SEE = """\
@@ -43,8 +41,7 @@ def demo(settings: Settings, folder: Path, force: bool, quiet: bool) -> int:
     Needs no network and no files: the photographs and the network's weights are installed.
     Writes DIR/index.html, a picture of each map, and DIR/run.json. Prints the file to open.
     """
-    # What libraries and plugins print is no data of ours.
-    with redirect_stdout(sys.stderr):
+    with only_data():
         from cvx_core.cli.asking import Subject
         from cvx_core.cli.explaining import explain_to_folder
         from cvx_core.cli.installed import installed_plugins
