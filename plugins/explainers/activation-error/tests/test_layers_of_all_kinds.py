@@ -225,16 +225,18 @@ def test_every_last_layer_is_turned_round() -> None:
         ("resnet18", "contrastive-excitation-backprop"),
         ("swin_t", "attn-lrp"),
         ("mobilenet_v3_small", "lrp-gamma"),
-        ("vit_b_32", "attn-lrp"),
+        ("VisionTransformer", "attn-lrp"),
     ],
 )
 def test_published_architectures_need_no_canonizer(architecture: str, name: str) -> None:
     """Finite, not constant, and different for different classes."""
     torch.manual_seed(0)
-    size = {"image_size": 64} if architecture.startswith("vit") else {}
-    build = getattr(torchvision.models, architecture)
-    net = build(weights=None, num_classes=5, **size).eval()
-    if architecture.startswith("vit"):
+    build, options = getattr(torchvision.models, architecture), {"weights": None}
+    if architecture == "VisionTransformer":
+        options = {"image_size": 64, "patch_size": 16, "num_layers": 2, "num_heads": 2}
+        options |= {"hidden_dim": 32, "mlp_dim": 64}
+    net = build(num_classes=5, **options).eval()
+    if architecture == "VisionTransformer":
         nn.init.normal_(net.heads[-1].weight)  # begun at zero, all classes would be alike
     x = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     both = [[ClassScore(0), ClassScore(1)]]
