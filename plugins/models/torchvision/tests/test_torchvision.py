@@ -172,6 +172,11 @@ def test_weights_of_a_mere_backbone_are_not_offered() -> None:
         cvx.load_model("torchvision:vgg16", weights="IMAGENET1K_FEATURES")
 
 
+def test_a_name_that_no_weights_have_leads_to_random_ones_and_to_a_file() -> None:
+    with pytest.raises(CheckpointError, match=r"It has .*IMAGENET1K_V1.*'random' or the path of a"):
+        cvx.load_model("torchvision:resnet18", weights="none")
+
+
 def test_a_network_that_asks_for_the_version_of_its_weights_loads(tmp_path: Path) -> None:
     source = cvx.load_model("torchvision:mnasnet0_5", weights="random")
     save_file(source.module.state_dict(), tmp_path / "w.safetensors")

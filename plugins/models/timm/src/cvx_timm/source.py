@@ -99,7 +99,8 @@ def _config(architecture: str, tag: str) -> PretrainedCfg:
     if tag and tag not in known:
         raise CheckpointError(
             f"timm has no weights {tag!r} for {architecture}.",
-            did_you_mean(tag, known) or "It has " + (", ".join(known) or "none") + ".",
+            (did_you_mean(tag, known) or "It has " + (", ".join(known) or "none") + ".")
+            + " 'random' or the path of a file works too.",
         )
     full = f"{architecture}.{tag}" if tag else architecture
     config = timm.get_pretrained_cfg(full) or PretrainedCfg(architecture=architecture)

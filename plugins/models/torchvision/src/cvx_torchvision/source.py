@@ -101,7 +101,8 @@ def _choose(name: str, weights: str | Path | None) -> tuple[WeightsEnum, Path | 
     if chosen is None:
         raise CheckpointError(
             f"torchvision has no weights {str(weights)!r} for {name}.",
-            did_you_mean(str(weights), by_name) or "It has " + ", ".join(by_name) + ".",
+            (did_you_mean(str(weights), by_name) or "It has " + ", ".join(by_name) + ".")
+            + " 'random' or the path of a file works too.",
         )
     return chosen, cached_file(chosen)
 

@@ -44,7 +44,7 @@ class TransformersSource(ModelSource):
         if own is not None and not names_a_file(own if isinstance(weights, Path) else str(weights)):
             raise CheckpointError(
                 f"Models of transformers have no weights by name, such as {str(weights)!r}.",
-                "Take another model, or NAME@REVISION; 'random' or a file works too.",
+                "Take another model, or NAME@REVISION; 'random' or the path of a file works too.",
             )
         folder = model_folder(name, with_weights=weights is None)
         config = read_config(folder, name)
