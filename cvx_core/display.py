@@ -17,6 +17,7 @@ from PIL import Image
 
 from cvx_core.colors import INFERNO, VIK
 from cvx_core.explanation import Explanation
+from cvx_core.record import Record
 
 PIXEL_MAP = 64
 """A map with more cells than this along a side is shown smoothed, because single pixels of a
@@ -163,6 +164,24 @@ def notebook_html(explanation: Explanation) -> str:
         f"<figure style='margin:0'><img alt='{title}' src='data:image/png;base64,{picture}'>"
         f"<figcaption><b>{title}</b><table>{cells}</table></figcaption></figure>"
     )
+
+
+def model_text(explanation: Explanation) -> str:
+    """Return the model's name for people; that its weights are random is part of it.
+
+    Empty where the provenance names none.
+
+    Examples
+    --------
+    >>> from cvx_core.testing.samples import sample_explanation
+    >>> given = {"model": "timm:resnet18", "model_details": {"weights": "random"}}
+    >>> model_text(sample_explanation(provenance=given))
+    'timm:resnet18, random weights'
+    """
+    name = str(explanation.provenance.get("model") or "")
+    details = explanation.provenance.get("model_details")
+    random = isinstance(details, Record) and details.get("weights") == "random"
+    return ", ".join(part for part in (name, "random weights" if random else "") if part)
 
 
 def _limits(values: npt.NDArray[np.float32], signed: bool) -> Limits:

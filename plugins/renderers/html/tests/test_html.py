@@ -89,6 +89,12 @@ def test_answers_of_two_models_for_one_photograph_stay_apart() -> None:
     assert [image["model"] for image in _data(_page(several))["images"]] == ["a", "b"]
 
 
+def test_a_model_that_has_learned_nothing_is_named_so() -> None:
+    given = {"model": "timm:resnet18", "model_details": {"weights": "random"}}
+    [image] = _data(_page([sample_explanation(provenance=given)]))["images"]
+    assert image["model"] == "timm:resnet18, random weights"
+
+
 def test_one_method_with_two_settings_has_two_names_that_say_the_difference() -> None:
     several = [
         sample_explanation(provenance={"parameters": {"layer": layer, "weights": "mean"}})

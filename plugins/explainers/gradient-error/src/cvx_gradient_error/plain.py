@@ -46,7 +46,10 @@ class InputXGradient(Explainer):
     def attribute(self, question: Question) -> list[Attribution]:
         """Return the map of each seed, (B, H, W)."""
         return [
-            Attribution((question.inputs * gradient).sum(dim=1), provenance={"layer": "input"})
+            Attribution(
+                (question.inputs * gradient).sum(dim=1),
+                provenance={"layer": "input", "order": "first"},
+            )
             for gradient in _gradients(question)
         ]
 

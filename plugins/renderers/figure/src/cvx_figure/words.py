@@ -8,13 +8,14 @@ from unicodedata import bidirectional
 
 import numpy as np
 
-from cvx_core.display import Shown
+from cvx_core.display import Shown, model_text
 from cvx_core.explanation import Explanation
 from cvx_core.printable import printable
 from cvx_core.scores import ClassEntry
 
 _DOT = "\N{NO-BREAK SPACE}· "  # stays at the end of a line
 
+MINUS = "\N{MINUS SIGN}"
 LONGEST_NAME = 60
 """Names with more characters are cut, so that one class can't push the other out of a title."""
 
@@ -65,7 +66,7 @@ def framed(explanation: Explanation) -> bool:
 
 def number(value: float) -> str:
     """Return a number for people: three digits, a true minus."""
-    return f"{value:.3g}".replace("-", "\N{MINUS SIGN}")
+    return f"{value:.3g}".replace("-", MINUS)
 
 
 def _short(text: str) -> str:
@@ -93,6 +94,8 @@ def _answer(explanation: Explanation) -> str:
     if target.label is not None:
         parts.append(f"label: {_entry(target.label)}")
         parts.append("✓\N{NO-BREAK SPACE}right" if target.correct else "✗\N{NO-BREAK SPACE}wrong")
+    if explanation.evidence.get("class_specific") is False:
+        return _DOT.join(parts)  # such a map was asked about no class
     said = {target.predicted.index, *([target.label.index] if target.label else [])}
     asked = [_entry(entry) for entry in target.classes if entry.index not in said]
     if asked:
@@ -111,6 +114,7 @@ def _caption(explanation: Explanation, shown: Shown, colour_note: str) -> list[s
     layer = provenance.get("layer")
     total = float(explanation.values.sum(dtype=np.float64))
     parts = [
+        _short(model_text(explanation)),
         f"{_short(explanation.name) or 'image'}, {width} \N{MULTIPLICATION SIGN} {height} pixels",
         f"layer: {_short(str(layer))}" if layer else "",
         f"map of {columns} \N{MULTIPLICATION SIGN} {rows} cells",
@@ -119,9 +123,7 @@ def _caption(explanation: Explanation, shown: Shown, colour_note: str) -> list[s
     residual = _finite(evidence.get("residual"))
     if residual is not None:
         parts.append(f"residual {number(residual)}")
-    share = _finite(evidence.get("non_pixel_share"))
-    if share is not None:
-        parts.append(f"{number(100 * share)} % of the total is carried by no pixel")
+    parts.append(_balance(explanation, total))
     if evidence.get("class_specific") is False and not explanation.target.note:
         parts.append("the same map whatever the question")
     if not explanation.values.any():
@@ -130,6 +132,36 @@ def _caption(explanation: Explanation, shown: Shown, colour_note: str) -> list[s
         parts.append("the network saw only what the white frame holds")
     notes = (shown.note, colour_note, explanation.target.note, provenance.get("display_note"))
     return parts + [printable(str(note)).rstrip(".") for note in notes if note]
+
+
+def _balance(explanation: Explanation, total: float) -> str:
+    """Return how the map's sum and the score that it explains are related."""
+    evidence, unit = explanation.evidence, _short(explanation.unit)
+    whole, constants = (_finite(evidence.get(key)) for key in ("total", "constant_part"))
+    share = _finite(evidence.get("non_pixel_share"))
+    if whole is not None and constants is not None:
+        terms = [("constants", constants)]
+        tokens = _finite(evidence.get("other_tokens"))
+        if tokens:
+            terms.append(("other tokens", tokens))
+        sizes = [abs(value) for value in (total, whole, *(value for _, value in terms))]
+        text = _two if max(sizes) >= 0.1 else number
+        named = ", ".join(f"{name} {text(value)} {unit}".rstrip() for name, value in terms)
+        parts = "".join(f" {'+' if v >= 0 else MINUS} {text(abs(v))}" for _, v in terms)
+        # A hundredth is more than rounding; a sum that misses by so much is not drawn as one.
+        gap = abs(whole - total - sum(value for _, value in terms))
+        equal = "=" if gap <= 0.01 * max(sizes) else "\N{NOT EQUAL TO}"
+        return f"{named}: {text(total)}{parts} {equal} {text(whole)}"
+    if share is not None:
+        return f"{number(100 * share)} % of the total is carried by no pixel"
+    score = explanation.target.score
+    if explanation.provenance.get("order") == "first" and abs(total - score) > 0.05 * abs(score):
+        return f"first order only: it need not sum to the score of {number(score)} {unit}".rstrip()
+    return ""
+
+
+def _two(value: float) -> str:
+    return f"{value:.2f}".replace("-", MINUS)
 
 
 def _finite(value: object) -> float | None:

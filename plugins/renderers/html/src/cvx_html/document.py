@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from cvx_core.colors import INFERNO, VIK
-from cvx_core.display import show
+from cvx_core.display import model_text, show
 from cvx_core.explanation import Explanation
 from cvx_core.printable import printable
 from cvx_core.record import Record
@@ -101,7 +101,7 @@ def _image(explanation: Explanation, photo: int, number: int) -> dict[str, Any]:
         "photo": photo,
         "size": [width, height],
         "canvas": list(canvas),
-        "model": explanation.provenance.get("model") or "",
+        "model": model_text(explanation),
         "predicted": vars(target.predicted),
         "top": [vars(entry) for entry in target.top],
         **_verdict(target),

@@ -1,0 +1,83 @@
+"""The line below a figure: who answered, and how the map's sum and the score are related."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from cvx_figure.words import words
+
+from cvx_core import ClassScore, Explanation
+from cvx_core.display import show
+from cvx_core.scores import Scores
+from cvx_core.testing.samples import sample_explanation
+
+
+def caption(explanation: Explanation) -> str:
+    text = words(explanation, show(explanation, (300, 300))).caption
+    return text.replace("\N{NO-BREAK SPACE}", " ").replace("\N{MINUS SIGN}", "-")
+
+
+def summing_to(total: float, evidence: dict[str, Any], **provenance: object) -> Explanation:
+    values = np.array([[total + 1, -1]], np.float32)
+    # The sample's margin is 2: the logits are 3, 1 and -1, the label the second.
+    return sample_explanation(evidence=evidence, provenance=provenance).replace(values=values)
+
+
+def test_the_model_is_named_first_and_with_it_that_it_has_learned_nothing() -> None:
+    assert caption(summing_to(2, {}, model="timm:resnet18")).startswith(
+        "timm:resnet18 · sample.jpg"
+    )
+    untrained = summing_to(2, {}, model="timm:resnet18", model_details={"weights": "random"})
+    assert caption(untrained).startswith("timm:resnet18, random weights · ")
+    trained = summing_to(2, {}, model="timm:resnet18", model_details={"weights": "a1_in1k"})
+    assert "random" not in caption(trained)
+
+
+@pytest.mark.parametrize(
+    ("total", "evidence", "said"),
+    [
+        # 3.4374 - 0.1966 = 3.2407
+        (
+            3.4373,
+            {"total": 3.2407, "constant_part": -0.1966, "non_pixel_share": 0.0541},
+            "constants -0.20 logits: 3.44 - 0.20 = 3.24",
+        ),
+        (
+            2.0,
+            {"total": 3.0, "constant_part": 0.25, "other_tokens": 0.75},
+            "constants 0.25 logits, other tokens 0.75 logits: 2.00 + 0.25 + 0.75 = 3.00",
+        ),
+        (
+            0.00125,
+            {"total": 0.001, "constant_part": -0.00025},
+            "constants -0.00025 logits: 0.00125 - 0.00025 = 0.001",
+        ),
+        (2.0, {"total": 3.0, "constant_part": 0.5}, ": 2.00 + 0.50 \N{NOT EQUAL TO} 3.00"),
+        (2.0, {"non_pixel_share": 0.25}, "25 % of the total is carried by no pixel"),
+    ],
+)
+def test_the_parts_of_a_conserved_score_are_a_sum_to_check(
+    total: float, evidence: dict[str, Any], said: str
+) -> None:
+    found = caption(summing_to(total, evidence))
+    assert said in found
+    assert ("carried by no pixel" in found) == ("carried" in said)
+
+
+def test_a_first_order_map_that_misses_the_score_says_that_it_need_not_sum_to_it() -> None:
+    said = "first order only: it need not sum to the score of 2 logits"
+    assert said in caption(summing_to(2.2, {}, order="first"))
+    assert said in caption(summing_to(-0.4, {}, order="first"))
+    assert "first order" not in caption(summing_to(2.05, {}, order="first")), "within 5 %"
+    assert "first order" not in caption(summing_to(-0.4, {})), "other methods promise no sum"
+
+
+def test_a_map_that_is_the_same_for_every_class_was_asked_about_none() -> None:
+    logits = Scores(np.array([3.0, 1.0, -1.0]), ("power drill", "screwdriver", "hammer"))
+    target = ClassScore("hammer").resolve(logits)[1]
+    for specific in (True, False):
+        one = sample_explanation(evidence={"class_specific": specific}).replace(target=target)
+        answer = words(one, show(one, (300, 300))).answer
+        assert ("asked about" in answer) == specific
