@@ -185,7 +185,8 @@ class Wanted:
     turn
         Position of its question among the image's.
     name
-        Of its files, without their suffix, as in ``"class-attention.predicted"``.
+        Of its files, without their suffix, as in ``"class-attention.predicted"``; without a
+        question where the map is the same for all.
     """
 
     asked: Asked

@@ -123,6 +123,8 @@ def explain_to_folder(
     reporter.stage("loading the model")
     loaded = _load(model, weights, trust_checkpoint, device, dtype)
     journal.model = model_facts(loaded)
+    if loaded.details.get("weights") == "random":
+        reporter.note(f"{loaded.name} has random weights: it has learned nothing.")
     _plan(entries, asked, loaded, reporter, optional=explainers is None)
     target_folder.check(
         f"{entry.folder}/{file}"

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from conftest import Cvx
 
 METHODS = {
-    "class-attention": "predicted",
-    "location-attention": "predicted",
-    "gradient-error": "margin",
-    "activation-error": "margin",
+    "class-attention": ".predicted",
+    "location-attention": "",  # the same whatever is asked
+    "gradient-error": ".margin",
+    "activation-error": ".margin",
 }
 
 
@@ -31,7 +31,7 @@ def test_one_command_explains_a_photograph_with_all_four_methods(
     done = cvx("explain", photo("screwDriver3"), "--label", "screwdriver")
     assert (done.code, done.out, done.traced) == (0, "cvx-out/index.html\n", False)
     folder = "screwDriver3-d3f78b4c"
-    pictures = {f"{folder}/{method}.{target}.png" for method, target in METHODS.items()}
+    pictures = {f"{folder}/{method}{target}.png" for method, target in METHODS.items()}
     assert done.files == {"run.json", "index.html", *pictures}
     for picture in pictures:
         data = (cvx.folder / "cvx-out" / picture).read_bytes()
@@ -87,15 +87,18 @@ def test_saved_explanations_are_drawn_again_without_the_model(
     cvx: Cvx, photo: Callable[[str], Path]
 ) -> None:
     arguments = ["explain", photo("cathedral"), "--label", "church", "-e", "activation-error"]
+    arguments += ["-e", "location-attention"]
     first = cvx(*arguments, "-r", "npz", "-r", "figure")
     saved = cvx.folder / "cvx-out/explanations.npz"
-    [explanation] = load_explanations(saved)
+    explanation, _ = load_explanations(saved)
     assert explanation.target.predicted.name == "monastery"
     again = cvx("render", saved, "-r", "html", "-r", "figure", "-o", "again")
     assert (first.code, again.code, again.out) == (0, 0, "again/index.html\n")
-    name = "cathedral-e5d6b75d/activation-error.margin.png"
-    pictures = [(cvx.folder / folder / name).read_bytes() for folder in ("cvx-out", "again")]
-    assert pictures[0] == pictures[1]
+    for name in ("activation-error.margin.png", "location-attention.png"):
+        one, other = (
+            cvx.folder / run / "cathedral-e5d6b75d" / name for run in ("cvx-out", "again")
+        )
+        assert one.read_bytes() == other.read_bytes()
 
 
 def test_render_refuses_what_is_there_and_what_is_no_archive(cvx: Cvx) -> None:
@@ -132,3 +135,11 @@ def test_models_without_a_source_lists_the_sources_and_a_wrong_one_suggests(cvx:
     wrong = cvx("models", "torchvison")
     assert (wrong.code, wrong.out) == (6, "")
     assert "'torchvision'" in wrong.err
+
+
+def test_random_weights_are_said_before_the_answers(cvx: Cvx, photo: Callable[[str], Path]) -> None:
+    arguments = ["explain", photo("fish9"), "-e", "class-attention", "-r", "stub-map"]
+    done = cvx(*arguments, "--weights", "random")
+    assert done.code == 0
+    assert "embedded:efficientnet-lite0 has random weights" in done.err.partition("fish9.jpg:")[0]
+    assert "random" not in cvx(*arguments, "--force").err
