@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from cvx_core.cli.defaults import MODEL, RENDERERS
 from cvx_core.cli.speaking import Settings, only_data, put, put_files
 from cvx_core.errors import UsageError
 
@@ -23,7 +24,7 @@ _DTYPES = ("float32", "float64", "bfloat16", "float16")
     "-m",
     "--model",
     metavar="MODEL",
-    default="embedded",
+    default=MODEL,
     envvar="CVX_MODEL",
     show_default=True,
     show_envvar=True,
@@ -119,7 +120,7 @@ def explain(
         )
     with only_data():
         from cvx_core.cli.asking import Subject
-        from cvx_core.cli.explaining import RENDERERS, explain_to_folder
+        from cvx_core.cli.explaining import explain_to_folder
         from cvx_core.cli.installed import installed_plugins
         from cvx_core.cli.output import as_json as json_bytes
         from cvx_core.cli.progress import Console

@@ -15,6 +15,7 @@ from cvx_core.cli.asking import (
     check_labels,
     count_classes,
 )
+from cvx_core.cli.defaults import EXPLAINERS, MODEL, RENDERERS
 from cvx_core.cli.journal import Entry, Journal, model_facts
 from cvx_core.cli.output import RUN, Drawing, Folder, ImageFolders
 from cvx_core.cli.progress import Reporter
@@ -26,11 +27,6 @@ from cvx_core.model_source import load_model
 from cvx_core.options import parse_parameters
 from cvx_core.renderer import Renderer
 from cvx_core.vision_model import VisionModel
-
-MODEL = "embedded"
-EXPLAINERS = ("class-attention", "location-attention", "gradient-error", "activation-error")
-RENDERERS = ("html", "figure")
-"""What is taken where nothing is asked for."""
 
 
 def explain_to_folder(

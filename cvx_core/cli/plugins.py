@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from cvx_core.cli.defaults import BY_KIND
 from cvx_core.cli.speaking import Settings, only_data, put
 from cvx_core.cli.verbs import VERBS
 from cvx_core.component import KINDS
@@ -25,7 +26,8 @@ SCHEMA = "cvx.plugins/1"
 def plugins(settings: Settings, as_json: bool, verbose: bool) -> int:
     """List what is installed, and what failed.
 
-    Two packages may offer one name; NAME@PACKAGE picks one.
+    What 'cvx explain' takes where nothing is asked for comes first and has a star. Two packages
+    may offer one name; NAME@PACKAGE picks one.
     """
     verbose = settings.verbose = settings.verbose or verbose
     with only_data():
@@ -36,12 +38,20 @@ def plugins(settings: Settings, as_json: bool, verbose: bool) -> int:
         put(json.dumps(_document(found), ensure_ascii=True, indent=2))
         return 0
     rows = [
-        (offer.kind, _name(offer, found), _package(offer), offer.component.summary)
+        (
+            offer.kind,
+            "*" if _is_default(offer) else "",
+            _name(offer, found),
+            _package(offer),
+            offer.component.summary,
+        )
         + ((str(offer.component.target),) if verbose else ())
         for offer in _offers(found)
     ]
     for line in table(rows):
         put(line)
+    if any(_is_default(offer) for offer in _offers(found)):
+        put("* taken by 'cvx explain' where nothing is asked for")
     for failure in found.failures:
         put(printable(f"failed: {failure.owner}: {failure.reason}"))
         if verbose:
@@ -69,7 +79,18 @@ def table(rows: Iterable[tuple[str, ...]]) -> list[str]:
 
 
 def _offers(found: Registry) -> list[Offer]:
-    return [offer for kind in KINDS for offer in found.offers(kind)]
+    return [offer for kind in KINDS for offer in sorted(found.offers(kind), key=_place)]
+
+
+def _place(offer: Offer) -> int:
+    """Return where an offer stands among its kind; sorting leaves the rest as it was."""
+    defaults = BY_KIND.get(offer.kind, ())
+    name = offer.component.name
+    return defaults.index(name) if name in defaults else len(defaults)
+
+
+def _is_default(offer: Offer) -> bool:
+    return offer.component.name in BY_KIND.get(offer.kind, ())
 
 
 def _name(offer: Offer, found: Registry) -> str:
@@ -103,6 +124,7 @@ def _document(found: Registry) -> dict[str, Any]:
                 "version": _version(offer),
                 "summary": offer.component.summary,
                 "target": str(offer.component.target),
+                "default": _is_default(offer),
                 "hidden": offer.kind == "command" and offer.component.name in VERBS,
             }
             for offer in _offers(found)

@@ -49,7 +49,8 @@ def render(
     """
     settings.verbose = settings.verbose or verbose
     with only_data():
-        from cvx_core.cli.explaining import RENDERERS, build_renderers
+        from cvx_core.cli.defaults import RENDERERS
+        from cvx_core.cli.explaining import build_renderers
         from cvx_core.cli.installed import installed_plugins
         from cvx_core.cli.output import Drawing, Folder
         from cvx_core.cli.redrawing import redraw

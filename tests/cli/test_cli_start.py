@@ -97,6 +97,24 @@ def test_plugins_lists_kind_name_package_and_summary(cvx: Cvx) -> None:
     assert "answers any question" in row
 
 
+def test_what_explain_takes_by_default_is_listed_first_and_starred(cvx: Cvx) -> None:
+    listed = cvx("plugins").out
+    methods = [line.split() for line in listed.splitlines() if line.startswith("explainer ")]
+    assert [words[2] for words in methods[:4]] == [
+        "class-attention",
+        "location-attention",
+        "gradient-error",
+        "activation-error",
+    ]
+    assert [words[1] == "*" for words in methods] == [True] * 4 + [False] * (len(methods) - 4)
+    assert "* taken by 'cvx explain'" in listed
+    components = json.loads(cvx("plugins", "--json").out)["components"]
+    assert {one["name"] for one in components if one["default"]} == {
+        *(words[2] for words in methods[:4]),
+        *("html", "figure", "embedded"),
+    }
+
+
 def test_what_a_plugin_prints_when_imported_is_kept_out_of_the_data(cvx: Cvx) -> None:
     done = cvx("plugins", "--json")
     assert "imported with a bang" in done.err
