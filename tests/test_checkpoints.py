@@ -71,6 +71,13 @@ def test_safetensors_and_pth_load_the_same(tmp_path: Path) -> None:
         assert torch.equal(fresh.get_parameter("0.weight"), source.get_parameter("0.weight"))
 
 
+def test_the_ending_of_a_safetensors_file_may_be_in_capitals(tmp_path: Path) -> None:
+    path = tmp_path / "WEIGHTS.SAFETENSORS"
+    save_file({"weight": torch.ones(2)}, path)
+    assert names_a_file(str(path))
+    assert torch.equal(read_checkpoint(path)["weight"], torch.ones(2))
+
+
 @pytest.mark.parametrize("key", ["state_dict", "model_state_dict", "model", "net"])
 def test_a_state_dict_is_found_inside_a_training_checkpoint(tmp_path: Path, key: str) -> None:
     path = tmp_path / "w.pth"

@@ -39,6 +39,7 @@ BAD = {
     "broken": ("import a_package_that_is_not_there", "ModuleNotFoundError: No module named"),
     "unparsable": ("def (:", "SyntaxError"),
     "exiting": ("import sys; sys.exit(3)", "SystemExit: 3"),
+    "odd": ("class Odd(BaseException): pass\nraise Odd('neither error nor exit')", "Odd: neither"),
     "exiting-hook": (
         "from cvx_core import hookimpl\n@hookimpl\ndef cvx_explainers():\n    raise SystemExit(4)",
         "SystemExit: 4",

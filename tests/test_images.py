@@ -217,8 +217,11 @@ def test_a_picture_of_too_many_pixels_is_refused_before_it_is_unpacked(
 ) -> None:
     path = tmp_path / "bomb.png"
     path.write_bytes(png_of(*size, b""))
-    with pytest.raises(InputError, match="pixels"):
+    with pytest.raises(InputError, match="pixels") as caught:
         read_picture(path)
+    # One message, whether Pillow's limit or ours, which is lower, was met first.
+    assert caught.value.message.startswith(f"{path} has ")
+    assert caught.value.hint == "At most 64 million are read; shrink it first."
 
 
 def test_a_bomb_in_memory_is_refused_like_one_in_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -289,8 +292,20 @@ def test_a_file_that_is_no_picture_is_refused_with_what_can_be_read(
 ) -> None:
     path = tmp_path / "file.jpg"
     path.write_bytes(content)
-    with pytest.raises(InputError, match="JPEG, PNG"):
+    with pytest.raises(InputError, match="JPEG, PNG") as caught:
         read_picture(path)
+    # A person can do nothing with a memory address, and a sentence ends once.
+    assert " at 0x" not in caught.value.message
+    assert not caught.value.message.endswith("..")
+
+
+def test_messages_call_a_file_as_the_person_did(tmp_path: Path) -> None:
+    (tmp_path / "cat.jpg").write_bytes(b"no picture")
+    with pytest.raises(InputError) as caught:
+        read_picture(tmp_path / "cat.jpg", shown="cat.jpg")
+    assert caught.value.message == (
+        "cat.jpg is no image that can be read: its content has none of the known formats."
+    )
 
 
 def test_what_is_no_file_at_all_is_refused_and_never_waited_for(tmp_path: Path) -> None:

@@ -105,6 +105,23 @@ def test_a_source_that_raises_is_reported_as_a_broken_plugin() -> None:
         assert isinstance(caught.value.__cause__, KeyError)
 
 
+@pytest.mark.parametrize("error", [SystemExit(0), BaseException("odd")])
+def test_a_source_that_ends_the_program_is_reported_as_a_broken_plugin(
+    error: BaseException,
+) -> None:
+    class Ends(Small):
+        def load(self, name: str, **_: Any) -> Any:
+            raise error
+
+        def models(self) -> Iterable[ModelEntry]:
+            raise error
+
+    add("ends", Ends)
+    for call in (lambda: load_model("ends:x"), lambda: list_models("ends")):
+        with pytest.raises(PluginError, match="'ends' failed"):
+            call()
+
+
 def test_a_source_that_is_none_or_returns_no_model_is_reported() -> None:
     class Wrong(Small):
         def load(self, name: str, **_: Any) -> Any:

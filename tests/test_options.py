@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cvx_core.component import Component
-from cvx_core.errors import CvxError, MethodError, OptionError
+from cvx_core.errors import CvxError, MethodError, OptionError, PluginError
 from cvx_core.options import build, parameter_names, parameters_of, parse_parameters
 
 
@@ -131,6 +132,38 @@ def test_parameters_are_told_for_the_provenance() -> None:
     assert parameters_of(Method(steps=2)) == {"layer": "auto", "steps": 2}
     assert parameter_names(Method) == {"layer", "steps"}
     assert parameter_names(lambda **anything: None) is None
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("no"), SystemExit(0), BaseException("odd"), AttributeError("gone")]
+)
+def test_what_else_a_component_raises_is_the_plugins_failure(error: BaseException) -> None:
+    def factory() -> int:
+        raise error
+
+    with pytest.raises(PluginError, match="'f' could not be built: ") as caught:
+        build("explainer", Component("f", "", factory), {})
+    assert caught.value.__cause__ is error
+
+
+def test_a_class_that_is_not_finished_names_the_methods_that_it_lacks() -> None:
+    class Half(ABC):
+        @abstractmethod
+        def second(self) -> None: ...
+        @abstractmethod
+        def first(self) -> None: ...
+
+    with pytest.raises(PluginError, match="'half' does not define first, second"):
+        build("explainer", Component("half", "", Half), {})
+
+
+def test_a_refusal_ends_in_one_full_stop() -> None:
+    def factory(sigma: float) -> None:
+        raise ValueError("sigma is negative.")
+
+    with pytest.raises(OptionError) as caught:
+        build("explainer", Component("f", "", factory), {"sigma": -1})
+    assert caught.value.message.endswith(": sigma is negative.")
 
 
 def test_every_refusal_is_one_of_ours() -> None:

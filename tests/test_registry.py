@@ -96,7 +96,8 @@ def test_the_error_for_a_missing_name_carries_the_plugin_that_failed(registry: R
 
 
 @pytest.mark.parametrize(
-    "error", [ValueError("no"), SystemExit(3), RecursionError(), ImportError("gone")]
+    "error",
+    [ValueError("no"), SystemExit(3), RecursionError(), ImportError("gone"), BaseException("odd")],
 )
 def test_a_hook_that_fails_halfway_leaves_none_of_its_components(
     registry: Registry, error: BaseException

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import pickle
 import zipfile
 from pathlib import Path
@@ -160,6 +161,12 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path, content: bytes) -> No
     path.write_bytes(content)
     with pytest.raises(OutputError, match="holds no explanations"):
         load_explanations(path)
+
+
+def test_a_pipe_is_refused_and_never_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.npz")
+    with pytest.raises(OutputError, match="no ordinary file"):
+        load_explanations(tmp_path / "pipe.npz")
 
 
 def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:

@@ -80,10 +80,22 @@ def _from_plugin(ctx: click.Context, name: str) -> click.Command:
     return verb
 
 
+def _set_verbose(ctx: click.Context, param: click.Parameter, verbose: bool) -> None:  # noqa: ARG001
+    # Not in the group itself, which runs only after the verb was imported, and that can fail.
+    settings = ctx.find_object(Settings)
+    if settings is not None:
+        settings.verbose = verbose
+
+
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("-v", "--verbose", is_flag=True, help="Show the traceback of every error.")
+@click.option(
+    "-v",
+    "--verbose",
+    is_flag=True,
+    expose_value=False,
+    callback=_set_verbose,
+    help="Show the traceback of every error.",
+)
 @click.version_option(__version__, prog_name="cvx")
-@click.pass_obj
-def group(settings: Settings, verbose: bool) -> None:
+def group() -> None:
     """Show what a vision model looks at, and why it is wrong."""
-    settings.verbose = verbose

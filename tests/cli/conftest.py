@@ -15,6 +15,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from cvx_core import discovery
+from cvx_core.cli import main
+from cvx_core.registry import Registry
+
 HERE = Path(__file__).parent
 LITTLE = f"{HERE / 'little.py'}"
 
@@ -91,6 +95,23 @@ def cvx(tmp_path: Path) -> Cvx:
     """The command, in a folder with three one-coloured images and two that are none."""
     paint(tmp_path)
     return Cvx(tmp_path)
+
+
+@pytest.fixture
+def inside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., Outcome]:
+    """The command in this process, with no components but those that a test registers."""
+    paint(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(discovery, "_registry", Registry(strict=False))
+
+    def call(*arguments: str) -> Outcome:
+        capfd.readouterr()
+        code = main(arguments)
+        return Outcome(code, *capfd.readouterr(), tmp_path)
+
+    return call
 
 
 def paint(folder: Path) -> None:

@@ -1,0 +1,140 @@
+"""How the command meets its streams and signals: missing, full, or told to end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cvx_core import Artifact, Attribution, Explainer, Explanation, Needs, Question, register
+from cvx_core.cli.ending import INTERRUPTED, Ended, heeding_signals, interruption_code
+from cvx_core.renderer import Renderer
+
+if TYPE_CHECKING:
+    from conftest import Cvx, Outcome
+
+LITTLE = str(Path(__file__).parent / "little.py")
+
+
+@dataclass(frozen=True)
+class Signalled(Explainer):
+    """Sends a signal to the program at the second image."""
+
+    number: int = signal.SIGTERM
+
+    def needs(self) -> Needs:
+        return Needs("input")
+
+    def attribute(self, question: Question) -> list[Attribution]:
+        if question.inputs.mean() < -1:
+            os.kill(os.getpid(), self.number)
+        logits = question.recording(self.needs()).logits
+        return [Attribution(question.inputs.mean(1)) for _ in question.seeds(logits)]
+
+
+@dataclass(frozen=True)
+class Each(Renderer):
+    """A file for each map."""
+
+    suffix = ".map"
+
+    def draw(self, explanations: list[Explanation]) -> Artifact:
+        return Artifact(".map", "text/plain", explanations[0].title.encode())
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)]
+)
+def test_a_signal_ends_a_run_in_order_with_what_was_finished(
+    inside: Callable[..., Outcome], number: int, code: int
+) -> None:
+    register(Signalled)
+    register(Each)
+    before = signal.getsignal(number)
+    done = inside(
+        *["explain", "red.png", "dark.png", "-m", f"{LITTLE}:make"],
+        *["-e", f"signalled:number={int(number)}", "-r", "each"],
+    )
+    assert (done.code, done.traced) == (code, False)
+    assert done.run["status"] == "interrupted"
+    assert [image["status"] for image in done.run["images"]] == ["explained", "pending"]
+    assert len([file for file in done.files if file.endswith(".map")]) == 1
+    assert signal.getsignal(number) == before
+
+
+def test_a_signal_before_the_run_ends_the_command_with_its_code(
+    inside: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    register(Signalled)
+    register(Each)
+    (tmp_path / "net.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGTERM)\n")
+    done = inside("explain", "red.png", "-m", "net.py:make", "-e", "signalled", "-r", "each")
+    assert (done.code, done.traced, done.files) == (143, False, set())
+    assert "cvx: interrupted" in done.err
+
+
+def test_a_signal_that_is_ignored_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        with heeding_signals():
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_the_code_of_an_interruption_is_found_behind_other_exceptions() -> None:
+    wrapped = RuntimeError()
+    wrapped.__cause__ = Ended(signal.SIGTERM)
+    assert interruption_code(wrapped) == 128 + 15
+    assert interruption_code(KeyboardInterrupt()) == INTERRUPTED == 128 + signal.SIGINT
+
+
+def shell(cvx: Cvx, arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["bash", "-c", f'"$@" {arguments}', "bash", *cvx.command()],
+        cwd=cvx.folder,
+        env=cvx.environment(),
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+
+
+@pytest.mark.parametrize("verb", ["--help", "plugins", "stub-verb x"])
+def test_a_full_standard_output_is_an_error_of_one_line(cvx: Cvx, verb: str) -> None:
+    done = shell(cvx, f"{verb} > /dev/full")
+    assert done.returncode == 1
+    assert "Standard output can't be written to: No space left on device." in done.stderr
+    assert "internal error" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+
+
+@pytest.mark.parametrize(("closed", "code"), [(">&-", 0), ("2>&-", 0), ("<&- >&- 2>&-", 0)])
+def test_streams_that_the_caller_closed_cost_only_what_would_go_there(
+    cvx: Cvx, closed: str, code: int
+) -> None:
+    done = shell(cvx, f"plugins --json {closed}")
+    assert (done.returncode, "error" in done.stderr.lower()) == (code, False)
+    if closed == "2>&-":
+        assert json.loads(done.stdout)["schema"] == "cvx.plugins/1"
+
+
+def test_a_full_standard_error_does_not_change_the_answer(cvx: Cvx) -> None:
+    assert shell(cvx, "no-such-verb 2> /dev/full").returncode == 2
+    assert json.loads(shell(cvx, "plugins --json 2> /dev/full").stdout)["components"]
+
+
+def test_a_closed_stream_is_not_taken_for_a_file_of_the_run(cvx: Cvx) -> None:
+    # File descriptor 1 is free, and the next file that is opened would be called so.
+    done = shell(cvx, f"explain red.png -m {LITTLE}:make -e stub-any -r stub-map -r stub-page >&-")
+    assert (done.returncode, "internal error" in done.stderr) == (0, False)
+    page = cvx.folder / "cvx-out/index.html"
+    assert page.read_text() == "red.png stub-any: why red fox?"
