@@ -85,7 +85,9 @@ def test_a_good_digest_names_the_folder(render: Callable[..., Outcome], tmp_path
     assert (tmp_path / "deep/cvx-out/cat-12345678").is_dir()
 
 
-@pytest.mark.parametrize("text", ["../../x", "/etc/x", "..", "/../..", "", "a\\..\\b", "C:x", "x\0y"])
+@pytest.mark.parametrize(
+    "text", ["../../x", "/etc/x", "..", "/../..", "", "a\\..\\b", "C:x", "x\0y"]
+)
 def test_methods_targets_and_names_of_an_archive_are_no_paths(
     render: Callable[..., Outcome], tmp_path: Path, text: str
 ) -> None:
