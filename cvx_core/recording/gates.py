@@ -25,6 +25,7 @@ from torch.nn.parameter import Parameter
 from torch.overrides import TorchFunctionMode
 
 from cvx_core.recording import rules
+from cvx_core.recording.backward import in_plain_order
 from cvx_core.recording.constants import Constants
 from cvx_core.recording.rules.attention import pass_attention
 from cvx_core.recording.saved import Saved
@@ -152,8 +153,10 @@ class Interception(TorchFunctionMode):
         if rule is None or not _has_floats((*args, *kwargs.values())):
             if in_place or name == "__setitem__":
                 self.saved.before_overwriting(args[0] if args else kwargs.get("input"))
-            return func(*args, **kwargs)
-        return self._freeze(name, in_place, rule, func, args, kwargs)
+            result = func(*args, **kwargs)
+        else:
+            result = self._freeze(name, in_place, rule, func, args, kwargs)
+        return in_plain_order(result) if name == "batch_norm" else result
 
     def _freeze(
         self,
