@@ -103,6 +103,8 @@ def test_the_paper_s_picture_is_that_of_its_formula() -> None:
     [one] = get_explainer("full-grad", output="saliency").explain(model, x, ClassScore(2))
     np.testing.assert_allclose(one.values, expected.numpy(), rtol=1e-6)
     assert not one.signed
+    assert one.evidence["residual"] < 1e-13
+    assert "total" not in one.evidence, "the picture adds up to nothing"
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,9 @@ class FullGrad(Explainer):
                 on_pixels=on_pixels,
                 elsewhere=elsewhere,
             )
+            if not self.signed:  # a picture that sums to nothing must not be held against a total
+                for key in ("total", "constant_part", "non_pixel_share"):
+                    del evidence[key]
             provenance = {"layer": "input", "layer_reason": "all biases", "gates": "frozen"}
             found.append(Attribution(values, evidence, provenance))
         return found
