@@ -54,6 +54,9 @@ class Question:
         self._session = session
         self._budget = budget
         self._resolved: list[list[tuple[torch.Tensor, TargetRecord]]] | None = None
+        self._asker: Question | None = None
+        self._used: dict[Recording, None] = {}
+        self._most_elsewhere = 0
 
     @property
     def layout(self) -> Layout:
@@ -62,7 +65,9 @@ class Question:
 
     def recording(self, needs: Needs) -> Recording:
         """Return the recording that holds what `needs` asks; opened once, shared by all."""
-        return self._session.recording(needs)
+        recording = self._session.recording(needs)
+        self._used[recording] = None
+        return recording
 
     def seeds(self, logits: torch.Tensor) -> list[torch.Tensor]:
         """Return seeds (B, C), one tensor for each target in turn.
@@ -96,6 +101,15 @@ class Question:
         # A processor's caches are full long before its memory is: more at once is slower there.
         return most if self.inputs.device.type == "cuda" else min(most, 16)
 
+    @property
+    def bytes_held(self) -> int:
+        """The most bytes that recordings asked for here held at once; see `Recording.memory`.
+
+        Of the questions about changed inputs, of which one follows the other, the largest counts.
+        """
+        memory = {address: size for one in self._used for address, size in one.memory().items()}
+        return sum(memory.values()) + self._most_elsewhere
+
     def logits(self, inputs: torch.Tensor) -> torch.Tensor:
         """Return the logits (n, C) of other inputs (n, C, H, W), without graph.
 
@@ -118,13 +132,16 @@ class Question:
             self.extents,
             self._budget,
         )
-        other._resolved = self._resolved
+        other._resolved, other._asker = self._resolved, self
         return other
 
     def __enter__(self) -> Question:
         return self
 
     def __exit__(self, *exception: object) -> None:
+        if self._asker is not None:
+            self._asker._most_elsewhere = max(self._asker._most_elsewhere, self.bytes_held)
+        self._used.clear()
         self._session.close()
 
     def _resolve(self, logits: torch.Tensor) -> list[list[tuple[torch.Tensor, TargetRecord]]]:

@@ -152,6 +152,7 @@ def _run_batch(
                 "batch": len(jobs),
                 "forwards": session.counts()["forwards"] - before["forwards"],
                 "backwards": session.counts()["backwards"] - before["backwards"],
+                "bytes": question.bytes_held,
             }
             for i, job in enumerate(jobs):
                 for k, record in enumerate(records[i]):

@@ -15,8 +15,10 @@ from torch import Tensor
 from cvx_core.errors import MethodError
 from cvx_core.recording.backward import no_path
 from cvx_core.recording.constants import Constants
+from cvx_core.recording.gates import Interception
 from cvx_core.recording.places import Place
 from cvx_core.recording.rules.passage import Passage
+from cvx_core.recording.saved import Saved, storages
 from cvx_core.recording.suffix import Suffix
 
 if TYPE_CHECKING:
@@ -36,6 +38,8 @@ class FurtherAnswers(ABC):
     _constants: Constants | None
     _passage: Passage | None
     _references: dict[str, Tensor]
+    _saved: Saved
+    _mode: Interception
 
     @abstractmethod
     def place(self, name: str) -> Place:
@@ -182,3 +186,26 @@ class FurtherAnswers(ABC):
         """Return d<seed, logits> / d(value) of `rerun`, for seeds (N, classes)."""
         self.forwards, self.backwards = self.forwards + 1, self.backwards + 1
         return Suffix(self.model, self.inputs, self.place(name)).gradient(seed, value, rows)
+
+    def memory(self) -> dict[tuple[torch.device, int], int]:
+        """Return the bytes of each piece of memory that the recording keeps alive, by its address.
+
+        Activations at places, what the backward pass and a replay will need, attention that was
+        asked for, and the logits; memory that several of these share stands there once. The
+        model's weights are left out: they are there without the recording.
+        """
+        optional = [self.reference_logits, *(self._mode.attention or [])]
+        if self._constants is not None:
+            optional += [tensor for pair in self._constants.kept for tensor in pair]
+        held = storages(
+            [
+                self.logits,
+                *self._nodes.values(),
+                *self._references.values(),
+                *self._saved.tensors(),
+                *(tensor for tensor in optional if tensor is not None),
+            ]
+        )
+        module = self.model.module
+        weights = storages([*module.parameters(), *module.buffers()])
+        return {address: size for address, size in held.items() if address not in weights}

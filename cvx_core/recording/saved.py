@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 from weakref import WeakSet
 
+import torch
 from torch import Tensor
 
 
@@ -48,6 +50,12 @@ class Saved:
             return value.tensor
         return tuple(map(self.restore, value)) if type(value) is tuple else value
 
+    def tensors(self) -> Iterator[Tensor]:
+        """Yield what is still kept: the graph lets go of what its backward pass is done with."""
+        for several in self._by_memory.values():
+            for kept in several:
+                yield kept.tensor
+
     def before_overwriting(self, target: Any) -> None:
         """Copy what shares memory with a tensor that is about to change."""
         if isinstance(target, Tensor):
@@ -58,3 +66,10 @@ class Saved:
 
 def _memory(tensor: Tensor) -> int:
     return tensor.untyped_storage().data_ptr()
+
+
+def storages(tensors: Iterable[Tensor]) -> dict[tuple[torch.device, int], int]:
+    """Return the bytes of each piece of memory that tensors lie in, however many share it."""
+    return {
+        (tensor.device, _memory(tensor)): tensor.untyped_storage().nbytes() for tensor in tensors
+    }
