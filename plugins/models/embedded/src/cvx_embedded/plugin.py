@@ -9,10 +9,10 @@ from cvx_core import Component, hookimpl
 
 @hookimpl
 def cvx_model_sources() -> Iterable[Component]:
-    """Offer the embedded network."""
+    """Offer the embedded networks."""
     yield Component(
         "embedded",
-        "EfficientNet-Lite0 with real ImageNet weights, no download",
+        "Networks with real weights, no download: a classifier, a detector, a segmenter",
         "cvx_embedded.source:EmbeddedSource",
     )
 

