@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
+from math import prod
 
 import numpy as np
 import torch
@@ -13,10 +14,12 @@ from cvx_core.batching import images_at_once, in_pieces
 from cvx_core.calling import answer, version
 from cvx_core.errors import PluginError
 from cvx_core.explanation import Extent
-from cvx_core.recording import Layout, Needs, Recording
+from cvx_core.recording import Layout, Needs, Place, Recording
 from cvx_core.scores import ClassRef, Scores, TargetRecord
 from cvx_core.target import Target
 from cvx_core.vision_model import VisionModel
+
+_MOST_ROWS = 256
 
 
 class Question:
@@ -32,6 +35,8 @@ class Question:
         Of all randomness.
     extents
         For each image, the rectangle of the photograph that its input covers.
+    budget
+        Bytes that the activations of images run together may take; None for a default.
     """
 
     def __init__(
@@ -52,7 +57,7 @@ class Question:
         self._targets = [list(several) for several in targets]
         self._labels = list(labels)
         self._session = session
-        self._budget = budget
+        self.budget = budget
         self._resolved: list[list[tuple[torch.Tensor, TargetRecord]]] | None = None
         self._asker: Question | None = None
         self._used: dict[Recording, None] = {}
@@ -97,9 +102,21 @@ class Question:
     @property
     def at_once(self) -> int:
         """How many images to run together when a method runs many; 1 or more."""
-        most = images_at_once(self.model, self.inputs[0], self._budget)
+        most = images_at_once(self.model, self.inputs[0], self.budget)
         # A processor's caches are full long before its memory is: more at once is slower there.
         return most if self.inputs.device.type == "cuda" else min(most, 16)
+
+    def at_once_behind(self, place: Place) -> int:
+        """How many values at a place to run the network behind it for together; 1 to 256.
+
+        That part is smaller than the whole, so that it may be more than `at_once`.
+        """
+        sizes = {p.name: prod(p.shape) for p in self.layout.places}
+        names = list(sizes)
+        if place.name not in sizes:
+            return min(_MOST_ROWS, self.at_once)
+        behind = sum(sizes[name] for name in names[names.index(place.name) :])
+        return min(_MOST_ROWS, self.at_once * max(1, sum(sizes.values()) // max(1, behind)))
 
     @property
     def bytes_held(self) -> int:
@@ -130,9 +147,43 @@ class Question:
             self.seed,
             Session(self.model, inputs, [], self._session),
             self.extents,
-            self._budget,
+            self.budget,
         )
         other._resolved, other._asker = self._resolved, self
+        return other
+
+    def put_to(
+        self, model: VisionModel, inputs: torch.Tensor, image: int, needs: Sequence[Needs]
+    ) -> Question:
+        """Return what was asked about one image, put to another network about other inputs.
+
+        Its seeds are those of the image, whatever the other network answers. Close its recordings
+        with ``with question.put_to(...) as q``; they are not counted here.
+
+        Parameters
+        ----------
+        model
+            The other network.
+        inputs
+            (n, C, H, W).
+        image
+            Position of the image in the batch.
+        needs
+            What will be recorded.
+        """
+        count = len(inputs)
+        other = Question(
+            model,
+            inputs,
+            [self._targets[image]] * count,
+            [self._labels[image]] * count,
+            self.seed,
+            Session(model, inputs, needs),
+            [self.extents[image]] * count,
+            self.budget,
+        )
+        if self._resolved is not None:
+            other._resolved = [self._resolved[image]] * count
         return other
 
     def __enter__(self) -> Question:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 from typing import Any
@@ -18,6 +18,7 @@ from cvx_core.explainer import Attribution, Explainer
 from cvx_core.explanation import Explanation
 from cvx_core.question import Question, Session
 from cvx_core.record import Record
+from cvx_core.sanity import Answered, check
 from cvx_core.scores import ClassRef, TargetRecord
 from cvx_core.target import Target
 from cvx_core.version import __version__
@@ -36,6 +37,7 @@ def run(
     seed: int = 0,
     *,
     budget: int | None = None,
+    sanity: bool = False,
 ) -> list[Explanation]:
     """Return explanations by image, then explainer, then target; see `Explainer.explain`.
 
@@ -53,7 +55,7 @@ def run(
     ]
     found: list[list[Explanation]] = []
     for _, group in groupby(jobs, key=lambda job: tuple(job.image.tensor.shape)):
-        found += _run_group(model, list(group), explainers, seed, budget)
+        found += _run_group(model, list(group), explainers, seed, budget, sanity)
     return [explanation for several in found for explanation in several]
 
 
@@ -106,12 +108,13 @@ def _run_group(
     explainers: Sequence[Explainer],
     seed: int,
     budget: int | None,
+    sanity: bool,
 ) -> list[list[Explanation]]:
     """Run images of one shape, as many at once as the byte budget allows."""
     size = 1 if len(jobs) == 1 else images_at_once(model, jobs[0].image.tensor, budget)
 
     def run_some(start: int, stop: int) -> list[list[Explanation]]:
-        return _run_batch(model, jobs[start:stop], explainers, seed, budget)
+        return _run_batch(model, jobs[start:stop], explainers, seed, budget, sanity)
 
     return [one for several in in_pieces(len(jobs), size, run_some) for one in several]
 
@@ -122,10 +125,12 @@ def _run_batch(
     explainers: Sequence[Explainer],
     seed: int,
     budget: int | None,
+    sanity: bool,
 ) -> list[list[Explanation]]:
     inputs = torch.stack([job.image.tensor for job in jobs])
     session = Session(model, inputs, [need for e in explainers for need in e.recordings()])
     by_image: list[list[Explanation]] = [[] for _ in jobs]
+    answered: list[Answered] = []
     try:
         for number, explainer in enumerate(explainers):
             started, before = time.perf_counter(), session.counts()
@@ -141,6 +146,7 @@ def _run_batch(
             )
             attributions = explainer.attribute(question)
             session.check_untouched(explainer.name)
+            answered.append((explainer, question, attributions))
             recording = question.recording(explainer.recordings()[0])
             records = question.records(recording.logits)
             if not explainer.class_specific:
@@ -182,6 +188,23 @@ def _run_batch(
                     )
     finally:
         session.close()
+    return _with_verdicts(by_image, jobs, check(model, answered, seed)) if sanity else by_image
+
+
+def _with_verdicts(
+    by_image: list[list[Explanation]], jobs: list[_Job], verdicts: list[list[list[Any]]]
+) -> list[list[Explanation]]:
+    """Put the verdicts, by explainer, target and image, into the explanations."""
+    for i, (several, job) in enumerate(zip(by_image, jobs, strict=True)):
+        found = [
+            verdicts[number][k][i]
+            for number, targets in enumerate(job.targets)
+            for k in range(len(targets))
+        ]
+        by_image[i] = [
+            one.replace(evidence={**one.evidence, "sanity": verdict})
+            for one, verdict in zip(several, found, strict=True)
+        ]
     return by_image
 
 
@@ -207,21 +230,35 @@ def _check(explainer: Explainer, attributions: list[Attribution], images: int, r
                 "Attribution.values has the shape (B, h, w).",
             )
         for key, value in {**one.evidence, **one.provenance}.items():
-            if isinstance(value, torch.Tensor) and tuple(value.shape) != (images,):
-                raise MethodError(
-                    f"{explainer.name} gave {key!r} as a tensor of shape {tuple(value.shape)} for "
-                    f"{images} images.",
-                    "A tensor in evidence or provenance holds one value for each image, (B,); "
-                    "anything else is given as numbers, text or lists.",
-                )
+            for tensor in _tensors(value):
+                if tuple(tensor.shape) != (images,):
+                    raise MethodError(
+                        f"{explainer.name} gave {key!r} as a tensor of shape "
+                        f"{tuple(tensor.shape)} for {images} images.",
+                        "A tensor in evidence or provenance holds one value for each image, (B,); "
+                        "anything else is given as numbers, text or lists.",
+                    )
 
 
 def _row(shared: Mapping[str, Any], i: int) -> dict[str, Any]:
-    """Pick one image's value out of tensors (B,)."""
-    return {
-        key: value[i].item() if isinstance(value, torch.Tensor) else value
-        for key, value in shared.items()
-    }
+    """Pick one image's value out of tensors (B,), also inside lists and mappings."""
+    return {key: _of_image(value, i) for key, value in shared.items()}
+
+
+def _of_image(value: Any, i: int) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value[i].item()
+    if isinstance(value, Mapping):
+        return _row(value, i)
+    return [_of_image(item, i) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _tensors(value: Any) -> Iterator[torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, Mapping | list | tuple):
+        for item in value.values() if isinstance(value, Mapping) else value:
+            yield from _tensors(item)
 
 
 def _provenance(

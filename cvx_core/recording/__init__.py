@@ -3,8 +3,9 @@
 needs      what an explainer asks to have recorded
 places     a module's output, read as a grid of cells with channels
 layout     the places of a network, found from a traced forward
-choice     the two tests that choose the place to explain at
+choice     the tests that choose the place to explain at, and those that everything passes
 session    the recording itself
+flows      what each module hands on of an answer, and where something is missing
 further    what else a recording answers: attention, constants, replays, pushes forward
 suffix     the part of a network after a place, run alone
 attending  what can be told of a transformer's attention without its module names

@@ -1,4 +1,4 @@
-"""Choose the place to explain at, by two tests on the network itself."""
+"""Choose the place to explain at, and those that everything passes, by tests on the network."""
 
 from __future__ import annotations
 
@@ -47,6 +47,25 @@ def choose_last_grid(layout: Layout, model: VisionModel, inputs: Tensor) -> Plac
         "The network has no place with a spatial grid on which its answer depends.",
         "Methods at the input work: gradient-error, or layer=input where a method takes one.",
     )
+
+
+def choose_trunk(layout: Layout, model: VisionModel, inputs: Tensor) -> tuple[Place, ...]:
+    """Return the places that carry the whole of an answer; see `Layout.trunk`."""
+    from cvx_core.recording.flows import flows
+
+    image = inputs[:1].clone()
+    noise = torch.Generator().manual_seed(0)
+    logits = model.logits(image)
+    seed = torch.randn(logits.shape, generator=noise).to(logits)
+    found = flows(model, image, "input", seed)
+    # A share may be near the whole by chance, and the whole is it up to rounding.
+    tolerance = max(1e-4, 4 * torch.finfo(logits.dtype).eps) * abs(found.total)
+    whole = {
+        (one.module, one.call)
+        for one in found.calls
+        if abs(one.handed_on - found.total) <= tolerance > 0
+    }
+    return tuple(place for place in layout.places if (place.module, place.call) in whole)
 
 
 def _grid(place: Place) -> str:

@@ -22,6 +22,7 @@ from cvx_core.recording.saved import Saved, storages
 from cvx_core.recording.suffix import Suffix
 
 if TYPE_CHECKING:
+    from cvx_core.recording.flows import Flows
     from cvx_core.vision_model import VisionModel
 
 
@@ -186,6 +187,17 @@ class FurtherAnswers(ABC):
         """Return d<seed, logits> / d(value) of `rerun`, for seeds (N, classes)."""
         self.forwards, self.backwards = self.forwards + 1, self.backwards + 1
         return Suffix(self.model, self.inputs, self.place(name)).gradient(seed, value, rows)
+
+    def flows(self, seed: Tensor, name: str, row: int) -> Flows:
+        """Return what each module hands on of <seed, logits> (classes,) of one image, and misses.
+
+        See `cvx_core.recording.flows`.
+        """
+        from cvx_core.recording.flows import flows
+
+        self.forwards, self.backwards = self.forwards + 2, self.backwards + 2
+        place, image = self.place(name).name, self.inputs[row : row + 1]
+        return flows(self.model, image, place, seed[None])
 
     def memory(self) -> dict[tuple[torch.device, int], int]:
         """Return the bytes of each piece of memory that the recording keeps alive, by its address.

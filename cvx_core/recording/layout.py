@@ -12,7 +12,7 @@ from torch import Tensor
 from cvx_core.as_found import as_found
 from cvx_core.calling import run_model
 from cvx_core.errors import LayerError, ModelError, did_you_mean
-from cvx_core.recording.choice import choose_last_grid, is_only_way
+from cvx_core.recording.choice import choose_last_grid, choose_trunk, is_only_way
 from cvx_core.recording.places import Place, as_grid, batch_first, first_tensor
 
 if TYPE_CHECKING:
@@ -105,6 +105,22 @@ class Layout:
             model.cache[key] = choose_last_grid(self, model, inputs)
         place: Place = model.cache[key]
         return place
+
+    def trunk(self, model: VisionModel, inputs: Tensor) -> tuple[Place, ...]:
+        """Return the places with a grid that everything passes, in the order of the forward pass.
+
+        Found for all places at once, from one forward pass with held gates, one backward pass and
+        one replay at zero, run once for each model and input size: a place that everything passes
+        carries the whole of what the image adds to an answer, one beside which paths lead around
+        carries a share (`cvx_core.recording.flows`). Places before a function that is neither
+        piecewise linear nor gated are left out, because there the shares don't add up.
+        """
+        key = ("trunk", tuple(inputs.shape[1:]))
+        if key not in model.cache:
+            with torch.inference_mode(False):
+                model.cache[key] = choose_trunk(self, model, inputs)
+        places: tuple[Place, ...] = model.cache[key]
+        return places
 
     def leads_around(self, place: Place, model: VisionModel, inputs: Tensor) -> bool:
         """Whether the answer depends on the image also by paths that don't pass a place."""

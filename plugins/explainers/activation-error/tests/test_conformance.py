@@ -48,6 +48,10 @@ class TestEpsilonGammaBox(ExplainerConformance):
     parameters: ClassVar = {"low": 0.0, "high": 3.0}
 
 
+class TestActivationPatching(ExplainerConformance):
+    component = "activation-patching"
+
+
 class TestDeepLift(ExplainerConformance):
     component = "deep-lift"
 

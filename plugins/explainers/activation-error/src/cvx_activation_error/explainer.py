@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cvx_activation_error.profile import profiles
+from cvx_activation_error.unconserved import rounding, unconserved
 from cvx_core import Attribution, Explainer, Margin, Needs, OptionError, Question
 
 
@@ -35,24 +37,37 @@ class ActivationError(Explainer):
         pixels.
     verify
         Check conservation by replaying the gates at zero, one more forward pass: `residual`, the
-        gap over the largest of the three parts, goes into the evidence.
+        gap over the largest of the three parts, goes into the evidence. Where it is more than
+        rounding allows, `unconserved` says in which modules how much is lost.
+    profile
+        Put the layer profile into the evidence (`cvx_activation_error.profile`): true for a dozen
+        layers at most, or the names of some.
 
     Raises
     ------
     OptionError
-        If `verify` is neither true nor false.
+        If `verify` is neither true nor false, or `profile` is neither that nor a list of names.
     LayerError
         If the model has no such layer, or it has no grid.
     """
 
     layer: str = "auto"
     verify: bool = True
+    profile: bool | tuple[str, ...] = False
 
     default_target = Margin()
 
     def __post_init__(self) -> None:
         if not isinstance(self.verify, bool):
             raise OptionError(f"verify is {self.verify!r}.", "Write true or false.")
+        if isinstance(self.profile, list):
+            object.__setattr__(self, "profile", tuple(self.profile))
+        names = self.profile if isinstance(self.profile, tuple) else ()
+        if not all(isinstance(n, str) for n in names) or not isinstance(self.profile, bool | tuple):
+            raise OptionError(
+                f"profile is {self.profile!r}.",
+                "Write true, false, or names of layers: profile=['blocks.2','blocks.4'].",
+            )
 
     def needs(self) -> Needs:
         """Ask for the layer with frozen gates."""
@@ -69,16 +84,23 @@ class ActivationError(Explainer):
         reason = place.reason
         if question.layout.leads_around(place, question.model, question.inputs):
             reason += "; what leads around it counts as constant"
+        names = self.profile if isinstance(self.profile, tuple) else ()
+        rows = profiles(question, seeds, names, verify=self.verify) if self.profile else []
         found = []
-        for seed in seeds:
+        for k, seed in enumerate(seeds):
             product = raw * recording.gradients(seed, self.layer)[0]
             values = place.cells(product).sum(dim=1)
-            evidence = _evidence(
-                total=(seed * logits).double().sum(1),
-                cells=values.double().sum(dim=(1, 2)),
-                others=place.outside(product).double().sum(dim=(1, 2)),
-                constant=None if constant is None else (seed * constant).double().sum(1),
-            )
+            total = (seed * logits).double().sum(1)
+            cells = values.double().sum(dim=(1, 2))
+            others = place.outside(product).double().sum(dim=(1, 2))
+            measured = None if constant is None else (seed * constant).double().sum(1)
+            evidence = _evidence(total, cells, others, measured)
+            if constant is not None and measured is not None:
+                gap = total - cells - others - measured
+                limit = rounding(product, seed * logits, seed * constant)
+                if (gap.abs() > limit).any():
+                    evidence["unconserved"] = unconserved(recording, self.layer, seed, gap, limit)
+            evidence.update(rows[k] if rows else {})
             found.append(
                 Attribution(
                     values,

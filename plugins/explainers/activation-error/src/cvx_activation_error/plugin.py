@@ -31,6 +31,10 @@ _PROPAGATION = {
         "others:ContrastiveExcitationBackprop",
     ),
     "attn-lrp": ("Relevance through attention (Achtibat 2024)", "others:AttnLrp"),
+    "activation-patching": (
+        "What the answer loses when a cell is as in a reference (Meng 2022)",
+        "patching:ActivationPatching",
+    ),
     "cp-lrp": ("Relevance through values, attention held (Ali 2022)", "others:CpLrp"),
 }
 

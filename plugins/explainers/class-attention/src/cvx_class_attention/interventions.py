@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import prod
 
 import torch
 import torch.nn.functional as F
@@ -14,8 +13,6 @@ from cvx_class_attention.cam import Cam, named
 from cvx_core import Attribution, Question, Recording
 from cvx_core.batching import in_pieces
 from cvx_core.recording import Place
-
-_MOST_ROWS = 256
 
 
 @dataclass(frozen=True)
@@ -88,7 +85,7 @@ class AblationCam(Cam):
             return recording.rerun(self.layer, value, images)
 
         seeds = question.seeds(recording.logits)
-        rows = min(_MOST_ROWS, question.at_once * _share_behind(question, place))
+        rows = question.at_once_behind(place)
         found = []
         for seed, without in zip(seeds, _scores(acts, seeds, logits, rows), strict=True):
             score = (seed * recording.logits.detach()).double().sum(1, keepdim=True)
@@ -131,13 +128,3 @@ def _scores(
         for scores, seed in zip(found, seeds, strict=True):
             scores[i, k] = (seed[i] * answers).sum(1)
     return found
-
-
-def _share_behind(question: Question, place: Place) -> int:
-    """Return how many times smaller the network behind a place is than the whole, in memory."""
-    sizes = {p.name: prod(p.shape) for p in question.layout.places}
-    names = list(sizes)
-    behind = (
-        [sizes[name] for name in names[names.index(place.name) :]] if place.name in sizes else []
-    )
-    return max(1, sum(sizes.values()) // max(1, sum(behind))) if behind else 1

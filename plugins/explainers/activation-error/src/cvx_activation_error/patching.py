@@ -1,0 +1,154 @@
+"""Activation patching: what the answer loses when one cell is as in a reference image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from cvx_core import Attribution, Explainer, Needs, OptionError, Question
+from cvx_core.batching import in_pieces
+from cvx_core.errors import did_you_mean
+from cvx_core.recording import Place
+from cvx_core.reference import REFERENCES, reference_of
+
+
+@dataclass(frozen=True)
+class ActivationPatching(Explainer):
+    """Put the reference's activation into one cell after another, and run what is behind it.
+
+    At each cell u of a layer the map has
+
+        S(x) - S(x with A(u) = A_ref(u)),
+
+    in logits: the activation of the image is exchanged for that of a reference image in all
+    channels of this cell, and the network behind the layer is run again (the causal tracing of Meng
+    2022, arXiv:2202.05262; called activation patching, here from the clean run to the corrupted
+    one, by Zhang and Nanda 2024, arXiv:2309.16042). Signed: positive cells speak for what was
+    asked. It is an intervention and no estimate, and so says how far an estimate can be trusted:
+    beside it stand the correlations over the cells with
+
+        sum_k (A_k(u) - A_ref,k(u)) dS/dA_k(u),
+
+    where the gates are held (activation-error against a reference) and where they are not
+    (attribution patching; Syed 2023, arXiv:2310.10348).
+
+    Parameters
+    ----------
+    layer
+        Name of the layer; ``"auto"`` takes the last grid that everything passes. The network
+        behind it is run once for each cell.
+    reference
+        The image that the activations come from: ``"zero"``, ``"mean"`` or ``"blur"`` (see
+        `cvx_core.reference`), or the path of another photograph.
+
+    Raises
+    ------
+    OptionError
+        If there is no such reference, or it is a photograph whose input has another size.
+    InputError
+        If that photograph can't be read.
+    LayerError
+        If the model has no such layer, or it has no grid.
+    """
+
+    layer: str = "auto"
+    reference: str = "zero"
+
+    def __post_init__(self) -> None:
+        known = isinstance(self.reference, str) and (
+            self.reference in REFERENCES or Path(self.reference).is_file()
+        )
+        if not known:
+            raise OptionError(
+                f"There is no reference {self.reference!r}, and no such file.",
+                did_you_mean(str(self.reference), REFERENCES)
+                or f"Write {', '.join(REFERENCES)}, or the path of a photograph.",
+            )
+
+    def needs(self) -> list[Needs]:
+        """Ask for the layer with the model's own gradient, and with held gates."""
+        return [Needs(self.layer), Needs(self.layer, gates="frozen")]
+
+    def attribute(self, question: Question) -> list[Attribution]:
+        """Return the map of each seed, (B, h, w)."""
+        native, frozen = map(question.recording, self.needs())
+        place, raw = native.place(self.layer), native.raw(self.layer)
+        with question.with_inputs(self._references(question)) as other:
+            recording = other.recording(Needs(self.layer))
+            put_in, reference_logits = recording.raw(self.layer), recording.logits.detach()
+        logits = native.logits.detach()
+        seeds = question.seeds(logits)
+        effects = self._effects(question, place, raw, put_in, torch.stack(seeds))
+        all_cells = raw.clone()
+        place.cells(all_cells).copy_(place.cells(put_in))
+        together = native.rerun(self.layer, all_cells, torch.arange(len(raw)))
+        found = []
+        for seed, effect in zip(seeds, effects, strict=True):
+            first, held = (
+                place.cells((raw - put_in) * one.gradients(seed, self.layer, missing="zero")[0])
+                for one in (native, frozen)
+            )
+            evidence = {
+                "total": (seed * (logits - reference_logits)).double().sum(1),
+                "patched_together": (seed * (logits - together)).double().sum(1),
+                "pearson_r": _pearson(effect, held.sum(1)),
+                "pearson_r_native": _pearson(effect, first.sum(1)),
+                "reruns": effect[0].numel(),
+            }
+            provenance = {
+                "layer": place.name,
+                "layer_reason": place.reason,
+                "reference": self.reference,
+            }
+            found.append(Attribution(effect, evidence, provenance))
+        return found
+
+    def _references(self, question: Question) -> Tensor:
+        """Return the reference of each image, (B, C, H, W)."""
+        inputs = question.inputs
+        if self.reference in REFERENCES:
+            return reference_of(self.reference, inputs)
+        [prepared] = question.model.prepare(self.reference)
+        if prepared.tensor.shape != inputs.shape[1:]:
+            raise OptionError(
+                f"The network's input for {self.reference!r} has the shape "
+                f"{tuple(prepared.tensor.shape)}, and for the image {tuple(inputs.shape[1:])}.",
+                "Take a reference of the image's size.",
+            )
+        return prepared.tensor.to(inputs).expand_as(inputs).contiguous()
+
+    def _effects(
+        self, question: Question, place: Place, raw: Tensor, put_in: Tensor, seeds: Tensor
+    ) -> Tensor:
+        """Return S(x) - S(x patched at u), (seeds, B, h, w), in double precision."""
+        recording = question.recording(self.needs()[0])
+        height, width = place.grid
+        cells = height * width
+        source = place.cells(put_in)
+
+        def run(start: int, stop: int) -> Tensor:
+            rows = torch.arange(start, stop)
+            images, cell = rows // cells, rows % cells
+            value = raw[images]
+            at = (torch.arange(len(rows)), slice(None), cell // width, cell % width)
+            place.cells(value)[at] = source[images, :, cell // width, cell % width]
+            answers = recording.rerun(self.layer, value, images).double()
+            return torch.einsum("snc,nc->sn", seeds[:, images].double(), answers)
+
+        count = len(raw) * cells
+        patched = torch.cat(list(in_pieces(count, question.at_once_behind(place), run)), dim=1)
+        plain = (seeds * recording.logits.detach()).double().sum(2)
+        return plain[:, :, None, None] - patched.reshape(len(seeds), len(raw), height, width)
+
+
+def _pearson(one: Tensor, other: Tensor) -> Tensor:
+    """Return the correlation over the cells of maps (B, h, w), nan where one is constant, (B,)."""
+    a, b = (maps.double().flatten(1) for maps in (one, other))
+    a, b = a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True)
+    return (a * b).sum(1) / (a.square().sum(1) * b.square().sum(1)).sqrt()
+
+
+__all__ = ["ActivationPatching"]
