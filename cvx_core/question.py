@@ -35,8 +35,6 @@ class Question:
         Of all randomness.
     extents
         For each image, the rectangle of the photograph that its input covers.
-    budget
-        Bytes that the activations of images run together may take; None for a default.
     """
 
     def __init__(
@@ -57,7 +55,7 @@ class Question:
         self._targets = [list(several) for several in targets]
         self._labels = list(labels)
         self._session = session
-        self.budget = budget
+        self._budget = budget
         self._resolved: list[list[tuple[torch.Tensor, TargetRecord]]] | None = None
         self._asker: Question | None = None
         self._used: dict[Recording, None] = {}
@@ -102,7 +100,7 @@ class Question:
     @property
     def at_once(self) -> int:
         """How many images to run together when a method runs many; 1 or more."""
-        most = images_at_once(self.model, self.inputs[0], self.budget)
+        most = images_at_once(self.model, self.inputs[0], self._budget)
         # A processor's caches are full long before its memory is: more at once is slower there.
         return most if self.inputs.device.type == "cuda" else min(most, 16)
 
@@ -147,43 +145,9 @@ class Question:
             self.seed,
             Session(self.model, inputs, [], self._session),
             self.extents,
-            self.budget,
+            self._budget,
         )
         other._resolved, other._asker = self._resolved, self
-        return other
-
-    def put_to(
-        self, model: VisionModel, inputs: torch.Tensor, image: int, needs: Sequence[Needs]
-    ) -> Question:
-        """Return what was asked about one image, put to another network about other inputs.
-
-        Its seeds are those of the image, whatever the other network answers. Close its recordings
-        with ``with question.put_to(...) as q``; they are not counted here.
-
-        Parameters
-        ----------
-        model
-            The other network.
-        inputs
-            (n, C, H, W).
-        image
-            Position of the image in the batch.
-        needs
-            What will be recorded.
-        """
-        count = len(inputs)
-        other = Question(
-            model,
-            inputs,
-            [self._targets[image]] * count,
-            [self._labels[image]] * count,
-            self.seed,
-            Session(model, inputs, needs),
-            [self.extents[image]] * count,
-            self.budget,
-        )
-        if self._resolved is not None:
-            other._resolved = [self._resolved[image]] * count
         return other
 
     def __enter__(self) -> Question:
