@@ -72,6 +72,7 @@ def explain(
     seed: int = 0,
     *,
     budget: int | None = None,
+    sanity: bool = False,
 ) -> list[Explanation]:
     """Explain images with one or more explainers.
 
@@ -79,7 +80,7 @@ def explain(
     ----------
     explainer
         An explainer or the name of one, or several of them; several share the forward passes.
-    model, images, target, label, seed, budget
+    model, images, target, label, seed, budget, sanity
         See `Explainer.explain`.
 
     Returns
@@ -103,7 +104,7 @@ def explain(
     if not several:
         raise UsageError("There is no explainer.", "Name one, such as 'class-attention'.")
     explainers = [get_explainer(e) if isinstance(e, str) else e for e in several]
-    return run(model, images, explainers, target, label, seed, budget=budget)
+    return run(model, images, explainers, target, label, seed, budget=budget, sanity=sanity)
 
 
 C = TypeVar("C", bound=type[Any])

@@ -106,6 +106,7 @@ class Explainer(ABC):
         seed: int = 0,
         *,
         budget: int | None = None,
+        sanity: bool = False,
     ) -> list[Explanation]:
         """Explain images.
 
@@ -127,6 +128,10 @@ class Explainer(ABC):
         budget
             Bytes that the activations of images run together may take; None chooses from the
             device's memory.
+        sanity
+            Whether to check that the maps depend on what the network has learned, and put the
+            verdict into their evidence; see `cvx_core.sanity`. It copies the model once, and
+            makes each map 48 times more.
 
         Returns
         -------
@@ -143,7 +148,7 @@ class Explainer(ABC):
         """
         from cvx_core.running import run
 
-        return run(model, images, [self], target, label, seed, budget=budget)
+        return run(model, images, [self], target, label, seed, budget=budget, sanity=sanity)
 
     @property
     def name(self) -> str:

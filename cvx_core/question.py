@@ -31,10 +31,14 @@ class Question:
         The `VisionModel`.
     inputs
         (B, C, H, W), as the network takes it.
+    targets
+        Those of each image.
     seed
         Of all randomness.
     extents
         For each image, the rectangle of the photograph that its input covers.
+    budget
+        Bytes that the activations of images run together may take; None for a default.
     """
 
     def __init__(
@@ -52,10 +56,10 @@ class Question:
         self.inputs = inputs
         self.seed = seed
         self.extents = list(extents)
-        self._targets = [list(several) for several in targets]
+        self.targets = [list(several) for several in targets]
         self._labels = list(labels)
         self._session = session
-        self._budget = budget
+        self.budget = budget
         self._resolved: list[list[tuple[torch.Tensor, TargetRecord]]] | None = None
         self._asker: Question | None = None
         self._used: dict[Recording, None] = {}
@@ -100,7 +104,7 @@ class Question:
     @property
     def at_once(self) -> int:
         """How many images to run together when a method runs many; 1 or more."""
-        most = images_at_once(self.model, self.inputs[0], self._budget)
+        most = images_at_once(self.model, self.inputs[0], self.budget)
         # A processor's caches are full long before its memory is: more at once is slower there.
         return most if self.inputs.device.type == "cuda" else min(most, 16)
 
@@ -140,14 +144,48 @@ class Question:
         other = Question(
             self.model,
             inputs,
-            self._targets,
+            self.targets,
             self._labels,
             self.seed,
             Session(self.model, inputs, [], self._session),
             self.extents,
-            self._budget,
+            self.budget,
         )
         other._resolved, other._asker = self._resolved, self
+        return other
+
+    def put_to(
+        self, model: VisionModel, inputs: torch.Tensor, image: int, needs: Sequence[Needs]
+    ) -> Question:
+        """Return what was asked about one image, put to another network about other inputs.
+
+        Its seeds are those of the image, whatever the other network answers. Close its recordings
+        with ``with question.put_to(...) as q``; they are not counted here.
+
+        Parameters
+        ----------
+        model
+            The other network.
+        inputs
+            (n, C, H, W).
+        image
+            Position of the image in the batch.
+        needs
+            What will be recorded.
+        """
+        count = len(inputs)
+        other = Question(
+            model,
+            inputs,
+            [self.targets[image]] * count,
+            [self._labels[image]] * count,
+            self.seed,
+            Session(model, inputs, needs),
+            [self.extents[image]] * count,
+            self.budget,
+        )
+        if self._resolved is not None:
+            other._resolved = [self._resolved[image]] * count
         return other
 
     def __enter__(self) -> Question:
@@ -164,7 +202,7 @@ class Question:
             values = logits.detach().cpu().double().numpy()
             self._resolved = [
                 [self._one(target, row, label) for target in several]
-                for several, row, label in zip(self._targets, values, self._labels, strict=True)
+                for several, row, label in zip(self.targets, values, self._labels, strict=True)
             ]
         return self._resolved
 

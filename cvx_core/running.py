@@ -18,6 +18,7 @@ from cvx_core.explainer import Attribution, Explainer
 from cvx_core.explanation import Explanation
 from cvx_core.question import Question, Session
 from cvx_core.record import Record
+from cvx_core.sanity import Answered, check
 from cvx_core.scores import ClassRef, TargetRecord
 from cvx_core.target import Target
 from cvx_core.version import __version__
@@ -36,6 +37,7 @@ def run(
     seed: int = 0,
     *,
     budget: int | None = None,
+    sanity: bool = False,
 ) -> list[Explanation]:
     """Return explanations by image, then explainer, then target; see `Explainer.explain`.
 
@@ -53,7 +55,7 @@ def run(
     ]
     found: list[list[Explanation]] = []
     for _, group in groupby(jobs, key=lambda job: tuple(job.image.tensor.shape)):
-        found += _run_group(model, list(group), explainers, seed, budget)
+        found += _run_group(model, list(group), explainers, seed, budget, sanity)
     return [explanation for several in found for explanation in several]
 
 
@@ -106,12 +108,13 @@ def _run_group(
     explainers: Sequence[Explainer],
     seed: int,
     budget: int | None,
+    sanity: bool,
 ) -> list[list[Explanation]]:
     """Run images of one shape, as many at once as the byte budget allows."""
     size = 1 if len(jobs) == 1 else images_at_once(model, jobs[0].image.tensor, budget)
 
     def run_some(start: int, stop: int) -> list[list[Explanation]]:
-        return _run_batch(model, jobs[start:stop], explainers, seed, budget)
+        return _run_batch(model, jobs[start:stop], explainers, seed, budget, sanity)
 
     return [one for several in in_pieces(len(jobs), size, run_some) for one in several]
 
@@ -122,10 +125,12 @@ def _run_batch(
     explainers: Sequence[Explainer],
     seed: int,
     budget: int | None,
+    sanity: bool,
 ) -> list[list[Explanation]]:
     inputs = torch.stack([job.image.tensor for job in jobs])
     session = Session(model, inputs, [need for e in explainers for need in e.recordings()])
     by_image: list[list[Explanation]] = [[] for _ in jobs]
+    answered: list[Answered] = []
     try:
         for number, explainer in enumerate(explainers):
             started, before = time.perf_counter(), session.counts()
@@ -141,6 +146,7 @@ def _run_batch(
             )
             attributions = explainer.attribute(question)
             session.check_untouched(explainer.name)
+            answered.append((explainer, question, attributions))
             recording = question.recording(explainer.recordings()[0])
             records = question.records(recording.logits)
             if not explainer.class_specific:
@@ -182,6 +188,12 @@ def _run_batch(
                     )
     finally:
         session.close()
+    if sanity:
+        for several, verdicts in zip(by_image, check(model, answered, seed), strict=True):
+            several[:] = [
+                one.replace(evidence={**one.evidence, "sanity": verdict})
+                for one, verdict in zip(several, verdicts, strict=True)
+            ]
     return by_image
 
 

@@ -50,10 +50,14 @@ class Answering:
         All explainers of the run.
     seed
         Of all randomness.
+    sanity
+        Whether to check the maps; see `cvx_core.sanity`.
     """
 
-    def __init__(self, model: VisionModel, asked: Sequence[Asked], seed: int) -> None:
-        self._model, self._seed = model, seed
+    def __init__(
+        self, model: VisionModel, asked: Sequence[Asked], seed: int, *, sanity: bool = False
+    ) -> None:
+        self._model, self._seed, self._sanity = model, seed, sanity
         self._count = len(asked)
         self._worked: set[Asked] = set()
         self._retired: dict[Asked, CvxError] = {}
@@ -116,6 +120,7 @@ class Answering:
                 [list(plan.targets) for plan in plans] if plans[0].targets else None,
                 [plan.subject.label for plan in plans],
                 self._seed,
+                sanity=self._sanity,
             )
         )
         answers = []

@@ -83,6 +83,11 @@ _DTYPES = ("float32", "float64", "bfloat16", "float16")
 @click.option("--device", metavar="DEVICE", help="As PyTorch names it: cpu, cuda, cuda:1, mps.")
 @click.option("--dtype", type=click.Choice(_DTYPES), help="The precision to compute in.")
 @click.option("--seed", default=0, show_default=True, help="Of all randomness in the methods.")
+@click.option(
+    "--sanity",
+    is_flag=True,
+    help="Check each map against those of random networks. Takes some fifty times as long.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print run.json on standard output.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
 @click.option("--force", is_flag=True, help="Replace files that are there.")
@@ -102,6 +107,7 @@ def explain(
     device: str | None,
     dtype: str | None,
     seed: int,
+    sanity: bool,
     as_json: bool,
     quiet: bool,
     force: bool,
@@ -144,6 +150,7 @@ def explain(
                 device=device,
                 dtype=dtype,
                 seed=seed,
+                sanity=sanity,
                 force=force,
                 reporter=reporter,
             )

@@ -41,6 +41,7 @@ def explain_to_folder(
     device: str | None = None,
     dtype: str | None = None,
     seed: int = 0,
+    sanity: bool = False,
     force: bool = False,
     reporter: Reporter | None = None,
 ) -> Finished:
@@ -66,6 +67,9 @@ def explain_to_folder(
         Name of a `torch.dtype`, as in ``"bfloat16"``.
     seed
         Of all randomness in the methods.
+    sanity
+        Whether to check that the maps depend on what the network has learned; see
+        `cvx_core.sanity`.
     force
         Replace files that are there.
     reporter
@@ -112,6 +116,7 @@ def explain_to_folder(
         "device": device,
         "dtype": dtype,
         "seed": seed,
+        "sanity": sanity,
         "force": force,
     }
     journal = Journal(arguments, _used(asked, renderers, asked_of))
@@ -128,7 +133,8 @@ def explain_to_folder(
         for wanted in (entry.plan.wanted if entry.plan else ())
         for file in drawing.files(wanted.name)
     )
-    return Work(loaded, asked, drawing, target_folder, journal, reporter, seed).finish(entries)
+    work = Work(loaded, asked, drawing, target_folder, journal, reporter, seed, sanity=sanity)
+    return work.finish(entries)
 
 
 def build_renderers(texts: Sequence[str]) -> dict[str, Renderer]:

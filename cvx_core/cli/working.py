@@ -56,6 +56,8 @@ class Work:
         Who remembers and who says how it goes.
     seed
         Of all randomness.
+    sanity
+        Whether to check the maps.
     """
 
     def __init__(
@@ -67,10 +69,12 @@ class Work:
         journal: Journal,
         reporter: Reporter,
         seed: int,
+        *,
+        sanity: bool = False,
     ) -> None:
         self._drawing, self._folder = drawing, folder
         self._journal, self._reporter = journal, reporter
-        self._answering = Answering(model, asked, seed)
+        self._answering = Answering(model, asked, seed, sanity=sanity)
         self._together = 1 if model.device.type == "cpu" else TOGETHER
         self._kept: list[Explanation] = []
         self._told: set[str] = set()

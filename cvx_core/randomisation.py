@@ -1,0 +1,211 @@
+"""A copy of a network with random weights, whose activations keep the scale they had."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cvx_core.calling import answer
+from cvx_core.errors import MethodError
+from cvx_core.vision_model import VisionModel
+
+
+class Randomised:
+    """A copy of a model that can be given random weights, again and again.
+
+    Matrices and kernels are drawn from a normal distribution with mean zero and the root mean
+    square that they had; what has one dimension (biases, the scales of normalisation) is permuted.
+    That alone would let networks die: what they had learned kept their activations in range. So
+    one forward pass goes through the new layers from the first to the last. It sets the running
+    statistics of batch normalisation to those of the new activations, and scales each weight
+    so that its layer's output varies as much as it did with the old one (as the initialisation of
+    Mishkin and Matas 2016, arXiv:1511.06422, does for a variance of one).
+
+    Parameters
+    ----------
+    model
+        The model. It is copied, which takes the memory of its weights once more.
+    inputs
+        (B, C, H, W) with which the scale is measured, two or more that differ.
+
+    Attributes
+    ----------
+    model
+        The copy.
+
+    Raises
+    ------
+    MethodError
+        If the network can't be copied.
+    """
+
+    def __init__(self, model: VisionModel, inputs: Tensor) -> None:
+        self._original, self._inputs = model, inputs
+        self.model = copy.copy(model)
+        try:
+            with torch.inference_mode(False):
+                self.model.module = copy.deepcopy(model.module, _with_graph(model.module)).eval()
+        # The boundary to the user's module, which may hold anything and define its own copying.
+        except Exception as error:
+            raise MethodError(
+                f"{model.name} can't be copied: {(str(error).splitlines() or [''])[0]}",
+                "Go without the sanity check, or give the module a __deepcopy__ of its own.",
+            ) from error
+        self._spread: dict[nn.Module, float] = {}
+        self._layers = self._in_forward_order()
+
+    def randomise(self, share: float, generator: torch.Generator) -> VisionModel:
+        """Return the copy with the last layers random and those before them as in the original.
+
+        Parameters
+        ----------
+        share
+            Of the layers, counted from the output, in [0, 1]; at least the last one.
+        generator
+            On the CPU.
+        """
+        count = max(1, round(len(self._layers) * share))
+        chosen = self._layers[-count:]
+        with torch.no_grad():
+            self._restore()
+            for parameter in _own(chosen):
+                _redraw(parameter, generator)
+            with self._scaling(set(chosen)):
+                answer(self.model, self._inputs)
+        # Which places there are is a matter of the architecture. A test on random weights
+        # might choose another one than was explained at.
+        self.model.cache.update(self._original.cache)
+        return self.model
+
+    def _in_forward_order(self) -> list[nn.Module]:
+        """Return the modules with weights of their own as the forward pass comes by them.
+
+        What is never called by itself (a weight that its parent hands to a function) comes with
+        its parent. Measures how much their outputs vary, too.
+        """
+        module = self.model.module
+        turn: dict[nn.Module, int] = {}
+
+        def arrive(one: nn.Module, _args: Any) -> None:
+            turn.setdefault(one, len(turn))
+
+        def leave(one: nn.Module, _args: Any, output: Any) -> None:
+            if one not in self._spread and _has_kernel(one) and isinstance(output, Tensor):
+                self._spread[one] = _variation(output)
+
+        handles: list[Any] = []
+        for one in module.modules():
+            handles += [one.register_forward_pre_hook(arrive), one.register_forward_hook(leave)]
+        try:
+            answer(self.model, self._inputs)
+        finally:
+            for handle in handles:
+                handle.remove()
+        inherited: dict[str, int] = {}
+        found: list[tuple[int, nn.Module]] = []
+        for name, one in module.named_modules():
+            above = inherited.get(name.rpartition(".")[0], 0) if name else 0
+            inherited[name] = turn.get(one, above)
+            if _statistics(one) or any(True for _ in _own([one])):
+                found.append((inherited[name], one))
+        return [one for _, one in sorted(found, key=lambda pair: pair[0])]
+
+    def _restore(self) -> None:
+        source = self._original.module
+        for mine, theirs in zip(
+            chain(self.model.module.parameters(), self.model.module.buffers()),
+            chain(source.parameters(), source.buffers()),
+            strict=True,
+        ):
+            mine.copy_(theirs)
+
+    @contextmanager
+    def _scaling(self, chosen: set[nn.Module]) -> Iterator[None]:
+        seen: set[nn.Module] = set()
+
+        def before(one: nn.Module, args: tuple[Any, ...]) -> None:
+            statistics = _statistics(one)
+            if statistics and one not in seen and args and isinstance(args[0], Tensor):
+                seen.add(one)
+                _measure(args[0], *statistics)
+
+        def after(one: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
+            if one in seen or one not in self._spread or not isinstance(output, Tensor):
+                return None
+            seen.add(one)
+            factor = self._spread[one] / (_variation(output) or 1.0)
+            if not 0 < factor < float("inf"):
+                return None
+            one.weight.mul_(factor)  # type: ignore[operator]
+            return one.forward(*args, **kwargs)
+
+        handles: list[Any] = []
+        for one in chosen:
+            handles.append(one.register_forward_pre_hook(before))
+            handles.append(one.register_forward_hook(after, with_kwargs=True))
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+def _with_graph(module: nn.Module) -> dict[int, Tensor]:
+    """Return copies, by id, of tensors that modules keep and PyTorch refuses to copy."""
+    return {
+        id(value): value.detach().clone()
+        for one in module.modules()
+        for value in vars(one).values()
+        if isinstance(value, Tensor) and value.grad_fn is not None
+    }
+
+
+def _own(modules: Sequence[nn.Module]) -> Iterator[nn.Parameter]:
+    for one in modules:
+        yield from (p for p in one.parameters(recurse=False) if p.is_floating_point())
+
+
+def _has_kernel(module: nn.Module) -> bool:
+    weight = module._parameters.get("weight")
+    return weight is not None and weight.ndim >= 2
+
+
+def _statistics(module: nn.Module) -> tuple[Tensor, Tensor] | None:
+    """Return the running mean and variance that a module keeps, whatever its class."""
+    mean, variance = (module._buffers.get(f"running_{key}") for key in ("mean", "var"))
+    return None if mean is None or variance is None else (mean, variance)
+
+
+def _redraw(parameter: nn.Parameter, generator: torch.Generator) -> None:
+    if parameter.ndim < 2:
+        order = torch.randperm(parameter.numel(), generator=generator)
+        parameter.copy_(parameter.flatten()[order.to(parameter.device)].reshape(parameter.shape))
+        return
+    size = float(parameter.float().square().mean().sqrt())
+    parameter.copy_(torch.randn(parameter.shape, generator=generator).mul_(size))
+
+
+def _over(x: Tensor, channels: int) -> Tensor:
+    """Return x as float (channels, everything else)."""
+    dimension = 1 if x.ndim > 1 and x.shape[1] == channels else x.ndim - 1
+    return x.detach().float().movedim(dimension, 0).flatten(1)
+
+
+def _variation(output: Tensor) -> float:
+    """Return the deviation within the channels: what a bias adds to all does not count."""
+    dimension = 1 if output.ndim == 4 else output.ndim - 1
+    x = output.detach().float().movedim(dimension, 0).flatten(1)
+    return float((x - x.mean(1, keepdim=True)).square().mean().sqrt())
+
+
+def _measure(x: Tensor, mean: Tensor, variance: Tensor) -> None:
+    rows = _over(x, mean.numel())
+    if len(rows) == mean.numel():
+        mean.copy_(rows.mean(1))
+        variance.copy_(rows.var(1, unbiased=False))

@@ -1,0 +1,233 @@
+"""Whether a map depends on what the network has learned: the model-randomisation check.
+
+Adebayo et al. 2018 (arXiv:1810.03292) replace a network's weights by random ones, layer by layer
+from the output on, and ask for the same map again. One that stays as it was is no explanation: a
+network that has learned nothing would have given it too. `check` does that for maps that
+have just been made, with any explainer; docs/explanation/sanity.md says what was decided and why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from cvx_core.batching import images_at_once, in_pieces
+from cvx_core.errors import CvxError
+from cvx_core.explainer import Attribution, Explainer
+from cvx_core.question import Question
+from cvx_core.randomisation import Randomised
+from cvx_core.vision_model import VisionModel
+
+STAGES: Mapping[str, float] = {"output": 0.0, "third": 1 / 3, "two_thirds": 2 / 3, "all": 1.0}
+"""Shares of the layers that are random, from the output on; with 0 the last layer alone is."""
+
+DRAWS = 6
+"""Random networks for each stage; each of the three other views of an image is taken twice."""
+
+DIFFERENT, SAME = 0.7, 0.8
+"""Mean rank correlations below which maps differ and from which they are the same: half and two
+thirds of the variance of the ranks."""
+
+BEYOND_CHANCE = 0.5
+"""Share of the way from chance to identity that makes sure that it is not chance."""
+
+FIXED = 0.9
+"""Rank correlation with another image's map from which a map does not depend on the image."""
+
+Answered = tuple[Explainer, Question, list[Attribution]]
+"""An explainer, what it was asked, and what it answered."""
+
+
+def check(
+    model: VisionModel, answered: Sequence[Answered], seed: int
+) -> list[list[dict[str, Any]]]:
+    """Return the verdict on every map, by image, and there by explainer, then target.
+
+    Parameters
+    ----------
+    model
+        The model. It is left alone; a copy of it is given random weights.
+    answered
+        Explainers that were asked about the same images.
+    seed
+        Of the random weights.
+
+    Returns
+    -------
+    list
+        Of lists of mappings: ``verdict`` (``"passes"``, ``"fails"`` or ``"unclear"``), ``reason``,
+        ``correlation`` and ``chance`` by stage, ``draws``, ``seed``.
+
+    Raises
+    ------
+    MethodError
+        If the network can't be copied.
+    """
+    inputs = answered[0][1].inputs
+    return [
+        [trial.verdict(seed) for several in _try(model, answered, i, seed) for trial in several]
+        for i in range(len(inputs))
+    ]
+
+
+@dataclass
+class Trial:
+    """How one map fared.
+
+    Attributes
+    ----------
+    values
+        (h, w), the map.
+    class_specific
+        Whether it depends on the question. If not, only a whole network of random weights counts:
+        such a map may not depend on the last layers by design.
+    correlation, chance
+        By stage, for each draw: Spearman's rank correlation of the map with that of the random
+        network, and with that of the random network for another view of the image.
+    failure
+        Why the explainer has no answer for the random network, or empty.
+    """
+
+    values: npt.NDArray[np.float64]
+    class_specific: bool = True
+    correlation: dict[str, list[float]] = field(default_factory=lambda: {s: [] for s in STAGES})
+    chance: dict[str, list[float]] = field(default_factory=lambda: {s: [] for s in STAGES})
+    failure: str = ""
+
+    def compare(self, stage: str, again: npt.NDArray[np.float64]) -> None:
+        """Note the maps (2, h, w) of a random network, for the image and another view of it."""
+        for values, kept in zip(again, (self.correlation, self.chance), strict=True):
+            kept[stage].append(rank_correlation(self.values, values))
+
+    def verdict(self, seed: int) -> dict[str, Any]:
+        """Return the verdict as it stands in the evidence."""
+        word, reason = self._judge()
+        return {
+            "verdict": word,
+            "reason": reason,
+            "correlation": _means(self.correlation),
+            "chance": _means(self.chance),
+            "draws": max(map(len, self.correlation.values())),
+            "seed": seed,
+        }
+
+    def _judge(self) -> tuple[str, str]:
+        if self.failure:
+            return "unclear", f"The method has no answer for random weights: {self.failure}"
+        if np.ptp(self.values) == 0:
+            return "unclear", "The map is the same everywhere."
+        counted = STAGES if self.class_specific else ["all"]
+        if not all(np.isfinite(self.correlation[stage]).all() for stage in counted):
+            return "unclear", "A random network's map is the same everywhere."
+        stage = max(counted, key=lambda stage: fmean(self.correlation[stage]))
+        mean, chance = fmean(self.correlation[stage]), fmean(self.chance[stage])
+        part = _PARTS[stage]
+        told = f"rank correlation {mean:.2f}, {chance:.2f} with another view of the image"
+        if mean < DIFFERENT:
+            return "passes", f"The map changes with {part} ({told})."
+        if mean < SAME:
+            return "unclear", f"The map changes little with {part} ({told})."
+        if chance >= FIXED:
+            return "fails", f"The map depends neither on the image nor on {part} ({told})."
+        if mean - chance >= BEYOND_CHANCE * (1 - chance):
+            return "fails", f"The map hardly depends on {part} ({told})."
+        return "unclear", f"Most of the map is common to views and to networks ({told})."
+
+
+_PARTS = {
+    "output": "what the output layer has learned",
+    "third": "what the last third of the network has learned",
+    "two_thirds": "what the last two thirds of the network have learned",
+    "all": "what the network has learned",
+}
+
+
+def rank_correlation(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> float:
+    """Return Spearman's rank correlation of two maps, ties at their mean rank; nan without one.
+
+    Raises
+    ------
+    ValueError
+        If they differ in shape.
+
+    Examples
+    --------
+    >>> rank_correlation(np.array([[1, 2], [3, 400]]), np.array([[0, 5], [6, 7]]))
+    1.0
+    """
+    if a.shape != b.shape:
+        raise ValueError(f"Maps of {a.shape} and {b.shape} cells.")
+    if not (np.isfinite(a).all() and np.isfinite(b).all() and np.ptp(a) and np.ptp(b)):
+        return float("nan")
+    return float(np.clip(np.corrcoef(_ranks(a), _ranks(b))[0, 1], -1, 1))
+
+
+def _ranks(values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    _, place, count = np.unique(values.ravel(), return_inverse=True, return_counts=True)
+    ranks: npt.NDArray[np.float64] = (np.cumsum(count) - (count + 1) / 2)[place]
+    return ranks
+
+
+def _means(by_stage: Mapping[str, list[float]]) -> dict[str, float]:
+    return {
+        stage: round(fmean(several), 4)
+        for stage, several in by_stage.items()
+        if several and np.isfinite(several).all()
+    }
+
+
+def _try(model: VisionModel, answered: Sequence[Answered], i: int, seed: int) -> list[list[Trial]]:
+    """Make the maps of image `i` again with random networks; by explainer, then target."""
+    image = answered[0][1].inputs[i]
+    trials = [
+        [
+            Trial(_array(one.values[i]), explainer.class_specific)
+            for one in attributions[: len(question.targets[i])]
+        ]
+        for explainer, question, attributions in answered
+    ]
+    views = [image.flip(dims) for dims in ([-1], [-2], [-2, -1])]
+    # Both signs, so that layers that see only means get something that varies.
+    randomised = Randomised(model, torch.stack([image, views[2], -image, -views[2]]))
+    generator = torch.Generator().manual_seed(seed)
+    for draw in range(DRAWS):
+        pair = torch.stack([image, views[draw % len(views)]])
+        for stage, share in STAGES.items():
+            random = randomised.randomise(share, generator)
+            for (explainer, question, _), several in zip(answered, trials, strict=True):
+                if several[0].failure:
+                    continue
+                try:
+                    again = _again(explainer, question, random, pair, i)
+                except CvxError as error:
+                    for trial in several:
+                        trial.failure = str(error)
+                    continue
+                for trial, values in zip(several, again, strict=True):
+                    trial.compare(stage, values)
+    return trials
+
+
+def _again(
+    explainer: Explainer, question: Question, random: VisionModel, pair: torch.Tensor, i: int
+) -> list[npt.NDArray[np.float64]]:
+    """Return the maps (2, h, w) of a random network, for each seed of the question."""
+
+    def run(start: int, stop: int) -> list[npt.NDArray[np.float64]]:
+        with question.put_to(random, pair[start:stop], i, explainer.recordings()) as asked:
+            return [_array(one.values) for one in explainer.attribute(asked)]
+
+    most = images_at_once(question.model, pair[0], question.budget)
+    pieces = list(in_pieces(len(pair), most, run))
+    return [np.concatenate(parts) for parts in zip(*pieces, strict=True)]
+
+
+def _array(values: torch.Tensor) -> npt.NDArray[np.float64]:
+    array: npt.NDArray[np.float64] = values.detach().double().cpu().numpy()
+    return array

@@ -1,0 +1,243 @@
+"""The model-randomisation check: what it concludes from correlations, and on whole networks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+from cvx_embedded import photographs
+
+from cvx_core import (
+    Attribution,
+    ClassScore,
+    Explainer,
+    Explanation,
+    MethodError,
+    Needs,
+    Predicted,
+    Question,
+    VisionModel,
+    explain,
+    load_model,
+    smooth,
+)
+from cvx_core.sanity import DRAWS, STAGES, Trial, rank_correlation
+from cvx_core.testing import models
+from cvx_core.testing.explainers import assert_state, state_of
+
+
+def test_the_rank_correlation_with_ties_is_the_one_worked_out_by_hand() -> None:
+    """Ranks 1, 2.5, 2.5, 4 and 1, 2, 3, 4: 4.5 / sqrt(4.5 * 5)."""
+    a, b = np.array([[1, 2], [2, 30]]), np.array([[-5, 0], [1, 2]])
+    assert rank_correlation(a, b) == pytest.approx(4.5 / (4.5 * 5) ** 0.5)
+    assert rank_correlation(a, -b) == pytest.approx(-4.5 / (4.5 * 5) ** 0.5)
+
+
+def test_a_map_that_is_the_same_everywhere_correlates_with_nothing() -> None:
+    flat = np.ones((2, 2))
+    assert np.isnan(rank_correlation(flat, np.arange(4.0).reshape(2, 2)))
+    assert np.isnan(rank_correlation(np.full((2, 2), np.nan), flat))
+
+
+def trial(class_specific: bool = True, **correlations: tuple[float, float]) -> Trial:
+    """Return a trial with a mean correlation and chance for some stages, and none elsewhere."""
+    one = Trial(np.arange(4.0).reshape(2, 2), class_specific)
+    for stage in STAGES:
+        same, chance = correlations.get(stage, (0.0, 0.0))
+        # Draws differ; what counts is their mean.
+        one.correlation[stage] = [same - 0.1, same + 0.1] * (DRAWS // 2)
+        one.chance[stage] = [chance] * DRAWS
+    return one
+
+
+@pytest.mark.parametrize(
+    ("correlations", "verdict"),
+    [
+        ({}, "passes"),
+        ({"output": (0.69, 0.0)}, "passes"),
+        ({"output": (0.75, 0.0)}, "unclear"),
+        ({"output": (0.85, 0.2)}, "fails"),
+        # One stage is enough, whichever.
+        ({"two_thirds": (0.85, 0.2)}, "fails"),
+        # A bias to the centre that every view has as well: 0.85 is no half of the way to 1.
+        ({"output": (0.85, 0.72)}, "unclear"),
+        # The same map for another image and with other weights.
+        ({"output": (0.95, 0.95)}, "fails"),
+        ({"all": (-0.9, -0.9)}, "passes"),
+    ],
+)
+def test_the_stage_where_the_map_changes_least_decides(
+    correlations: dict[str, tuple[float, float]], verdict: str
+) -> None:
+    assert trial(**correlations).verdict(0)["verdict"] == verdict
+
+
+def test_of_a_map_that_is_the_same_for_all_classes_only_the_whole_network_is_asked() -> None:
+    """Layers behind its place can't change it."""
+    assert trial(False, output=(1.0, 0.0), third=(1.0, 0.0)).verdict(0)["verdict"] == "passes"
+    assert trial(False, all=(0.85, 0.0)).verdict(0)["verdict"] == "fails"
+
+
+def test_the_verdict_says_which_part_of_the_network_does_not_matter() -> None:
+    told = trial(third=(0.85, 0.25)).verdict(5)
+    assert told["reason"] == (
+        "The map hardly depends on what the last third of the network has learned (rank "
+        "correlation 0.85, 0.25 with another view of the image)."
+    )
+    assert told["correlation"] == {"output": 0.0, "third": 0.85, "two_thirds": 0.0, "all": 0.0}
+    assert (told["draws"], told["seed"], told["chance"]["third"]) == (DRAWS, 5, 0.25)
+
+
+def test_what_can_t_be_compared_is_unclear() -> None:
+    flat = Trial(np.zeros((2, 2)))
+    flat.compare("all", np.zeros((2, 2, 2)))
+    assert flat.verdict(0)["verdict"] == "unclear"
+    dead = trial()
+    dead.correlation["third"][2] = float("nan")
+    told = dead.verdict(0)
+    assert told["verdict"] == "unclear"
+    assert set(told["correlation"]) == {"output", "two_thirds", "all"}
+
+
+@dataclass(frozen=True)
+class Gradient(Explainer):
+    """The gradient at the pixels, summed over channels."""
+
+    def needs(self) -> Needs:
+        return Needs("input")
+
+    def attribute(self, question: Question) -> list[Attribution]:
+        recording = question.recording(self.needs())
+        seeds = question.seeds(recording.logits)
+        asked.append([seed.argmax(1).tolist() for seed in seeds])
+        return [Attribution(recording.gradient(seed, "input").sum(1)) for seed in seeds]
+
+
+asked: list[list[list[int]]] = []
+
+
+@dataclass(frozen=True)
+class Brightness(Explainer):
+    """The image itself, whatever the network: what the check is there to find."""
+
+    class_specific: ClassVar[bool] = True
+
+    def needs(self) -> Needs:
+        return Needs()
+
+    def attribute(self, question: Question) -> list[Attribution]:
+        recording = question.recording(self.needs())
+        return [Attribution(question.inputs.sum(1)) for _ in question.seeds(recording.logits)]
+
+
+@dataclass(frozen=True)
+class Picky(Gradient):
+    """Has an answer for one model alone."""
+
+    model: VisionModel
+
+    def attribute(self, question: Question) -> list[Attribution]:
+        if question.model is not self.model:
+            raise MethodError("These weights mean nothing to me.", "Train them.")
+        return super().attribute(question)
+
+
+def verdicts(found: list[Explanation]) -> list[str]:
+    return [one.evidence["sanity"]["verdict"] for one in found]
+
+
+def checked(*explainers: Explainer, count: int = 1, **options: Any) -> list[Explanation]:
+    model = models.convolutional()
+    return explain(model, models.inputs(count), explainers, sanity=True, **options)
+
+
+def test_a_map_that_ignores_the_network_fails_and_the_gradient_passes() -> None:
+    found = checked(Brightness(), Gradient())
+    assert verdicts(found) == ["fails", "passes"]
+    assert found[0].evidence["sanity"]["correlation"]["all"] == 1.0
+    assert "hardly depends on" in found[0].evidence["sanity"]["reason"]
+
+
+def test_nothing_is_checked_unless_asked() -> None:
+    [one] = explain(models.convolutional(), models.inputs(1), Gradient())
+    assert "sanity" not in one.evidence
+
+
+def test_the_map_and_its_costs_are_those_without_the_check() -> None:
+    [plain] = explain(models.convolutional(), models.inputs(1), Gradient())
+    [found] = checked(Gradient())
+    np.testing.assert_array_equal(found.values, plain.values)
+    for key in ("forwards", "backwards", "bytes"):
+        assert found.evidence[key] == plain.evidence[key]
+
+
+def test_random_networks_are_asked_about_the_class_that_the_model_saw() -> None:
+    asked.clear()
+    [found] = checked(Gradient(), target=Predicted())
+    # Once for the map, then the image and another view of it for each draw of each stage.
+    assert len(asked) == 1 + DRAWS * len(STAGES)
+    [[[predicted]], *again] = asked
+    assert predicted == found.target.predicted.index
+    assert all(seeds == [[predicted, predicted]] for seeds in again)
+
+
+def test_a_verdict_does_not_depend_on_what_else_is_explained() -> None:
+    model, x = models.convolutional(), models.inputs(3)
+    targets = [[ClassScore(0), ClassScore(1)], [ClassScore(2)], [Predicted()]]
+    together = explain(model, x, [Gradient(), Brightness()], targets, sanity=True)
+    [alone] = explain(model, x[1:2], Gradient(), ClassScore(2), sanity=True)
+    assert [one.method for one in together] == ["gradient"] * 2 + ["brightness"] * 2 + [
+        "gradient",
+        "brightness",
+    ] * 2
+    again = together[4].evidence["sanity"]
+    # Rounding differs between batches, which moves single ranks.
+    for key in ("correlation", "chance"):
+        assert again[key].to_dict() == pytest.approx(
+            alone.evidence["sanity"][key].to_dict(), abs=0.01
+        )
+    assert again["verdict"] == alone.evidence["sanity"]["verdict"]
+
+
+def test_the_seed_decides_the_random_networks() -> None:
+    [one], [same], [other] = (checked(Gradient(), seed=seed) for seed in (0, 0, 1))
+    assert one.evidence["sanity"] == same.evidence["sanity"]
+    assert one.evidence["sanity"]["correlation"] != other.evidence["sanity"]["correlation"]
+    assert other.evidence["sanity"]["seed"] == 1
+
+
+def test_the_model_is_as_found() -> None:
+    model = models.convolutional()
+    model.module.train()
+    before, weights = state_of(model.module), model.digest()
+    Gradient().explain(model, models.inputs(1), sanity=True)
+    assert_state(before, state_of(model.module))
+    assert model.digest() == weights
+
+
+def test_a_method_without_an_answer_for_random_weights_is_unclear() -> None:
+    model = models.convolutional()
+    both = [Picky(model), Gradient()]
+    picky, gradient = explain(model, models.inputs(1), both, sanity=True)
+    told = picky.evidence["sanity"]
+    assert told["verdict"] == "unclear"
+    assert "mean nothing to me" in told["reason"]
+    assert gradient.evidence["sanity"]["verdict"] == "passes"
+
+
+def test_compositions_are_checked_like_any_other() -> None:
+    [found] = checked(smooth(Gradient(), n=3))
+    assert found.evidence["sanity"]["verdict"] == "passes"
+
+
+@pytest.mark.slow
+def test_guided_backprop_and_the_deconvnet_fail_on_photographs_and_gradients_pass() -> None:
+    """As in table 1 and figure 3 of Adebayo 2018."""
+    model = load_model("embedded")
+    passing = ["saliency", "grad-cam", "activation-error"]
+    failing = ["guided-backprop", "deconvnet"]
+    for photograph in photographs():
+        found = explain(model, photograph.path, passing + failing, Predicted(), sanity=True)
+        assert verdicts(found) == ["passes"] * 3 + ["fails"] * 2
