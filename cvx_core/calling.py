@@ -13,6 +13,7 @@ from cvx_core.as_found import as_found
 from cvx_core.errors import CvxError, ModelError
 
 if TYPE_CHECKING:
+    from cvx_core.reading import Reading
     from cvx_core.vision_model import VisionModel
 
 
@@ -53,8 +54,8 @@ def eager() -> AbstractContextManager[object]:
     return nullcontext()
 
 
-def answer(model: VisionModel, inputs: Tensor) -> Tensor:
-    """Return the logits (B, classes) of inputs (B, C, H, W), without graph.
+def reading(model: VisionModel, inputs: Tensor) -> Reading:
+    """Return a model's answer for inputs (B, C, H, W), without graph.
 
     Raises
     ------
@@ -63,4 +64,10 @@ def answer(model: VisionModel, inputs: Tensor) -> Tensor:
     """
     with torch.inference_mode(False), torch.no_grad(), eager(), as_found(model.module):
         # Networks may work in place on what they are given, which inference tensors forbid.
-        return model.read(run_model(model, inputs.clone() if inputs.is_inference() else inputs))
+        inputs = inputs.clone() if inputs.is_inference() else inputs
+        return model.reading(run_model(model, inputs))
+
+
+def answer(model: VisionModel, inputs: Tensor) -> Tensor:
+    """Return all outputs (B, N) for inputs (B, C, H, W), without graph; see `reading`."""
+    return reading(model, inputs).flat

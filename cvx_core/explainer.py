@@ -18,8 +18,8 @@ from cvx_core.component import component_name
 from cvx_core.explanation import Explanation
 from cvx_core.options import parameters_of
 from cvx_core.recording import Needs, Recording
-from cvx_core.scores import ClassRef
 from cvx_core.target import Predicted, Target
+from cvx_core.truth import Truth
 
 if TYPE_CHECKING:
     from cvx_core.compose import Pipeline
@@ -102,7 +102,7 @@ class Explainer(ABC):
         model: VisionModel,
         images: Any,
         target: Target | Sequence[Target | Sequence[Target]] | None = None,
-        label: ClassRef | Sequence[ClassRef | None] | None = None,
+        label: Truth | Sequence[Truth | None] | None = None,
         seed: int = 0,
         *,
         budget: int | None = None,
@@ -121,8 +121,8 @@ class Explainer(ABC):
             One target for all images, or one per image; instead of one, an image may be given a
             list of targets, which share its forward pass. None takes `default_target`.
         label
-            The true class by name or index: one for all images, or one per image (None where it
-            is unknown).
+            The truth: a class by name or index (of a segmenter `TrueClasses`, of a detector
+            `TrueBoxes`), one for all images, or one per image (None where it is unknown).
         seed
             Of all randomness in the method.
         budget

@@ -10,13 +10,17 @@ from math import prod
 import numpy as np
 import torch
 
+from cvx_core.answers import Answer
 from cvx_core.batching import images_at_once, in_pieces
-from cvx_core.calling import answer, version
+from cvx_core.calling import answer, reading, version
 from cvx_core.errors import PluginError
 from cvx_core.explanation import Extent
+from cvx_core.reading import Reading
 from cvx_core.recording import Layout, Needs, Place, Recording
-from cvx_core.scores import ClassRef, Scores, TargetRecord
+from cvx_core.regions import Frame
+from cvx_core.scores import TargetRecord
 from cvx_core.target import Target
+from cvx_core.truth import Truth
 from cvx_core.vision_model import VisionModel
 
 _MOST_ROWS = 256
@@ -46,7 +50,7 @@ class Question:
         model: VisionModel,
         inputs: torch.Tensor,
         targets: Sequence[Sequence[Target]],
-        labels: Sequence[ClassRef | None],
+        labels: Sequence[Truth | None],
         seed: int,
         session: Session,
         extents: Sequence[Extent],
@@ -77,7 +81,7 @@ class Question:
         return recording
 
     def seeds(self, logits: torch.Tensor) -> list[torch.Tensor]:
-        """Return seeds (B, C), one tensor for each target in turn.
+        """Return seeds (B, N) over all outputs, one tensor for each target in turn.
 
         An image with fewer targets than others has a zero seed in the later ones; its rows are
         not used.
@@ -199,20 +203,20 @@ class Question:
 
     def _resolve(self, logits: torch.Tensor) -> list[list[tuple[torch.Tensor, TargetRecord]]]:
         if self._resolved is None:
-            values = logits.detach().cpu().double().numpy()
+            reading = self._session.reading(logits)
+            width, height = self.inputs.shape[3], self.inputs.shape[2]
+            frames = [Frame(extent, (width, height)) for extent in self.extents]
+            answers = reading.answers(self.model.classes, frames)
             self._resolved = [
-                [self._one(target, row, label) for target in several]
-                for several, row, label in zip(self.targets, values, self._labels, strict=True)
+                [self._one(target, answer, label) for target in several]
+                for several, answer, label in zip(self.targets, answers, self._labels, strict=True)
             ]
         return self._resolved
 
     def _one(
-        self,
-        target: Target,
-        row: np.ndarray[tuple[int, ...], np.dtype[np.float64]],
-        label: ClassRef | None,
+        self, target: Target, answer: Answer, label: Truth | None
     ) -> tuple[torch.Tensor, TargetRecord]:
-        seed, record = target.resolve(Scores(row, self.model.classes), label)
+        seed, record = answer.resolve(target, label)
         return torch.from_numpy(np.asarray(seed, dtype=np.float64)), record
 
 
@@ -266,6 +270,15 @@ class Session:
                 "methods share.",
                 "Its author must work on a copy: tensor.clone().",
             )
+
+    def reading(self, logits: torch.Tensor) -> Reading:
+        """Return the answer for the batch, of which `logits` are all outputs (B, N)."""
+        if self.model.task == "classification":
+            return Reading(logits)
+        for recording in self._open.values():
+            return recording.reading
+        self._elsewhere["forwards"] += 1
+        return reading(self.model, self.inputs)
 
     def logits(self, inputs: torch.Tensor) -> torch.Tensor:
         """Return the logits of other inputs, without graph; see `Question.logits`."""

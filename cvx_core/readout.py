@@ -1,4 +1,8 @@
-"""Find the class scores in whatever a model returns."""
+"""Find the class scores in whatever a model returns.
+
+A readout takes what the module returned and gives the scores with their graph: a tensor (B, C) of
+a classifier, a tensor (B, C, h, w) of a segmenter, or the `Candidates` of a detector.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +12,10 @@ from typing import Any
 import torch
 
 from cvx_core.errors import ModelError
+from cvx_core.reading import Candidates
 
-Readout = Callable[[Any], torch.Tensor]
-"""Takes what the model returned and gives the logits (B, C), with their graph."""
+Readout = Callable[[Any], torch.Tensor | Candidates]
+"""Takes what the model returned and gives its scores, with their graph."""
 
 _NAMES = ("logits", "out", "scores", "prediction")
 
@@ -40,6 +45,65 @@ def classification(output: Any) -> torch.Tensor:
             "Pass readout=... to VisionModel: a function from that output to logits (B, C).",
         )
     return found
+
+
+def segmentation(output: Any) -> torch.Tensor:
+    """Return the logits (B, C, h, w) of a segmenter's output.
+
+    Reads what `classification` reads. A single channel is the logit of the second class against
+    the first: it is given as two, of which the first is zero, whose softmax is its sigmoid.
+
+    Raises
+    ------
+    ModelError
+        If there is none, or its shape is not (B, C, h, w).
+    """
+    found = _find(output)
+    if found is None or found.ndim != 4:
+        shape = "no tensor" if found is None else f"the shape {tuple(found.shape)}"
+        raise ModelError(
+            f"A segmenter's scores are (B, C, h, w), and {shape} was found in the "
+            f"{type(output).__name__} that the model returned.",
+            "Pass readout=... to VisionModel: a function from that output to (B, C, h, w).",
+        )
+    return torch.cat([torch.zeros_like(found), found], dim=1) if found.shape[1] == 1 else found
+
+
+def detection(output: Any) -> Candidates:
+    """Return the candidates in a detector's output, before overlapping boxes are suppressed.
+
+    Reads `Candidates`, or an object or mapping with ``logits`` (B, M, C + 1) and ``pred_boxes``
+    (B, M, 4), which are centre, width and height as fractions of the input, the last class
+    meaning nothing (DETR, Carion 2020).
+
+    Raises
+    ------
+    ModelError
+        If it is neither.
+    """
+    if isinstance(output, Candidates):
+        return output
+    logits, boxes = _named(output, "logits"), _named(output, "pred_boxes")
+    if not isinstance(logits, torch.Tensor) or not isinstance(boxes, torch.Tensor):
+        raise ModelError(
+            f"No candidates were found in the {type(output).__name__} that the detector returned.",
+            "Pass readout=... to VisionModel: a function from that output to cvx_core.Candidates"
+            "(logits, boxes), before boxes are suppressed. torchvision's detectors are "
+            "loaded with it by name, as in torchvision:fcos_resnet50_fpn.",
+        )
+    centre, size = boxes[..., :2], boxes[..., 2:]
+    return Candidates(
+        logits,
+        torch.cat([centre - size / 2, centre + size / 2], dim=-1),
+        exclusive=True,
+        background=logits.shape[-1] - 1,
+        overlap=None,
+        relative=True,
+    )
+
+
+def _named(output: Any, name: str) -> Any:
+    return output.get(name) if isinstance(output, Mapping) else getattr(output, name, None)
 
 
 def _find(output: Any) -> torch.Tensor | None:

@@ -19,13 +19,14 @@ from cvx_core.explanation import Explanation
 from cvx_core.question import Question, Session
 from cvx_core.record import Record
 from cvx_core.sanity import Answered, check
-from cvx_core.scores import ClassRef, TargetRecord
+from cvx_core.scores import TargetRecord
 from cvx_core.target import Target
+from cvx_core.truth import TrueBoxes, TrueClasses, Truth
 from cvx_core.version import __version__
 from cvx_core.vision_model import Prepared, VisionModel
 
 Targets = Target | Sequence[Target | Sequence[Target]] | None
-Labels = ClassRef | Sequence[ClassRef | None] | None
+Labels = Truth | Sequence[Truth | None] | None
 
 
 def run(
@@ -62,9 +63,7 @@ def run(
 class _Job:
     """One image with its label and, for each explainer, its targets."""
 
-    def __init__(
-        self, image: Prepared, label: ClassRef | None, targets: list[list[Target]]
-    ) -> None:
+    def __init__(self, image: Prepared, label: Truth | None, targets: list[list[Target]]) -> None:
         self.image, self.label, self.targets = image, label, targets
 
 
@@ -90,8 +89,8 @@ def _targets_per_image(target: Targets, explainer: Explainer, count: int) -> lis
     return several
 
 
-def _labels_per_image(label: Labels, count: int) -> list[ClassRef | None]:
-    if label is None or isinstance(label, str | int | np.integer):
+def _labels_per_image(label: Labels, count: int) -> list[Truth | None]:
+    if label is None or isinstance(label, str | int | np.integer | TrueClasses | TrueBoxes):
         return [label] * count
     labels = list(label)
     if len(labels) != count:

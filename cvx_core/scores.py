@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cvx_core.answers import Answer
 from cvx_core.errors import ModelError, TargetError, did_you_mean
 
 ClassRef = str | int
@@ -67,6 +68,8 @@ class TargetRecord:
         The five most probable classes, best first.
     note
         What a reader must know to read the map, or an empty string.
+    box
+        Rectangle (left, top, right, bottom) of the photograph that the question is about, or None.
     """
 
     kind: str
@@ -79,6 +82,7 @@ class TargetRecord:
     label: ClassEntry | None
     top: tuple[ClassEntry, ...]
     note: str = ""
+    box: tuple[float, float, float, float] | None = None
 
     @property
     def correct(self) -> bool | None:
@@ -107,6 +111,7 @@ class TargetRecord:
             "top": [vars(entry) for entry in self.top],
             "correct": self.correct,
             "note": self.note,
+            "box": None if self.box is None else list(self.box),
         }
 
     @classmethod
@@ -123,6 +128,7 @@ class TargetRecord:
             label=None if data["label"] is None else ClassEntry(**data["label"]),
             top=tuple(ClassEntry(**entry) for entry in data["top"]),
             note=str(data["note"]),
+            box=tuple(data["box"]) if data.get("box") else None,
         )
 
 
@@ -130,8 +136,8 @@ _UNIQUE_PER_IMAGE = {"predicted", "distribution", "error", "margin"}
 
 
 @dataclass(frozen=True)
-class Scores:
-    """The answer of a model for one image, against which a target is resolved.
+class Scores(Answer):
+    """The answer of a classifier for one image, against which a target is resolved.
 
     Parameters
     ----------
@@ -150,6 +156,8 @@ class Scores:
     classes: Sequence[str] | None = None
     probabilities: npt.NDArray[np.float64] = field(init=False)
 
+    task = "classification"
+
     def __post_init__(self) -> None:
         bad = np.flatnonzero(~np.isfinite(self.logits))
         if bad.size:
@@ -163,18 +171,25 @@ class Scores:
         object.__setattr__(self, "probabilities", shifted / shifted.sum())
 
     @property
+    def outputs(self) -> npt.NDArray[np.float64]:
+        """The logits (C,)."""
+        return self.logits
+
+    @property
+    def count(self) -> int:
+        """How many classes there are."""
+        return len(self.logits)
+
+    @property
     def predicted(self) -> int:
         """Index of the largest logit."""
         return int(self.logits.argmax())
 
     def entry(self, index: int) -> ClassEntry:
         """Return one class with its score and probability."""
-        name = str(index) if self.classes is None else self.classes[index]
-        return ClassEntry(index, name, float(self.logits[index]), float(self.probabilities[index]))
-
-    def find(self, reference: ClassRef) -> int:
-        """Return the index of a class given by name or index; see `find_class`."""
-        return find_class(reference, self.classes, len(self.logits))
+        return ClassEntry(
+            index, self.name(index), float(self.logits[index]), float(self.probabilities[index])
+        )
 
     def one_hot(self, index: int) -> npt.NDArray[np.float64]:
         """Return the seed (C,) that is one at `index`."""

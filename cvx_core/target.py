@@ -17,15 +17,17 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from cvx_core.errors import TargetError
 from cvx_core.scores import ClassRef, Scores, TargetRecord
+from cvx_core.truth import TrueBoxes, TrueClasses, Truth
 
 Resolved = tuple[npt.NDArray[np.float64], TargetRecord]
-"""A seed (C,) and its description."""
+"""A seed (N,) over all outputs and its description."""
 
 
 class Target(ABC):
@@ -35,15 +37,16 @@ class Target(ABC):
     """Whether the question can only be asked where the true class is known."""
 
     @abstractmethod
-    def resolve(self, scores: Scores, label: ClassRef | None = None) -> Resolved:
+    def resolve(self, scores: Any, label: Any = None) -> Resolved:
         """Return the seed and its description for one image.
 
         Parameters
         ----------
         scores
-            The model's answer for the image.
+            The model's answer for the image: `Scores` of a classifier, `cvx_core.PixelScores` of a
+            segmenter, `cvx_core.Detections` of a detector.
         label
-            The true class, if known; targets that hold their own label prefer it.
+            The truth, if known; targets that hold their own prefer it.
 
         Raises
         ------
@@ -132,7 +135,7 @@ class Error(Target):
     The seeded scalar is sum_c e_c z_c = L - H(p): the loss less the entropy of the answer.
     """
 
-    label: ClassRef | None = None
+    label: Truth | None = None
     needs_label = True
 
     def resolve(self, scores: Scores, label: ClassRef | None = None) -> Resolved:
@@ -157,7 +160,7 @@ class Margin(Target):
     Where the model is right there is no error: the seed is zero and the record's note says so.
     """
 
-    label: ClassRef | None = None
+    label: Truth | None = None
     needs_label = True
 
     def resolve(self, scores: Scores, label: ClassRef | None = None) -> Resolved:
@@ -179,8 +182,12 @@ class Margin(Target):
         return seed, scores.record("margin", text, seed, [q, y], [1.0, -1.0], y)
 
 
-def _required_label(own: ClassRef | None, given: ClassRef | None, scores: Scores, kind: str) -> int:
+def _required_label(own: Truth | None, given: Truth | None, scores: Scores, kind: str) -> int:
     reference = own if own is not None else given
+    if isinstance(reference, TrueClasses | TrueBoxes):
+        raise TargetError(
+            "The truth of a classifier's image is a class.", "Pass label=NAME or its index."
+        )
     if reference is None:
         raise TargetError(
             f"The target {kind!r} compares the answer with the truth, and no label was given.",
@@ -202,7 +209,9 @@ def parse_target(text: str) -> Target:
 
     ``predicted``, ``distribution``, ``error``, ``margin``, ``"tabby vs tiger cat"``, or a
     class by name or index. ``class:NAME`` asks for a class that is called like one of the
-    words.
+    words. Of parts of the image, in pixels of the photograph: ``"box 2"``, ``"box 120,40,260,300
+    dog"``, ``"missed 120,40,260,300 dog"``, ``"region 120,40,260,300 person"``, ``"region mask.png
+    person"``, ``"pixel 120,40 person"``; the class may be left out except of what is missed.
 
     Raises
     ------
@@ -212,6 +221,11 @@ def parse_target(text: str) -> Target:
     stripped = text.strip()
     if stripped.lower() in _WORDS:
         return _WORDS[stripped.lower()]()
+    from cvx_core.parts import parse_part
+
+    part = parse_part(stripped)
+    if part is not None:
+        return part
     sides = re.split(r"\s+vs\.?\s+", stripped)
     if len(sides) == 2 and all(sides):
         return Contrast(*(side.removeprefix("class:") for side in sides))

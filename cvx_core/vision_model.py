@@ -11,15 +11,22 @@ import numpy as np
 import torch
 from torch import nn
 
-from cvx_core.calling import answer, version
+from cvx_core.answers import Answer
+from cvx_core.calling import answer, reading, version
 from cvx_core.errors import InputError, ModelError, UsageError
 from cvx_core.explanation import Extent
 from cvx_core.images import Picture, read_picture
 from cvx_core.preprocessing import Geometry, Transform, apply, measure
-from cvx_core.readout import Readout, classification
+from cvx_core.reading import Candidates, Reading
+from cvx_core.readout import Readout, classification, detection, segmentation
 from cvx_core.record import Record
+from cvx_core.regions import Frame
 
-TASKS: Mapping[str, Readout] = {"classification": classification}
+TASKS: Mapping[str, Readout] = {
+    "classification": classification,
+    "segmentation": segmentation,
+    "detection": detection,
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +50,11 @@ class Prepared:
     extent: Extent
     note: str = ""
 
+    @property
+    def frame(self) -> Frame:
+        """How the input lies over the picture."""
+        return Frame(self.extent, (self.tensor.shape[2], self.tensor.shape[1]))
+
 
 class VisionModel:
     """A PyTorch vision model together with what is needed to ask it about a photograph.
@@ -58,11 +70,12 @@ class VisionModel:
     classes
         Class names by index. Without them classes are given by index.
     task
-        ``"classification"``.
+        ``"classification"``, ``"segmentation"`` or ``"detection"``.
     name
         For provenance, as in ``"torchvision:resnet50"``.
     readout
-        From the module's output to logits (B, C), where the output is unusual.
+        From the module's output to its scores, where the output is unusual: a tensor (B, C) of a
+        classifier, (B, C, h, w) of a segmenter, `Candidates` of a detector.
     details
         More provenance: where the weights came from, say.
 
@@ -192,7 +205,10 @@ class VisionModel:
         return self._digest[1]
 
     def logits(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Return the logits (B, C) of prepared inputs (B, C, H, W): evaluation mode, no graph.
+        """Return all outputs (B, N) of prepared inputs (B, C, H, W): evaluation mode, no graph.
+
+        N is the number of classes of a classifier; the logits (C, h, w) of a segmenter and the
+        logits and boxes of a detector are flattened.
 
         Raises
         ------
@@ -202,19 +218,67 @@ class VisionModel:
         return answer(self, inputs.to(self.device, self.dtype))
 
     def read(self, output: Any) -> torch.Tensor:
-        """Return the logits (B, C) in what the module returned, checked against the class names."""
-        logits = self.readout(output)
-        if self.classes is not None and logits.shape[1] != len(self.classes):
+        """Return all outputs (B, N) in what the module returned; see `reading`."""
+        return self.reading(output).flat
+
+    def reading(self, output: Any) -> Reading:
+        """Return the scores in what the module returned, checked against the task and classes.
+
+        Raises
+        ------
+        ModelError
+            If they don't have the task's shape, or there are not as many as class names.
+        """
+        found = self.readout(output)
+        reading = Reading(found.logits, found) if isinstance(found, Candidates) else Reading(found)
+        self._check_shape(found)
+        if self.classes is not None and reading.classes != len(self.classes):
             raise ModelError(
-                f"The model has {logits.shape[1]} outputs and {len(self.classes)} class names.",
+                f"The model has {reading.classes} outputs and {len(self.classes)} class names.",
                 "Pass the class names that belong to these weights.",
             )
-        if logits.shape[1] < 2:
+        if reading.classes < 2 and self.task != "detection":
             raise ModelError(
                 "The model has a single output, and a classifier needs two or more.",
                 "Pass readout=lambda z: torch.cat([-z, z], 1) / 2 for a binary logit.",
             )
-        return logits
+        return reading
+
+    def _check_shape(self, found: torch.Tensor | Candidates) -> None:
+        wanted = {"classification": "(B, C)", "segmentation": "(B, C, h, w)"}.get(self.task)
+        if isinstance(found, Candidates):
+            shape, fits = "candidates", wanted is None
+        else:
+            shape = str(tuple(found.shape))
+            fits = wanted is not None and found.ndim == wanted.count(",") + 1
+        if not fits:
+            raise ModelError(
+                f"The readout gave {shape} for a model whose task is {self.task}.",
+                f"It gives {wanted or 'Candidates'} there; is task=... right?",
+            )
+
+    def answers(self, images: Any) -> list[Answer]:
+        """Return the model's answer for each image: classes, pixels or boxes.
+
+        Parameters
+        ----------
+        images
+            As for `prepare`.
+
+        Returns
+        -------
+        list of Answer
+            `Scores` of a classifier, `PixelScores` of a segmenter, `Detections` of a detector.
+
+        Raises
+        ------
+        ModelError, InputError
+            See `prepare` and `logits`.
+        """
+        found: list[Answer] = []
+        for one in self.prepare(images):
+            found += reading(self, one.tensor[None]).answers(self.classes, [one.frame])
+        return found
 
     def prepare(self, images: Any) -> list[Prepared]:
         """Bring images into the form that the network takes.

@@ -23,7 +23,9 @@ HEAVY = {"torch", "numpy", "PIL", "matplotlib", "torchvision", "timm", "transfor
 LAYERS = [
     {"errors", "foreign", "version", "printable", "environment"},
     {"component", "record", "options"},
-    {"explanation", "scores", "target", "resample", "files", "storage", "colors", "display"},
+    {"explanation", "resample", "files", "storage", "colors", "display"}
+    | {"answers", "scores", "target", "truth", "regions"}
+    | {"reading", "pixels", "detections", "parts"},
     {"hookspecs", "registry", "discovery"},
     {
         "images",

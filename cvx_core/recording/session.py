@@ -25,6 +25,7 @@ from cvx_core.recording.saved import Saved
 from cvx_core.recording.tape import Tape
 
 if TYPE_CHECKING:
+    from cvx_core.reading import Reading
     from cvx_core.vision_model import VisionModel
 
 
@@ -47,7 +48,9 @@ class Recording(FurtherAnswers):
     Attributes
     ----------
     logits
-        (B, classes), with the graph.
+        All outputs (B, N), with the graph: the logits (B, classes) of a classifier.
+    reading
+        The same in the form that targets are resolved against, without graph.
     forwards, backwards
         Passes run so far.
 
@@ -66,6 +69,7 @@ class Recording(FurtherAnswers):
         self.forwards = 0
         self.backwards = 0
         self.logits: Tensor
+        self.reading: Reading
         self._nodes: dict[str, Tensor] = {}
         self._thread = threading.get_ident()
         self._stack = ExitStack()
@@ -321,9 +325,16 @@ class Recording(FurtherAnswers):
                 for place in self._places.values():
                     if place.kind == "input":
                         inputs = self._keep(place.name, inputs)
-                return self.model.read(run_model(self.model, inputs))
+                output = run_model(self.model, inputs)
+            # Outside: what a readout makes of the scores is no part of the network, whose gates
+            # are held. (The sides of a box may be decoded with a softmax.)
+            with stance, kept:
+                reading = self.model.reading(output)
         finally:
             self._running = ""
+        if self._replacing is None:
+            self.reading = reading.detached()
+        return reading.flat
 
     def _backward(
         self, output: Tensor, nodes: Sequence[Tensor], vector: Tensor, *, twice: bool = False

@@ -1,0 +1,125 @@
+"""What a model answered for a batch, in the form that all questions are put to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from cvx_core.errors import ModelError
+from cvx_core.regions import Frame
+
+if TYPE_CHECKING:
+    from cvx_core.answers import Answer
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """Everything a detector considers, before it suppresses overlapping boxes.
+
+    Attributes
+    ----------
+    logits
+        (B, M, C): M candidates with a logit for each class.
+    boxes
+        (B, M, 4), or (B, M, C, 4) where each class has a box of its own: left, top, right,
+        bottom in pixels of the network's input.
+    exclusive
+        Whether the scores are a softmax over the classes; otherwise each is its own sigmoid.
+    background
+        Index of the class that means "nothing there", or None.
+    threshold
+        Score above which a candidate is an answer, in [0, 1].
+    overlap
+        Intersection over union above which the better of two boxes of a class suppresses the
+        other, in [0, 1]; None for detectors that don't suppress.
+    most
+        Most answers in an image.
+    relative
+        Whether the boxes are fractions of the input's sides.
+    levels
+        How many candidates each level of the pyramid has, in order; empty if unknown.
+    valid
+        (B, M): which candidates there are, where images have different numbers of them.
+    """
+
+    logits: Tensor
+    boxes: Tensor
+    exclusive: bool = False
+    background: int | None = None
+    threshold: float = 0.5
+    overlap: float | None = 0.5
+    most: int = 100
+    relative: bool = False
+    levels: tuple[int, ...] = ()
+    valid: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        shape = tuple(self.logits.shape)
+        fits = self.logits.ndim == 3 and self.boxes.shape in ((*shape[:2], 4), (*shape, 4))
+        if not fits:
+            raise ModelError(
+                f"Candidates have logits {shape} and boxes {tuple(self.boxes.shape)}.",
+                "Logits are (B, M, C), and boxes (B, M, 4) or (B, M, C, 4).",
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """A model's answer for a batch.
+
+    Attributes
+    ----------
+    scores
+        (B, C) logits of a classifier, or (B, C, h, w) of a segmenter, or (B, M, C) of a detector's
+        candidates.
+    candidates
+        The detector's, or None.
+    """
+
+    scores: Tensor
+    candidates: Candidates | None = None
+
+    @property
+    def classes(self) -> int:
+        """How many classes there are."""
+        return self.scores.shape[2 if self.candidates is not None else 1]
+
+    @property
+    def flat(self) -> Tensor:
+        """All outputs (B, N), with their graph: what seeds are vectors over."""
+        if self.candidates is None:
+            return self.scores.flatten(1)
+        parts = (self.scores, self.candidates.boxes.to(self.scores.dtype))
+        return torch.cat([part.flatten(1) for part in parts], dim=1)
+
+    def detached(self) -> Reading:
+        """Return the reading without its graph."""
+        if self.candidates is None:
+            return Reading(self.scores.detach())
+        logits, boxes = self.candidates.logits.detach(), self.candidates.boxes.detach()
+        candidates = replace(self.candidates, logits=logits, boxes=boxes)
+        return Reading(candidates.logits, candidates)
+
+    def answers(self, classes: Sequence[str] | None, frames: Sequence[Frame]) -> list[Answer]:
+        """Return the answer for each image, which targets are resolved against."""
+        from cvx_core.detections import Detections
+        from cvx_core.pixels import PixelScores
+        from cvx_core.scores import Scores
+
+        scores = self.scores.detach().cpu()
+        if self.candidates is not None:
+            found: list[Answer] = [
+                Detections.of(self.candidates, i, classes, frame) for i, frame in enumerate(frames)
+            ]
+        elif scores.ndim == 4:
+            found = [
+                PixelScores(one.double().numpy(), classes, frame)
+                for one, frame in zip(scores, frames, strict=True)
+            ]
+        else:
+            found = [Scores(one.double().numpy(), classes) for one in scores]
+        return found
