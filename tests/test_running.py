@@ -336,10 +336,13 @@ def test_an_explainer_that_changes_what_is_shared_is_named_and_stopped(what: str
 class Spectral(InputXGradient):
     """Gives evidence that is neither one number for each image nor plain."""
 
+    inside: bool = False
+
     def attribute(self, question: Question) -> list[Attribution]:
+        numbers = torch.arange(7.0)
+        spectrum = [{"band": "low", "power": numbers}] if self.inside else numbers
         return [
-            Attribution(one.values, {"spectrum": torch.ones(7)})
-            for one in super().attribute(question)
+            Attribution(one.values, {"spectrum": spectrum}) for one in super().attribute(question)
         ]
 
 
@@ -347,7 +350,19 @@ class Spectral(InputXGradient):
 def test_a_tensor_of_evidence_holds_one_value_for_each_image(count: int) -> None:
     model, _ = counting()
     if count == 7:
-        assert run(model, images(count), [Spectral()])[0].evidence["spectrum"] == 1.0
+        found = run(model, images(count), [Spectral()])
+        assert [one.evidence["spectrum"] for one in found] == [0, 1, 2, 3, 4, 5, 6]
         return
     with pytest.raises(MethodError, match=r"'spectrum' as a tensor of shape \(7,\)"):
         run(model, images(count), [Spectral()])
+
+
+@pytest.mark.parametrize("count", [2, 7])
+def test_so_does_one_inside_a_list_of_records(count: int) -> None:
+    model, _ = counting()
+    if count == 7:
+        found = run(model, images(count), [Spectral(inside=True)])
+        assert found[3].evidence["spectrum"] == ({"band": "low", "power": 3.0},)
+        return
+    with pytest.raises(MethodError, match=r"'spectrum' as a tensor of shape \(7,\)"):
+        run(model, images(count), [Spectral(inside=True)])

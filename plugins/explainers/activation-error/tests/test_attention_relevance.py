@@ -45,6 +45,8 @@ def test_softmax_as_in_proposition_3_1() -> None:
     weights = torch.tensor(v, dtype=torch.float64)
     found = of(lambda t: (t.softmax(-1) * weights).sum(-1), x)
     np.testing.assert_allclose(found.values[0], expected, rtol=1e-6)
+    # Softmax is no linear function, and keeps what its Taylor expansion has as a constant.
+    assert found.evidence["absorbed"] == pytest.approx(sum(relevance) - sum(expected), rel=1e-6)
 
 
 def test_a_product_as_in_proposition_3_3() -> None:
@@ -64,6 +66,16 @@ def test_layer_normalisation_as_in_proposition_3_4() -> None:
     d = math.sqrt(14 / 3 + 1e-5)
     found = of(lambda t: F.layer_norm(t, (3,))[:, 0], [5.0, 1.0, 0.0])
     np.testing.assert_allclose(found.values[0], [10 / 3 / d, -1 / 3 / d, 0], rtol=1e-6)
+    assert found.evidence["absorbed"] == pytest.approx(0, abs=1e-6), "3 / d of 3 / d"
+
+
+def test_with_the_attention_held_and_no_biases_nothing_is_absorbed() -> None:
+    """Values, products and sums hand on all that they get (conservation; Ali 2022, eq. 9)."""
+    found = of(lambda t: (t @ t.new_tensor([[1.0], [2.0], [-1.0]]))[:, 0], [5.0, 1.0, 2.0])
+    assert found.evidence["total"] == pytest.approx(5 + 2 - 2)
+    assert found.evidence["absorbed"] == pytest.approx(0, abs=1e-5)
+    held = get_explainer("cp-lrp").explain(attention("written"), TOKENS, ClassScore(0))[0]
+    assert held.evidence["absorbed"] == pytest.approx(0, abs=1e-5)
 
 
 class Attention(nn.Module):

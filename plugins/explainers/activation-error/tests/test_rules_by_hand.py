@@ -89,6 +89,36 @@ def test_the_evidence_says_what_the_bias_absorbed() -> None:
     assert "residual" not in one.evidence
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "first", "second"),
+    [
+        # of 6 the bias 1 keeps 1; of -4 its share 1 of -3 - 1, negative as they
+        ("lrp-epsilon", {"epsilon": 0.0}, 1, -1),
+        # 6 - (9/4 + 3/2): the bias 6/8, the stabiliser 2/8 of 6; -4 - (2/3 - 8/3)
+        ("lrp-epsilon", {"epsilon": 2.0}, 9 / 4, -2),
+        # the bias is positive in y_1 and negative in y_2, where positive parts alone take
+        ("lrp-z-plus", {}, 1, 0),
+        # y_1 has no negative part, so that twice the 6 is handed out, 2 of it to the bias
+        ("lrp-alpha-beta", {}, 6 - 10, -4 - (-8 + 3.2)),
+        # the bias takes 2 of 12 parts of 6, and 2 of 9 of -4
+        ("lrp-gamma", {"gamma": 1.0}, 1, -8 / 9),
+        ("lrp-flat", {}, 0, 0),
+        ("attn-lrp", {"gamma": 0.0}, 1, -1),
+        ("excitation-backprop", {}, 0, 0),
+        ("contrastive-excitation-backprop", {}, -1, 0),
+    ],
+)
+def test_absorbed_is_what_reaches_no_cell_by_rule(
+    name: str, options: dict[str, Any], first: float, second: float
+) -> None:
+    """Total less cells; negative where a rule hands out more than there was."""
+    for c, expected in ((0, first), (1, second)):
+        one = of(name, c, **options)
+        assert one.evidence["absorbed"] == pytest.approx(expected, abs=2e-5)  # 1e-6 in divisions
+        parts = one.evidence["sum"] + one.evidence["other_tokens"] + one.evidence["absorbed"]
+        assert parts == pytest.approx(one.evidence["total"], abs=1e-12)
+
+
 def test_deep_lift_is_complete_and_says_so() -> None:
     """S(x) - S(0) = 6 - 1."""
     one = of("deep-lift", 0)

@@ -66,6 +66,13 @@ def test_the_parts_of_a_conserved_score_are_a_sum_to_check(
     assert ("carried by no pixel" in found) == ("carried" in said)
 
 
+def test_what_a_module_loses_is_said_with_its_name() -> None:
+    lost = [{"module": "blocks.4.act", "missing": -0.431}, {"module": "head", "missing": 0.1}]
+    found = caption(summing_to(2, {"residual": 0.1, "unconserved": lost}))
+    assert "residual 0.1 · -0.431 logits lost in blocks.4.act · 0.1 logits lost in head" in found
+    assert "lost" not in caption(summing_to(2, {"residual": 1e-7}))
+
+
 def test_a_first_order_map_that_misses_the_score_says_that_it_need_not_sum_to_it() -> None:
     said = "first order only: it need not sum to the score of 2 logits"
     assert said in caption(summing_to(2.2, {}, order="first"))

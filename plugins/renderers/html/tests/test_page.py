@@ -189,6 +189,24 @@ def test_another_method_is_another_picture_with_its_own_evidence(page: Page) -> 
     assert page.find("#evidence-of").text.startswith("two:")
 
 
+def test_evidence_that_is_a_list_of_records_is_a_table(page: Page) -> None:
+    """A column that says the same in every record is said once; nothing widens the page."""
+    records = [
+        {"layer": HOSTILE, "grid": [112, 112], "total": 3.25, "cells": -1.23456},
+        {"layer": "blocks.1", "grid": [56, 56], "total": 3.25, "cells": None},
+    ]
+    page.open([sample_explanation(evidence={"sum": 1.0, "layer_profile": records})])
+    assert "layer profile (total 3.25)" in page.find("#evidence").text
+    heads = [cell.text for cell in page.all("#evidence .records thead th")]
+    assert heads == ["layer", "grid", "cells"]
+    cells = [cell.text for cell in page.all("#evidence .records tbody td")]
+    assert cells[1:3] == ["112 \N{MULTIPLICATION SIGN} 112", "-1.235"]
+    assert cells[3:] == ["blocks.1", "56 \N{MULTIPLICATION SIGN} 56", "\N{EN DASH}"]
+    assert page.driver.execute_script("return window.hacked") is None
+    root = "document.documentElement"
+    assert page.driver.execute_script(f"return {root}.scrollWidth <= {root}.clientWidth")
+
+
 def test_another_question_is_another_picture(page: Page) -> None:
     page.open(_questions())
     before = page.canvas()

@@ -59,6 +59,45 @@ def test_the_table_says_question_answer_label_likeliest_classes_evidence_and_lay
     assert "label " not in text_of(sample_explanation(label=None))
 
 
+LIST = [
+    {"layer": "stem", "grid": [112, 112], "total": 3.25, "cells": -1.23456},
+    {"layer": "blocks.1", "grid": [56, 56], "total": 3.25, "cells": None},
+]
+
+
+def test_evidence_that_is_a_list_of_records_is_a_table() -> None:
+    """Below the picture; a column that says the same everywhere is said once."""
+    lines = text_of(sample_explanation(evidence={"layer_profile": LIST})).splitlines()
+    assert lines[-4:] == [
+        "layer profile (total 3.25)",
+        "layer          grid   cells",
+        "stem      112 x 112  -1.235",
+        "blocks.1    56 x 56       -",
+    ]
+
+
+def test_a_single_record_says_everything_itself() -> None:
+    lost = [{"module": "act", "missing": 0.5}]
+    text = text_of(sample_explanation(evidence={"unconserved": lost}))
+    assert text.splitlines()[-3:] == ["unconserved", "module  missing", "act         0.5"]
+
+
+def test_a_table_that_is_too_wide_is_a_list() -> None:
+    """Numbers are never cut off."""
+    wide = [{**row, "a_column_of_some_length": 0.123456 * k} for k, row in enumerate(LIST)]
+    text = text_of(sample_explanation(evidence={"layer_profile": wide}), width=30)
+    assert "- layer stem, grid 112 x 112,\ncells -1.235, a column of some\nlength 0\n" in text
+    assert "length 0.1235" in text
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+def test_a_record_lets_nothing_through(hostile: str) -> None:
+    records = [{hostile: hostile, "b": 1.0}, {hostile: "c", "b": 2.0}]
+    text = text_of(sample_explanation(evidence={hostile: records}), width=100)
+    shown = set(text) - {"\n"}
+    assert not [c for c in shown if unicodedata.category(c) in ("Cc", "Cf", "Cs") and c != "\u200d"]
+
+
 def test_one_artifact_holds_the_whole_run() -> None:
     assert Terminal.joins
     artifact = Terminal(color=False).render(

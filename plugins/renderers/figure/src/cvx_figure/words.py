@@ -8,7 +8,7 @@ from unicodedata import bidirectional
 
 import numpy as np
 
-from cvx_core.display import Shown, model_text
+from cvx_core.display import Shown, cautions, model_text
 from cvx_core.explanation import Explanation
 from cvx_core.printable import printable
 from cvx_core.scores import ClassEntry
@@ -114,6 +114,7 @@ def _caption(explanation: Explanation, shown: Shown, colour_note: str) -> list[s
     layer = provenance.get("layer")
     total = float(explanation.values.sum(dtype=np.float64))
     parts = [
+        *(printable(caution).rstrip(".") for caution in cautions(explanation)),
         _short(model_text(explanation)),
         f"{_short(explanation.name) or 'image'}, {width} \N{MULTIPLICATION SIGN} {height} pixels",
         f"layer: {_short(str(layer))}" if layer else "",
@@ -123,6 +124,9 @@ def _caption(explanation: Explanation, shown: Shown, colour_note: str) -> list[s
     residual = _finite(evidence.get("residual"))
     if residual is not None:
         parts.append(f"residual {number(residual)}")
+    for lost in evidence.get("unconserved") or ():
+        missing = number(lost["missing"])
+        parts.append(f"{missing} {_short(explanation.unit)} lost in {_short(lost['module'])}")
     parts.append(_balance(explanation, total))
     if evidence.get("class_specific") is False and not explanation.target.note:
         parts.append("the same map whatever the question")

@@ -1,15 +1,21 @@
-"""What is known about an explanation, in rows of names and values."""
+"""What is known about an explanation, in rows of names and values, and tables of records."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
+from rich.cells import cell_len
+from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from cvx_core.display import cautions
 from cvx_core.explanation import Explanation
 from cvx_core.printable import printable
+from cvx_core.record import Record
 from cvx_core.scores import ClassEntry
 
 _EIGHTHS = " ▏▎▍▌▋▊▉"
@@ -46,10 +52,58 @@ def facts(explanation: Explanation, key: Text, note: str) -> Table:
     row("evidence", _plain(_evidence(explanation)))
     if provenance.get("layer"):
         row("layer", _plain(str(provenance["layer"])))
+    for caution in cautions(explanation):
+        row("check", _plain(caution))
     for remark in (target.note, provenance.get("display_note"), note):
         if remark:
             row("note", _plain(str(remark)))
     return grid
+
+
+def records(explanation: Explanation, width: int) -> Iterator[RenderableType]:
+    """Yield a table for each piece of evidence that is a list of records.
+
+    A column that says the same in all of several rows is said once, above them. Where the table is
+    wider than `width` columns, each record is a paragraph.
+    """
+    for key, rows in explanation.evidence.items():
+        if not isinstance(rows, tuple) or not rows or not all(isinstance(r, Record) for r in rows):
+            continue
+        columns = {name: [_cell(row.get(name)) for row in rows] for row in rows for name in row}
+        same = [n for n, cells in columns.items() if len(cells) > 1 and len(set(cells)) == 1]
+        said = ", ".join(f"{_words(name)} {columns[name][0]}" for name in same)
+        shown = {_words(name): cells for name, cells in columns.items() if name not in same}
+        yield Text("")
+        yield _plain(f"{_words(key)} ({said})" if said else _words(key), "bold")
+        widest = [max(map(cell_len, (*name.split(), *cells))) for name, cells in shown.items()]
+        if sum(widest) + 2 * (len(shown) - 1) <= width:
+            yield _grid(shown)
+        else:
+            for number in range(len(rows)):
+                parts = [f"{name} {cells[number]}" for name, cells in shown.items()]
+                yield _plain("- " + ", ".join(parts))
+
+
+def _grid(columns: dict[str, list[str]]) -> Table:
+    grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for k, name in enumerate(columns):
+        heading = Text("\n".join(map(printable, name.split())))
+        grid.add_column(heading, justify="right" if k else "left", no_wrap=True, vertical="bottom")
+    for cells in zip(*columns.values(), strict=True):
+        grid.add_row(*map(_plain, cells))
+    return grid
+
+
+def _words(key: str) -> str:
+    return key.replace("_", " ")
+
+
+def _cell(value: Any) -> str:
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return "-"
+    if isinstance(value, tuple):
+        return " x ".join(map(_cell, value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def bar(share: float, cells: int = _BAR) -> str:
@@ -85,5 +139,5 @@ def _evidence(explanation: Explanation) -> str:
     return ", ".join(parts)
 
 
-def _plain(text: str) -> Text:
-    return Text(printable(text))
+def _plain(text: str, style: str = "") -> Text:
+    return Text(printable(text), style)

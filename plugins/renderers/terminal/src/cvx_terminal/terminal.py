@@ -17,7 +17,7 @@ from cvx_core import Artifact, Explanation, OptionError, Renderer
 from cvx_core.display import show
 from cvx_core.printable import printable
 from cvx_terminal.picture import blocks, fit, scale, shades
-from cvx_terminal.table import facts
+from cvx_terminal.table import facts, records
 
 _BESIDE = 64
 """Columns from which picture and table stand side by side."""
@@ -97,13 +97,14 @@ class Terminal(Renderer):
         table = facts(explanation, scale(shown.limits, explanation.signed, unit, color), shown.note)
         name = printable(explanation.name) or "image"
         heading = Text(f"{printable(explanation.method)} · {name}", overflow="ellipsis")
+        below = list(records(explanation, self.width))
         if beside:
             grid = Table.grid(padding=(0, 2))
             grid.add_column(width=size[0], no_wrap=True)
             grid.add_column()
             grid.add_row(picture, table)
-            return Group(Rule(heading, align="left"), grid)
-        return Group(Rule(heading, align="left"), picture, Text(""), table)
+            return Group(Rule(heading, align="left"), grid, *below)
+        return Group(Rule(heading, align="left"), picture, Text(""), table, *below)
 
 
 def _wanted() -> bool:

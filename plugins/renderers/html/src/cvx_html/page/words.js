@@ -53,13 +53,53 @@ function verdictText(image) {
   return image.correct ? ", right" : `, wrong, the label is ${image.label.name}`;
 }
 
+// Several records of one kind: a table of their own.
+const isRecord = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
+const isTable = (value) => Array.isArray(value) && value.length > 0 && value.every(isRecord);
+
+function cell(value) {
+  if (value === null || value === undefined) return "–";
+  if (typeof value === "number") return String(Number(value.toPrecision(4)));
+  return Array.isArray(value) ? value.join(" × ") : brief(value);
+}
+
+// A column that says the same in all of several records is said once, above them.
+function records(name, values) {
+  const keys = [...new Set(values.flatMap((record) => Object.keys(record)))];
+  const said = (key) => cell(values[0][key]);
+  const same = keys.filter(
+    (key) => values.length > 1 && values.every((record) => cell(record[key]) === said(key)),
+  );
+  const shown = keys.filter((key) => !same.includes(key));
+  const plain = (key) => key.replaceAll("_", " ");
+  const heads = shown.map((key) => make("th", { scope: "col" }, plain(key)));
+  const lines = values.map((record) => {
+    const cells = shown.map((key) =>
+      make("td", { dir: "auto", class: typeof record[key] === "string" && "text" },
+        cell(record[key])));
+    return make("tr", {}, ...cells);
+  });
+  const table = make(
+    "table", { class: "records" }, make("thead", {}, make("tr", {}, ...heads)),
+    make("tbody", {}, ...lines),
+  );
+  const region = { class: "sideways", tabindex: "0", role: "region", "aria-label": plain(name) };
+  const once = same.map((key) => `${plain(key)} ${said(key)}`).join(", ");
+  return make(
+    "td", { colspan: "2", class: "wide" }, plain(name) + (once && ` (${once})`),
+    make("div", region, table),
+  );
+}
+
 function rows(body, pairs) {
   body.replaceChildren(
     ...pairs.map(([key, value]) =>
       make(
         "tr", {},
-        make("th", { scope: "row" }, key.replaceAll("_", " ")),
-        make("td", { dir: "auto" }, brief(value)),
+        ...(isTable(value) ? [records(key, value)] : [
+          make("th", { scope: "row" }, key.replaceAll("_", " ")),
+          make("td", { dir: "auto" }, brief(value)),
+        ]),
       )),
   );
 }
