@@ -153,6 +153,7 @@ def notebook_html(explanation: Explanation) -> str:
         ("label", explanation.target.label.text if explanation.target.label else ""),
         ("layer", str(explanation.provenance.get("layer", ""))),
         ("sum", f"{explanation.values.sum(dtype=np.float64):.4g} {explanation.unit}"),
+        ("note", " ".join(cautions(explanation))),
     ]
     cells = "".join(
         f"<tr><th style='text-align:left'>{html.escape(key)}</th><td>{html.escape(value)}</td></tr>"
@@ -164,6 +165,28 @@ def notebook_html(explanation: Explanation) -> str:
         f"<figure style='margin:0'><img alt='{title}' src='data:image/png;base64,{picture}'>"
         f"<figcaption><b>{title}</b><table>{cells}</table></figcaption></figure>"
     )
+
+
+def cautions(explanation: Explanation) -> list[str]:
+    """Return what a reader must be warned of before the map is believed, and checks that it passed.
+
+    What its method says against itself, and the verdict of the sanity check, if one was made.
+
+    Examples
+    --------
+    >>> from cvx_core.testing.samples import sample_explanation
+    >>> told = {"verdict": "fails", "reason": "The map hardly depends on the network."}
+    >>> cautions(sample_explanation(evidence={"sanity": told}))
+    ['⚠ Sanity check: fails. The map hardly depends on the network.']
+    """
+    found = []
+    warning, sanity = (explanation.evidence.get(key) for key in ("warning", "sanity"))
+    if warning:
+        found.append(f"⚠ {warning}")
+    if isinstance(sanity, Record):
+        sign = "⚠ " if sanity["verdict"] == "fails" else ""
+        found.append(f"{sign}Sanity check: {sanity['verdict']}. {sanity['reason']}")
+    return found
 
 
 def model_text(explanation: Explanation) -> str:

@@ -139,3 +139,10 @@ def test_pictures_of_any_shape_can_be_shown(size: tuple[int, int], cells: tuple[
 def test_a_map_wholly_outside_the_picture_shows_the_photograph() -> None:
     one = sample_explanation(size=(10, 10), extent=(100.0, 100.0, 110.0, 110.0))
     np.testing.assert_array_equal(np.asarray(overlay(one)), one.image)
+
+
+def test_in_a_notebook_a_failed_check_stands_below_the_map() -> None:
+    failed = {"verdict": "fails", "reason": "It stays."}
+    html = sample_explanation(evidence={"sanity": failed})._repr_html_()
+    assert "⚠ Sanity check: fails. It stays." in html
+    assert "Sanity" not in sample_explanation()._repr_html_()

@@ -93,6 +93,7 @@ class Entry:
                 "target": {key: target[key] for key in ("kind", "text", "score", "note")},
                 "layer": explanation.provenance.get("layer"),
                 "seconds": explanation.evidence.get("seconds"),
+                "sanity": (explanation.evidence.get("sanity") or {}).get("verdict"),
                 "files": list(files),
             }
         )

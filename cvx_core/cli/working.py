@@ -135,6 +135,11 @@ class Work:
                 self._tell(failure, f"{entry.subject.path.name}, {asked.title}")
             for wanted, explanation in answer.maps:
                 self._draw(entry, wanted.name, explanation)
+                sanity = explanation.evidence.get("sanity")
+                if sanity is not None and sanity["verdict"] != "passes":
+                    about = f"{entry.subject.path.name}, {wanted.asked.title}"
+                    said = f"Sanity check: {sanity['verdict']}. {sanity['reason']}"
+                    self._reporter.note(f"{about}: {said}")
             entry.close(answer.seconds)
             if answer.maps:
                 said = _said(answer.maps[0][1].target)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from PIL import Image
 
 if TYPE_CHECKING:
     from conftest import Cvx
@@ -355,3 +356,17 @@ def test_verbose_adds_the_traceback_to_an_error(cvx: Cvx) -> None:
     assert done.code == 5
     assert done.traced
     assert "no weights today" in done.err
+
+
+def test_the_sanity_check_is_told_in_words_and_in_the_run_s_document(cvx: Cvx) -> None:
+    """The stub's map is the image, whatever the network has learned."""
+    ramp = Image.linear_gradient("L").rotate(30)
+    ramp.convert("RGB").save(cvx.folder / "ramp.png")
+    done = cvx.explain("ramp.png", "--sanity")
+    assert done.code == 0, done.err
+    assert "ramp.png, stub-any: Sanity check: fails. The map hardly depends on" in done.err
+    assert done.run["arguments"]["sanity"] is True
+    assert done.run["images"][0]["explanations"][0]["sanity"] == "fails"
+    done = cvx.explain("ramp.png", "--force")
+    assert "sanity" not in done.err
+    assert done.run["images"][0]["explanations"][0]["sanity"] is None

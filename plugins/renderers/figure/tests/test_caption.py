@@ -88,3 +88,13 @@ def test_a_map_that_is_the_same_for_every_class_was_asked_about_none() -> None:
         one = sample_explanation(evidence={"class_specific": specific}).replace(target=target)
         answer = words(one, show(one, (300, 300))).answer
         assert ("asked about" in answer) == specific
+
+
+def test_what_speaks_against_the_map_comes_before_everything_else() -> None:
+    failed = {"verdict": "fails", "reason": "The map hardly depends on the network."}
+    told = caption(sample_explanation(evidence={"warning": "Edges only.", "sanity": failed}))
+    assert told.startswith(
+        "⚠ Edges only · ⚠ Sanity check: fails. The map hardly depends on the network · "
+    )
+    passed = {"verdict": "passes", "reason": "It changes."}
+    assert caption(sample_explanation(evidence={"sanity": passed})).startswith("Sanity check: pass")

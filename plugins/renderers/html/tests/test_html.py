@@ -151,3 +151,11 @@ def test_a_map_that_is_the_same_for_every_class_claims_no_score() -> None:
         for specific in (True, False)
     ]
     assert [one["score"] for one in _data(_page(several))["maps"]] == [2.0, None]
+
+
+def test_what_speaks_against_the_map_stands_beside_it_and_in_the_evidence() -> None:
+    failed = {"verdict": "fails", "reason": "It stays.", "correlation": {"all": 0.9}}
+    one = sample_explanation(evidence={"warning": "Edges only.", "sanity": failed}, label=None)
+    [told] = _data(_page([one]))["maps"]
+    assert told["notes"] == ["⚠ Edges only.", "⚠ Sanity check: fails. It stays."]
+    assert dict(told["evidence"])["sanity.correlation.all"] == 0.9

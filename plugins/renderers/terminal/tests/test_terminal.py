@@ -238,3 +238,11 @@ def test_the_plugin_module_is_light() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert done.stdout == "[]\n"
+
+
+def test_what_speaks_against_the_map_has_rows_of_its_own() -> None:
+    failed = {"verdict": "fails", "reason": "It stays."}
+    one = sample_explanation(evidence={"warning": "Edges only.", "sanity": failed})
+    text = Terminal(width=120, color=False).render(one).text()
+    assert re.search(r"check +⚠ Edges only", text)
+    assert re.search(r"check +⚠ Sanity check: fails. It stays", text)

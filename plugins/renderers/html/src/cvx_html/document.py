@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from cvx_core.colors import INFERNO, VIK
-from cvx_core.display import model_text, show
+from cvx_core.display import cautions, model_text, show
 from cvx_core.explanation import Explanation
 from cvx_core.printable import printable
 from cvx_core.record import Record
@@ -24,7 +24,7 @@ CANVAS = 640
 worked out at this size, so that the page needs no statistics of its own."""
 
 _FIRST = ("sum",)
-_LAST = ("forwards", "backwards", "batch", "seconds")
+_LAST = ("forwards", "backwards", "bytes", "batch", "seconds")
 """Evidence that is read first, and what the map cost, which is read last."""
 
 
@@ -117,7 +117,7 @@ def _map(explanation: Explanation) -> dict[str, Any]:
     shown = show(explanation, fit((width, height), CANVAS, enlarge=True))
     target = explanation.target
     unique = target.kind in ("predicted", "distribution", "error", "margin")
-    notes = (target.note, explanation.provenance.get("display_note"))
+    notes = (*cautions(explanation), target.note, explanation.provenance.get("display_note"))
     return {
         "question": target.text,
         # The same question to another image keeps its place when the image is switched.
@@ -176,7 +176,7 @@ def _evidence(explanation: Explanation) -> list[tuple[str, Any]]:
         key = pair[0]
         return (1 + _LAST.index(key) if key in _LAST else -(key in _FIRST)), key
 
-    return sorted(explanation.evidence.to_dict().items(), key=order)
+    return sorted(_flat(explanation.evidence), key=order)
 
 
 def _flat(record: Record) -> list[tuple[str, Any]]:
