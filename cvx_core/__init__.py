@@ -9,9 +9,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 _HOMES = {
+    "cvx_core.answers": ("Answer",),
     "cvx_core.api": ("explain", "get_explainer", "get_renderer", "register"),
     "cvx_core.component": ("Component",),
     "cvx_core.compose": ("contrast", "layers", "mean", "product", "rectify", "smooth"),
+    "cvx_core.detections": ("Detection", "Detections"),
     "cvx_core.errors": (
         "CheckpointError",
         "ConflictError",
@@ -31,10 +33,14 @@ _HOMES = {
     "cvx_core.explanation": ("Artifact", "Explanation"),
     "cvx_core.hookspecs": ("hookimpl",),
     "cvx_core.model_source": ("ModelEntry", "ModelSource", "list_models", "load_model"),
+    "cvx_core.parts": ("BoxScore", "Lost", "Missed", "PixelScore", "RegionScore", "lost_stage"),
+    "cvx_core.pixels": ("PixelScores",),
     "cvx_core.preprocessing": ("Preprocess",),
     "cvx_core.question": ("Question",),
+    "cvx_core.reading": ("Candidates",),
     "cvx_core.record": ("Record",),
     "cvx_core.recording": ("Needs", "Recording"),
+    "cvx_core.regions": ("Box", "Frame", "MaskRegion", "Polygon", "Region", "read_mask"),
     "cvx_core.renderer": ("Renderer",),
     "cvx_core.scores": ("ClassEntry", "Scores", "TargetRecord"),
     "cvx_core.storage": ("load_explanations",),
@@ -48,14 +54,19 @@ _HOMES = {
         "Target",
         "parse_target",
     ),
+    "cvx_core.truth": ("TrueBox", "TrueBoxes", "TrueClasses"),
     "cvx_core.version": ("__version__",),
     "cvx_core.vision_model": ("VisionModel",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "Answer",
     "Artifact",
     "Attribution",
+    "Box",
+    "BoxScore",
+    "Candidates",
     "CheckpointError",
     "ClassEntry",
     "ClassScore",
@@ -63,31 +74,45 @@ __all__ = [
     "ConflictError",
     "Contrast",
     "CvxError",
+    "Detection",
+    "Detections",
     "Distribution",
     "Error",
     "Explainer",
     "Explanation",
+    "Frame",
     "InputError",
     "LayerError",
+    "Lost",
     "Margin",
+    "MaskRegion",
     "MethodError",
+    "Missed",
     "ModelEntry",
     "ModelError",
     "ModelSource",
     "Needs",
     "OptionError",
     "OutputError",
+    "PixelScore",
+    "PixelScores",
     "PluginError",
+    "Polygon",
     "Predicted",
     "Preprocess",
     "Question",
     "Record",
     "Recording",
+    "Region",
+    "RegionScore",
     "Renderer",
     "Scores",
     "Target",
     "TargetError",
     "TargetRecord",
+    "TrueBox",
+    "TrueBoxes",
+    "TrueClasses",
     "UnknownComponentError",
     "UsageError",
     "VisionModel",
@@ -101,18 +126,22 @@ __all__ = [
     "list_models",
     "load_explanations",
     "load_model",
+    "lost_stage",
     "mean",
     "parse_target",
     "product",
+    "read_mask",
     "rectify",
     "register",
     "smooth",
 ]
 
 if TYPE_CHECKING:
+    from cvx_core.answers import Answer
     from cvx_core.api import explain, get_explainer, get_renderer, register
     from cvx_core.component import Component
     from cvx_core.compose import contrast, layers, mean, product, rectify, smooth
+    from cvx_core.detections import Detection, Detections
     from cvx_core.errors import (
         CheckpointError,
         ConflictError,
@@ -132,10 +161,14 @@ if TYPE_CHECKING:
     from cvx_core.explanation import Artifact, Explanation
     from cvx_core.hookspecs import hookimpl
     from cvx_core.model_source import ModelEntry, ModelSource, list_models, load_model
+    from cvx_core.parts import BoxScore, Lost, Missed, PixelScore, RegionScore, lost_stage
+    from cvx_core.pixels import PixelScores
     from cvx_core.preprocessing import Preprocess
     from cvx_core.question import Question
+    from cvx_core.reading import Candidates
     from cvx_core.record import Record
     from cvx_core.recording import Needs, Recording
+    from cvx_core.regions import Box, Frame, MaskRegion, Polygon, Region, read_mask
     from cvx_core.renderer import Renderer
     from cvx_core.scores import ClassEntry, Scores, TargetRecord
     from cvx_core.storage import load_explanations
@@ -149,6 +182,7 @@ if TYPE_CHECKING:
         Target,
         parse_target,
     )
+    from cvx_core.truth import TrueBox, TrueBoxes, TrueClasses
     from cvx_core.version import __version__
     from cvx_core.vision_model import VisionModel
 

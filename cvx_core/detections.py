@@ -68,7 +68,7 @@ class Detections(Answer):
     frame
         How the network's input lies over the photograph.
     valid
-        (M,): which candidates there are.
+        (M,) or (M, C): which candidates there are.
     """
 
     logits: Floats
@@ -119,9 +119,20 @@ class Detections(Answer):
             scores[~self.valid] = 0.0
         return np.asarray(scores)
 
-    def boxes_of(self, index: int) -> Floats:
-        """Return the boxes (M, 4) of a class, in pixels of the photograph."""
-        boxes = self.boxes if self.boxes.ndim == 2 else self.boxes[:, index]
+    def present(self, index: int | None) -> npt.NDArray[np.bool_]:
+        """Return which candidates there are for a class (None: for each one's best), (M,)."""
+        if self.valid is None:
+            return np.ones(len(self.logits), dtype=bool)
+        return self.valid if self.valid.ndim == 1 else self._of_class(self.valid, index)
+
+    def _of_class(self, values: npt.NDArray[Any], index: int | None) -> npt.NDArray[Any]:
+        """Pick (M, ...) out of (M, C, ...)."""
+        which = self.scores.argmax(1) if index is None else index
+        return np.asarray(values[np.arange(len(values)), which])
+
+    def boxes_of(self, index: int | None) -> Floats:
+        """Return the boxes (M, 4) of a class (None: of each one's best), in photograph pixels."""
+        boxes = self.boxes if self.boxes.ndim == 2 else self._of_class(self.boxes, index)
         if self.settings.relative:
             boxes = boxes * np.array(self.frame.size * 2, dtype=np.float64)
         return self.frame.to_photo(boxes)
@@ -159,9 +170,10 @@ class Detections(Answer):
             By class, best first.
         """
         pairs: list[tuple[int, int, int | None]] = []
-        for c in range(self.count):
+        compared = self.compared(threshold)
+        for c in np.flatnonzero(compared.any(0)).tolist():
             column = self.scores[:, c]
-            above = np.flatnonzero(column > threshold)
+            above = np.flatnonzero(compared[:, c])
             order = above[np.argsort(-column[above], kind="stable")]
             if self.settings.overlap is None:
                 pairs += [(int(m), c, None) for m in order]
@@ -177,6 +189,25 @@ class Detections(Answer):
                     by.setdefault(int(other), int(m))
             pairs += [(int(m), c, by.get(int(m))) for m in order]
         return pairs
+
+    def compared(self, threshold: float) -> npt.NDArray[np.bool_]:
+        """Return which pairs of candidate and class (M, C) go on to suppression."""
+        found = np.asarray(self.scores > threshold)
+        if self.settings.single:
+            found &= np.arange(self.count) == self.scores.argmax(1)[:, None]
+        if self.settings.topk is None:
+            return found
+        if self.settings.topk_in == "class":
+            groups = [found[:, c : c + 1] for c in range(self.count)]
+            scores = [self.scores[:, c : c + 1] for c in range(self.count)]
+        else:
+            ends = np.cumsum(self.settings.levels or (len(found),))[:-1]
+            groups, scores = np.split(found, ends), np.split(self.scores, ends)
+        for group, values in zip(groups, scores, strict=True):
+            rows, columns = np.nonzero(group)
+            order = np.argsort(-values[rows, columns], kind="stable")[self.settings.topk :]
+            group[rows[order], columns[order]] = False
+        return found
 
     def seed(self, candidate: int, index: int, *minus: int) -> Seed:
         """Return the seed of a class's logit (less others') at a candidate."""

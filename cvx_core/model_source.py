@@ -33,11 +33,14 @@ class ModelEntry:
         Names of its trained weights, best first; empty if there are none.
     summary
         One line.
+    task
+        What it does: ``"classification"``, ``"segmentation"`` or ``"detection"``.
     """
 
     name: str
     weights: tuple[str, ...] = ()
     summary: str = ""
+    task: str = "classification"
 
 
 class ModelSource(ABC):

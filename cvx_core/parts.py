@@ -215,9 +215,10 @@ class Lost:
     ----------
     stage
         ``candidate`` (no candidate overlaps it enough), ``class`` (the best one has a higher
-        score for another class), ``threshold`` (its score is too low), ``suppression`` (a better
-        box suppressed it), ``limit`` (more boxes are better than an image may have), or an empty
-        string: it is found.
+        score for another class), ``threshold`` (its score is too low), ``topk`` (too many are
+        better for it to be compared), ``suppression`` (a better box suppressed it), ``limit``
+        (more boxes are better than an image may have), or an empty string: it is found. They
+        come in this order; what is overridden may uncover a later one.
     candidate
         The candidate that comes nearest.
     overlap
@@ -245,8 +246,7 @@ def lost_stage(answer: Detections, box: Box, index: int) -> Lost:
     enough; without any, the one with the largest overlap.
     """
     overlap = overlaps(np.array([box.bounds]), answer.boxes_of(index))[0]
-    if answer.valid is not None:
-        overlap = np.where(answer.valid, overlap, 0.0)
+    overlap = np.where(answer.present(index), overlap, 0.0)
     enough = np.flatnonzero(overlap >= FOUND_FROM)
     score = answer.scores[:, index]
     if not enough.size:
@@ -258,8 +258,8 @@ def lost_stage(answer: Detections, box: Box, index: int) -> Lost:
     threshold = answer.settings.threshold
     if any(one.entry.index == index and one.candidate in set(enough) for one in answer.kept):
         return Lost("", *facts, "It is found.")
-    if score[m] <= threshold:
-        other = int(answer.scores[m].argmax())
+    other = int(answer.scores[m].argmax())
+    if score[m] <= threshold or (answer.settings.single and other != index):
         if other != index and answer.scores[m, other] > threshold:
             text = (
                 f"The candidate there says {answer.entry(m, other).text}; "
@@ -268,7 +268,10 @@ def lost_stage(answer: Detections, box: Box, index: int) -> Lost:
             return Lost("class", *facts, text)
         text = f"Its score {score[m]:.2f} is not above the threshold {threshold:g}."
         return Lost("threshold", *facts, text)
-    by = {k: other for k, c, other in answer.suppression(threshold) if c == index}
+    by = {k: better for k, c, better in answer.suppression(threshold) if c == index}
+    if m not in by:
+        text = f"{answer.settings.topk} of its {answer.settings.topk_in} have a better score."
+        return Lost("topk", *facts, text)
     if by.get(m) is not None:
         text = (
             f"It was suppressed by candidate {by[m]} ({score[by[m]]:.2f}), whose box overlaps its "
@@ -280,10 +283,8 @@ def lost_stage(answer: Detections, box: Box, index: int) -> Lost:
 
 def nearest(answer: Detections, box: Box, index: int | None) -> int:
     """Return the candidate that overlaps a box most; near ties go to the better score."""
-    boxes = answer.boxes_of(0 if index is None else index)
-    overlap = overlaps(np.array([box.bounds]), boxes)[0]
-    if answer.valid is not None:
-        overlap = np.where(answer.valid, overlap, 0.0)
+    overlap = overlaps(np.array([box.bounds]), answer.boxes_of(index))[0]
+    overlap = np.where(answer.present(index), overlap, 0.0)
     if not overlap.any():
         raise TargetError(
             f"No candidate overlaps {box.text}.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
@@ -36,6 +36,12 @@ class Candidates:
     overlap
         Intersection over union above which the better of two boxes of a class suppresses the
         other, in [0, 1]; None for detectors that don't suppress.
+    single
+        Whether a candidate answers with its best class alone.
+    topk
+        How many pairs of candidate and class go on to suppression, best first; None for all.
+    topk_in
+        Of what there are that many: of each ``"level"`` or of each ``"class"``.
     most
         Most answers in an image.
     relative
@@ -43,7 +49,8 @@ class Candidates:
     levels
         How many candidates each level of the pyramid has, in order; empty if unknown.
     valid
-        (B, M): which candidates there are, where images have different numbers of them.
+        (B, M), or (B, M, C) where each class has its own box: which candidates there are, where
+        images have different numbers of them.
     """
 
     logits: Tensor
@@ -52,6 +59,9 @@ class Candidates:
     background: int | None = None
     threshold: float = 0.5
     overlap: float | None = 0.5
+    single: bool = False
+    topk: int | None = None
+    topk_in: Literal["level", "class"] = "level"
     most: int = 100
     relative: bool = False
     levels: tuple[int, ...] = ()
@@ -64,6 +74,17 @@ class Candidates:
             raise ModelError(
                 f"Candidates have logits {shape} and boxes {tuple(self.boxes.shape)}.",
                 "Logits are (B, M, C), and boxes (B, M, 4) or (B, M, C, 4).",
+            )
+        if self.levels and sum(self.levels) != shape[1]:
+            raise ModelError(
+                f"There are {shape[1]} candidates, and the levels {self.levels} have "
+                f"{sum(self.levels)}.",
+                "levels=(n1, n2, ...) says how many candidates each level has, in order.",
+            )
+        if self.valid is not None and self.valid.shape not in (shape[:2], shape):
+            raise ModelError(
+                f"Candidates have logits {shape} and valid {tuple(self.valid.shape)}.",
+                "valid is (B, M) or (B, M, C).",
             )
 
 

@@ -104,7 +104,7 @@ def test_the_reference_of_errors_has_every_error_with_its_exit_code() -> None:
 
 def test_the_reference_of_targets_has_every_question() -> None:
     text = (REFERENCE / "targets.md").read_text()
-    told = re.findall(r"^\| (?:`\"?([\w ]+)\"?`|a class[^|]*) \| `(\w+)\(", text, re.M)
+    told = re.findall(r"^\| (?:`\"?([\w, ]+)\"?`|a class[^|]*) \| `(\w+)\(", text, re.M)
     found = {type(parse_target(words or "tabby")).__name__ for words, _ in told}
     assert found == {python for _, python in told}
     targets = (getattr(cvx_core, key) for key in cvx_core.__all__)

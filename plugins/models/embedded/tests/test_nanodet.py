@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from cvx_embedded.candidates import Candidates, detections
+from cvx_embedded.cells import Cells, candidates
 from cvx_embedded.nanodet import PREPROCESS, NanoDet, class_names, nanodet
 from PIL import Image
+from torchvision.ops import batched_nms
 
+from cvx_core import Detections, Frame
 from cvx_core.preprocessing import measure
 
 DATA = Path(__file__).parent / "data/nanodet"
@@ -37,7 +40,7 @@ def reference() -> dict[str, npt.NDArray[np.float32]]:
 
 
 @pytest.fixture(scope="module")
-def answers(network: NanoDet) -> dict[str, Candidates]:
+def answers(network: NanoDet) -> dict[str, Cells]:
     with torch.no_grad():
         return {
             name: network(PREPROCESS(Image.open(DATA / f"{name}.png"))[None])
@@ -47,39 +50,55 @@ def answers(network: NanoDet) -> dict[str, Candidates]:
 
 @pytest.mark.parametrize("name", PHOTOGRAPHS)
 def test_raw_outputs_are_the_references(
-    name: str, answers: dict[str, Candidates], reference: dict[str, npt.NDArray[np.float32]]
+    name: str, answers: dict[str, Cells], reference: dict[str, npt.NDArray[np.float32]]
 ) -> None:
-    candidates = answers[name]
-    assert candidates.class_logits.shape == (1, 3549, 80)
-    assert candidates.side_logits.shape == (1, 3549, 4, 11)
-    raw = torch.cat([candidates.class_logits, candidates.side_logits.flatten(2)], dim=-1)[0, ::21]
+    cells = answers[name]
+    assert cells.class_logits.shape == (1, 3549, 80)
+    assert cells.side_logits.shape == (1, 3549, 4, 11)
+    raw = torch.cat([cells.class_logits, cells.side_logits.flatten(2)], dim=-1)[0, ::21]
     # float32 differs by 1e-5 from the reference's float64.
     np.testing.assert_allclose(raw, reference[f"{name}_raw"], atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("name", PHOTOGRAPHS)
-def test_detections_are_the_references(
-    name: str, answers: dict[str, Candidates], reference: dict[str, npt.NDArray[np.float32]]
-) -> None:
-    [found] = detections(answers[name])
-    assert [class_names()[i] for i in found.classes] == SAID[name]
-    assert found.classes.tolist() == reference[f"{name}_classes"].tolist()
-    assert found.candidates.tolist() == reference[f"{name}_candidates"].tolist()
-    np.testing.assert_allclose(found.scores, reference[f"{name}_scores"], atol=1e-5, rtol=0)
-    # Raw outputs that differ by 1e-5 move a side by that share of 10 strides of 32 pixels.
-    np.testing.assert_allclose(found.boxes, reference[f"{name}_boxes"], atol=3e-3, rtol=0)
-
-
 @pytest.mark.parametrize(("name", "size"), PHOTOGRAPHS.items())
-def test_the_measured_extent_leads_boxes_back_to_the_photograph(
-    name: str, size: tuple[int, int], reference: dict[str, npt.NDArray[np.float32]]
+def test_detections_are_the_references(
+    name: str,
+    size: tuple[int, int],
+    answers: dict[str, Cells],
+    reference: dict[str, npt.NDArray[np.float32]],
 ) -> None:
     extent = measure(PREPROCESS, size).extent
     assert extent is not None
-    left, top, right, bottom = extent
-    across, down = (right - left) / PREPROCESS.side, (bottom - top) / PREPROCESS.side
-    boxes = reference[f"{name}_boxes"] * [across, down, across, down] + [left, top, left, top]
-    np.testing.assert_allclose(boxes, reference[f"{name}_boxes_photo"], atol=1e-3, rtol=0)
+    found = candidates(answers[name])
+    frame = Frame(extent, (PREPROCESS.side, PREPROCESS.side))
+    kept = Detections.of(found, 0, class_names(), frame).kept
+    assert [one.entry.name for one in kept] == SAID[name]
+    assert [one.entry.index for one in kept] == reference[f"{name}_classes"].tolist()
+    assert [one.candidate for one in kept] == reference[f"{name}_candidates"].tolist()
+    scores = [one.entry.probability for one in kept]
+    np.testing.assert_allclose(scores, reference[f"{name}_scores"], atol=1e-5, rtol=0)
+    # Raw outputs that differ by 1e-5 move a side by that share of 10 strides of 32 pixels, which
+    # are up to 1.5 pixels of the photograph each.
+    boxes = [one.box for one in kept]
+    np.testing.assert_allclose(boxes, reference[f"{name}_boxes_photo"], atol=5e-3, rtol=0)
+
+
+@pytest.mark.parametrize("name", PHOTOGRAPHS)
+@pytest.mark.parametrize(("threshold", "overlap"), [(0.4, 0.5), (0.05, 0.6), (0.02, 0.3)])
+def test_suppression_is_torchvisions(
+    name: str, threshold: float, overlap: float, answers: dict[str, Cells]
+) -> None:
+    settings = replace(
+        candidates(answers[name]), threshold=threshold, overlap=overlap, most=10_000, single=False
+    )
+    frame = Frame((0, 0, PREPROCESS.side, PREPROCESS.side), (PREPROCESS.side, PREPROCESS.side))
+    kept = Detections.of(settings, 0, None, frame).kept
+    scores = settings.logits[0].double().sigmoid()
+    rows, columns = torch.where(scores > threshold)
+    left = batched_nms(settings.boxes[0].double()[rows], scores[rows, columns], columns, overlap)
+    expected = [(int(rows[k]), int(columns[k])) for k in left]
+    assert len(expected) > 1
+    assert [(one.candidate, one.entry.index) for one in kept] == expected
 
 
 def test_channels_are_blue_green_red_in_the_authors_scale() -> None:
@@ -106,11 +125,11 @@ def test_a_candidate_comes_from_the_head_of_its_level_and_from_the_pixels(
 
 def test_other_sizes_have_as_many_candidates_as_cells(network: NanoDet) -> None:
     with torch.no_grad():
-        candidates = network(torch.zeros(2, 3, 320, 100))
+        cells = network(torch.zeros(2, 3, 320, 100))
     # 100 pixels are halved, upwards: 50, 25, 13, 7, 4.
-    assert candidates.levels == ((8, 40, 13), (16, 20, 7), (32, 10, 4))
-    assert candidates.class_logits.shape == (2, 40 * 13 + 20 * 7 + 10 * 4, 80)
-    assert candidates.boxes().shape == (2, 700, 4)
+    assert cells.levels == ((8, 40, 13), (16, 20, 7), (32, 10, 4))
+    assert cells.class_logits.shape == (2, 40 * 13 + 20 * 7 + 10 * 4, 80)
+    assert cells.boxes().shape == (2, 700, 4)
 
 
 def test_classes_are_cocos() -> None:

@@ -81,7 +81,7 @@ def efficientnet_lite0_dense(*, weights: bool = True) -> nn.Module:
 
 
 def load(module: nn.Module, path: Path, *, trust: bool = False) -> None:
-    """Load a checkpoint, in timm's or in the package's naming, into the classifier.
+    """Load a checkpoint, in timm's or the package's naming; the classifier's fits the dense one too.
 
     Raises
     ------
@@ -89,7 +89,11 @@ def load(module: nn.Module, path: Path, *, trust: bool = False) -> None:
         If the file can't be read or doesn't fit.
     """
     depths = [len(stage) for stage in module.get_submodule("blocks").children()]  # type: ignore[arg-type]
-    fit_weights(module, to_timm(read_checkpoint(path, trust=trust), depths), str(path))
+    state = to_timm(read_checkpoint(path, trust=trust), depths)
+    head = "classifier.weight"
+    if head in state and state[head].ndim < module.get_parameter(head).ndim:
+        state[head] = state[head][:, :, None, None]
+    fit_weights(module, state, str(path))
 
 
 def weights_file() -> Path:

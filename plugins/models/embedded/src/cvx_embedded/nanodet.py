@@ -17,7 +17,7 @@ from torch import nn
 
 from cvx_core.checkpoints import load_weights
 from cvx_core.model_source import seeded
-from cvx_embedded.candidates import Candidates, Level
+from cvx_embedded.cells import Cells, Level
 from cvx_embedded.stretch import Stretch
 
 PREPROCESS = Stretch(
@@ -59,7 +59,7 @@ class NanoDet(nn.Module):
     """Backbone, pyramid and one head for each level of the pyramid.
 
     Takes (B, 3, H, W), blue, green, red, normalised (see `PREPROCESS`); was trained at 416 x 416.
-    Returns `Candidates`, whose levels have strides of 8, 16 and 32 pixels: at 416 x 416 their
+    Returns `Cells`, whose levels have strides of 8, 16 and 32 pixels: at 416 x 416 their
     numbers begin at 0, 2704 and 3380, and there are 3549.
     """
 
@@ -69,8 +69,8 @@ class NanoDet(nn.Module):
         self.neck = _Neck({3: 128, 4: 256, 5: 512})
         self.head = nn.ModuleDict({f"level{level}": _Head() for level in _STRIDES})
 
-    def forward(self, inputs: torch.Tensor) -> Candidates:
-        """Return all candidates, with their graph."""
+    def forward(self, inputs: torch.Tensor) -> Cells:
+        """Return all cells, with their graph."""
         features = self.neck(self.backbone(inputs))
         maps = [head(feature) for head, feature in zip(self.head.values(), features, strict=True)]
         levels = tuple(
@@ -80,7 +80,7 @@ class NanoDet(nn.Module):
         # (B, channels, H, W) of each level become (B, N, channels) of all.
         cells = torch.cat([grid.flatten(2).transpose(1, 2) for grid in maps], dim=1)
         sides = cells[..., _CLASSES:].reshape(*cells.shape[:2], 4, _BINS)
-        return Candidates(cells[..., :_CLASSES], sides, levels)
+        return Cells(cells[..., :_CLASSES], sides, levels)
 
 
 class _Backbone(nn.Module):

@@ -12,7 +12,7 @@ def cvx_model_sources() -> Iterable[Component]:
     """Offer the embedded networks."""
     yield Component(
         "embedded",
-        "Networks with real weights, no download: a classifier, a detector, a segmenter",
+        "Networks with real weights, no download: classifier, detector, segmenter",
         "cvx_embedded.source:EmbeddedSource",
     )
 

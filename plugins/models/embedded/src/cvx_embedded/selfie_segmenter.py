@@ -41,6 +41,11 @@ def selfie_segmenter(*, weights: bool = True) -> SelfieSegmenter:
     return module.eval()
 
 
+def class_names() -> list[str]:
+    """Return the names of the two classes by index; the network's logit is the second's."""
+    return ["background", "person"]
+
+
 def _hard_swish(values: torch.Tensor) -> torch.Tensor:
     """Return x * relu6(x + 3) / 6, with the network's own sixth."""
     return F.hardswish(values) * (6 * _SIXTH)

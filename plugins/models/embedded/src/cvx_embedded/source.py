@@ -2,16 +2,75 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from torch import nn
 
 from cvx_core import CheckpointError, ModelEntry, ModelError, ModelSource, VisionModel
-from cvx_core.checkpoints import names_a_file
+from cvx_core.checkpoints import load_weights, names_a_file
 from cvx_core.errors import did_you_mean
-from cvx_embedded.efficientnet_lite0 import PREPROCESS, class_names, efficientnet_lite0, load
+from cvx_embedded import efficientnet_lite0, nanodet, selfie_segmenter
+from cvx_embedded.cells import candidates
 
-NAME = "efficientnet-lite0"
-WEIGHTS = "imagenet"
+
+@dataclass(frozen=True)
+class _Network:
+    """A network and what is needed to ask it about a photograph.
+
+    `build` takes ``weights=False`` for random ones, `load` a file of the user's own.
+    """
+
+    build: Callable[..., nn.Module]
+    weights: str
+    preprocess: Callable[..., Any]
+    classes: Callable[[], list[str]]
+    summary: str
+    task: str = "classification"
+    readout: Callable[[Any], Any] | None = None
+    load: Callable[..., None] = load_weights
+
+
+DEFAULT = "efficientnet-lite0"
+
+_NETWORKS = {
+    DEFAULT: _Network(
+        efficientnet_lite0.efficientnet_lite0,
+        "imagenet",
+        efficientnet_lite0.PREPROCESS,
+        efficientnet_lite0.class_names,
+        "EfficientNet-Lite0, 224 x 224, 1000 classes of ImageNet",
+        load=efficientnet_lite0.load,
+    ),
+    f"{DEFAULT}-dense": _Network(
+        efficientnet_lite0.efficientnet_lite0_dense,
+        "imagenet",
+        efficientnet_lite0.PREPROCESS,
+        efficientnet_lite0.class_names,
+        "the same, with an answer for each of 7 x 7 cells",
+        "segmentation",
+        load=efficientnet_lite0.load,
+    ),
+    "nanodet": _Network(
+        nanodet.nanodet,
+        "coco",
+        nanodet.PREPROCESS,
+        nanodet.class_names,
+        "NanoDet-g, 416 x 416, 80 classes of COCO",
+        "detection",
+        candidates,
+    ),
+    "selfie-segmenter": _Network(
+        selfie_segmenter.selfie_segmenter,
+        "mediapipe",
+        selfie_segmenter.PREPROCESS,
+        selfie_segmenter.class_names,
+        "MediaPipe's person segmenter, 256 x 256",
+        "segmentation",
+    ),
+}
 
 
 class EmbeddedSource(ModelSource):
@@ -20,54 +79,45 @@ class EmbeddedSource(ModelSource):
     def load(
         self, name: str, *, weights: str | Path | None = None, trust_checkpoint: bool = False
     ) -> VisionModel:
-        """Return the classifier; the empty name means it too.
+        """Return a network; the empty name means the classifier.
 
         Raises
         ------
         ModelError
-            If another model is asked for.
+            If there is none of that name.
         CheckpointError
             If the package with the weights is missing, or a file of your own doesn't fit.
         """
-        if name not in ("", NAME):
+        name = name or DEFAULT
+        found = _NETWORKS.get(name)
+        if found is None:
             raise ModelError(
                 f"The source 'embedded' has no model {name!r}.",
-                did_you_mean(name, [NAME]) or f"It has one: embedded:{NAME}.",
+                did_you_mean(name, _NETWORKS) or "It has " + ", ".join(_NETWORKS) + ".",
             )
-        if weights is None or str(weights) == WEIGHTS:
-            module, origin = efficientnet_lite0(), WEIGHTS
+        if weights is None or str(weights) == found.weights:
+            module, origin = found.build(), found.weights
         elif str(weights) == "random":
-            module, origin = efficientnet_lite0(weights=False), "random"
+            module, origin = found.build(weights=False), "random"
         elif names_a_file(weights):
-            module, origin = efficientnet_lite0(weights=False), Path(weights).name
-            load(module, Path(weights), trust=trust_checkpoint)
+            module, origin = found.build(weights=False), Path(weights).name
+            found.load(module, Path(weights), trust=trust_checkpoint)
         else:
             raise CheckpointError(
-                f"{NAME} has no weights called {str(weights)!r}.",
-                f"It takes {WEIGHTS!r}, 'random', or the path of a file.",
+                f"{name} has no weights called {str(weights)!r}.",
+                f"It takes {found.weights!r}, 'random', or the path of a file.",
             )
         return VisionModel(
             module,
-            preprocess=PREPROCESS,
-            classes=class_names(),
-            name=f"embedded:{NAME}",
+            preprocess=found.preprocess,
+            classes=found.classes(),
+            task=found.task,
+            name=f"embedded:{name}",
+            readout=found.readout,
             details={"weights": origin},
         )
 
     def models(self) -> Iterable[ModelEntry]:
-        """Return the networks; those that don't classify whole images are modules so far."""
-        module = "so far only as a module, from cvx_embedded"
-        yield ModelEntry(
-            NAME, (WEIGHTS,), "EfficientNet-Lite0, 224 x 224, 1000 classes of ImageNet"
-        )
-        yield ModelEntry(
-            f"{NAME}-dense", (WEIGHTS,), f"the same, with an answer for each cell; {module}"
-        )
-        yield ModelEntry(
-            "nanodet", ("coco",), f"NanoDet-g, detects 80 classes of COCO, 416 x 416; {module}"
-        )
-        yield ModelEntry(
-            "selfie-segmenter",
-            ("mediapipe",),
-            f"MediaPipe's person segmenter, 256 x 256; {module}",
-        )
+        """Return the networks."""
+        for name, one in _NETWORKS.items():
+            yield ModelEntry(name, (one.weights,), one.summary, one.task)

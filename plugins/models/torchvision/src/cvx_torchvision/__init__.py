@@ -1,1 +1,1 @@
-"""The classification models of torchvision."""
+"""The classifiers, segmenters and detectors of torchvision."""

@@ -12,6 +12,6 @@ def cvx_model_sources() -> Iterable[Component]:
     """Offer the models."""
     yield Component(
         "torchvision",
-        "torchvision's classifiers with their published weights",
+        "torchvision's classifiers, segmenters and detectors with their published weights",
         "cvx_torchvision.source:TorchvisionSource",
     )

@@ -1,4 +1,4 @@
-"""Classifiers of torchvision, by name."""
+"""Classifiers, segmenters and detectors of torchvision, by name."""
 
 from __future__ import annotations
 
@@ -12,11 +12,27 @@ from cvx_core import CheckpointError, ModelEntry, ModelError, ModelSource, Visio
 from cvx_core.checkpoints import fit_weights, names_a_file, read_checkpoint
 from cvx_core.errors import did_you_mean
 from cvx_torchvision.building import build, rename
+from cvx_torchvision.detectors import preprocess_of, with_candidates
 from cvx_torchvision.published import cached_file, file_name
+
+_TASKS = {
+    "classification": models,
+    "segmentation": models.segmentation,
+    "detection": models.detection,
+}
+
+_MEASURES = (
+    ("ImageNet-1K", "acc@1", "% on ImageNet"),
+    ("COCO-val2017-VOC-labels", "miou", "% mean IoU on COCO with VOC's classes"),
+    ("COCO-val2017", "box_map", "mAP on COCO"),
+)
 
 
 class TorchvisionSource(ModelSource):
-    """The classification models of torchvision, each with its weights' own transforms."""
+    """Models of torchvision for photographs, each with its weights' own transforms.
+
+    Of those that find masks or keypoints, too, the boxes are asked about.
+    """
 
     def load(
         self, name: str, *, weights: str | Path | None = None, trust_checkpoint: bool = False
@@ -37,54 +53,61 @@ class TorchvisionSource(ModelSource):
         Raises
         ------
         ModelError
-            If there is no such classifier.
+            If there is no such model.
         CheckpointError
             If there are no such weights, they can't be had, or don't fit.
         """
-        if name not in _names():
+        task = _names().get(name)
+        if task is None:
             raise ModelError(
-                f"torchvision has no classifier {name!r}.",
+                f"torchvision has no classifier, segmenter or detector {name!r}.",
                 did_you_mean(name, _names()) or "'cvx models torchvision' lists them.",
             )
         published, path = _choose(name, weights)
-        module = build(name, published, random=str(weights) == "random")
+        module = build(name, task, published, random=str(weights) == "random").eval()
         if path is not None:
-            state = rename(name, read_checkpoint(path, trust=trust_checkpoint))
+            state = rename(module, read_checkpoint(path, trust=trust_checkpoint))
             fit_weights(module, state, str(path))
+        found = task == "detection"
         return VisionModel(
-            module.eval(),
-            preprocess=published.transforms(),
+            with_candidates(module) if found else module,
+            preprocess=preprocess_of(module) if found else published.transforms(),
             classes=published.meta["categories"],
+            task=task,
             name=f"torchvision:{name}",
             details={"weights": _origin(published, weights)},
         )
 
     def models(self) -> Iterable[ModelEntry]:
-        """Return all classifiers; nothing is downloaded."""
-        for name in _names():
+        """Return all of them; nothing is downloaded."""
+        for name, task in _names().items():
             best, *others = _published(name)
             yield ModelEntry(
                 name,
                 tuple(weights.name for weights in (best, *others)),
-                f"{best.meta['num_params'] / 1e6:.1f} M parameters, "
-                f"{_accuracy(best):.1f} % on ImageNet",
+                f"{best.meta['num_params'] / 1e6:.1f} M parameters, {_accuracy(best)}",
+                task,
             )
 
 
-def _names() -> list[str]:
-    names: list[str] = models.list_models(module=models)
-    return names
+def _names() -> dict[str, str]:
+    """Return what each model does, by name."""
+    return {
+        name: task for task, module in _TASKS.items() for name in models.list_models(module=module)
+    }
 
 
 def _published(name: str) -> list[WeightsEnum]:
-    """Return the published weights of a classifier, best first; not those of a mere backbone."""
+    """Return the published weights of a model, best first; not those of a mere backbone."""
     family = models.get_model_weights(name)
     able = [weights for weights in family if weights.meta.get("categories")]
     return sorted(able, key=lambda weights: weights is not family.DEFAULT)
 
 
-def _accuracy(weights: WeightsEnum) -> float:
-    return float(weights.meta["_metrics"]["ImageNet-1K"]["acc@1"])
+def _accuracy(weights: WeightsEnum) -> str:
+    metrics = weights.meta["_metrics"]
+    [told] = [f"{metrics[data][key]:.1f} {of}" for data, key, of in _MEASURES if data in metrics]
+    return told
 
 
 def _choose(name: str, weights: str | Path | None) -> tuple[WeightsEnum, Path | None]:

@@ -1,11 +1,14 @@
-"""What a detector without anchors says in each cell, and the detections that come of it."""
+"""What a detector without anchors says in each cell, and the candidates that come of it."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 import torch
-from torchvision.ops import batched_nms
+
+from cvx_core import Candidates
+
+THRESHOLD, OVERLAP = 0.4, 0.5
 
 
 class Level(NamedTuple):
@@ -24,10 +27,10 @@ class Level(NamedTuple):
     width: int
 
 
-class Candidates(NamedTuple):
-    """What the network returns: one candidate for each cell, before anything is thrown away.
+class Cells(NamedTuple):
+    """What the network returns: classes and sides in each cell, before anything is thrown away.
 
-    Candidates are numbered row by row, the finest level first. The tensors keep their graph.
+    Cells are numbered row by row, the finest level first. The tensors keep their graph.
 
     X. Li et al., "Generalized Focal Loss", NeurIPS 2020, describes how a side is spread over bins.
 
@@ -57,7 +60,7 @@ class Candidates(NamedTuple):
         return torch.cat(found)
 
     def strides(self) -> torch.Tensor:
-        """Return the stride of each candidate's level, (N,), in pixels of the input."""
+        """Return the stride of each cell's level, (N,), in pixels of the input."""
         return torch.cat(
             [
                 self.side_logits.new_full((level.height * level.width,), level.stride)
@@ -76,60 +79,24 @@ class Candidates(NamedTuple):
         return torch.cat([centres - distances[..., :2], centres + distances[..., 2:]], dim=-1)
 
 
-class Detections(NamedTuple):
-    """The detections in one image, the highest score first.
-
-    Attributes
-    ----------
-    boxes
-        (D, 4): left, top, right, bottom in pixels of the network's input.
-    scores
-        (D,), above the threshold, at most 1.
-    classes
-        (D,), indices.
-    candidates
-        (D,): the number of the candidate that each came from.
-    """
-
-    boxes: torch.Tensor
-    scores: torch.Tensor
-    classes: torch.Tensor
-    candidates: torch.Tensor
-
-
-def detections(
-    candidates: Candidates, threshold: float = 0.4, overlap: float = 0.5
-) -> list[Detections]:
-    """Return what is left after the threshold and non-maximum suppression, for each image.
-
-    Parameters
-    ----------
-    candidates
-        What the network returned.
-    threshold
-        A candidate stays if the score of its best class is above this.
-    overlap
-        Of two boxes of one class whose intersection over union is above this, the one with the
-        lower score goes.
+def candidates(cells: Cells) -> Candidates:
+    """Return a candidate for each cell, which answers with its best class alone.
 
     Examples
     --------
-    Two cells that see the same thing, and one of its neighbours that sees nothing:
+    Two cells that see the same thing, and a neighbour that sees nothing:
 
     >>> sides = torch.zeros(1, 3, 4, 11)  # all bins alike: 5 strides to each side
     >>> scores = torch.tensor([[[2.0], [1.0], [-2.0]]])
-    >>> [found] = detections(Candidates(scores, sides, (Level(8, 1, 3),)))
-    >>> found.boxes.tolist(), found.candidates.tolist()
-    ([[-36.0, -36.0, 44.0, 44.0]], [0])
+    >>> found = candidates(Cells(scores, sides, (Level(8, 1, 3),)))
+    >>> found.boxes[0].tolist()[0], found.levels
+    ([-36.0, -36.0, 44.0, 44.0], (3,))
     """
-    found = []
-    for boxes, logits in zip(candidates.boxes(), candidates.class_logits, strict=True):
-        scores, classes = logits.sigmoid().max(dim=-1)
-        [above] = torch.where(scores > threshold)
-        # torchvision suppresses in no half precision on a CPU.
-        kept = batched_nms(
-            boxes[above].float(), scores[above].float(), classes[above], iou_threshold=overlap
-        )
-        left = above[kept]
-        found.append(Detections(boxes[left], scores[left], classes[left], left))
-    return found
+    return Candidates(
+        cells.class_logits,
+        cells.boxes(),
+        threshold=THRESHOLD,
+        overlap=OVERLAP,
+        single=True,
+        levels=tuple(level.height * level.width for level in cells.levels),
+    )
