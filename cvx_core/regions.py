@@ -39,9 +39,8 @@ class Frame:
         """Return boxes (..., 4) in pixels of the input as boxes in pixels of the photograph."""
         left, top, right, bottom = self.extent
         scale = np.array([(right - left) / self.size[0], (bottom - top) / self.size[1]] * 2)
-        moved: npt.NDArray[np.float64] = np.asarray(boxes, dtype=np.float64) * scale
-        moved = moved + np.array([left, top, left, top])
-        return moved
+        start = np.array([left, top, left, top])
+        return np.asarray(np.asarray(boxes, dtype=np.float64) * scale + start)
 
     def centres(self, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
         """Return the x (w,) and y (h,) in the photograph of the cells of a grid over the input."""
@@ -198,6 +197,8 @@ class MaskRegion(Region):
         (width, height) of the photograph; None where the mask has its size.
     name
         For people.
+    origin
+        The place (x, y) of the photograph where the mask's corner lies; `size` counts from there.
 
     Raises
     ------
@@ -208,6 +209,7 @@ class MaskRegion(Region):
     mask: Mask
     size: tuple[float, float] | None = None
     name: str = "mask"
+    origin: tuple[float, float] = (0.0, 0.0)
 
     def __post_init__(self) -> None:
         mask = np.asarray(self.mask, dtype=bool)
@@ -222,8 +224,8 @@ class MaskRegion(Region):
         """Return whether points are inside."""
         height, width = self.mask.shape
         across, down = self.size or (width, height)
-        columns = np.floor(x / across * width).astype(int)
-        rows = np.floor(y / down * height).astype(int)
+        columns = np.floor((x - self.origin[0]) / across * width).astype(int)
+        rows = np.floor((y - self.origin[1]) / down * height).astype(int)
         valid = ((rows >= 0) & (rows < height))[:, None] & ((columns >= 0) & (columns < width))
         found = self.mask[rows.clip(0, height - 1)][:, columns.clip(0, width - 1)]
         return np.asarray(found & valid)
@@ -234,11 +236,12 @@ class MaskRegion(Region):
         height, width = self.mask.shape
         across, down = self.size or (width, height)
         rows, columns = np.flatnonzero(self.mask.any(1)), np.flatnonzero(self.mask.any(0))
+        x, y = self.origin
         return (
-            float(columns[0]) * across / width,
-            float(rows[0]) * down / height,
-            float(columns[-1] + 1) * across / width,
-            float(rows[-1] + 1) * down / height,
+            x + float(columns[0]) * across / width,
+            y + float(rows[0]) * down / height,
+            x + float(columns[-1] + 1) * across / width,
+            y + float(rows[-1] + 1) * down / height,
         )
 
     @property

@@ -1,0 +1,122 @@
+"""A missed object: the stage that lost it, what beat it there, and the answer without it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from cvx_core.detections import Detections, overlaps
+from cvx_core.errors import TargetError
+from cvx_core.parts import FOUND_FROM, Lost, lost_stage
+from cvx_core.regions import Box
+
+
+def lost_object(answer: Detections, box: Box, index: int, taken: Collection[int] = ()) -> Lost:
+    """Return the stage at which an object was lost, where some boxes count for other objects.
+
+    Parameters
+    ----------
+    answer
+        The detector's.
+    box, index
+        The object and its class.
+    taken
+        Candidates whose boxes count for other objects.
+
+    Returns
+    -------
+    Lost
+        As of `lost_stage`. If all that is found there counts for others, that of the best of the
+        other candidates. `Lost.candidate` is -1 if there is no candidate at all.
+    """
+    rest = np.setdiff1d(np.arange(len(answer.logits)), list(taken))
+    if not rest.size:
+        return Lost("candidate", -1, 0.0, 0.0, "There is no candidate for it at all.")
+    first = lost_stage(answer, box, index)
+    if first.stage:
+        return first
+    score = answer.scores[:, index]
+    overlap = overlaps(np.array([box.bounds]), answer.boxes_of(index))[0]
+    overlap = np.where(answer.present(index), overlap, 0.0)
+    free = rest[overlap[rest] >= FOUND_FROM]
+    if not free.size:
+        m = int(rest[overlap[rest].argmax()])
+        text = "The box there counts for another object, and no other candidate overlaps it enough."
+        return Lost("candidate", m, float(overlap[m]), float(score[m]), text)
+    m = int(free[score[free].argmax()])
+    text = "The box there counts for another object; "
+    compared = {k: by for k, c, by in answer.suppression(answer.settings.threshold) if c == index}
+    by = compared.get(m)
+    if by is not None:
+        text += f"the next candidate was suppressed by candidate {by}."
+        return Lost("suppression", m, float(overlap[m]), float(score[m]), text, by)
+    text += f"the next candidate's score is {score[m]:.2f}."
+    return Lost("threshold", m, float(overlap[m]), float(score[m]), text)
+
+
+def rival(answer: Detections, lost: Lost, index: int) -> tuple[int, int]:
+    """Return the candidate and class that beat a missed object at its stage.
+
+    At ``class`` the best class of its candidate, at ``suppression`` what suppressed it; at
+    ``topk`` and ``limit`` the weakest that went on.
+    """
+    if lost.stage == "class":
+        return lost.candidate, int(answer.scores[lost.candidate].argmax())
+    if lost.by is not None:
+        return lost.by, index
+    if lost.stage == "limit":
+        last = answer.kept[-1]
+        return last.candidate, last.entry.index
+    compared = answer.compared(answer.settings.threshold)
+    if answer.settings.topk_in == "class":
+        compared[:, np.arange(answer.count) != index] = False
+    else:
+        ends = np.cumsum(answer.settings.levels or (len(compared),))
+        level = np.searchsorted(ends, [*range(len(compared))], side="right")
+        compared[level != level[lost.candidate]] = False
+    m, c = np.unravel_index(np.where(compared, answer.scores, np.inf).argmin(), compared.shape)
+    return int(m), int(c)
+
+
+def without_stage(answer: Detections, lost: Lost, box: Box, index: int) -> Detections:
+    """Return the answer as it were if the stage that lost an object had let it pass.
+
+    If the stage is rightly named the object is found in it, or is lost at a later stage. At
+    ``candidate`` the box is set upon the object; at ``class`` the two classes' logits are swapped;
+    at ``threshold`` the threshold comes down to just below the score; ``topk``, ``suppression``
+    and ``limit`` are taken away.
+
+    Raises
+    ------
+    TargetError
+        If nothing was lost.
+    """
+    settings, m = answer.settings, lost.candidate
+    if lost.stage == "candidate":
+        boxes = answer.boxes.copy()
+        inside = np.array(box.bounds) - np.array(answer.frame.extent[:2] * 2)
+        left, top, right, bottom = answer.frame.extent
+        scale = np.array([right - left, bottom - top] * 2)
+        size = (1, 1) if settings.relative else answer.frame.size
+        sides = inside / scale * np.array(size * 2)
+        boxes[(m,) if boxes.ndim == 2 else (m, index)] = sides
+        return replace(answer, boxes=boxes)
+    if lost.stage == "class":
+        logits = answer.logits.copy()
+        other = int(answer.scores[m].argmax())
+        logits[m, [index, other]] = logits[m, [other, index]]
+        return replace(answer, logits=logits)
+    changes: dict[str, dict[str, Any]] = {
+        "threshold": {"threshold": float(np.nextafter(answer.scores[m, index], 0.0))},
+        "topk": {"topk": None},
+        "suppression": {"overlap": None},
+        "limit": {"most": answer.scores.size},
+    }
+    if lost.stage not in changes:
+        raise TargetError(
+            "The object was not lost at any stage.", "Give what lost_stage says of a missed one."
+        )
+    return replace(answer, settings=replace(settings, **changes[lost.stage]))

@@ -1,0 +1,90 @@
+"""Counts and costs of a detector's errors are those of the authors' package."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from making import detections
+from tidecv import TIDE, Data
+
+from cvx_core.error_cases.assignment import TYPES
+from cvx_core.error_cases.tide import TideReport, average_precision, tide, _Point
+from cvx_core.errors import InputError, TargetError
+from cvx_core.truth import TrueBox, TrueBoxes
+
+THEIRS = dict(zip(TYPES, ("Cls", "Loc", "Both", "Dupe", "Bkg", "Miss"), strict=True))
+
+Box = tuple[int, int, int, int]
+Said = list[tuple[Box, int, float]]
+True_ = list[tuple[Box, int, bool]]
+
+
+def ours(images: list[tuple[Said, True_]]) -> TideReport:
+    answers = [
+        detections([(box, {c: score}) for box, c, score in said], threshold=1e-3, overlap=None)
+        for said, _ in images
+    ]
+    truths = [TrueBoxes(tuple(TrueBox(*one) for one in true)) for _, true in images]
+    return tide(answers, truths)
+
+
+def theirs(images: list[tuple[Said, True_]]) -> tuple[float, dict, dict, dict]:
+    true_data, said_data = Data("truth"), Data("answers")
+    for i, (said, true) in enumerate(images):
+        true_data.add_image(i, str(i))
+        for box, c, crowd in true:
+            add = true_data.add_ignore_region if crowd else true_data.add_ground_truth
+            add(i, c, box=as_widths(box))
+        for box, c, score in sorted(said, key=lambda one: -one[2]):
+            said_data.add_detection(i, c, score, box=as_widths(box))
+    runner = TIDE()
+    run = runner.evaluate(true_data, said_data)
+    counts = {error.short_name: count for error, count in run.count_errors().items()}
+    gains = {error.short_name: gain for error, gain in run.fix_main_errors().items()}
+    special = {error.short_name: gain for error, gain in run.fix_special_errors().items()}
+    return run.ap, counts, gains, special
+
+
+def as_widths(box: Box) -> list[float]:
+    left, top, right, bottom = box
+    return [float(left), float(top), float(right - left), float(bottom - top)]
+
+
+def check(images: list[tuple[Said, True_]]) -> TideReport:
+    report = ours(images)
+    ap, counts, gains, special = theirs(images)
+    assert {kind: report.counts[kind] for kind in TYPES} == {
+        kind: counts[name] for kind, name in THEIRS.items()
+    }
+    # Sums of the same numbers in another order.
+    assert report.ap == pytest.approx(ap, abs=1e-9)
+    for kind, name in THEIRS.items():
+        assert report.gains[kind] == pytest.approx(gains[name], abs=1e-9), kind
+    assert report.false_positives == pytest.approx(special["FalsePos"], abs=1e-9)
+    assert report.false_negatives == pytest.approx(special["FalseNeg"], abs=1e-9)
+    return report
+
+
+# Few places and classes, so that boxes meet objects, and each other, in all ways.
+places = st.tuples(*[st.integers(0, 6)] * 2, *[st.integers(2, 8)] * 2).map(
+    lambda b: (b[0], b[1], b[0] + b[2], b[1] + b[3])
+)
+some_class = st.integers(0, 2)
+scores = st.integers(1, 40).map(lambda k: k / 41)
+image = st.tuples(
+    st.lists(st.tuples(places, some_class, scores), max_size=8),
+    st.lists(st.tuples(places, some_class, st.booleans() | st.just(False)), max_size=6),
+)
+
+
+FOUND = ([((0, 0, 4, 4), 0, 0.5)], [((0, 0, 4, 4), 0, False)])
+"""An image without errors: where no class is left at all, the authors' package divides by zero."""
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.lists(image, min_size=1, max_size=4))
+def test_counts_and_gains_are_those_of_the_authors_package(
+    images: list[tuple[Said, True_]],
+) -> None:
+    check([*images, FOUND])
