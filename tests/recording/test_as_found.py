@@ -66,6 +66,42 @@ def test_an_exception_at_any_call_of_any_module_leaves_the_model_as_found(
     assert_state(before, state_of(module))
 
 
+# Every step of the one, every third of the other.
+@pytest.mark.parametrize(("build", "every"), [(models.convolutional, 1), (models.tokens, 3)])
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_an_exception_at_any_step_of_the_backward_pass_leaves_the_model_as_found(
+    build: Callable[[], VisionModel], every: int, error: type[BaseException]
+) -> None:
+    module = build().module
+    unusual(module)
+    steps, fail_at = 0, -1
+
+    def step(gradient: Tensor) -> None:
+        nonlocal steps
+        steps += 1
+        if steps == fail_at:
+            raise error("made to fail")
+
+    def watch(_module: nn.Module, _args: Any, output: Any) -> None:
+        if isinstance(output, Tensor) and output.requires_grad:
+            output.register_hook(step)
+
+    for m in module.modules():
+        m.register_forward_hook(watch)
+    before = state_of(module)
+    record_everything(VisionModel(module), models.inputs(1))
+    total = steps
+    assert total > 10
+    for fail_at in range(1, total + 1, every):  # noqa: B007  `step` reads it
+        steps = 0
+        # Python's own exceptions pass through the backward pass as they are.
+        with pytest.raises(error, match="made to fail"):
+            record_everything(VisionModel(module), models.inputs(1))
+        assert_state(before, state_of(module))
+        assert not torch.is_inference_mode_enabled()
+        assert torch.is_grad_enabled()
+
+
 class Interrupting(torch.autograd.Function):
     """Fails on the way back."""
 

@@ -279,3 +279,49 @@ def test_the_last_block_of_a_vision_transformer_hands_on_its_class_token_alone()
         auto, last = recording.gradients(seed, "auto", "blocks")
         assert place.cells(auto).any()
         assert not place.cells(last).any()
+
+
+class Pyramid(nn.Module):
+    """A ResNet with a feature pyramid, whose levels are averaged and read together."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
+
+        self.backbone = resnet_fpn_backbone(backbone_name="resnet18", weights=None)
+        self.head = nn.Linear(256, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        levels = self.backbone(x).values()
+        return self.head(sum(level.mean((2, 3)) for level in levels))
+
+
+def test_each_level_of_a_feature_pyramid_is_a_place(seeded: Build) -> None:
+    model, x = VisionModel(seeded(Pyramid)), torch.rand(1, 3, 64, 64)
+    layout = Layout.of(model, x)
+    # Strides of 4, 8, 16 and 32.
+    grids = [layout.find(f"backbone.fpn.layer_blocks.{k}").grid for k in range(4)]
+    assert grids == [(16, 16), (8, 8), (4, 4), (2, 2)]
+    found = layout.last_grid(model, x)
+    assert found.grid == (16, 16)
+    assert "other paths lead around it" in found.reason, "the other levels are read too"
+    with Recording(model, x, Needs(*(f"backbone.fpn.layer_blocks.{k}" for k in range(4)))) as r:
+        seed = torch.ones_like(r.logits)
+        shapes = [r.gradient(seed, name).shape for name in r.needs.places]
+    assert shapes == [(1, 256, h, w) for h, w in grids]
+
+
+def test_a_hybrid_has_cells_first_and_tokens_behind_them(seeded: Build) -> None:
+    """A convolutional stem of stride 4, patches of 8 of its cells, and a class token."""
+    import timm
+
+    options = {"img_size": 64, "depth": 2, "embed_dim": 24, "num_heads": 2, "num_classes": 5}
+    model = VisionModel(seeded(lambda: timm.create_model("vit_tiny_r_s16_p8_224", **options)))
+    layout = Layout.of(model, torch.rand(1, 3, 64, 64))
+    stem, patches = layout.find("patch_embed.backbone"), layout.find("patch_embed.proj")
+    assert [(place.kind, place.grid, place.prefix) for place in (stem, patches)] == [
+        ("maps", (16, 16), 0),
+        ("maps", (2, 2), 0),
+    ]
+    found = layout.last_grid(model, torch.rand(1, 3, 64, 64))
+    assert (found.name, found.kind, found.grid, found.prefix) == ("blocks.0", "tokens", (2, 2), 1)
