@@ -19,6 +19,8 @@ from cvx_core.target import ClassScore, Contrast, Distribution, Predicted, Resol
 
 Floats = npt.NDArray[np.float64]
 
+NOTHING = "nothing"
+
 
 @dataclass(frozen=True)
 class Detection:
@@ -88,7 +90,12 @@ class Detections(Answer):
     def of(
         cls, candidates: Candidates, i: int, classes: Sequence[str] | None, frame: Frame
     ) -> Detections:
-        """Return the answer for one image of a batch."""
+        """Return the answer for one image of a batch.
+
+        A background class behind the named ones is called ``nothing``.
+        """
+        if classes is not None and len(classes) == candidates.logits.shape[2] - 1:
+            classes = (*classes, NOTHING)
         valid = None if candidates.valid is None else candidates.valid[i].cpu().numpy()
         logits, boxes = (
             t[i].detach().cpu().double().numpy() for t in (candidates.logits, candidates.boxes)

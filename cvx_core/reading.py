@@ -110,6 +110,13 @@ class Reading:
         return self.scores.shape[2 if self.candidates is not None else 1]
 
     @property
+    def named(self) -> int:
+        """How many of the classes have names: all but a last one that means "nothing there"."""
+        candidates = self.candidates
+        last = candidates is not None and candidates.background == self.classes - 1
+        return self.classes - last
+
+    @property
     def flat(self) -> Tensor:
         """All outputs (B, N), with their graph: what seeds are vectors over."""
         if self.candidates is None:

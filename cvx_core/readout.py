@@ -18,6 +18,9 @@ Readout = Callable[[Any], torch.Tensor | Candidates]
 """Takes what the model returned and gives its scores, with their graph."""
 
 _NAMES = ("logits", "out", "scores", "prediction")
+_QUERIES = (("class_queries_logits", "masks_queries_logits"), ("logits", "pred_masks"))
+_LEAST = 1e-12
+"""Added to a pixel's score before its logarithm, which is then never below -28."""
 
 
 def classification(output: Any) -> torch.Tensor:
@@ -53,11 +56,20 @@ def segmentation(output: Any) -> torch.Tensor:
     Reads what `classification` reads. A single channel is the logit of the second class against
     the first: it is given as two, of which the first is zero, whose softmax is its sigmoid.
 
+    Of a segmenter that classifies masks (Cheng 2021) it reads ``class_queries_logits``
+    (B, Q, C + 1) and ``masks_queries_logits`` (B, Q, h, w), or ``logits`` and ``pred_masks``. The
+    score of a class at a pixel is the sum over the queries of the class's probability times that
+    of the mask there; the logits are its logarithm, so that their softmax is the class's share.
+
     Raises
     ------
     ModelError
         If there is none, or its shape is not (B, C, h, w).
     """
+    for classes, masks in _QUERIES:
+        pair = _named(output, classes), _named(output, masks)
+        if all(isinstance(one, torch.Tensor) for one in pair):
+            return _of_queries(*pair)
     found = _find(output)
     if found is None or found.ndim != 4:
         shape = "no tensor" if found is None else f"the shape {tuple(found.shape)}"
@@ -69,12 +81,19 @@ def segmentation(output: Any) -> torch.Tensor:
     return torch.cat([torch.zeros_like(found), found], dim=1) if found.shape[1] == 1 else found
 
 
+def _of_queries(classes: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+    named = classes.softmax(-1)[..., :-1]
+    return (torch.einsum("bqc,bqhw->bchw", named, masks.sigmoid()) + _LEAST).log()
+
+
 def detection(output: Any) -> Candidates:
     """Return the candidates in a detector's output, before overlapping boxes are suppressed.
 
     Reads `Candidates`, or an object or mapping with ``logits`` (B, M, C + 1) and ``pred_boxes``
     (B, M, 4), which are centre, width and height as fractions of the input, the last class
-    meaning nothing (DETR, Carion 2020).
+    meaning nothing (DETR, Carion 2020). Where there is no such class and each has its sigmoid
+    (Deformable DETR, Zhu 2021), a readout of your own says so; models loaded as ``transformers:``
+    have it.
 
     Raises
     ------
@@ -97,6 +116,7 @@ def detection(output: Any) -> Candidates:
         torch.cat([centre - size / 2, centre + size / 2], dim=-1),
         exclusive=True,
         background=logits.shape[-1] - 1,
+        single=True,
         overlap=None,
         relative=True,
     )

@@ -68,7 +68,8 @@ class VisionModel:
         From a PIL image to a float tensor (C, H, W): a torchvision preset, a timm transform, a
         `cvx_core.Preprocess`, or any function. Without it only prepared tensors can be explained.
     classes
-        Class names by index. Without them classes are given by index.
+        Class names by index. Without them classes are given by index. A detector's last class that
+        means "nothing there" needs no name.
     task
         ``"classification"``, ``"segmentation"`` or ``"detection"``.
     name
@@ -232,7 +233,7 @@ class VisionModel:
         found = self.readout(output)
         reading = Reading(found.logits, found) if isinstance(found, Candidates) else Reading(found)
         self._check_shape(found)
-        if self.classes is not None and reading.classes != len(self.classes):
+        if self.classes is not None and len(self.classes) not in (reading.named, reading.classes):
             raise ModelError(
                 f"The model has {reading.classes} outputs and {len(self.classes)} class names.",
                 "Pass the class names that belong to these weights.",

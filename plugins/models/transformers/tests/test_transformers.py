@@ -204,7 +204,9 @@ def test_code_that_comes_with_a_model_does_not_run(tmp_path: Path) -> None:
 
 def test_a_model_that_is_no_image_classifier_is_refused(tmp_path: Path) -> None:
     hf.BertConfig().save_pretrained(tmp_path)
-    with pytest.raises(ModelError, match="'bert', for which transformers has no image classifier"):
+    with pytest.raises(
+        ModelError, match="'bert', for which transformers has no image classifier, segmenter or"
+    ):
         cvx.load_model(f"transformers:{tmp_path}")
 
 

@@ -1,1 +1,1 @@
-"""Vision classifiers of Hugging Face transformers."""
+"""Classifiers, segmenters and detectors of Hugging Face transformers."""

@@ -4,27 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForImageClassification
-from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING
+from transformers import AutoConfig
 from transformers.utils import logging
 
 from cvx_core import CheckpointError, ModelError
 from cvx_core.checkpoints import read_checkpoint
 from cvx_core.model_source import seeded
+from cvx_transformers.tasks import Task, task_of
 
 
-def read_config(folder: Path, name: str) -> Any:
-    """Return the configuration in a folder.
+def read_config(folder: Path, name: str) -> tuple[Any, Task]:
+    """Return the configuration in a folder, and what its network does.
 
     Raises
     ------
     ModelError
-        If it can't be read, or is no image classifier's.
+        If it can't be read, or its network does nothing that cvx explains.
     """
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
@@ -34,15 +35,17 @@ def read_config(folder: Path, name: str) -> Any:
             f"The configuration of {name} can't be read: {_told(error)}",
             "cvx runs no code that comes with a model; build such a one in code of your own.",
         ) from error
-    if type(config) not in MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING:
+    task = task_of(config)
+    if task is None:
         raise ModelError(
-            f"{name} is a {config.model_type!r}, for which transformers has no image classifier.",
-            "Take a model for image classification.",
+            f"{name} is a {config.model_type!r}, for which transformers has no image classifier, "
+            "segmenter or object detector.",
+            "Take a model for one of these tasks.",
         )
-    return config
+    return config, task
 
 
-def bare(config: Any) -> nn.Module:
+def bare(config: Any, task: Task) -> nn.Module:
     """Return the network with seeded random parameters.
 
     Raises
@@ -52,18 +55,32 @@ def bare(config: Any) -> nn.Module:
     """
     try:
         with seeded(), _quiet():
-            module: nn.Module = AutoModelForImageClassification.from_config(
-                config, trust_remote_code=False
-            )
+            module: nn.Module = task.auto.from_config(config, trust_remote_code=False)
     # The boundary to a file from anywhere: numbers that don't go together fail wherever they meet.
     except Exception as error:
         raise ModelError(
             f"No {config.model_type!r} can be built from this configuration: {_told(error)}"
         ) from error
+    _check_inputs(module)
     return module
 
 
-def with_file(config: Any, path: Path, trust: bool) -> nn.Module:
+def _check_inputs(module: nn.Module) -> None:
+    """Refuse a network that wants more than a photograph, such as a task in words."""
+    _, *others = signature(module.forward).parameters.values()
+    wanted = [
+        one.name
+        for one in others
+        if one.default is one.empty and one.kind is one.POSITIONAL_OR_KEYWORD
+    ]
+    if wanted:
+        raise ModelError(
+            f"A {type(module).__name__} takes {' and '.join(wanted)} besides the photograph.",
+            "Wrap it in a module of your own that sets them: -m file.py:FACTORY.",
+        )
+
+
+def with_file(config: Any, task: Task, path: Path, trust: bool) -> nn.Module:
     """Return the network with a checkpoint of the user's own.
 
     Raises
@@ -73,13 +90,13 @@ def with_file(config: Any, path: Path, trust: bool) -> nn.Module:
     """
     # Not copied in by name: transformers saves networks under other names than they have inside.
     state = read_checkpoint(path, trust=trust)
-    kind = type(bare(config))
+    kind = type(bare(config, task))
     module, report = _load(kind, None, str(path), config=config, state_dict=state)
     _check(report, str(path), strict=True)
     return module
 
 
-def trained(config: Any, folder: Path, name: str, trust: bool) -> nn.Module:
+def trained(config: Any, task: Task, folder: Path, name: str, trust: bool) -> nn.Module:
     """Return the network with the weights in its folder.
 
     Raises
@@ -91,7 +108,7 @@ def trained(config: Any, folder: Path, name: str, trust: bool) -> nn.Module:
         for pickled in folder.glob("pytorch_model*.bin"):
             read_checkpoint(pickled, trust=trust)  # says better than transformers what is wrong
     module, report = _load(
-        AutoModelForImageClassification,
+        task.auto,
         folder,
         name,
         config=config,
@@ -100,6 +117,7 @@ def trained(config: Any, folder: Path, name: str, trust: bool) -> nn.Module:
         weights_only=not trust,
     )
     _check(report, name)
+    _check_inputs(module)
     return module
 
 
@@ -137,8 +155,8 @@ def _check(report: Mapping[str, Iterable[Any]], origin: str, *, strict: bool = F
             problems.append(f"{len(items)} {what} ({', '.join(items[:3])}{more})")
     if problems:
         raise CheckpointError(
-            f"The weights of {origin} don't fit the classifier: {'; '.join(problems)}.",
-            "Take a model that was trained to classify, or see it untrained with --weights random.",
+            f"The weights of {origin} don't fit the network: {'; '.join(problems)}.",
+            "Take a model trained for this task, or see it untrained with --weights random.",
         )
 
 

@@ -12,6 +12,6 @@ def cvx_model_sources() -> Iterable[Component]:
     """Offer the models."""
     yield Component(
         "transformers",
-        "image classifiers of transformers, from a folder or a hub",
+        "classifiers, segmenters and detectors of transformers, from a folder or a hub",
         "cvx_transformers.source:TransformersSource",
     )

@@ -1,4 +1,4 @@
-"""Image classifiers of transformers, from a folder or a hub."""
+"""Classifiers, segmenters and detectors of transformers, from a folder or a hub."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ from cvx_transformers.preparing import read_preprocess
 
 
 class TransformersSource(ModelSource):
-    """Whatever ``AutoModelForImageClassification`` reads, without running code from the model."""
+    """Models of transformers for photographs, without running code that comes with them.
+
+    They are what ``AutoModelForImageClassification``, ``AutoModelForSemanticSegmentation``,
+    ``AutoModelForUniversalSegmentation`` and ``AutoModelForObjectDetection`` read.
+    """
 
     def load(
         self, name: str, *, weights: str | Path | None = None, trust_checkpoint: bool = False
@@ -35,9 +39,9 @@ class TransformersSource(ModelSource):
         Raises
         ------
         ModelError
-            If there is no such model, or it is no image classifier.
+            If there is no such model, or it does something else.
         CheckpointError
-            If it can't be had, or its weights don't fill the classifier.
+            If it can't be had, or its weights don't fill the network.
         """
         random = str(weights) == "random"
         own = None if weights is None or random else Path(weights)
@@ -47,17 +51,20 @@ class TransformersSource(ModelSource):
                 "Take another model, or NAME@REVISION; 'random' or the path of a file works too.",
             )
         folder = model_folder(name, with_weights=weights is None)
-        config = read_config(folder, name)
+        config, task = read_config(folder, name)
         if random:
-            module = bare(config)
+            module = bare(config, task)
         elif own is not None:
-            module = with_file(config, own, trust_checkpoint)
+            module = with_file(config, task, own, trust_checkpoint)
         else:
-            module = trained(config, folder, name, trust_checkpoint)
+            module = trained(config, task, folder, name, trust_checkpoint)
+        preprocess = read_preprocess(folder, name)
         return VisionModel(
             module.eval(),
-            preprocess=read_preprocess(folder, name),
+            preprocess=preprocess,
             classes=_class_names(config),
+            task=task.name,
+            readout=task.readout(config, getattr(preprocess, "processor", None)),
             # A folder's whereabouts are nobody's business in a result that is passed on.
             name=f"transformers:{Path(name).name if Path(name).is_dir() else name}",
             details={"weights": "random" if random else own.name if own else "pretrained"},

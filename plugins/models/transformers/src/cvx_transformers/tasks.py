@@ -1,0 +1,98 @@
+"""What networks of transformers do, and how their answers are read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+from inspect import signature
+from typing import Any
+
+from transformers import (
+    AutoModelForImageClassification,
+    AutoModelForObjectDetection,
+    AutoModelForSemanticSegmentation,
+    AutoModelForUniversalSegmentation,
+)
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING,
+    MODEL_FOR_OBJECT_DETECTION_MAPPING,
+    MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING,
+    MODEL_FOR_UNIVERSAL_SEGMENTATION_MAPPING,
+)
+
+from cvx_core import Candidates
+from cvx_core.readout import Readout, detection
+
+
+@dataclass(frozen=True)
+class Task:
+    """One thing that networks of transformers do.
+
+    Attributes
+    ----------
+    name
+        In cvx's words.
+    auto
+        The class that builds the networks.
+    mapping
+        From the types of their configurations to their own types.
+    """
+
+    name: str
+    auto: Any
+    mapping: Any
+
+    def readout(self, config: Any, processor: Any) -> Readout | None:
+        """Return how the answers are read; None where cvx's own way will do.
+
+        Parameters
+        ----------
+        config
+            Of the network.
+        processor
+            Its image processor, or None; it knows how many boxes are reported.
+        """
+        if self.name != "detection":
+            return None
+        report = getattr(processor, "post_process_object_detection", None)
+        limit = signature(report).parameters.get("top_k") if report else None
+        return partial(detr, labels=config.num_labels, most=limit.default if limit else None)
+
+
+TASKS = (
+    Task("classification", AutoModelForImageClassification, MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING),
+    Task("segmentation", AutoModelForSemanticSegmentation, MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING),
+    Task("detection", AutoModelForObjectDetection, MODEL_FOR_OBJECT_DETECTION_MAPPING),
+    Task(
+        "segmentation", AutoModelForUniversalSegmentation, MODEL_FOR_UNIVERSAL_SEGMENTATION_MAPPING
+    ),
+)
+
+
+def task_of(config: Any) -> Task | None:
+    """Return what the network of a configuration was saved to do, or else could; None if nothing.
+
+    One configuration may serve several networks; ``architectures`` names the one that was saved.
+    """
+    able = [task for task in TASKS if type(config) in task.mapping]
+    saved = set(config.architectures or ())
+    named = [task for task in able if saved & _networks(task.mapping[type(config)])]
+    return next(iter([*named, *able]), None)
+
+
+def _networks(kinds: Any) -> set[str]:
+    return {kind.__name__ for kind in (kinds if isinstance(kinds, tuple) else (kinds,))}
+
+
+def detr(output: Any, labels: int, most: int | None = None) -> Candidates:
+    """Return the candidates in the output of a detector like DETR.
+
+    With one output more than there are `labels`, that one means nothing and the scores are a
+    softmax (Carion 2020); otherwise each class is a sigmoid of its own (Zhu 2021), and `most`
+    boxes are reported, or as many as there are queries.
+    """
+    found = detection(output)
+    queries, outputs = found.logits.shape[1:]
+    if outputs > labels:
+        return replace(found, most=queries)
+    return replace(found, exclusive=False, background=None, single=False, most=most or queries)
