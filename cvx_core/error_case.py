@@ -71,10 +71,9 @@ class ErrorCase(ABC):
     @property
     def text(self) -> str:
         """The error in words, as in ``misclassified: power drill and not screwdriver``."""
-        said = self.predicted.name if self.predicted else "nothing"
-        if self.true is None or (self.predicted and self.true.index == self.predicted.index):
-            return f"{self.type}: {said}"
-        return f"{self.type}: {said} and not {self.true.name}"
+        # A box at the wrong place has the true class.
+        names = [one.name for one in (self.predicted, self.true) if one is not None]
+        return f"{self.type}: {' and not '.join(dict.fromkeys(names))}"
 
     @abstractmethod
     def judge(self, answer: Answer) -> Judgement:

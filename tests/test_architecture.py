@@ -29,6 +29,7 @@ LAYERS = [
     {"hookspecs", "registry", "discovery"},
     {
         "images",
+        "truth_files",
         "as_found",
         "calling",
         "preprocessing",

@@ -65,7 +65,7 @@ class BoxError(ErrorCase):
         now = need_detections(answer, self.target)
         given = assign(now, self.truths)
         margin = self.target.margin(now)
-        found = self.truth is None or given.found[self.truth] >= 0
+        found = self.truth is None or bool(given.found[self.truth] >= 0)
         if self.detection is None:
             note = "The object is found." if found else "The object is still missed."
             return Judgement(margin, found, note)

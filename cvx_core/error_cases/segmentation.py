@@ -78,7 +78,7 @@ class PixelError(ErrorCase):
         inside = self.region.on_grid(found.frame, found.shape)
         q, y = (found.logits[entry.index][inside] for entry in (self.predicted, self.true))
         share = float((found.predicted[inside] == self.true.index).mean())
-        note = f"{share:.0%} of its pixels became {self.true.name}."
+        note = f"{100 * share:.0f} % of its pixels became {self.true.name}."
         return Judgement(float((q - y).mean()), share >= 0.5, note)
 
 
@@ -143,7 +143,8 @@ def _case(
     logits = answer.logits[:, rows, columns]
     most = logits.max(0)
     losses = np.log(np.exp(logits - most).sum(0)) + most - logits[y]
-    region = _region(answer, rows, columns, f"{kind} of {share.size} pixels")
+    count = "1 pixel" if share.size == 1 else f"{share.size} pixels"
+    region = _region(answer, rows, columns, f"{kind} of {count}")
     predicted, wanted = (
         ClassEntry(
             c,

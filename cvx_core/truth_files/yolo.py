@@ -1,0 +1,48 @@
+"""YOLO's boxes: a line of numbers for each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from cvx_core.errors import InputError
+from cvx_core.images import read_picture
+from cvx_core.truth import TrueBox, TrueBoxes
+from cvx_core.truth_files.common import class_index, proper_box, read_text
+
+
+def read_yolo(file: Path, image: Path, classes: Sequence[str] | None) -> TrueBoxes:
+    """Return the objects of a file, given the photograph; see `read_truth`."""
+    width, height = _size(image, file)
+    found = []
+    for number, line in enumerate(read_text(file).splitlines(), start=1):
+        where, words = f"{file}, line {number}", line.split()
+        if not words:
+            continue
+        way_out = "A line is: class index, centre x, centre y, width, height; all but the first "
+        way_out += "as fractions of the photograph's sides."
+        try:
+            index = int(words[0])
+            x, y, across, down = map(float, words[1:])
+        except ValueError as error:
+            raise InputError(f"{where}: {line[:60]!r} is no box.", way_out) from error
+        if not all(-0.01 <= value <= 1.01 for value in (x, y, across, down)):
+            raise InputError(f"{where}: {line[:60]!r} has values outside of 0 to 1.", way_out)
+        sides = (
+            (x - across / 2) * width,
+            (y - down / 2) * height,
+            (x + across / 2) * width,
+            (y + down / 2) * height,
+        )
+        found.append(TrueBox(proper_box(sides, where, way_out), class_index(index, classes, where)))
+    return TrueBoxes(tuple(found))
+
+
+def _size(image: Path, file: Path) -> tuple[int, int]:
+    """Return (width, height) of a photograph, upright."""
+    if not image.is_file():
+        raise InputError(
+            f"{file} has boxes in fractions of the photograph, and its size is not known.",
+            "Pass the path of the photograph: read_truth(file, task, image='photo.jpg').",
+        )
+    return read_picture(image).size

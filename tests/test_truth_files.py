@@ -1,0 +1,214 @@
+"""Ground truth is read from the usual files; what is wrong with one is said with its place."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cvx_core.errors import InputError, UsageError
+from cvx_core.scores import Scores
+from cvx_core.truth import TrueBox, TrueBoxes, TrueClasses
+from cvx_core.truth_files import read_truth
+
+CLASSES = ["person", "cat", "dog"]
+
+COCO: dict[str, Any] = {
+    "images": [{"id": 7, "file_name": "a/photo.jpg"}, {"id": 9, "file_name": "other.jpg"}],
+    "categories": [{"id": 17, "name": "Cat"}, {"id": 18, "name": "dog"}],
+    "annotations": [
+        {"image_id": 9, "category_id": 17, "bbox": [0, 0, 1, 1]},
+        {"image_id": 7, "category_id": 18, "bbox": [10, 20, 30, 40.5], "iscrowd": 0},
+        {"image_id": 7, "category_id": 17, "bbox": [0, 0, 5, 5], "iscrowd": 1},
+    ],
+}
+
+VOC = """<annotation>
+  <filename>photo.jpg</filename>
+  <object>
+    <name>dog</name>
+    <difficult>0</difficult>
+    <bndbox><xmin>11</xmin><ymin>21</ymin><xmax>40</xmax><ymax>60</ymax></bndbox>
+    <part><name>head</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>2</xmax><ymax>2</ymax>
+    </bndbox></part>
+  </object>
+  <object>
+    <name>cat</name>
+    <bndbox><xmin>0</xmin><ymin>1</ymin><xmax>5</xmax><ymax>5</ymax></bndbox>
+    <difficult>1</difficult>
+  </object>
+</annotation>
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path):
+    """Write a file, and return its path."""
+
+    def write(name: str, content: Any) -> Path:
+        path = tmp_path / name
+        if isinstance(content, np.ndarray | Image.Image):
+            image = content if isinstance(content, Image.Image) else Image.fromarray(content)
+            image.save(path)
+        elif isinstance(content, bytes):
+            path.write_bytes(content)
+        else:
+            path.write_text(content if isinstance(content, str) else json.dumps(content))
+        return path
+
+    return write
+
+
+def test_coco_gives_the_boxes_of_the_image_of_that_name(file: Any) -> None:
+    path = file("instances.json", COCO)
+    found = read_truth(path, "detection", "elsewhere/photo.jpg", CLASSES)
+    assert found == TrueBoxes(
+        (TrueBox((10, 20, 40, 60.5), 2), TrueBox((0, 0, 5, 5), 1, crowd=True))
+    )
+
+
+def test_the_model_is_known_by_its_answer(file: Any) -> None:
+    class Answering(Scores):
+        task = "detection"
+
+    answer = Answering(np.zeros(3), CLASSES)
+    found = read_truth(file("instances.json", COCO), answer, "other.jpg")
+    assert found == TrueBoxes((TrueBox((0, 0, 1, 1), 1),))
+
+
+def test_without_class_names_classes_come_by_their_own_names(file: Any) -> None:
+    found = read_truth(file("a.json", COCO), "detection", "other.jpg")
+    assert isinstance(found, TrueBoxes)
+    assert found.boxes[0].reference == "Cat"
+
+
+def test_a_file_that_has_changed_is_read_again(file: Any) -> None:
+    path = file("a.json", COCO)
+    read_truth(path, "detection", "other.jpg")
+    changed = {**COCO, "annotations": []}
+    file("a.json", changed)
+    assert read_truth(path, "detection", "other.jpg") == TrueBoxes(())
+
+
+def test_voc_counts_pixels_from_one_and_includes_the_last(file: Any) -> None:
+    found = read_truth(file("a.xml", VOC), "detection", "photo.jpg", CLASSES)
+    # Columns 11 to 40 are thirty, and their edges are at 10 and 40.
+    assert found == TrueBoxes((TrueBox((10, 20, 40, 60), 2), TrueBox((0, 0, 5, 5), 1, crowd=True)))
+
+
+def test_yolo_gives_fractions_of_the_upright_photograph(file: Any) -> None:
+    photo = Image.new("RGB", (50, 100))
+    exif = photo.getexif()
+    exif[0x0112] = 6  # turned by a quarter: upright it is 100 wide and 50 high
+    file("a.txt", "")
+    path = file("label.txt", "2 0.5 0.5 0.25 0.5\n\n0 0.1 0.1 0.2 0.2\n")
+    picture = path.parent / "photo.jpg"
+    photo.save(picture, exif=exif)
+    found = read_truth(path, "detection", picture, CLASSES)
+    assert found == TrueBoxes((TrueBox((37.5, 12.5, 62.5, 37.5), 2), TrueBox((0, 0, 20, 10), 0)))
+    assert read_truth(path.parent / "a.txt", "detection", picture, CLASSES) == TrueBoxes(())
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "I;16", "I"])
+def test_a_mask_gives_indices_as_they_are(file: Any, mode: str) -> None:
+    indices = np.array([[0, 1, 2], [255, 2, 0]])
+    kinds = {"L": np.uint8, "P": np.uint8, "I;16": np.uint16, "I": np.int32}
+    image = Image.fromarray(indices.astype(kinds[mode]))
+    if mode == "P":
+        image.putpalette([*range(0, 256)] * 3)
+    found = read_truth(file("mask.tif" if mode == "I" else "mask.png", image), "segmentation")
+    assert isinstance(found, TrueClasses)
+    assert found.indices.tolist() == indices.tolist()
+
+
+def test_a_classifiers_truth_is_a_class_as_written_or_on_the_only_line_of_a_file(
+    file: Any,
+) -> None:
+    assert read_truth("tiger cat", "classification") == "tiger cat"
+    assert read_truth(file("a.txt", "tiger cat\n"), "classification") == "tiger cat"
+
+
+def coco_with(**changes: Any) -> dict[str, Any]:
+    return {**COCO, "annotations": [{**COCO["annotations"][1], **changes}]}
+
+
+LAUGHS = """<?xml version="1.0"?>
+<!DOCTYPE annotation [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;&a;">]>
+<annotation><object><name>&b;</name></object></annotation>"""
+OUTSIDE = '<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/passwd">]><annotation>&x;</annotation>'
+
+WRONG: list[tuple[str, Any, str]] = [
+    ("a.json", '{"images": [\n}', r"a\.json, line 2: no JSON"),
+    ("a.json", "[" * 100_000, r"a\.json"),
+    ("a.json", [1], "no COCO file of instances"),
+    ("a.json", {**COCO, "images": [{"id": 1}]}, "lacks 'file_name'"),
+    ("a.json", {**COCO, "images": [{"id": 7, "file_name": "x.jpg"}]}, "0 images called 'photo"),
+    ("a.json", coco_with(bbox=[1, 2, 3]), "annotation 0: ValueError"),
+    ("a.json", coco_with(bbox=[1, 2, 0, 4]), "annotation 0: the box 1, 2, 1, 6 is empty"),
+    ("a.json", coco_with(bbox=[1, 2, 1e999, 4]), "annotation 0: .*no JSON|is empty"),
+    ("a.json", coco_with(category_id=3), "annotation 0: KeyError 3"),
+    ("a.json", {**COCO, "categories": [{"id": 18, "name": "dgo"}]}, "no class 'dgo'.\nDid you"),
+    ("a.xml", VOC.replace("</name>", "", 1), r"a\.xml, line 9: no XML \(mismatched tag\)"),
+    ("a.xml", VOC.replace("dog", "horse"), r"a\.xml, line 3: The model has no class 'horse'"),
+    ("a.xml", VOC.replace("<ymax>60</ymax>", ""), r"a\.xml, line 3: the object has no 'ymax'"),
+    ("a.xml", VOC.replace("60", "high"), r"a\.xml, line 3: could not convert"),
+    ("a.xml", VOC.replace("60", "3"), r"a\.xml, line 3: the box 10, 20, 40, 3 is empty"),
+    ("a.xml", LAUGHS, r"a\.xml, line 2: a document type is not read"),
+    ("a.xml", OUTSIDE, r"a\.xml, line 1: a document type is not read"),
+    ("a.xml", "<html></html>", "begins with <html>"),
+    ("a.xml", "", "no XML"),
+    ("a.txt", "2 0.5 0.5 0.25 0.5\n1 0.5 0.5 0.25", r"a\.txt, line 2: '1 0.5 0.5 0.25' is no box"),
+    ("a.txt", "dog 0.5 0.5 0.25 0.5", r"a\.txt, line 1"),
+    ("a.txt", "1 50 50 25 25", "outside of 0 to 1"),
+    ("a.txt", "1 nan 0.5 0.1 0.1", "outside of 0 to 1"),
+    ("a.txt", "3 0.5 0.5 0.25 0.5", r"a\.txt, line 1: There is no class 3"),
+    ("a.txt", b"\xff\xfe\x00", "UTF-8"),
+    ("a.csv", "", "holds no boxes"),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "said"), WRONG)
+def test_what_is_wrong_with_a_file_of_boxes_is_said_with_its_place_and_a_way_out(
+    file: Any, name: str, content: Any, said: str
+) -> None:
+    photo = file("photo.jpg", np.zeros((4, 4, 3), np.uint8))
+    with pytest.raises(InputError, match=said) as caught:
+        read_truth(file(name, content), "detection", photo, CLASSES)
+    assert caught.value.hint
+
+
+WRONG_MASKS = [
+    ("a.png", np.zeros((2, 2, 3), np.uint8), "in colours"),
+    ("a.png", np.zeros((2, 2, 4), np.uint8), "in colours"),
+    ("a.jpg", np.zeros((2, 2), np.uint8), "may change indices"),
+    ("a.png", np.array([[0, 255]], np.uint8), "black and white"),
+    ("a.png", b"\x89PNG\r\n", "no mask"),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "said"), WRONG_MASKS)
+def test_a_picture_that_is_no_mask_is_refused_with_a_way_out(
+    file: Any, name: str, content: Any, said: str
+) -> None:
+    with pytest.raises(InputError, match=said) as caught:
+        read_truth(file(name, content), "segmentation")
+    assert caught.value.hint
+
+
+def test_other_mistakes_tell_the_way_out(file: Any, tmp_path: Path) -> None:
+    for path, task, image, said in [
+        (tmp_path / "none.xml", "detection", "", "not there"),
+        (tmp_path / "none.png", "segmentation", "", "no mask"),
+        (file("a.txt", "0 .5 .5 .1 .1"), "detection", "none.jpg", "size is not known"),
+        (file("b.txt", "cat\ndog"), "classification", "", "2 lines"),
+        (file("a.json", COCO), "classification", "", "the model classifies"),
+    ]:
+        with pytest.raises(InputError, match=said) as caught:
+            read_truth(path, task, image)
+        assert caught.value.hint
+    with pytest.raises(UsageError, match="unknown"):
+        read_truth("a.json", "depth")
