@@ -198,6 +198,40 @@ def test_a_drawn_weight_has_mean_zero_and_a_permuted_bias_keeps_its_values() -> 
     assert not torch.equal(bias, net[1].bias)
 
 
+def published(name: str) -> nn.Module:
+    import timm
+
+    tokens = {"img_size": 32, "depth": 2, "embed_dim": 24, "num_heads": 2, "patch_size": 8}
+    options = {"vit_tiny_patch16_224": tokens, "convnext_atto": {"depths": (1, 1, 1, 1)}}
+    made: nn.Module = timm.create_model(name, num_classes=5, **options.get(name, {}))
+    return made
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["resnet10t", "mobilenetv3_small_050", "convnext_atto", "vit_tiny_patch16_224"],
+)
+@pytest.mark.parametrize("share", [0.0, 1 / 3, 2 / 3, 1.0])
+def test_published_architectures_answer_as_variedly_as_before(name: str, share: float) -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = VisionModel(published(name).eval())
+    random = Randomised(model, images()).randomise(share, generator())
+    spread = [
+        float(one.logits(images()).var(0, unbiased=False).mean().sqrt()) for one in (model, random)
+    ]
+    # The output layer comes last: what others scaled before is right by then.
+    assert spread[1] == pytest.approx(spread[0], rel=1e-2)
+
+
+def test_compiled_parts_are_copied_too() -> None:
+    net = Backwards()
+    net.middle = torch.compile(net.middle, backend="eager")
+    model = VisionModel(net)
+    random = Randomised(model, images()).randomise(1.0, generator())
+    assert len(changed(model, random)) == 6
+
+
 def test_the_place_that_was_chosen_is_kept() -> None:
     """A test on random weights might choose another one."""
     from cvx_core.recording import Layout
