@@ -33,7 +33,7 @@ PROVENANCE = {
     "method", "parameters", "model", "weights_sha256", "image_sha256", "input_size", "seed",
     "device", "dtype", "versions",
 }  # fmt: skip
-EVIDENCE = {"sum", "class_specific", "seconds", "forwards", "backwards"}
+EVIDENCE = {"sum", "class_specific", "seconds", "forwards", "backwards", "bytes"}
 
 
 class ExplainerConformance(Conformance):
