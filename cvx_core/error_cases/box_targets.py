@@ -30,7 +30,7 @@ class Place:
     Attributes
     ----------
     candidate, index
-        Which candidate, and which class.
+        Which candidate (-1: there was none), and which class.
     box
         The candidate's box for the class, in pixels of the photograph.
     """
@@ -50,8 +50,9 @@ class Place:
         A dense detector's candidate is the same cell whatever the image. One that proposes its
         candidates anew has the one that overlaps the box most.
         """
-        count = len(answer.logits)
-        if 0 <= self.candidate < count and (
+        if self.candidate < 0:
+            return None
+        if self.candidate < len(answer.logits) and (
             answer.settings.levels or answer.box(self.candidate, self.index) == self.box
         ):
             return self.candidate

@@ -88,7 +88,8 @@ def detection_errors(answer: Detections, truth: Truth) -> list[ErrorCase]:
     Types and their order of precedence are TIDE's. Boxes that a crowd excuses are left out.
     What each asks, and the margin:
 
-    - ``classification``: z_q - z_y at the box, q said and y true;
+    - ``classification``: z_q - z_y at the box, q said and y true; where y wins there already and
+      q is said too, as ``background``;
     - ``localisation``: 1 - IoU by the sides of the box, less the half that is allowed;
     - ``both``, ``background``: the log-odds of the score, above those of the threshold;
     - ``duplicate``: the log-odds of its score less those of the box that counts, above what they
@@ -128,8 +129,7 @@ def _wrong(answer: Detections, truth: TrueBoxes, given: Assignment, one: Finding
     where = f"box {box.index}"
     limit = log_odds_of(answer.settings.threshold)
     target: ErrorTarget
-    if one.type == "classification":
-        assert y is not None
+    if one.type == "classification" and y is not None and answer.logits[m, q] > answer.logits[m, y]:
         text = f"why {answer.name(q)} and not {answer.name(y)} at {where}?"
         target = CandidateScore(one.type, text, 0.0, here, Place.of(answer, m, y))
     elif one.type == "localisation":
@@ -143,7 +143,7 @@ def _wrong(answer: Detections, truth: TrueBoxes, given: Assignment, one: Finding
         zero = limit - log_odds(answer, first.candidate, q)
         target = CandidateScore(one.type, text, zero, here, Place(first.candidate, q, first.box))
     else:
-        text = f"why {answer.name(q)} at {where}, where there is none?"
+        text = f"why {answer.name(q)} at {where}, where no {answer.name(q)} is?"
         target = CandidateScore(one.type, text, limit, here, None)
     return BoxError(
         one.type,

@@ -36,7 +36,7 @@ def lost_object(answer: Detections, box: Box, index: int, taken: Collection[int]
     if not rest.size:
         return Lost("candidate", -1, 0.0, 0.0, "There is no candidate for it at all.")
     first = lost_stage(answer, box, index)
-    if first.stage:
+    if first.stage or not taken:
         return first
     score = answer.scores[:, index]
     overlap = overlaps(np.array([box.bounds]), answer.boxes_of(index))[0]

@@ -9,8 +9,7 @@ from making import detections
 from tidecv import TIDE, Data
 
 from cvx_core.error_cases.assignment import TYPES
-from cvx_core.error_cases.tide import TideReport, average_precision, tide, _Point
-from cvx_core.errors import InputError, TargetError
+from cvx_core.error_cases.tide import TideReport, tide
 from cvx_core.truth import TrueBox, TrueBoxes
 
 THEIRS = dict(zip(TYPES, ("Cls", "Loc", "Both", "Dupe", "Bkg", "Miss"), strict=True))
