@@ -24,8 +24,8 @@ SCHEMA = "cvx.models/1"
 def models(settings: Settings, source: str | None, as_json: bool) -> int:
     """List the models that can be explained.
 
-    Without SOURCE one line for each source; with it every model of that source, its weights
-    and what it is. Code of your own needs no source: 'cvx explain -m file.py:FACTORY'.
+    Without SOURCE one line for each source; with it every model of that source by task, its
+    weights and what it is. Code of your own needs no source: 'cvx explain -m file.py:FACTORY'.
     """
     with only_data():
         from cvx_core.cli.installed import installed_plugins
@@ -49,7 +49,8 @@ def models(settings: Settings, source: str | None, as_json: bool) -> int:
     elif source is not None:
         entries = found.get(source, [])
         for line in table(
-            (f"{source}:{entry.name}", ", ".join(entry.weights), entry.summary) for entry in entries
+            (f"{source}:{entry.name}", entry.task, ", ".join(entry.weights), entry.summary)
+            for entry in sorted(entries, key=lambda entry: entry.task)
         ):
             put(line)
     else:
@@ -72,6 +73,7 @@ def _documents(found: dict[str, list[ModelEntry]]) -> list[dict[str, object]]:
         {
             "name": f"{source}:{entry.name}" if entry.name else source,
             "source": source,
+            "task": entry.task,
             "weights": list(entry.weights),
             "summary": entry.summary,
         }

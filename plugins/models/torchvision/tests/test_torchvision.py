@@ -56,7 +56,7 @@ def test_every_network_is_the_one_that_torchvision_builds_for_the_weights(
     # Shapes alone will do: the largest has 633 million parameters.
     with torch.device("cpu" if name.startswith("regnet") else "meta"):
         for weights in _published(name):
-            ours = build(name, weights, random=False)
+            ours = build(name, "classification", weights, random=False)
             state = ours.state_dict()
             monkeypatch.setattr(WeightsEnum, "get_state_dict", partial(_give, state))
             theirs = models.get_model(name, weights=weights)  # loads strictly
@@ -72,7 +72,7 @@ def _give(state: dict[str, torch.Tensor], *_: Any, **__: Any) -> dict[str, torch
 
 def test_all_classifiers_are_listed_with_their_best_weights_first() -> None:
     listed = {entry.name: entry for entry in cvx.list_models("torchvision")}
-    assert sorted(listed) == sorted(NAMES)
+    assert sorted(n for n, e in listed.items() if e.task == "classification") == sorted(NAMES)
     assert listed["resnet50"].weights == ("IMAGENET1K_V2", "IMAGENET1K_V1")
     assert "25.6 M parameters, 80.9 %" in listed["resnet50"].summary
 
@@ -153,12 +153,13 @@ def test_a_file_named_like_published_weights_counts_as_these(tmp_path: Path) -> 
 
 
 def test_old_names_of_densenet_are_read() -> None:
-    module = build("densenet121", models.DenseNet121_Weights.DEFAULT, random=False)
+    weights = models.DenseNet121_Weights.DEFAULT
+    module = build("densenet121", "classification", weights, random=False)
     old = {
         name.replace("norm1.", "norm.1.").replace("conv2.", "conv.2."): tensor
         for name, tensor in module.state_dict().items()
     }
-    assert rename("densenet121", old).keys() == module.state_dict().keys()
+    assert rename(module, old).keys() == module.state_dict().keys()
 
 
 def test_random_weights_are_the_same_each_time() -> None:
@@ -190,4 +191,4 @@ def test_unknown_names_suggest_near_ones() -> None:
     with pytest.raises(CheckpointError, match="Did you mean 'IMAGENET1K_V2'"):
         cvx.load_model("torchvision:resnet50", weights="IMAGENET1K_V3")
     with pytest.raises(ModelError):
-        cvx.load_model("torchvision:fcn_resnet50")
+        cvx.load_model("torchvision:raft_large")

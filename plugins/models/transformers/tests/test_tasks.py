@@ -222,7 +222,9 @@ def test_a_segmenters_pixels_are_classified_as_transformers_does(name: str, tmp_
         )
     else:
         expected = output.logits[0]
-        np.testing.assert_allclose(answer.logits, expected, rtol=1e-5)
+        # Copied weights may be laid out otherwise, and float32 is then added in another order.
+        room = 1e-5 * float(expected.abs().max())
+        np.testing.assert_allclose(answer.logits, expected, atol=room, rtol=0)
     assert (answer.predicted == expected.argmax(0).numpy()).all()
 
 
