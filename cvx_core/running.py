@@ -16,6 +16,7 @@ from cvx_core.batching import images_at_once, in_pieces
 from cvx_core.errors import MethodError, UsageError
 from cvx_core.explainer import Attribution, Explainer
 from cvx_core.explanation import Explanation
+from cvx_core.levels import at_all_levels
 from cvx_core.question import Question, Session
 from cvx_core.record import Record
 from cvx_core.sanity import Answered, check
@@ -127,7 +128,8 @@ def _run_batch(
     sanity: bool,
 ) -> list[list[Explanation]]:
     inputs = torch.stack([job.image.tensor for job in jobs])
-    session = Session(model, inputs, [need for e in explainers for need in e.recordings()])
+    asked = [at_all_levels(explainer, model, inputs) for explainer in explainers]
+    session = Session(model, inputs, [need for e in asked for need in e.recordings()])
     by_image: list[list[Explanation]] = [[] for _ in jobs]
     answered: list[Answered] = []
     try:
@@ -143,10 +145,10 @@ def _run_batch(
                 [job.image.extent for job in jobs],
                 budget,
             )
-            attributions = explainer.attribute(question)
+            attributions = asked[number].attribute(question)
             session.check_untouched(explainer.name)
             answered.append((explainer, question, attributions))
-            recording = question.recording(explainer.recordings()[0])
+            recording = question.recording(asked[number].recordings()[0])
             records = question.records(recording.logits)
             if not explainer.class_specific:
                 records = [[_for_any_class(record) for record in several] for several in records]

@@ -42,7 +42,7 @@ LAYERS = [
     },
     {"recording", "reference", "randomisation"},
     {"batching"},
-    {"explainer", "renderer", "question", "running", "sanity"},
+    {"explainer", "levels", "renderer", "question", "running", "sanity"},
     {"compose"},
     {"api"},
     {"cli", "testing"},

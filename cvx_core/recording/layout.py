@@ -13,6 +13,7 @@ from cvx_core.as_found import as_found
 from cvx_core.calling import run_model
 from cvx_core.errors import LayerError, ModelError, did_you_mean
 from cvx_core.recording.choice import choose_last_grid, choose_trunk, is_only_way
+from cvx_core.recording.levels import choose_levels
 from cvx_core.recording.places import Place, as_grid, batch_first, first_tensor
 
 if TYPE_CHECKING:
@@ -93,18 +94,40 @@ class Layout:
         2. Exchanging the activations of two images there exchanges their answers, so that no path
            leads around the place. (One leads around the inside of a residual block.)
 
-        Where no place passes the second test, the last that passes the first is taken.
+        Where no place passes the second test, the last that passes the first is taken. Of
+        segmenters and detectors it is the last of the `levels`.
 
         Raises
         ------
         LayerError
             If there is none.
         """
+        if model.task != "classification":
+            return self.levels(model, inputs)[-1]
         key = ("last grid", tuple(inputs.shape[1:]))
         if key not in model.cache:
             model.cache[key] = choose_last_grid(self, model, inputs)
         place: Place = model.cache[key]
         return place
+
+    def levels(self, model: VisionModel, inputs: Tensor) -> tuple[Place, ...]:
+        """Return the places that together carry the answer.
+
+        Of a classifier the one of `last_grid`. Of a segmenter or detector the last with something
+        learned behind them, one on each way to the answer: the levels of a feature pyramid, say.
+
+        Raises
+        ------
+        LayerError
+            If there are none.
+        """
+        if model.task == "classification":
+            return (self.last_grid(model, inputs),)
+        key = ("levels", tuple(inputs.shape[1:]))
+        if key not in model.cache:
+            model.cache[key] = choose_levels(self, model, inputs)
+        places: tuple[Place, ...] = model.cache[key]
+        return places
 
     def trunk(self, model: VisionModel, inputs: Tensor) -> tuple[Place, ...]:
         """Return the places with a grid that everything passes, in the order of the forward pass.

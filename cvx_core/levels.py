@@ -1,0 +1,128 @@
+"""Explain at all levels of a feature pyramid: a map for each, added up.
+
+Detectors read several grids, coarse and fine. A method that looks at one layer is asked once for
+each level, and its maps are summed on the finest grid, each keeping its own sum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cvx_core.explainer import Attribution, Explainer
+from cvx_core.question import Question
+from cvx_core.recording import Layout, Needs
+from cvx_core.vision_model import VisionModel
+
+
+def at_all_levels(explainer: Explainer, model: VisionModel, inputs: Tensor) -> Explainer:
+    """Return what to ask: the explainer itself, or one for all levels that the answer is read from.
+
+    An explainer is asked level by level if the model reads several and its parameter ``layer`` is
+    ``"auto"``, its default; one that names other layers is left alone.
+    """
+    if model.task == "classification" or not _leaves_the_layer_open(explainer):
+        return explainer
+    levels = Layout.of(model, inputs).levels(model, inputs)
+    if len(levels) == 1:
+        return explainer
+    parts = tuple(replace(explainer, layer=place.name) for place in levels)  # type: ignore[type-var]
+    return Levels(explainer, parts)
+
+
+def _leaves_the_layer_open(explainer: Explainer) -> bool:
+    names: set[str] = {f.name for f in fields(explainer)} if is_dataclass(explainer) else set()
+    # Explainers that take several layers at once refuse one beside them.
+    return (
+        "layer" in names
+        and getattr(explainer, "layer") == "auto"  # noqa: B009  (it is no field of Explainer)
+        and not getattr(explainer, "layers", ())
+    )
+
+
+@dataclass(frozen=True)
+class Levels(Explainer):
+    """An explainer asked at several levels.
+
+    Attributes
+    ----------
+    explainer
+        As it was asked for.
+    parts
+        The same with its layer named, one for each level.
+    """
+
+    explainer: Explainer
+    parts: tuple[Explainer, ...]
+
+    def needs(self) -> list[Needs]:
+        """Ask for what the parts ask."""
+        return [need for part in self.parts for need in part.recordings()]
+
+    def attribute(self, question: Question) -> list[Attribution]:
+        """Return the sums of the levels' maps, (B, h, w) of the finest."""
+        several = [part.attribute(question) for part in self.parts]
+        return [_added(ones) for ones in zip(*several, strict=True)]
+
+
+def _added(ones: Sequence[Attribution]) -> Attribution:
+    shapes = [(one.values.shape[1], one.values.shape[2]) for one in ones]
+    finest = max(shapes, key=lambda shape: shape[0] * shape[1])
+    values = torch.stack([spread(one.values, finest) for one in ones]).sum(0)
+    rows = [
+        {
+            "layer": one.provenance.get("layer", ""),
+            "grid": list(shape),
+            "sum": one.values.double().sum(dim=(1, 2)),
+            **{key: one.evidence[key] for key in ("residual",) if key in one.evidence},
+        }
+        for one, shape in zip(ones, shapes, strict=True)
+    ]
+    evidence: dict[str, Any] = {"levels": rows}
+    if all("total" in one.evidence and "other_tokens" in one.evidence for one in ones):
+        evidence |= _parts(ones, values)
+    provenance = {
+        **ones[0].provenance,
+        "layer": ", ".join(str(row["layer"]) for row in rows),
+        "layer_reason": "the levels that the answer is read from; their maps are added up",
+    }
+    return Attribution(values, evidence, provenance, ones[0].unit)
+
+
+def _parts(ones: Sequence[Attribution], values: Tensor) -> dict[str, Any]:
+    """Return what the cells of all levels, other tokens and constants add to the score, (B,)."""
+    total = ones[0].evidence["total"]
+    others = torch.stack([one.evidence["other_tokens"] for one in ones]).sum(0)
+    cells = values.double().sum(dim=(1, 2))
+    constant = total - cells - others
+    elsewhere = others.abs() + constant.abs()
+    return {
+        "total": total,
+        "other_tokens": others,
+        "constant_part": constant,
+        "non_pixel_share": elsewhere / (elsewhere + cells.abs()).clamp_min(1e-300),
+    }
+
+
+def spread(values: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Spread maps (B, h, w) over a finer grid (B, *shape), evenly: each cell keeps its sum.
+
+    Cells of the fine grid that lie in two of the coarse one get a part of both.
+    """
+    rows, columns = (
+        _shares(coarse, fine).to(values)
+        for coarse, fine in zip(values.shape[1:], shape, strict=True)
+    )
+    return torch.einsum("bhw,hy,wx->byx", values, rows, columns)
+
+
+def _shares(coarse: int, fine: int) -> Tensor:
+    """Return how much of each of `coarse` equal cells lies in each of `fine`, (coarse, fine)."""
+    edges = torch.arange(fine + 1, dtype=torch.float64) * coarse / fine
+    cells = torch.arange(coarse, dtype=torch.float64)[:, None]
+    low, high = torch.maximum(edges[:-1], cells), torch.minimum(edges[1:], cells + 1)
+    return (high - low).clamp_min(0)

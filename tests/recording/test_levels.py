@@ -1,0 +1,160 @@
+"""The places that carry the answer of segmenters and detectors, and maps over all of them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import cvx_core as cvx
+from cvx_core.levels import spread
+from cvx_core.reading import Candidates
+from cvx_core.recording import Layout
+
+
+class Pyramid(nn.Module):
+    """Two levels, each with a head of its own; the finer one is added to the coarser."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 6, 3, 2, 1)
+        self.fine = nn.Conv2d(6, 8, 3, 2, 1)
+        self.coarse = nn.Conv2d(8, 8, 3, 2, 1)
+        self.tower = nn.ModuleList(nn.Conv2d(8, 8, 3, padding=1) for _ in range(2))
+        self.out = nn.ModuleList(nn.Conv2d(8, 3 + 4, 1) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Candidates:
+        fine = F.relu(self.fine(F.relu(self.stem(x))))
+        levels = [fine, F.relu(self.coarse(fine))]
+        cells = [
+            out(F.relu(tower(level))).flatten(2).transpose(1, 2)
+            for tower, out, level in zip(self.tower, self.out, levels, strict=True)
+        ]
+        found = torch.cat(cells, 1)
+        return Candidates(found[..., :3], found[..., 3:])
+
+
+class Unet(nn.Module):
+    """A bottleneck, and a connection that skips it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down = nn.Conv2d(3, 4, 3, 2, 1)
+        self.bottom = nn.Conv2d(4, 8, 3, 2, 1)
+        self.up = nn.Conv2d(8, 4, 1)
+        self.join = nn.Conv2d(8, 6, 3, padding=1)
+        self.head = nn.Conv2d(6, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        skipped = F.relu(self.down(x))
+        below = F.interpolate(self.up(F.relu(self.bottom(skipped))), scale_factor=2)
+        joined = F.relu(self.join(torch.cat([skipped, below], 1)))
+        return F.interpolate(self.head(joined), scale_factor=2, mode="bilinear")
+
+
+class TwoBranches(nn.Module):
+    """Two learned ways from one place to the answer, of which one passes another place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shared = nn.Conv2d(3, 5, 3, 4, 1)
+        self.inner = nn.Conv2d(5, 4, 3, padding=1)
+        self.first, self.second = nn.Conv2d(4, 2, 1), nn.Conv2d(5, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        shared = self.shared(x).relu()
+        return self.first(self.inner(shared).relu()) + self.second(shared)
+
+
+def seeded(build: type[nn.Module]) -> nn.Module:
+    torch.manual_seed(0)
+    return build().eval().double()
+
+
+@pytest.fixture
+def x() -> Tensor:
+    return torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(1)).double()
+
+
+def detector() -> cvx.VisionModel:
+    return cvx.VisionModel(seeded(Pyramid), task="detection")
+
+
+def test_a_detector_is_read_from_the_last_learned_place_of_each_level(x: Tensor) -> None:
+    model = detector()
+    places = Layout.of(model, x).levels(model, x)
+    assert [(p.name, p.grid) for p in places] == [("tower.0", (4, 4)), ("tower.1", (2, 2))]
+
+
+def test_the_place_of_a_segmenter_is_not_its_answer(x: Tensor) -> None:
+    model = cvx.VisionModel(seeded(Unet), task="segmentation")
+    [place] = Layout.of(model, x).levels(model, x)
+    assert place.name == "join"  # the head's output, on the same grid, is the answer itself
+
+
+def test_no_level_lies_behind_another(x: Tensor) -> None:
+    # The way through `inner` begins at `shared` too: both would count it twice.
+    model = cvx.VisionModel(seeded(TwoBranches), task="segmentation")
+    [place] = Layout.of(model, x).levels(model, x)
+    assert place.name == "shared"
+
+
+def test_the_levels_maps_add_up_to_the_score(x: Tensor) -> None:
+    model = detector()
+    for target in (cvx.ClassScore(0), cvx.ClassScore(2)):
+        [made] = cvx.explain(model, x, "activation-error", target)
+        rows = made.evidence["levels"]
+        assert made.values.shape == (4, 4)
+        assert sum(row["sum"] for row in rows) == pytest.approx(made.evidence["sum"], rel=1e-6)
+        # One candidate is read from one level; the other carries nothing.
+        assert sorted(row["sum"] == 0 for row in rows) == [False, True]
+        parts = made.evidence["sum"] + made.evidence["constant_part"]
+        assert parts == pytest.approx(made.evidence["total"], rel=1e-6)
+        assert all(row["residual"] < 1e-12 for row in rows)
+
+
+def test_a_layer_that_is_named_is_asked_alone(x: Tensor) -> None:
+    [made] = cvx.explain(
+        detector(), x, cvx.get_explainer("activation-error", layer="tower.1"), cvx.ClassScore(0)
+    )
+    assert made.values.shape == (2, 2)
+    assert "levels" not in made.evidence
+
+
+@pytest.mark.parametrize("method", ["class-attention", "location-attention", "gradient-error"])
+def test_the_other_methods_answer_for_a_detector_too(method: str, x: Tensor) -> None:
+    [made] = cvx.explain(detector(), x, method, cvx.ClassScore(1))
+    assert made.values.shape == ((16, 16) if method == "gradient-error" else (4, 4))
+    assert made.values.any()
+
+
+def test_spreading_keeps_every_cells_sum() -> None:
+    coarse = torch.tensor([[[8.0, -4.0], [0.0, 2.0]]])
+    fine = spread(coarse, (4, 4))
+    assert fine[0, :2, :2].tolist() == [[2.0, 2.0], [2.0, 2.0]]
+    assert fine[0, :2, 2:].tolist() == [[-1.0, -1.0], [-1.0, -1.0]]
+    # On a grid that is no multiple the middle column holds half of both its neighbours' cells.
+    odd = spread(coarse, (2, 3))
+    assert odd[0, 0].tolist() == pytest.approx([8 * 2 / 3, 8 / 3 - 4 / 3, -4 * 2 / 3])
+    assert odd.sum() == pytest.approx(float(coarse.sum()))
+
+
+def test_frozen_gates_leave_the_decoding_of_boxes_alone(x: Tensor) -> None:
+    class Decoded(Pyramid):
+        def forward(self, x: Tensor) -> Candidates:
+            found = super().forward(x)
+            return Candidates(found.logits, found.boxes)
+
+    # The sides come from a softmax over bins, in the readout and not in the network.
+    def readout(found: Candidates) -> Candidates:
+        return Candidates(found.logits, 8 * found.boxes.softmax(-1))
+
+    model = cvx.VisionModel(seeded(Decoded), task="detection", readout=readout)
+    [answer] = model.answers(x)
+    seed = answer.box_seed(0, 0, [1.0, 0.0, 0.0, 0.0])
+    from cvx_core.recording import Needs, Recording
+
+    with Recording(model, x, Needs("tower.0", gates="frozen")) as recording:
+        gradient = recording.gradient(torch.from_numpy(seed)[None], "tower.0")
+    assert float(gradient.abs().max()) > 1e-4
