@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
+from zoo.networks import TRANSFORMERS, awake
 
 from cvx_core.recording import Needs, Recording
 from cvx_core.testing.explainers import assert_state, state_of
@@ -122,6 +123,16 @@ FAST: dict[str, tuple[Callable[[], nn.Module], int, tuple[int, int]]] = {
         64,
         (8, 8),
     ),
+    "transformers beit": (transformers("beit", **TRANSFORMERS["beit"]), 96, (6, 6)),
+    "transformers focalnet": (transformers("focalnet", **TRANSFORMERS["focalnet"]), 96, (3, 3)),
+    "transformers mobilevitv2": (
+        transformers("mobilevitv2", **TRANSFORMERS["mobilevitv2"]),
+        128,
+        (4, 4),
+    ),
+    "transformers pvt": (transformers("pvt", **TRANSFORMERS["pvt"]), 96, (3, 3)),
+    "transformers regnet": (transformers("regnet", **TRANSFORMERS["regnet"]), 96, (3, 3)),
+    "transformers segformer": (transformers("segformer", **TRANSFORMERS["segformer"]), 96, (3, 3)),
 }
 SLOW: dict[str, tuple[Callable[[], nn.Module], int, tuple[int, int]]] = {
     "torchvision resnet50": (torchvision("resnet50"), 96, (3, 3)),
@@ -155,7 +166,7 @@ def test_an_architecture_needs_no_configuration(
     name: str, seeded: Callable[..., Any], residual: Residual
 ) -> None:
     build, side, grid = {**FAST, **SLOW}[name]
-    net = seeded(lambda: awake(build()))
+    net = seeded(lambda: awake(build(), (3, side, side)))
     model, x = (
         VisionModel(net),
         torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(1)),
@@ -180,23 +191,3 @@ def test_an_architecture_needs_no_configuration(
     model.cache.clear()
     for where in ("input", "auto"):
         assert residual(model, x.double(), where) <= 1e-9
-
-
-def awake(net: nn.Module) -> nn.Module:
-    """Give statistics, scales and heads that start at zero or one the values of a trained network.
-
-    Some networks start with every residual branch or the head at zero, where every check holds.
-    """
-    for module in net.modules():
-        if isinstance(module, nn.BatchNorm2d) and isinstance(module.running_mean, Tensor):
-            nn.init.normal_(module.running_mean, 0.0, 0.1)
-            nn.init.uniform_(module.running_var, 0.7, 1.4)
-    for parameter in net.parameters():
-        if parameter.ndim == 1 or not parameter.any():
-            with torch.no_grad():
-                parameter.add_(0.1 * torch.randn_like(parameter))
-    for name, module in net.named_modules():
-        if isinstance(module, nn.Linear) and module.out_features == 10:
-            nn.init.normal_(module.weight, 0.0, 0.1)
-            assert name
-    return net

@@ -17,17 +17,19 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import page
-from measure import problems, send_measured
-from networks import Network, networks
-
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests"))
+
+from zoo import page  # noqa: E402
+from zoo.measure import problems, send_measured  # noqa: E402
+from zoo.networks import Network, networks  # noqa: E402
+
 RESULTS = ROOT / "build" / "coverage"
 PAGE = ROOT / "docs" / "reference" / "coverage.md"
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
-    ["measure", "captum.attr", "pytorch_grad_cam", "torchcam.methods", "zennit.composites", "timm",
-     "transformers.models.auto.modeling_auto"]
+    ["zoo.measure", "captum.attr", "pytorch_grad_cam", "torchcam.methods", "zennit.composites",
+     "timm", "transformers.models.auto.modeling_auto"]
 )  # fmt: skip
 LONGEST = 1800
 """Seconds that one network may take."""

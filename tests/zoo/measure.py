@@ -9,17 +9,21 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
-import rivals
 import torch
-from networks import Network, networks
 from torch import Tensor, nn
 
 import cvx_core as cvx
 from cvx_core.errors import CvxError
 from cvx_core.recording import Layout
 from cvx_core.testing.explainers import assert_state, state_of
+from zoo import rivals
+from zoo.networks import Network, networks
 
 METHODS = ("class-attention", "location-attention", "gradient-error", "activation-error")
+SIDES = {"float32": 128, "float64": 64}
+"""Sides of the image, in pixels, where a network takes it: depthwise convolutions in double
+precision take minutes on a processor."""
+
 LIMITS = {"float32": 1e-4, "float64": 1e-9}
 
 
@@ -30,14 +34,15 @@ def measure(network: Network, *, beside: bool = True) -> dict[str, Any]:
     np.random.seed(0)
     started = time.perf_counter()
     net, shape = network.build()
+    model = cvx.VisionModel(net, name=network.id)
     x = torch.randn(1, *shape, generator=torch.Generator().manual_seed(1))
+    x = _smaller(model, x, SIDES["float32"])
     found: dict[str, Any] = {
         "network": network.id,
         "parameters": sum(p.numel() for p in net.parameters()),
-        "input": list(shape),
+        "input": list(x.shape[1:]),
         "family": f"{type(net).__module__}.{type(net).__name__}",
     }
-    model = cvx.VisionModel(net, name=network.id)
     logits = model.logits(torch.cat([x, torch.randn_like(x)]))
     found["answers_differ"] = bool((logits[0] - logits[1]).abs().max() > 1e-6 * logits.abs().max())
     # The least likely class is certainly wrong, so there is an error to attribute.
@@ -135,10 +140,22 @@ def _conserved(model: cvx.VisionModel, x: Tensor, label: int, layer: str) -> dic
     return {key: evidence[key] for key in ("residual", "non_pixel_share")}
 
 
+def _smaller(model: cvx.VisionModel, x: Tensor, side: int) -> Tensor:
+    """Return the corner of an image, or all of it where the network takes no smaller one."""
+    corner = x[..., :side, :side]
+    try:
+        model.logits(corner)
+        Layout.of(model, corner).last_grid(model, corner)
+    except CvxError:
+        return x
+    return corner
+
+
 def _in_double(model: cvx.VisionModel, x: Tensor, label: int) -> dict[str, Any]:
     double = model.to(dtype=torch.float64)
+    smaller = _smaller(double, x.double(), SIDES["float64"])
     return {
-        place: _conserved(double, x.double(), label, layer).get("residual")
+        place: _conserved(double, smaller, label, layer).get("residual")
         for place, layer in (("layer", "auto"), ("input", "input"))
     }
 

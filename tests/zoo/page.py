@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 from statistics import median
 from typing import Any
 
-from exceptions import EXPLAINED
-from measure import LIMITS, METHODS, problems
-from rivals import COMPLETE, GROWN, RIVALS, SAME
+from zoo.exceptions import EXPLAINED
+from zoo.measure import LIMITS, METHODS, SIDES, problems
+from zoo.rivals import COMPLETE, GROWN, RIVALS, SAME
 
 VERDICTS = {
     "right": "a map, and where there is a formula to compare with, its numbers",
@@ -41,7 +41,9 @@ answers about one image of noise: the four methods with their defaults, the erro
 means that all four maps are finite, not constant and of their grid's shape, that
 `activation-error` is conserved to {float32:g} in float32 and {float64:g} in float64, relative, at
 the layer it chooses and at the input, and that the network is left as found: weights, modes,
-gradients, hooks, attributes, random states.
+gradients, hooks, attributes, random states. The image has {sides[float32]} x {sides[float32]}
+pixels ({sides[float64]} x {sides[float64]} in float64), or the network's own size where it takes
+no other.
 """
 
 BESIDE = """\
@@ -62,7 +64,7 @@ def written(results: Sequence[dict[str, Any]]) -> str:
     """Return the page in Markdown."""
     return "\n".join(
         [
-            HEAD.format(**LIMITS),
+            HEAD.format(**LIMITS, sides=SIDES),
             _versions(),
             _summary(results),
             _exceptions(results),

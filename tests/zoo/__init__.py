@@ -1,0 +1,1 @@
+"""The coverage run: every classification network, unconfigured, beside other libraries."""

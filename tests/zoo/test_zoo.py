@@ -1,0 +1,17 @@
+"""Every network of the coverage run; ``python tests/zoo`` measures the same and writes the page."""
+
+from __future__ import annotations
+
+import pytest
+
+from zoo.exceptions import EXPLAINED
+from zoo.measure import measure, problems
+from zoo.networks import Network, networks
+
+
+@pytest.mark.zoo
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("network", networks(), ids=lambda network: network.id)
+def test_a_network_is_covered(network: Network) -> None:
+    found = problems(measure(network, beside=False))
+    assert not found or network.id in EXPLAINED
