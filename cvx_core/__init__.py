@@ -13,7 +13,13 @@ _HOMES = {
     "cvx_core.api": ("explain", "get_explainer", "get_renderer", "register"),
     "cvx_core.component": ("Component",),
     "cvx_core.compose": ("contrast", "layers", "mean", "product", "rectify", "smooth"),
-    "cvx_core.detections": ("Detection", "Detections"),
+    "cvx_core.detections": ("Detections",),
+    "cvx_core.error_case": ("ErrorCase", "Judgement"),
+    "cvx_core.error_cases": ("errors_of",),
+    "cvx_core.error_cases.detection": ("BoxError",),
+    "cvx_core.error_cases.lost": ("without_stage",),
+    "cvx_core.error_cases.segmentation": ("PixelError", "segmentation_errors"),
+    "cvx_core.error_cases.tide": ("TideReport", "tide"),
     "cvx_core.errors": (
         "CheckpointError",
         "ConflictError",
@@ -42,7 +48,7 @@ _HOMES = {
     "cvx_core.recording": ("Needs", "Recording"),
     "cvx_core.regions": ("Box", "Frame", "MaskRegion", "Polygon", "Region", "read_mask"),
     "cvx_core.renderer": ("Renderer",),
-    "cvx_core.scores": ("ClassEntry", "Scores", "TargetRecord"),
+    "cvx_core.scores": ("ClassEntry", "Detection", "Scores", "TargetRecord"),
     "cvx_core.storage": ("load_explanations",),
     "cvx_core.target": (
         "ClassScore",
@@ -55,6 +61,7 @@ _HOMES = {
         "parse_target",
     ),
     "cvx_core.truth": ("TrueBox", "TrueBoxes", "TrueClasses"),
+    "cvx_core.truth_files": ("read_truth",),
     "cvx_core.version": ("__version__",),
     "cvx_core.vision_model": ("VisionModel",),
 }
@@ -65,6 +72,7 @@ __all__ = [
     "Artifact",
     "Attribution",
     "Box",
+    "BoxError",
     "BoxScore",
     "Candidates",
     "CheckpointError",
@@ -78,10 +86,12 @@ __all__ = [
     "Detections",
     "Distribution",
     "Error",
+    "ErrorCase",
     "Explainer",
     "Explanation",
     "Frame",
     "InputError",
+    "Judgement",
     "LayerError",
     "Lost",
     "Margin",
@@ -94,6 +104,7 @@ __all__ = [
     "Needs",
     "OptionError",
     "OutputError",
+    "PixelError",
     "PixelScore",
     "PixelScores",
     "PluginError",
@@ -110,6 +121,7 @@ __all__ = [
     "Target",
     "TargetError",
     "TargetRecord",
+    "TideReport",
     "TrueBox",
     "TrueBoxes",
     "TrueClasses",
@@ -118,6 +130,7 @@ __all__ = [
     "VisionModel",
     "__version__",
     "contrast",
+    "errors_of",
     "explain",
     "get_explainer",
     "get_renderer",
@@ -131,9 +144,13 @@ __all__ = [
     "parse_target",
     "product",
     "read_mask",
+    "read_truth",
     "rectify",
     "register",
+    "segmentation_errors",
     "smooth",
+    "tide",
+    "without_stage",
 ]
 
 if TYPE_CHECKING:
@@ -141,7 +158,13 @@ if TYPE_CHECKING:
     from cvx_core.api import explain, get_explainer, get_renderer, register
     from cvx_core.component import Component
     from cvx_core.compose import contrast, layers, mean, product, rectify, smooth
-    from cvx_core.detections import Detection, Detections
+    from cvx_core.detections import Detections
+    from cvx_core.error_case import ErrorCase, Judgement
+    from cvx_core.error_cases import errors_of
+    from cvx_core.error_cases.detection import BoxError
+    from cvx_core.error_cases.lost import without_stage
+    from cvx_core.error_cases.segmentation import PixelError, segmentation_errors
+    from cvx_core.error_cases.tide import TideReport, tide
     from cvx_core.errors import (
         CheckpointError,
         ConflictError,
@@ -170,7 +193,7 @@ if TYPE_CHECKING:
     from cvx_core.recording import Needs, Recording
     from cvx_core.regions import Box, Frame, MaskRegion, Polygon, Region, read_mask
     from cvx_core.renderer import Renderer
-    from cvx_core.scores import ClassEntry, Scores, TargetRecord
+    from cvx_core.scores import ClassEntry, Detection, Scores, TargetRecord
     from cvx_core.storage import load_explanations
     from cvx_core.target import (
         ClassScore,
@@ -183,6 +206,7 @@ if TYPE_CHECKING:
         parse_target,
     )
     from cvx_core.truth import TrueBox, TrueBoxes, TrueClasses
+    from cvx_core.truth_files import read_truth
     from cvx_core.version import __version__
     from cvx_core.vision_model import VisionModel
 

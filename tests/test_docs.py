@@ -85,8 +85,11 @@ def pages_that_run() -> list[Any]:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder with two photographs, and a registry that a page may add to."""
+    """A folder with four photographs, and a registry that a page may add to."""
     fish, tool = photographs()
+    more = REPOSITORY / "plugins/models/embedded/tests/data/nanodet"
+    shutil.copyfile(more / "horse.png", tmp_path / "horse.png")
+    shutil.copyfile(more / "wormsCathedral.png", tmp_path / "cathedral.png")
     shutil.copyfile(fish.path, tmp_path / "fish.jpg")
     shutil.copyfile(tool.path, tmp_path / "photo.jpg")
     monkeypatch.chdir(tmp_path)
