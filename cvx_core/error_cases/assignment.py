@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from cvx_core.detections import Detection, Detections, overlaps
+from cvx_core.detections import Detections, overlaps
 from cvx_core.parts import FOUND_FROM
+from cvx_core.scores import Detection
 from cvx_core.truth import TrueBoxes
 
 TYPES = ("classification", "localisation", "both", "duplicate", "background", "missed")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from cvx_core.answers import Answer
-from cvx_core.detections import Detection, Detections, need_detections, overlaps
+from cvx_core.detections import Detections, need_detections, overlaps
 from cvx_core.error_case import ErrorCase, Judgement
 from cvx_core.error_cases.assignment import Assignment, Finding, assign
 from cvx_core.error_cases.box_targets import (
@@ -26,7 +26,7 @@ from cvx_core.error_cases.lost import lost_object, rival
 from cvx_core.errors import TargetError
 from cvx_core.parts import FOUND_FROM, Lost
 from cvx_core.regions import Box
-from cvx_core.scores import ClassEntry
+from cvx_core.scores import ClassEntry, Detection
 from cvx_core.truth import TrueBoxes, Truth
 
 

@@ -47,14 +47,20 @@ def lost_object(answer: Detections, box: Box, index: int, taken: Collection[int]
         text = "The box there counts for another object, and no other candidate overlaps it enough."
         return Lost("candidate", m, float(overlap[m]), float(score[m]), text)
     m = int(free[score[free].argmax()])
-    text = "The box there counts for another object; "
-    compared = {k: by for k, c, by in answer.suppression(answer.settings.threshold) if c == index}
-    by = compared.get(m)
-    if by is not None:
-        text += f"the next candidate was suppressed by candidate {by}."
-        return Lost("suppression", m, float(overlap[m]), float(score[m]), text, by)
-    text += f"the next candidate's score is {score[m]:.2f}."
-    return Lost("threshold", m, float(overlap[m]), float(score[m]), text)
+    facts = (m, float(overlap[m]), float(score[m]))
+    other, text = int(answer.scores[m].argmax()), "The box there counts for another object; "
+    threshold = answer.settings.threshold
+    by = {k: better for k, c, better in answer.suppression(threshold) if c == index}
+    if answer.settings.single and other != index and answer.scores[m, other] > threshold:
+        return Lost("class", *facts, f"{text}the next candidate says {answer.name(other)}.")
+    if score[m] <= threshold:
+        return Lost("threshold", *facts, f"{text}the next candidate's score is {score[m]:.2f}.")
+    if m not in by:
+        return Lost("topk", *facts, f"{text}too many are better than the next candidate.")
+    if by[m] is not None:
+        text += f"the next candidate was suppressed by candidate {by[m]}."
+        return Lost("suppression", *facts, text, by[m])
+    return Lost("limit", *facts, f"{text}too many are better than the next candidate's.")
 
 
 def rival(answer: Detections, lost: Lost, index: int) -> tuple[int, int]:

@@ -142,6 +142,12 @@ def test_two_objects_under_one_box_are_one_found_and_one_missed() -> None:
     assert (case.type, case.lost.stage, case.lost.by) == ("missed", "suppression", 0)
     assert case.margin == pytest.approx(logit(0.9) - logit(0.8))
     assert errors(without_stage(answer, case.lost, Box(*BESIDE), CAT), *both) == []
+    for how, stage in [({"most": 1}, "limit"), ({"topk": 1}, "topk")]:
+        answer = detections([(HERE, {CAT: 0.9}), (BESIDE, {CAT: 0.8})], overlap=0.9, **how)
+        [case] = errors(answer, *both)
+        assert (case.lost.stage, case.margin > 0) == (stage, True)
+    [case] = errors(detections([(HERE, {CAT: 0.9}), (BESIDE, {CAT: 0.3})]), *both)
+    assert case.lost.stage == "threshold"
     [alone] = errors(detections([(HERE, {CAT: 0.9}), (FAR, {})]), *both)
     assert alone.lost.stage == "candidate"
 
@@ -317,9 +323,18 @@ def test_without_each_stage_that_loses_it_an_object_is_found(given_candidates, h
 
 
 @settings(max_examples=60)
-@given(candidates, st.integers(1, 3), st.sampled_from([0.3, 0.6]))
-def test_margins_are_positive_while_the_answer_is_wrong(given_candidates, most, overlap) -> None:
-    answer = detections(given_candidates, most=most, overlap=overlap)
+@given(
+    candidates,
+    st.integers(1, 3),
+    st.sampled_from([0.3, 0.6, None]),
+    st.none() | st.integers(1, 3),
+    st.booleans(),
+)
+def test_margins_are_positive_while_the_answer_is_wrong(
+    given_candidates, most, overlap, topk, single
+) -> None:
+    how = {"most": most, "overlap": overlap, "topk": topk, "single": single}
+    answer = detections(given_candidates, **how)
     cases = errors(answer, (HERE, "cat"), (BESIDE, "cat"), (HALF_OFF, "dog"))
     for case in cases:
         assert case.margin >= -1e-12, case
