@@ -14,39 +14,22 @@ from cvx_core.answers import Answer, Seed, check_finite, no_such_question
 from cvx_core.errors import TargetError
 from cvx_core.reading import Candidates
 from cvx_core.regions import Frame
-from cvx_core.scores import ClassEntry, TargetRecord
-from cvx_core.target import ClassScore, Contrast, Distribution, Predicted, Resolved, Target
+from cvx_core.scores import ClassEntry, Detection, TargetRecord
+from cvx_core.target import (
+    ClassScore,
+    Contrast,
+    Distribution,
+    Error,
+    Margin,
+    Predicted,
+    Resolved,
+    Target,
+    find_two,
+)
 
 Floats = npt.NDArray[np.float64]
 
 NOTHING = "nothing"
-
-
-@dataclass(frozen=True)
-class Detection:
-    """One object that the detector reports.
-
-    Attributes
-    ----------
-    index
-        Its rank by score, from 0.
-    candidate
-        Which candidate it is.
-    entry
-        Its class with logit and score.
-    box
-        (left, top, right, bottom) in pixels of the photograph.
-    """
-
-    index: int
-    candidate: int
-    entry: ClassEntry
-    box: tuple[float, float, float, float]
-
-    @property
-    def text(self) -> str:
-        """As in ``box 2: dog 49.9 %``."""
-        return f"box {self.index}: {self.entry.text}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -271,6 +254,7 @@ class Detections(Answer):
             top=tuple(self.entry(candidate, int(index)) for index in order),
             note=note,
             box=self.box(candidate, shown),
+            reported=self.kept,
         )
 
     def best(self, index: int) -> int:
@@ -294,7 +278,7 @@ class Detections(Answer):
             text = f"what speaks for {self.name(c)} where its score is best?"
             return self._about("class", text, self.best(c), c)
         if isinstance(target, Contrast):
-            p, q = self.find(target.p), self.find(target.q)
+            p, q = find_two(self, target)
             text = f"why {self.name(p)} rather than {self.name(q)} there?"
             return self._about("contrast", text, self.best(p), p, q)
         if isinstance(target, Distribution):
@@ -305,6 +289,12 @@ class Detections(Answer):
                 raise TargetError("The detector reports nothing.", "Ask about a class.")
             text = "what speaks for all that is reported?"
             return seed, self.record("distribution", text, seed, self.kept[0].candidate)
+        if isinstance(target, Error | Margin):
+            raise TargetError(
+                f"A detector makes errors one by one, and {type(target).__name__} asks about all.",
+                "Ask about one: cvx_core.errors_of(answer, truth) lists them with their targets; "
+                "on the command line, 'box 0' or 'missed LEFT,TOP,RIGHT,BOTTOM CLASS'.",
+            )
         return target.resolve(self, label)
 
     def _about(self, kind: str, text: str, candidate: int, c: int, *minus: int) -> Resolved:

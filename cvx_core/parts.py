@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,11 @@ class RegionScore(Target):
     region: Region
     reference: ClassRef | None = None
     against: ClassRef | None = None
+
+    @property
+    def asked(self) -> str:
+        """As in ``region 120,40,260,300 person``."""
+        return _asked("region", self.region.text.removeprefix("box "), self.reference, self.against)
 
     def resolve(self, scores: Any, label: Any = None) -> Resolved:
         """Return the seed that sums the class's logits (less the other's) over the region.
@@ -78,6 +83,11 @@ class PixelScore(Target):
     y: float
     reference: ClassRef | None = None
 
+    @property
+    def asked(self) -> str:
+        """As in ``pixel 120,40 person``."""
+        return _asked(Point(self.x, self.y).text, "", self.reference)
+
     def resolve(self, scores: Any, label: Any = None) -> Resolved:
         """Return the one-hot seed of the class at the pixel; raises as `RegionScore`."""
         answer = need_pixels(scores, self)
@@ -120,6 +130,12 @@ class BoxScore(Target):
     reference: ClassRef | None = None
     against: ClassRef | None = None
     side: str = ""
+
+    @property
+    def asked(self) -> str:
+        """As in ``box 2 dog``."""
+        which = self.which.text if isinstance(self.which, Box) else f"box {self.which}"
+        return _asked(which, self.side, self.reference, self.against)
 
     def resolve(self, scores: Any, label: Any = None) -> Resolved:
         """Return the seed at the box's candidate.
@@ -185,6 +201,11 @@ class Missed(Target):
     box: Box
     reference: ClassRef
 
+    @property
+    def asked(self) -> str:
+        """As in ``missed 120,40,260,300 dog``."""
+        return _asked("missed", self.box.text.removeprefix("box "), self.reference)
+
     def resolve(self, scores: Any, label: Any = None) -> Resolved:
         """Return the one-hot seed of the class at the candidate that comes nearest; its stage.
 
@@ -198,7 +219,15 @@ class Missed(Target):
         lost = lost_stage(answer, self.box, c)
         seed = answer.seed(lost.candidate, c)
         text = f"what speaks for the missed {answer.name(c)} at {self.box.text}?"
-        return seed, answer.record("missed", text, seed, lost.candidate, [c], [1.0], c, lost.text)
+        record = answer.record("missed", text, seed, lost.candidate, [c], [1.0], c, lost.text)
+        return seed, replace(record, box=self.box.bounds)
+
+
+def _asked(
+    kind: str, where: str, reference: ClassRef | None, against: ClassRef | None = None
+) -> str:
+    classes = " vs ".join(str(one) for one in (reference, against) if one is not None)
+    return " ".join(word for word in (kind, where.removeprefix(f"{kind} "), classes) if word)
 
 
 FOUND_FROM = 0.5

@@ -23,6 +23,7 @@ from cvx_core.target import (
     Predicted,
     Resolved,
     Target,
+    find_two,
 )
 from cvx_core.truth import TrueClasses
 
@@ -161,7 +162,7 @@ class PixelScores(Answer):
             text = f"what speaks for {self.name(c)}?"
             return self._about("class", text, self.where(c), c)
         if isinstance(target, Contrast):
-            p, q = self.find(target.p), self.find(target.q)
+            p, q = find_two(self, target)
             text = f"why {self.name(p)} rather than {self.name(q)}?"
             return self._about("contrast", text, self.where(p), p, q)
         if isinstance(target, Distribution):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from math import prod
 
 import numpy as np
@@ -217,6 +218,8 @@ class Question:
         self, target: Target, answer: Answer, label: Truth | None
     ) -> tuple[torch.Tensor, TargetRecord]:
         seed, record = answer.resolve(target, label)
+        if target.asked:
+            record = replace(record, asked=target.asked)
         return torch.from_numpy(np.asarray(seed, dtype=np.float64)), record
 
 

@@ -260,6 +260,7 @@ def _provenance(
         "parameters": explainer.parameters(),
         **own,
         "model": model.name,
+        "task": model.task,
         "model_details": model.details,
         "weights_sha256": model.digest(),
         "image_sha256": job.image.picture.digest,

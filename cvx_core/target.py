@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cvx_core.answers import Answer
 from cvx_core.errors import TargetError
 from cvx_core.scores import ClassRef, Scores, TargetRecord
 from cvx_core.truth import TrueBoxes, TrueClasses, Truth
@@ -35,6 +36,14 @@ class Target(ABC):
 
     needs_label = False
     """Whether the question can only be asked where the true class is known."""
+
+    @property
+    def asked(self) -> str:
+        """The question in few words, where its kind and classes don't identify it; or empty.
+
+        Files are named by it.
+        """
+        return ""
 
     @abstractmethod
     def resolve(self, scores: Any, label: Any = None) -> Resolved:
@@ -115,17 +124,29 @@ class Contrast(Target):
         TargetError
             If both are the same class.
         """
-        p, q = scores.find(self.p), scores.find(self.q)
-        if p == q:
-            raise TargetError(
-                f"A contrast needs two classes, and both are {scores.entry(p).name!r}.",
-                "Ask about one class with ClassScore, or name a second class.",
-            )
+        p, q = find_two(scores, self)
         seed = scores.one_hot(p) - scores.one_hot(q)
         text = f"why {scores.entry(p).name} rather than {scores.entry(q).name}?"
         return seed, scores.record(
             "contrast", text, seed, [p, q], [1.0, -1.0], _label_index(scores, label)
         )
+
+
+def find_two(answer: Answer, contrast: Contrast) -> tuple[int, int]:
+    """Return the indices of the two classes of a contrast.
+
+    Raises
+    ------
+    TargetError
+        If one is unknown, or both are the same.
+    """
+    p, q = answer.find(contrast.p), answer.find(contrast.q)
+    if p == q:
+        raise TargetError(
+            f"A contrast needs two classes, and both are {answer.name(p)!r}.",
+            "Ask about one class with ClassScore, or name a second class.",
+        )
+    return p, q
 
 
 @dataclass(frozen=True)

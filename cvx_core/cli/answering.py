@@ -118,7 +118,7 @@ class Answering:
                 [picture for _, picture in jobs],
                 [one.explainer for one in able],
                 [list(plan.targets) for plan in plans] if plans[0].targets else None,
-                [plan.subject.label for plan in plans],
+                [plan.truth for plan in plans],
                 self._seed,
                 sanity=self._sanity,
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +17,9 @@ from cvx_core.explainer import Explainer
 from cvx_core.foreign import foreign
 from cvx_core.images import MAX_BYTES, Picture, read_picture
 from cvx_core.options import parse_parameters
-from cvx_core.scores import ClassRef, Scores
+from cvx_core.scores import ClassRef, Scores, TargetRecord
 from cvx_core.target import ClassScore, Contrast, Target
+from cvx_core.truth import Truth
 from cvx_core.vision_model import VisionModel
 
 
@@ -31,7 +32,8 @@ class Subject:
     path
         Of the file.
     label
-        The true class by name or index, or None where it is unknown.
+        The true class by name or index, of a segmenter or detector the path of a file that holds
+        the truth (see `cvx_core.read_truth`), or None where it is unknown.
     targets
         The questions; with none, each explainer asks its own.
     place
@@ -164,13 +166,28 @@ def count_classes(model: VisionModel, subjects: Sequence[Subject]) -> int | None
             problem = error
         else:
             with foreign(lambda told: ModelError(f"The model failed: {told}")):
-                [prepared] = model.prepare([picture])
-                return int(model.logits(prepared.tensor[None]).shape[1])
+                return model.answers([picture])[0].count
     raise problem
+
+
+def read_label(subject: Subject, model: VisionModel) -> Truth | None:
+    """Return what is true of an image, in the form that the model's task needs.
+
+    Raises
+    ------
+    InputError, TargetError
+        If the file that should hold it can't be read.
+    """
+    if subject.label is None or model.task == "classification":
+        return subject.label
+    from cvx_core.truth_files import read_truth
+
+    return read_truth(str(subject.label), model.task, subject.path.name, model.classes)
 
 
 def _refers(subject: Subject) -> bool:
     named = any(isinstance(target, ClassScore | Contrast) for target in subject.targets)
+    named = named or any(target.asked for target in subject.targets)
     return named or subject.label is not None
 
 
@@ -198,7 +215,7 @@ class Plan:
     """Which maps are wanted of one image, and what their files are called.
 
     A question that comes down to the same classes as an earlier one is asked once, and an
-    explainer whose maps don't depend on the question is asked once.
+    explainer whose maps don't depend on the question is asked once. The model is not run.
 
     Parameters
     ----------
@@ -208,10 +225,12 @@ class Plan:
         The explainers.
     classes, count
         The model's class names, and their number if it is known.
+    truth
+        What is true of the image, in the form that the model's task needs.
 
     Attributes
     ----------
-    subject, asked
+    subject, asked, truth
         As given.
     targets
         The questions, each once; empty where each explainer asks its own.
@@ -230,14 +249,17 @@ class Plan:
         asked: Sequence[Asked],
         classes: Sequence[str] | None,
         count: int | None,
+        truth: Truth | None = None,
     ) -> None:
         # Any logits will do: the classes that a question names don't depend on the answer, and
         # questions about the answer are named by their kind alone.
         scores = Scores(np.zeros(count or 2), classes)
-        label = subject.label if count else None
+        label = truth if count and isinstance(truth, str | int) else None
         if label is not None:
             scores.find(label)
-        self.subject = subject
+        elif truth is not None and count:
+            label = 0
+        self.subject, self.truth = subject, truth
         self.targets = _distinct(subject.targets, scores, label)
         self.asked = list(asked)
         self.wanted: list[Wanted] = []
@@ -245,7 +267,7 @@ class Plan:
         for one in asked:
             for turn, target in enumerate(self.targets or one.targets(subject)):
                 if one.explainer.class_specific:
-                    stem = f"{one.stem}.{target.resolve(scores, label)[1].slug}"
+                    stem = f"{one.stem}.{_described(target, scores, label).slug}"
                     self.wanted.append(Wanted(one, turn, names.fresh(stem)))
                 elif turn == 0:
                     self.wanted.append(Wanted(one, turn, names.fresh(one.stem)))
@@ -254,8 +276,20 @@ class Plan:
 def _distinct(
     targets: Sequence[Target], scores: Scores, label: ClassRef | None
 ) -> tuple[Target, ...]:
-    found: dict[tuple[str, tuple[int, ...]], Target] = {}
+    found: dict[tuple[str, str, tuple[int, ...]], Target] = {}
     for target in targets:
-        record = target.resolve(scores, label)[1]
-        found.setdefault((record.kind, tuple(entry.index for entry in record.classes)), target)
+        record = _described(target, scores, label)
+        same = record.kind, record.asked, tuple(entry.index for entry in record.classes)
+        found.setdefault(same, target)
     return tuple(found.values())
+
+
+def _described(target: Target, scores: Scores, label: ClassRef | None) -> TargetRecord:
+    """Describe a question before there is an answer, as far as files' names need it."""
+    if not target.asked:
+        return target.resolve(scores, label)[1]
+    for reference in (getattr(target, name, None) for name in ("reference", "against")):
+        if reference is not None:
+            scores.find(reference)
+    kind = target.asked.partition(" ")[0]
+    return replace(scores.record(kind, target.asked, scores.one_hot(0)), asked=target.asked)

@@ -14,6 +14,7 @@ from cvx_core.cli.asking import (
     build_explainers,
     check_labels,
     count_classes,
+    read_label,
 )
 from cvx_core.cli.defaults import EXPLAINERS, MODEL, RENDERERS
 from cvx_core.cli.journal import Entry, Journal, model_facts
@@ -228,13 +229,15 @@ def _plan(
             left_out.update(dict.fromkeys(one.title for one in asked if one not in able))
         else:
             able = list(asked)
-        entry.plan = Plan(entry.subject, able, model.classes, count)
+        truth = read_label(entry.subject, model)
+        entry.plan = Plan(entry.subject, able, model.classes, count, truth)
         if len(entry.plan.targets) > 1:
             once.update({one.title: None for one in able if not one.explainer.class_specific})
     if left_out:
         reporter.note(
-            f"{_and(left_out)} {'needs' if len(left_out) == 1 else 'need'} the true class and "
-            f"{'was' if len(left_out) == 1 else 'were'} left out; name it with --label CLASS."
+            f"{_and(left_out)} {'needs' if len(left_out) == 1 else 'need'} the truth and "
+            f"{'was' if len(left_out) == 1 else 'were'} left out; name it with --label "
+            f"{'CLASS' if model.task == 'classification' else 'FILE'}."
         )
     if once:
         reporter.note(f"{_and(once)}: the same map for every target, so drawn once.")

@@ -86,7 +86,8 @@ class Entry:
     def add(self, explanation: Explanation, files: Sequence[str]) -> None:
         """Note an explanation and the files it was drawn to."""
         target = explanation.target.to_dict()
-        self.answer = {key: target[key] for key in ("predicted", "label", "correct", "top")}
+        answer = ("predicted", "label", "correct", "top", "reported")
+        self.answer = {key: target[key] for key in answer}
         self.explanations.append(
             {
                 "explainer": explanation.method,
@@ -188,6 +189,7 @@ def model_facts(model: VisionModel) -> dict[str, Any]:
     """Return what identifies a model, as JSON values."""
     return {
         "name": model.name,
+        "task": model.task,
         "weights_sha256": model.digest(),
         "device": str(model.device),
         "dtype": str(model.dtype).removeprefix("torch."),

@@ -22,6 +22,9 @@ TOGETHER = 16
 """Images explained at once on an accelerator; on a CPU one at a time is as fast."""
 
 
+_MOST_SAID = 5
+
+
 @dataclass(frozen=True)
 class Finished:
     """How a run went.
@@ -142,7 +145,8 @@ class Work:
                     self._reporter.note(f"{about}: {said}")
             entry.close(answer.seconds)
             if answer.maps:
-                said = _said(answer.maps[0][1].target)
+                first = answer.maps[0][1]
+                said = _said(first.target, str(first.provenance["task"]))
                 self._reporter.note(f"{entry.subject.path.name}: {said}")
         for _ in batch:
             self._reporter.advance()
@@ -183,8 +187,14 @@ class Work:
             self._reporter.trouble(error, about)
 
 
-def _said(target: TargetRecord) -> str:
+def _said(target: TargetRecord, task: str) -> str:
     """Return the model's answer for people, and whether it is right."""
+    if target.reported is not None:
+        boxes = ", ".join(one.text for one in target.reported[:_MOST_SAID])
+        more = len(target.reported) - _MOST_SAID
+        return (boxes or "no box") + (f" and {more} more" if more > 0 else "")
+    if task == "segmentation":
+        return f"{target.predicted.text} on average where asked. {target.note}"
     if target.label is None:
         return target.predicted.text
     verdict = "right" if target.correct else f"wrong, it is {target.label.text}"

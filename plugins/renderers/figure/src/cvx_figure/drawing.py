@@ -73,7 +73,12 @@ class Sheet:
         for box, picture in ((row.photo, photo), (row.overlay, over)):
             axes = self._picture(box, picture, explanation.image.shape)
             if framed(explanation):
-                _frame(axes, explanation)
+                _outline(axes, explanation, explanation.extent, "#ffffff")
+            if box is row.photo:
+                for one in explanation.target.reported or ():
+                    _outline(axes, explanation, one.box, "#ffffff", 0.6)
+            if explanation.target.box is not None:
+                _outline(axes, explanation, explanation.target.box, "#ffd400", 1.2)
         self._bar(row, shown, explanation.signed, strongest, table)
         for line in row.lines:
             self._text(
@@ -197,20 +202,26 @@ def chequers(width: int, height: int) -> Pixels:
     return np.repeat(grey[:, :, None], 3, axis=2)
 
 
-def _frame(axes: Axes, explanation: Explanation) -> None:
-    """Outline what the network saw, white on a dark edge so that it shows on any photograph."""
+def _outline(
+    axes: Axes,
+    explanation: Explanation,
+    sides: tuple[float, float, float, float],
+    colour: str,
+    thickness: float = 1.0,
+) -> None:
+    """Draw what of a rectangle lies in the photograph, on a dark edge that shows on any."""
     height, width = explanation.image.shape[:2]
-    left, top, right, bottom = explanation.extent
+    left, top, right, bottom = sides
     left, top, right, bottom = max(left, 0), max(top, 0), min(right, width), min(bottom, height)
-    for colour, thickness in (("#000000", 2.2), ("#ffffff", 1.0)):
+    for edge, wide in (("#000000", thickness + 1.2), (colour, thickness)):
         axes.add_patch(
             Rectangle(
                 (left, top),
                 right - left,
                 bottom - top,
                 fill=False,
-                edgecolor=colour,
-                linewidth=thickness,
+                edgecolor=edge,
+                linewidth=wide,
                 joinstyle="miter",
                 # Snapped to pixels one by one, the two outlines would part.
                 snap=False,

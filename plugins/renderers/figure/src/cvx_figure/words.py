@@ -11,13 +11,17 @@ import numpy as np
 from cvx_core.display import Shown, cautions, model_text
 from cvx_core.explanation import Explanation
 from cvx_core.printable import printable
-from cvx_core.scores import ClassEntry
+from cvx_core.scores import ClassEntry, TargetRecord
 
 _DOT = "\N{NO-BREAK SPACE}· "  # stays at the end of a line
 
 MINUS = "\N{MINUS SIGN}"
 LONGEST_NAME = 60
 """Names with more characters are cut, so that one class can't push the other out of a title."""
+
+
+MOST_BOXES = 6
+"""Boxes of a detector that the answer names."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,8 @@ def _question(explanation: Explanation) -> str:
 
 def _answer(explanation: Explanation) -> str:
     target = explanation.target
+    if target.reported is not None:
+        return _reported(target)
     parts = [f"answer: {_entry(target.predicted)}"]
     if target.label is not None:
         parts.append(f"label: {_entry(target.label)}")
@@ -98,6 +104,19 @@ def _answer(explanation: Explanation) -> str:
         return _DOT.join(parts)  # such a map was asked about no class
     said = {target.predicted.index, *([target.label.index] if target.label else [])}
     asked = [_entry(entry) for entry in target.classes if entry.index not in said]
+    if asked:
+        parts.append("asked about: " + ", ".join(asked))
+    return _DOT.join(parts)
+
+
+def _reported(target: TargetRecord) -> str:
+    """Return a detector's answer, and the class asked about where it reports no such box."""
+    found = target.reported or ()
+    parts = ["answer: " + (", ".join(_entry(one.entry) for one in found[:MOST_BOXES]) or "no box")]
+    if len(found) > MOST_BOXES:
+        parts.append(f"{len(found) - MOST_BOXES} boxes more")
+    said = {(one.entry.index, one.box) for one in found}
+    asked = [_entry(e) for e in target.classes if (e.index, target.box) not in said]
     if asked:
         parts.append("asked about: " + ", ".join(asked))
     return _DOT.join(parts)
@@ -134,6 +153,8 @@ def _caption(explanation: Explanation, shown: Shown, colour_note: str) -> list[s
         parts.append("the map is zero everywhere")
     if framed(explanation):
         parts.append("the network saw only what the white frame holds")
+    if explanation.target.box is not None:
+        parts.append("the yellow box is what the question is about")
     notes = (shown.note, colour_note, explanation.target.note, provenance.get("display_note"))
     return parts + [printable(str(note)).rstrip(".") for note in notes if note]
 

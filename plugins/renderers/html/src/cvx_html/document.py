@@ -16,12 +16,14 @@ from cvx_core.display import cautions, model_text, show
 from cvx_core.explanation import Explanation
 from cvx_core.printable import printable
 from cvx_core.record import Record
-from cvx_core.scores import TargetRecord
 from cvx_html.photographs import embed, fit
 
 CANVAS = 640
 """Longest side in pixels of the canvas on which the page draws a map. Limits and smoothing are
 worked out at this size, so that the page needs no statistics of its own."""
+
+_WHOLE = "classification"
+"""The task whose answer is about the whole image, whatever is asked."""
 
 _FIRST = ("sum",)
 _LAST = ("forwards", "backwards", "bytes", "batch", "seconds")
@@ -64,12 +66,13 @@ def describe(explanations: list[Explanation], longest: int) -> dict[str, Any]:
             explanation.name,
             explanation.provenance.get("model"),
             explanation.provenance.get("weights_sha256"),
-            explanation.target.predicted.index,
+            # Of detectors and segmenters that is the answer where the question is put.
+            explanation.target.predicted.index if _task(explanation) == _WHOLE else None,
         )
         if key not in images:
             images[key] = _image(explanation, photos[digest], len(images))
         if images[key]["label"] is None:
-            images[key] |= _verdict(explanation.target)
+            images[key] |= _verdict(explanation)
         places.append(images[key]["number"])
     methods = _method_names(explanations, places)
     names = list(dict.fromkeys(methods))
@@ -102,13 +105,21 @@ def _image(explanation: Explanation, photo: int, number: int) -> dict[str, Any]:
         "size": [width, height],
         "canvas": list(canvas),
         "model": model_text(explanation),
+        "task": _task(explanation),
         "predicted": vars(target.predicted),
-        "top": [vars(entry) for entry in target.top],
-        **_verdict(target),
+        "reported": None if target.reported is None else [d.to_dict() for d in target.reported],
+        **_verdict(explanation),
     }
 
 
-def _verdict(target: TargetRecord) -> dict[str, Any]:
+def _task(explanation: Explanation) -> str:
+    return str(explanation.provenance.get("task", _WHOLE))
+
+
+def _verdict(explanation: Explanation) -> dict[str, Any]:
+    target = explanation.target
+    if _task(explanation) != _WHOLE:
+        return {"label": None, "correct": None}
     return {"label": vars(target.label) if target.label else None, "correct": target.correct}
 
 
@@ -120,8 +131,10 @@ def _map(explanation: Explanation) -> dict[str, Any]:
     notes = (*cautions(explanation), target.note, explanation.provenance.get("display_note"))
     return {
         "question": target.text,
+        "top": [vars(entry) for entry in target.top],
+        "box": None if target.box is None else list(target.box),
         # The same question to another image keeps its place when the image is switched.
-        "same": target.kind if unique else target.text,
+        "same": target.kind if unique else target.asked or target.text,
         # A map that is the same for every class has no question to score.
         "score": None if explanation.evidence.get("class_specific") is False else target.score,
         "extent": list(explanation.extent),

@@ -43,7 +43,13 @@ def facts(explanation: Explanation, key: Text, note: str) -> Table:
         grid.add_row(Text(name), value)
 
     row("question", _plain(target.text))
-    row("answer", _plain(target.predicted.text))
+    if target.reported is None:
+        row("answer", _plain(target.predicted.text))
+    else:
+        boxes = [f"{one.text} at {_corners(one.box)}" for one in target.reported]
+        row("answer", _plain("\n".join(boxes) or "no box"))
+    if target.box is not None:
+        row("asked at", _plain(_corners(target.box)))
     if target.label is not None:
         verdict = ("✓ right", "green") if target.correct else ("✗ wrong", "red")
         row("label", Text.assemble(_plain(target.label.text), " ", verdict))
@@ -58,6 +64,10 @@ def facts(explanation: Explanation, key: Text, note: str) -> Table:
         if remark:
             row("note", _plain(str(remark)))
     return grid
+
+
+def _corners(box: tuple[float, float, float, float]) -> str:
+    return ",".join(f"{side:.0f}" for side in box)
 
 
 def records(explanation: Explanation, width: int) -> Iterator[RenderableType]:

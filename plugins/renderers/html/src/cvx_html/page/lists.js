@@ -21,33 +21,44 @@ function showImage() {
   const methods = [...new Set(mapsOf(image).map((map) => map.method))];
   if (!methods.includes(chosen.method)) chosen.method = methods[0];
   find("name").replaceChildren(make("span", { class: "given", dir: "ltr" }, image.name));
-  const answer = [
-    "The model answers ", name(image.predicted.name), ` ${percent(image.predicted.probability)} `,
-    verdict(image),
-  ];
+  const answer = image.task === "classification"
+    ? [
+      "The model answers ", name(image.predicted.name),
+      ` ${percent(image.predicted.probability)} `, verdict(image),
+    ]
+    : [image.reported ? "The model reports " : "The model gives ", gist(image)];
   if (image.correct === false) {
     const label = image.label;
     answer.push(" the label is ", name(label.name), ` ${percent(label.probability)}`);
   }
   find("answer").replaceChildren(...answer);
-  showTop(image);
   showMethods(image, methods);
   showMap();
 }
 
-function showTop(image) {
-  const entries = image.top.map((entry) => {
+// The five likeliest classes where the question is put, or all boxes of a detector.
+function showTop(image, map) {
+  const asked = (one) => map.box && one.box.every((side, i) => side === map.box[i]);
+  const boxes = image.reported?.map((one) => (
+    { ...one.class, box: `box ${one.index}: `, isAsked: asked(one) }
+  ));
+  const entries = (boxes ?? map.top).map((entry) => {
     const bar = make("span", { class: "bar", "aria-hidden": "true" }, make("span"));
     bar.firstChild.style.width = `${100 * (entry.probability ?? 0)}%`;
     const isLabel = image.label?.index === entry.index;
     return make(
       "li", isLabel ? { class: "is-label" } : {},
-      make("span", { class: "class" }, name(entry.name, "span"), isLabel ? " (label)" : ""),
+      make(
+        "span", { class: "class" }, entry.box ?? "", name(entry.name, "span"),
+        isLabel ? " (label)" : entry.isAsked ? " (asked about)" : "",
+      ),
       make("span", { class: "percent" }, percent(entry.probability)),
       bar,
     );
   });
   find("top").replaceChildren(...entries);
+  find("top-of").textContent = image.task === "segmentation"
+    ? "mean over the pixels asked about" : boxes && !boxes.length ? "nothing is reported" : "";
 }
 
 function showMethods(image, methods) {
@@ -92,6 +103,7 @@ function showMap() {
     ...map.notes.map((note) => make("p", { dir: "auto" }, note)),
     make("p", { class: "hint" }, [cells, map.drawing].filter(Boolean).join("; ")),
   );
+  showTop(image, map);
   stage.show(image, map);
 }
 
@@ -105,7 +117,7 @@ function showList() {
         make(
           "span", { class: "about" },
           make("span", { class: "file given", dir: "ltr" }, image.name),
-          name(image.predicted.name, "span"),
+          gist(image),
           image.model && severalModels ? make("span", { class: "hint" }, image.model) : "",
           verdict(image),
         ),
@@ -125,9 +137,9 @@ function showCards() {
     const button = make(
       "button", { type: "button", value: image.number }, canvas,
       make("span", { class: "file given", dir: "ltr" }, image.name),
-      make(
-        "span", {}, name(image.predicted.name), ` ${percent(image.predicted.probability)}`,
-      ),
+      image.task === "classification"
+        ? make("span", {}, name(image.predicted.name), ` ${percent(image.predicted.probability)}`)
+        : make("span", {}, gist(image)),
       verdict(image),
       image.correct === false
         ? make("span", {}, "label: ", name(image.label.name, "span")) : "",

@@ -27,6 +27,7 @@ const stage = {
       `${image.name}. Arrow keys read its values.`,
     );
     this.outline(image.size, map.extent);
+    this.boxes(image, map);
     this.scale(map);
     this.paint();
     this.point(this.cell, false);
@@ -51,6 +52,21 @@ const stage = {
       Math.max(0, left) / width, Math.max(0, top) / height,
       Math.min(width, right) / width, Math.min(height, bottom) / height,
     ]);
+  },
+
+  // What a detector reports, and what the question is about.
+  boxes({ size: [width, height], reported }, { box }) {
+    const shares = ([left, top, right, bottom]) => [
+      Math.max(0, left) / width, Math.max(0, top) / height,
+      Math.min(width, right) / width, Math.min(height, bottom) / height,
+    ];
+    find("boxes").replaceChildren(...(reported ?? []).map((one) => {
+      const outline = make("div");
+      place(outline, shares(one.box));
+      return outline;
+    }));
+    find("asked").hidden = !box;
+    if (box) place(find("asked"), shares(box));
   },
 
   scale(map) {

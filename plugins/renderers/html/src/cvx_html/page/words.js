@@ -42,7 +42,15 @@ function brief(value) {
 
 const round = (value) => String(Number(value.toPrecision(3)));
 
+// The answer in a word or two: a class, or how many objects there are.
+function gist(image) {
+  if (image.task === "segmentation") return "a class for each pixel";
+  if (!image.reported) return name(image.predicted.name, "span");
+  return image.reported.length === 1 ? "1 object" : `${image.reported.length || "no"} objects`;
+}
+
 function verdict(image) {
+  if (image.task !== "classification") return "";
   if (image.correct === null) return make("span", { class: "badge" }, "no label given");
   if (image.correct) return make("span", { class: "badge right" }, "✓ right");
   return make("span", { class: "badge wrong" }, "✗ wrong");
