@@ -213,7 +213,9 @@ if TYPE_CHECKING:
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
-        raise AttributeError(f"module 'cvx_core' has no attribute {name!r}")
+        from cvx_core.verb_functions import verb_function
+
+        return verb_function(name)
     value = getattr(import_module(_HOME[name]), name)
     globals()[name] = value
     return value

@@ -26,7 +26,7 @@ LAYERS = [
     {"explanation", "resample", "files", "storage", "colors", "display"}
     | {"answers", "scores", "target", "truth", "regions"}
     | {"reading", "pixels", "detections", "parts", "error_case", "error_cases"},
-    {"hookspecs", "registry", "discovery"},
+    {"hookspecs", "registry", "discovery", "verb_functions"},
     {
         "images",
         "truth_files",

@@ -1,0 +1,136 @@
+"""``cvx why``: the verb."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cvx_core.cli.defaults import MODEL
+from cvx_core.cli.speaking import Settings, only_data, put
+
+
+class Verb(click.Command):
+    """A verb with a Python function of the same name, which `cvx_core` offers too."""
+
+    @property
+    def function(self) -> Any:
+        """The function, imported when it is asked for."""
+        from cvx_why.why import why
+
+        return why
+
+
+@click.command(
+    "why",
+    cls=Verb,
+    epilog="Examples: cvx why tool.jpg --label screwdriver   |   "
+    "cvx why tool.jpg --label screwdriver --reference other.jpg --profile",
+)
+@click.argument("image", type=click.Path(path_type=Path))
+@click.option("--label", metavar="TRUTH", required=True, help="The true class, by name or index.")
+@click.option(
+    "-m",
+    "--model",
+    metavar="MODEL",
+    default=MODEL,
+    envvar="CVX_MODEL",
+    show_default=True,
+    show_envvar=True,
+    help="SOURCE, SOURCE:NAME, file.py:FACTORY or package.module:FACTORY.",
+)
+@click.option(
+    "-o",
+    "--output",
+    "folder",
+    metavar="DIR",
+    default="cvx-why",
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="Where to write.",
+)
+@click.option(
+    "--budget", default=50, show_default=True, help="Images that may go through the network."
+)
+@click.option("--memory", type=int, metavar="BYTES", help="What images run together may take.")
+@click.option("--rival", metavar="CLASS", help="Ask why this class, whichever came first.")
+@click.option(
+    "--reference",
+    "reference_image",
+    metavar="IMAGE",
+    type=click.Path(path_type=Path),
+    help="A photograph of the true class: what would have to be added?",
+)
+@click.option("--profile", is_flag=True, help="Add the layer profile.")
+@click.option("--weights", metavar="WEIGHTS", help="A file, a name, or 'random'.")
+@click.option("--trust-checkpoint", is_flag=True, help="Let the weights' file run code.")
+@click.option("--device", metavar="DEVICE", help="As PyTorch names it: cpu, cuda, cuda:1, mps.")
+@click.option("--json", "as_json", is_flag=True, help="Print why.json on standard output.")
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
+@click.option("--force", is_flag=True, help="Replace files that are there.")
+@click.pass_obj
+def command(
+    settings: Settings,
+    image: Path,
+    label: str,
+    model: str,
+    folder: Path,
+    budget: int,
+    memory: int | None,
+    rival: str | None,
+    reference_image: Path | None,
+    profile: bool,
+    weights: str | None,
+    trust_checkpoint: bool,
+    device: str | None,
+    as_json: bool,
+    quiet: bool,
+    force: bool,
+) -> int:
+    """Say which part of an image makes the answer wrong, tested by removing it.
+
+    Writes DIR/index.html, DIR/blame.png, DIR/contrast.png and DIR/why.json. Prints what was found
+    out and the files.
+    """
+    with only_data():
+        from cvx_core.cli.installed import installed_plugins
+        from cvx_core.cli.output import Folder
+        from cvx_core.cli.output import as_json as json_bytes
+        from cvx_core.cli.progress import Console
+        from cvx_core.errors import ModelError
+        from cvx_core.foreign import foreign
+        from cvx_core.model_source import load_model
+        from cvx_why.report import FILES
+        from cvx_why.why import why
+
+        Folder(folder, force=force).check(FILES)
+        installed_plugins()
+        with Console(quiet=quiet, verbose=settings.verbose) as reporter:
+            reporter.stage("loading the model")
+            with foreign(
+                lambda told: ModelError(f"The model {model!r} could not be loaded: {told}")
+            ):
+                loaded = load_model(
+                    model, weights=weights, device=device, trust_checkpoint=trust_checkpoint
+                )
+            reporter.stage(f"removing parts of {image.name}")
+            report = why(
+                loaded,
+                image,
+                label,
+                budget=budget,
+                rival=rival,
+                reference_image=reference_image,
+                profile=profile,
+                memory=memory,
+            )
+            reporter.stage("drawing")
+            files = report.save(folder, overwrite=force)
+    if as_json:
+        put(json_bytes(report.to_dict()).decode().rstrip())
+        return 0
+    put(report.text)
+    for file in files:
+        put(str(file))
+    return 0

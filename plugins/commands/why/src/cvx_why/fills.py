@@ -1,0 +1,72 @@
+"""What takes the place of a removed region: three guesses at the picture without it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Fill = Callable[[Tensor, Tensor], Tensor]
+"""Takes images (B, C, H, W) and masks (B, 1, H, W), true where they are to be replaced, and gives
+the images with those pixels replaced and all others as they were."""
+
+_SMOOTHED = 32
+
+
+def inpaint(images: Tensor, masks: Tensor) -> Tensor:
+    """Continue the surroundings into the region, smoothly.
+
+    Known pixels are averaged into coarser and coarser grids until none is without any, and what
+    is unknown takes the value of the finest grid that knows it (push-pull: Gortler et al.,
+    "The Lumigraph", SIGGRAPH 1996); then the region is relaxed towards the membrane that its rim
+    spans. It has no edge and no texture of its own that a network could read.
+    """
+    known = (~masks).to(images)
+    levels = [(images * known, known)]
+    while bool((levels[-1][1] == 0).any()) and min(levels[-1][0].shape[2:]) > 1:
+        levels.append(tuple(F.avg_pool2d(part, 2, ceil_mode=True) for part in levels[-1]))  # type: ignore[arg-type]
+    values, weight = levels.pop()
+    filled = values / weight.clamp_min(1e-6)
+    for values, weight in reversed(levels):
+        coarse = F.interpolate(filled, size=values.shape[2:], mode="bilinear", align_corners=False)
+        # Where some of a coarse pixel is known its mean counts by that share.
+        filled = values + (1 - weight) * coarse
+    for _ in range(_SMOOTHED):
+        around = F.avg_pool2d(F.pad(filled, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
+        filled = torch.where(masks, around, images)
+    return filled
+
+
+def blur(images: Tensor, masks: Tensor) -> Tensor:
+    """Blur the region so far that nothing in it is sharp: a twelfth of the shorter side."""
+    side = min(images.shape[2:])
+    return torch.where(masks, smooth(images, side / 12), images)
+
+
+def mean(images: Tensor, masks: Tensor) -> Tensor:
+    """Paint the region in the image's mean colour."""
+    return torch.where(masks, images.mean(dim=(2, 3), keepdim=True), images)
+
+
+def reference(other: Tensor) -> Fill:
+    """Return the fill that takes the region from another image (1, C, H, W)."""
+    return lambda images, masks: torch.where(masks, other.to(images), images)
+
+
+def smooth(maps: Tensor, sigma: float) -> Tensor:
+    """Return maps (B, C, H, W) under a Gaussian of `sigma` pixels, edges continued."""
+    reach = max(1, min(round(3 * sigma), min(maps.shape[2:]) - 1))
+    x = torch.arange(-reach, reach + 1, device=maps.device, dtype=maps.dtype)
+    kernel = torch.exp(-0.5 * (x / max(sigma, 1e-3)) ** 2)
+    kernel = kernel / kernel.sum()
+    channels = maps.shape[1]
+    padded = F.pad(maps, (reach, reach, reach, reach), mode="replicate")
+    rows = F.conv2d(padded, kernel.view(1, 1, 1, -1).expand(channels, 1, 1, -1), groups=channels)
+    columns = kernel.view(1, 1, -1, 1).expand(channels, 1, -1, 1)
+    return F.conv2d(rows, columns, groups=channels)
+
+
+FILLS: dict[str, Fill] = {"inpaint": inpaint, "blur": blur, "mean": mean}
+"""By the name that reports call them."""

@@ -1,0 +1,231 @@
+"""What is found out about an error, and how it is written down."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cvx_core import Explanation, Record, get_renderer
+from cvx_core.cli.output import Folder, as_json, rendered
+from cvx_core.scores import ClassEntry
+
+SCHEMA = "cvx.why/1"
+FILES = ("index.html", "blame.png", "contrast.png", "why.json")
+"""What `ErrorReport.save` writes."""
+
+
+@dataclass(frozen=True)
+class Removal:
+    """What became of an error when a region was removed.
+
+    Attributes
+    ----------
+    change
+        Of the margin, in logits; negative helps.
+    right
+        Whether the answer was right without it.
+    """
+
+    change: float
+    right: bool
+
+
+@dataclass(frozen=True, eq=False)
+class BlamedRegion:
+    """A region that the error comes from.
+
+    Attributes
+    ----------
+    mask
+        bool (H, W) over the network's input. Read-only.
+    box
+        (left, top, right, bottom) around it, in pixels of the photograph.
+    share
+        Of the input's pixels, in [0, 1].
+    predicted
+        Change of the margin that the contrast map predicts, in logits.
+    removals
+        By fill, what was measured.
+    disagreement
+        Largest difference between the changes of two fills, in logits.
+    verdict
+        ``verified``, ``partly`` or ``not verified``; see `cvx_why.regions.Blamed`.
+    """
+
+    mask: npt.NDArray[np.bool_]
+    box: tuple[float, float, float, float]
+    share: float
+    predicted: float
+    removals: Mapping[str, Removal]
+    disagreement: float
+    verdict: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the region as JSON values, without its mask."""
+        return {
+            "box": list(self.box),
+            "share": self.share,
+            "verdict": self.verdict,
+            "predicted": self.predicted,
+            "disagreement": self.disagreement,
+            "removals": {name: vars(one) for name, one in self.removals.items()},
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class FixFound:
+    """The smallest region found without which the answer is right; it was run again to be sure.
+
+    Attributes
+    ----------
+    mask
+        bool (H, W) over the network's input. Read-only.
+    box, share
+        As of a `BlamedRegion`.
+    fill
+        What took its place.
+    change
+        Of the margin, in logits.
+    inputs
+        float32 (C, H, W), the network's input without the region, for running it yourself.
+    """
+
+    mask: npt.NDArray[np.bool_]
+    box: tuple[float, float, float, float]
+    share: float
+    fill: str
+    change: float
+    inputs: npt.NDArray[np.float32]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fix as JSON values, without mask and inputs."""
+        return {
+            "box": list(self.box),
+            "share": self.share,
+            "fill": self.fill,
+            "change": self.change,
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class ErrorReport:
+    """Why an answer is wrong, with what was tested.
+
+    Attributes
+    ----------
+    name, model
+        Of the image and the network.
+    type
+        What kind of error it is; ``"right"`` where there is none, and then nothing is blamed.
+    question
+        What was asked, as in ``why power drill rather than screwdriver?``.
+    predicted, true
+        What was answered and what is there; None where there is no such thing.
+    loss, margin
+        Cross-entropy in nats, and by how much the answer is wrong, in logits.
+    regions
+        Those that are blamed, the one that matters most first; none where no removal shows any.
+    usual
+        What removing a square elsewhere changes in the middle, in logits: the yardstick.
+    fix
+        The smallest region found without which the answer is right, or None.
+    contrast
+        The mean of the margin maps, logits per pixel: predicted against true.
+    blame
+        The map of blame, logits per pixel, from the removals. The sum over a blamed region is
+        what the margin fell without it.
+    passes, backwards, budget
+        Images that went through the network, how many of them backwards too, and how many
+        might have.
+    additions
+        What had to be taken from the reference image to make the answer right, if one was given.
+    profile
+        The layer profile, by layer, if it was asked for.
+    """
+
+    name: str
+    model: str
+    type: str
+    question: str
+    predicted: ClassEntry | None
+    true: ClassEntry | None
+    loss: float
+    margin: float
+    regions: tuple[BlamedRegion, ...]
+    usual: float
+    fix: FixFound | None
+    contrast: Explanation
+    blame: Explanation
+    passes: int
+    backwards: int
+    budget: int
+    additions: Mapping[str, Any] | None = None
+    profile: tuple[Record, ...] = field(default=())
+
+    @property
+    def explanations(self) -> list[Explanation]:
+        """The map of blame and the contrast map, for any renderer."""
+        return [self.blame, self.contrast]
+
+    @property
+    def text(self) -> str:
+        """The report in a few lines."""
+        from cvx_why.words import told
+
+        return told(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as JSON values, without maps, masks and pixels."""
+        return {
+            "schema": SCHEMA,
+            "name": self.name,
+            "model": self.model,
+            "type": self.type,
+            "question": self.question,
+            "predicted": vars(self.predicted) if self.predicted else None,
+            "true": vars(self.true) if self.true else None,
+            "loss": self.loss,
+            "margin": self.margin,
+            "regions": [one.to_dict() for one in self.regions],
+            "usual_change": self.usual,
+            "fix": self.fix.to_dict() if self.fix else None,
+            "passes": self.passes,
+            "backwards": self.backwards,
+            "budget": self.budget,
+            "additions": dict(self.additions) if self.additions is not None else None,
+            "profile": [row.to_dict() for row in self.profile],
+        }
+
+    def save(self, folder: str | Path, *, overwrite: bool = False) -> list[Path]:
+        """Write ``why.json``, ``index.html``, ``blame.png`` and ``contrast.png`` into a folder.
+
+        Raises
+        ------
+        UsageError
+            If one of them is there and `overwrite` is false.
+        UnknownComponentError
+            If no renderer html or figure is installed.
+        OutputError
+            If the disk refuses.
+        """
+        into = Folder(Path(folder), force=overwrite)
+        figure, page = get_renderer("figure"), get_renderer("html", title="Why is it wrong?")
+        into.check(FILES)
+        written = (
+            rendered(page, self.explanations).data,
+            rendered(figure, [self.blame]).data,
+            rendered(figure, [self.contrast]).data,
+            as_json(self.to_dict()),
+        )
+        for name, data in zip(FILES, written, strict=True):
+            into.write(name, data)
+        return [into.path / name for name in into.written]
+
+    def __repr__(self) -> str:
+        return f"<ErrorReport {self.name}: {json.dumps(self.question)}, {len(self.regions)} blamed>"

@@ -1,0 +1,156 @@
+"""The search: which region, removed, undoes the error.
+
+Coarse to fine, and each step is an intervention:
+
+1. Windows, strips along the edges and level sets of the margin maps are removed one by one.
+2. The smallest that takes most of the margin is widened a little, and the picture is faded in
+   there in steps; gradients on the way say which pixels the margin comes from.
+3. Level sets of that are removed, and the smallest that still takes most of the margin stays.
+4. Once more around it, finer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from cvx_why.fills import Fill, inpaint, smooth
+from cvx_why.proposals import MarginMaps, dilated, edges, level_sets, margin_maps, windows
+from cvx_why.trials import Trials
+
+MOST_OF_IT = 0.8
+"""Share of the largest fall of the margin that a smaller region must reach to be preferred."""
+
+_LEVELS = (0.1, 0.2, 0.3, 0.45, 0.6, 0.8)
+
+
+@dataclass(frozen=True, eq=False)
+class Removed:
+    """A region that was removed, and what became of the error.
+
+    Attributes
+    ----------
+    mask
+        (H, W), true where it was removed.
+    change
+        Of the margin, in logits; negative where the removal helps.
+    right
+        Whether the answer became right.
+    """
+
+    mask: Tensor
+    change: float
+    right: bool
+
+    @property
+    def pixels(self) -> int:
+        """How many pixels it has."""
+        return int(self.mask.sum())
+
+
+@dataclass(eq=False)
+class Search:
+    """Looks for what an error comes from.
+
+    Attributes
+    ----------
+    trials
+        Runs and counts.
+    maps
+        Of the margin, once `run` has begun.
+    coarse
+        The regions that were removed first, alike in size.
+    tried
+        All regions that were removed, inpainted.
+    best
+        The smallest region found that takes most of the margin; None where no removal lowers it.
+    fine
+        (H, W), 0 or more: how much each pixel around `best` has to do with it.
+    """
+
+    trials: Trials
+    tried: list[Removed] = field(default_factory=list)
+    coarse: list[Removed] = field(default_factory=list)
+    best: Removed | None = None
+    maps: MarginMaps = field(init=False)
+    fine: Tensor = field(init=False)
+
+    def run(self, effort: float) -> None:
+        """Search; an effort of 1 takes some 32 images."""
+        trials = self.trials
+        self.maps = margin_maps(trials)
+        side = min(trials.inputs.shape[2:])
+        positive = self.maps.positive
+        self.fine = torch.zeros_like(positive)
+        squares = windows(positive, max(2, round(side * 2 / 7)), max(4, round(8 * effort)))
+        self.coarse = self.remove(squares)
+        self.remove([*edges(positive, max(2, side // 16)), *level_sets(positive, (0.05, 0.1, 0.2))])
+        best = self._smallest(self.tried)
+        if best is None:
+            return
+        steps = max(2, round(4 * effort))
+        around = dilated(best.mask, max(1, side // 14))
+        signed, change = self._faded_in(around, steps)
+        fine = _unit(signed * change * self._positive(around).sqrt(), around)
+        levels = [dilated(one, max(1, side // 112)) for one in level_sets(fine, _LEVELS, around)]
+        best = self._smallest([best, *self.remove(levels)]) or best
+        around = dilated(best.mask, max(1, side // 45))
+        signed, change = self._faded_in(around, steps)
+        self.fine = (signed + change + self._positive(around)) / 3 * around
+        self.best = best
+
+    def remove(self, masks: list[Tensor], fill: Fill = inpaint) -> list[Removed]:
+        """Remove regions one by one, as far as the budget goes."""
+        masks = masks[: self.trials.left]
+        if not masks:
+            return []
+        stacked = torch.stack(masks)[:, None]
+        images = fill(self.trials.inputs.expand(len(masks), -1, -1, -1), stacked)
+        found = [
+            Removed(mask, judged.margin - self.trials.case.margin, judged.right)
+            for mask, judged in zip(masks, self.trials.judge(images), strict=True)
+        ]
+        if fill is inpaint:
+            self.tried += found
+        return found
+
+    def _smallest(self, candidates: list[Removed]) -> Removed | None:
+        """Return the smallest region whose removal does most of what any does."""
+        most = min(one.change for one in candidates)
+        if most >= 0:
+            return None
+        return min(
+            (one for one in candidates if one.change <= MOST_OF_IT * most),
+            key=lambda one: one.pixels,
+        )
+
+    def _faded_in(self, around: Tensor, steps: int) -> tuple[Tensor, Tensor]:
+        """Return what each pixel adds to the margin as a region fades in, and how it changes.
+
+        Integrated gradients (Sundararajan 2017) from the inpainted region to the picture, smoothed
+        and rectified, and the smoothed difference of the two pictures; both (H, W) in [0, 1].
+        """
+        inputs = self.trials.inputs
+        side = min(inputs.shape[2:])
+        without = inpaint(inputs, around[None, None])
+        difference = inputs - without
+        steps = min(steps, self.trials.left)
+        if steps == 0:
+            return _unit(around.to(inputs), around), _unit(around.to(inputs), around)
+        share = (torch.arange(steps, device=inputs.device, dtype=inputs.dtype) + 0.5) / steps
+        on_the_way = without + difference * share[:, None, None, None]
+        gradient = self.trials.gradients(on_the_way)["input"][1].mean(0, keepdim=True)
+        signed = smooth((difference * gradient).sum(1, keepdim=True).float(), side / 12)
+        change = smooth(difference.abs().sum(1, keepdim=True).float(), side / 28)
+        return _unit(signed[0, 0].clamp_min(0), around), _unit(change[0, 0], around)
+
+    def _positive(self, around: Tensor) -> Tensor:
+        side = min(around.shape)
+        return _unit(smooth(self.maps.positive[None, None], side / 56)[0, 0], around)
+
+
+def _unit(values: Tensor, within: Tensor) -> Tensor:
+    inside = values * within
+    return inside / inside.max().clamp_min(1e-12)

@@ -1,0 +1,89 @@
+"""What would have to be added: features of another image that make the answer right."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cvx_core import MethodError, Needs, Recording
+from cvx_core.recording import Layout
+from cvx_core.recording.suffix import Suffix
+from cvx_core.scores import Scores
+from cvx_why.trials import Trials
+
+_TRIED = (1, 2, 4, 8, 16, 32)
+
+
+def additions(trials: Trials, other: Tensor) -> dict[str, Any]:
+    """Return which cells of a layer, taken from another image, make the answer right.
+
+    At the last grid that everything passes, cells of the image are exchanged for cells of the
+    other, from any place in it, the most promising pair first (Goyal et al., "Counterfactual
+    Visual Explanations", ICML 2019, with the gain of a pair to first order): 1, 2, 4, ... of
+    them, of which only the part of the network behind the layer is run.
+
+    Parameters
+    ----------
+    trials
+        The image and its error.
+    other
+        (1, C, H, W), an image of the true class as the network takes it.
+
+    Returns
+    -------
+    dict
+        ``layer``, ``grid``; ``cells``: ``place`` in the image and where in the other it was
+        ``taken_from``, (row, column) each, or None if no number tried was enough; ``changes``: of
+        the margin, by how many cells were exchanged.
+
+    Raises
+    ------
+    MethodError
+        If the model is no classifier.
+    """
+    if trials.model.task != "classification":
+        raise MethodError(
+            f"Features of a reference are exchanged in classifiers, and {trials.model.name} is "
+            f"for {trials.model.task}.",
+            "Leave the reference image out.",
+        )
+    place = Layout.of(trials.model, trials.inputs).last_grid(trials.model, trials.inputs)
+    with Recording(trials.model, trials.inputs, Needs(place.name)) as recording:
+        raw, slope = (
+            recording.raw(place.name),
+            recording.gradients(trials.seed.to(recording.logits)[None], place.name)[0],
+        )
+    with Recording(trials.model, other, Needs(place.name)) as recording:
+        there = place.cells(recording.raw(place.name))[0].flatten(1)
+    here, slope = place.cells(raw)[0].flatten(1), place.cells(slope)[0].flatten(1)
+    # To first order, exchanging cell i for the other's cell j changes the margin by this.
+    effect = slope.T @ there - (slope * here).sum(0)[:, None]
+    best = effect.min(dim=1)
+    order = best.values.argsort()
+    counts = [n for n in _TRIED if n < len(order)] + [len(order)]
+    # Which elements of the layer's own layout, whatever it is, belong to each cell.
+    numbers = torch.arange(raw.numel(), device=raw.device).view_as(raw)
+    elements = place.cells(numbers)[0].flatten(1)
+    values = raw.flatten().repeat(len(counts), 1)
+    for row, n in zip(values, counts, strict=True):
+        row[elements[:, order[:n]]] = there[:, best.indices[order[:n]]]
+    rows = torch.zeros(len(counts), dtype=torch.long)
+    suffix = Suffix(trials.model, trials.inputs, place)
+    outputs = suffix.logits(values.view(-1, *raw.shape[1:]), rows).cpu().double().numpy()
+    judged = [trials.case.judge(Scores(one, trials.model.classes)) for one in outputs]
+    enough = next((n for n, one in zip(counts, judged, strict=True) if one.right), None)
+
+    def where(cell: Tensor) -> list[int]:
+        return list(divmod(int(cell), place.grid[1]))
+
+    return {
+        "layer": place.name,
+        "grid": list(place.grid),
+        "cells": enough
+        and [{"place": where(i), "taken_from": where(best.indices[i])} for i in order[:enough]],
+        "changes": {
+            str(n): one.margin - trials.case.margin for n, one in zip(counts, judged, strict=True)
+        },
+    }

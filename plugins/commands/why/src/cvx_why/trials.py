@@ -1,0 +1,126 @@
+"""Trials: changed versions of one image, run through the network, counted and judged."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cvx_core import Answer, Needs, Recording, VisionModel
+from cvx_core.batching import images_at_once, in_pieces
+from cvx_core.calling import reading
+from cvx_core.error_case import ErrorCase, Judgement
+from cvx_core.vision_model import Prepared
+
+_TOGETHER = 16
+"""More at once is slower on a processor, whose caches are full, and no faster elsewhere."""
+
+
+class Passes:
+    """Counts the images that go through a network while it is attached.
+
+    Attributes
+    ----------
+    images
+        How many went forward, whoever sent them.
+    backwards
+        For how many images a gradient was asked.
+    """
+
+    def __init__(self, model: VisionModel) -> None:
+        self.model = model
+        self.images = self.backwards = 0
+
+    @contextmanager
+    def counting(self) -> Iterator[Passes]:
+        """Count for a while."""
+        thread = threading.get_ident()
+
+        def count(_module: Any, args: tuple[Any, ...]) -> None:
+            # Another thread may run the same network now; shapes alone cost nothing.
+            if threading.get_ident() == thread and not args[0].is_meta:
+                self.images += len(args[0])
+
+        handle = self.model.module.register_forward_pre_hook(count)
+        try:
+            yield self
+        finally:
+            handle.remove()
+
+
+class Trials:
+    """Runs changed versions of an image and says what became of its error.
+
+    Parameters
+    ----------
+    model
+        The network.
+    image
+        The image as it is.
+    case, answer
+        The error, and the answer that it was found in.
+    passes
+        The count, which is attached.
+    most
+        Images that may go through the network, the ones already counted among them.
+    memory
+        Bytes that may be held at once; None chooses from the device's memory.
+    """
+
+    def __init__(
+        self,
+        model: VisionModel,
+        image: Prepared,
+        case: ErrorCase,
+        answer: Answer,
+        passes: Passes,
+        most: int,
+        memory: int | None = None,
+    ) -> None:
+        self.model, self.image, self.case = model, image, case
+        self.passes, self.most = passes, most
+        self.inputs = image.tensor[None]
+        self.seed = torch.from_numpy(answer.resolve(case.target)[0])
+        self._at_once = min(_TOGETHER, images_at_once(model, image.tensor, memory))
+
+    @property
+    def left(self) -> int:
+        """How many images may still be run."""
+        return max(0, self.most - self.passes.images)
+
+    def judge(self, inputs: Tensor) -> list[Judgement]:
+        """Return what each of the inputs (n, C, H, W) makes of the error."""
+
+        def run(start: int, stop: int) -> list[Judgement]:
+            found = reading(self.model, inputs[start:stop])
+            answers = found.answers(self.model.classes, [self.image.frame] * (stop - start))
+            return [self.case.judge(answer) for answer in answers]
+
+        return [one for several in in_pieces(len(inputs), self._at_once, run) for one in several]
+
+    def gradients(
+        self, inputs: Tensor, places: Sequence[str] = ("input",), *, frozen: bool = False
+    ) -> dict[str, tuple[Tensor, Tensor]]:
+        """Return activation and gradient of the margin at each place, (n, C, h, w) both."""
+        needs = Needs(*places, gates="frozen" if frozen else "native")
+
+        def run(start: int, stop: int) -> list[tuple[Tensor, Tensor]]:
+            with Recording(self.model, inputs[start:stop], needs) as recording:
+                seed = self.seed.to(recording.logits).expand_as(recording.logits)
+                raw = recording.gradients(seed, *places, missing="zero")
+                found = [
+                    (recording.activation(name), recording.place(name).cells(gradient))
+                    for name, gradient in zip(places, raw, strict=True)
+                ]
+                self.passes.backwards += stop - start
+            return found
+
+        pieces = list(in_pieces(len(inputs), self._at_once, run))
+        return {
+            name: (torch.cat([p[k][0] for p in pieces]), torch.cat([p[k][1] for p in pieces]))
+            for k, name in enumerate(places)
+        }
