@@ -24,6 +24,9 @@ SIDES = {"float32": 128, "float64": 64}
 """Sides of the image, in pixels, where a network takes it: depthwise convolutions in double
 precision take minutes on a processor."""
 
+LARGEST_BESIDE = 100_000_000
+"""Parameters up to which other libraries are asked too: each gets a copy of the network."""
+
 LIMITS = {"float32": 1e-4, "float64": 1e-9}
 
 
@@ -53,7 +56,7 @@ def measure(network: Network, *, beside: bool = True) -> dict[str, Any]:
     found["left_as_found"] = _unchanged(before, net)
     del before  # as large as the network
     found["seconds"] = time.perf_counter() - started
-    if beside:
+    if beside and found["parameters"] <= LARGEST_BESIDE:
         module = _module_of_the_place(model, x)
         predicted = int(logits[0].argmax())
         found["rivals"] = {
@@ -144,7 +147,7 @@ def _smaller(model: cvx.VisionModel, x: Tensor, side: int) -> Tensor:
     """Return the corner of an image, or all of it where the network takes no smaller one."""
     corner = x[..., :side, :side]
     try:
-        model.logits(corner)
+        model.logits(torch.cat([corner, corner]))
         Layout.of(model, corner).last_grid(model, corner)
     except CvxError:
         return x

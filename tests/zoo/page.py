@@ -9,7 +9,7 @@ from statistics import median
 from typing import Any
 
 from zoo.exceptions import EXPLAINED
-from zoo.measure import LIMITS, METHODS, SIDES, problems
+from zoo.measure import LARGEST_BESIDE, LIMITS, METHODS, SIDES, problems
 from zoo.rivals import COMPLETE, GROWN, RIVALS, SAME
 
 VERDICTS = {
@@ -49,7 +49,8 @@ no other.
 BESIDE = """\
 ## The same networks in other libraries
 
-With their defaults, on a wrapper that returns the logits alone. captum's `LayerGradCam` and
+With their defaults, on a wrapper that returns the logits alone, on the networks of up to
+{largest:.0f} million parameters. captum's `LayerGradCam` and
 pytorch-grad-cam need a layer and get the module that cvx found; torchcam finds its own. Grad-CAM is
 compared with Selvaraju's formula, computed by plain automatic differentiation at the same
 module. Of the others only what needs no opinion is judged: that there is a map, that
@@ -68,7 +69,7 @@ def written(results: Sequence[dict[str, Any]]) -> str:
             _versions(),
             _summary(results),
             _exceptions(results),
-            BESIDE,
+            BESIDE.format(largest=LARGEST_BESIDE / 1e6),
             _rivals(results),
             _every(results),
         ]

@@ -35,6 +35,7 @@ from cvx_core.recording.rules.products import (
     product_and_more,
     quotient,
 )
+from cvx_core.recording.rules.recurrent import RECURRENT, recurrent
 
 _GATED = (
     "gelu silu hardswish mish tanh elu selu celu softsign tanhshrink sqrt "
@@ -83,6 +84,7 @@ RULES: dict[str, Callable[[Call], Any]] = {
     "batch_norm": batch_norm,
     "rms_norm": rms_norm,
     "scaled_dot_product_attention": scaled_dot_product_attention,
+    **dict.fromkeys(RECURRENT, recurrent),
 }
 
 OWN_GRADIENT = (piecewise, clamped)

@@ -13,16 +13,18 @@ from cvx_core.recording.rules.call import Call, argument
 
 
 def scaled_dot_product_attention(call: Call) -> Any:
-    """The probabilities are held: queries and keys take no gradient, values do."""
-    query, key = argument(call, 0, "query"), argument(call, 1, "key")
-    value, rest = argument(call, 2, "value"), call.args[3:]
-    kwargs = {k: v for k, v in call.kwargs.items() if k not in ("query", "key", "value")}
+    """The probabilities are held: queries, keys and mask take no gradient, values do."""
+    names = ("query", "key", "value", "attn_mask")
+    query, key, value, mask = (argument(call, k, name) for k, name in enumerate(names))
+    kwargs = {k: v for k, v in call.kwargs.items() if k not in names}
     if call.replaying:
-        query, key = call.take()
+        query, key, mask = call.take()
     else:
         query, key = query.detach(), key.detach()
-        call.put((query, key))
-    return call.run(query, key, value, *rest, **kwargs)
+        # A mask may be computed from the image: relative positions times queries, say.
+        mask = None if mask is None else mask.detach()
+        call.put((query, key, mask))
+    return call.run(query, key, value, mask, *call.args[4:], **kwargs)
 
 
 def attention_probabilities(
