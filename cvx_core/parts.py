@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cvx_core.detections import Detections, need_detections, overlaps
-from cvx_core.errors import InputError, TargetError
+from cvx_core.errors import TargetError
 from cvx_core.pixels import need_pixels
-from cvx_core.regions import Box, Point, Region, parse_region
+from cvx_core.regions import Box, Point, Region
 from cvx_core.scores import ClassRef
 from cvx_core.target import Resolved, Target
 
@@ -322,72 +320,3 @@ def nearest(answer: Detections, box: Box, index: int | None) -> int:
     score = answer.scores.max(1) if index is None else answer.scores[:, index]
     close = np.flatnonzero(overlap >= overlap.max() - NEAR)
     return int(close[score[close].argmax()])
-
-
-_NUMBER = r"-?\d+(?:\.\d+)?"
-_FOUR = rf"{_NUMBER}(?:\s*,\s*{_NUMBER}){{3}}"
-_CORNERS = rf"(?:{_NUMBER},{_NUMBER}\s+){{2,}}{_NUMBER},{_NUMBER}"
-
-
-def parse_part(text: str) -> Target | None:
-    """Read a question about a part of the image; None if it is none. See `parse_target`.
-
-    Raises
-    ------
-    TargetError, InputError
-        If it begins as one and does not go on as one.
-    """
-    word, _, rest = text.partition(" ")
-    rest = rest.strip()
-    if word == "box" and re.match(rf"(?:\d+|{_FOUR})(?:\s|$)", rest):
-        if re.match(_FOUR, rest):
-            box, name = _box_and_rest(rest)
-            return BoxScore(box, *_classes(name))
-        rank, _, name = rest.partition(" ")
-        if name.strip() in ("left", "top", "right", "bottom"):
-            return BoxScore(int(rank), side=name.strip())
-        return BoxScore(int(rank), *_classes(name))
-    if word == "missed" and re.match(_FOUR, rest):
-        box, name = _box_and_rest(rest)
-        if not name:
-            raise TargetError(
-                f"{text!r} names no class.", "Write: missed LEFT,TOP,RIGHT,BOTTOM CLASS."
-            )
-        return Missed(box, name)
-    if word == "pixel" and (
-        found := re.match(rf"({_NUMBER})\s*,\s*({_NUMBER})(?:\s+(.*))?$", rest)
-    ):
-        return PixelScore(float(found[1]), float(found[2]), found[3] or None)
-    if word == "region" and rest:
-        return _region(rest)
-    return None
-
-
-def _box_and_rest(text: str) -> tuple[Box, str]:
-    found = re.match(rf"({_FOUR})\s*(.*)$", text)
-    assert found is not None
-    return Box(*map(float, found[1].split(","))), found[2].strip()
-
-
-def _classes(text: str) -> tuple[str | None, str | None]:
-    """Return the class, and the one it is held against, of ``dog`` or ``dog vs horse``."""
-    sides = [side.strip() for side in re.split(r"\s+vs\.?\s+", text.strip())]
-    return sides[0] or None, sides[1] if len(sides) > 1 else None
-
-
-def _region(text: str) -> Target | None:
-    numbers = re.match(rf"({_CORNERS}|{_FOUR})(?:\s+(.*))?$", text)
-    if numbers:
-        return RegionScore(parse_region(numbers[1]), *_classes(numbers[2] or ""))
-    # A path may hold spaces, so the longest beginning that is a file is taken.
-    words = text.split(" ")
-    for k in range(len(words), 0, -1):
-        path = " ".join(words[:k])
-        if Path(path).is_file():
-            return RegionScore(parse_region(path), *_classes(" ".join(words[k:])))
-    if re.search(r"\.(png|bmp|tiff?|webp|jpe?g|gif)\b", text, re.IGNORECASE):
-        raise InputError(
-            f"There is no mask {text!r}.",
-            "Give a box left,top,right,bottom, corners x,y x,y x,y, or an image file.",
-        )
-    return None

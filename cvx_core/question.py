@@ -56,11 +56,13 @@ class Question:
         session: Session,
         extents: Sequence[Extent],
         budget: int | None = None,
+        photos: Sequence[tuple[int, int] | None] = (),
     ) -> None:
         self.model = model
         self.inputs = inputs
         self.seed = seed
         self.extents = list(extents)
+        self._photos = list(photos) or [None] * len(self.extents)
         self.targets = [list(several) for several in targets]
         self._labels = list(labels)
         self._session = session
@@ -155,6 +157,7 @@ class Question:
             Session(self.model, inputs, [], self._session),
             self.extents,
             self.budget,
+            self._photos,
         )
         other._resolved, other._asker = self._resolved, self
         return other
@@ -188,6 +191,7 @@ class Question:
             Session(model, inputs, needs),
             [self.extents[image]] * count,
             self.budget,
+            [self._photos[image]] * count,
         )
         if self._resolved is not None:
             other._resolved = [self._resolved[image]] * count
@@ -206,7 +210,10 @@ class Question:
         if self._resolved is None:
             reading = self._session.reading(logits)
             width, height = self.inputs.shape[3], self.inputs.shape[2]
-            frames = [Frame(extent, (width, height)) for extent in self.extents]
+            frames = [
+                Frame(extent, (width, height), photo)
+                for extent, photo in zip(self.extents, self._photos, strict=True)
+            ]
             answers = reading.answers(self.model.classes, frames)
             self._resolved = [
                 [self._one(target, answer, label) for target in several]

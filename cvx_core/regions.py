@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -30,10 +30,13 @@ class Frame:
         The rectangle (left, top, right, bottom) of the photograph that the input covers.
     size
         (width, height) of the input in its own pixels.
+    photo
+        (width, height) of the photograph, or None where it is unknown.
     """
 
     extent: tuple[float, float, float, float]
     size: tuple[int, int]
+    photo: tuple[int, int] | None = None
 
     def to_photo(self, boxes: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """Return boxes (..., 4) in pixels of the input as boxes in pixels of the photograph."""
@@ -194,7 +197,7 @@ class MaskRegion(Region):
     mask
         (H, W), of the photograph's proportions; another size is stretched over it.
     size
-        (width, height) of the photograph; None where the mask has its size.
+        (width, height) that the mask is stretched over; None takes the photograph's.
     name
         For people.
     origin
@@ -219,6 +222,12 @@ class MaskRegion(Region):
                 "A mask is (H, W) and true (not black) in the region.",
             )
         object.__setattr__(self, "mask", mask)
+
+    def on_grid(self, frame: Frame, shape: tuple[int, int]) -> Mask:
+        """Return the cells (h, w) whose centres are inside; see `Region.on_grid`."""
+        if self.size is None and frame.photo is not None:
+            return replace(self, size=frame.photo).on_grid(frame, shape)
+        return super().on_grid(frame, shape)
 
     def contains(self, x: np.ndarray, y: np.ndarray) -> Mask:
         """Return whether points are inside."""

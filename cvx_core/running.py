@@ -144,6 +144,7 @@ def _run_batch(
                 session,
                 [job.image.extent for job in jobs],
                 budget,
+                [job.image.picture.size for job in jobs],
             )
             attributions = asked[number].attribute(question)
             session.check_untouched(explainer.name)

@@ -242,7 +242,7 @@ def parse_target(text: str) -> Target:
     stripped = text.strip()
     if stripped.lower() in _WORDS:
         return _WORDS[stripped.lower()]()
-    from cvx_core.parts import parse_part
+    from cvx_core.parsing import parse_part
 
     part = parse_part(stripped)
     if part is not None:

@@ -25,7 +25,7 @@ class TrueClasses:
         (H, W) integers: a class's index among the model's outputs. 255 and negative numbers mean
         unknown. Another size than the photograph's is stretched over it.
     size
-        (width, height) of the photograph; None where the array has its size.
+        (width, height) that the array is stretched over; None takes the photograph's.
     """
 
     indices: npt.NDArray[np.int64]
@@ -49,7 +49,7 @@ class TrueClasses:
             If there is a class that the model hasn't.
         """
         height, width = self.indices.shape
-        across, down = self.size or (width, height)
+        across, down = self.size or frame.photo or (width, height)
         x, y = frame.centres(shape)
         columns = np.floor(x / across * width).astype(int)
         rows = np.floor(y / down * height).astype(int)

@@ -53,7 +53,8 @@ class Prepared:
     @property
     def frame(self) -> Frame:
         """How the input lies over the picture."""
-        return Frame(self.extent, (self.tensor.shape[2], self.tensor.shape[1]))
+        size = self.tensor.shape[2], self.tensor.shape[1]
+        return Frame(self.extent, size, self.picture.size)
 
 
 class VisionModel:

@@ -25,7 +25,7 @@ LAYERS = [
     {"component", "record", "options"},
     {"explanation", "resample", "files", "storage", "colors", "display"}
     | {"answers", "scores", "target", "truth", "regions"}
-    | {"reading", "pixels", "detections", "parts", "error_case", "error_cases"},
+    | {"reading", "pixels", "detections", "parts", "parsing", "error_case", "error_cases"},
     {"hookspecs", "registry", "discovery", "verb_functions"},
     {
         "images",

@@ -182,7 +182,7 @@ def read_label(subject: Subject, model: VisionModel) -> Truth | None:
         return subject.label
     from cvx_core.truth_files import read_truth
 
-    return read_truth(str(subject.label), model.task, subject.path.name, model.classes)
+    return read_truth(str(subject.label), model.task, subject.place, model.classes)
 
 
 def _refers(subject: Subject) -> bool:

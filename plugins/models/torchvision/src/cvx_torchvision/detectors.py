@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor, nn
 from torchvision.models.detection import FCOS, FasterRCNN, RetinaNet
 from torchvision.models.detection.image_list import ImageList
@@ -39,8 +38,8 @@ class DetectorPreprocess:
 
     transform: GeneralizedRCNNTransform
 
-    def __call__(self, image: Image.Image) -> Tensor:
-        """Return float32 (3, H, W)."""
+    def __call__(self, image: Any) -> Tensor:
+        """Return float32 (3, H, W) of a PIL image."""
         pixels = pil_to_tensor(image.convert("RGB")).float() / 255
         resized: Tensor = self.transform.resize(self.transform.normalize(pixels))[0]
         return resized

@@ -1,0 +1,89 @@
+"""Read questions about parts of an image, as they are written on the command line."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from cvx_core.errors import InputError, TargetError
+from cvx_core.parts import BoxScore, Missed, PixelScore, RegionScore
+from cvx_core.regions import Box, parse_region
+from cvx_core.target import Target
+
+_NUMBER = r"-?\d+(?:\.\d+)?"
+_FOUR = rf"{_NUMBER}(?:\s*,\s*{_NUMBER}){{3}}"
+_CORNERS = rf"(?:{_NUMBER},{_NUMBER}\s+){{2,}}{_NUMBER},{_NUMBER}"
+
+
+_FORMS = {
+    "box": "LEFT,TOP,RIGHT,BOTTOM, or box NUMBER",
+    "missed": "LEFT,TOP,RIGHT,BOTTOM CLASS",
+    "pixel": "X,Y",
+    "region": "LEFT,TOP,RIGHT,BOTTOM, or corners X,Y X,Y X,Y, or the path of a mask",
+}
+
+
+def parse_part(text: str) -> Target | None:
+    """Read a question about a part of the image; None if it is none. See `parse_target`.
+
+    Raises
+    ------
+    TargetError, InputError
+        If it begins as one and does not go on as one.
+    """
+    word, _, rest = text.partition(" ")
+    rest = rest.strip()
+    if word == "box" and re.match(rf"(?:\d+|{_FOUR})(?:\s|$)", rest):
+        if re.match(_FOUR, rest):
+            box, name = _box_and_rest(rest)
+            return BoxScore(box, *_classes(name))
+        rank, _, name = rest.partition(" ")
+        if name.strip() in ("left", "top", "right", "bottom"):
+            return BoxScore(int(rank), side=name.strip())
+        return BoxScore(int(rank), *_classes(name))
+    if word == "missed" and re.match(_FOUR, rest):
+        box, name = _box_and_rest(rest)
+        if not name:
+            raise TargetError(
+                f"{text!r} names no class.", "Write: missed LEFT,TOP,RIGHT,BOTTOM CLASS."
+            )
+        return Missed(box, name)
+    if word == "pixel" and (
+        found := re.match(rf"({_NUMBER})\s*,\s*({_NUMBER})(?:\s+(.*))?$", rest)
+    ):
+        return PixelScore(float(found[1]), float(found[2]), found[3] or None)
+    if word == "region" and rest and (found_region := _region(rest)) is not None:
+        return found_region
+    if word in _FORMS and re.match(rf"{_NUMBER}\s*,", rest):
+        raise TargetError(f"{text!r} can't be read.", f"Write: {word} {_FORMS[word]}.")
+    return None
+
+
+def _box_and_rest(text: str) -> tuple[Box, str]:
+    found = re.match(rf"({_FOUR})\s*(.*)$", text)
+    assert found is not None
+    return Box(*map(float, found[1].split(","))), found[2].strip()
+
+
+def _classes(text: str) -> tuple[str | None, str | None]:
+    """Return the class, and the one it is held against, of ``dog`` or ``dog vs horse``."""
+    sides = [side.strip() for side in re.split(r"\s+vs\.?\s+", text.strip())]
+    return sides[0] or None, sides[1] if len(sides) > 1 else None
+
+
+def _region(text: str) -> Target | None:
+    numbers = re.match(rf"({_CORNERS}|{_FOUR})(?:\s+(.*))?$", text)
+    if numbers:
+        return RegionScore(parse_region(numbers[1]), *_classes(numbers[2] or ""))
+    # A path may hold spaces, so the longest beginning that is a file is taken.
+    words = text.split(" ")
+    for k in range(len(words), 0, -1):
+        path = " ".join(words[:k])
+        if Path(path).is_file():
+            return RegionScore(parse_region(path), *_classes(" ".join(words[k:])))
+    if re.search(r"\.(png|bmp|tiff?|webp|jpe?g|gif)\b", text, re.IGNORECASE):
+        raise InputError(
+            f"There is no mask {text!r}.",
+            "Give a box left,top,right,bottom, corners x,y x,y x,y, or an image file.",
+        )
+    return None
