@@ -1,7 +1,7 @@
 """Check every announced method on photographs, and write the table of docs/explanation/sanity.md.
 
-The network is the embedded one, with its trained weights; the photographs come with it. Each
-verdict goes to a file at once: a run that is stopped goes on where it was.
+The network is the embedded one, with its trained weights; the photographs come with it. All methods
+are asked together, so that they share the random networks. Takes a few hours on one core.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ BEGIN, END = "<!-- table: python tests/sanity -->\n", "<!-- end of the table -->
 SMALLER: dict[str, dict[str, Any]] = {
     "affects": {"query": (160, 120)},
     "reads": {"query": (160, 120)},
-    "rise": {"masks": 200},
+    "rise": {"masks": 100},
     "occlusion": {"window": 64, "stride": 32},
     "smoothgrad": {"copies": 10},
     "effective-receptive-field": {"copies": 10},
@@ -41,38 +41,44 @@ HOURS = {"score-cam"}
 
 
 def main() -> int:
-    """Run what is not there yet, and write the table."""
+    """Measure what is not there yet, and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, prog="python tests/sanity")
-    parser.add_argument("--only", default="", help="methods, separated by commas")
     parser.add_argument("--page", action="store_true", help="write the table and run nothing")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     announced = [offer.component.name for offer in registry().offers("explainer")]
-    wanted = arguments.only.split(",") if arguments.only else announced
     found = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    if not arguments.page:
-        for photograph in photographs():
-            for method in wanted:
-                key = f"{method} {photograph.path.name}"
-                if key not in found and method not in HOURS:
-                    found[key] = checked(method, photograph.path)
-                    print(key, found[key].get("verdict", found[key].get("refused")), flush=True)
-                    RESULTS.parent.mkdir(exist_ok=True)
-                    RESULTS.write_text(json.dumps(found, indent=1))
+    for photograph in photographs():
+        name = photograph.path.name
+        missing = [m for m in announced if m not in found.get(name, {}) and m not in HOURS]
+        if missing and not arguments.page:
+            found.setdefault(name, {}).update(checked(missing, photograph.path))
+            RESULTS.parent.mkdir(exist_ok=True)
+            RESULTS.write_text(json.dumps(found, indent=1))
     before, _, rest = PAGE.read_text().partition(BEGIN)
     PAGE.write_text(before + BEGIN + table(announced, found) + END + rest.partition(END)[2])
     return 0
 
 
-def checked(method: str, photograph: Path) -> dict[str, Any]:
-    """Return the verdict on one map, or why there is no map."""
-    model = cvx.load_model("embedded")
-    explainer = cvx.get_explainer(method, **SMALLER.get(method, {}))
-    try:
-        [one] = explainer.explain(model, photograph, cvx.Predicted(), sanity=True)
-    except cvx.CvxError as error:
-        return {"refused": str(error).splitlines()[0]}
-    return {**one.evidence["sanity"].to_dict(), "class_specific": explainer.class_specific}
+def checked(methods: list[str], photograph: Path) -> dict[str, Any]:
+    """Return the verdict on the map of each method, or why there is no map."""
+    model, able, refused = cvx.load_model("embedded"), [], {}
+    for method in methods:
+        explainer = cvx.get_explainer(method, **SMALLER.get(method, {}))
+        try:
+            explainer.explain(model, photograph, cvx.Predicted())
+        except cvx.CvxError as error:
+            refused[method] = {"refused": str(error)}
+        else:
+            able.append(explainer)
+    found = cvx.explain(model, photograph, able, cvx.Predicted(), sanity=True)
+    return refused | {
+        one.method: {
+            **one.evidence["sanity"].to_dict(),
+            "class_specific": one.evidence["class_specific"],
+        }
+        for one in found
+    }
 
 
 def table(announced: list[str], found: dict[str, Any]) -> str:
@@ -82,19 +88,18 @@ def table(announced: list[str], found: dict[str, Any]) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for method in sorted(announced):
-        several = [v for k, v in found.items() if k.split()[0] == method and "verdict" in v]
+        told = [verdicts[method] for verdicts in found.values() if method in verdicts]
+        several = [one for one in told if "verdict" in one]
         name = f"`{method}`" + ("" if not several or several[0]["class_specific"] else " *")
         if not several:
-            why = "not run: it takes hours" if method in HOURS else "no answer for this network"
+            why = "no answer for this network" if told else "not measured: too slow"
             lines.append(f"| {name} | | | | | | {why} |")
             continue
         cells = [mean(one["correlation"].get(stage) for one in several) for stage in STAGES]
         deciding = STAGES if several[0]["class_specific"] else ["all"]
         views = mean(max(one["chance"].get(s, 0.0) for s in deciding) for one in several)
         verdicts = Counter(one["verdict"] for one in several)
-        words = ", ".join(
-            word if n == len(several) else f"{word} {n}" for word, n in sorted(verdicts.items())
-        )
+        words = ", ".join(f"{word} {n}" for word, n in sorted(verdicts.items()))
         lines.append(f"| {name} | {' | '.join(cells)} | {views} | {words} |")
     return "\n".join(lines) + "\n"
 
