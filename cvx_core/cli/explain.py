@@ -45,14 +45,17 @@ _DTYPES = ("float32", "float64", "bfloat16", "float16")
     metavar="TARGET",
     multiple=True,
     help="What to ask: predicted, distribution, a class by name or index, 'CLASS vs CLASS', "
-    "error, margin; repeat for more. Without it, each method asks its own question.",
+    "error, margin; of detectors 'box 2', 'missed LEFT,TOP,RIGHT,BOTTOM CLASS', of segmenters "
+    "'region LEFT,TOP,RIGHT,BOTTOM CLASS', 'region MASK.png CLASS', 'pixel X,Y'; repeat for more. "
+    "Without it, each method asks its own question.",
 )
 @click.option(
     "--label",
     "labels",
     metavar="CLASS",
     multiple=True,
-    help="The true class; once for all images, or once for each, in order.",
+    help="The true class, or of a segmenter or detector a file with the truth: a mask, or boxes as "
+    "COCO, VOC or YOLO; once for all images, or once for each, in order.",
 )
 @click.option(
     "-r",
