@@ -1,6 +1,25 @@
-"""Why an answer is wrong: regions that were removed, and what became of the error."""
+"""Why an answer is wrong: regions that were removed, and what became of the error.
 
-from cvx_why.report import BlamedRegion, ErrorReport, FixFound, Removal
-from cvx_why.why import why
+Names are imported when they are first used, so that listing the plugin costs nothing.
+"""
 
-__all__ = ["BlamedRegion", "ErrorReport", "FixFound", "Removal", "why"]
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+_HOMES = {
+    "ErrorReport": "cvx_why.report",
+    "FixFound": "cvx_why.report",
+    "RegionReport": "cvx_why.report",
+    "Removal": "cvx_why.report",
+    "why": "cvx_why.why",
+}
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'cvx_why' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
