@@ -13,9 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cvx_core.errors import LayerError
 from cvx_core.explainer import Attribution, Explainer
 from cvx_core.question import Question
 from cvx_core.recording import Layout, Needs
+from cvx_core.target import Target
 from cvx_core.vision_model import VisionModel
 
 
@@ -23,25 +25,33 @@ def at_all_levels(explainer: Explainer, model: VisionModel, inputs: Tensor) -> E
     """Return what to ask: the explainer itself, or one for all levels that the answer is read from.
 
     An explainer is asked level by level if the model reads several and its parameter ``layer`` is
-    ``"auto"``, its default; one that names other layers is left alone.
+    ``"auto"``, its default; one that names other layers is left alone. So are the explainers that
+    it is made of.
     """
-    if model.task == "classification" or not _leaves_the_layer_open(explainer):
+    if model.task == "classification":
         return explainer
-    levels = Layout.of(model, inputs).levels(model, inputs)
-    if len(levels) == 1:
+    try:
+        names = [place.name for place in Layout.of(model, inputs).levels(model, inputs)]
+    except LayerError:  # methods at the input need no place, and the others say so themselves
         return explainer
-    parts = tuple(replace(explainer, layer=place.name) for place in levels)  # type: ignore[type-var]
-    return Levels(explainer, parts)
+    return explainer if len(names) == 1 else _at(explainer, names)
 
 
-def _leaves_the_layer_open(explainer: Explainer) -> bool:
-    names: set[str] = {f.name for f in fields(explainer)} if is_dataclass(explainer) else set()
+def _at(explainer: Explainer, names: Sequence[str]) -> Explainer:
+    if not is_dataclass(explainer):
+        return explainer
+    given = {f.name: getattr(explainer, f.name) for f in fields(explainer)}
     # Explainers that take several layers at once refuse one beside them.
-    return (
-        "layer" in names
-        and getattr(explainer, "layer") == "auto"  # noqa: B009  (it is no field of Explainer)
-        and not getattr(explainer, "layers", ())
-    )
+    if given.get("layer") == "auto" and not given.get("layers"):
+        parts = tuple(replace(explainer, layer=name) for name in names)
+        return Levels(explainer, parts)
+    inner: dict[str, Any] = {}
+    for key, value in given.items():
+        if isinstance(value, Explainer):
+            inner[key] = _at(value, names)
+        elif isinstance(value, tuple) and value and all(isinstance(v, Explainer) for v in value):
+            inner[key] = tuple(_at(one, names) for one in value)
+    return replace(explainer, **inner) if inner else explainer
 
 
 @dataclass(frozen=True)
@@ -51,13 +61,42 @@ class Levels(Explainer):
     Attributes
     ----------
     explainer
-        As it was asked for.
+        As it was asked for: its name, parameters, unit and kind are this one's too.
     parts
         The same with its layer named, one for each level.
     """
 
     explainer: Explainer
     parts: tuple[Explainer, ...]
+
+    @property
+    def name(self) -> str:
+        """The explainer's."""
+        return self.explainer.name
+
+    @property
+    def default_target(self) -> Target:  # type: ignore[override]
+        """The explainer's."""
+        return self.explainer.default_target
+
+    @property
+    def signed(self) -> bool:  # type: ignore[override]
+        """The explainer's."""
+        return self.explainer.signed
+
+    @property
+    def unit(self) -> str:  # type: ignore[override]
+        """The explainer's."""
+        return self.explainer.unit
+
+    @property
+    def class_specific(self) -> bool:  # type: ignore[override]
+        """The explainer's."""
+        return self.explainer.class_specific
+
+    def parameters(self) -> dict[str, Any]:
+        """Return the explainer's."""
+        return self.explainer.parameters()
 
     def needs(self) -> list[Needs]:
         """Ask for what the parts ask."""

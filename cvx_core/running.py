@@ -128,8 +128,8 @@ def _run_batch(
     sanity: bool,
 ) -> list[list[Explanation]]:
     inputs = torch.stack([job.image.tensor for job in jobs])
-    asked = [at_all_levels(explainer, model, inputs) for explainer in explainers]
-    session = Session(model, inputs, [need for e in asked for need in e.recordings()])
+    explainers = [at_all_levels(explainer, model, inputs) for explainer in explainers]
+    session = Session(model, inputs, [need for e in explainers for need in e.recordings()])
     by_image: list[list[Explanation]] = [[] for _ in jobs]
     answered: list[Answered] = []
     try:
@@ -146,10 +146,10 @@ def _run_batch(
                 budget,
                 [job.image.picture.size for job in jobs],
             )
-            attributions = asked[number].attribute(question)
+            attributions = explainer.attribute(question)
             session.check_untouched(explainer.name)
             answered.append((explainer, question, attributions))
-            recording = question.recording(asked[number].recordings()[0])
+            recording = question.recording(explainer.recordings()[0])
             records = question.records(recording.logits)
             if not explainer.class_specific:
                 records = [[_for_any_class(record) for record in several] for several in records]

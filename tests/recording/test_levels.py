@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -120,6 +121,22 @@ def test_a_layer_that_is_named_is_asked_alone(x: Tensor) -> None:
     )
     assert made.values.shape == (2, 2)
     assert "levels" not in made.evidence
+
+
+def test_the_parts_of_a_composition_are_asked_at_all_levels(x: Tensor) -> None:
+    plain = cvx.get_explainer("class-attention")
+    model = detector()
+    [expected] = plain.explain(model, x, cvx.ClassScore(0))
+    for composed in (cvx.mean(plain, plain), plain | (lambda values: values)):
+        [made] = composed.explain(model, x, cvx.ClassScore(0))
+        assert np.allclose(made.values, expected.values)
+
+
+def test_the_sanity_check_is_made_at_all_levels(x: Tensor) -> None:
+    [made] = cvx.explain(detector(), x, "class-attention", cvx.ClassScore(0), sanity=True)
+    assert made.evidence["sanity"]["verdict"] in ("passes", "fails", "unclear")
+    assert made.method == "class-attention"
+    assert made.unit == "logits"
 
 
 @pytest.mark.parametrize("method", ["class-attention", "location-attention", "gradient-error"])

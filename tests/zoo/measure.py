@@ -37,20 +37,20 @@ def measure(network: Network, *, beside: bool = True) -> dict[str, Any]:
     np.random.seed(0)
     started = time.perf_counter()
     net, shape = network.build()
+    before = state_of(net)
     model = cvx.VisionModel(net, name=network.id)
-    x = torch.randn(1, *shape, generator=torch.Generator().manual_seed(1))
-    x = _smaller(model, x, SIDES["float32"])
+    both = torch.randn(2, *shape, generator=torch.Generator().manual_seed(1))
+    x = _smaller(model, both[:1], SIDES["float32"])
     found: dict[str, Any] = {
         "network": network.id,
         "parameters": sum(p.numel() for p in net.parameters()),
         "input": list(x.shape[1:]),
         "family": f"{type(net).__module__}.{type(net).__name__}",
     }
-    logits = model.logits(torch.cat([x, torch.randn_like(x)]))
+    logits = model.logits(both[..., : x.shape[2], : x.shape[3]])
     found["answers_differ"] = bool((logits[0] - logits[1]).abs().max() > 1e-6 * logits.abs().max())
     # The least likely class is certainly wrong, so there is an error to attribute.
     label = int(logits[0].argmin())
-    before = state_of(net)
     found["methods"] = {name: _method(model, x, name, label) for name in METHODS}
     found["input_conservation"] = _conserved(model, x, label, layer="input")
     found["left_as_found"] = _unchanged(before, net)
@@ -79,6 +79,8 @@ def send_measured(pipe: Connection, name: str, beside: bool) -> None:
 def problems(found: dict[str, Any]) -> list[str]:
     """Return what is wrong with a measurement, in words; nothing for a network that is covered."""
     said = [] if found["left_as_found"] is True else [f"changed: {found['left_as_found']}"]
+    if not found["answers_differ"]:
+        said.append("the network answers the same whatever it sees")
     for name, one in found["methods"].items():
         if "error" in one:
             said.append(f"{name}: {one['error']}")
