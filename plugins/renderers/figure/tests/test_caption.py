@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from cvx_figure.words import words
 from cvx_core import ClassScore, Explanation
 from cvx_core.display import show
 from cvx_core.scores import Scores
-from cvx_core.testing.samples import sample_explanation
+from cvx_core.testing.samples import sample_explanation, sample_of_a_detector
 
 
 def caption(explanation: Explanation) -> str:
@@ -98,3 +99,20 @@ def test_what_speaks_against_the_map_comes_before_everything_else() -> None:
     )
     passed = {"verdict": "passes", "reason": "It changes."}
     assert caption(sample_explanation(evidence={"sanity": passed})).startswith("Sanity check: pass")
+
+
+def test_the_answer_of_a_detector_names_its_boxes_and_what_is_asked_about_beside_them() -> None:
+    one = sample_of_a_detector()
+    shown = show(one, (300, 300))
+    assert words(one, shown).answer == "answer: cat 90.0 %, dog 70.0 %"
+    assert "the yellow box is what the question is about" in caption(one)
+    unreported = one.replace(target=replace(one.target, reported=one.target.reported[:1]))
+    assert plain(words(unreported, shown).answer) == "answer: cat 90.0 % · asked about: dog 70.0 %"
+    none = one.replace(target=replace(one.target, reported=()))
+    assert plain(words(none, shown).answer) == "answer: no box · asked about: dog 70.0 %"
+    many = one.replace(target=replace(one.target, reported=one.target.reported * 4))
+    assert plain(words(many, shown).answer).endswith("dog 70.0 % · 2 boxes more")
+
+
+def plain(text: str) -> str:
+    return text.replace("\N{NO-BREAK SPACE}", " ")

@@ -25,7 +25,7 @@ import cvx_core
 from cvx_core import Explanation, OptionError, UsageError
 from cvx_core.colors import INFERNO, VIK
 from cvx_core.display import show
-from cvx_core.testing.samples import sample_explanation
+from cvx_core.testing.samples import sample_explanation, sample_of_a_detector
 
 FORMATS = ("png", "svg", "pdf")
 HOSTILE = (
@@ -176,6 +176,34 @@ def test_no_frame_is_drawn_where_the_network_saw_everything() -> None:
     for box in (row.photo, row.overlay):
         assert (picture[box.top : box.bottom, box.left : box.right] == 100).all()
     assert "frame" not in " ".join(svg_text(explanation))
+
+
+def test_the_box_asked_about_is_outlined_in_yellow_and_the_others_on_the_photograph_in_white() -> (
+    None
+):
+    one = sample_of_a_detector()
+    one = one.replace(
+        image=np.full((240, 320, 3), 100, np.uint8), values=np.zeros((2, 2), np.float32)
+    )
+    row = layout_of(one).rows[0]
+    picture = pixels(one)
+    scale = row.photo.width / 320
+    cat, dog = (one.target.reported[k].box for k in (0, 1))  # type: ignore[index]
+
+    def edge(place: Any, box: tuple[float, ...]) -> npt.NDArray[np.int16]:
+        """Return the brightest pixel across the middle of the left side of a box."""
+        y = place.top + round((box[1] + box[3]) / 2 * scale)
+        x = place.left + round(box[0] * scale)
+        across = picture[y, x - 4 : x + 5]
+        return across[across.sum(1).argmax()]
+
+    for place in (row.photo, row.overlay):
+        red, green, blue = edge(place, dog)
+        assert red > 220
+        assert green > 180
+        assert blue < 60
+    assert edge(row.photo, cat).min() > 180
+    assert (edge(row.overlay, cat) == 100).all()
 
 
 def test_the_colour_bar_fades_as_the_overlay_does() -> None:

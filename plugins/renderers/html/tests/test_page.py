@@ -28,7 +28,7 @@ from cvx_core import display
 from cvx_core.explanation import Explanation
 from cvx_core.scores import Scores
 from cvx_core.target import ClassScore, Predicted
-from cvx_core.testing.samples import sample_explanation
+from cvx_core.testing.samples import sample_explanation, sample_of_a_detector
 
 BROWSER, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
 
@@ -162,6 +162,41 @@ def test_the_page_draws_what_the_core_draws(page: Page, explanation: Explanation
     assert opaque.any()
     expected = display.colors(shown, explanation.signed)[opaque].astype(int)
     assert np.abs(drawn[opaque][:, :3] - expected).max() <= 5
+
+
+def test_a_detectors_boxes_are_listed_and_outlined_and_the_one_asked_about_is_marked(
+    page: Page,
+) -> None:
+    page.open([sample_of_a_detector(asked=k, classes=("cat", HOSTILE[:40])) for k in (0, 1)])
+    assert "The model reports 2 objects" in page.find("#answer").text
+    assert "label" not in page.find("#answer").text
+    lines = [item.text.replace("\n", " ") for item in page.all("#top li")]
+    assert lines[0] == "box 0: cat (asked about) 90.0 %"
+    assert lines[1].startswith("box 1: </script>")
+    stage = page.find("#stage").rect
+
+    def sides(element: WebElement) -> list[float]:
+        rect = element.rect
+        x, y = rect["x"] - stage["x"], rect["y"] - stage["y"]
+        across, down = stage["width"] / 320, stage["height"] / 240
+        right, bottom = x + rect["width"], y + rect["height"]
+        return [x / across, y / down, right / across, bottom / down]
+
+    # To a pixel of the screen, which is less than one of the photograph.
+    boxes = [sides(box) for box in page.all("#boxes div")]
+    assert boxes[0] == pytest.approx([20, 30, 120, 200], abs=1)
+    assert boxes[1] == pytest.approx([150, 60, 290, 180], abs=1)
+    assert sides(page.find("#asked")) == pytest.approx(boxes[0], abs=1)
+    page.choose("question", "box 1")
+    assert sides(page.find("#asked")) == pytest.approx(boxes[1], abs=1)
+    assert "(asked about)" in page.all("#top li")[1].text
+    assert len(page.all("#image-list label")) <= 1, "both maps are of one image"
+
+
+def test_where_there_is_no_box_none_is_outlined(page: Page) -> None:
+    page.open(_questions())
+    assert page.all("#boxes div") == []
+    assert not page.find("#asked").is_displayed()
 
 
 def test_the_first_screen_says_what_the_model_answered_and_whether_it_is_right(

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import unicodedata
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from rich.cells import cell_len
 from cvx_core import Explanation, OptionError
 from cvx_core.colors import VIK
 from cvx_core.display import Limits, overlay
-from cvx_core.testing.samples import sample_explanation
+from cvx_core.testing.samples import sample_explanation, sample_of_a_detector
 
 ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
 HOSTILE = (
@@ -246,3 +247,18 @@ def test_what_speaks_against_the_map_has_rows_of_its_own() -> None:
     text = Terminal(width=120, color=False).render(one).text()
     assert re.search(r"check +⚠ Edges only", text)
     assert re.search(r"check +⚠ Sanity check: fails. It stays", text)
+
+
+def test_the_boxes_of_a_detector_are_named_with_their_places() -> None:
+    text = text_of(sample_of_a_detector(), width=120)
+    assert re.search(r"answer +box 0: cat 90.0 % at 20,30,120,200\n", text)
+    assert re.search(r"\n.* box 1: dog 70.0 % at 150,60,290,180\n", text)
+    assert re.search(r"asked at +150,60,290,180\n", text)
+
+
+def test_of_many_boxes_the_best_are_named_and_of_none_none() -> None:
+    one = sample_of_a_detector()
+    many = one.replace(target=replace(one.target, reported=one.target.reported * 8))
+    assert "and 6 more" in text_of(many, width=120)
+    none = one.replace(target=replace(one.target, reported=()))
+    assert re.search(r"answer +no box\n", text_of(none, width=120))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -16,10 +16,11 @@ from cvx_core.display import cautions
 from cvx_core.explanation import Explanation
 from cvx_core.printable import printable
 from cvx_core.record import Record
-from cvx_core.scores import ClassEntry
+from cvx_core.scores import ClassEntry, Detection
 
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 _BAR = 10
+_MOST_BOXES = 10
 
 
 def facts(explanation: Explanation, key: Text, note: str) -> Table:
@@ -46,8 +47,7 @@ def facts(explanation: Explanation, key: Text, note: str) -> Table:
     if target.reported is None:
         row("answer", _plain(target.predicted.text))
     else:
-        boxes = [f"{one.text} at {_corners(one.box)}" for one in target.reported]
-        row("answer", _plain("\n".join(boxes) or "no box"))
+        _boxes(target.reported, row)
     if target.box is not None:
         row("asked at", _plain(_corners(target.box)))
     if target.label is not None:
@@ -64,6 +64,15 @@ def facts(explanation: Explanation, key: Text, note: str) -> Table:
         if remark:
             row("note", _plain(str(remark)))
     return grid
+
+
+def _boxes(reported: tuple[Detection, ...], row: Callable[[str, Text], None]) -> None:
+    """Add a row for each of the best boxes, and one for how many more there are."""
+    lines = [f"{one.text} at {_corners(one.box)}" for one in reported[:_MOST_BOXES]]
+    if len(reported) > _MOST_BOXES:
+        lines.append(f"and {len(reported) - _MOST_BOXES} more")
+    for number, line in enumerate(lines or ["no box"]):
+        row("" if number else "answer", _plain(line))
 
 
 def _corners(box: tuple[float, float, float, float]) -> str:
