@@ -11,6 +11,7 @@ import timm
 import torch
 import torch.nn.functional as F
 from cvx_embedded.efficientnet_lite0 import efficientnet_lite0
+from cvx_why.fills import FILLS
 from planted.causes import Cause
 from planted.photographs import KINDS, photographs, square
 from torch import Tensor, nn
@@ -149,8 +150,13 @@ def cases(pair: Pair, recipe: Recipe, cause: Cause, most: int) -> Iterator[Case]
         for photograph, label in photographs(held_out=True):
             clean = square(photograph, recipe.side)
             planted, mask = cause.plant(clean, chance)
-            answers = pair.shortcut.logits(torch.stack([clean, planted])).argmax(1).tolist()
-            if answers == [label, SHORTCUT] and label != SHORTCUT:
+            without = [fill(planted[None], mask[None, None])[0] for fill in FILLS.values()]
+            answers = (
+                pair.shortcut.logits(torch.stack([clean, planted, *without])).argmax(1).tolist()
+            )
+            # Where the cause hides the thing itself, nobody could make the answer right again.
+            undone = label in answers[2:]
+            if answers[:2] == [label, SHORTCUT] and label != SHORTCUT and undone:
                 yield Case(planted[None], mask, label)
                 found += 1
                 if found == most:

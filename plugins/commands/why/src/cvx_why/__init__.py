@@ -13,7 +13,7 @@ _HOMES = {
     "FixFound": "cvx_why.report",
     "RegionReport": "cvx_why.report",
     "Removal": "cvx_why.report",
-    "why": "cvx_why.why",
+    "why": "cvx_why.investigation",
 }
 
 __all__ = sorted(_HOMES)

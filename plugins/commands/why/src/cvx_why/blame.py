@@ -6,18 +6,20 @@ import torch
 from torch import Tensor
 
 from cvx_why.fills import smooth
-from cvx_why.regions import MATTERS, Blamed
+from cvx_why.regions import Examined
 from cvx_why.search import Search
 
+_WORTH = 0.1
 
-def blame_map(search: Search, regions: list[Blamed]) -> Tensor:
+
+def blame_map(search: Search, regions: list[Examined]) -> Tensor:
     """Return (H, W) in logits per pixel, positive where something caused the error.
 
-    Each blamed region holds as much as the margin fell without it, shared out in proportion to
-    the search's fine map around the one that matters most and to the margin maps in others. Each
-    square without which the margin rose by a tenth of that or more holds the rise, negative,
-    shared out in proportion to the negative part of the margin maps: it speaks for the right
-    answer. All else is zero: no removal showed that it matters.
+    Each blamed region holds as much as the margin fell without it in the middle of the fills,
+    shared out in proportion to the search's fine map around the one that matters most, and to the
+    margin maps in others. Each square without which the margin rose by a tenth of that or more
+    holds the rise, negative, shared out in proportion to the negative part of the margin maps: it
+    speaks for the right answer. All else is zero: no removal showed that it matters.
     """
     values = torch.zeros_like(search.maps.signed)
     for one in regions:
@@ -25,7 +27,7 @@ def blame_map(search: Search, regions: list[Blamed]) -> Tensor:
         share = search.fine if best else search.maps.positive * one.mask
         values = values - one.change * share / share.sum().clamp_min(1e-12)
     least = min((abs(one.change) for one in regions), default=abs(search.trials.case.margin))
-    squares = [square for square in search.coarse if square.change >= MATTERS * least]
+    squares = [square for square in search.coarse if square.change >= _WORTH * least]
     side = min(values.shape)
     against = smooth((-search.maps.signed).clamp_min(0)[None, None], side / 28)[0, 0]
     against = against * (values <= 0)

@@ -17,7 +17,7 @@ class Verb(click.Command):
     @property
     def function(self) -> Any:
         """The function, imported when it is asked for."""
-        from cvx_why.why import why
+        from cvx_why.investigation import why
 
         return why
 
@@ -101,8 +101,8 @@ def command(
         from cvx_core.errors import ModelError
         from cvx_core.foreign import foreign
         from cvx_core.model_source import load_model
+        from cvx_why.investigation import why
         from cvx_why.report import FILES
-        from cvx_why.why import why
 
         Folder(folder, force=force).check(FILES)
         installed_plugins()

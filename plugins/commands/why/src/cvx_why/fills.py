@@ -1,4 +1,4 @@
-"""What takes the place of a removed region: three guesses at the picture without it."""
+"""What takes the place of a removed region: guesses at the picture without it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 Fill = Callable[[Tensor, Tensor], Tensor]
 """Takes images (B, C, H, W) and masks (B, 1, H, W), true where they are to be replaced, and gives
-the images with those pixels replaced and all others as they were."""
+the images with those pixels replaced, and all others as they were but for a soft rim."""
 
 _SMOOTHED = 32
 
@@ -40,19 +40,33 @@ def inpaint(images: Tensor, masks: Tensor) -> Tensor:
 
 
 def blur(images: Tensor, masks: Tensor) -> Tensor:
-    """Blur the region so far that nothing in it is sharp: a twelfth of the shorter side."""
-    side = min(images.shape[2:])
-    return torch.where(masks, smooth(images, side / 12), images)
+    """Blur the region so far that nothing in it is sharp: by a twelfth of the shorter side."""
+    return _softly(smooth(images, min(images.shape[2:]) / 12), images, masks)
 
 
 def mean(images: Tensor, masks: Tensor) -> Tensor:
     """Paint the region in the image's mean colour."""
-    return torch.where(masks, images.mean(dim=(2, 3), keepdim=True), images)
+    return _softly(images.mean(dim=(2, 3), keepdim=True), images, masks)
+
+
+def elsewhere(images: Tensor, masks: Tensor) -> Tensor:
+    """Take the region from half a picture further down and right, so that it has a texture."""
+    height, width = images.shape[2:]
+    return _softly(images.roll((height // 2, width // 2), (2, 3)), images, masks)
+
+
+def _softly(fill: Tensor, images: Tensor, masks: Tensor) -> Tensor:
+    """Put a fill into the region with a soft rim around it: a sharp one would be an edge to see."""
+    sigma = min(images.shape[2:]) / 112
+    reach = max(1, round(2 * sigma))
+    grown = F.max_pool2d(masks.to(images), 2 * reach + 1, stride=1, padding=reach)
+    weight = torch.where(masks, torch.ones_like(grown), smooth(grown, sigma))
+    return weight * fill + (1 - weight) * images
 
 
 def reference(other: Tensor) -> Fill:
     """Return the fill that takes the region from another image (1, C, H, W)."""
-    return lambda images, masks: torch.where(masks, other.to(images), images)
+    return lambda images, masks: _softly(other.to(images), images, masks)
 
 
 def smooth(maps: Tensor, sigma: float) -> Tensor:
@@ -69,4 +83,4 @@ def smooth(maps: Tensor, sigma: float) -> Tensor:
 
 
 FILLS: dict[str, Fill] = {"inpaint": inpaint, "blur": blur, "mean": mean}
-"""By the name that reports call them."""
+"""Those under which claims are verified, by the name that reports call them."""

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from cvx_why.fills import Fill
+from cvx_why.fills import Fill, elsewhere
 from cvx_why.proposals import dilated, level_sets
-from cvx_why.regions import Blamed
+from cvx_why.regions import Examined
 from cvx_why.search import Removed, Search
 
 _SHRUNK = (0.4, 0.6, 0.8)
@@ -35,13 +35,14 @@ class Fix:
     inputs: Tensor
 
 
-def fix(search: Search, regions: Sequence[Blamed], fills: Mapping[str, Fill]) -> Fix | None:
+def fix(search: Search, regions: Sequence[Examined], fills: Mapping[str, Fill]) -> Fix | None:
     """Return the smallest fix found, or None if there was none within the budget.
 
     What the search removed is looked through; the smallest that made the answer right is shrunk
     to level sets of the fine map, the best of which is run again. Where no single region does
-    it, wider ones and several together are removed.
+    it, wider ones and several together are removed, also by content from elsewhere in the picture.
     """
+    fills = {**fills, "elsewhere": elsewhere}
     known = [(one, "inpaint") for one in search.tried if one.right]
     known += [(r, name) for one in regions for name, r in one.removals.items() if r.right]
     for removed, name in sorted(known, key=lambda pair: pair[0].pixels) or _wider(search, fills):
@@ -60,7 +61,7 @@ def _wider(search: Search, fills: Mapping[str, Fill]) -> Iterator[tuple[Removed,
     if search.best is None:
         return
     side, union = min(search.fine.shape), search.best.mask
-    masks = [dilated(union, max(1, side // k)) for k in (45, 20)]
+    masks = [dilated(union, max(1, side // k)) for k in (90, 30)]
     for one in sorted(search.tried, key=lambda one: one.change):
         if one.change < 0 and int((one.mask & ~union).sum()) >= one.pixels / 2:
             union = union | one.mask

@@ -1,12 +1,12 @@
-"""Regions that are blamed, what became of the error without each, and the verdict on the claim."""
+"""Regions that were looked into: what became of the error without each, and the verdict."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from cvx_why.fills import Fill
@@ -14,19 +14,19 @@ from cvx_why.search import Removed, Search
 
 Verdict = Literal["verified", "partly", "not verified"]
 
-MATTERS = 0.1
-"""Share of the margin by which it must fall without a region for the region to be blamed."""
+MATTERS = 0.2
+"""Share of the margin by which it must fall without a region for it to be blamed."""
 HALF = 0.5
 """Share of the margin by which it must fall under every fill for a claim to be verified."""
 STANDS_OUT = 1.5
-"""Times the usual change, which is what removing a square elsewhere does in the middle."""
+"""Times the usual fall, which is what removing a square elsewhere does in the middle."""
 MOST_REGIONS = 3
 APART = 0.2
 """Regions of which one has less than this share of its pixels in the other are two."""
 
 
 @dataclass(frozen=True, eq=False)
-class Blamed:
+class Examined:
     """A region, and what became of the error without it.
 
     Attributes
@@ -39,9 +39,8 @@ class Blamed:
         By fill, what was measured; the one that the search used comes first.
     verdict
         ``verified``: under every fill, two or more, the margin fell by half or more, or the wrong
-        answer became right. ``partly``: it fell by a tenth or more under the first fill, and
-        under another not by half. ``not verified``: the margin rose under another fill, so that
-        the first may have done it and not what is missing.
+        answer became right. ``partly``: under most fills it fell by a fifth or more.
+        ``not verified``: neither; the region is not blamed.
     """
 
     mask: Tensor
@@ -51,8 +50,8 @@ class Blamed:
 
     @property
     def change(self) -> float:
-        """Measured change of the margin under the first fill, in logits; negative helps."""
-        return next(iter(self.removals.values())).change
+        """Change of the margin in the middle of the fills, in logits; negative helps."""
+        return median([one.change for one in self.removals.values()])
 
     @property
     def disagreement(self) -> float:
@@ -61,14 +60,14 @@ class Blamed:
         return max(changes) - min(changes)
 
 
-def blamed(search: Search, fills: Mapping[str, Fill]) -> list[Blamed]:
-    """Return the regions that the error comes from, the one that matters most first.
+def examined(search: Search, fills: Mapping[str, Fill]) -> list[Examined]:
+    """Return the regions that were looked into, the best first, each with a verdict.
 
-    A region is blamed only if the margin falls without it by `MATTERS` of its size, and by
-    `STANDS_OUT` times the usual change.
+    A region is looked into if the margin falls without it by `MATTERS` of its size, and by
+    `STANDS_OUT` times the usual fall.
     """
     margin = search.trials.case.margin
-    least = -max(MATTERS * abs(margin), STANDS_OUT * usual_change(search))
+    least = -max(MATTERS * abs(margin), STANDS_OUT * usual_fall(search))
     found: list[Removed] = []
     if search.best is not None and search.best.change <= least:
         found.append(search.best)
@@ -81,7 +80,7 @@ def blamed(search: Search, fills: Mapping[str, Fill]) -> list[Blamed]:
         for into, removed in zip(measured, again, strict=False):
             into[name] = removed
     return [
-        Blamed(
+        Examined(
             one.mask,
             -float(search.maps.signed[one.mask].sum()),
             removals,
@@ -91,11 +90,11 @@ def blamed(search: Search, fills: Mapping[str, Fill]) -> list[Blamed]:
     ]
 
 
-def usual_change(search: Search) -> float:
-    """Return the median change of the margin, up or down, by squares apart from the best region."""
+def usual_fall(search: Search) -> float:
+    """Return by how much the margin falls, in the middle, without a square apart from the best."""
     best = [search.best] if search.best is not None else []
-    elsewhere = [abs(one.change) for one in search.coarse if _apart(one, best)]
-    return float(torch.tensor(elsewhere).median()) if elsewhere else 0.0
+    falls = [max(0.0, -one.change) for one in search.coarse if _apart(one, best)]
+    return median(falls) if falls else 0.0
 
 
 def _apart(one: Removed, others: Sequence[Removed]) -> bool:
@@ -107,4 +106,6 @@ def _verdict(removals: Sequence[Removed], margin: float) -> Verdict:
     holds = [one.change <= -HALF * abs(margin) or (one.right and margin > 0) for one in removals]
     if len(removals) > 1 and all(holds):
         return "verified"
-    return "not verified" if any(one.change > 0 for one in removals) else "partly"
+    return (
+        "partly" if median(r.change for r in removals) <= -MATTERS * abs(margin) else "not verified"
+    )

@@ -37,8 +37,8 @@ class Removal:
 
 
 @dataclass(frozen=True, eq=False)
-class BlamedRegion:
-    """A region that the error comes from.
+class RegionReport:
+    """A region that was looked into.
 
     Attributes
     ----------
@@ -55,7 +55,9 @@ class BlamedRegion:
     disagreement
         Largest difference between the changes of two fills, in logits.
     verdict
-        ``verified``, ``partly`` or ``not verified``; see `cvx_why.regions.Blamed`.
+        ``verified``: under every fill, two or more, the margin fell by half or more, or the wrong
+        answer became right. ``partly``: under most fills it fell by a fifth or more.
+        ``not verified``: neither; the region is not blamed.
     """
 
     mask: npt.NDArray[np.bool_]
@@ -87,7 +89,7 @@ class FixFound:
     mask
         bool (H, W) over the network's input. Read-only.
     box, share
-        As of a `BlamedRegion`.
+        As of a `RegionReport`.
     fill
         What took its place.
     change
@@ -130,16 +132,17 @@ class ErrorReport:
     loss, margin
         Cross-entropy in nats, and by how much the answer is wrong, in logits.
     regions
-        Those that are blamed, the one that matters most first; none where no removal shows any.
+        Those that were looked into, the most helpful first; none where no removal stands out.
     usual
-        What removing a square elsewhere changes in the middle, in logits: the yardstick.
+        By how much the margin falls, in the middle, without a square elsewhere, in logits: the
+        yardstick.
     fix
         The smallest region found without which the answer is right, or None.
     contrast
         The mean of the margin maps, logits per pixel: predicted against true.
     blame
-        The map of blame, logits per pixel, from the removals. The sum over a blamed region is
-        what the margin fell without it.
+        The map of blame, logits per pixel, from the removals. Its sum over a blamed region is what
+        the margin fell without it; it is positive nowhere if no region is blamed.
     passes, backwards, budget
         Images that went through the network, how many of them backwards too, and how many
         might have.
@@ -157,7 +160,7 @@ class ErrorReport:
     true: ClassEntry | None
     loss: float
     margin: float
-    regions: tuple[BlamedRegion, ...]
+    regions: tuple[RegionReport, ...]
     usual: float
     fix: FixFound | None
     contrast: Explanation
@@ -167,6 +170,11 @@ class ErrorReport:
     budget: int
     additions: Mapping[str, Any] | None = None
     profile: tuple[Record, ...] = field(default=())
+
+    @property
+    def blamed(self) -> tuple[RegionReport, ...]:
+        """The regions whose verdict is ``verified`` or ``partly``."""
+        return tuple(one for one in self.regions if one.verdict != "not verified")
 
     @property
     def explanations(self) -> list[Explanation]:
@@ -193,7 +201,7 @@ class ErrorReport:
             "loss": self.loss,
             "margin": self.margin,
             "regions": [one.to_dict() for one in self.regions],
-            "usual_change": self.usual,
+            "usual_fall": self.usual,
             "fix": self.fix.to_dict() if self.fix else None,
             "passes": self.passes,
             "backwards": self.backwards,
@@ -228,4 +236,4 @@ class ErrorReport:
         return [into.path / name for name in into.written]
 
     def __repr__(self) -> str:
-        return f"<ErrorReport {self.name}: {json.dumps(self.question)}, {len(self.regions)} blamed>"
+        return f"<ErrorReport {self.name}: {json.dumps(self.question)}, {len(self.blamed)} blamed>"

@@ -13,8 +13,6 @@ from cvx_core.recording.suffix import Suffix
 from cvx_core.scores import Scores
 from cvx_why.trials import Trials
 
-_TRIED = (1, 2, 4, 8, 16, 32)
-
 
 def additions(trials: Trials, other: Tensor) -> dict[str, Any]:
     """Return which cells of a layer, taken from another image, make the answer right.
@@ -62,7 +60,7 @@ def additions(trials: Trials, other: Tensor) -> dict[str, Any]:
     effect = slope.T @ there - (slope * here).sum(0)[:, None]
     best = effect.min(dim=1)
     order = best.values.argsort()
-    counts = [n for n in _TRIED if n < len(order)] + [len(order)]
+    counts = [2**k for k in range((len(order) - 1).bit_length())] + [len(order)]
     # Which elements of the layer's own layout, whatever it is, belong to each cell.
     numbers = torch.arange(raw.numel(), device=raw.device).view_as(raw)
     elements = place.cells(numbers)[0].flatten(1)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cvx_why.report import BlamedRegion, ErrorReport
+    from cvx_why.report import ErrorReport, RegionReport
 
 
 def told(report: ErrorReport) -> str:
@@ -16,21 +16,21 @@ def told(report: ErrorReport) -> str:
         return f"{said}: right. There is no error to explain."
     said = report.predicted.text if report.predicted else "nothing"
     truth = f", truly {report.true.text}" if report.true else ""
-    lines = [
-        f"{report.type}: {said}{truth}; margin {report.margin:.2f}, loss {report.loss:.2f} nats"
-    ]
+    # A rival that did not come first is asked about, and is no error.
+    kind = report.type if report.margin > 0 else "asked about"
+    lines = [f"{kind}: {said}{truth}; margin {report.margin:.2f}, loss {report.loss:.2f} nats"]
     lines += [f"{k}. {_region(one)}" for k, one in enumerate(report.regions, 1)]
-    if not report.regions:
+    if not report.blamed:
         lines.append(
-            "No region is blamed: without none of those that were tried did the margin fall by "
-            f"more than elsewhere ({report.usual:.2f} logits)."
+            "No region is blamed: without none of the parts that were removed does the margin fall "
+            f"by enough to stand out (elsewhere by {report.usual:.2f} logits)."
         )
     if report.fix is not None:
         lines.append(
             f"Right without {100 * report.fix.share:.1f} % of the pixels, {_box(report.fix.box)} "
             f"({report.fix.fill})."
         )
-    else:
+    elif report.margin > 0:
         lines.append("No removal that was tried makes the answer right.")
     if report.additions is not None:
         lines.append(_added(report.additions))
@@ -38,7 +38,7 @@ def told(report: ErrorReport) -> str:
     return "\n".join(lines)
 
 
-def _region(one: BlamedRegion) -> str:
+def _region(one: RegionReport) -> str:
     measured = ", ".join(
         f"{name} {removal.change:+.2f}{' (right)' if removal.right else ''}"
         for name, removal in one.removals.items()

@@ -1,4 +1,4 @@
-"""``cvx.why``: which part of an image makes an answer wrong, tested by removing it."""
+"""From what a search found to the report: masks, boxes, explanations."""
 
 from __future__ import annotations
 
@@ -10,144 +10,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cvx_core import Explanation, OptionError, Record, TargetError, UsageError, VisionModel
+from cvx_core import Explanation, Record, VisionModel
 from cvx_core.answers import Answer
-from cvx_core.calling import reading
-from cvx_core.error_case import ErrorCase, Misclassified
-from cvx_core.error_cases import errors_of
-from cvx_core.scores import ClassRef, Scores
+from cvx_core.scores import Scores
 from cvx_core.target import ClassScore, Target
 from cvx_core.truth import Truth
 from cvx_core.version import __version__
 from cvx_core.vision_model import Prepared
 from cvx_why.blame import blame_map
-from cvx_why.fills import FILLS, reference
-from cvx_why.fixing import Fix, fix
-from cvx_why.regions import Blamed, blamed, usual_change
-from cvx_why.report import BlamedRegion, ErrorReport, FixFound, Removal
+from cvx_why.fixing import Fix
+from cvx_why.regions import Examined, usual_fall
+from cvx_why.report import ErrorReport, FixFound, RegionReport, Removal
 from cvx_why.search import Search
-from cvx_why.swap import additions
-from cvx_why.trials import Passes, Trials
-
-LEAST = 40
-"""Images that a search needs, some of which the first look at a network takes."""
+from cvx_why.trials import Passes
 
 
-def why(
-    model: VisionModel,
-    image: Any,
-    label: Truth,
-    *,
-    budget: int = 50,
-    error: int = 0,
-    rival: ClassRef | None = None,
-    reference_image: Any = None,
-    profile: bool = False,
-    memory: int | None = None,
-) -> ErrorReport:
-    """Return why a model's answer for an image is wrong: what is blamed was removed and re-run.
-
-    Parameters
-    ----------
-    model
-        The model; it is left exactly as found.
-    image
-        A path, PIL image, uint8 array (H, W, 3), or a prepared float tensor (1, C, H, W).
-    label
-        The truth: a class by name or index; `TrueClasses` of a segmenter's image, `TrueBoxes` of
-        a detector's.
-    budget
-        Images that may go through the network, each counting one, whoever sends them: 40 or
-        more. The layer profile and the exchange with a reference image come on top.
-    error
-        Which of the answer's errors, the most costly being 0.
-    rival
-        Of a classifier: ask why this class rather than `label`, whichever of all classes came
-        first. Then a right answer is looked into as well.
-    reference_image
-        A photograph of the true class: its content is used as one more fill, and the cells of a
-        layer that it would take to make the answer right are found (`cvx_why.swap`).
-    profile
-        Whether to add the layer profile of the error's question, if cvx-activation-error is
-        installed.
-    memory
-        Bytes that images run together may take; None chooses from the device's memory.
-
-    Returns
-    -------
-    ErrorReport
-        Where the answer is right its `type` is ``"right"``, and nothing is blamed.
-
-    Raises
-    ------
-    TargetError
-        If there is no such class or error, or the truth is not of the model's kind.
-    OptionError
-        If the budget is too small.
-    InputError, ModelError
-        If the image can't be read, or the model fails on it.
-
-    Examples
-    --------
-    >>> import cvx_core as cvx
-    >>> model = cvx.load_model("embedded")                                   # doctest: +SKIP
-    >>> print(cvx.why(model, "screwdriver.jpg", "screwdriver").text)         # doctest: +SKIP
-    """
-    if isinstance(budget, bool) or not isinstance(budget, int) or budget < LEAST:
-        raise OptionError(f"A budget of {budget!r} images is too small.", f"Take {LEAST} or more.")
-    prepared = model.prepare(image)
-    if len(prepared) != 1:
-        raise UsageError(f"There are {len(prepared)} images.", "Ask about one at a time.")
-    [one] = prepared
-    passes = Passes(model)
-    with passes.counting():
-        found = reading(model, one.tensor[None])
-        [answer] = found.answers(model.classes, [one.frame])
-        case = _case(answer, label, error, rival)
-        if case is None:
-            return _right(model, one, answer, label, passes, budget)
-        trials = Trials(model, one, case, answer, passes, budget, memory)
-        fills = dict(FILLS)
-        other = None
-        if reference_image is not None:
-            other = _same_size(model, reference_image, one)
-            fills["reference"] = reference(other)
-        search = Search(trials)
-        search.run(budget / 50)
-        regions = blamed(search, fills)
-        fixed = fix(search, regions, fills) if case.margin > 0 else None
-    swapped = None if other is None else additions(trials, other)
-    return _report(model, one, answer, label, search, regions, fixed, swapped, profile)
-
-
-def _case(answer: Answer, label: Truth, error: int, rival: ClassRef | None) -> ErrorCase | None:
-    if rival is not None:
-        if not isinstance(answer, Scores) or not isinstance(label, str | int):
-            raise TargetError("Only a classifier's answer has a rival class.", "Leave rival out.")
-        return Misclassified.between(answer, rival, label)
-    errors = errors_of(answer, label)
-    if not errors and error == 0:
-        return None
-    if not 0 <= error < len(errors):
-        raise TargetError(
-            f"There is no error {error}: the answer has {len(errors)}.", "The first is 0."
-        )
-    return errors[error]
-
-
-def _same_size(model: VisionModel, image: Any, like: Prepared) -> Tensor:
-    others = model.prepare(image)
-    if len(others) != 1 or others[0].tensor.shape != like.tensor.shape:
-        raise UsageError(
-            "The reference image gives the network another input than the image itself.",
-            "Take one photograph of the same proportions, or a model that crops.",
-        )
-    return others[0].tensor[None]
-
-
-def _right(
+def nothing_wrong(
     model: VisionModel, image: Prepared, answer: Answer, label: Truth, passes: Passes, budget: int
 ) -> ErrorReport:
+    """Return the report of an answer that is right: nothing is asked, and nothing blamed."""
     true = answer.entry(answer.find(label)) if isinstance(answer, Scores) else None  # type: ignore[arg-type]
     target: Target = ClassScore(true.index if true else 0)
     zero = torch.zeros(image.tensor.shape[1:])
@@ -172,24 +53,25 @@ def _right(
     )
 
 
-def _report(
+def assembled(
     model: VisionModel,
     image: Prepared,
     answer: Answer,
     label: Truth,
     search: Search,
-    regions: Sequence[Blamed],
+    regions: Sequence[Examined],
     fixed: Fix | None,
     swapped: dict[str, Any] | None,
     profile: bool,
 ) -> ErrorReport:
+    """Return the report of a search, with what was asked for besides."""
     case, passes = search.trials.case, search.trials.passes
     shown = [_shown(image, one) for one in regions]
     found = None if fixed is None else _found(image, fixed)
-    usual = usual_change(search)
+    usual = usual_fall(search)
     evidence: dict[str, Any] = {
         "margin": case.margin,
-        "usual_change": usual,
+        "usual_fall": usual,
         "regions": [{**one.to_dict(), **_flat(one)} for one in shown],
         "fix": found.to_dict() if found else None,
         "passes": passes.images,
@@ -201,7 +83,7 @@ def _report(
         answer,
         case.target,
         label,
-        blame_map(search, list(regions)),
+        blame_map(search, [one for one in regions if one.verdict != "not verified"]),
         "blame",
         evidence,
     )
@@ -233,14 +115,14 @@ def _report(
     )
 
 
-def _flat(one: BlamedRegion) -> dict[str, Any]:
+def _flat(one: RegionReport) -> dict[str, Any]:
     return {"removals": ", ".join(f"{name} {r.change:+.2f}" for name, r in one.removals.items())}
 
 
-def _shown(image: Prepared, one: Blamed) -> BlamedRegion:
+def _shown(image: Prepared, one: Examined) -> RegionReport:
     mask = _mask(one.mask)
     removals = {name: Removal(r.change, r.right) for name, r in one.removals.items()}
-    return BlamedRegion(
+    return RegionReport(
         mask,
         _box(image, mask),
         float(mask.mean()),

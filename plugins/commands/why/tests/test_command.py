@@ -1,0 +1,80 @@
+"""``cvx why`` through a real process."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+NET = """
+import torch
+from torch import nn
+from cvx_core import Preprocess, VisionModel
+
+def make():
+    redness, score = nn.Conv2d(3, 1, 1), nn.Linear(1, 2)
+    with torch.no_grad():
+        redness.weight.copy_(torch.tensor([1.0, -1.0, 0.0]).view(1, 3, 1, 1))
+        redness.bias.fill_(-0.3)
+        score.weight.copy_(torch.tensor([[0.0], [200.0]]))
+        score.bias.copy_(torch.tensor([2.0, 0.0]))
+    net = nn.Sequential(redness, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), score)
+    look = Preprocess(crop=64, mean=(0, 0, 0), std=(1, 1, 1))
+    return VisionModel(net, preprocess=look, classes=["plain", "red"])
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "net.py").write_text(NET)
+    photograph = Image.new("RGB", (128, 128), (120, 120, 120))
+    photograph.paste((255, 0, 0), (72, 40, 96, 64))
+    photograph.save(tmp_path / "photo.png")
+    return tmp_path
+
+
+def why(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "cvx_core.cli", "why", *arguments, "-m", "net.py:make"],
+        cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+
+
+def test_it_says_what_is_blamed_and_writes_the_report(folder: Path) -> None:
+    done = why(folder, "photo.png", "--label", "plain")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("misclassified: red")
+    assert "verified" in lines[1]
+    assert lines[-4:] == [
+        f"cvx-why/{name}" for name in ("index.html", "blame.png", "contrast.png", "why.json")
+    ]
+    again = why(folder, "photo.png", "--label", "plain")
+    assert again.returncode == 2
+    assert "exists already" in again.stderr
+
+
+def test_the_document_names_the_region_in_pixels_of_the_photograph(folder: Path) -> None:
+    done = why(folder, "photo.png", "--label", "plain", "--json", "-o", "out", "-q")
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    left, top, right, bottom = document["regions"][0]["box"]
+    # The photograph is twice the input's size, and the region may have a rim of two pixels there.
+    assert max(abs(left - 72), abs(top - 40), abs(right - 96), abs(bottom - 64)) <= 4
+    assert json.loads((folder / "out/why.json").read_text()) == document
+
+
+def test_an_unknown_class_is_refused(folder: Path) -> None:
+    done = why(folder, "photo.png", "--label", "rad")
+    assert done.returncode == 2
+    assert "Did you mean 'red'?" in done.stderr
+    assert not (folder / "cvx-why").exists()

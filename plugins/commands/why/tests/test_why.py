@@ -1,0 +1,199 @@
+"""Why an answer is wrong, of networks whose reasons are written down here."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from cvx_why import ErrorReport, why
+from torch import Tensor, nn
+
+import cvx_core as cvx
+from cvx_core import OptionError, TargetError, UsageError, VisionModel
+
+RED = 200.0
+PLAIN = 2.0
+SQUARE = (slice(20, 32), slice(36, 48))
+FALL = RED * 0.7 * 144 / 64**2
+"""What the square adds to the margin: 144 of 4096 pixels with a redness of 1 - 0 - 0.3."""
+
+
+class Blind(nn.Module):
+    """Sees nothing of the right half."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        seen = torch.ones_like(x)
+        seen[..., x.shape[-1] // 2 :] = 0
+        return x * seen
+
+
+def sees_red(*before: nn.Module) -> VisionModel:
+    """Return a network with z_plain = 2 and z_red = 200 times the mean of max(r - g - 0.3, 0)."""
+    redness, score = nn.Conv2d(3, 1, 1), nn.Linear(1, 2)
+    with torch.no_grad():
+        redness.weight.copy_(torch.tensor([1.0, -1.0, 0.0]).view(1, 3, 1, 1))
+        redness.bias.fill_(-0.3)  # type: ignore[union-attr]
+        score.weight.copy_(torch.tensor([[0.0], [RED]]))
+        score.bias.copy_(torch.tensor([PLAIN, 0.0]))
+    layers = (*before, redness, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), score)
+    return VisionModel(nn.Sequential(*layers), classes=("plain", "red"), name="sees-red")
+
+
+def picture(*, square: bool = True) -> Tensor:
+    """Return a grey picture (1, 3, 64, 64) with some noise and perhaps a red square."""
+    noise = torch.randn(1, 1, 64, 64, generator=torch.Generator().manual_seed(0))
+    grey = (0.5 + 0.02 * noise).expand(1, 3, -1, -1).clone()
+    if square:
+        grey[0, :, SQUARE[0], SQUARE[1]] = torch.tensor([1.0, 0.0, 0.0])[:, None, None]
+    return grey
+
+
+@pytest.fixture(scope="module")
+def report() -> ErrorReport:
+    return why(sees_red(), picture(), "plain")
+
+
+def test_the_error_is_named_with_its_margin(report: ErrorReport) -> None:
+    assert report.type == "misclassified"
+    assert (report.predicted.name, report.true.name) == ("red", "plain")  # type: ignore[union-attr]
+    assert report.margin == pytest.approx(FALL - PLAIN, abs=1e-5)
+    assert report.question == "why red rather than plain?"
+
+
+def test_the_square_is_blamed_and_nothing_else(report: ErrorReport) -> None:
+    [region] = report.regions
+    assert region.verdict == "verified"
+    square = torch.zeros(64, 64, dtype=torch.bool)
+    square[SQUARE] = True
+    found = torch.tensor(region.mask)
+    # It may be larger by a rim of two pixels, and lack the corners.
+    assert (found & square).sum() >= 0.9 * square.sum()
+    assert found[:18].sum() + found[34:].sum() + found[:, :34].sum() + found[:, 50:].sum() == 0
+
+
+def test_what_the_removal_measured_is_what_the_square_adds(report: ErrorReport) -> None:
+    [region] = report.regions
+    # The mean colour has no redness at all. Its rim covers what corners the region leaves.
+    assert region.removals["mean"].change == pytest.approx(-FALL, rel=0.02)
+    assert all(one.right for one in region.removals.values())
+    assert list(region.removals) == ["inpaint", "blur", "mean"]
+
+
+def test_the_map_of_blame_peaks_in_the_square_and_sums_to_the_fall(report: ErrorReport) -> None:
+    blame = torch.tensor(report.blame.values)
+    row, column = divmod(int(blame.argmax()), 64)
+    assert row in range(20, 32)
+    assert column in range(36, 48)
+    [region] = report.regions
+    middle = sorted(one.change for one in region.removals.values())[1]
+    assert blame.sum() == pytest.approx(-middle, rel=1e-4)
+
+
+def test_the_fix_makes_the_answer_right_when_it_is_run_by_anybody(report: ErrorReport) -> None:
+    assert report.fix is not None
+    logits = sees_red().module(torch.from_numpy(report.fix.inputs)[None])
+    assert logits.argmax() == 0
+    # The margin is 60 % of what the square adds, so that no smaller part of it would do.
+    assert 0.5 * 144 / 64**2 < report.fix.share < 1.5 * 144 / 64**2
+
+
+def test_the_images_that_went_through_the_network_are_counted() -> None:
+    model, seen = sees_red(), [0]
+
+    def count(_module: Any, args: tuple[Any, ...]) -> None:
+        seen[0] += len(args[0])
+
+    model.module.register_forward_pre_hook(count)
+    found = why(model, picture(), "plain")
+    assert seen[0] == found.passes <= found.budget == 50
+    assert why(model, picture(), "plain", budget=40).passes <= 40
+    assert found.passes < why(model, picture(), "plain", budget=100).passes <= 100
+
+
+def test_a_right_answer_has_nothing_to_blame() -> None:
+    found = why(sees_red(), picture(square=False), "plain")
+    assert (found.type, found.regions, found.fix) == ("right", (), None)
+    assert not found.blame.values.any()
+    assert "right" in found.text
+
+
+def test_a_network_that_does_not_see_the_square_does_not_blame_it() -> None:
+    found = why(sees_red(Blind()), picture(), "plain", rival="red")
+    assert found.margin == pytest.approx(-PLAIN, abs=1e-5)
+    assert found.regions == ()
+    assert not (found.blame.values > 0).any()
+
+
+def test_a_rival_is_asked_about_though_it_did_not_come_first() -> None:
+    weak = picture()
+    weak[0, 0, SQUARE[0], SQUARE[1]] = 0.5
+    found = why(sees_red(), weak, "plain", rival="red")
+    assert found.margin < 0
+    [region] = found.regions
+    # A redness of 0.2 in place of 0.7.
+    assert region.removals["mean"].change == pytest.approx(-FALL * 0.2 / 0.7, rel=0.05)
+    assert found.fix is None
+
+
+def test_the_model_is_left_as_found() -> None:
+    model = sees_red().module.train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    why(VisionModel(model, classes=("plain", "red")), picture(), "plain")
+    assert model.training
+    assert not model._forward_pre_hooks
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_a_reference_shows_what_would_have_to_be_added() -> None:
+    found = why(sees_red(), picture(), "plain", reference_image=picture(square=False))
+    [region] = found.regions
+    assert region.removals["reference"].change == pytest.approx(-FALL, rel=0.02)
+    assert found.additions is not None
+    # One cell of the square for a grey one: 0.7 of redness less, on the mean of 4096, by hand.
+    assert found.additions["changes"]["1"] == pytest.approx(-RED * 0.7 / 64**2, rel=1e-4)
+    # 86 of its 144 cells hold the margin, and 128 is the next number that is tried.
+    assert len(found.additions["cells"]) == 128
+    places = [one["place"] for one in found.additions["cells"]]
+    assert all(row in range(20, 32) and column in range(36, 48) for row, column in places)
+
+
+def test_the_layer_profile_is_added_on_request() -> None:
+    found = why(sees_red(), picture(), "plain", profile=True)
+    rows = {row["layer"]: row for row in found.profile}
+    # Behind the ReLU the cells carry all that is red, and the bias the rest.
+    assert rows["1"]["cells"] == pytest.approx(FALL, rel=1e-4)
+    assert rows["1"]["constant_part"] == pytest.approx(-PLAIN, rel=1e-4)
+
+
+def test_the_report_is_written_and_not_over_another(report: ErrorReport, tmp_path: Path) -> None:
+    files = report.save(tmp_path / "out")
+    assert [file.name for file in files] == ["index.html", "blame.png", "contrast.png", "why.json"]
+    document = json.loads((tmp_path / "out/why.json").read_text())
+    assert document == json.loads(json.dumps(report.to_dict()))
+    assert document["schema"] == "cvx.why/1"
+    assert document["regions"][0]["verdict"] == "verified"
+    with pytest.raises(UsageError, match="exists already"):
+        report.save(tmp_path / "out")
+    report.save(tmp_path / "out", overwrite=True)
+
+
+def test_it_is_a_function_of_cvx_core_too() -> None:
+    assert cvx.why is why
+
+
+def test_what_can_t_be_answered_is_refused_with_the_way_out() -> None:
+    model = sees_red()
+    with pytest.raises(OptionError, match="Take 40 or more"):
+        why(model, picture(), "plain", budget=10)
+    with pytest.raises(TargetError, match="no class 'blue'"):
+        why(model, picture(), "blue")
+    with pytest.raises(TargetError, match="no error 1"):
+        why(model, picture(), "plain", error=1)
+    with pytest.raises(UsageError, match="one at a time"):
+        why(model, picture().expand(2, -1, -1, -1), "plain")
+    with pytest.raises(UsageError, match="another input"):
+        why(model, picture(), "plain", reference_image=torch.zeros(1, 3, 32, 32))
