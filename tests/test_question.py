@@ -72,6 +72,38 @@ def test_the_byte_budget_says_how_many_run_at_once() -> None:
     assert [most for most, _ in ask(model)] == [16]
 
 
+@dataclass(frozen=True)
+class Behind(Explainer):
+    """Tells how many values at each of two layers run together."""
+
+    def needs(self) -> Needs:
+        return Needs()
+
+    def attribute(self, question: Question) -> list[Attribution]:
+        places = [question.layout.find(name) for name in ("0", "2")]
+        rows.append([question.at_once_behind(place) for place in places])
+        recording = question.recording(self.needs())
+        return [Attribution(question.inputs[:, 0]) for _ in question.seeds(recording.logits)]
+
+
+rows: list[list[int]] = []
+
+
+def test_behind_a_late_layer_more_run_at_once_in_proportion_to_what_is_left() -> None:
+    """Layers of 4096, 1024 and 64 numbers: 5184 in all, 64 of them behind the last's beginning."""
+    net = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 4, 1),
+        torch.nn.AvgPool2d(2),
+        torch.nn.Conv2d(4, 1, 2, stride=2),
+        torch.nn.Flatten(),
+        torch.nn.Linear(64, 2),
+    )
+    rows.clear()
+    for budget in (1, None):
+        Behind().explain(VisionModel(net), models.inputs(1), budget=budget)
+    assert rows == [[1, 5184 // 64], [16, 256]], "one for the budget, and 256 at most"
+
+
 class Narrow(torch.nn.Module):
     """Has memory for one image at a time."""
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 import timm
 import torch
+import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 
@@ -71,6 +72,39 @@ def test_it_is_the_transpose_of_pulling_back(build: Callable[[], VisionModel]) -
         torch.testing.assert_close((w * pushed).sum(), (pulled * v).sum(), rtol=1e-9, atol=1e-12)
         assert pushed.abs().max() > 0
         assert not pushed.requires_grad
+
+
+class Grouped(nn.Module):
+    """Attention with four heads of queries, of which each two share keys and values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.query, self.key, self.value = nn.Linear(3, 8), nn.Linear(3, 4), nn.Linear(3, 4)
+        self.mix, self.head = nn.Linear(8, 6), nn.Linear(6, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.flatten(2).transpose(1, 2)
+        parts = (self.query(x), self.key(x), self.value(x))
+        query, key, value = (part.unflatten(-1, (-1, 2)).transpose(1, 2) for part in parts)
+        mixed = F.scaled_dot_product_attention(query, key, value, enable_gqa=True)
+        return self.head(self.mix(mixed.transpose(1, 2).flatten(2)).mean(1))
+
+
+def test_heads_that_share_keys_and_values_are_pushed_through_as_they_are() -> None:
+    """J v is the difference along v of the network's own tokens."""
+    torch.manual_seed(0)
+    model = VisionModel(Grouped().double())
+    x, v = torch.randn(2, 1, 3, 4, 4, dtype=torch.float64)
+
+    def tokens(at: Tensor) -> Tensor:
+        with Recording(model, at, Needs("mix")) as recording:
+            return recording.raw("mix")
+
+    with Recording(model, x, Needs("input", "mix", gates=Twice())) as recording:
+        pushed = recording.push(v, at="input", to="mix")
+    differences = (tokens(x + 1e-6 * v) - tokens(x - 1e-6 * v)) / 2e-6
+    # rounding of tokens near 1 over a step of 1e-6
+    torch.testing.assert_close(pushed, differences, rtol=0, atol=1e-8)
 
 
 def test_differences_are_the_same() -> None:

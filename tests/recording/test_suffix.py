@@ -158,11 +158,18 @@ def test_where_the_part_can_t_run_alone_the_whole_network_runs(
 
 
 class Masking(Around):
-    """Makes a mask of its own, on the device of its input, which is needed behind the place."""
+    """Makes a mask of its own, on the device of its input, which is needed behind the place.
+
+    Keeps what it has computed, too.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.by_count: dict[int, Tensor] = {}
 
     def forward(self, x: Tensor) -> Tensor:
         mask = torch.arange(8, device=x.device) > torch.tensor([3], device=x.device)
-        self.seen = x
+        self.seen, self.by_count[len(x)] = x, x
         return (self.two(self.one(x)) * mask.to(x.dtype)).mean((2, 3))
 
 
@@ -172,7 +179,17 @@ def test_what_the_network_makes_beside_its_input_is_real(seeded: Build) -> None:
     found, expected = rerun(model, x, "two")
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
     assert ran_alone(model, (3, 8, 8), "two")
-    assert not model.module.seen.is_meta, "a tensor without data stayed in the model"
+
+
+def test_a_network_that_keeps_what_it_computes_keeps_nothing_without_data(seeded: Build) -> None:
+    """Asked right after the part has run: any later run of the whole would cover the traces."""
+    model, x = VisionModel(seeded(Masking)), torch.randn(3, 3, 8, 8)
+    with Recording(model, x, Needs("two")) as recording:
+        kept = model.module.seen
+        recording.rerun("two", recording.raw("two")[ROWS], ROWS)
+        assert ran_alone(model, (3, 8, 8), "two")
+        assert model.module.seen is kept
+        assert not [count for count, one in model.module.by_count.items() if one.is_meta]
 
 
 def test_the_gradient_of_the_part_is_that_of_finite_differences() -> None:

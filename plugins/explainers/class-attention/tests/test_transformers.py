@@ -132,6 +132,41 @@ def test_legrad_is_bousselham_s(reading: Reading) -> None:
     assert one.provenance["head"] == "what follows blocks.2"
 
 
+class Merging(nn.Module):
+    """A block on 8 x 8 tokens of half the width, which then become the 4 x 4 of `Explicit`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.early = nn.Conv2d(3, 6, 4, stride=4)
+        self.first, self.merge = Small(), nn.Conv2d(6, 3, 2, stride=2)
+        self.rest = build("mean of all").module
+
+    def begin(self, x: Tensor) -> Tensor:
+        x = self.early(x).flatten(2).transpose(1, 2)
+        x = self.merge(self.first(x).transpose(1, 2).unflatten(2, (8, 8)))
+        return F.interpolate(x, scale_factor=8.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.rest(self.begin(x))
+
+
+class Small(nn.Module):
+    """One head of attention among tokens of width 6."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + (x @ x.transpose(-2, -1)).softmax(-1) @ x
+
+
+def test_legrad_leaves_out_blocks_whose_tokens_are_others_than_the_head_reads() -> None:
+    """As if the network began behind them."""
+    torch.manual_seed(0)
+    net, x = Merging().double().eval(), models.inputs(1).double()
+    [one] = get_explainer("legrad").explain(VisionModel(net), x, ClassScore(3))
+    [rest] = get_explainer("legrad").explain(VisionModel(net.rest), net.begin(x), ClassScore(3))
+    np.testing.assert_allclose(one.values, rest.values, rtol=1e-6)
+    assert one.provenance["layer"] == "3 attention layers"
+
+
 class Windows(nn.Module):
     """Tokens on a grid without any attention."""
 

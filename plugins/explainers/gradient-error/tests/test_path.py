@@ -148,6 +148,27 @@ def test_more_steps_leave_less_over_and_the_evidence_says_how_much_was_spent() -
     assert residuals[1] < 0.1 * residuals[0]
 
 
+class Corners(nn.Module):
+    """z_0 = relu(a - 1/32) + relu(b - 31/32) of two pixels, and z_1 = 0."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        first = F.relu(x - torch.tensor([1 / 32, 31 / 32], dtype=x.dtype)).sum((1, 2, 3))
+        return torch.stack([first, 0 * first], 1)
+
+
+def test_errors_that_cancel_are_not_taken_for_none() -> None:
+    """At a = b = 1 the maps' values are 31/32 and 1/32, and the total is 1.
+
+    Equal steps of 1/8 give 15/16 and 1/16: the second is twice what it should be, and the sum is 1.
+    """
+    explainer = get_explainer("gradient-error", output="path", tolerance=1e-3)
+    x = torch.ones(1, 1, 1, 2, dtype=torch.float64)
+    [one] = explainer.explain(VisionModel(Corners()), x, ClassScore(0))
+    assert one.evidence["total"] == pytest.approx(1)
+    # what is left on all intervals together is at most ten times the tolerance
+    np.testing.assert_allclose(one.values, [[31 / 32, 1 / 32]], rtol=0, atol=0.01)
+
+
 def test_on_the_real_network_the_residual_is_told_truly() -> None:
     """Of the margin of a photograph that the network gets wrong, after few steps."""
     model = load_model("embedded")
