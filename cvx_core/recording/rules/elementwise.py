@@ -9,8 +9,6 @@ from torch import Tensor
 
 from cvx_core.recording.rules.call import Affine, Call, active
 
-_SLOPE_AT_ZERO = {"gelu": 0.5, "silu": 0.5, "hardswish": 0.5, "mish": 0.6, "pow": 0.0, "sqrt": 0.0}
-
 
 def gated(call: Call) -> Any:
     """x * gate(x): the gate is a constant, f(x) / x."""
@@ -19,11 +17,19 @@ def gated(call: Call) -> Any:
         return x * call.take()
     y = call.native_detached()
     source = x.detach()
-    slope = torch.where(
-        source == 0, torch.full_like(y, _SLOPE_AT_ZERO.get(call.name, 1.0)), y / source
-    )
+    slope = torch.where(source == 0, _slope_at_zero(call).to(y), y / source)
     call.put(slope)
     return Affine.apply(x, y, slope) if active(x) else y
+
+
+def _slope_at_zero(call: Call) -> Tensor:
+    """Return f'(0), which f(x) / x goes to; 0 where there is none, as for a square root."""
+    rest = call.args[1:]
+    shape = torch.broadcast_shapes(*(a.shape for a in rest if isinstance(a, Tensor)))  # type: ignore[no-untyped-call]
+    with torch.enable_grad():
+        zero = call.args[0].new_zeros(shape).requires_grad_()
+        (slope,) = torch.autograd.grad(call.run(zero, *rest, **call.kwargs).sum(), zero)
+    return slope.nan_to_num(0.0, 0.0, 0.0)
 
 
 def piecewise(call: Call) -> Any:
