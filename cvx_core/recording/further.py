@@ -17,7 +17,7 @@ from cvx_core.recording.backward import no_path
 from cvx_core.recording.constants import Constants
 from cvx_core.recording.gates import Interception
 from cvx_core.recording.places import Place
-from cvx_core.recording.rules.passage import Passage
+from cvx_core.recording.rules.passage import Passage, no_rules
 from cvx_core.recording.saved import Saved, storages
 from cvx_core.recording.suffix import Suffix
 
@@ -133,7 +133,7 @@ class FurtherAnswers(ABC):
         """
         node, found = self._node(name), None
         if self._passage is None:
-            raise MethodError("No rules were recorded with.", "Pass gates=Relevance(...) to Needs.")
+            raise no_rules()
         if self.logits.requires_grad:
             found = self._passage.relevance(
                 self.logits,

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from cvx_core.errors import LayerError, MethodError, ModelError
 from cvx_core.recording import Needs, Recording
+from cvx_core.recording.rules.twice import Twice
 from cvx_core.testing import models
 from cvx_core.vision_model import VisionModel
 
@@ -114,6 +115,14 @@ def test_asking_for_a_place_that_was_not_recorded_names_those_that_were(
             recording.raw("one")
         with pytest.raises(MethodError, match="Nothing to replay"):
             recording.replay("two", recording.raw("two"))
+
+
+@pytest.mark.parametrize("gates", ["native", "frozen", Twice()])
+def test_relevance_without_rules_for_it_is_refused_in_words(model: VisionModel, gates: Any) -> None:
+    with Recording(model, images(), Needs("two", gates=gates)) as recording:
+        with pytest.raises(MethodError, match="No rules were recorded with") as caught:
+            recording.relevance(torch.ones_like(recording.logits), "two")
+        assert "Relevance" in caught.value.hint
 
 
 def test_several_seeds_and_places_cost_one_forward(model: VisionModel) -> None:

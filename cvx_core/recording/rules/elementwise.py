@@ -28,8 +28,9 @@ def _slope_at_zero(call: Call) -> Tensor:
     shape = torch.broadcast_shapes(*(a.shape for a in rest if isinstance(a, Tensor)))  # type: ignore[no-untyped-call]
     with torch.enable_grad():
         zero = call.args[0].new_zeros(shape).requires_grad_()
-        (slope,) = torch.autograd.grad(call.run(zero, *rest, **call.kwargs).sum(), zero)
-    return slope.nan_to_num(0.0, 0.0, 0.0)
+        [slope] = torch.autograd.grad(call.run(zero, *rest, **call.kwargs).sum(), [zero])
+    found: Tensor = slope.nan_to_num(0.0, 0.0, 0.0)
+    return found
 
 
 def piecewise(call: Call) -> Any:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from cvx_core.errors import MethodError
 from cvx_core.recording.rules.call import Call
 from cvx_core.recording.saved import Saved
 
@@ -30,7 +31,7 @@ class Propagation(ABC):
         """Return what serves one recording; `at_input` if it records the network's input."""
 
 
-class Passage(ABC):
+class Passage:
     """The rules of one recording.
 
     Attributes
@@ -45,22 +46,32 @@ class Passage(ABC):
         """Return the reference inputs (B, C, H, W) that must be run first, or None."""
         return None
 
-    def compare(self) -> None:  # noqa: B027
+    def compare(self) -> None:
         """Compare what is run from now on with the reference, which was run."""
 
-    @abstractmethod
     def relevance(
         self,
-        logits: Tensor,
-        seed: Tensor,
-        node: Tensor,
-        reference: Tensor | None,
-        backward: Backward,
+        logits: Tensor,  # noqa: ARG002
+        seed: Tensor,  # noqa: ARG002
+        node: Tensor,  # noqa: ARG002
+        reference: Tensor | None,  # noqa: ARG002
+        backward: Backward,  # noqa: ARG002
     ) -> Tensor | None:
         """Return what each value at a place contributes to <seed, logits>, laid out as `node`.
 
         None where the logits don't depend on it.
+
+        Raises
+        ------
+        MethodError
+            If these rules change gradients and propagate no relevance.
         """
+        raise no_rules()
+
+
+def no_rules() -> MethodError:
+    """Return the error that relevance was asked for without rules for it."""
+    return MethodError("No rules were recorded with.", "Pass gates=Relevance(...) to Needs.")
 
 
 class Mixed(torch.autograd.Function):

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cvx_core.recording.rules.attention import attention_probabilities
 from cvx_core.recording.rules.call import Call, argument
-from cvx_core.recording.rules.passage import Backward, Passage, Propagation
+from cvx_core.recording.rules.passage import Passage, Propagation
 from cvx_core.recording.saved import Saved
 
 if TYPE_CHECKING:
@@ -37,18 +37,6 @@ class _Exchanged(Passage):
             "scaled_dot_product_attention": _attention,
             "hardsigmoid": _hardsigmoid,
         }
-
-    def relevance(
-        self,
-        logits: Tensor,
-        seed: Tensor,
-        node: Tensor,
-        reference: Tensor | None,  # noqa: ARG002
-        backward: Backward,
-    ) -> Tensor | None:
-        """Return the activation times the model's own gradient."""
-        [gradient] = backward(logits, [node], seed)
-        return None if gradient is None else gradient * node.detach()
 
 
 def _attention(call: Call) -> Tensor:

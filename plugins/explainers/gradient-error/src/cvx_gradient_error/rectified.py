@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cvx_core import Attribution, Explainer, MethodError, Needs, Question, VisionModel
 from cvx_core.recording.rules.call import Call, argument
-from cvx_core.recording.rules.passage import Backward, Passage, Propagation
+from cvx_core.recording.rules.passage import Passage, Propagation
 from cvx_core.recording.saved import Saved
 
 _FAILS = (
@@ -133,18 +133,6 @@ class _Rectifying(Passage):
             y = call.native()
             return _OnlyPositive.apply(y, y.detach())
         return _OnlyPositive.apply(x, call.native_detached())
-
-    def relevance(
-        self,
-        logits: Tensor,
-        seed: Tensor,
-        node: Tensor,
-        reference: Tensor | None,  # noqa: ARG002
-        backward: Backward,
-    ) -> Tensor | None:
-        """Return the activation times the changed gradient."""
-        [gradient] = backward(logits, [node], seed)
-        return None if gradient is None else gradient * node.detach()
 
 
 def _is_relu(call: Call) -> bool:
