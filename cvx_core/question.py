@@ -251,13 +251,17 @@ class Session:
 
     def recording(self, needs: Needs) -> Recording:
         """Return an open recording that holds at least what is asked."""
+        # Rules treat what lies between two places as they find it: a layer with the batch
+        # normalisation behind it is one, unless a place is recorded between them.
+        ruled = not isinstance(needs.gates, str)
         for have, recording in self._open.items():
-            if have.covers(needs):
+            if have == needs or (have.covers(needs) and not ruled):
                 return recording
         merged = needs
         for other in self.wanted:
             # A tape starts at its earliest place, so recordings with tapes stay apart.
-            if other.gates == needs.gates and not (other.tape or needs.tape):
+            apart = ruled or other.tape or needs.tape
+            if other.gates == needs.gates and not apart:
                 merged = merged.merged(other)
         recording = self._stack.enter_context(Recording(self.model, self.inputs, merged))
         self._open[merged] = recording

@@ -172,8 +172,13 @@ class ZBox:
         x, w = parts.x.detach().clone(), parts.weight
         low, high = (self._as(bound, x) for bound in (self.low, self.high))
         leaves = [leaf.requires_grad_() for leaf in (x, low, high)]
-        z = parts.through(x, w) - parts.through(low, w.clamp(min=0))
-        return z - parts.through(high, w.clamp(max=0)), leaves
+        up, down = w.clamp(min=0), w.clamp(max=0)
+        least = parts.through(low, up) + parts.through(high, down)
+        if parts.flipped is not None:
+            # A normalisation that turns a channel's sign makes its most of its least.
+            most = parts.through(low, down) + parts.through(high, up)
+            least = torch.where(parts.flipped, most, least)
+        return parts.through(x, w) - least, leaves
 
     @staticmethod
     def _as(bound: tuple[float, ...], x: Tensor) -> Tensor:
@@ -245,11 +250,17 @@ class Parts:
     def _spread(self, values: Tensor) -> Tensor:
         return values.reshape(-1, *[1] * (-1 - self.dim))
 
+    @property
+    def flipped(self) -> Tensor | None:
+        """Which channels a normalisation turns the sign of, or None where it turns none."""
+        flipped = None if self._scale is None else self._scale < 0
+        return flipped if flipped is not None and bool(flipped.any()) else None
+
     def _signed(self, sign: int) -> Tensor:
         if self._scale is None:
             return self._unscaled(sign)
-        flipped = self._scale < 0
-        if not bool(flipped.any()):
+        flipped = self.flipped
+        if flipped is None:
             return self._unscaled(sign) * self._scale
         other = torch.where(flipped, self._unscaled(-sign), self._unscaled(sign))
         return other * self._scale

@@ -23,6 +23,7 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from cvx_core.errors import MethodError
 from cvx_core.recording.rules.call import Call, active, argument
+from cvx_core.recording.rules.elementwise import gated
 from cvx_core.recording.rules.layers import (
     LINEAR,
     Epsilon,
@@ -106,6 +107,10 @@ class _Last:
     slopes: list[Tensor]
 
 
+_SATURATING = ("relu6", "hardtanh", "threshold", "softshrink", "hardshrink", "clamp", "clip")
+_SATURATING += ("clamp_min", "clamp_max")
+
+
 class _Layers(Passage):
     def __init__(self, rules: Relevance, first: FirstRule | None) -> None:
         from cvx_core.recording.rules import RULES
@@ -116,6 +121,9 @@ class _Layers(Passage):
         table: dict[str, Callable[[Call], Any]] = dict(RULES)
         table |= dict.fromkeys(LINEAR, self._linear)
         table["batch_norm"] = self._batch_norm
+        # An activation hands on all that it gets (Bach 2015), also where it is saturated: what
+        # is a constant elsewhere, as the 6 of ReLU6, would take relevance away here.
+        table |= dict.fromkeys(_SATURATING, gated)
         if rules.attention == "softmax":
             table["softmax"] = Call.native
             table["scaled_dot_product_attention"] = _attention

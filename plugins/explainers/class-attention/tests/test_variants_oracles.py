@@ -18,7 +18,7 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from cvx_core import ClassScore, VisionModel, get_explainer, load_model
+from cvx_core import ClassScore, Margin, VisionModel, get_explainer, load_model
 from cvx_core.testing import models
 
 PHOTOGRAPHS = sorted((Path(cvx_embedded.__file__).parent / "pictures").glob("*.jpg"))
@@ -154,3 +154,13 @@ def test_ablation_cam_runs_the_part_behind_the_layer_alone() -> None:
         [one] = once.explain(model, PHOTOGRAPHS[0])
     assert 100 < one.evidence["reruns"] <= 1280
     assert counted.images == plain.images, "the convolutions ran for the recording alone"
+
+
+def test_score_cam_of_no_question_is_zero() -> None:
+    model = models.convolutional()
+    x = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    right = int(model.logits(x).argmax())
+    [made] = get_explainer("score-cam").explain(model, x, Margin(), label=right)
+    assert not made.values.any()
+    [asked] = get_explainer("score-cam").explain(model, x)
+    assert asked.values.any()

@@ -50,8 +50,11 @@ class ScoreCam(Cam):
 
         seeds = question.seeds(recording.logits)
         found = []
-        for scores in _scores(varies, seeds, logits, question.at_once):
+        rows = question.at_once
+        for seed, scores in zip(seeds, _scores(varies, seeds, logits, rows), strict=True):
             weights = scores.masked_fill(~varies, -torch.inf).softmax(dim=1).nan_to_num(0.0)
+            # Without a question all channels would be weighted alike.
+            weights = weights * seed.ne(0).any(dim=1, keepdim=True)
             values = (weights.to(activation)[:, :, None, None] * activation).sum(dim=1)
             evidence = {"reruns": varies.sum(1), "largest_weight": weights.amax(1)}
             found.append(Attribution(values.clamp_min(0), evidence, named(place)))

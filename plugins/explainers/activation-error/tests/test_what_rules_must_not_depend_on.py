@@ -1,0 +1,102 @@
+"""A rule's map is the same however the network is written and whatever else is asked."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+import cvx_core as cvx
+from cvx_core import ClassScore, VisionModel, get_explainer
+
+RULES = {
+    "lrp-epsilon": {},
+    "lrp-gamma": {},
+    "lrp-z-plus": {},
+    "epsilon-plus-flat": {},
+    "epsilon-alpha2-beta1": {},
+    "epsilon-gamma-box": {"low": -3.0, "high": 4.0},
+    "excitation-backprop": {},
+    "attn-lrp": {},
+}
+
+
+@pytest.fixture
+def x() -> Tensor:
+    return torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(1)).double()
+
+
+def network() -> nn.Sequential:
+    """Two convolutions with batch normalisations, some of whose scales are negative."""
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(3, 6, 3, padding=1),
+        nn.BatchNorm2d(6),
+        nn.ReLU(),
+        nn.Conv2d(6, 6, 3, padding=1, bias=False),
+        nn.BatchNorm2d(6),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(2),
+        nn.Flatten(),
+        nn.Linear(24, 3),
+    ).double()
+    for norm in (net[1], net[4]):
+        norm.running_mean.normal_()
+        norm.running_var.uniform_(0.5, 2)
+        norm.weight.data.normal_()
+        norm.bias.data.normal_()
+    assert (net[1].weight < 0).any()
+    return net.eval()
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_batch_normalisation_is_one_layer_with_the_convolution_before_it(
+    name: str, x: Tensor
+) -> None:
+    net = network()
+    folded = nn.Sequential(
+        fuse_conv_bn_eval(net[0], net[1]), net[2], fuse_conv_bn_eval(net[3], net[4]), *net[5:]
+    )
+    explainer = get_explainer(name, **RULES[name])
+    apart, one = (explainer.explain(VisionModel(m), x, ClassScore(1)) for m in (net, folded))
+    for mine, expected in zip(apart, one, strict=True):
+        np.testing.assert_allclose(mine.values, expected.values, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_map_does_not_depend_on_what_else_is_asked(name: str, x: Tensor) -> None:
+    # Between the convolution "3" and the normalisation behind it lies a place of the other map.
+    model = VisionModel(network())
+    alone = get_explainer(name, **RULES[name])
+    other = get_explainer(name, layer="3", **RULES[name])
+    [expected, _] = cvx.explain(model, x, alone, ClassScore(1))
+    together = cvx.explain(model, x, [alone, other], ClassScore(1))
+    np.testing.assert_array_equal(together[0].values, expected.values)
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU6(), nn.Hardtanh(-0.1, 0.2), nn.Softshrink(0.1)])
+@pytest.mark.parametrize("name", ["lrp-epsilon", "lrp-z-plus", "epsilon-plus"])
+def test_an_activation_hands_on_all_it_gets_where_it_is_saturated_too(
+    name: str, activation: nn.Module, x: Tensor
+) -> None:
+    """Bach 2015 gives activation functions no share; zennit's Pass does the same."""
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(3, 5, 3, bias=False), activation, nn.Flatten(), nn.Linear(180, 3, bias=False)
+    ).double()
+    net[0].weight.data *= 20  # most of the activations are saturated
+    [made, _] = get_explainer(name).explain(VisionModel(net), x, ClassScore(1))
+    total = made.evidence["total"]
+    assert made.evidence["sum"] == pytest.approx(total, rel=1e-4, abs=1e-4 * abs(total) + 1e-5)
+
+    pytest.importorskip("zennit", reason="zennit is not installed")
+    from zennit.attribution import Gradient
+    from zennit.composites import EpsilonPlus
+
+    if name == "epsilon-plus" and isinstance(activation, nn.ReLU6):
+        with Gradient(net, EpsilonPlus()) as attributor:
+            seed = torch.eye(3).double()[[1]] * net(x[:1]).detach()
+            _, relevance = attributor(x[:1], seed)
+        np.testing.assert_allclose(made.values, relevance[0].sum(0).numpy(), rtol=1e-3, atol=1e-4)
