@@ -204,6 +204,8 @@ def _for_any_class(record: TargetRecord) -> TargetRecord:
         record,
         text="where does the model look?",
         note="This map is the same whatever class is asked about.",
+        box=None,
+        asked="",
     )
 
 

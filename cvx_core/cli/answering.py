@@ -10,7 +10,14 @@ from time import perf_counter
 import torch
 
 from cvx_core.cli.asking import Asked, Plan, Wanted
-from cvx_core.errors import CvxError, LayerError, ModelError, PluginError, UsageError
+from cvx_core.errors import (
+    CvxError,
+    LayerError,
+    ModelError,
+    PluginError,
+    TargetError,
+    UsageError,
+)
 from cvx_core.explanation import Explanation
 from cvx_core.foreign import REPORT, told
 from cvx_core.images import Picture
@@ -90,7 +97,7 @@ class Answering:
         return answers
 
     def _attempt(self, jobs: Sequence[Job], able: Sequence[Asked]) -> list[Answer]:
-        """Run all at once; where that fails, image by image, then explainer by explainer."""
+        """Run all at once; where that fails, by image, then explainer, then question."""
         try:
             return self._run(jobs, able)
         except KeyboardInterrupt:
@@ -101,13 +108,11 @@ class Answering:
             if len(jobs) > 1:
                 return [self._attempt([job], able)[0] for job in jobs]
             if len(able) > 1:
-                parts = [self._attempt(jobs, [one])[0] for one in able]
-                return [
-                    Answer(
-                        [one for part in parts for one in part.maps],
-                        [one for part in parts for one in part.failures],
-                    )
-                ]
+                return [_joined([self._attempt(jobs, [one])[0] for one in able])]
+            [(plan, picture)] = jobs
+            if isinstance(error, TargetError) and len(plan.targets) > 1:
+                each = [(plan.alone(turn), picture) for turn in range(len(plan.targets))]
+                return [_joined([self._attempt([one], able)[0] for one in each])]
             return [Answer(failures=[(able[0], self._failed(able[0], jobs[0][1], error))])]
 
     def _run(self, jobs: Sequence[Job], able: Sequence[Asked]) -> list[Answer]:
@@ -139,7 +144,9 @@ class Answering:
 
     def _failed(self, asked: Asked, picture: Picture, error: BaseException) -> CvxError:
         failure = self._told(asked, picture, error)
-        if isinstance(failure, UsageError | LayerError) and asked not in self._worked:
+        # A question may have no answer for this image alone: there is no such box in it.
+        lasting = isinstance(failure, UsageError | LayerError)
+        if lasting and not isinstance(failure, TargetError) and asked not in self._worked:
             self._retired[asked] = failure
         return failure
 
@@ -170,3 +177,11 @@ class Answering:
         except BaseException:
             return False
         return True
+
+
+def _joined(parts: Sequence[Answer]) -> Answer:
+    """Return the answer to several parts of what was asked about one image."""
+    return Answer(
+        [one for part in parts for one in part.maps],
+        [one for part in parts for one in part.failures],
+    )

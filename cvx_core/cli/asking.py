@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from contextlib import suppress
+from copy import copy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -271,6 +272,13 @@ class Plan:
                     self.wanted.append(Wanted(one, turn, names.fresh(stem)))
                 elif turn == 0:
                     self.wanted.append(Wanted(one, turn, names.fresh(one.stem)))
+
+    def alone(self, turn: int) -> Plan:
+        """Return the plan for one of the questions."""
+        plan = copy(self)
+        plan.targets = (self.targets[turn],)
+        plan.wanted = [replace(one, turn=0) for one in self.wanted if one.turn == turn]
+        return plan
 
 
 def _distinct(

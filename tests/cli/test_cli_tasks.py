@@ -105,6 +105,21 @@ def test_a_question_that_has_no_answer_says_why(cvx: Cvx, arguments: list[str], 
     assert not done.traced
 
 
+@pytest.mark.usefixtures("halves")
+def test_a_question_without_an_answer_costs_itself_alone_and_this_image_alone(cvx: Cvx) -> None:
+    # Nothing is found in the dark, and in the other there are no ten boxes.
+    asked = ["-t", "box 9", "-t", "box 0", "-t", "box 1"]
+    done = cvx.explain("dark.png", "halves.png", *GRADIENT, *DETECTOR, *asked, "-r", "stub-map")
+    assert done.code == 4
+    dark, bright = done.run["images"]
+    assert dark["status"] == "failed"
+    assert bright["status"] == "partly"
+    files = [Path(file).stem for one in bright["explanations"] for file in one["files"]]
+    assert files == ["gradient-error.box-0", "gradient-error.box-1"]
+    [failure] = bright["failures"]
+    assert "There is no box 9" in failure["message"]
+
+
 def test_classes_and_layers_of_a_detector_are_listed(cvx: Cvx) -> None:
     assert "2  blue jay" in cvx("classes", f"{LITTLE}:detector").out
     done = cvx("layers", f"{LITTLE}:detector", "--all")
