@@ -118,8 +118,10 @@ class CpLrp(Propagated):
 class DeepLift(Propagated):
     """DeepLIFT with the rescale rule (Shrikumar 2017, arXiv:1704.02685).
 
-    The map sums to S(x) - S(x0) for a reference x0, whatever the network does. What is missing
-    is in the evidence as `residual`.
+    The map sums to S(x) - S(x0) for a reference x0 in a network of linear layers, functions of one
+    element, products, quotients, norms, maxima, softmax, attention and normalisation, however they
+    are put together. Sorting, comparisons, recurrent layers and functions that have a derivative of
+    their own making keep it, and their part may be missing: `residual` in the evidence says how much.
 
     Parameters
     ----------
