@@ -121,7 +121,7 @@ class DeepLift(Propagated):
     The map sums to S(x) - S(x0) for a reference x0 in a network of linear layers, functions of one
     element, products, quotients, norms, maxima, softmax, attention and normalisation, however they
     are put together. Sorting, comparisons, recurrent layers and functions that have a derivative of
-    their own making keep it, and their part may be missing: `residual` in the evidence says how much.
+    their own making keep it, and their part may be missing: `residual` tells how much.
 
     Parameters
     ----------
