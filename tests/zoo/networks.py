@@ -23,17 +23,11 @@ _WIDTH = {"hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 3}
 _TOKENS = {**_WIDTH, "intermediate_size": 96, "image_size": 96, "patch_size": 16}
 _STAGES = {"depths": [1, 1, 2, 1], "hidden_sizes": [16, 24, 32, 48]}
 _WINDOWS = {"image_size": 96, "embed_dim": 24, "depths": [2, 2, 2], "num_heads": [2, 4, 8]}
-_TOWER = {
-    **_WIDTH,
-    "intermediate_size": 96,
-    "image_size": 96,
-    "patch_size": 16,
-}
 
 TRANSFORMERS: dict[str, dict[str, Any]] = {
     "beit": _TOKENS,
     "bit": {**_STAGES, "embedding_size": 16, "num_groups": 4},
-    "clip": {"vision_config": _TOWER},
+    "clip": {"vision_config": _TOKENS},
     "convnext": _STAGES,
     "convnextv2": _STAGES,
     "cvt": {"embed_dim": [16, 24, 48], "num_heads": [1, 2, 3], "depth": [1, 2, 3]},
@@ -52,7 +46,7 @@ TRANSFORMERS: dict[str, dict[str, Any]] = {
     "levit": {"architectures": ["LevitForImageClassification"], "image_size": 128,
               "hidden_sizes": [48, 72, 96], "num_attention_heads": [2, 3, 4],
               "depths": [2, 2, 2], "key_dim": [8, 8, 8]},
-    "metaclip_2": {"vision_config": _TOWER},
+    "metaclip_2": {"vision_config": _TOKENS},
     "mobilenet_v1": {"image_size": 96, "depth_multiplier": 0.5},
     "mobilenet_v2": {"image_size": 96, "depth_multiplier": 0.5},
     "mobilevit": {"image_size": 128, "hidden_sizes": [32, 48, 64],
@@ -69,7 +63,7 @@ TRANSFORMERS: dict[str, dict[str, Any]] = {
     "resnet": {"embedding_size": 16, "hidden_sizes": [16, 24, 32, 48], "depths": [1, 1, 2, 1]},
     "segformer": {"hidden_sizes": [16, 32, 48, 64], "depths": [1, 1, 2, 1],
                   "num_attention_heads": [1, 2, 4, 8]},
-    "siglip": {"vision_config": _TOWER},
+    "siglip": {"vision_config": _TOKENS},
     "swiftformer": {"embed_dims": [16, 24, 32, 48], "depths": [1, 1, 2, 1], "image_size": 96},
     "swin": {**_WINDOWS, "window_size": 6},
     "swinv2": {**_WINDOWS, "window_size": 6},

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from statistics import median
 from typing import Any
 
-from zoo.exceptions import EXPLAINED
+from zoo.exceptions import why, wrong
 from zoo.measure import LARGEST_BESIDE, LIMITS, METHODS, SIDES, problems
 from zoo.rivals import COMPLETE, GROWN, RIVALS, SAME
 
@@ -124,12 +124,15 @@ def _residual(result: dict[str, Any], dtype: str, place: str) -> float | None:
 
 
 def _exceptions(results: Sequence[dict[str, Any]]) -> str:
-    rows = []
-    for result in results:
-        wrong = [result["failure"]] if "failure" in result else problems(result)
-        if wrong:
-            why = EXPLAINED.get(result["network"], "not explained")
-            rows.append([f"`{result['network']}`", "; ".join(wrong).replace("\n", " "), why])
+    rows = [
+        [
+            f"`{r['network']}`",
+            problem.replace("\n", " "),
+            why(r["network"], problem) or "not explained",
+        ]
+        for r in results
+        for problem in wrong(r)
+    ]
     text = _table(["network", "what", "why"], rows) if rows else "None."
     return "## Exceptions\n\n" + text + "\n"
 
