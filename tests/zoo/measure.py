@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import resource
 import time
 import warnings
@@ -148,9 +149,13 @@ def _conserved(model: cvx.VisionModel, x: Tensor, label: int, layer: str) -> dic
 def _smaller(model: cvx.VisionModel, x: Tensor, side: int) -> Tensor:
     """Return the corner of an image, or all of it where the network takes no smaller one."""
     corner = x[..., :side, :side]
+    if corner.shape == x.shape:
+        return x
+    # On a copy: some networks (Swin in transformers) adapt themselves to what they were shown last.
+    probe = cvx.VisionModel(copy.deepcopy(model.module))
     try:
-        model.logits(torch.cat([corner, corner]))
-        Layout.of(model, corner).last_grid(model, corner)
+        probe.logits(torch.cat([corner, corner]))
+        Layout.of(probe, corner).last_grid(probe, corner)
     except CvxError:
         return x
     return corner
