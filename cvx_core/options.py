@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+from collections.abc import Iterable
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -70,10 +71,26 @@ def parameters_of(thing: Any) -> dict[str, Any]:
     return {name: getattr(thing, name) for name in sorted(names) if hasattr(thing, name)}
 
 
+def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
+    """Refuse a parameter's value that is none of its choices.
+
+    Raises
+    ------
+    OptionError
+        If it isn't; the hint has the choice that is meant, or all.
+    """
+    known = list(choices)
+    if value not in known:
+        raise OptionError(
+            f"There is no {name} {value!r}.",
+            did_you_mean(str(value), known) or f"There are {', '.join(known)}.",
+        )
+
+
 def parse_parameters(text: str) -> tuple[str, dict[str, Any]]:
     """Read ``name:key=value,key=value`` as written on the command line.
 
-    Values are numbers, true, false, none, or text; a bracketed list may hold commas.
+    Values are numbers, true, false, none, or text; ``[a,b]`` is a list of such.
 
     Raises
     ------
@@ -112,4 +129,7 @@ def _value(text: str) -> Any:
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return text
+        words = text[1:-1]
+        if text[:1] + text[-1:] != "[]" or any(bracket in words for bracket in "([{}])"):
+            return text
+        return [_value(word.strip()) for word in _split(words)]

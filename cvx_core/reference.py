@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from cvx_core.errors import OptionError, did_you_mean
+from cvx_core.options import check_choice
 
 REFERENCES = ("zero", "mean", "blur")
 
@@ -18,11 +18,7 @@ def check_reference(name: str) -> None:
     OptionError
         If the name is none of `REFERENCES`.
     """
-    if name not in REFERENCES:
-        raise OptionError(
-            f"There is no reference {name!r}.",
-            did_you_mean(str(name), REFERENCES) or "There are " + ", ".join(REFERENCES) + ".",
-        )
+    check_choice("reference", name, REFERENCES)
 
 
 def reference_of(name: str, inputs: torch.Tensor) -> torch.Tensor:

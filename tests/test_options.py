@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from cvx_core.component import Component
 from cvx_core.errors import CvxError, MethodError, OptionError, PluginError
-from cvx_core.options import build, parameter_names, parameters_of, parse_parameters
+from cvx_core.options import build, check_choice, parameter_names, parameters_of, parse_parameters
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,9 @@ COMPONENT = Component("method", "", Method)
         ("a:query=(3, 4)", "a", {"query": (3, 4)}),
         ("a: n = 3 , m = b ", "a", {"n": 3, "m": "b"}),
         ("a:max-side=3", "a", {"max_side": 3}),
+        ("a:layers=[blocks.4, 'blocks.5'],n=1", "a", {"layers": ["blocks.4", "blocks.5"], "n": 1}),
+        ("a:mixed=[b,3,none,2nd]", "a", {"mixed": ["b", 3, None, "2nd"]}),
+        ("a:nested=[b,[c]],half=[b", "a", {"nested": "[b,[c]]", "half": "[b"}),
         ("a:text='3'", "a", {"text": "3"}),
         ("a:x=b=c", "a", {"x": "b=c"}),
         ("a:x=", "a", {"x": ""}),
@@ -113,6 +116,18 @@ def test_a_parameter_that_is_not_taken_names_the_way_out(
 ) -> None:
     with pytest.raises(OptionError, match=says):
         build("explainer", COMPONENT, parameters)
+
+
+def test_a_choice_that_there_is_not_names_the_one_that_is_meant_or_all() -> None:
+    check_choice("mode", "energy", ("energy", "rollout"))
+    with pytest.raises(OptionError, match="There is no mode 'enrgy'") as caught:
+        check_choice("mode", "enrgy", ("energy", "rollout"))
+    assert caught.value.hint == "Did you mean 'energy'?"
+    for odd in ("zzz", 3, ["energy"], None):
+        with pytest.raises(OptionError) as caught:
+            check_choice("mode", odd, ("energy", "rollout"))
+        assert caught.value.hint is not None
+    assert caught.value.hint == "There are energy, rollout."
 
 
 def test_a_component_s_own_error_passes_unchanged() -> None:

@@ -21,6 +21,7 @@ from cvx_core import (
     get_explainer,
     load_model,
 )
+from cvx_core.options import parse_parameters
 from cvx_core.testing import models
 
 
@@ -117,7 +118,8 @@ def test_the_class_token_has_a_column_of_its_own() -> None:
 
 def test_every_image_and_question_of_a_batch_has_its_own_rows() -> None:
     model, batch = models.convolutional().to(dtype=torch.float64), models.inputs(2)
-    explainer = get_explainer("activation-error", profile=["first", "third"])
+    name, read = parse_parameters("activation-error:profile=[first,third]")
+    explainer = get_explainer(name, **read)
     targets = [[Contrast(0, 1), ClassScore(2)], [ClassScore(3)]]
     found = explainer.explain(model, batch, targets)
     assert len(found) == 3

@@ -16,6 +16,7 @@ from cvx_core import (
     get_explainer,
     layers,
 )
+from cvx_core.options import parse_parameters
 from cvx_core.testing import models
 
 A = torch.tensor([[[1.0, 2.0], [3.0, 0.0]], [[0.0, 1.0], [4.0, 3.0]]], dtype=torch.float64)
@@ -219,10 +220,11 @@ def test_score_cam_leaves_out_channels_that_are_constant() -> None:
 
 
 def test_several_layers_are_averaged_on_the_finest_grid() -> None:
-    """As by composition, which has tests of its own; the command line's spelling works too."""
+    """As by composition, which has tests of its own; also as the command line reads them."""
     model, batch = models.convolutional(), models.inputs(1)
     expected = layers(get_explainer("hires-cam"), ["relu#0", "third"]).explain(model, batch)
-    for given in (["relu#0", "third"], "[relu#0, third]", ("relu#0", "third")):
+    _, read = parse_parameters("hires-cam:layers=[relu#0,third]")
+    for given in (read["layers"], ("relu#0", "third")):
         [one] = get_explainer("hires-cam", layers=given).explain(model, batch)
         np.testing.assert_array_equal(one.values, expected[0].values)
         assert one.values.shape == (16, 16)
@@ -233,5 +235,6 @@ def test_several_layers_are_averaged_on_the_finest_grid() -> None:
 def test_layer_and_layers_exclude_each_other() -> None:
     with pytest.raises(OptionError, match="Give one of the two"):
         get_explainer("score-cam", layer="third", layers=["first", "second"])
-    with pytest.raises(OptionError, match="Write layers="):
-        get_explainer("score-cam", layers=3)
+    for odd in (3, "third", [3]):
+        with pytest.raises(OptionError, match="Write layers="):
+            get_explainer("score-cam", layers=odd)

@@ -350,7 +350,7 @@ def test_a_figure_too_large_for_memory_is_refused() -> None:
     ("parameters", "message"),
     [
         ({"format": "pgn"}, "Did you mean 'png'"),
-        ({"format": "jpg"}, "png, svg or pdf"),
+        ({"format": "jpg"}, "Did you mean 'png'"),
         ({"colormap": "infreno"}, "Did you mean 'inferno'"),
         ({"colormap": "vick"}, "'vik'"),
         ({"dpi": 0}, "dpi is a number from 30 to 1200"),

@@ -66,7 +66,7 @@ class ActivationError(Explainer):
         if not all(isinstance(n, str) for n in names) or not isinstance(self.profile, bool | tuple):
             raise OptionError(
                 f"profile is {self.profile!r}.",
-                "Write true, false, or names of layers: profile=['blocks.2','blocks.4'].",
+                "Write true, false, or names of layers: profile=[blocks.2,blocks.4].",
             )
 
     def needs(self) -> Needs:

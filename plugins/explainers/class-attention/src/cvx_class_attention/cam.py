@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from cvx_core import Attribution, Explainer, Needs, OptionError, Question, Recording
 from cvx_core import layers as average_over
@@ -35,7 +33,10 @@ class Cam(Explainer):
     layers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "layers", _names(self.layers))
+        if isinstance(self.layers, list):
+            object.__setattr__(self, "layers", tuple(self.layers))
+        if not isinstance(self.layers, tuple) or not all(isinstance(n, str) for n in self.layers):
+            raise OptionError(f"layers is {self.layers!r}.", "Write layers=[NAME,NAME].")
         if self.layers and self.layer != "auto":
             raise OptionError(
                 f"layer is {self.layer!r} and layers {list(self.layers)}.", "Give one of the two."
@@ -62,13 +63,3 @@ class Cam(Explainer):
 def named(place: Place) -> dict[str, str]:
     """Return the place for the provenance."""
     return {"layer": place.name, "layer_reason": place.reason}
-
-
-def _names(given: Any) -> tuple[str, ...]:
-    if isinstance(given, str):  # as written on the command line: layers=[layer3,layer4]
-        return tuple(
-            name for name in (n.strip(" '\"") for n in given.strip("[]()").split(",")) if name
-        )
-    if not isinstance(given, Sequence) or not all(isinstance(name, str) for name in given):
-        raise OptionError(f"layers is {given!r}.", "Write layers=[NAME,NAME].")
-    return tuple(given)

@@ -7,8 +7,8 @@ from typing import ClassVar
 
 from cvx_class_attention.cam import Cam, named
 from cvx_class_attention.weightings import RECTIFIED, WEIGHTINGS
-from cvx_core import Attribution, OptionError, Question, Recording
-from cvx_core.errors import did_you_mean
+from cvx_core import Attribution, Question, Recording
+from cvx_core.options import check_choice
 from cvx_core.recording import Place
 
 
@@ -67,12 +67,7 @@ class ClassAttention(_GradientCam):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.weighting not in WEIGHTINGS:
-            raise OptionError(
-                f"There is no weighting {self.weighting!r}.",
-                did_you_mean(self.weighting, WEIGHTINGS)
-                or "There are " + ", ".join(WEIGHTINGS) + ".",
-            )
+        check_choice("weighting", self.weighting, WEIGHTINGS)
 
     def _weighting(self) -> str:
         return self.weighting

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cvx_core import Attribution, Explainer, Needs, OptionError, Question
+from cvx_core import Attribution, Explainer, Needs, Question
+from cvx_core.options import check_choice
 from cvx_core.recording import Place
 from cvx_core.recording.places import as_grid
 
@@ -42,10 +43,7 @@ class FullGrad(Explainer):
     output: str = "signed"
 
     def __post_init__(self) -> None:
-        if self.output not in _OUTPUTS:
-            raise OptionError(
-                f"There is no output {self.output!r}.", "There are " + " and ".join(_OUTPUTS) + "."
-            )
+        check_choice("output", self.output, _OUTPUTS)
 
     @property
     def signed(self) -> bool:  # type: ignore[override]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from cvx_core import Attribution, Explainer, Margin, Needs, OptionError, Question
+from cvx_core import Attribution, Explainer, Margin, Needs, Question
+from cvx_core.options import check_choice
 from cvx_gradient_error.integrated import IntegratedGradients
 from cvx_gradient_error.plain import InputXGradient, Saliency
 
@@ -48,10 +49,7 @@ class GradientError(Explainer):
     default_target = Margin()
 
     def __post_init__(self) -> None:
-        if self.output not in _OUTPUTS:
-            raise OptionError(
-                f"There is no output {self.output!r}.", "There are " + ", ".join(_OUTPUTS) + "."
-            )
+        check_choice("output", self.output, _OUTPUTS)
         IntegratedGradients(self.steps, self.tolerance, self.reference)  # refuses what it must
 
     @property

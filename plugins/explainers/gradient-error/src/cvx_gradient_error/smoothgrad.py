@@ -10,6 +10,7 @@ from torch import Tensor
 
 from cvx_core import Attribution, Explainer, Needs, OptionError, Question
 from cvx_core.batching import in_pieces
+from cvx_core.options import check_choice
 
 _Gradients = Callable[[int, int], list[Tensor]]
 """From a range of copies to their gradients, (copies, B, C, H, W) for each seed."""
@@ -46,10 +47,7 @@ class SmoothGrad(Explainer):
     output: str = "sensitivity"
 
     def __post_init__(self) -> None:
-        if self.output not in _OUTPUTS:
-            raise OptionError(
-                f"There is no output {self.output!r}.", "There are " + ", ".join(_OUTPUTS) + "."
-            )
+        check_choice("output", self.output, _OUTPUTS)
         if not isinstance(self.copies, int) or self.copies < 2:
             raise OptionError(f"copies is {self.copies}.", "Smoothing takes two copies or more.")
         if not 0 < self.sigma < float("inf"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cvx_core import Attribution, Explainer, Needs, OptionError, Question
+from cvx_core.options import check_choice
 from cvx_location_attention.attention_rollout import rolled_out
 from cvx_location_attention.layer_maps import Energy
 from cvx_location_attention.reads import Reads
@@ -58,8 +59,7 @@ class LocationAttention(Explainer):
     class_specific = False
 
     def __post_init__(self) -> None:
-        if self.mode not in _MODES:
-            raise OptionError(f"There is no mode {self.mode!r}.", "There are " + ", ".join(_MODES))
+        check_choice("mode", self.mode, _MODES)
         Energy(self.layer, self.power)  # refuses what it must, as the next does
         if self.query is not None:
             reads = Reads(self.query, self.layer, self.channel)

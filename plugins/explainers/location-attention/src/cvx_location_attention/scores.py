@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from cvx_core import OptionError
+from cvx_core.options import check_choice
 
 SCORES = {"logit": "logits", "probability": "probability"}
 """What can be watched, and its unit."""
@@ -18,8 +18,7 @@ def check_score(name: str) -> None:
     OptionError
         If the name is none of `SCORES`.
     """
-    if name not in SCORES:
-        raise OptionError(f"There is no score {name!r}.", "There are " + ", ".join(SCORES) + ".")
+    check_choice("score", name, SCORES)
 
 
 def scores(logits: Tensor, seeds: Tensor, name: str) -> Tensor:

@@ -12,7 +12,7 @@ import matplotlib
 
 from cvx_core import Artifact, Explanation, OptionError, Renderer, UsageError
 from cvx_core.display import show
-from cvx_core.errors import did_you_mean
+from cvx_core.options import check_choice
 from cvx_figure.drawing import Sheet
 from cvx_figure.layout import arrange, panel_size
 from cvx_figure.lettering import Lettering
@@ -79,11 +79,7 @@ class Figure(Renderer):
     smooth: float | None = None
 
     def __post_init__(self) -> None:
-        if self.format not in get_args(Format):
-            raise OptionError(
-                f"The format of a figure is png, svg or pdf, not {self.format!r}.",
-                did_you_mean(str(self.format), get_args(Format)),
-            )
+        check_choice("format", self.format, get_args(Format))
         _in_range("width", self.width, 4, 40)
         _in_range("dpi", self.dpi, 30, 1200)
         _in_range("opacity", self.opacity, 0.01, 1)
