@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
@@ -91,11 +92,15 @@ class Randomised:
         """
         module = self.model.module
         turn: dict[nn.Module, int] = {}
+        thread = threading.get_ident()
 
         def arrive(one: nn.Module, _args: Any) -> None:
-            turn.setdefault(one, len(turn))
+            if threading.get_ident() == thread:  # the network may run others
+                turn.setdefault(one, len(turn))
 
         def leave(one: nn.Module, _args: Any, output: Any) -> None:
+            if threading.get_ident() != thread:
+                return
             if one not in self._spread and _has_kernel(one) and isinstance(output, Tensor):
                 self._spread[one] = _variation(output)
 
@@ -128,15 +133,20 @@ class Randomised:
     @contextmanager
     def _scaling(self, chosen: set[nn.Module]) -> Iterator[None]:
         seen: set[nn.Module] = set()
+        thread = threading.get_ident()
 
         def before(one: nn.Module, args: tuple[Any, ...]) -> None:
+            if threading.get_ident() != thread:
+                return
             statistics = _statistics(one)
             if statistics and one not in seen and args and isinstance(args[0], Tensor):
                 seen.add(one)
                 _measure(args[0], *statistics)
 
         def after(one: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
-            if one in seen or one not in self._spread or not isinstance(output, Tensor):
+            if threading.get_ident() != thread or one in seen or one not in self._spread:
+                return None
+            if not isinstance(output, Tensor):
                 return None
             seen.add(one)
             factor = self._spread[one] / (_variation(output) or 1.0)

@@ -273,3 +273,33 @@ def test_a_network_that_can_t_be_copied_is_refused_with_the_reason() -> None:
     net[1].lock = threading.Lock()
     with pytest.raises(MethodError, match=r"Sequential can't be copied: .*lock(.|\n)*sanity"):
         Randomised(VisionModel(net), images())
+
+
+class Twofold(nn.Module):
+    """Runs its layers on another image first, in a thread of its own if it is told to."""
+
+    def __init__(self, *, aside: bool) -> None:
+        super().__init__()
+        self.aside = aside
+        self.first, self.norm = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
+        self.second, self.head = nn.Conv2d(4, 4, 3), nn.Linear(4, 3)
+
+    def body(self, x: Tensor) -> Tensor:
+        return self.head(self.second(self.norm(self.first(x)).relu()).mean((2, 3)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.aside:
+            other = threading.Thread(target=self.body, args=(100 + 0 * x,))
+            other.start()
+            other.join()
+        return self.body(x)
+
+
+def test_what_another_thread_runs_meanwhile_is_not_measured() -> None:
+    alone, together = (Twofold(aside=aside).eval() for aside in (False, True))
+    together.load_state_dict(alone.state_dict())
+    found, expected = (
+        Randomised(VisionModel(net), images()).randomise(1.0, generator()).module.state_dict()
+        for net in (together, alone)
+    )
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
