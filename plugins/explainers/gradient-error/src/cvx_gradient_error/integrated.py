@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -52,14 +53,19 @@ class IntegratedGradients(Explainer):
 
     def attribute(self, question: Question) -> list[Attribution]:
         """Return the map of each seed, (B, H, W)."""
-        seeds = question.seeds(question.recording(self.needs()).logits)
-        return [self._path(question, k, seed) for k, seed in enumerate(seeds)]
+        logits = question.recording(self.needs()).logits
+        records = question.records(logits)
+        return [
+            self._path(question, seeds, [several[min(k, len(several) - 1)] for several in records])
+            for k, seeds in enumerate(question.seeds(logits))
+        ]
 
-    def _path(self, question: Question, k: int, seeds: Tensor) -> Attribution:
+    def _path(
+        self, question: Question, seeds: Tensor, records: Sequence[TargetRecord]
+    ) -> Attribution:
         """Integrate image by image, each refined where it needs it."""
         inputs = question.inputs
         references = reference_of(self.reference, inputs)
-        records = [several[min(k, len(several) - 1)] for several in question.records(seeds)]
         found = [
             integrate(
                 _scalar(question, seed, record),
