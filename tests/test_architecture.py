@@ -109,6 +109,19 @@ def test_every_module_of_the_core_has_its_place_in_the_layers() -> None:
     assert {unit(path) for path in CORE_FILES} == known
 
 
+def test_the_table_in_the_docs_shows_the_layers() -> None:
+    page = (REPOSITORY / "docs" / "explanation" / "design.md").read_text()
+    rows = re.findall(r"^\| ([\w, ]+) \|", page, re.MULTILINE)
+    assert [set(row.split(", ")) for row in rows if row != "layer"] == LAYERS
+
+
+@pytest.mark.parametrize("path", CORE_FILES, ids=relative)
+def test_only_recordings_and_random_copies_put_hooks_on_models(path: Path) -> None:
+    assert unit(path) in ("recording", "randomisation") or not re.search(
+        r"\.register_\w*hook", path.read_text()
+    )
+
+
 @pytest.mark.parametrize("path", CORE_FILES, ids=relative)
 def test_the_core_imports_only_its_own_layer_and_those_above(path: Path) -> None:
     here = unit(path)

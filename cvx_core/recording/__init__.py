@@ -16,8 +16,8 @@ tape       the gates of one forward pass, to replay them at another input
 saved      what must not be overwritten before the backward pass
 backward   a model's backward pass, with errors of ours
 
-All hooks are put on models in this package; each acts in its own thread alone and is removed
-whatever happens.
+The core puts hooks on models here, and in `cvx_core.randomisation` on a copy; each acts in its own
+thread alone and is removed whatever happens.
 """
 
 from cvx_core.recording.layout import Layout
