@@ -205,7 +205,6 @@ class Parts:
         self.weight: Tensor = argument(call, 1, "weight")
         self._bias: Tensor | None = argument(call, 2, "bias")
         self.native: Tensor | None = None
-        self.version = -1
         self._scale: Tensor | None = None
         self._made: dict[int, Tensor] = {}
 
