@@ -208,13 +208,12 @@ class Question:
 
     def _resolve(self, logits: torch.Tensor) -> list[list[tuple[torch.Tensor, TargetRecord]]]:
         if self._resolved is None:
-            reading = self._session.reading(logits)
             width, height = self.inputs.shape[3], self.inputs.shape[2]
             frames = [
                 Frame(extent, (width, height), photo)
                 for extent, photo in zip(self.extents, self._photos, strict=True)
             ]
-            answers = reading.answers(self.model.classes, frames)
+            answers = self._session.answers(logits, frames)
             self._resolved = [
                 [self._one(target, answer, label) for target in several]
                 for several, answer, label in zip(self.targets, answers, self._labels, strict=True)
@@ -247,6 +246,7 @@ class Session:
         self._open: dict[Needs, Recording] = {}
         self._stack = ExitStack()
         self._elsewhere = Counter[str]()
+        self._answers: list[Answer] | None = None
         self._version = version(inputs)
 
     def recording(self, needs: Needs) -> Recording:
@@ -285,10 +285,18 @@ class Session:
                 "Its author must work on a copy: tensor.clone().",
             )
 
-    def reading(self, logits: torch.Tensor) -> Reading:
-        """Return the answer for the batch, of which `logits` are all outputs (B, N)."""
+    def answers(self, logits: torch.Tensor, frames: Sequence[Frame]) -> list[Answer]:
+        """Return the answer for each image of the batch, of which `logits` are all outputs (B, N).
+
+        Those of segmenters and detectors are kept: suppressing thousands of boxes takes seconds.
+        """
         if self.model.task == "classification":
-            return Reading(logits)
+            return Reading(logits).answers(self.model.classes, frames)
+        if self._answers is None:
+            self._answers = self._reading().answers(self.model.classes, frames)
+        return self._answers
+
+    def _reading(self) -> Reading:
         for recording in self._open.values():
             return recording.reading
         self._elsewhere["forwards"] += 1

@@ -225,12 +225,12 @@ def test_questions_that_have_no_answer_tell_the_way_out() -> None:
     for target in (Predicted(), BoxScore(0)):
         with pytest.raises(TargetError, match=r"reports (nothing|0)(.|\n)*missed LEFT,TOP"):
             none.resolve(target)
-    for target in (RegionScore(Box(0, 0, 5, 5), "cat"), PixelScore(1, 1)):
+    for foreign in (RegionScore(Box(0, 0, 5, 5), "cat"), PixelScore(1, 1)):
         with pytest.raises(TargetError, match="can't be put to a model for detection"):
-            found.resolve(target)
-    for target in (Error(), Margin()):
+            found.resolve(foreign)
+    for whole in (Error(), Margin()):
         with pytest.raises(TargetError, match=r"one by one(.|\n)*errors_of"):
-            found.resolve(target)
+            found.resolve(whole)
 
 
 @pytest.mark.parametrize(

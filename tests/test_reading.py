@@ -1,0 +1,177 @@
+"""What segmenters and detectors return, in the form that questions are put to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import cvx_core as cvx
+from cvx_core import (
+    Candidates,
+    Detections,
+    MaskRegion,
+    ModelError,
+    PixelScores,
+    RegionScore,
+    VisionModel,
+)
+from cvx_core.reading import Reading
+from cvx_core.readout import detection, segmentation
+
+
+class Says(nn.Module):
+    """Returns what it is told to, made of the mean of each quarter of its input."""
+
+    def __init__(self, output: Any) -> None:
+        super().__init__()
+        self.output = output
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def forward(self, x: Tensor) -> Any:
+        means = nn.functional.adaptive_avg_pool2d(x, 2) * self.scale
+        return self.output(means)
+
+
+def detr(means: Tensor) -> dict[str, Tensor]:
+    logits = torch.cat([means.flatten(2), means.flatten(2)[:, :1]], dim=1).transpose(1, 2)
+    boxes = torch.tensor([0.5, 0.25, 0.2, 0.1]).expand(len(means), 4, 4)
+    return {"logits": logits, "pred_boxes": boxes}
+
+
+def test_centre_and_size_become_corners_and_the_last_class_means_nothing() -> None:
+    found = detection(detr(torch.zeros(1, 3, 2, 2)))
+    np.testing.assert_allclose(found.boxes[0, 0], [0.4, 0.2, 0.6, 0.3], atol=1e-7)
+    assert (found.exclusive, found.background, found.relative, found.single) == (
+        True,
+        3,
+        True,
+        True,
+    )
+    assert found.overlap is None
+
+
+def test_candidates_are_taken_as_they_are_and_other_things_refused_with_the_way_out() -> None:
+    given = Candidates(torch.zeros(1, 2, 3), torch.zeros(1, 2, 4))
+    assert detection(given) is given
+    with pytest.raises(ModelError, match=r"in the list(.|\n)*readout=.* Candidates|torchvision:"):
+        detection([{"boxes": torch.zeros(1, 4)}])
+
+
+def test_a_single_channel_is_the_logit_of_the_second_class() -> None:
+    found = segmentation(torch.tensor([[[[2.0, -1.0]]]]))
+    assert found.shape == (1, 2, 1, 2)
+    expected = torch.tensor([2.0, -1.0]).sigmoid()
+    torch.testing.assert_close(found.softmax(1)[0, 1, 0], expected)
+
+
+@pytest.mark.parametrize(
+    "names", [("class_queries_logits", "masks_queries_logits"), ("logits", "pred_masks")]
+)
+def test_classified_masks_become_scores_of_pixels(names: tuple[str, str]) -> None:
+    # Two queries, two classes and nothing; 1 x 2 pixels. Worked out with probabilities:
+    # query 0 says class 0 with 3/4, query 1 says class 1 with 1/2 and nothing with 1/2.
+    classes = torch.tensor([[[3.0, 1e-9, 1.0], [1e-9, 1.0, 1.0]]]).log()
+    masks = torch.tensor([[[[0.8, 0.5]], [[0.2, 0.9]]]]).logit()
+    found = segmentation(dict(zip(names, (classes, masks), strict=True)))
+    expected = [[0.75 * 0.8, 0.75 * 0.5], [0.5 * 0.2, 0.5 * 0.9]]
+    np.testing.assert_allclose(found[0, :, 0].exp(), expected, atol=1e-6)
+
+
+def test_what_is_no_segmenters_output_is_refused_with_the_way_out() -> None:
+    for output, said in ((torch.zeros(1, 3), r"\(1, 3\)"), ({"boxes": 1}, "no tensor")):
+        with pytest.raises(ModelError, match=rf"{said}(.|\n)*readout="):
+            segmentation(output)
+
+
+@pytest.mark.parametrize(
+    ("task", "readout", "said"),
+    [
+        (
+            "segmentation",
+            lambda m: m.mean((2, 3)),
+            r"gave \(1, 3\) .* segmentation(.|\n)*\(B, C, h",
+        ),
+        ("classification", lambda m: m, r"gave \(1, 3, 2, 2\) .* classification"),
+        ("detection", lambda m: m, r"gave \(1, 3, 2, 2\) .* detection(.|\n)*Candidates"),
+        ("segmentation", lambda m: detection(detr(m)), "gave candidates .* segmentation"),
+    ],
+)
+def test_a_readout_that_gives_another_tasks_scores_is_refused(
+    task: str, readout: Any, said: str
+) -> None:
+    model = VisionModel(Says(lambda means: means), task=task, readout=readout)
+    with pytest.raises(ModelError, match=said):
+        model.logits(torch.zeros(1, 3, 4, 4))
+
+
+@pytest.mark.parametrize("names", [["a", "b", "c"], ["a", "b", "c", "none of them"]])
+def test_the_class_that_means_nothing_may_be_named_or_not(names: list[str]) -> None:
+    model = VisionModel(Says(detr), classes=names, task="detection")
+    [answer] = model.answers(torch.rand(1, 3, 4, 4))
+    assert answer.count == 4
+    assert answer.name(3) == (names[3] if len(names) == 4 else "nothing")
+
+
+def test_other_names_must_be_complete() -> None:
+    for task, output, names in (
+        ("detection", detr, ["a", "b"]),
+        ("segmentation", lambda means: means, ["a", "b"]),
+    ):
+        model = VisionModel(Says(output), classes=names, task=task)
+        with pytest.raises(ModelError, match="outputs and 2 class names"):
+            model.answers(torch.rand(1, 3, 4, 4))
+
+
+def test_all_outputs_are_one_vector_in_the_order_of_the_answers() -> None:
+    batch = torch.rand(2, 3, 4, 4)
+    for output, task, kind in (
+        (detr, "detection", Detections),
+        (lambda means: means, "segmentation", PixelScores),
+    ):
+        model = VisionModel(Says(output), task=task)
+        flat = model.logits(batch)
+        for row, answer in zip(flat, model.answers(batch), strict=True):
+            assert isinstance(answer, kind)
+            np.testing.assert_array_equal(row.numpy(), answer.outputs.astype(np.float32))
+
+
+def test_a_mask_of_another_size_is_stretched_over_the_photograph() -> None:
+    model = VisionModel(
+        Says(lambda means: means), preprocess=cvx.Preprocess(8), task="segmentation"
+    )
+    photo = np.random.default_rng(0).integers(0, 255, (40, 40, 3), dtype=np.uint8)
+    mask = np.array([[False, True], [False, False]])
+    target = RegionScore(MaskRegion(mask), 0)
+    [one] = cvx.explain(model, photo, "gradient-error", target=target)
+    assert one.target.note == "Logits are summed over 1 of 4 pixels."
+    # That output pixel is the mean of its quarter of the photograph.
+    heat = one.heatmap()
+    assert np.abs(heat[:18, 22:]).max() > 0
+    assert not heat[22:].any()
+
+
+def test_suppression_runs_once_for_all_methods_and_questions(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = 0
+    answers = Reading.answers
+
+    def counted(self: Reading, *given: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        return answers(self, *given)
+
+    monkeypatch.setattr(Reading, "answers", counted)
+    model = VisionModel(Says(detr), preprocess=cvx.Preprocess(8), task="detection")
+    photo = np.full((8, 8, 3), 250, dtype=np.uint8)
+    questions = [[cvx.ClassScore(0), cvx.ClassScore(1), cvx.Contrast(0, 1)]]
+    methods = [
+        cvx.get_explainer("gradient-error"),
+        cvx.get_explainer("gradient-error", output="sensitivity"),
+    ]
+    assert len(cvx.explain(model, photo, methods, target=questions)) == 6
+    assert asked == 1
