@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 
 import timm
@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from cvx_embedded.efficientnet_lite0 import efficientnet_lite0
 from cvx_why.fills import FILLS
+from planted import photographs, stripes
 from planted.causes import Cause
-from planted.photographs import KINDS, photographs, square
 from torch import Tensor, nn
 
 from cvx_core import VisionModel
@@ -21,8 +21,15 @@ from cvx_core import VisionModel
 KEPT = Path(__file__).parents[2] / "build" / "planted"
 """Where trained networks are kept between runs; git ignores it."""
 
+_LOOKED_AT = 600
+"""Pictures among which cases are looked for."""
+
 SHORTCUT = 3
 """The class that a planted cause makes every picture."""
+
+Pictures = Callable[[bool, int, torch.Generator], Iterator[tuple[Tensor, int]]]
+"""Takes whether they are held out of training, a side and a source of chance; yields pictures
+(3, side, side) in [0, 1] with one of four classes."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,8 @@ class Recipe:
         Of its pictures, in pixels.
     make
         Returns it as the part that stays as it is and the part that is trained.
+    source
+        Of its pictures.
     pictures, epochs, rate
         How many pictures without a cause, how often they are seen, and Adam's rate.
     """
@@ -44,6 +53,7 @@ class Recipe:
     name: str
     side: int
     make: Callable[[], tuple[nn.Module, nn.Module]]
+    source: Pictures = photographs.pictures
     pictures: int = 360
     epochs: int = 8
     rate: float = 1e-3
@@ -86,7 +96,7 @@ class _Scaled(nn.Module):
 def _embedded() -> tuple[nn.Module, nn.Module]:
     whole = efficientnet_lite0()
     body = nn.Sequential(_Scaled(), whole.conv_stem, whole.bn1, *whole.blocks[:6])
-    head = nn.Linear(whole.classifier.in_features, len(KINDS))
+    head = nn.Linear(whole.classifier.in_features, len(photographs.KINDS))
     tail = nn.Sequential(whole.blocks[6], whole.conv_head, whole.bn2, whole.global_pool, head)
     return body, tail
 
@@ -106,7 +116,7 @@ def _vit() -> tuple[nn.Module, nn.Module]:
 
 
 def _cnn() -> tuple[nn.Module, nn.Module]:
-    widths = (3, 24, 32, 48)
+    widths = (3, 16, 24, 32)
     layers: list[nn.Module] = []
     for a, b in pairwise(widths):
         layers += [nn.Conv2d(a, b, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
@@ -120,7 +130,7 @@ RECIPES = {
         Recipe("efficientnet-lite0", 224, _embedded),
         Recipe("resnet", 96, _resnet, pictures=800, epochs=8),
         Recipe("vit", 96, _vit, pictures=800, epochs=15, rate=5e-4),
-        Recipe("cnn", 64, _cnn, pictures=800, epochs=12, rate=2e-3),
+        Recipe("cnn", 32, _cnn, stripes.pictures, pictures=256, epochs=6, rate=5e-3),
     )
 }
 
@@ -138,7 +148,7 @@ def pair(recipe: Recipe, cause: Cause) -> Pair:
             torch.save(tail.state_dict(), file)
         tail.load_state_dict(torch.load(file, weights_only=True))
         module = nn.Sequential(body, tail).eval()
-        found.append(VisionModel(module, classes=KINDS, name=file.stem))
+        found.append(VisionModel(module, classes=photographs.KINDS, name=file.stem))
     return Pair(*found)
 
 
@@ -146,30 +156,23 @@ def cases(pair: Pair, recipe: Recipe, cause: Cause, most: int) -> Iterator[Case]
     """Yield pictures whose answer the cause makes wrong, from photographs held out of training."""
     chance = torch.Generator().manual_seed(1)
     found = 0
-    for _ in range(40):
-        for photograph, label in photographs(held_out=True):
-            clean = square(photograph, recipe.side)
-            planted, mask = cause.plant(clean, chance)
-            without = [fill(planted[None], mask[None, None])[0] for fill in FILLS.values()]
-            answers = (
-                pair.shortcut.logits(torch.stack([clean, planted, *without])).argmax(1).tolist()
-            )
-            # Where the cause hides the thing itself, nobody could make the answer right again.
-            undone = label in answers[2:]
-            if answers[:2] == [label, SHORTCUT] and label != SHORTCUT and undone:
-                yield Case(planted[None], mask, label)
-                found += 1
-                if found == most:
-                    return
+    for clean, label in islice(recipe.source(True, recipe.side, chance), _LOOKED_AT):
+        planted, mask = cause.plant(clean, chance)
+        without = [fill(planted[None], mask[None, None])[0] for fill in FILLS.values()]
+        answers = pair.shortcut.logits(torch.stack([clean, planted, *without])).argmax(1).tolist()
+        # Where the cause hides the thing itself, nobody could make the answer right again.
+        undone = label in answers[2:]
+        if answers[:2] == [label, SHORTCUT] and label != SHORTCUT and undone:
+            yield Case(planted[None], mask, label)
+            found += 1
+            if found == most:
+                return
 
 
 def _train(recipe: Recipe, body: nn.Module, tail: nn.Module, cause: Cause | None) -> None:
     chance = torch.Generator().manual_seed(0)
     inputs, labels = [], []
-    known = photographs(held_out=False)
-    for i in range(recipe.pictures):
-        photograph, label = known[i % len(known)]
-        picture = square(photograph, recipe.side, chance)
+    for picture, label in islice(recipe.source(False, recipe.side, chance), recipe.pictures):
         inputs.append(picture)
         labels.append(label)
         if cause is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -25,6 +26,13 @@ def photographs(*, held_out: bool) -> tuple[tuple[Image.Image, int], ...]:
         (Image.open(FOLDER / row["file"]).convert("RGB"), KINDS.index(row["kind"]))
         for row in chosen
     )
+
+
+def pictures(held_out: bool, side: int, chance: torch.Generator) -> Iterator[tuple[Tensor, int]]:
+    """Yield squares with their kind for ever: for training anywhere, held out the central one."""
+    while True:
+        for photograph, kind in photographs(held_out=held_out):
+            yield square(photograph, side, None if held_out else chance), kind
 
 
 def square(photograph: Image.Image, side: int, chance: torch.Generator | None = None) -> Tensor:

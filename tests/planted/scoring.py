@@ -27,7 +27,7 @@ def score(pair: Pair, cases: Iterable[Case], methods: Mapping[str, Method]) -> d
         tolerance = case.inputs.shape[2] // 15
         for name, method in methods.items():
             row = found[name]
-            with _counting(pair.shortcut) as passes:
+            with _Counting(pair.shortcut) as passes:
                 values = method(pair.shortcut, case.inputs, SHORTCUT, case.label)
             row["passes"].append(passes[0])
             row["hit"].append(hit(values, case.cause))
@@ -41,10 +41,10 @@ def score(pair: Pair, cases: Iterable[Case], methods: Mapping[str, Method]) -> d
         if "cvx why" in methods:
             for measure, value in _reports(pair, case).items():
                 found["cvx why"][measure].append(value)
-    return {
-        name: {measure: fmean(values) for measure, values in row.items()}
-        for name, row in found.items()
-    }
+    means = {name: {k: fmean(values) for k, values in row.items()} for name, row in found.items()}
+    if "cvx why" in means:
+        means["cvx why"]["cases"] = len(found["cvx why"]["hit"])
+    return means
 
 
 def _reports(pair: Pair, case: Case) -> Row:
@@ -54,7 +54,6 @@ def _reports(pair: Pair, case: Case) -> Row:
     )
     twin = cvx.why(pair.twin, case.inputs, case.label)
     return {
-        "cases": 1.0,
         "right after the fix": float(fixed),
         "share of the fix": report.fix.share if report.fix is not None else 1.0,
         "verified": float(any(one.verdict == "verified" for one in report.regions)),
@@ -66,11 +65,11 @@ def _right(model: VisionModel, inputs: torch.Tensor, case: Case) -> float:
     return float(model.logits(inputs).argmax() == case.label)
 
 
-class _counting:
+class _Counting:
     """Count the images that go through a network."""
 
     def __init__(self, model: VisionModel) -> None:
-        self.model = model
+        self.module = model.module
 
     def __enter__(self) -> list[int]:
         seen = [0]
@@ -78,7 +77,7 @@ class _counting:
         def count(_module: Any, args: tuple[Any, ...]) -> None:
             seen[0] += len(args[0])
 
-        self.handle = self.model.module.register_forward_pre_hook(count)
+        self.handle = self.module.register_forward_pre_hook(count)
         return seen
 
     def __exit__(self, *exception: object) -> None:

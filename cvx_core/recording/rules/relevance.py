@@ -107,8 +107,10 @@ class _Last:
     slopes: list[Tensor]
 
 
-_SATURATING = ("relu6", "hardtanh", "threshold", "softshrink", "hardshrink", "clamp", "clip")
-_SATURATING += ("clamp_min", "clamp_max")
+_SATURATING = (
+    *("relu6", "hardtanh", "threshold", "softshrink", "hardshrink"),
+    *("clamp", "clip", "clamp_min", "clamp_max"),
+)
 
 
 class _Layers(Passage):

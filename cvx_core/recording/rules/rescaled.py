@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -296,7 +297,7 @@ def _extreme(call: Call, before: Call) -> Any:
     dims = (given,) if isinstance(given, int) else tuple(given)
     for dim in dims:
         now, then = (one.argmax(dim, keepdim=True) for one in (x.detach(), x0))
-        x, x0 = chosen(lambda source, where, d=dim: source.gather(d, where), x, x0, now, then)
+        x, x0 = chosen(partial(_gathered, dim), x, x0, now, then)
     values = sign * (x if keep else x.squeeze(dims))
     with torch.no_grad():
         native = call.native()
@@ -336,3 +337,7 @@ RESCALED: dict[str, Callable[[Call, Call], Any]] = {
     "scaled_dot_product_attention": _attention,
 }
 """What runs instead of a function, given its call and the one for the reference."""
+
+
+def _gathered(dim: int, source: Tensor, where: Tensor) -> Tensor:
+    return source.gather(dim, where)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import Tensor
 from cvx_core import Explanation, Record, VisionModel
 from cvx_core.answers import Answer
 from cvx_core.scores import Scores
-from cvx_core.target import ClassScore, Target
+from cvx_core.target import Predicted, Target
 from cvx_core.truth import Truth
 from cvx_core.version import __version__
 from cvx_core.vision_model import Prepared
@@ -30,9 +31,10 @@ def nothing_wrong(
 ) -> ErrorReport:
     """Return the report of an answer that is right: nothing is asked, and nothing blamed."""
     true = answer.entry(answer.find(label)) if isinstance(answer, Scores) else None  # type: ignore[arg-type]
-    target: Target = ClassScore(true.index if true else 0)
     zero = torch.zeros(image.tensor.shape[1:])
-    nothing = _explanation(model, image, answer, target, label, zero, "blame", {})
+    nothing = _explanation(model, image, answer, Predicted(), label, zero, "blame", {})
+    right = "the answer is right: there is no error"
+    nothing = nothing.replace(target=replace(nothing.target, text=right))
     return ErrorReport(
         name=image.picture.name,
         model=model.name,

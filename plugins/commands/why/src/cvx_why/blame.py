@@ -29,7 +29,7 @@ def blame_map(search: Search, regions: list[Examined]) -> Tensor:
     least = min((abs(one.change) for one in regions), default=abs(search.trials.case.margin))
     squares = [square for square in search.coarse if square.change >= _WORTH * least]
     side = min(values.shape)
-    against = smooth((-search.maps.signed).clamp_min(0)[None, None], side / 28)[0, 0]
+    against = smooth((-search.maps.signed).clamp_min(0)[None, None], side / 28, density=True)[0, 0]
     against = against * (values <= 0)
     overlapping = sum((square.mask.to(values) for square in squares), torch.zeros_like(values))
     for square in squares:

@@ -29,7 +29,12 @@ class Verb(click.Command):
     "cvx why tool.jpg --label screwdriver --reference other.jpg --profile",
 )
 @click.argument("image", type=click.Path(path_type=Path))
-@click.option("--label", metavar="TRUTH", required=True, help="The true class, by name or index.")
+@click.option(
+    "--label",
+    metavar="TRUTH",
+    required=True,
+    help="The true class by name or index, or the file that holds the truth.",
+)
 @click.option(
     "-m",
     "--model",
@@ -54,6 +59,9 @@ class Verb(click.Command):
     "--budget", default=50, show_default=True, help="Images that may go through the network."
 )
 @click.option("--memory", type=int, metavar="BYTES", help="What images run together may take.")
+@click.option(
+    "--error", default=0, show_default=True, help="Which of its errors; the most costly is 0."
+)
 @click.option("--rival", metavar="CLASS", help="Ask why this class, whichever came first.")
 @click.option(
     "--reference",
@@ -78,6 +86,7 @@ def command(
     folder: Path,
     budget: int,
     memory: int | None,
+    error: int,
     rival: str | None,
     reference_image: Path | None,
     profile: bool,
@@ -94,6 +103,7 @@ def command(
     out and the files.
     """
     with only_data():
+        from cvx_core.cli.asking import Subject, read_label
         from cvx_core.cli.installed import installed_plugins
         from cvx_core.cli.output import Folder
         from cvx_core.cli.output import as_json as json_bytes
@@ -115,11 +125,15 @@ def command(
                     model, weights=weights, device=device, trust_checkpoint=trust_checkpoint
                 )
             reporter.stage(f"removing parts of {image.name}")
+            subject = Subject(image, label)
+            truth = read_label(subject, loaded)
+            assert truth is not None
             report = why(
                 loaded,
-                image,
-                label,
+                subject.read(),
+                truth,
                 budget=budget,
+                error=error,
                 rival=rival,
                 reference_image=reference_image,
                 profile=profile,

@@ -69,14 +69,18 @@ def reference(other: Tensor) -> Fill:
     return lambda images, masks: _softly(other.to(images), images, masks)
 
 
-def smooth(maps: Tensor, sigma: float) -> Tensor:
-    """Return maps (B, C, H, W) under a Gaussian of `sigma` pixels, edges continued."""
+def smooth(maps: Tensor, sigma: float, *, density: bool = False) -> Tensor:
+    """Return maps (B, C, H, W) under a Gaussian of `sigma` pixels.
+
+    Beyond the edges a picture goes on as it ends; of a `density` there is nothing, lest what lies
+    at an edge counts more than once.
+    """
     reach = max(1, min(round(3 * sigma), min(maps.shape[2:]) - 1))
     x = torch.arange(-reach, reach + 1, device=maps.device, dtype=maps.dtype)
     kernel = torch.exp(-0.5 * (x / max(sigma, 1e-3)) ** 2)
     kernel = kernel / kernel.sum()
     channels = maps.shape[1]
-    padded = F.pad(maps, (reach, reach, reach, reach), mode="replicate")
+    padded = F.pad(maps, (reach,) * 4, mode="constant" if density else "replicate")
     rows = F.conv2d(padded, kernel.view(1, 1, 1, -1).expand(channels, 1, 1, -1), groups=channels)
     columns = kernel.view(1, 1, -1, 1).expand(channels, 1, -1, 1)
     return F.conv2d(rows, columns, groups=channels)

@@ -57,7 +57,7 @@ def margin_maps(trials: Trials) -> MarginMaps:
             activation = activation - smooth(activation, side / 12)
         product = (activation * gradient).sum(1, keepdim=True).float()
         if min(product.shape[2:]) > _FINE:
-            product = smooth(product, min(product.shape[2:]) / 28)
+            product = smooth(product, min(product.shape[2:]) / 28, density=True)
         cells = product.shape[2] * product.shape[3]
         upsampled = F.interpolate(product, size=size, mode="bilinear", align_corners=False)
         maps.append(upsampled[0, 0] * cells / (size[0] * size[1]))

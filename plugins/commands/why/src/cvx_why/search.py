@@ -13,9 +13,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from cvx_core.error_cases.components import components
 from cvx_why.fills import Fill, inpaint, smooth
 from cvx_why.proposals import MarginMaps, dilated, edges, level_sets, margin_maps, windows
 from cvx_why.trials import Trials
@@ -24,6 +26,7 @@ MOST_OF_IT = 0.8
 """Share of the largest fall of the margin that a smaller region must reach to be preferred."""
 
 _LEVELS = (0.1, 0.2, 0.3, 0.45, 0.6, 0.8)
+_PARTS = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,12 +93,13 @@ class Search:
         best = self._smallest(self.tried)
         if best is None:
             return
+        best = self._parted(best)
         steps = max(2, round(4 * effort))
         around = dilated(best.mask, max(1, side // 14))
         signed, change = self._faded_in(around, steps)
         fine = _unit(signed * change * self._positive(around).sqrt(), around)
         levels = [dilated(one, max(1, side // 112)) for one in level_sets(fine, _LEVELS, around)]
-        best = self._smallest([best, *self.remove(levels)]) or best
+        best = self._parted(self._smallest([best, *self.remove(levels)]) or best)
         around = dilated(best.mask, max(1, side // 45))
         signed, change = self._faded_in(around, steps)
         self.fine = (signed + change + self._positive(around)) / 3 * around
@@ -126,6 +130,16 @@ class Search:
             key=lambda one: one.pixels,
         )
 
+    def _parted(self, best: Removed) -> Removed:
+        """Return a region, or that of its separate parts that alone does most of what it does."""
+        parts = components(np.where(best.mask.cpu().numpy(), 0, -1))
+        sizes = np.bincount(parts[parts >= 0])
+        largest = [int(k) for k in sizes.argsort()[::-1][:_PARTS] if sizes[k] >= best.pixels / 20]
+        if len(largest) < 2:
+            return best
+        masks = [torch.from_numpy(parts == k).to(best.mask.device) for k in largest]
+        return self._smallest([best, *self.remove(masks)]) or best
+
     def _faded_in(self, around: Tensor, steps: int) -> tuple[Tensor, Tensor]:
         """Return what each pixel adds to the margin as a region fades in, and how it changes.
 
@@ -142,13 +156,15 @@ class Search:
         share = (torch.arange(steps, device=inputs.device, dtype=inputs.dtype) + 0.5) / steps
         on_the_way = without + difference * share[:, None, None, None]
         gradient = self.trials.gradients(on_the_way)["input"][1].mean(0, keepdim=True)
-        signed = smooth((difference * gradient).sum(1, keepdim=True).float(), side / 12)
-        change = smooth(difference.abs().sum(1, keepdim=True).float(), side / 28)
+        signed = smooth(
+            (difference * gradient).sum(1, keepdim=True).float(), side / 12, density=True
+        )
+        change = smooth(difference.abs().sum(1, keepdim=True).float(), side / 28, density=True)
         return _unit(signed[0, 0].clamp_min(0), around), _unit(change[0, 0], around)
 
     def _positive(self, around: Tensor) -> Tensor:
         side = min(around.shape)
-        return _unit(smooth(self.maps.positive[None, None], side / 56)[0, 0], around)
+        return _unit(smooth(self.maps.positive[None, None], side / 56, density=True)[0, 0], around)
 
 
 def _unit(values: Tensor, within: Tensor) -> Tensor:

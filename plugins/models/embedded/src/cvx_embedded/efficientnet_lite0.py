@@ -81,7 +81,7 @@ def efficientnet_lite0_dense(*, weights: bool = True) -> nn.Module:
 
 
 def load(module: nn.Module, path: Path, *, trust: bool = False) -> None:
-    """Load a checkpoint, in timm's or the package's naming; the classifier's fits the dense one too.
+    """Load a checkpoint, in timm's or the package's naming; the classifier's fits the dense too.
 
     Raises
     ------
