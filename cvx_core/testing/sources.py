@@ -60,8 +60,10 @@ class ModelSourceConformance(Conformance):
         logits = model.logits(prepared.tensor[None])
         assert logits.ndim == 2
         assert torch.isfinite(logits).all()
+        [answer] = model.answers(photo)
+        assert answer.task == model.task
         if model.classes is not None:
-            assert len(model.classes) == logits.shape[1]
+            assert all(answer.name(index) == name for index, name in enumerate(model.classes))
         left, top, right, bottom = prepared.extent
         assert left < right
         assert top < bottom
