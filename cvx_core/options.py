@@ -128,7 +128,7 @@ def _value(text: str) -> Any:
         return word
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         words = text[1:-1]
         if text[:1] + text[-1:] != "[]" or any(bracket in words for bracket in "([{}])"):
             return text

@@ -62,12 +62,8 @@ def check(
     -------
     list
         Of lists of mappings: ``verdict`` (``"passes"``, ``"fails"`` or ``"unclear"``), ``reason``,
-        ``correlation`` and ``chance`` by stage, ``draws``, ``seed``.
-
-    Raises
-    ------
-    MethodError
-        If the network can't be copied.
+        ``correlation`` and ``chance`` by stage, ``draws``, ``seed``. Where it can't be checked (a
+        network can't be copied, say) the verdict is ``"unclear"``, and the reason says why.
     """
     inputs = answered[0][1].inputs
     return [
@@ -91,7 +87,7 @@ class Trial:
         By stage, for each draw: Spearman's rank correlation of the map with that of the random
         network, and with that of the random network for another view of the image.
     failure
-        Why the explainer has no answer for the random network, or empty.
+        Why there is no answer for the random network, or empty.
     """
 
     values: npt.NDArray[np.float64]
@@ -119,7 +115,7 @@ class Trial:
 
     def _judge(self) -> tuple[str, str]:
         if self.failure:
-            return "unclear", f"The method has no answer for random weights: {self.failure}"
+            return "unclear", f"It could not be checked: {self.failure}"
         if np.ptp(self.values) == 0:
             return "unclear", "The map is the same everywhere."
         counted = STAGES if self.class_specific else ["all"]
@@ -194,12 +190,18 @@ def _try(model: VisionModel, answered: Sequence[Answered], i: int, seed: int) ->
     ]
     views = [image.flip(dims) for dims in ([-1], [-2], [-2, -1])]
     # Both signs, so that layers that see only means get something that varies.
-    randomised = Randomised(model, torch.stack([image, views[2], -image, -views[2]]))
+    try:
+        randomised = Randomised(model, torch.stack([image, views[2], -image, -views[2]]))
+    except CvxError as error:
+        return _failed(trials, error)
     generator = torch.Generator().manual_seed(seed)
     for draw in range(DRAWS):
         pair = torch.stack([image, views[draw % len(views)]])
         for stage, share in STAGES.items():
-            random = randomised.randomise(share, generator)
+            try:
+                random = randomised.randomise(share, generator)
+            except CvxError as error:
+                return _failed(trials, error)
             for (explainer, question, _), several in zip(answered, trials, strict=True):
                 if several[0].failure:
                     continue
@@ -211,6 +213,13 @@ def _try(model: VisionModel, answered: Sequence[Answered], i: int, seed: int) ->
                     continue
                 for trial, values in zip(several, again, strict=True):
                     trial.compare(stage, values)
+    return trials
+
+
+def _failed(trials: list[list[Trial]], error: CvxError) -> list[list[Trial]]:
+    """Note why a network could not be checked: its maps are made, and are kept."""
+    for trial in (trial for several in trials for trial in several):
+        trial.failure = str(error)
     return trials
 
 

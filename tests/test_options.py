@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from cvx_core.component import Component
 from cvx_core.errors import CvxError, MethodError, OptionError, PluginError
 from cvx_core.options import build, check_choice, parameter_names, parameters_of, parse_parameters
+from cvx_core.recording import Needs
 
 
 @dataclass(frozen=True)
@@ -184,3 +185,14 @@ def test_a_refusal_ends_in_one_full_stop() -> None:
 def test_every_refusal_is_one_of_ours() -> None:
     with pytest.raises(CvxError):
         build("explainer", Component("gone", "", "no_such_module_of_ours:X"), {})
+
+
+@pytest.mark.parametrize("value", ["{[]:1}", "{{}}", "{[1]}"])
+def test_what_is_no_value_stays_text(value: str) -> None:
+    assert parse_parameters(f"x:a={value}") == ("x", {"a": value})
+
+
+def test_a_list_is_no_layer() -> None:
+    with pytest.raises(OptionError, match=r"(?s)one name.*\[A,B\]") as caught:
+        Needs(["a", "b"])  # type: ignore[arg-type]
+    assert caught.value.exit_code == 2

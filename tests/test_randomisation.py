@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+import cvx_core as cvx
 from cvx_core.errors import MethodError
 from cvx_core.randomisation import Randomised
 from cvx_core.testing import models
@@ -273,6 +274,16 @@ def test_a_network_that_can_t_be_copied_is_refused_with_the_reason() -> None:
     net[1].lock = threading.Lock()
     with pytest.raises(MethodError, match=r"Sequential can't be copied: .*lock(.|\n)*sanity"):
         Randomised(VisionModel(net), images())
+
+
+def test_a_map_is_kept_though_it_can_t_be_checked() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.LazyLinear(3))
+    net(images())
+    net[1].lock = threading.Lock()
+    [made] = cvx.explain(VisionModel(net), images()[:1], "grad-cam", cvx.ClassScore(0), sanity=True)
+    assert made.values.any()
+    assert made.evidence["sanity"]["verdict"] == "unclear"
+    assert "can't be copied" in made.evidence["sanity"]["reason"]
 
 
 class Twofold(nn.Module):

@@ -52,6 +52,12 @@ class Needs:
         attention_gradients: bool = False,
         constants: bool = False,
     ) -> None:
+        odd = [place for place in places if not isinstance(place, str)]
+        if odd:
+            raise OptionError(
+                f"A layer is one name, and this is {odd[0]!r}.",
+                "'cvx layers MODEL' lists them. Methods that fuse several take layers=[A,B].",
+            )
         if not isinstance(gates, Propagation) and gates not in ("native", "frozen"):
             raise OptionError(f"gates={gates!r} is unknown.", "Write 'native' or 'frozen'.")
         if tape and gates != "frozen":

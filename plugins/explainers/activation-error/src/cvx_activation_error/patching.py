@@ -15,6 +15,13 @@ from cvx_core.recording import Place
 from cvx_core.reference import REFERENCES, reference_of
 
 
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except OSError:  # a name that no file system has, for its length say
+        return False
+
+
 @dataclass(frozen=True)
 class ActivationPatching(Explainer):
     """Put the reference's activation into one cell after another, and run what is behind it.
@@ -59,7 +66,7 @@ class ActivationPatching(Explainer):
 
     def __post_init__(self) -> None:
         known = isinstance(self.reference, str) and (
-            self.reference in REFERENCES or Path(self.reference).is_file()
+            self.reference in REFERENCES or _is_file(self.reference)
         )
         if not known:
             raise OptionError(
