@@ -56,7 +56,7 @@ def layers(
         try:
             found = layout.last_grid(loaded, inputs)
         except LayerError as error:
-            chosen, reason = None, error.message
+            chosen, reason = None, f"No layer is chosen: {error.message} {error.hint}"
         else:
             chosen, reason = found.name, found.reason
         rows = _rows(layout, chosen, every=every)
