@@ -131,14 +131,15 @@ class Search:
         )
 
     def _parted(self, best: Removed) -> Removed:
-        """Return a region, or that of its separate parts that alone does most of what it does."""
+        """Return a region, or that of its separate parts which alone does half of what it does."""
         parts = components(np.where(best.mask.cpu().numpy(), 0, -1))
         sizes = np.bincount(parts[parts >= 0])
         largest = [int(k) for k in sizes.argsort()[::-1][:_PARTS] if sizes[k] >= best.pixels / 20]
         if len(largest) < 2:
             return best
         masks = [torch.from_numpy(parts == k).to(best.mask.device) for k in largest]
-        return self._smallest([best, *self.remove(masks)]) or best
+        alone = min(self.remove(masks), key=lambda one: one.change, default=best)
+        return alone if alone.change <= best.change / 2 else best
 
     def _faded_in(self, around: Tensor, steps: int) -> tuple[Tensor, Tensor]:
         """Return what each pixel adds to the margin as a region fades in, and how it changes.

@@ -1,0 +1,49 @@
+"""Measure every method on planted causes, and write docs/explanation/planted.md.
+
+Networks are trained on first use. What was measured goes to a file for each network and cause at
+once, so that a run that is stopped goes on where it was. ``python tests/planted --help``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests"))
+
+from planted import page  # noqa: E402
+from planted.causes import CAUSES  # noqa: E402
+from planted.methods import METHODS  # noqa: E402
+from planted.networks import KEPT, RECIPES, cases, pair  # noqa: E402
+from planted.scoring import score  # noqa: E402
+
+PAGE = ROOT / "docs" / "explanation" / "planted.md"
+
+
+def main() -> int:
+    """Run what is asked for and has not been measured yet."""
+    parser = argparse.ArgumentParser(description=__doc__, prog="python tests/planted")
+    parser.add_argument("--networks", nargs="*", default=list(RECIPES), choices=list(RECIPES))
+    names = [cause.name for cause in CAUSES]
+    parser.add_argument("--causes", nargs="*", default=names, choices=names)
+    parser.add_argument("--cases", type=int, default=12, help="of each network and cause")
+    parser.add_argument("--again", action="store_true", help="measure what was measured before")
+    given = parser.parse_args()
+    for network in given.networks:
+        for cause in (cause for cause in CAUSES if cause.name in given.causes):
+            file = KEPT / f"scores-{network}-{cause.name}.json"
+            if file.exists() and not given.again:
+                continue
+            both = pair(RECIPES[network], cause)
+            found = score(both, cases(both, RECIPES[network], cause, given.cases), METHODS)
+            file.write_text(json.dumps(found, indent=1))
+            print(network, cause.name, json.dumps(found.get("cvx why", {})), flush=True)
+    page.write(KEPT, PAGE)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
