@@ -11,6 +11,6 @@ from zoo.networks import Network, networks
 
 @pytest.mark.zoo
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("network", networks(), ids=lambda network: network.id)
+@pytest.mark.parametrize("network", list(networks()), ids=lambda network: network.id)
 def test_a_network_is_covered(network: Network) -> None:
     assert not unexplained(measure(network, beside=False))
