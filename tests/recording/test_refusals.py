@@ -43,20 +43,6 @@ def test_a_function_without_a_rule_leaves_a_residual_that_is_measured(
     assert residual(net, IMAGES) > 1e-3
 
 
-def test_a_recurrent_layer_leaves_a_residual_that_is_measured(
-    seeded: Callable[..., Any], residual: Callable[..., float]
-) -> None:
-    class Recurrent(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.lstm = nn.LSTM(18, 5, batch_first=True)
-
-        def forward(self, x: Tensor) -> Tensor:
-            return self.lstm(x.permute(0, 2, 1, 3).flatten(2))[0][:, -1]
-
-    assert residual(seeded(lambda: Recurrent().double()), IMAGES) > 1e-3
-
-
 @pytest.mark.parametrize("ending", [nn.Softmax(-1), nn.Sigmoid()])
 def test_a_network_that_ends_in_probabilities_is_asked_for_its_logits(
     ending: nn.Module, seeded: Callable[..., Any]

@@ -26,7 +26,9 @@ def _slope_at_zero(call: Call) -> Tensor:
     """Return f'(0), which f(x) / x goes to; 0 where there is none, as for a square root."""
     rest = call.args[1:]
     shape = torch.broadcast_shapes(*(a.shape for a in rest if isinstance(a, Tensor)))  # type: ignore[no-untyped-call]
-    with torch.enable_grad():
+    # With hooks of its own, so that those of checkpointing don't count what is saved here.
+    aside = torch.autograd.graph.saved_tensors_hooks(lambda kept: kept, lambda kept: kept)
+    with torch.enable_grad(), aside:
         zero = call.args[0].new_zeros(shape).requires_grad_()
         [slope] = torch.autograd.grad(call.run(zero, *rest, **call.kwargs).sum(), [zero])
     found: Tensor = slope.nan_to_num(0.0, 0.0, 0.0)

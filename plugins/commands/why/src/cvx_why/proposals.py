@@ -88,10 +88,10 @@ def windows(positive: Tensor, side: int, count: int) -> list[Tensor]:
     """Return squares (H, W) that hold most of a map, each with what earlier ones left of it.
 
     What lies in a square counts a quarter for the next ones, so that they spread, and overlap
-    where it pays.
+    where it pays. Of those that hold the same the one comes first in whose middle it is.
     """
     height, width = positive.shape
-    rest, found = positive.clone(), []
+    rest, found = smooth(positive[None, None], side / 4, density=True)[0, 0], []
     rows, columns = _steps(height, side), _steps(width, side)
     for _ in range(count):
         total = F.pad(rest.cumsum(0).cumsum(1), (1, 0, 1, 0))

@@ -27,6 +27,9 @@ MOST_OF_IT = 0.8
 
 _LEVELS = (0.1, 0.2, 0.3, 0.45, 0.6, 0.8)
 _PARTS = 3
+_RIM = 45
+_SQUARES = (2 / 7, 3 / 7)
+"""Sides of the first squares, as shares of the shorter side."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +90,9 @@ class Search:
         side = min(trials.inputs.shape[2:])
         positive = self.maps.positive
         self.fine = torch.zeros_like(positive)
-        squares = windows(positive, max(2, round(side * 2 / 7)), max(4, round(8 * effort)))
+        small, large = (max(2, round(side * share)) for share in _SQUARES)
+        squares = windows(positive, small, max(3, round(5 * effort)))
+        squares += windows(positive, large, max(2, round(3 * effort)))
         self.coarse = self.remove(squares)
         self.remove([*edges(positive, max(2, side // 16)), *level_sets(positive, (0.05, 0.1, 0.2))])
         best = self._smallest(self.tried)
@@ -100,7 +105,7 @@ class Search:
         fine = _unit(signed * change * self._positive(around).sqrt(), around)
         levels = [dilated(one, max(1, side // 112)) for one in level_sets(fine, _LEVELS, around)]
         best = self._parted(self._smallest([best, *self.remove(levels)]) or best)
-        around = dilated(best.mask, max(1, side // 45))
+        around = dilated(best.mask, max(1, side // _RIM))
         signed, change = self._faded_in(around, steps)
         self.fine = (signed + change + self._positive(around)) / 3 * around
         self.best = best
