@@ -39,7 +39,7 @@ class MarginMaps:
     positive: Tensor
 
 
-def margin_maps(trials: Trials) -> MarginMaps:
+def margin_maps(trials: Trials, inputs: Tensor) -> MarginMaps:
     """Return activation times gradient of the margin with held gates, at the input and inside.
 
     See `cvx_activation_error` for the method; one forward and one backward pass for all places.
@@ -50,9 +50,8 @@ def margin_maps(trials: Trials) -> MarginMaps:
     size = trials.inputs.shape[2:]
     side = min(size)
     maps = []
-    for name, (activation, gradient) in trials.gradients(
-        trials.inputs, ("input", *names), frozen=True
-    ).items():
+    found = trials.gradients(inputs, ("input", *names), frozen=True)
+    for name, (activation, gradient) in found.items():
         if name == "input":
             activation = activation - smooth(activation, side / 12)
         product = (activation * gradient).sum(1, keepdim=True).float()

@@ -22,7 +22,7 @@ STANDS_OUT = 1.5
 """Times the usual fall, which is what removing a square elsewhere does in the middle."""
 MOST_REGIONS = 3
 APART = 0.2
-"""Regions of which one has less than this share of its pixels in the other are two."""
+"""Regions that share less than this of the smaller one are two."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +98,10 @@ def usual_fall(search: Search) -> float:
 
 
 def _apart(one: Removed, others: Sequence[Removed]) -> bool:
-    return all(int((one.mask & other.mask).sum()) <= APART * one.pixels for other in others)
+    return all(
+        int((one.mask & other.mask).sum()) <= APART * min(one.pixels, other.pixels)
+        for other in others
+    )
 
 
 def _verdict(removals: Sequence[Removed], margin: float) -> Verdict:
