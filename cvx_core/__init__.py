@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 _HOMES = {
     "cvx_core.answers": ("Answer",),
-    "cvx_core.api": ("explain", "get_explainer", "get_renderer", "register"),
+    "cvx_core.api": ("explain", "get_engine", "get_explainer", "get_renderer", "register"),
     "cvx_core.component": ("Component",),
     "cvx_core.compose": ("contrast", "layers", "mean", "product", "rectify", "smooth"),
     "cvx_core.detections": ("Detections",),
+    "cvx_core.engine": ("Engine", "Listener", "Work"),
     "cvx_core.error_case": ("ErrorCase", "Judgement"),
     "cvx_core.error_cases": ("errors_of",),
     "cvx_core.error_cases.detection": ("BoxError",),
@@ -85,6 +86,7 @@ __all__ = [
     "Detection",
     "Detections",
     "Distribution",
+    "Engine",
     "Error",
     "ErrorCase",
     "Explainer",
@@ -93,6 +95,7 @@ __all__ = [
     "InputError",
     "Judgement",
     "LayerError",
+    "Listener",
     "Lost",
     "Margin",
     "MaskRegion",
@@ -128,10 +131,12 @@ __all__ = [
     "UnknownComponentError",
     "UsageError",
     "VisionModel",
+    "Work",
     "__version__",
     "contrast",
     "errors_of",
     "explain",
+    "get_engine",
     "get_explainer",
     "get_renderer",
     "hookimpl",
@@ -155,10 +160,11 @@ __all__ = [
 
 if TYPE_CHECKING:
     from cvx_core.answers import Answer
-    from cvx_core.api import explain, get_explainer, get_renderer, register
+    from cvx_core.api import explain, get_engine, get_explainer, get_renderer, register
     from cvx_core.component import Component
     from cvx_core.compose import contrast, layers, mean, product, rectify, smooth
     from cvx_core.detections import Detections
+    from cvx_core.engine import Engine, Listener, Work
     from cvx_core.error_case import ErrorCase, Judgement
     from cvx_core.error_cases import errors_of
     from cvx_core.error_cases.detection import BoxError

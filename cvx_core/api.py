@@ -7,6 +7,7 @@ from typing import Any, TypeVar, overload
 
 from cvx_core.component import Component, Kind, component_name
 from cvx_core.discovery import registry
+from cvx_core.engine import Engine
 from cvx_core.errors import PluginError, UsageError
 from cvx_core.explainer import Explainer
 from cvx_core.explanation import Explanation
@@ -20,6 +21,7 @@ _BASES: dict[Kind, type[Any]] = {
     "explainer": Explainer,
     "renderer": Renderer,
     "model source": ModelSource,
+    "engine": Engine,
 }
 T = TypeVar("T")
 
@@ -50,6 +52,12 @@ def get_renderer(name: str, /, **parameters: Any) -> Renderer:
     """Return a renderer by name; see `get_explainer`."""
     renderer: Renderer = _get("renderer", name, parameters)
     return renderer
+
+
+def get_engine(name: str, /, **parameters: Any) -> Engine:
+    """Return an engine by name; see `get_explainer`."""
+    engine: Engine = _get("engine", name, parameters)
+    return engine
 
 
 def _get(kind: Kind, name: str, parameters: dict[str, Any]) -> Any:
@@ -126,13 +134,15 @@ def register(
     Parameters
     ----------
     component
-        A subclass of `Explainer`, `Renderer` or `ModelSource`, registered under its name in
-        lower case with hyphens (``MyMethod`` as ``my-method``); or a `Component`, with its `kind`.
+        A subclass of `Explainer`, `Renderer`, `ModelSource` or `Engine`, registered under its name
+        in lower case with hyphens (``MyMethod`` as ``my-method``); or a `Component`, with its
+        `kind`.
         Left out, `register` is a decorator that takes the options.
     name
         Another name.
     kind
-        For a `Component`: ``"explainer"``, ``"renderer"``, ``"model source"`` or ``"command"``.
+        For a `Component`: ``"explainer"``, ``"renderer"``, ``"model source"``, ``"command"`` or
+        ``"engine"``.
     replace
         Take the place of components that have the name already.
 
@@ -159,7 +169,8 @@ def register(
         if not kinds:
             raise PluginError(
                 f"{component!r} is no component.",
-                "Register a subclass of Explainer, Renderer or ModelSource, or a Component.",
+                "Register a subclass of Explainer, Renderer, ModelSource or Engine, or a Component "
+                "record.",
             )
         kind = kinds[0]
         lines = (component.__doc__ or "").strip().splitlines()

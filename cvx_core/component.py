@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 from cvx_core.errors import PluginError
 from cvx_core.foreign import foreign
 
-Kind = Literal["explainer", "renderer", "model source", "command"]
+Kind = Literal["explainer", "renderer", "model source", "command", "engine"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 _NAME = re.compile(r"[a-z0-9]+(?:[-_.+][a-z0-9]+)*\+*")
@@ -26,7 +26,7 @@ def component_name(class_name: str) -> str:
 
 @dataclass(frozen=True)
 class Component:
-    """One explainer, renderer, model source or command that a plugin offers.
+    """One explainer, renderer, model source, command or engine that a plugin offers.
 
     Parameters
     ----------

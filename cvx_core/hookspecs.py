@@ -29,6 +29,7 @@ HOOKS: dict[Kind, str] = {
     "renderer": "cvx_renderers",
     "model source": "cvx_model_sources",
     "command": "cvx_commands",
+    "engine": "cvx_engines",
 }
 
 
@@ -50,3 +51,7 @@ class CvxSpecs:
     @hookspec(historic=True)
     def cvx_commands(self) -> Iterable[Component]:  # type: ignore[empty-body]
         """Return the verbs of the command line: targets are `click.Command` objects."""
+
+    @hookspec(historic=True)
+    def cvx_engines(self) -> Iterable[Component]:  # type: ignore[empty-body]
+        """Return the engines: targets are subclasses of `cvx_core.engine.Engine`."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,47 +13,18 @@ from torch import nn
 from cvx_core.answers import Answer
 from cvx_core.calling import answer, reading, version
 from cvx_core.errors import InputError, ModelError, UsageError
-from cvx_core.explanation import Extent
 from cvx_core.images import Picture, read_picture
-from cvx_core.preprocessing import Geometry, Transform, apply, measure
+from cvx_core.preparing import Prepared, Preparer
+from cvx_core.preprocessing import Transform
 from cvx_core.reading import Candidates, Reading
 from cvx_core.readout import Readout, classification, detection, segmentation
 from cvx_core.record import Record
-from cvx_core.regions import Frame
 
 TASKS: Mapping[str, Readout] = {
     "classification": classification,
     "segmentation": segmentation,
     "detection": detection,
 }
-
-
-@dataclass(frozen=True, eq=False)
-class Prepared:
-    """One image, ready for the network.
-
-    Attributes
-    ----------
-    tensor
-        (C, H, W), on the model's device and in its dtype.
-    picture
-        What a person sees.
-    extent
-        The rectangle of `picture` that `tensor` covers.
-    note
-        What a reader of the overlay must know, or an empty string.
-    """
-
-    tensor: torch.Tensor
-    picture: Picture
-    extent: Extent
-    note: str = ""
-
-    @property
-    def frame(self) -> Frame:
-        """How the input lies over the picture."""
-        size = self.tensor.shape[2], self.tensor.shape[1]
-        return Frame(self.extent, size, self.picture.size)
 
 
 class VisionModel:
@@ -122,13 +92,12 @@ class VisionModel:
             raise UsageError("classes is one string.", "Give a list of names, one per class.")
         # torch.compile hides the submodules from hooks; the module inside computes the same.
         self.module: nn.Module = getattr(module, "_orig_mod", module)
-        self.preprocess = preprocess
+        self.preparer = Preparer(preprocess)
         self.classes = None if classes is None else tuple(str(c) for c in classes)
         self.task = task
         self.name = name or type(self.module).__name__
         self.readout: Readout = readout or TASKS[task]
         self.details = Record(details)
-        self._geometries: dict[tuple[int, int], Geometry] = {}
         self._cache: tuple[Any, dict[Any, Any]] = (None, {})
         self._digest: tuple[Any, str] | None = None
 
@@ -136,7 +105,16 @@ class VisionModel:
         return f"<VisionModel {self.name} ({self.task}, {self.device}, {self.dtype})>"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_geometries": {}, "_cache": (None, {}), "_digest": None}
+        return {**self.__dict__, "_cache": (None, {}), "_digest": None}
+
+    @property
+    def preprocess(self) -> Transform | None:
+        """From a PIL image to the network's input (C, H, W)."""
+        return self.preparer.preprocess
+
+    @preprocess.setter
+    def preprocess(self, preprocess: Transform | None) -> None:
+        self.preparer = Preparer(preprocess)
 
     @property
     def cache(self) -> dict[Any, Any]:
@@ -289,7 +267,7 @@ class VisionModel:
         ----------
         images
             A path, PIL image, uint8 array (H, W, 3), or a sequence of these; or a prepared float
-            tensor (B, C, H, W) or (C, H, W).
+            tensor (B, C, H, W) or (C, H, W). What was prepared before is taken as it is.
 
         Raises
         ------
@@ -300,32 +278,20 @@ class VisionModel:
         """
         if isinstance(images, torch.Tensor):
             return self._prepare_tensor(images)
-        single = isinstance(images, str | np.ndarray | Picture) or hasattr(images, "__fspath__")
+        single = isinstance(images, str | np.ndarray | Picture | Prepared) or hasattr(
+            images, "__fspath__"
+        )
         if single or hasattr(images, "getbands"):
             images = [images]
         items = list(images)
         if items and all(isinstance(item, torch.Tensor) for item in items):
             return [one for item in items for one in self._prepare_tensor(item)]
-        return [self._prepare_picture(read_picture(item, i)) for i, item in enumerate(items)]
-
-    def _prepare_picture(self, picture: Picture) -> Prepared:
-        if self.preprocess is None:
-            raise ModelError(
-                "The model has no preprocess, so it can't be asked about photographs.",
-                "Use VisionModel(module, preprocess=Preprocess(crop=224, resize=256)), or another "
-                "function from a PIL image to a tensor (C, H, W); or give prepared tensors.",
-            )
-        tensor = apply(self.preprocess, picture.pil())
-        if picture.size not in self._geometries:
-            self._geometries[picture.size] = measure(self.preprocess, picture.size)
-        geometry = self._geometries[picture.size]
-        note, extent = "", geometry.extent
-        if extent is None:
-            height, width = tensor.shape[1:]
-            picture = Picture(geometry.to_pixels(tensor), picture.name, picture.digest)
-            extent = (0.0, 0.0, float(width), float(height))
-            note = "The preprocess is no plain resize and crop: the network's input is shown."
-        return Prepared(tensor.to(self.device, self.dtype), picture, extent, note)
+        return [
+            (
+                item if isinstance(item, Prepared) else self.preparer.prepare(read_picture(item, i))
+            ).to(self.device, self.dtype)
+            for i, item in enumerate(items)
+        ]
 
     def _prepare_tensor(self, tensor: torch.Tensor) -> list[Prepared]:
         batch = tensor[None] if tensor.ndim == 3 else tensor

@@ -22,7 +22,7 @@ HEAVY = {"torch", "numpy", "PIL", "matplotlib", "torchvision", "timm", "transfor
 
 LAYERS = [
     {"errors", "foreign", "version", "printable", "environment"},
-    {"component", "record", "options"},
+    {"component", "record", "options", "engine"},
     {"explanation", "resample", "files", "storage", "colors", "display"}
     | {"answers", "scores", "target", "truth", "regions"}
     | {"reading", "pixels", "detections", "parts", "parsing", "error_case", "error_cases"},
@@ -33,6 +33,7 @@ LAYERS = [
         "as_found",
         "calling",
         "preprocessing",
+        "preparing",
         "readout",
         "vision_model",
         "checkpoints",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,8 @@ from typing import Any
 from cvx_core.errors import InputError
 from cvx_core.truth import TrueBox, TrueBoxes
 from cvx_core.truth_files.common import class_index, proper_box, read_text
+
+_WAY_OUT = "See COCO's data format: images, annotations and categories with their ids."
 
 
 @lru_cache(maxsize=2)
@@ -34,18 +36,34 @@ def _parsed(file: Path, changed: int) -> dict[str, Any]:  # noqa: ARG001 - parse
     return data
 
 
+def coco_images(file: Path, classes: Sequence[str] | None) -> Iterator[tuple[str, TrueBoxes]]:
+    """Yield the name of each image of a file, as written there, with its objects.
+
+    Raises
+    ------
+    InputError
+        See `read_truth`.
+    """
+    data = _parsed(file, file.stat().st_mtime_ns if file.is_file() else 0)
+    images, names = _tables(data, file)
+    found: dict[Any, list[TrueBox]] = {key: [] for key in images}
+    for k, one in enumerate(data["annotations"]):
+        where = f"{file}, annotation {k}"
+        key = one.get("image_id") if isinstance(one, dict) else None
+        if key not in found:
+            raise InputError(f"{where}: there is no image {key!r}.", _WAY_OUT)
+        found[key].append(_box(one, names, classes, where))
+    for key, name in images.items():
+        yield name, TrueBoxes(tuple(found[key]))
+
+
 def read_coco(file: Path, image: Path, classes: Sequence[str] | None) -> TrueBoxes:
     """Return the objects of the image that has the name of `image`; see `read_truth`."""
     data = _parsed(file, file.stat().st_mtime_ns if file.is_file() else 0)
-    way_out = "See COCO's data format: images, annotations and categories with their ids."
-    try:
-        images = {one["id"]: str(one["file_name"]) for one in data["images"]}
-        names = {one["id"]: str(one["name"]) for one in data["categories"]}
-        here = [key for key, name in images.items() if Path(name).name == image.name]
-        if not here and len(images) == 1 and not image.name:
-            here = list(images)
-    except (KeyError, TypeError) as error:
-        raise InputError(f"{file}: an image or category lacks {error}.", way_out) from error
+    images, names = _tables(data, file)
+    here = [key for key, name in images.items() if Path(name).name == image.name]
+    if not here and len(images) == 1 and not image.name:
+        here = list(images)
     if len(here) != 1:
         some = ", ".join(list(images.values())[:5])
         raise InputError(
@@ -55,14 +73,30 @@ def read_coco(file: Path, image: Path, classes: Sequence[str] | None) -> TrueBox
     found = []
     for k, one in enumerate(data["annotations"]):
         where = f"{file}, annotation {k}"
-        try:
-            if one["image_id"] != here[0]:
-                continue
-            name = names[one["category_id"]]
-            x, y, width, height = map(float, one["bbox"])
-            crowd = bool(one.get("iscrowd", 0))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise InputError(f"{where}: {type(error).__name__} {error}.", way_out) from error
-        sides = proper_box((x, y, x + width, y + height), where, "bbox is [x, y, width, height].")
-        found.append(TrueBox(sides, class_index(name, classes, where), crowd))
+        if not isinstance(one, dict) or "image_id" not in one:
+            raise InputError(f"{where}: no 'image_id'.", _WAY_OUT)
+        if one["image_id"] == here[0]:
+            found.append(_box(one, names, classes, where))
     return TrueBoxes(tuple(found))
+
+
+def _tables(data: dict[str, Any], file: Path) -> tuple[dict[Any, str], dict[Any, str]]:
+    """Return the names of files and of categories, by their ids."""
+    try:
+        images = {one["id"]: str(one["file_name"]) for one in data["images"]}
+        return images, {one["id"]: str(one["name"]) for one in data["categories"]}
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{file}: an image or category lacks {error}.", _WAY_OUT) from error
+
+
+def _box(
+    one: dict[str, Any], names: dict[Any, str], classes: Sequence[str] | None, where: str
+) -> TrueBox:
+    try:
+        name = names[one["category_id"]]
+        x, y, width, height = map(float, one["bbox"])
+        crowd = bool(one.get("iscrowd", 0))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{where}: {type(error).__name__} {error}.", _WAY_OUT) from error
+    sides = proper_box((x, y, x + width, y + height), where, "bbox is [x, y, width, height].")
+    return TrueBox(sides, class_index(name, classes, where), crowd)

@@ -1,0 +1,146 @@
+"""Engines: where the work on many inputs runs, and what any of them is handed.
+
+A verb that works on a whole data set cuts it into blocks of items. For each item something is
+decoded, which takes a processor; what was decoded is explained in batches, which takes the model; a
+block's rows are committed together. An engine decides in which processes and on which machines
+that happens, and nothing else: whichever is chosen, the same rows come out.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+from cvx_core.component import component_name
+
+Item = TypeVar("Item", bound="Numbered")
+Decoded = TypeVar("Decoded")
+Row = TypeVar("Row")
+
+
+class Numbered(Protocol):
+    """An item has a number that no other item has."""
+
+    @property
+    def id(self) -> int:
+        """The number."""
+
+
+class Work(ABC, Generic[Item, Decoded, Row]):
+    """What is to be done. It can be pickled, and brings along what it needs where it arrives.
+
+    Attributes
+    ----------
+    batch_size
+        Images that are explained together. Batches are cut from a block's items by position
+        (`batches`), so that what is beside an image doesn't depend on who was faster.
+    timeout
+        Seconds that decoding one item may take.
+    """
+
+    batch_size: int
+    timeout: float
+
+    @abstractmethod
+    def pending(self) -> list[int]:
+        """Return the numbers of the blocks that are still to be done, in order."""
+
+    @abstractmethod
+    def items(self, block: int) -> list[Item]:
+        """Return the items of a block, in order."""
+
+    @abstractmethod
+    def decode(self, item: Item) -> Decoded:
+        """Return what an item holds. Called in any process; no accelerator is used.
+
+        Raises
+        ------
+        InputError
+            If it can't be read. The engine makes a row of it with `failed`.
+        """
+
+    @abstractmethod
+    def explain(self, batch: Sequence[Decoded]) -> list[Row]:
+        """Return a row for each of a batch, in order, where the model is.
+
+        An item on which the model fails gets a row that says so. Nothing is raised for a single
+        one, and a batch that is too large for the memory is run in halves.
+        """
+
+    @abstractmethod
+    def failed(self, item: Item, status: str, message: str) -> Row:
+        """Return the row of an item that was never explained.
+
+        Parameters
+        ----------
+        status
+            ``"bad input"``, or ``"crashed"`` for one whose decoding ended or blocked its process.
+        message
+            Why, for people.
+        """
+
+    @abstractmethod
+    def commit(self, block: int, rows: Sequence[Row]) -> None:
+        """Keep the rows of a block, all or none.
+
+        Raises
+        ------
+        CvxError
+            If it isn't one row for each of the block's items, or the disk refuses.
+        """
+
+    def batches(self, block: int) -> list[list[Item]]:
+        """Return a block's items in the batches in which they are explained."""
+        items = self.items(block)
+        return [items[i : i + self.batch_size] for i in range(0, len(items), self.batch_size)]
+
+
+class Listener:
+    """Hears how the work goes, and may ask for it to end.
+
+    Attributes
+    ----------
+    stop
+        Whether to begin no further block. What has begun is finished.
+    """
+
+    stop: bool = False
+
+    def decoded(self, count: int) -> None:
+        """Hear that items have got as far as a row that is not committed yet."""
+
+    def done(self, block: int, rows: Sequence[Any]) -> None:
+        """Hear that a block was committed."""
+
+
+@dataclass(frozen=True)
+class Engine(ABC):
+    """Runs work to its end.
+
+    Write an engine as a frozen dataclass whose fields are its parameters, checked in
+    ``__post_init__``.
+    """
+
+    @abstractmethod
+    def run(self, work: Work[Any, Any, Any], listener: Listener) -> None:
+        """Do all that is pending, or what has begun if `listener.stop` turns true.
+
+        Every item of a block has its row before the block is committed, whatever became of it: one
+        that ends or blocks the process that decodes it is tried once more alone, and is then
+        ``"crashed"``.
+
+        Raises
+        ------
+        CvxError
+            If the work can't go on. What was committed stays, and can be gone on from.
+        """
+
+    @property
+    def name(self) -> str:
+        """The class's name in lower case with hyphens."""
+        return component_name(type(self).__name__)
+
+
+__all__ = ["Engine", "Listener", "Work"]
