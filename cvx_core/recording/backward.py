@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from cvx_core.errors import MethodError
+from cvx_core.recording.held import Origin
 
 
 def pull_back(
@@ -37,13 +38,25 @@ def pull_back(
         ) from error
 
 
-def no_path(name: str, *, frozen: bool) -> MethodError:
-    """Return the error for a place on which the model's answer does not depend."""
+def no_path(name: str, ends: Sequence[Origin], *, frozen: bool) -> MethodError:
+    """Return the error for a place on which the model's answer does not depend.
+
+    Parameters
+    ----------
+    name
+        The place.
+    ends
+        The held functions that the answer is made of instead.
+    frozen
+        Whether gates are held.
+    """
+    where = ", ".join(f"{end.function} in {end.module or 'the network itself'}" for end in ends)
     return MethodError(
-        f"No gradient flows from the model's answer back to {name!r}.",
+        f"No gradient flows from the model's answer back to {name!r}"
+        + (f": it ends in what is held constant, {where}." if where else "."),
         "With frozen gates nothing passes a sigmoid, softplus or softmax. Have the model return "
         "logits, not probabilities; where such a function is an activation inside, ask a method "
-        "that follows the model's own gradient."
+        "that follows the model's own gradient, such as grad-cam or gradient-error."
         if frozen
         else "The model computes under no_grad, detaches, or decides by argmax after this "
         "place; name a later layer.",

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cvx_core.recording.rules.call import Call, active, argument
+from cvx_core.recording.rules.call import Call, active, any_active, argument
 
 
 class Constants:
@@ -25,8 +25,8 @@ class Constants:
 
     def find(self, name: str, run: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Return what a call is about to add, to be broadcast to its result; or None."""
-        maker = _MAKERS.get(name)
-        if maker is None or not _any_active((args, kwargs)):
+        maker = MAKERS.get(name)
+        if maker is None or not any_active((args, kwargs)):
             return None
         with torch.no_grad():
             return maker(Call(name, run, args, kwargs, None))
@@ -138,7 +138,7 @@ def _shift(call: Call) -> Any:
     return call.run(x.clone(), *call.args[1:], **call.kwargs) - x
 
 
-_MAKERS: dict[str, Callable[[Call], Any]] = {
+MAKERS: dict[str, Callable[[Call], Any]] = {
     "linear": _bias(2, -1),
     "layer_norm": _bias(3, -1),
     "group_norm": _bias(3, 1),
@@ -154,9 +154,4 @@ _MAKERS: dict[str, Callable[[Call], Any]] = {
     **dict.fromkeys(("clamp_min", "clamp_max", "hardshrink"), _offset),
     **dict.fromkeys(("log_softmax", "log_sigmoid"), _shift),
 }
-
-
-def _any_active(value: Any) -> bool:
-    if isinstance(value, tuple | list):
-        return any(map(_any_active, value))
-    return any(map(_any_active, value.values())) if isinstance(value, dict) else active(value)
+"""By a function's name, what finds the constant that a call of it adds."""

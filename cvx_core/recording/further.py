@@ -6,8 +6,9 @@ These answers have files of their own (`gates`, `constants`, `suffix`); here the
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -16,6 +17,8 @@ from cvx_core.errors import MethodError
 from cvx_core.recording.backward import no_path
 from cvx_core.recording.constants import Constants
 from cvx_core.recording.gates import Interception
+from cvx_core.recording.held import Held, Origin, Origins
+from cvx_core.recording.needs import Needs
 from cvx_core.recording.places import Place
 from cvx_core.recording.rules.passage import Passage, no_rules
 from cvx_core.recording.saved import Saved, storages
@@ -31,6 +34,7 @@ class FurtherAnswers(ABC):
 
     model: VisionModel
     inputs: Tensor
+    needs: Needs
     logits: Tensor
     forwards: int
     backwards: int
@@ -143,7 +147,7 @@ class FurtherAnswers(ABC):
                 self._backward,
             )
         if found is None:
-            raise no_path(name, frozen=True)
+            raise self._no_path(name)
         return found
 
     def constants(self, seed: Tensor) -> list[Tensor]:
@@ -198,6 +202,42 @@ class FurtherAnswers(ABC):
         self.forwards, self.backwards = self.forwards + 2, self.backwards + 2
         place, image = self.place(name).name, self.inputs[row : row + 1]
         return flows(self.model, image, place, seed[None])
+
+    def holds_signal(self) -> bool:
+        """Whether what a held function made was added to the signal, see `held`."""
+        return self._mode.held.met
+
+    def held(self, seed: Tensor, name: str, row: int) -> dict[Origins, float]:
+        """Return what held functions add to <seed, logits> (classes,) of one image, largest first.
+
+        Where the signal itself goes through a sigmoid, a softplus or a deviation, what that
+        function makes is a constant, which no cell carries; see `cvx_core.recording.held`.
+        """
+        image = self.inputs[row : row + 1]
+        with self._again(self.place(name).name, image) as (recording, held):
+            nodes = held.nodes()
+            self.forwards, self.backwards = self.forwards + 1, self.backwards + 1
+            return held.carried(
+                list(recording._backward(recording.logits, nodes, seed[None].to(self.logits)))
+                if nodes and recording.logits.requires_grad
+                else [None] * len(nodes)
+            )
+
+    def _no_path(self, name: str) -> MethodError:
+        """Return the error for a place on which the model's answer does not depend."""
+        ends: Sequence[Origin] = self._mode.held.ends
+        if ends:
+            with self._again(self.place(name).name, self.inputs[:1]) as (_, held):
+                ends = held.ends
+        return no_path(name, ends, frozen=self.needs.gates != "native")
+
+    @contextmanager
+    def _again(self, name: str, image: Tensor) -> Iterator[tuple[FurtherAnswers, Held]]:
+        """Run one image once more, and learn which modules hold what."""
+        recording: Any = type(self)(self.model, image, Needs(name, gates=self.needs.gates))  # type: ignore[call-arg]
+        held = recording._mode.held
+        with held.measuring(self.model.module), recording:
+            yield recording, held
 
     def memory(self) -> dict[tuple[torch.device, int], int]:
         """Return the bytes of each piece of memory that the recording keeps alive, by its address.

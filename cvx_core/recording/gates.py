@@ -9,7 +9,8 @@ arXiv:2402.05602, for normalisation and attention). What is held:
     scales       the deviation in layer, group, instance and RMS normalisation, norms, divisors
     attention    softmax and sigmoid outputs, scaled dot-product attention's probabilities
     choices      ReLU, max pooling, clamp, maximum: their own gradient already holds them
-    products     of two tensors that both depend on the input: half to each (Achtibat 2024)
+    products     of two tensors that both depend on the input: half to each (Achtibat 2024),
+                 unless one is a function of the other element by element, and so its gate
 """
 
 from __future__ import annotations
@@ -27,7 +28,10 @@ from torch.overrides import TorchFunctionMode
 from cvx_core.recording import rules
 from cvx_core.recording.backward import in_plain_order
 from cvx_core.recording.constants import Constants
+from cvx_core.recording.held import Held
+from cvx_core.recording.pointwise import Pointwise
 from cvx_core.recording.rules.attention import pass_attention
+from cvx_core.recording.rules.call import active, any_active
 from cvx_core.recording.saved import Saved
 from cvx_core.recording.tape import Tape
 
@@ -42,6 +46,7 @@ _NAMED: dict[Any, str] = {
     torch.functional.norm: "norm",
     Tensor.norm: "norm",
 }
+_PRODUCTS = ("mul", "multiply")
 _FLAGS = ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic")
 
 
@@ -66,6 +71,8 @@ class Interception(TorchFunctionMode):
         Called with the probabilities of each self-attention; what it returns goes on.
     constants
         Where the constants that functions add are kept, or None.
+    held
+        What is known of the signal that ends in what is held.
     """
 
     def __init__(
@@ -87,6 +94,8 @@ class Interception(TorchFunctionMode):
         self.attention: list[Tensor] | None = [] if attention else None
         self.attended = attended
         self.constants = constants
+        self.held = Held()
+        self._pointwise = Pointwise()
         self._opened: dict[Any, Callable[..., Any] | None] = {}
         self._inside: list[Any] = []
         self._heads: list[int] = []
@@ -100,6 +109,21 @@ class Interception(TorchFunctionMode):
     ) -> Any:
         """Run one function of the model's."""
         kwargs = kwargs or {}
+        result = self._seen(func, args, kwargs)
+        if self._following:
+            # What is worked on by index or with out= is returned by no one.
+            self.held.follow((args, kwargs), args[0] if result is None and args else result)
+        return result
+
+    @property
+    def _replaying(self) -> bool:
+        return self.tape is not None and self.tape.replaying
+
+    @property
+    def _following(self) -> bool:
+        return self.started and bool(self.rules) and not self.held.over and not self._replaying
+
+    def _seen(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if isinstance(func, _METHOD_WRAPPER):  # an attribute such as x.shape
             return func(*args, **kwargs)
         args = tuple(_detached(a) for a in args)
@@ -131,15 +155,24 @@ class Interception(TorchFunctionMode):
         if not self.started:
             return func(*args, **kwargs)
         in_place = name.endswith("_") and not name.endswith("__")
-        if self.constants is None or (self.tape is not None and self.tape.replaying):
+        if self._replaying:
             return self._run(name, in_place, func, args, kwargs)
-        added = self.constants.find(name[:-1] if in_place else name, func, args, kwargs)
+        plain = name[:-1] if in_place else name
+        added = met = None
+        made = self._pointwise.made(plain, args) if self.rules else None
+        if self.constants is not None:
+            added = self.constants.find(plain, func, args, kwargs)
+        if self._following:
+            met = self.held.meets(plain, func, args, kwargs)
         result = self._run(name, in_place, func, args, kwargs)
-        if added is None:
-            return result
-        if in_place:
+        if in_place and (added is not None or met is not None):
             self.saved.before_overwriting(result)
-        return self.constants.mark(added, result, in_place=in_place)
+        if self.constants is not None and added is not None:
+            result = self.constants.mark(added, result, in_place=in_place)
+        if met is not None:
+            result = self.held.mark(met, result, in_place=in_place)
+        self._pointwise.note(result, made)
+        return result
 
     def _run(
         self,
@@ -155,7 +188,11 @@ class Interception(TorchFunctionMode):
                 self.saved.before_overwriting(args[0] if args else kwargs.get("input"))
             result = func(*args, **kwargs)
         else:
+            # Before: in place, what is held takes the signal's place.
+            signal = self._following and any_active((args, kwargs))
             result = self._freeze(name, in_place, rule, func, args, kwargs)
+            if signal:
+                self.held.begin(name[:-1] if in_place else name, result)
         return in_plain_order(result) if name == "batch_norm" else result
 
     def _freeze(
@@ -175,10 +212,17 @@ class Interception(TorchFunctionMode):
                 return func(*args, **kwargs)
             target = args[0]
             run = _out_of_place(func)
-            result = rule(rules.Call(name[:-1], run, args, kwargs, self.tape))
+            name = name[:-1]
+            gate = self._pointwise.gate(args) if name in _PRODUCTS else None
+            result = rule(rules.Call(name, run, args, kwargs, self.tape, gate))
             self.saved.before_overwriting(target)
+            if isinstance(result, Tensor) and active(target) and not active(result):
+                # Otherwise it would look as if it still depended on the signal, and halve what it
+                # is multiplied with. A view can't be cut off.
+                target = target if target._is_view() else target.detach_()
             return target.copy_(result)
-        return rule(rules.Call(name, func, args, kwargs, self.tape))
+        gate = self._pointwise.gate(args) if name in _PRODUCTS else None
+        return rule(rules.Call(name, func, args, kwargs, self.tape, gate))
 
     def _body(self, func: Any) -> Callable[..., Any] | None:
         """Return a composite function without its own dispatch, or None if it has none."""

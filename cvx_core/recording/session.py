@@ -13,7 +13,7 @@ from torch import Tensor
 from cvx_core.as_found import as_found
 from cvx_core.calling import eager, run_model, version
 from cvx_core.errors import LayerError, MethodError
-from cvx_core.recording.backward import no_path, pull_back
+from cvx_core.recording.backward import pull_back
 from cvx_core.recording.constants import Constants
 from cvx_core.recording.further import FurtherAnswers
 from cvx_core.recording.gates import Interception
@@ -164,7 +164,7 @@ class Recording(FurtherAnswers):
         if missing == "raise":
             for name, gradient in zip(names, found, strict=True):
                 if gradient is None:
-                    raise no_path(name, frozen=self.needs.gates != "native")
+                    raise self._no_path(name)
         return [
             torch.zeros_like(node) if gradient is None else gradient
             for node, gradient in zip(nodes, found, strict=True)
@@ -282,6 +282,7 @@ class Recording(FurtherAnswers):
         with torch.enable_grad():
             self.logits = self._run()
         self._versions = {name: version(node) for name, node in self._nodes.items()}
+        self._mode.held.over = True
         if self._tape is not None:
             self._tape.seal()
         absent = [p.name for p in self._places.values() if p.name not in self._nodes]
@@ -326,6 +327,8 @@ class Recording(FurtherAnswers):
                     if place.kind == "input":
                         inputs = self._keep(place.name, inputs)
                 output = run_model(self.model, inputs)
+                if self._replacing is None:
+                    self._mode.held.ends = self._mode.held.origins(output)
             # Outside: what a readout makes of the scores is no part of the network, whose gates
             # are held. (The sides of a box may be decoded with a softmax.)
             with stance, kept:

@@ -14,13 +14,24 @@ from cvx_core.recording.tape import Tape
 
 @dataclass
 class Call:
-    """One call of an intercepted function."""
+    """One call of an intercepted function.
+
+    Attributes
+    ----------
+    name, run, args, kwargs
+        The function, and what it was given.
+    tape
+        Where gates are kept, or None.
+    gate
+        Which of the two factors of a product is a function of the other, or None.
+    """
 
     name: str
     run: Callable[..., Any]
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     tape: Tape | None
+    gate: int | None = None
 
     @property
     def replaying(self) -> bool:
@@ -99,6 +110,13 @@ class Halved(torch.autograd.Function):
 def active(*values: Any) -> bool:
     """Whether any of the values depends on a recorded place."""
     return any(isinstance(v, Tensor) and v.requires_grad for v in values)
+
+
+def any_active(value: Any) -> bool:
+    """Whether anything in a nested tuple, list or mapping depends on a recorded place."""
+    if isinstance(value, tuple | list):
+        return any(map(any_active, value))
+    return any(map(any_active, value.values())) if isinstance(value, dict) else active(value)
 
 
 def argument(call: Call, position: int, name: str, default: Any = None) -> Any:

@@ -25,7 +25,8 @@ def second_of(name: str) -> str:
 def product(call: Call) -> Any:
     """A product of two tensors that both depend on the input: half to each.
 
-    So is a convolution whose kernel was computed from the input; its bias is a constant.
+    So is a convolution whose kernel was computed from the input; its bias is a constant. Where one
+    is a gate of the other that was written out, such as x * relu6(x + 3), it is held.
     """
     name = second_of(call.name)
     a, b = call.args[0], argument(call, 1, name)
@@ -35,7 +36,13 @@ def product(call: Call) -> Any:
             return call.native()
         first, second = kept
         rest, kwargs = call.args[2:], {k: v for k, v in call.kwargs.items() if k != name}
+        if first is None or second is None:
+            return call.run(a if first is None else first, b if second is None else second)
         return 0.5 * (call.run(a, second, *rest, **kwargs) + call.run(first, b, *rest, **kwargs))
+    if call.gate is not None:
+        a, b = (a.detach(), b) if call.gate == 0 else (a, b.detach())
+        call.put((a, None) if call.gate == 0 else (None, b))
+        return call.run(a, b)
     both = active(a) and active(b)
     call.put((a.detach(), b.detach()) if both else None)
     result = call.native()

@@ -56,7 +56,7 @@ def test_the_model_is_named_first_and_with_it_that_it_has_learned_nothing() -> N
             "constants -0.00025 logits: 0.00125 - 0.00025 = 0.001",
         ),
         (2.0, {"total": 3.0, "constant_part": 0.5}, ": 2.00 + 0.50 \N{NOT EQUAL TO} 3.00"),
-        (2.0, {"non_pixel_share": 0.25}, "25 % of the total is carried by no pixel"),
+        (2.0, {"non_pixel_share": 0.25}, "25 % of the magnitudes are carried by no cell"),
     ],
 )
 def test_the_parts_of_a_conserved_score_are_a_sum_to_check(
@@ -64,7 +64,7 @@ def test_the_parts_of_a_conserved_score_are_a_sum_to_check(
 ) -> None:
     found = caption(summing_to(total, evidence))
     assert said in found
-    assert ("carried by no pixel" in found) == ("carried" in said)
+    assert ("carried by no cell" in found) == ("carried" in said)
 
 
 def test_what_a_module_loses_is_said_with_its_name() -> None:
@@ -72,6 +72,25 @@ def test_what_a_module_loses_is_said_with_its_name() -> None:
     found = caption(summing_to(2, {"residual": 0.1, "unconserved": lost}))
     assert "residual 0.1 · -0.431 logits lost in blocks.4.act · 0.1 logits lost in head" in found
     assert "lost" not in caption(summing_to(2, {"residual": 1e-7}))
+
+
+def test_signal_that_is_held_is_said_with_the_function_and_the_module() -> None:
+    one = {"module": "blocks.4.act", "function": "softplus", "carries": 1.25}
+    said = "1.25 logits of the constants are signal, held in softplus in blocks.4.act"
+    assert said in caption(summing_to(2, {"residual": 1e-7, "held": [one]}))
+
+
+def test_that_rounding_hides_a_loss_is_said() -> None:
+    reason = "in bfloat16 a loss can't be told from rounding"
+    evidence = {"residual": 0.01, "unconserved": None, "unconserved_reason": reason}
+    assert f"residual 0.01 · {reason}" in caption(summing_to(2, evidence))
+
+
+def test_an_intervention_says_how_far_the_estimate_agrees() -> None:
+    assert "correlation with the first-order estimate -0.25" in caption(
+        summing_to(2, {"pearson_r": -0.25, "pearson_r_native": 0.5})
+    )
+    assert "correlation" not in caption(summing_to(2, {"pearson_r": None}))
 
 
 def test_a_first_order_map_that_misses_the_score_says_that_it_need_not_sum_to_it() -> None:

@@ -227,7 +227,7 @@ def test_the_words_say_method_question_answer_label_and_evidence() -> None:
         "layer: layer4",
         "map of 7 \N{MULTIPLICATION SIGN} 7 cells",
         "residual 1.2e\N{MINUS SIGN}07",
-        "25 % of the total is carried by no pixel",
+        "25 % of the magnitudes are carried by no cell",
         "logits",
     ):
         assert phrase in text

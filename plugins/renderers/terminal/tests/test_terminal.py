@@ -52,7 +52,7 @@ def test_the_table_says_question_answer_label_likeliest_classes_evidence_and_lay
         "answer   power drill 86.7 %",
         "label    screwdriver 11.7 % ✗ wrong",
         "top      ████████▋   86.7 % power drill",
-        "residual 1.2e-07, 25 % carried by no pixel",
+        "residual 1.2e-07, 25 % of the magnitudes carried by no cell",
         "layer    layer4",
     ):
         assert row in text
@@ -81,6 +81,13 @@ def test_a_single_record_says_everything_itself() -> None:
     lost = [{"module": "act", "missing": 0.5}]
     text = text_of(sample_explanation(evidence={"unconserved": lost}))
     assert text.splitlines()[-3:] == ["unconserved", "module  missing", "act         0.5"]
+
+
+def test_the_evidence_says_how_far_the_estimate_agrees_and_what_rounding_hides() -> None:
+    evidence = {"pearson_r": -0.25, "unconserved": None, "unconserved_reason": "can't be told"}
+    text = text_of(sample_explanation(evidence=evidence), width=160)
+    assert "correlation with the first-order estimate -0.25, can't be told" in text
+    assert "correlation" not in text_of(sample_explanation(evidence={"pearson_r": None}))
 
 
 def test_a_table_that_is_too_wide_is_a_list() -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from cvx_activation_error.profile import profiles
-from cvx_activation_error.unconserved import rounding, unconserved
+from cvx_activation_error.unconserved import held, missing, rounding
 from cvx_core import Attribution, Explainer, Margin, Needs, OptionError, Question
 
 
@@ -38,7 +38,8 @@ class ActivationError(Explainer):
     verify
         Check conservation by replaying the gates at zero, one more forward pass: `residual`, the
         gap over the largest of the three parts, goes into the evidence. Where it is more than
-        rounding allows, `unconserved` says in which modules how much is lost.
+        rounding allows, `unconserved` says in which modules how much is lost. `held` says where
+        the signal itself ends in what is held.
     profile
         Put the layer profile into the evidence (`cvx_activation_error.profile`): true for a dozen
         layers at most, or the names of some.
@@ -98,8 +99,10 @@ class ActivationError(Explainer):
             if constant is not None and measured is not None:
                 gap = total - cells - others - measured
                 limit = rounding(product, seed * logits, seed * constant)
-                if (gap.abs() > limit).any():
-                    evidence["unconserved"] = unconserved(recording, self.layer, seed, gap, limit)
+                evidence |= missing(recording, self.layer, seed, gap, limit)
+                if recording.holds_signal():
+                    lost = held(recording, self.layer, seed, limit)
+                    evidence |= {"held": lost} if lost else {}
             evidence.update(rows[k] if rows else {})
             found.append(
                 Attribution(

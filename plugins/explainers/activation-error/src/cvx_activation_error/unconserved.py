@@ -1,4 +1,4 @@
-"""What rounding may leave of a balance, and where the rest of it was lost."""
+"""What rounding may leave of a balance, where the rest of it was lost, and where signal is held."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ import torch
 from torch import Tensor
 
 from cvx_core import Recording
+from cvx_core.recording.held import Origins
 
 _ROUNDINGS = 1024
+_COARSE = 1e-4
+"""Epsilon from which on 32 of them are some per mille of what was added up, or more."""
 
 
 def rounding(*added: Tensor) -> Tensor:
@@ -32,10 +35,12 @@ def rounding(*added: Tensor) -> Tensor:
     return magnitude * (float(_ROUNDINGS**0.5) * epsilon)
 
 
-def unconserved(
+def missing(
     recording: Recording, name: str, seed: Tensor, gap: Tensor, limit: Tensor
-) -> list[dict[str, Any]]:
-    """Return the modules in which something is lost, with how much, for images that lose anything.
+) -> dict[str, Any]:
+    """Return as evidence in which modules something is lost, or that this can't be told.
+
+    Nothing where nothing is lost.
 
     Parameters
     ----------
@@ -50,10 +55,25 @@ def unconserved(
 
     Returns
     -------
-    list of dict
-        ``module`` and ``missing`` (B,) in logits, largest first; together the gap, up to what is
-        smaller than the limit. Zero for images that lose nothing.
+    dict
+        ``unconserved``, a list of ``module`` and ``missing`` (B,) in logits, largest first;
+        together the gap, up to what is smaller than the limit. Zero for images that lose nothing.
+        In half precision, where a loss of some per cent is within the limit, None instead of
+        nothing, and ``unconserved_reason``.
     """
+    if (gap.abs() > limit).any():
+        return {"unconserved": _unconserved(recording, name, seed, gap, limit)}
+    dtype = recording.logits.dtype
+    if torch.finfo(dtype).eps < _COARSE:
+        return {}
+    precision = str(dtype).removeprefix("torch.")
+    reason = f"in {precision} a loss of some per cent can't be told from rounding; ask in float32"
+    return {"unconserved": None, "unconserved_reason": reason}
+
+
+def _unconserved(
+    recording: Recording, name: str, seed: Tensor, gap: Tensor, limit: Tensor
+) -> list[dict[str, Any]]:
     lost: dict[str, Tensor] = {}
     for i in (gap.abs() > limit).nonzero().flatten().tolist():
         found = recording.flows(seed[i], name, i).missing()
@@ -61,8 +81,48 @@ def unconserved(
             # The first always: rounding spread over very many modules would otherwise have no name.
             if number == 0 or abs(missing) > float(limit[i]):
                 lost.setdefault(module, torch.zeros_like(gap))[i] = missing
-    own = type(recording.model.module).__name__
     return [
-        {"module": module or f"{own}, outside its modules", "missing": missing}
+        {"module": module or _own(recording), "missing": missing}
         for module, missing in sorted(lost.items(), key=lambda pair: -float(pair[1].abs().max()))
     ]
+
+
+def held(recording: Recording, name: str, seed: Tensor, limit: Tensor) -> list[dict[str, Any]]:
+    """Return the functions in which signal ends that no cell can carry, with how much it adds.
+
+    A sigmoid or a deviation is a constant with held gates, also where it scales nothing but is
+    added to the signal: then what it makes of the image stands in the constant part.
+
+    Parameters
+    ----------
+    recording, name
+        With held gates, and the place.
+    seed
+        (B, classes).
+    limit
+        (B,), what rounding may leave, in logits.
+
+    Returns
+    -------
+    list of dict
+        ``module``, ``function`` and ``carries`` (B,) in logits, largest first, without what is
+        smaller than the limit.
+    """
+    found: dict[Origins, Tensor] = {}
+    for i in range(len(seed)):
+        for origins, carried in recording.held(seed[i], name, i).items():
+            if abs(carried) > float(limit[i]):
+                found.setdefault(origins, torch.zeros_like(limit))[i] = carried
+    own = _own(recording)
+    return [
+        {
+            "module": ", ".join(dict.fromkeys(one.module or own for one in origins)),
+            "function": ", ".join(dict.fromkeys(one.function for one in origins)),
+            "carries": carried,
+        }
+        for origins, carried in sorted(found.items(), key=lambda pair: -float(pair[1].abs().max()))
+    ]
+
+
+def _own(recording: Recording) -> str:
+    return f"{type(recording.model.module).__name__}, outside its modules"

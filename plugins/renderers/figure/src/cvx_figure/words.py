@@ -146,6 +146,15 @@ def _caption(explanation: Explanation, shown: Shown, colour_note: str) -> list[s
     for lost in evidence.get("unconserved") or ():
         missing = number(lost["missing"])
         parts.append(f"{missing} {_short(explanation.unit)} lost in {_short(lost['module'])}")
+    if evidence.get("unconserved_reason"):
+        parts.append(printable(str(evidence["unconserved_reason"])))
+    for one in evidence.get("held") or ():
+        where = f"{_short(one['function'])} in {_short(one['module'])}"
+        carried = f"{number(one['carries'])} {_short(explanation.unit)}"
+        parts.append(f"{carried} of the constants are signal, held in {where}")
+    correlation = _finite(evidence.get("pearson_r"))
+    if correlation is not None:
+        parts.append(f"correlation with the first-order estimate {number(correlation)}")
     parts.append(_balance(explanation, total))
     if evidence.get("class_specific") is False and not explanation.target.note:
         parts.append("the same map whatever the question")
@@ -178,7 +187,7 @@ def _balance(explanation: Explanation, total: float) -> str:
         equal = "=" if gap <= 0.01 * max(sizes) else "\N{NOT EQUAL TO}"
         return f"{named}: {text(total)}{parts} {equal} {text(whole)}"
     if share is not None:
-        return f"{number(100 * share)} % of the total is carried by no pixel"
+        return f"{number(100 * share)} % of the magnitudes are carried by no cell"
     score = explanation.target.score
     if explanation.provenance.get("order") == "first" and abs(total - score) > 0.05 * abs(score):
         return f"first order only: it need not sum to the score of {number(score)} {unit}".rstrip()

@@ -149,10 +149,15 @@ def _evidence(explanation: Explanation) -> str:
     total = float(explanation.values.sum(dtype=np.float64))
     parts = [f"sum {total:.4g} {explanation.unit}".rstrip()]
     residual, share = evidence.get("residual"), evidence.get("non_pixel_share")
+    correlation = evidence.get("pearson_r")
     if isinstance(residual, int | float) and math.isfinite(residual):
         parts.append(f"residual {residual:.2g}")
     if isinstance(share, int | float) and math.isfinite(share):
-        parts.append(f"{100 * share:.3g} % carried by no pixel")
+        parts.append(f"{100 * share:.3g} % of the magnitudes carried by no cell")
+    if isinstance(correlation, int | float) and math.isfinite(correlation):
+        parts.append(f"correlation with the first-order estimate {correlation:.3g}")
+    if evidence.get("unconserved_reason"):
+        parts.append(str(evidence["unconserved_reason"]))
     if evidence.get("class_specific") is False and not explanation.target.note:
         parts.append("the same map whatever the question")
     return ", ".join(parts)
