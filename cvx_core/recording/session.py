@@ -272,7 +272,9 @@ class Recording(FurtherAnswers):
             self._first, tensor = name, tensor.detach()
         node = tensor if tensor.requires_grad else tensor.detach().requires_grad_()
         self._nodes[name] = node
-        return node.clone()
+        # Unseen by the rules: what is recorded begins here, whatever it was made of.
+        with torch._C.DisableTorchFunction():
+            return node.clone()
 
     def _forward(self) -> None:
         if self._passage is not None:

@@ -117,7 +117,7 @@ class Flat:
 
     def sources(self, parts: Parts) -> tuple[Tensor, list[Tensor]]:
         """Return the sum over the inputs that a cell reads, and its only variable."""
-        ones = torch.ones_like(parts.x).requires_grad_()
+        ones = parts.counted().requires_grad_()
         return parts.through(ones, torch.ones_like(parts.weight)), [ones]
 
 
@@ -127,7 +127,7 @@ class WSquare:
 
     def sources(self, parts: Parts) -> tuple[Tensor, list[Tensor]]:
         """Return the sum of the squares, and its only variable."""
-        ones = torch.ones_like(parts.x).requires_grad_()
+        ones = parts.counted().requires_grad_()
         return parts.through(ones, parts.weight.square()), [ones]
 
 
@@ -171,6 +171,9 @@ class ZBox:
         """Return the layer less the least that it could be, and the three inputs of that."""
         x, w = parts.x.detach().clone(), parts.weight
         low, high = (self._as(bound, x) for bound in (self.low, self.high))
+        if parts.read is not None:
+            # What is padded can have no other value than it has.
+            low, high = (torch.where(parts.read, bound, x) for bound in (low, high))
         leaves = [leaf.requires_grad_() for leaf in (x, low, high)]
         up, down = w.clamp(min=0), w.clamp(max=0)
         least = parts.through(low, up) + parts.through(high, down)
@@ -197,7 +200,13 @@ FirstRule = Flat | WSquare | ZBox
 
 
 class Parts:
-    """One call of a linear layer, split by the sign of what its inputs contribute."""
+    """One call of a linear layer, split by the sign of what its inputs contribute.
+
+    Attributes
+    ----------
+    read
+        Which of the inputs come from the network's input, where that is known and not all do.
+    """
 
     def __init__(self, call: Call) -> None:
         self.call = call
@@ -207,6 +216,11 @@ class Parts:
         self.native: Tensor | None = None
         self._scale: Tensor | None = None
         self._made: dict[int, Tensor] = {}
+        self.read: Tensor | None = None
+
+    def counted(self) -> Tensor:
+        """Return a one for each input, and a zero for what was padded, laid out as x."""
+        return torch.ones_like(self.x) if self.read is None else self.read.to(self.x)
 
     @property
     def dim(self) -> int:

@@ -39,6 +39,7 @@ from cvx_core.recording.rules.passage import (
     Mixed,
     Passage,
     Propagation,
+    from_input,
     nearest,
     reaches,
 )
@@ -123,6 +124,7 @@ class _Layers(Passage):
         table: dict[str, Callable[[Call], Any]] = dict(RULES)
         table |= dict.fromkeys(LINEAR, self._linear)
         table["batch_norm"] = self._batch_norm
+        table |= dict.fromkeys(("clone", "contiguous"), _same)
         # An activation hands on all that it gets (Bach 2015), also where it is saturated: what
         # is a constant elsewhere, as the 6 of ReLU6, would take relevance away here.
         table |= dict.fromkeys(_SATURATING, gated)
@@ -146,6 +148,7 @@ class _Layers(Passage):
     def _ruled(self, parts: Parts, y: Tensor) -> Tensor:
         kind = LINEAR[parts.call.name]
         if self.first is not None and not reaches(parts.x.grad_fn):
+            parts.read = from_input(parts.x)
             z, leaves = self.first.sources(parts)
             self.sources.append(_Source(parts.x, leaves))
             terms, slopes = [z], [over(y, z.detach(), 1e-9)]
@@ -235,6 +238,14 @@ class _Layers(Passage):
                 ]
             ).sum()
         return total, torch.ones_like(total)
+
+
+def _same(call: Call) -> Any:
+    """A copy is known for what it is a copy of."""
+    result, (parts, version) = call.native(), getattr(call.args[0], _PARTS, (None, 0))
+    if parts is not None and version == call.args[0]._version:
+        setattr(result, _PARTS, (parts, result._version))
+    return result
 
 
 def _attention(call: Call) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -100,3 +102,68 @@ def test_an_activation_hands_on_all_it_gets_where_it_is_saturated_too(
             seed = torch.eye(3).double()[[1]] * net(x[:1]).detach()
             _, relevance = attributor(x[:1], seed)
         np.testing.assert_allclose(made.values, relevance[0].sum(0).numpy(), rtol=1e-3, atol=1e-4)
+
+
+class Padded(nn.Module):
+    """The first convolution's padding, as a function before it; constant in a frame of `value`."""
+
+    def __init__(self, net: nn.Sequential, value: float) -> None:
+        super().__init__()
+        self.net, self.value = net, value
+        first = net[0]
+        assert isinstance(first, nn.Conv2d)
+        first.padding = (0, 0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(nn.functional.pad(x, (1, 1, 1, 1), value=self.value))
+
+
+@pytest.mark.parametrize("name", ["lrp-flat", "epsilon-plus-flat", "epsilon-gamma-box"])
+def test_zeros_that_are_padded_before_a_first_layer_are_no_inputs(name: str, x: Tensor) -> None:
+    explainer = get_explainer(name, **RULES.get(name, {}))
+    inside, before = (
+        explainer.explain(VisionModel(net), x, ClassScore(1))
+        for net in (network(), Padded(network(), 0.0))
+    )
+    for one, other in zip(inside, before, strict=True):
+        np.testing.assert_allclose(other.values, one.values, rtol=1e-6)
+        assert other.evidence["absorbed"] == pytest.approx(one.evidence["absorbed"], abs=1e-9)
+
+
+@pytest.mark.parametrize("value", [0.0, -1.5])
+def test_the_flat_rule_hands_all_of_it_to_pixels_though_a_frame_was_padded(
+    value: float, x: Tensor
+) -> None:
+    """Two convolutions without bias and no more: nothing may be absorbed."""
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(3, 4, 3, bias=False), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)
+    )
+    nn.init.zeros_(net[3].bias)
+    [one, _] = get_explainer("lrp-flat").explain(
+        VisionModel(Padded(net.double().eval(), value)), x, ClassScore(1)
+    )
+    assert one.evidence["absorbed"] == pytest.approx(0, abs=2e-6)  # epsilon's 1e-6
+
+
+@pytest.mark.parametrize("copy", [Tensor.clone, Tensor.contiguous])
+@pytest.mark.parametrize("name", RULES)
+def test_a_hook_that_copies_does_not_part_a_convolution_from_its_normalisation(
+    name: str, copy: Callable[[Tensor], Tensor], x: Tensor
+) -> None:
+    explainer = get_explainer(name, **RULES[name])
+    hooked = network()
+    for layer in (hooked[0], hooked[3]):
+        layer.register_forward_hook(lambda _module, _args, output: copy(output))
+    x = x.to(memory_format=torch.channels_last)
+    plain, copied = (
+        explainer.explain(VisionModel(net), x, ClassScore(1)) for net in (network(), hooked)
+    )
+    for one, other in zip(plain, copied, strict=True):
+        np.testing.assert_array_equal(other.values, one.values)
+
+
+def test_a_recorded_convolution_is_a_place_of_its_own_all_the_same(x: Tensor) -> None:
+    explainer = get_explainer("lrp-epsilon", layer="0")
+    for one in explainer.explain(VisionModel(network()), x, ClassScore(1)):
+        assert np.abs(one.values).max() > 0
