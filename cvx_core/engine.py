@@ -69,6 +69,12 @@ class Work(ABC, Generic[Item, Decoded, Row]):
         one, and a batch that is too large for the memory is run in halves.
         """
 
+    def complete(self, block: int, rows: Sequence[Row]) -> None:
+        """Add to the rows of a whole block what takes all of them, where the model is.
+
+        Called once, before `commit`. As it is, nothing is added.
+        """
+
     @abstractmethod
     def failed(self, item: Item, status: str, message: str) -> Row:
         """Return the row of an item that was never explained.
@@ -108,8 +114,11 @@ class Listener:
 
     stop: bool = False
 
-    def decoded(self, count: int) -> None:
-        """Hear that items have got as far as a row that is not committed yet."""
+    def begins(self, total: int) -> None:
+        """Hear how many items are to be done."""
+
+    def advanced(self, count: int) -> None:
+        """Hear that further items have their row, which is not committed yet."""
 
     def done(self, block: int, rows: Sequence[Any]) -> None:
         """Hear that a block was committed."""

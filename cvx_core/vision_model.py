@@ -14,7 +14,8 @@ from cvx_core.answers import Answer
 from cvx_core.calling import answer, reading, version
 from cvx_core.errors import InputError, ModelError, UsageError
 from cvx_core.images import Picture, read_picture
-from cvx_core.preparing import Prepared, Preparer
+from cvx_core.preparing import Prepared as Prepared
+from cvx_core.preparing import Preparer
 from cvx_core.preprocessing import Transform
 from cvx_core.reading import Candidates, Reading
 from cvx_core.readout import Readout, classification, detection, segmentation

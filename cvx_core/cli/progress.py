@@ -11,6 +11,26 @@ from cvx_core.cli.speaking import complain, say
 from cvx_core.printable import printable
 
 
+_TELLING = 10
+"""Steps from which on it is said how fast they go."""
+
+
+def pace(done: int, total: int, seconds: float) -> str:
+    """Return how far work has come, how fast it goes, and how long it will take.
+
+    Examples
+    --------
+    >>> pace(512, 2048, 10.0)
+    '512 of 2,048, 51.2/s, 30 s left'
+    """
+    rate = max(done / max(seconds, 1e-9), 1e-9)
+    left = (total - done) / rate
+    shown = f"{left / 3600:.1f} h"
+    if left < 7200:
+        shown = f"{left / 60:.0f} min" if left >= 120 else f"{left:.0f} s"
+    return f"{done:,} of {total:,}, {rate:.3g}/s, {shown} left"
+
+
 class Reporter:
     """Hears how a run goes, and says nothing; `Console` says it on standard error."""
 
@@ -28,8 +48,13 @@ class Reporter:
     def stage(self, text: str, total: int | None = None) -> None:
         """Say what is being done now, and how many steps it has, if that is known."""
 
-    def advance(self) -> None:
-        """Say that one step is done."""
+    def advance(self, count: int = 1) -> None:
+        """Say that steps are done."""
+
+    @property
+    def moving(self) -> bool:
+        """Whether there is a bar that shows the steps."""
+        return False
 
     def note(self, text: str) -> None:
         """Say something that is worth knowing and no error."""
@@ -76,10 +101,15 @@ class Console(Reporter):
                 self._bar.remove_task(self._task)
             self._task = self._bar.add_task(printable(text), total=total)
 
-    def advance(self) -> None:
-        """Move the bar by one step."""
+    def advance(self, count: int = 1) -> None:
+        """Move the bar."""
         if self._bar is not None and self._task is not None:
-            self._bar.advance(self._task)
+            self._bar.advance(self._task, count)
+
+    @property
+    def moving(self) -> bool:
+        """Whether there is a bar that shows the steps."""
+        return self._bar is not None
 
     def note(self, text: str) -> None:
         """Print a line, unless quiet."""
@@ -95,14 +125,22 @@ def _bar() -> Any:
     if not sys.stderr.isatty():
         return None
     try:
-        from rich import console, progress
+        from rich import console, progress, text
     except ImportError:  # rich comes with a plugin, and the core does without
         return None
+
+    class Pace(progress.ProgressColumn):
+        def render(self, task: Any) -> text.Text:
+            if task.total is None or task.completed < _TELLING:
+                return text.Text("")
+            return text.Text(pace(int(task.completed), int(task.total), task.elapsed or 0.0))
+
     return progress.Progress(
         progress.SpinnerColumn(),
         progress.TextColumn("{task.description}", markup=False),
         progress.BarColumn(),
         progress.TimeElapsedColumn(),
+        Pace(),
         console=console.Console(stderr=True),
         transient=True,
     )

@@ -1,0 +1,27 @@
+"""Which mistakes a model makes on a whole data set: a row for each input, maps for each error.
+
+Names are imported when they are first used, so that listing the plugin costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+_HOMES = {
+    "Item": "cvx_diagnose.items",
+    "Local": "cvx_diagnose.local",
+    "Plan": "cvx_diagnose.plan",
+    "Run": "cvx_diagnose.run",
+    "Source": "cvx_diagnose.sources",
+    "diagnose": "cvx_diagnose.diagnosis",
+    "open_source": "cvx_diagnose.opening",
+}
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'cvx_diagnose' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

@@ -1,0 +1,184 @@
+"""``cvx diagnose``: the verb."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cvx_core.cli.defaults import MODEL
+from cvx_core.cli.speaking import Settings, only_data, put
+
+
+class Verb(click.Command):
+    """A verb with a Python function of the same name, which `cvx_core` offers too."""
+
+    @property
+    def function(self) -> Any:
+        """The function, imported when it is asked for."""
+        from cvx_diagnose.diagnosis import diagnose
+
+        return diagnose
+
+
+def _part(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int, int]:
+    """Read ``i/n``: the i-th of n parts, from 0."""
+    first, slash, of = value.partition("/")
+    if not (slash and first.isdigit() and of.isdigit() and int(first) < int(of)):
+        raise click.BadParameter(
+            f"{value!r} is no part: the first of four is 0/4, the last 3/4.", ctx, param
+        )
+    return int(first), int(of)
+
+
+@click.command(
+    "diagnose",
+    cls=Verb,
+    epilog="Examples: cvx diagnose photographs -m torchvision:resnet50   |   "
+    "cvx diagnose val.csv -m net.py:make -o run --resume   |   "
+    "cvx diagnose instances_val2017.json -m embedded:nanodet --shard 0/4",
+)
+@click.argument("data", type=click.Path(path_type=Path))
+@click.option(
+    "-m",
+    "--model",
+    metavar="MODEL",
+    default=MODEL,
+    envvar="CVX_MODEL",
+    show_default=True,
+    show_envvar=True,
+    help="SOURCE, SOURCE:NAME, file.py:FACTORY or package.module:FACTORY.",
+)
+@click.option(
+    "-o",
+    "--output",
+    "folder",
+    metavar="DIR",
+    default="cvx-diagnose",
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="Where to write.",
+)
+@click.option("--resume", is_flag=True, help="Go on with the run in DIR, if there is one.")
+@click.option("--limit", type=int, metavar="N", help="Take N inputs, spread over all.")
+@click.option(
+    "--shard",
+    callback=_part,
+    default="0/1",
+    metavar="I/N",
+    help="Take part I of N, from 0; all parts may share DIR.",
+)
+@click.option(
+    "--budget",
+    type=float,
+    default=0.25,
+    show_default=True,
+    help="Images sent through the network to test regions, for each input; 0 for none.",
+)
+@click.option(
+    "--engine",
+    metavar="ENGINE",
+    default="local",
+    show_default=True,
+    help="Where it runs, as in local:workers=4.",
+)
+@click.option(
+    "--images",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Where the paths in DATA begin, if not beside it.",
+)
+@click.option("--batch", default=32, show_default=True, help="Images explained together.")
+@click.option("--block", default=256, show_default=True, help="Inputs written together.")
+@click.option(
+    "--timeout", default=60.0, show_default=True, help="Seconds that decoding one may take."
+)
+@click.option("--weights", metavar="WEIGHTS", help="A file, a name, or 'random'.")
+@click.option("--trust-checkpoint", is_flag=True, help="Let the weights' file run code.")
+@click.option("--device", metavar="DEVICE", help="As PyTorch names it: cpu, cuda, cuda:1, mps.")
+@click.option("--json", "as_json", is_flag=True, help="Print summary.json on standard output.")
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
+@click.pass_obj
+def command(
+    settings: Settings,
+    data: Path,
+    model: str,
+    folder: Path,
+    resume: bool,
+    limit: int | None,
+    shard: tuple[int, int],
+    budget: float,
+    engine: str,
+    images: Path | None,
+    batch: int,
+    block: int,
+    timeout: float,
+    weights: str | None,
+    trust_checkpoint: bool,
+    device: str | None,
+    as_json: bool,
+    quiet: bool,
+) -> int:
+    """Find the errors of a model on a whole data set, each with its maps.
+
+    DATA is a folder with a folder for each class, or with images beside masks, labels or
+    Annotations; or a .csv or .parquet with the columns path and label; or a COCO .json.
+
+    Writes a row for each input to DIR/rows, and DIR/summary.json. Prints the summary.
+    """
+    with only_data():
+        from cvx_core.api import get_engine
+        from cvx_core.cli.ending import INTERRUPTED, SOME_FAILED
+        from cvx_core.cli.installed import installed_plugins
+        from cvx_core.cli.output import as_json as json_bytes
+        from cvx_core.cli.progress import Console
+        from cvx_core.errors import ModelError
+        from cvx_core.foreign import foreign
+        from cvx_core.model_source import load_model
+        from cvx_core.options import parse_parameters
+        from cvx_diagnose.diagnosis import diagnose, finishing
+        from cvx_diagnose.pace import Pace
+        from cvx_diagnose.words import told
+
+        installed_plugins()
+        name, parameters = parse_parameters(engine)
+        runner = get_engine(name, **parameters)
+        with Console(quiet=quiet, verbose=settings.verbose) as reporter:
+            reporter.stage("loading the model")
+            with foreign(
+                lambda told: ModelError(f"The model {model!r} could not be loaded: {told}")
+            ):
+                loaded = load_model(
+                    model, weights=weights, device=device, trust_checkpoint=trust_checkpoint
+                )
+            pace = Pace(reporter)
+            with finishing(pace, pace.stopping):
+                run = diagnose(
+                    loaded,
+                    data,
+                    folder,
+                    limit=limit,
+                    shard=shard,
+                    resume=resume,
+                    engine=runner,
+                    budget=budget,
+                    images=images,
+                    block_size=block,
+                    batch_size=batch,
+                    timeout=timeout,
+                    listener=pace,
+                )
+    summary = run.summary
+    if run.pending:
+        left = f"{len(run.pending)} of {run.manifest.blocks} blocks are left in {folder}"
+        put(f"{left}; go on with the same command and --resume.")
+        return INTERRUPTED if pace.stop else 0
+    assert summary is not None
+    if as_json:
+        put(json_bytes(summary).decode().rstrip())
+    else:
+        for line in told(summary):
+            put(line)
+        put(str(folder / "summary.json"))
+    return SOME_FAILED if summary["counts"]["ok"] < summary["inputs"] else 0

@@ -1,0 +1,117 @@
+"""Regions that are removed to see what becomes of an error: `cvx_core.why` within a budget."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from statistics import median
+from typing import Any
+
+import torch
+
+import cvx_core
+from cvx_core import CvxError, MethodError, OptionError, VisionModel
+from cvx_core.error_cases import errors_of
+from cvx_core.preparing import Prepared
+from cvx_core.truth import Truth
+from cvx_diagnose.rows import OK, Row
+
+PASSES = 50
+"""Images that go through the network for one error."""
+
+
+def tested_errors(budget: float, items: int) -> int:
+    """Return in how many errors of a block regions are removed.
+
+    Examples
+    --------
+    >>> tested_errors(0, 256), tested_errors(0.25, 256), tested_errors(2, 256), tested_errors(1, 8)
+    (0, 1, 10, 1)
+    """
+    return max(1, round(budget * items / PASSES)) if budget > 0 else 0
+
+
+def check_installed() -> None:
+    """Refuse a budget that nobody can spend.
+
+    Raises
+    ------
+    OptionError
+        Saying what to install.
+    """
+    try:
+        _ = cvx_core.why
+    except AttributeError as error:
+        raise OptionError(
+            "Regions are tested by the plugin cvx-why, which is not installed.",
+            "Install it: pip install cvx-why. Or pass --budget 0 and have none tested.",
+        ) from error
+
+
+class Interventions:
+    """Tests the errors of a block that cost most.
+
+    Parameters
+    ----------
+    model
+        The network.
+    load
+        From an item's id to the prepared image and what is true of it; raises `InputError`.
+    """
+
+    def __init__(
+        self, model: VisionModel, load: Callable[[int], tuple[Prepared, Truth | None]]
+    ) -> None:
+        self.model, self.load = model, load
+        self._known: set[tuple[int, ...]] = set()
+
+    def add(self, rows: Sequence[Row], count: int) -> None:
+        """Put what was found out into the rows of the `count` errors that cost most."""
+        wrong = [row for row in rows if row["status"] == OK and row.get("right") is False]
+        for row in sorted(wrong, key=lambda row: (-row["loss"], row["id"]))[:count]:
+            try:
+                row |= self._tested(row)
+            except CvxError as error:
+                row["message"] = f"No region was tested: {error.message}"
+
+    def _tested(self, row: Row) -> Row:
+        image, truth = self.load(row["id"])
+        assert truth is not None
+        self._get_to_know(image.tensor)
+        report = cvx_core.why(self.model, [image], truth, budget=PASSES)
+        return {
+            "tested": True,
+            "usual": report.usual,
+            "fix": None if report.fix is None else report.fix.to_dict(),
+            "regions": [_region(one) for one in report.regions],
+        }
+
+    def _get_to_know(self, image: torch.Tensor) -> None:
+        """Have all that is found out once about a network found out.
+
+        It counts as passes, so that the first image would be looked into less than others, and
+        differently after a run was gone on with.
+        """
+        shape = tuple(image.shape)
+        if shape in self._known:
+            return
+        self._known.add(shape)
+        like = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(image)
+        [answer] = self.model.answers(like[None])
+        wrong = None
+        if self.model.task == "classification":
+            wrong = int((answer.predicted + 1) % answer.count)  # type: ignore[attr-defined]
+        if wrong is not None and errors_of(answer, wrong):
+            try:
+                cvx_core.why(self.model, like[None], wrong, budget=PASSES)
+            except MethodError:  # it will say so of the images that count
+                return
+
+
+def _region(one: Any) -> Row:
+    return {
+        "box": list(one.box),
+        "share": one.share,
+        "predicted": one.predicted,
+        "measured": median(removal.change for removal in one.removals.values()),
+        "verdict": one.verdict,
+    }

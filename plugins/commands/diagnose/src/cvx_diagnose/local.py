@@ -1,0 +1,96 @@
+"""The engine of one machine: processes decode ahead, and this process explains."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from cvx_core import Engine, Listener, OptionError, Work
+from cvx_diagnose.processes import Decoders, Mishap
+
+AHEAD = 4
+"""Batches that are decoded, or being decoded, while one is explained."""
+
+
+@dataclass(frozen=True)
+class Local(Engine):
+    """Runs in this process, with others that decode.
+
+    Parameters
+    ----------
+    workers
+        Processes that decode; none: one for each core but one, 16 at most.
+
+    Raises
+    ------
+    OptionError
+        If it is no positive number.
+    """
+
+    workers: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.workers is not None and (not isinstance(self.workers, int) or self.workers < 1):
+            raise OptionError(f"workers is {self.workers!r}.", "Give 1 or more.")
+
+    def run(self, work: Work[Any, Any, Any], listener: Listener) -> None:
+        """Do all blocks that are pending."""
+        blocks = work.pending()
+        if not blocks:
+            return
+        with Decoders(work, self.workers or _cores()) as decoders:
+            coming = _Coming((batch for block in blocks for batch in work.batches(block)), decoders)
+            for block in blocks:
+                if listener.stop:
+                    return
+                rows: list[Any] = []
+                for batch in work.batches(block):
+                    coming.reach(AHEAD)
+                    rows += self._explained(work, decoders, batch)
+                    coming.used()
+                    listener.advanced(len(batch))
+                work.complete(block, rows)
+                work.commit(block, rows)
+                listener.done(block, rows)
+
+    def _explained(
+        self, work: Work[Any, Any, Any], decoders: Decoders, batch: list[Any]
+    ) -> list[Any]:
+        found = [(item, decoders.take(item)) for item in batch]
+        rows = [
+            work.failed(item, one.status, one.message)
+            for item, one in found
+            if isinstance(one, Mishap)
+        ]
+        decoded = [one for _, one in found if not isinstance(one, Mishap)]
+        return rows + (work.explain(decoded) if decoded else [])
+
+
+class _Coming:
+    """Submits batches some way ahead of the one that is explained, also those of later blocks."""
+
+    def __init__(self, batches: Iterator[list[Any]], decoders: Decoders) -> None:
+        self._batches, self._decoders = batches, decoders
+        self._submitted = 0
+
+    def reach(self, count: int) -> None:
+        """Have this many batches submitted and not used."""
+        while self._submitted < count:
+            batch = next(self._batches, None)
+            if batch is None:
+                return
+            self._decoders.submit(batch)
+            self._submitted += 1
+
+    def used(self) -> None:
+        """Note that a batch was used."""
+        self._submitted -= 1
+
+
+def _cores() -> int:
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 2
+    )
+    return max(1, min(16, cores - 1))

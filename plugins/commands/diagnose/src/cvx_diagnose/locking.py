@@ -1,0 +1,60 @@
+"""One run in a folder at a time, or one for each shard."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from cvx_core import OutputError, UsageError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+
+@contextmanager
+def only_run(folder: Path, shard: tuple[int, int]) -> Iterator[None]:
+    """Hold a folder for one run; shards share it, each being run once.
+
+    The operating system lets go of it when the process ends, however it does. Nothing is held
+    where there are no such locks (Windows).
+
+    Raises
+    ------
+    UsageError
+        If another process holds it.
+    OutputError
+        If the folder can't be written to.
+    """
+    i, n = shard
+    with ExitStack() as held:
+        if fcntl is not None:
+            whole = n == 1
+            held.enter_context(_lock(folder / ".lock", shared=not whole))
+            if not whole:
+                held.enter_context(_lock(folder / f".lock-{i}-of-{n}", shared=False))
+        yield
+
+
+@contextmanager
+def _lock(file: Path, *, shared: bool) -> Iterator[None]:
+    try:
+        handle = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise OutputError(
+            f"{file} could not be written: {error.strerror}.", "Choose another folder with -o."
+        ) from error
+    try:
+        fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise UsageError(
+            f"Another run works in {file.parent}.",
+            "Wait for it, or choose another folder with -o. Several machines share one folder if "
+            "each is given its part: --shard 0/4, 1/4, ...",
+        ) from error
+    finally:
+        os.close(handle)

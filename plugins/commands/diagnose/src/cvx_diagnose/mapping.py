@@ -1,0 +1,114 @@
+"""Maps of errors: at the last grid, for many images at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from cvx_core import Error, ErrorCase, Margin, Needs, VisionModel, get_explainer
+from cvx_core.levels import at_all_levels, spread
+from cvx_core.question import Question, Session
+from cvx_core.recording import Layout
+from cvx_core.truth import Truth
+from cvx_diagnose.decoding import Sides
+from cvx_diagnose.plan import Plan
+
+
+@dataclass(frozen=True, eq=False)
+class Wrong:
+    """An image with an error.
+
+    Attributes
+    ----------
+    values
+        (C, H, W), the network's input.
+    case
+        The most costly error.
+    truth
+        What is true of the image.
+    extent, size
+        What part of the photograph the network sees, and the photograph's (width, height).
+    """
+
+    values: Tensor
+    case: ErrorCase
+    truth: Truth
+    extent: Sides
+    size: tuple[int, int] | None
+
+
+def error_maps(model: VisionModel, plan: Plan, wrong: Sequence[Wrong]) -> list[dict[str, Any]]:
+    """Return the maps of errors, and the activations under them, for each image.
+
+    A map is the activation error with held gates (`cvx_activation_error.ActivationError`): of the
+    margin, and of e = p - 1_y where the model classifies. The activations are averaged with the
+    positive part of the margin's map as weights: what speaks for the wrong answer.
+
+    Parameters
+    ----------
+    wrong
+        Of one input size.
+
+    Raises
+    ------
+    UnknownComponentError
+        If cvx-activation-error is not installed.
+    """
+    inputs = torch.stack([one.values for one in wrong])
+    places = Layout.of(model, inputs).levels(model, inputs)
+    classifies = plan.task == "classification"
+    # A classifier's only level is named, so that its recording is found again by that name.
+    layer = places[0].name if classifies else "auto"
+    explainer = get_explainer("activation-error", layer=layer, verify=False)
+    explainer = at_all_levels(explainer, model, inputs)
+    targets = [[Margin(), Error()] if classifies else [one.case.target] for one in wrong]
+    session = Session(model, inputs, explainer.recordings())
+    try:
+        question = Question(
+            model,
+            inputs,
+            targets,
+            [one.truth for one in wrong],
+            0,
+            session,
+            [one.extent for one in wrong],
+            photos=[one.size for one in wrong],
+        )
+        attributions = explainer.attribute(question)
+        maps = [one.values for one in attributions]
+        names = [place.name for place in places]
+        recording = session.recording(Needs(*names, gates="frozen"))
+        under = torch.cat([_under(maps[0], recording.activation(name)) for name in names], 1)
+    finally:
+        session.close()
+    assert plan.map_shape is not None
+    fitted = [_halves(values, plan.map_shape) for values in maps]
+    columns = ("margin_map", "error_map")[: len(fitted)]
+    return [
+        {name: values[i] for name, values in zip(columns, fitted, strict=True)}
+        | {"error_features": under[i].float().cpu().numpy()}
+        for i in range(len(wrong))
+    ]
+
+
+def _under(values: Tensor, activation: Tensor) -> Tensor:
+    """Return activations averaged with the positive part of maps as weights, (B, C)."""
+    h, w = activation.shape[2:]
+    weights = spread(values.clamp_min(0), (h, w)).to(activation)
+    total = weights.sum((1, 2))[:, None]
+    weighted = torch.einsum("bchw,bhw->bc", activation, weights) / total.clamp_min(1e-12)
+    # Where nothing speaks for the wrong answer, all cells count alike.
+    return torch.where(total > 0, weighted, activation.mean((2, 3)))
+
+
+def _halves(values: Tensor, shape: tuple[int, int]) -> npt.NDArray[Any]:
+    """Return maps (B, *shape), each with its own sum, as float32."""
+    values = values.detach().float()
+    if tuple(values.shape[1:]) != shape:
+        values = spread(values, shape)
+    return values.cpu().numpy()

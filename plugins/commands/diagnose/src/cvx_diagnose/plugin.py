@@ -1,0 +1,27 @@
+"""What this plugin offers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from cvx_core import Component, hookimpl
+
+
+@hookimpl
+def cvx_commands() -> Iterable[Component]:
+    """Offer the verb."""
+    yield Component(
+        "diagnose",
+        "Find the errors of a model on a whole data set, each with its maps.",
+        "cvx_diagnose.command:command",
+    )
+
+
+@hookimpl
+def cvx_engines() -> Iterable[Component]:
+    """Offer the engine of one machine."""
+    yield Component(
+        "local",
+        "Processes of this machine decode, and this one explains.",
+        "cvx_diagnose.local:Local",
+    )

@@ -1,0 +1,111 @@
+"""What a run must know of a network before it begins: where maps are made, and how large."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from cvx_core import InputError, VisionModel
+from cvx_core.calling import reading
+from cvx_core.errors import LayerError
+from cvx_core.recording import Layout, Recording
+from cvx_core.recording.last_linear import LastLinear
+from cvx_core.recording.needs import Needs
+from cvx_core.recording.places import Place
+from cvx_diagnose.sources import DataSet, Source
+
+_SIZE = (640, 480)
+
+
+@dataclass(frozen=True)
+class Probed:
+    """What was found out; see `cvx_diagnose.plan.Plan` for what it means."""
+
+    outputs: int
+    map_layer: str | None
+    map_shape: tuple[int, int] | None
+    map_features: int | None
+    features: str
+    features_size: int
+    features_exact: bool
+    note: str
+
+
+def probe_image(model: VisionModel, source: Source) -> Tensor:
+    """Return an input (1, C, H, W) like those of a source: noise, or a data set's first tensor."""
+    if isinstance(source, DataSet):
+        for item, _ in zip(source.items(), range(10), strict=False):
+            try:
+                image, _ = source.load(item)
+            except InputError:
+                continue
+            if isinstance(image, torch.Tensor):
+                return image[None].to(model.device, model.dtype)
+            break
+    return noise(model, _SIZE)
+
+
+def noise(model: VisionModel, size: tuple[int, int]) -> Tensor:
+    """Return the network's input (1, C, H, W) for a photograph of noise, the same every time."""
+    values = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    return model.prepare(Image.fromarray(values))[0].tensor[None]
+
+
+def probe(model: VisionModel, image: Tensor) -> Probed:
+    """Return what a run must know, from inputs like those that will come.
+
+    Raises
+    ------
+    ModelError
+        If the model fails on the image.
+    """
+    outputs = reading(model, image).classes
+    linear = LastLinear.of(model, image) if model.task == "classification" else None
+    layer = shape = channels = None
+    note = ""
+    places: tuple[Place, ...] = ()
+    try:
+        places = Layout.of(model, image).levels(model, image)
+        finest = max(places, key=lambda place: place.grid[0] * place.grid[1])
+        layer, shape = ", ".join(place.name for place in places), finest.grid
+        channels = sum(_channels(place) for place in places)
+    except LayerError as error:
+        note = f"There are no maps: {error.message}"
+    if linear is not None:
+        features = linear.name, linear.size, True
+    elif channels is not None:
+        features = f"{layer}, averaged over its cells", channels, False
+    else:
+        features = "the logits", reading(model, image).flat.shape[1], False
+    return Probed(outputs, layer, shape, channels, *features, note)
+
+
+def _channels(place: Place) -> int:
+    return {
+        "maps": place.shape[0],
+        "channels-last": place.shape[-1],
+        "tokens": place.shape[-1],
+        "channel-tokens": place.shape[0],
+        "input": place.shape[0],
+    }[place.kind]
+
+
+def answers_and_features(model: VisionModel, inputs: Tensor) -> tuple[Any, Tensor]:
+    """Return the reading of inputs (B, C, H, W), and features (B, F), as `probe` says."""
+    if model.task == "classification":
+        linear = LastLinear.of(model, inputs)
+        if linear is not None:
+            return linear.read(model, inputs)
+    try:
+        places = Layout.of(model, inputs).levels(model, inputs)
+    except LayerError:
+        found = reading(model, inputs)
+        return found, found.flat
+    with Recording(model, inputs, Needs(*(place.name for place in places))) as recording:
+        pooled = [recording.activation(place.name).mean((2, 3)) for place in places]
+        return recording.reading, torch.cat(pooled, 1)

@@ -1,0 +1,241 @@
+"""Processes that decode: one that dies or hangs costs the input that it was busy with, no more."""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+import torch
+
+from cvx_core import CvxError, InputError, Work
+from cvx_core.foreign import told
+
+TRIES = 2
+"""How often an input is tried that ends its process, or is not done in time."""
+
+
+@dataclass(frozen=True)
+class Mishap:
+    """What is handed back of an item that could not be decoded; see `Work.failed`."""
+
+    status: str
+    message: str
+
+
+@dataclass(eq=False)
+class _Worker:
+    process: Any
+    pipe: Connection
+    busy: Any = None
+    since: float = 0.0
+
+
+@dataclass
+class _Task:
+    item: Any
+    tries: int = field(default=0)
+
+
+class Decoders:
+    """Decodes items in processes of their own, in the order in which they are asked for.
+
+    Parameters
+    ----------
+    work
+        Whose `decode` is called.
+    count
+        How many processes.
+    """
+
+    def __init__(self, work: Work[Any, Any, Any], count: int) -> None:
+        self._work = work
+        # A fork shares the model and the data set, whatever they are; elsewhere they are pickled.
+        self._context: Any = multiprocessing.get_context(
+            "fork" if sys.platform == "linux" else "spawn"
+        )
+        self._waiting: deque[_Task] = deque()
+        self._done: dict[int, Any] = {}
+        self._changed = threading.Condition()
+        self._over = False
+        self._failure: BaseException | None = None
+        self._bell, self._ring = self._context.Pipe(duplex=False)
+        self._workers: list[_Worker] = []
+        for _ in range(count):
+            self._workers.append(self._begin())
+        self._thread = threading.Thread(target=self._serve, name="cvx-decoders", daemon=True)
+
+    def __enter__(self) -> Decoders:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._over = True
+        self._ring.send_bytes(b"!")
+        self._thread.join()
+        for worker in self._workers:
+            _end(worker)
+        self._bell.close()
+        self._ring.close()
+
+    def submit(self, items: Iterable[Any]) -> None:
+        """Have items decoded, after those that wait already."""
+        with self._changed:
+            self._waiting.extend(_Task(item) for item in items)
+        self._ring.send_bytes(b"!")
+
+    def take(self, item: Any) -> Any:
+        """Return what an item holds, or a `Mishap`; waits for it.
+
+        Raises
+        ------
+        CvxError
+            If no process can be begun.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: item.id in self._done or self._failure is not None)
+            if self._failure is not None:
+                raise CvxError(
+                    f"The processes that decode can't go on: {told(self._failure)}",
+                    "Try fewer: --engine local:workers=1.",
+                ) from self._failure
+            return self._done.pop(item.id)
+
+    def _serve(self) -> None:
+        try:
+            while not self._over:
+                self._hand_out()
+                self._hear()
+        # The thread's end: whoever waits for it must hear why.
+        except BaseException as error:
+            with self._changed:
+                self._failure = error
+                self._changed.notify_all()
+
+    def _hand_out(self) -> None:
+        for worker in self._workers:
+            if worker.busy is not None or not self._waiting:
+                continue
+            with self._changed:
+                worker.busy = self._waiting.popleft()
+            worker.since = time.monotonic()
+            try:
+                worker.pipe.send(worker.busy.item)
+            except OSError:
+                self._lost(worker)
+
+    def _hear(self) -> None:
+        busy = [worker for worker in self._workers if worker.busy is not None]
+        patience = 1.0
+        if busy:
+            first = min(worker.since for worker in busy) + self._work.timeout
+            patience = min(max(first - time.monotonic(), 0.0), patience)
+        ready = set(wait([self._bell, *(worker.pipe for worker in busy)], patience))
+        if self._bell in ready:
+            self._bell.recv_bytes()
+        for worker in busy:
+            if worker.pipe in ready:
+                try:
+                    self._put(worker.busy.item, worker.pipe.recv())
+                except (EOFError, OSError):
+                    self._lost(worker)
+                else:
+                    worker.busy = None
+            elif time.monotonic() - worker.since > self._work.timeout:
+                self._lost(worker, in_time=False)
+
+    def _lost(self, worker: _Worker, *, in_time: bool = True) -> None:
+        """Begin another process in place of one that died or hangs, and try its item again."""
+        task, code = worker.busy, _end(worker)
+        task.tries += 1
+        if task.tries < TRIES:
+            with self._changed:
+                self._waiting.appendleft(task)
+        else:
+            how = f"ended its process ({_cause(code)})"
+            if not in_time:
+                how = f"was not done after {self._work.timeout:g} s"
+            message = f"Decoding it {how}, {TRIES} times. Look at the file; the others went on."
+            self._put(task.item, Mishap("crashed", message))
+        self._workers[self._workers.index(worker)] = self._begin()
+
+    def _put(self, item: Any, found: Any) -> None:
+        with self._changed:
+            self._done[item.id] = found
+            self._changed.notify_all()
+
+    def _begin(self) -> _Worker:
+        ours, theirs = self._context.Pipe()
+        # A copy of our ends in a worker would keep the others from hearing that we are gone.
+        inherited = [worker.pipe for worker in self._workers] + [ours, self._bell, self._ring]
+        forked = self._context.get_start_method() == "fork"
+        process = self._context.Process(
+            target=_decode_all,
+            args=(self._work, theirs, inherited if forked else []),
+            daemon=True,
+        )
+        process.start()
+        theirs.close()
+        return _Worker(process, ours)
+
+
+def _end(worker: _Worker) -> int | None:
+    worker.pipe.close()
+    worker.process.join(0.2)  # one that waits for work ends now by itself
+    if worker.process.is_alive():
+        worker.process.kill()
+        worker.process.join()
+    code: int | None = worker.process.exitcode
+    return code
+
+
+def _cause(code: int | None) -> str:
+    if code is not None and code < 0:
+        return signal.Signals(-code).name
+    return f"exit code {code}"
+
+
+def _decode_all(work: Work[Any, Any, Any], pipe: Connection, inherited: list[Connection]) -> None:
+    """Decode what comes through a pipe, until it is closed."""
+    for other in inherited:
+        other.close()
+    # Ctrl-C is for the process that holds the model: it finishes its block.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    torch.set_num_threads(1)
+    _die_with(os.getppid())
+    while True:
+        try:
+            item = pipe.recv()
+        except (EOFError, OSError):
+            return
+        try:
+            found: Any = work.decode(item)
+        except InputError as error:
+            found = Mishap("bad input", str(error))
+        # The boundary of one input: whatever it does, the others go on.
+        except Exception as error:
+            text = str(error) if isinstance(error, CvxError) else told(error)
+            found = Mishap("bad input", text)
+        pipe.send(found)
+
+
+def _die_with(parent: int) -> None:
+    """End this process with its parent, also while a decoder hangs; on Linux."""
+    if sys.platform != "linux":
+        return
+    try:
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    except (OSError, AttributeError):
+        return
+    if os.getppid() != parent:
+        os._exit(1)

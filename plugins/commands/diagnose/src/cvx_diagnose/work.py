@@ -1,0 +1,130 @@
+"""The work of a run, as an engine is handed it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+import torch
+
+from cvx_core import OutputError, VisionModel, Work
+from cvx_core.files import write_atomic
+from cvx_core.preparing import Prepared
+from cvx_core.truth import Truth
+from cvx_diagnose.decoding import Decoded, Decoder
+from cvx_diagnose.explaining import Explaining
+from cvx_diagnose.interventions import Interventions, tested_errors
+from cvx_diagnose.items import Item
+from cvx_diagnose.manifest import NAME, Manifest
+from cvx_diagnose.plan import Plan
+from cvx_diagnose.rows import Row, failed, schema_of, to_parquet, to_table
+from cvx_diagnose.sources import Source
+
+ROWS = "rows"
+
+
+def block_file(folder: Path, block: int) -> Path:
+    """Return where the rows of a block are."""
+    return folder / ROWS / f"block-{block:06d}.parquet"
+
+
+class Diagnosis(Work[Item, Decoded, Row]):
+    """The work of one run, or of one shard of it.
+
+    Parameters
+    ----------
+    model, source, plan
+        With what, of what, and what is asked.
+    folder
+        Of the run; the manifest is there.
+    shard
+        (i, n): of the blocks, those whose number leaves i when divided by n.
+    timeout
+        Seconds that decoding one input may take.
+    """
+
+    def __init__(
+        self,
+        model: VisionModel,
+        source: Source,
+        plan: Plan,
+        folder: Path,
+        shard: tuple[int, int] = (0, 1),
+        timeout: float = 60.0,
+    ) -> None:
+        self.model, self.source, self.plan, self.folder = model, source, plan, folder
+        self.shard, self.timeout = shard, timeout
+        self.batch_size = plan.batch_size
+        self.manifest = Manifest(folder / NAME, plan.block_size)
+        self.decoder = Decoder(source, model.preparer, located=plan.task != "classification")
+
+    def blocks(self) -> list[int]:
+        """Return the blocks of this shard."""
+        i, n = self.shard
+        return list(range(i, self.manifest.blocks, n))
+
+    def pending(self) -> list[int]:
+        """Return the blocks of this shard that have no file."""
+        return [block for block in self.blocks() if not block_file(self.folder, block).exists()]
+
+    @property
+    def left(self) -> int:
+        """How many items are in the blocks that are pending."""
+        blocks = self.pending()
+        # Only the last block of all may be shorter.
+        short = self.manifest.blocks * self.plan.block_size - len(self.manifest)
+        return len(blocks) * self.plan.block_size - (
+            short if self.manifest.blocks - 1 in blocks else 0
+        )
+
+    def items(self, block: int) -> list[Item]:
+        """Return the items of a block."""
+        return self.manifest.items(block)
+
+    def decode(self, item: Item) -> Decoded:
+        """Return what the network takes; raises `InputError`."""
+        return self.decoder(item)
+
+    def explain(self, batch: Sequence[Decoded]) -> list[Row]:
+        """Return a row for each image."""
+        return self._explaining(batch)
+
+    def complete(self, block: int, rows: Sequence[Row]) -> None:
+        """Remove regions in the errors of a block that cost most, within the budget."""
+        count = tested_errors(self.plan.budget, len(rows))
+        if count and self.plan.map_shape is not None:
+            items = {item.id: item for item in self.items(block)}
+            Interventions(self.model, lambda number: self._prepared(items[number])).add(rows, count)
+
+    def failed(self, item: Item, status: str, message: str) -> Row:
+        """Return the row of an input that has no answer."""
+        return failed(item, status, message)
+
+    def commit(self, block: int, rows: Sequence[Row]) -> None:
+        """Write the rows of a block.
+
+        Raises
+        ------
+        OutputError
+            If it isn't one row for each item, or the disk refuses.
+        """
+        wanted, got = [item.id for item in self.items(block)], sorted(row["id"] for row in rows)
+        if got != wanted:
+            raise OutputError(
+                f"Block {block} has {len(wanted)} inputs, and the engine gave {len(got)} rows "
+                f"({len(set(got) ^ set(wanted))} of them others, or twice).",
+                "Report it to the engine's author; nothing of the block was kept.",
+            )
+        table = to_table(sorted(rows, key=lambda row: int(row["id"])), schema_of(self.plan))
+        # What is there was written by the same plan, so that it holds the same.
+        write_atomic(block_file(self.folder, block), to_parquet(table), overwrite=True)
+
+    @cached_property
+    def _explaining(self) -> Explaining:
+        return Explaining(self.model, self.plan)
+
+    def _prepared(self, item: Item) -> tuple[Prepared, Truth | None]:
+        loaded, truth = self.source.load(item)
+        images = loaded[None] if isinstance(loaded, torch.Tensor) else [loaded]
+        return self.model.prepare(images)[0], truth
