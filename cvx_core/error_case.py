@@ -116,7 +116,8 @@ class Misclassified(ErrorCase):
         """Return the margin between the same two classes, and whether the true one comes first."""
         assert isinstance(answer, Scores)
         margin = float(answer.logits[self.predicted.index] - answer.logits[self.true.index])
-        return Judgement(margin, answer.predicted == self.true.index)
+        first = answer.entry(answer.predicted)
+        return Judgement(margin, first.index == self.true.index, first.text)
 
 
 def classification_errors(scores: Scores, label: ClassRef) -> list[ErrorCase]:

@@ -56,7 +56,8 @@ def test_it_says_what_is_blamed_and_writes_the_report(folder: Path) -> None:
     assert lines[0].startswith("misclassified: red")
     assert "verified" in lines[1]
     assert lines[-4:] == [
-        f"cvx-why/{name}" for name in ("index.html", "blame.png", "contrast.png", "why.json")
+        f"cvx-why/{name}"
+        for name in ("index.html", "maps.html", "blame.png", "contrast.png", "why.json")
     ]
     again = why(folder, "photo.png", "--label", "plain")
     assert again.returncode == 2

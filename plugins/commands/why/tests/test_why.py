@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from cvx_why import ErrorReport, why
+from cvx_why.report import FILES
 from torch import Tensor, nn
 
 import cvx_core as cvx
@@ -171,7 +172,7 @@ def test_the_layer_profile_is_added_on_request() -> None:
 
 def test_the_report_is_written_and_not_over_another(report: ErrorReport, tmp_path: Path) -> None:
     files = report.save(tmp_path / "out")
-    assert [file.name for file in files] == ["index.html", "blame.png", "contrast.png", "why.json"]
+    assert [file.name for file in files] == list(FILES)
     document = json.loads((tmp_path / "out/why.json").read_text())
     assert document == json.loads(json.dumps(report.to_dict()))
     assert document["schema"] == "cvx.why/1"

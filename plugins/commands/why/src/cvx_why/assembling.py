@@ -13,11 +13,11 @@ from torch import Tensor
 
 from cvx_core import Explanation, Record, VisionModel
 from cvx_core.answers import Answer
+from cvx_core.preparing import Prepared
 from cvx_core.scores import Scores
 from cvx_core.target import Predicted, Target
 from cvx_core.truth import Truth
 from cvx_core.version import __version__
-from cvx_core.vision_model import Prepared
 from cvx_why.blame import blame_map
 from cvx_why.fixing import Fix
 from cvx_why.regions import Examined, usual_fall
@@ -123,7 +123,7 @@ def _flat(one: RegionReport) -> dict[str, Any]:
 
 def _shown(image: Prepared, one: Examined) -> RegionReport:
     mask = _mask(one.mask)
-    removals = {name: Removal(r.change, r.right) for name, r in one.removals.items()}
+    removals = {name: Removal(r.change, r.right, r.note) for name, r in one.removals.items()}
     return RegionReport(
         mask,
         _box(image, mask),
@@ -138,8 +138,15 @@ def _shown(image: Prepared, one: Examined) -> RegionReport:
 def _found(image: Prepared, fixed: Fix) -> FixFound:
     mask = _mask(fixed.removed.mask)
     inputs = fixed.inputs[0].detach().float().cpu().numpy()
+    removed = fixed.removed
     return FixFound(
-        mask, _box(image, mask), float(mask.mean()), fixed.fill, fixed.removed.change, inputs
+        mask,
+        _box(image, mask),
+        float(mask.mean()),
+        fixed.fill,
+        removed.change,
+        removed.note,
+        inputs,
     )
 
 

@@ -99,8 +99,8 @@ def command(
 ) -> int:
     """Say which part of an image makes the answer wrong, tested by removing it.
 
-    Writes DIR/index.html, DIR/blame.png, DIR/contrast.png and DIR/why.json. Prints what was found
-    out and the files.
+    Writes the report as a page, DIR/index.html, beside its maps and DIR/why.json. Prints what was
+    found out and the files.
     """
     with only_data():
         from cvx_core.cli.asking import Subject, read_label

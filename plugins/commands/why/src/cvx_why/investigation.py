@@ -11,9 +11,9 @@ from cvx_core.answers import Answer
 from cvx_core.calling import reading
 from cvx_core.error_case import ErrorCase, Misclassified
 from cvx_core.error_cases import errors_of
+from cvx_core.preparing import Prepared
 from cvx_core.scores import ClassRef, Scores
 from cvx_core.truth import Truth
-from cvx_core.vision_model import Prepared
 from cvx_why.assembling import assembled, nothing_wrong
 from cvx_why.fills import FILLS, reference
 from cvx_why.fixing import fix

@@ -16,7 +16,7 @@ from cvx_core.cli.output import Folder, as_json, rendered
 from cvx_core.scores import ClassEntry
 
 SCHEMA = "cvx.why/1"
-FILES = ("index.html", "blame.png", "contrast.png", "why.json")
+FILES = ("index.html", "maps.html", "blame.png", "contrast.png", "why.json")
 """What `ErrorReport.save` writes."""
 
 
@@ -30,10 +30,13 @@ class Removal:
         Of the margin, in logits; negative helps.
     right
         Whether the answer was right without it.
+    note
+        What was answered then.
     """
 
     change: float
     right: bool
+    note: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +97,8 @@ class FixFound:
         What took its place.
     change
         Of the margin, in logits.
+    note
+        What was answered then.
     inputs
         float32 (C, H, W), the network's input without the region, for running it yourself.
     """
@@ -103,6 +108,7 @@ class FixFound:
     share: float
     fill: str
     change: float
+    note: str
     inputs: npt.NDArray[np.float32]
 
     def to_dict(self) -> dict[str, Any]:
@@ -112,6 +118,7 @@ class FixFound:
             "share": self.share,
             "fill": self.fill,
             "change": self.change,
+            "note": self.note,
         }
 
 
@@ -211,7 +218,7 @@ class ErrorReport:
         }
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> list[Path]:
-        """Write ``why.json``, ``index.html``, ``blame.png`` and ``contrast.png`` into a folder.
+        """Write the report into a folder: ``index.html``, the maps, and ``why.json``.
 
         Raises
         ------
@@ -223,10 +230,13 @@ class ErrorReport:
             If the disk refuses.
         """
         into = Folder(Path(folder), force=overwrite)
-        figure, page = get_renderer("figure"), get_renderer("html", title="Why is it wrong?")
+        from cvx_why.page import page
+
+        figure, maps = get_renderer("figure"), get_renderer("html", title="Why is it wrong?")
         into.check(FILES)
         written = (
-            rendered(page, self.explanations).data,
+            page(self).encode(),
+            rendered(maps, self.explanations).data,
             rendered(figure, [self.blame]).data,
             rendered(figure, [self.contrast]).data,
             as_json(self.to_dict()),

@@ -48,11 +48,14 @@ class Removed:
         Of the margin, in logits; negative where the removal helps.
     right
         Whether the answer became right.
+    note
+        What the error's judge says beside it.
     """
 
     mask: Tensor
     change: float
     right: bool
+    note: str = ""
 
     @property
     def pixels(self) -> int:
@@ -122,7 +125,9 @@ class Search:
         stacked = torch.stack(masks)[:, None]
         images = fill(self.trials.inputs.expand(len(masks), -1, -1, -1), stacked)
         found = [
-            Removed(mask, judged.margin - self.trials.case.margin, judged.right)
+            Removed(
+                mask, judged.margin - self.trials.case.margin, judged.right, judged.note
+            )
             for mask, judged in zip(masks, self.trials.judge(images), strict=True)
         ]
         if fill is inpaint:

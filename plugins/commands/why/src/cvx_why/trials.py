@@ -14,7 +14,7 @@ from cvx_core import Answer, Needs, Recording, VisionModel
 from cvx_core.batching import images_at_once, in_pieces
 from cvx_core.calling import reading
 from cvx_core.error_case import ErrorCase, Judgement
-from cvx_core.vision_model import Prepared
+from cvx_core.preparing import Prepared
 
 _TOGETHER = 16
 """More at once is slower on a processor, whose caches are full, and no faster elsewhere."""

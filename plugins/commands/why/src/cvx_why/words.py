@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
 
 if TYPE_CHECKING:
     from cvx_why.report import ErrorReport, RegionReport
+
+MEANING = {
+    "verified": "Under every fill half of the error or more is gone, or the answer is right.",
+    "partly": "Under most fills a fifth of the error or more is gone.",
+    "not verified": "The fills disagree, or little changes: it is not blamed.",
+}
+"""What each verdict says."""
 
 
 def told(report: ErrorReport) -> str:
@@ -32,10 +42,60 @@ def told(report: ErrorReport) -> str:
         )
     elif report.margin > 0:
         lines.append("No removal that was tried makes the answer right.")
+    if report.profile:
+        lines.append(depth(report.profile))
     if report.additions is not None:
         lines.append(_added(report.additions))
     lines.append(f"{report.passes} images run, of {report.budget} allowed.")
     return "\n".join(lines)
+
+
+def conclusion(report: ErrorReport) -> list[str]:
+    """Return what a person should take along, in one to three sentences."""
+    found = []
+    for number, one in enumerate(report.regions, 1):
+        if one.verdict == "not verified":
+            continue
+        gone = sorted(-100 * r.change / abs(report.margin) for r in one.removals.values())
+        extent = (
+            "under every fill the wrong answer falls behind the true one"
+            if gone[0] >= 100
+            else f"{gone[0]:.0f} to {min(gone[-1], 100):.0f} % of the margin is gone"
+        )
+        found.append(f"Without region {number} ({place(one.mask)}) {extent}.")
+    if not found:
+        found.append("No single place is to blame: no removal stands out from removing others.")
+    if report.fix is not None:
+        share = 100 * report.fix.share
+        found.append(
+            f"It becomes right without {share:.1f} % of the pixels ({place(report.fix.mask)})."
+        )
+    elif report.margin > 0:
+        found.append("No removal that was tried makes the answer right.")
+    return found
+
+
+def depth(profile: Sequence[Mapping[str, Any]]) -> str:
+    """Return at which layer of a profile the wrong class overtakes the true one, in words."""
+    ahead = None
+    for row in reversed(profile):
+        if row["cells"] <= 0:
+            break
+        ahead = row["layer"]
+    if ahead is None:
+        return "At no layer do the cells speak for the wrong answer: constants behind them do."
+    if ahead == profile[0]["layer"]:
+        return "The wrong answer is ahead at every layer that was looked at."
+    return f"The wrong answer is ahead from layer {ahead} on."
+
+
+def place(mask: npt.NDArray[np.bool_]) -> str:
+    """Return where a region lies, as in ``upper left``."""
+    rows, columns = np.nonzero(mask)
+    down = int(3 * rows.mean() / mask.shape[0])
+    right = int(3 * columns.mean() / mask.shape[1])
+    words = (("upper", "", "lower")[down], ("left", "", "right")[right])
+    return " ".join(word for word in words if word) or "middle"
 
 
 def _region(one: RegionReport) -> str:

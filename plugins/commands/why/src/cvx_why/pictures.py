@@ -1,0 +1,81 @@
+"""Pictures for the report: what the network saw, without each region, and where the regions are."""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+
+from cvx_core import Explanation
+from cvx_why.fills import FILLS, elsewhere
+
+_FILLS = {**FILLS, "elsewhere": elsewhere}
+_BESIDE = (128, 128, 128)
+"""Where the network's input reaches beyond the photograph."""
+
+Mask = npt.NDArray[np.bool_]
+
+
+def seen(explanation: Explanation, longest: int) -> Image.Image:
+    """Return what the network was given to see of a photograph, as an RGB picture."""
+    height, width = explanation.values.shape
+    scale = min(1.0, longest / max(height, width))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    left, top, right, bottom = explanation.extent
+    box = round(left), round(top), max(round(right), round(left) + 1), round(bottom)
+    box = (*box[:3], max(box[3], box[1] + 1))
+    photo = Image.fromarray(explanation.image)
+    canvas = Image.new("RGB", (box[2] - box[0], box[3] - box[1]), _BESIDE)
+    canvas.paste(photo, (-box[0], -box[1]))
+    return canvas.resize(size, Image.Resampling.LANCZOS)
+
+
+def without(picture: Image.Image, mask: Mask, fill: str) -> Image.Image | None:
+    """Return a picture with a region replaced; None for a fill that needs another picture."""
+    if fill not in _FILLS:
+        return None
+    pixels = torch.from_numpy(np.asarray(picture, dtype=np.float32) / 255).permute(2, 0, 1)[None]
+    small = Image.fromarray(mask).resize(picture.size, Image.Resampling.NEAREST)
+    region = torch.from_numpy(np.array(small, dtype=bool))[None, None]
+    if not region.any() or region.all():
+        return picture
+    filled = _FILLS[fill](pixels, region)[0].permute(1, 2, 0).clamp(0, 1)
+    return Image.fromarray((filled.numpy() * 255).round().astype(np.uint8))
+
+
+def uri(picture: Image.Image) -> str:
+    """Return a picture as a data URI."""
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=88, optimize=True)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def outline(mask: Mask) -> str:
+    """Return the edge of a region as an SVG path in the mask's pixels."""
+    framed = np.pad(mask, 1)
+    parts = [f"M{a} {y}H{b}" for y, a, b in _runs(framed[1:] != framed[:-1], 1)]
+    parts += [f"M{x} {a}V{b}" for x, a, b in _runs((framed[:, 1:] != framed[:, :-1]).T, 1)]
+    return "".join(parts)
+
+
+def middle(mask: Mask) -> tuple[float, float]:
+    """Return (x, y) of the pixel of a region that lies closest to its middle."""
+    rows, columns = mask.nonzero()
+    nearest = ((rows - rows.mean()) ** 2 + (columns - columns.mean()) ** 2).argmin()
+    return float(columns[nearest]), float(rows[nearest])
+
+
+def _runs(edges: npt.NDArray[Any], offset: int) -> list[tuple[int, int, int]]:
+    """Return (line, start, stop) of each stretch of true values, moved back by the frame."""
+    steps = np.diff(np.pad(edges, ((0, 0), (1, 1))).astype(np.int8), axis=1)
+    lines, starts = np.nonzero(steps == 1)
+    stops = np.nonzero(steps == -1)[1]
+    return [
+        (int(line), int(a) - offset, int(b) - offset)
+        for line, a, b in zip(lines, starts, stops, strict=True)
+    ]

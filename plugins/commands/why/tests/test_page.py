@@ -1,0 +1,145 @@
+"""The page of a report: what a person reads and sees."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from cvx_why import ErrorReport, why
+from cvx_why.page import page
+from cvx_why.pictures import middle, outline, seen, without
+from cvx_why.words import conclusion, depth, place
+from torch import Tensor, nn
+
+from cvx_core import Record, VisionModel
+
+
+class Red(nn.Module):
+    """Answers red by the share of red pixels, and plain otherwise."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.redness = nn.Conv2d(3, 1, 1)
+        with torch.no_grad():
+            self.redness.weight.copy_(torch.tensor([1.0, -1.0, 0.0]).view(1, 3, 1, 1))
+            self.redness.bias.fill_(-0.3)  # type: ignore[union-attr]
+
+    def forward(self, x: Tensor) -> Tensor:
+        red = torch.relu(self.redness(x)).mean((1, 2, 3))
+        return torch.stack([torch.full_like(red, 2.0), 200 * red], 1)
+
+
+@pytest.fixture(scope="module")
+def report() -> ErrorReport:
+    picture = torch.full((1, 3, 64, 64), 0.5)
+    picture[0, :, 40:52, 4:16] = torch.tensor([1.0, 0.0, 0.0])[:, None, None]
+    model = VisionModel(Red(), classes=("<plain> & 'old'", "red"), name="sees-red")
+    return why(model, picture, 0)
+
+
+def test_the_page_says_what_was_blamed_and_that_it_was_verified(report: ErrorReport) -> None:
+    shown = page(report)
+    assert "The answer is <b>red 9" in shown
+    assert "lower left" in shown
+    assert "verified" in shown
+    assert "The smallest removal found that makes it right" in shown
+
+
+def test_each_fill_is_shown_with_the_margin_and_the_answer_it_left(report: ErrorReport) -> None:
+    shown = page(report)
+    for name, removal in report.regions[0].removals.items():
+        assert f"<b>{name}</b>" in shown
+        assert f"margin {report.margin + removal.change:+.2f}" in shown
+        assert removal.note.startswith("<plain> & 'old' ")  # the answer without the square
+
+
+def test_names_are_never_markup(report: ErrorReport) -> None:
+    shown = page(replace(report, name="</title><script>x</script>"))
+    assert "<script" not in shown
+    assert "<plain>" not in shown
+    assert "&lt;plain&gt;" in shown
+
+
+def test_the_page_asks_nobody_for_anything(report: ErrorReport) -> None:
+    shown = page(report)
+    assert not re.search(r"https?://", shown)
+    assert set(re.findall(r'(?:src|href)="([^"]{0,10})', shown)) == {"data:image", "maps.html"}
+
+
+def test_a_right_answer_has_a_page_that_blames_nothing() -> None:
+    model = VisionModel(Red(), classes=("plain", "red"))
+    shown = page(why(model, torch.full((1, 3, 64, 64), 0.5), 0))
+    assert "The answer is right" in shown
+    assert "blamed" not in shown
+
+
+def test_save_writes_the_page_and_the_maps_beside_it(report: ErrorReport, tmp_path: Path) -> None:
+    files = {file.name for file in report.save(tmp_path)}
+    assert files == {"index.html", "maps.html", "blame.png", "contrast.png", "why.json"}
+    assert (tmp_path / "index.html").read_text() == page(report)
+
+
+def test_an_outline_is_the_edge_of_a_region() -> None:
+    mask = np.zeros((4, 5), dtype=bool)
+    mask[1:3, 2:4] = True
+    # Two horizontal sides of x 2 to 4 at y 1 and 3, two vertical ones of y 1 to 3 at x 2 and 4.
+    assert outline(mask) == "M2 1H4M2 3H4M2 1V3M4 1V3"
+
+
+def test_an_outline_at_the_pictures_edge_stays_inside() -> None:
+    assert outline(np.ones((2, 3), dtype=bool)) == "M0 0H3M0 2H3M0 0V2M3 0V2"
+
+
+def test_the_middle_of_a_ring_lies_on_the_ring() -> None:
+    mask = np.ones((5, 5), dtype=bool)
+    mask[1:4, 1:4] = False
+    x, y = middle(mask)
+    assert mask[int(y), int(x)]
+
+
+def test_what_is_shown_without_a_region_differs_there_alone(report: ErrorReport) -> None:
+    picture, mask = seen(report.blame, 64), report.regions[0].mask
+    shown = without(picture, mask, "inpaint")
+    assert shown is not None
+    changed = (np.asarray(shown) != np.asarray(picture)).any(2)
+    assert changed.any()
+    assert not (changed & ~mask).any()
+
+
+def test_a_fill_from_another_picture_is_not_made_up(report: ErrorReport) -> None:
+    assert without(seen(report.blame, 64), report.regions[0].mask, "reference") is None
+
+
+def test_the_conclusion_says_that_nothing_stands_out(report: ErrorReport) -> None:
+    assert conclusion(replace(report, regions=(), fix=None))[0].startswith("No single place")
+
+
+@pytest.mark.parametrize(
+    ("at", "words"),
+    [((0, 0), "upper left"), ((5, 5), "middle"), ((8, 5), "lower"), ((5, 8), "right")],
+)
+def test_a_place_has_a_name(at: tuple[int, int], words: str) -> None:
+    mask = np.zeros((9, 9), dtype=bool)
+    mask[at] = True
+    assert place(mask) == words
+
+
+def test_the_wrong_class_overtakes_where_it_stays_ahead() -> None:
+    rows = [
+        Record(layer=name, cells=cells) for name, cells in zip("abcd", (1, -1, 2, 3), strict=True)
+    ]
+    assert depth(rows) == "The wrong answer is ahead from layer c on."
+    assert depth(rows[2:]) == "The wrong answer is ahead at every layer that was looked at."
+    assert depth([*rows, Record(layer="e", cells=-1.0)]).startswith("At no layer")
+
+
+def test_a_profile_is_drawn_by_layer() -> None:
+    model = VisionModel(Red(), classes=("plain", "red"))
+    picture = torch.tensor([1.0, 0.0, 0.0]).view(1, 3, 1, 1).expand(1, 3, 64, 64)
+    shown = page(why(model, picture, 0, profile=True))
+    assert "By layer" in shown
+    assert "redness" in shown
