@@ -60,6 +60,18 @@ class Shown:
     sigma: float
 
     @property
+    def ends(self) -> tuple[float, float]:
+        """The part of the colour scale on which the map lies, as a key to the colours shows it.
+
+        It begins at zero where no value has the other sign; colours mean the same all the same.
+        """
+        low, high = self.limits.low, self.limits.high
+        inside = self.values[np.isfinite(self.values)]
+        if low < 0 < high and inside.any():
+            return (low if inside.min() < 0 else 0.0, high if inside.max() > 0 else 0.0)
+        return low, high
+
+    @property
     def note(self) -> str:
         """What was done to the numbers, for a caption; empty if nothing."""
         parts = []

@@ -20,6 +20,7 @@ says the way out.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -106,11 +107,18 @@ class ConflictError(PluginError):
 
 
 def did_you_mean(word: str, candidates: Iterable[str], count: int = 3) -> str:
-    """Return ``"Did you mean 'a' or 'b'?"``, or an empty string when nothing is near."""
+    """Return ``"Did you mean 'a' or 'b'?"``, or an empty string when nothing is near.
+
+    What begins with the word comes first, in the order of the candidates: ``lrp`` for
+    ``lrp-epsilon``.
+    """
     lowered: dict[str, str] = {}
     for candidate in candidates:
         lowered.setdefault(candidate.lower(), candidate)
-    near = get_close_matches(word.lower(), lowered, n=count, cutoff=0.6)
+    known = word.lower()
+    begin = [name for name in lowered if known and re.match(re.escape(known) + r"[\W_]", name)]
+    near = get_close_matches(known, lowered, n=count, cutoff=0.6)
+    near = list(dict.fromkeys([*begin, *near]))[:count]
     if not near:
         return ""
     return "Did you mean " + " or ".join(repr(lowered[name]) for name in near) + "?"

@@ -215,7 +215,7 @@ class Registry:
 
     def _candidates(self, kind: Kind, *, owned: bool) -> list[str]:
         if not owned:
-            return self.names(kind)
+            return list(self._table[kind])  # as announced: the one to begin with first
         return [f"{offer.component.name}@{offer.distribution}" for offer in self.offers(kind)]
 
 

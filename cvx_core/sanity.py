@@ -65,9 +65,13 @@ def check(
         ``correlation`` and ``chance`` by stage, ``draws``, ``seed``. Where it can't be checked (a
         network can't be copied, say) the verdict is ``"unclear"``, and the reason says why.
     """
-    inputs = answered[0][1].inputs
+    inputs, untrained = answered[0][1].inputs, model.details.get("weights") == "random"
     return [
-        [trial.verdict(seed) for several in _try(model, answered, i, seed) for trial in several]
+        [
+            trial.verdict(seed, untrained)
+            for several in _try(model, answered, i, seed)
+            for trial in several
+        ]
         for i in range(len(inputs))
     ]
 
@@ -101,9 +105,15 @@ class Trial:
         for values, kept in zip(again, (self.correlation, self.chance), strict=True):
             kept[stage].append(rank_correlation(self.values, values))
 
-    def verdict(self, seed: int) -> dict[str, Any]:
-        """Return the verdict as it stands in the evidence."""
-        word, reason = self._judge()
+    def verdict(self, seed: int, untrained: bool = False) -> dict[str, Any]:
+        """Return the verdict as it stands in the evidence.
+
+        Of an untrained network, whose weights are random to begin with, it says no more than that
+        the map depends on them.
+        """
+        word, reason = self._judge(_WEIGHTS if untrained else _LEARNED)
+        if untrained and not self.failure:
+            reason += " The network has learned nothing: only its random weights were exchanged."
         return {
             "verdict": word,
             "reason": reason,
@@ -113,7 +123,7 @@ class Trial:
             "seed": seed,
         }
 
-    def _judge(self) -> tuple[str, str]:
+    def _judge(self, parts: Mapping[str, str]) -> tuple[str, str]:
         if self.failure:
             return "unclear", f"It could not be checked: {self.failure}"
         if np.ptp(self.values) == 0:
@@ -123,7 +133,7 @@ class Trial:
             return "unclear", "A random network's map is the same everywhere."
         stage = max(counted, key=lambda stage: fmean(self.correlation[stage]))
         mean, chance = fmean(self.correlation[stage]), fmean(self.chance[stage])
-        part = _PARTS[stage]
+        part = parts[stage]
         told = f"rank correlation {mean:.2f}, {chance:.2f} with another view of the image"
         if mean < DIFFERENT:
             return "passes", f"The map changes with {part} ({told})."
@@ -136,7 +146,13 @@ class Trial:
         return "unclear", f"Most of the map is common to views and to networks ({told})."
 
 
-_PARTS = {
+_WEIGHTS = {
+    "output": "the weights of the output layer",
+    "third": "the weights of the last third of the network",
+    "two_thirds": "the weights of the last two thirds of the network",
+    "all": "the network's weights",
+}
+_LEARNED = {
     "output": "what the output layer has learned",
     "third": "what the last third of the network has learned",
     "two_thirds": "what the last two thirds of the network have learned",

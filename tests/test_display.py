@@ -26,6 +26,22 @@ def test_a_signed_scale_is_symmetric_about_zero_and_an_unsigned_one_starts_there
     assert show(of([[1.0, 3.0]], signed=False)).limits == Limits(0.0, 3.0)
 
 
+@pytest.mark.parametrize(
+    ("values", "ends"),
+    [
+        ([[-1.0, 3.0]], (-3.0, 3.0)),
+        ([[0.0, 3.0]], (0.0, 3.0)),
+        ([[-3.0, -1.0]], (-3.0, 0.0)),
+        ([[0.0, 0.0]], (-1.0, 1.0)),
+    ],
+)
+def test_the_key_has_the_side_on_which_the_map_lies(
+    values: list[list[float]], ends: tuple[float, float]
+) -> None:
+    assert show(of(values)).ends == ends
+    assert show(of([[0.0, 3.0]], signed=False)).ends == (0.0, 3.0)
+
+
 def test_a_zero_map_is_fully_transparent() -> None:
     shown = show(of([[0.0, 0.0]]))
     assert shown.limits.low < shown.limits.high

@@ -87,6 +87,16 @@ def test_an_unknown_name_suggests_the_nearest_and_lists_what_is_there(registry: 
         registry.find("explainer", "energy@onne")
 
 
+def test_what_begins_with_an_unknown_name_is_suggested_first_as_it_was_announced(
+    registry: Registry,
+) -> None:
+    names = ("rule-zeta", "rule-alpha", "a-rule", "ruler")
+    registry.register(plugin(*map(component, names)), "one:main")
+    wanted = r"Did you mean 'rule-zeta' or 'rule-alpha' or 'ruler'\?"
+    with pytest.raises(UnknownComponentError, match=wanted):
+        registry.find("explainer", "rule")
+
+
 def test_the_error_for_a_missing_name_carries_the_plugin_that_failed(registry: Registry) -> None:
     cause = ImportError("no module named nowhere")
     registry.fail("cvx-broken:main", cause)

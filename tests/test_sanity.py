@@ -90,6 +90,24 @@ def test_the_verdict_says_which_part_of_the_network_does_not_matter() -> None:
     assert (told["draws"], told["seed"], told["chance"]["third"]) == (DRAWS, 5, 0.25)
 
 
+def test_of_an_untrained_network_it_is_said_that_nothing_was_learned() -> None:
+    told = trial(all=(0.1, 0.0)).verdict(0, untrained=True)
+    assert told["verdict"] == "passes"
+    assert told["reason"] == (
+        "The map changes with the network's weights (rank correlation 0.10, 0.00 with another "
+        "view of the image). The network has learned nothing: only its random weights were "
+        "exchanged."
+    )
+
+
+@pytest.mark.parametrize("weights", ["random", "published"])
+def test_whether_it_has_learned_anything_is_what_its_source_says(weights: str) -> None:
+    model = models.convolutional()
+    model.details = {"weights": weights}
+    [found] = Gradient().explain(model, models.inputs(1), sanity=True)
+    assert ("learned nothing" in found.evidence["sanity"]["reason"]) == (weights == "random")
+
+
 def test_what_can_t_be_compared_is_unclear() -> None:
     flat = Trial(np.zeros((2, 2)))
     flat.compare("all", np.zeros((2, 2, 2)))

@@ -218,6 +218,19 @@ def test_the_colour_bar_fades_as_the_overlay_does() -> None:
     assert np.abs(shown[middle, centre] - board[middle, centre]).max() < 25
 
 
+def test_the_colour_bar_of_a_map_without_negative_values_begins_at_zero() -> None:
+    """In the colours of the whole scale: its lower end is the middle, where nothing is covered."""
+    explanation = grey_sample(np.array([[1.0, 3.0]], np.float32))
+    bar = layout_of(explanation).rows[0].bar
+    shown = pixels(explanation)[bar.top : bar.bottom, bar.left : bar.right]
+    board, centre = chequers(bar.width, bar.height), slice(5, -5)
+    np.testing.assert_allclose(shown[3, centre], 0.15 * board[3, centre] + 0.85 * VIK[255], atol=6)
+    assert np.abs(shown[-4, centre] - board[-4, centre]).max() < 25
+    texts = svg_text(explanation)
+    assert "\N{MINUS SIGN}3" not in texts
+    assert "0" in texts
+
+
 def test_the_words_say_method_question_answer_label_and_evidence() -> None:
     text = " ".join(svg_text(sample_explanation())).replace("\N{NO-BREAK SPACE}", " ")
     for phrase in (

@@ -25,6 +25,7 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
 from cvx_core import display
+from cvx_core.colors import VIK
 from cvx_core.explanation import Explanation
 from cvx_core.scores import Scores
 from cvx_core.target import ClassScore, Predicted
@@ -162,6 +163,17 @@ def test_the_page_draws_what_the_core_draws(page: Page, explanation: Explanation
     assert opaque.any()
     expected = display.colors(shown, explanation.signed)[opaque].astype(int)
     assert np.abs(drawn[opaque][:, :3] - expected).max() <= 5
+
+
+def test_the_key_shows_the_side_of_the_colours_on_which_the_map_lies(page: Page) -> None:
+    sample = sample_explanation(cells=(2, 2))
+    values = np.array([[0.0, 1.0], [2.0, 3.0]], np.float32)
+    for signed, (low, high) in ((values - 1, ("-2 against", "for 2")), (values, ("0", "for 3"))):
+        page.open([sample.replace(values=signed)])
+        assert (page.find("#low").text, page.find("#high").text) == (low, high)
+    left = "document.getElementById('colours').getContext('2d').getImageData(0, 0, 1, 1).data"
+    first = page.driver.execute_script(f"return Array.from({left})")  # type: ignore[no-untyped-call]
+    assert first[:3] == VIK[128].tolist(), "nothing, the middle of the colours"
 
 
 def test_a_detectors_boxes_are_listed_and_outlined_and_the_one_asked_about_is_marked(

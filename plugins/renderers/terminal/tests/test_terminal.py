@@ -17,7 +17,7 @@ from rich.cells import cell_len
 
 from cvx_core import Explanation, OptionError
 from cvx_core.colors import VIK
-from cvx_core.display import Limits, overlay
+from cvx_core.display import Limits, Shown, overlay
 from cvx_core.testing.samples import sample_explanation, sample_of_a_detector
 
 ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
@@ -199,12 +199,25 @@ def test_the_map_covers_only_what_the_network_saw() -> None:
 
 
 def test_the_key_names_both_ends_of_the_colours() -> None:
-    key = scale(Limits(-2.5, 2.5), True, "logits", color=True)
+    both, limits = np.array([[-2.5, 2.5]], np.float32), Limits(-2.5, 2.5)
+    key = scale(Shown(both, limits, 0.0), True, "logits", color=True)
     assert key.plain == "-2.5 ████████████ 2.5 logits"
     ends = [key.spans[i].style for i in (0, -1)]
     found = [style.color.triplet for style in ends if not isinstance(style, str) and style.color]
     assert found == [tuple(VIK[0]), tuple(VIK[255])]
-    assert scale(Limits(0, 2.5), False, "", color=False).plain == "░▒▓█ up to 2.5"
+    unsigned = Shown(both.clip(0), Limits(0, 2.5), 0.0)
+    assert scale(unsigned, False, "", color=False).plain == "░▒▓█ up to 2.5"
+
+
+def test_the_key_of_a_map_without_negative_values_begins_at_zero() -> None:
+    shown = Shown(np.array([[0.0, 2.5]], np.float32), Limits(-2.5, 2.5), 0.0)
+    key = scale(shown, True, "logits", color=True)
+    assert key.plain == "0 ████████████ 2.5 logits"
+    first = key.spans[0].style
+    assert not isinstance(first, str)
+    assert first.color is not None
+    assert first.color.triplet == tuple(VIK[128])
+    assert scale(shown, True, "", color=False).plain == "░▒▓█ up to 2.5"
 
 
 @pytest.mark.parametrize(("size", "shape"), [((320, 240), (36, 14)), ((60, 900), (3, 22))])

@@ -113,25 +113,25 @@ class Sheet:
     def _bar(
         self, row: Row, shown: Shown, signed: bool, strongest: float, table: Pixels | None
     ) -> None:
-        limits = shown.limits
+        low, high = shown.ends
         axes = self._axes(row.bar)
         height, width = row.bar.height, row.bar.width
-        steps = np.linspace(limits.high, limits.low, height, dtype=np.float32)
-        column = Shown(np.repeat(steps[:, None], width, axis=1), limits, 0.0)
+        steps = np.linspace(high, low, height, dtype=np.float32)
+        column = Shown(np.repeat(steps[:, None], width, axis=1), shown.limits, 0.0)
         board = chequers(width, height)
         axes.imshow(
             blend(board, column, signed, strongest, table),
-            extent=(0, 1, limits.low, limits.high),
+            extent=(0, 1, low, high),
             aspect="auto",
             interpolation="nearest",
         )
         axes.set_xticks([])
-        exponent = _exponent(max(abs(limits.low), abs(limits.high)))
+        exponent = _exponent(max(abs(low), abs(high)))
         scale = 10.0**exponent
         ticks = MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]).tick_values(
-            limits.low / scale, limits.high / scale
+            low / scale, high / scale
         )
-        inside = [float(t) for t in ticks if limits.low <= t * scale <= limits.high]
+        inside = [float(t) for t in ticks if low <= t * scale <= high]
         axes.yaxis.tick_right()
         labels = [number(tick) for tick in inside]
         axes.set_yticks(

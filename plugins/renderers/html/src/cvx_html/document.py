@@ -143,6 +143,7 @@ def _map(explanation: Explanation) -> dict[str, Any]:
         "unit": explanation.unit,
         "low": shown.limits.low,
         "high": shown.limits.high,
+        "ends": list(shown.ends),
         "sigma": shown.sigma,
         "notes": [str(note) for note in notes if note],
         "drawing": shown.note,

@@ -9,7 +9,7 @@ from rich.style import Style
 from rich.text import Text
 
 from cvx_core.colors import INFERNO, VIK
-from cvx_core.display import Limits, overlay, show
+from cvx_core.display import Shown, overlay, show
 from cvx_core.explanation import Explanation
 
 FOR = " ░▒▓█"
@@ -54,16 +54,18 @@ def shades(explanation: Explanation, columns: int, lines: int) -> Text:
     return Text("\n".join(rows), no_wrap=True, end="")
 
 
-def scale(limits: Limits, signed: bool, unit: str, color: bool, cells: int = 12) -> Text:
+def scale(shown: Shown, signed: bool, unit: str, color: bool, cells: int = 12) -> Text:
     """Return the key to the picture: its colours or shades between their two ends."""
-    low, high = f"{limits.low:.3g}", f"{limits.high:.3g}"
+    ends, limits = shown.ends, shown.limits
+    low, high = (f"{end:.3g}" for end in ends)
     if not color:
-        above = f"{FOR.strip()} up to {high}"
-        both = f"{above}, {AGAINST.strip()} down to {low}" if signed else above
-        return Text(f"{both} {unit}".rstrip())
+        sides = [f"{FOR.strip()} up to {high}"] if ends[1] > 0 else []
+        sides += [f"{AGAINST.strip()} down to {low}"] if signed and ends[0] < 0 else []
+        return Text(f"{', '.join(sides)} {unit}".rstrip())
     table = VIK if signed else INFERNO
     text = Text(f"{low} ")
-    for index in np.linspace(0, 255, cells).round().astype(int):
+    share = (np.linspace(*ends, cells) - limits.low) / (limits.high - limits.low)
+    for index in (255 * share).round().astype(int):
         text.append("█", Style(color=_color(table[index])))
     return text.append(f" {high} {unit}".rstrip())
 

@@ -94,7 +94,7 @@ class Terminal(Renderer):
         # Of the picture's size, because the limits of a map depend on how it is sampled.
         shown = show(explanation, (size[0], 2 * size[1] if color else size[1]))
         unit = printable(explanation.unit)
-        table = facts(explanation, scale(shown.limits, explanation.signed, unit, color), shown.note)
+        table = facts(explanation, scale(shown, explanation.signed, unit, color), shown.note)
         name = printable(explanation.name) or "image"
         heading = Text(f"{printable(explanation.method)} · {name}", overflow="ellipsis")
         below = list(records(explanation, self.width))

@@ -41,8 +41,10 @@ function toPixels(map, field, width, height, blend) {
 function paintScale(canvas, map) {
   const context = canvas.getContext("2d");
   const strip = context.createImageData(256, 1);
+  const [low, high] = map.ends.map((end) => 255 * (end - map.low) / (map.high - map.low));
   for (let i = 0; i < 256; i++) {
-    strip.data.set(tables[map.signed].subarray(3 * i, 3 * i + 3), 4 * i);
+    const index = 3 * Math.round(low + (high - low) * i / 255);
+    strip.data.set(tables[map.signed].subarray(index, index + 3), 4 * i);
     strip.data[4 * i + 3] = 255;
   }
   context.putImageData(strip, 0, 0);

@@ -72,12 +72,13 @@ const stage = {
   scale(map) {
     paintScale(find("colours"), map);
     const unit = map.unit ? ` ${map.unit}` : "";
-    find("low").textContent = round(map.low) + (map.signed ? " against" : "");
-    find("middle").textContent = map.signed ? `0${unit}` : map.unit;
-    find("high").textContent = (map.signed ? "for " : "") + round(map.high);
+    const [low, high] = map.ends;
+    find("low").textContent = round(low) + (map.signed && low < 0 ? " against" : "");
+    find("middle").textContent = low < 0 && high > 0 ? `0${unit}` : map.unit;
+    find("high").textContent = (map.signed && high > 0 ? "for " : "") + round(high);
     find("colours").setAttribute(
       "aria-label",
-      `Colours from ${round(map.low)} to ${round(map.high)}${unit}` +
+      `Colours from ${round(low)} to ${round(high)}${unit}` +
       (map.signed ? ": blue speaks against, red for" : ": dark is nothing, bright is much"),
     );
   },
