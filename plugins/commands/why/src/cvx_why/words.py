@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -57,11 +58,12 @@ def conclusion(report: ErrorReport) -> list[str]:
         if one.verdict == "not verified":
             continue
         gone = sorted(-100 * r.change / abs(report.margin) for r in one.removals.values())
-        extent = (
-            "under every fill the wrong answer falls behind the true one"
-            if gone[0] >= 100
-            else f"{gone[0]:.0f} to {min(gone[-1], 100):.0f} % of the margin is gone"
-        )
+        if gone[0] >= 100:
+            extent = "the wrong answer falls behind the true one under every fill"
+        elif one.verdict == "verified":
+            extent = f"{gone[0]:.0f} % of the margin or more is gone under every fill"
+        else:
+            extent = f"{median(gone):.0f} % of the margin is gone in the middle of the fills"
         found.append(f"Without region {number} ({place(one.mask)}) {extent}.")
     if not found:
         found.append("No single place is to blame: no removal stands out from removing others.")
