@@ -53,6 +53,8 @@ def _body(report: ErrorReport) -> Iterator[str]:
     truth = f", the truth <b>{_text(report.true.text)}</b>" if report.true else ""
     yield f"<h1>The answer is <b>{_text(said)}</b>{truth}.</h1>"
     yield f'<p class="soft">{_text(report.type)} · {_text(report.question)}</p>'
+    if report.blame.target.note:
+        yield f"<p>{_text(report.blame.target.note)}</p>"
     yield '<ul class="conclusion">' + "".join(f"<li>{_text(c)}</li>" for c in conclusion(report))
     yield "</ul>"
     yield '<div class="lead">'

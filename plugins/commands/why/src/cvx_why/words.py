@@ -30,6 +30,8 @@ def told(report: ErrorReport) -> str:
     # A rival that did not come first is asked about, and is no error.
     kind = report.type if report.margin > 0 else "asked about"
     lines = [f"{kind}: {said}{truth}; margin {report.margin:.2f}, loss {report.loss:.2f} nats"]
+    if report.blame.target.note:
+        lines.append(report.blame.target.note)
     lines += [f"{k}. {_region(one)}" for k, one in enumerate(report.regions, 1)]
     if not report.blamed:
         lines.append(
