@@ -14,6 +14,19 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
+_held: set[int] = set()
+
+
+def _let_go() -> None:
+    """Close what a fork inherited: it would hold the folder after its parent was killed."""
+    for handle in _held:
+        os.close(handle)
+    _held.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)
+
 
 @contextmanager
 def only_run(folder: Path, shard: tuple[int, int]) -> Iterator[None]:
@@ -47,6 +60,7 @@ def _lock(file: Path, *, shared: bool) -> Iterator[None]:
         raise OutputError(
             f"{file} could not be written: {error.strerror}.", "Choose another folder with -o."
         ) from error
+    _held.add(handle)
     try:
         fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         yield
@@ -57,4 +71,5 @@ def _lock(file: Path, *, shared: bool) -> Iterator[None]:
             "each is given its part: --shard 0/4, 1/4, ...",
         ) from error
     finally:
+        _held.discard(handle)
         os.close(handle)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ class Plan:
     model: str
     weights_sha256: str
     task: str
-    classes: tuple[str, ...] | None
+    classes: tuple[str, ...] | None = field(repr=False)
     outputs: int
     data: str
     manifest_sha256: str
@@ -68,7 +68,7 @@ class Plan:
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Plan:
         """Rebuild it from `to_dict`."""
-        given = {field.name: data[field.name] for field in fields(cls)}
+        given = {one.name: data[one.name] for one in fields(cls)}
         for name in ("classes", "map_shape"):
             given[name] = None if given[name] is None else tuple(given[name])
         return cls(**given)
