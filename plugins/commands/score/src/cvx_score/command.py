@@ -1,0 +1,194 @@
+"""``cvx score``: the verb."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cvx_core.cli.defaults import MODEL
+from cvx_core.cli.speaking import Settings, only_data, put
+from cvx_core.errors import UsageError
+
+FOUR = ("class-attention", "location-attention", "gradient-error", "activation-error")
+"""Scored if no explainer is named."""
+
+
+class Verb(click.Command):
+    """A verb with a Python function of the same name, which `cvx_core` offers too."""
+
+    @property
+    def function(self) -> Any:
+        """The function, imported when it is asked for."""
+        from cvx_score.scoring import score
+
+        return score
+
+
+@click.command(
+    "score",
+    cls=Verb,
+    epilog="Examples: cvx score tool.jpg -e grad-cam -e activation-error   |   "
+    "cvx score tool.jpg -e grad-cam --region 40,60,300,420 --measure pointing",
+)
+@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "-m",
+    "--model",
+    metavar="MODEL",
+    default=MODEL,
+    envvar="CVX_MODEL",
+    show_default=True,
+    show_envvar=True,
+    help="SOURCE, SOURCE:NAME, file.py:FACTORY or package.module:FACTORY.",
+)
+@click.option(
+    "-e",
+    "--explainer",
+    "explainers",
+    metavar="NAME[:KEY=VALUE,...]",
+    multiple=True,
+    help="Whose maps; repeat for more. Without it, the four methods.",
+)
+@click.option(
+    "--measure",
+    "measures",
+    metavar="NAME",
+    multiple=True,
+    help="insertion, deletion, road, road-lerf, completeness, randomisation; with --region "
+    "pointing, mass, rank. Repeat for more. Without it, all but randomisation.",
+)
+@click.option(
+    "-t",
+    "--target",
+    "target",
+    metavar="TARGET",
+    help="What all are asked, as of 'cvx explain'. Without it, the predicted class.",
+)
+@click.option(
+    "--label",
+    "labels",
+    metavar="TRUTH",
+    multiple=True,
+    help="The true class, or the file that holds the truth, for the targets error and margin; "
+    "once for all images, or once for each.",
+)
+@click.option(
+    "--region",
+    "regions",
+    metavar="REGION",
+    multiple=True,
+    help="Where maps should point: LEFT,TOP,RIGHT,BOTTOM in pixels of the photograph, corners "
+    "'X,Y X,Y X,Y', or a mask file; once for all images, or once for each.",
+)
+@click.option(
+    "-o",
+    "--output",
+    "folder",
+    metavar="DIR",
+    default="cvx-score",
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="Where to write.",
+)
+@click.option("--steps", default=50, show_default=True, help="Of insertion and deletion.")
+@click.option(
+    "--quantity",
+    type=click.Choice(["probability", "logit"]),
+    help="What is measured. Without it, the probability where one class is asked about.",
+)
+@click.option("--memory", type=int, metavar="BYTES", help="What images run together may take.")
+@click.option("--seed", default=0, show_default=True, help="Of all randomness.")
+@click.option("--weights", metavar="WEIGHTS", help="A file, a name, or 'random'.")
+@click.option("--trust-checkpoint", is_flag=True, help="Let the weights' file run code.")
+@click.option("--device", metavar="DEVICE", help="As PyTorch names it: cpu, cuda, cuda:1, mps.")
+@click.option("--json", "as_json", is_flag=True, help="Print score.json on standard output.")
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
+@click.option("--force", is_flag=True, help="Replace files that are there.")
+@click.pass_obj
+def command(
+    settings: Settings,
+    images: tuple[Path, ...],
+    model: str,
+    explainers: tuple[str, ...],
+    measures: tuple[str, ...],
+    target: str | None,
+    labels: tuple[str, ...],
+    regions: tuple[str, ...],
+    folder: Path,
+    steps: int,
+    quantity: str | None,
+    memory: int | None,
+    seed: int,
+    weights: str | None,
+    trust_checkpoint: bool,
+    device: str | None,
+    as_json: bool,
+    quiet: bool,
+    force: bool,
+) -> int:
+    """Measure how faithful maps are.
+
+    Prints a table of methods and measures, and writes DIR/score.json with the values and curves
+    of each image.
+    """
+    for given, what in ((labels, "labels"), (regions, "regions")):
+        if len(given) not in (0, 1, len(images)):
+            raise UsageError(
+                f"There are {len(images)} images and {len(given)} {what}.",
+                f"Give --{what[:-1]} once for all images, or once for each.",
+            )
+    with only_data():
+        from cvx_core.cli.asking import Subject, build_explainers, read_label
+        from cvx_core.cli.installed import installed_plugins
+        from cvx_core.cli.output import Folder
+        from cvx_core.cli.output import as_json as json_bytes
+        from cvx_core.cli.progress import Console
+        from cvx_core.errors import ModelError
+        from cvx_core.foreign import foreign
+        from cvx_core.model_source import load_model
+        from cvx_core.regions import parse_region
+        from cvx_core.target import parse_target
+        from cvx_score.report import FILE, document, table
+        from cvx_score.scoring import score
+
+        output = Folder(folder, force=force)
+        output.check([FILE])
+        installed_plugins()
+        places = [parse_region(text) for text in regions]
+        truths = labels * len(images) if len(labels) == 1 else labels or (None,) * len(images)
+        subjects = [Subject(path, label) for path, label in zip(images, truths, strict=True)]
+        asked = build_explainers(explainers or FOUR)
+        with Console(quiet=quiet, verbose=settings.verbose) as reporter:
+            reporter.stage("loading the model")
+            with foreign(
+                lambda told: ModelError(f"The model {model!r} could not be loaded: {told}")
+            ):
+                loaded = load_model(
+                    model, weights=weights, device=device, trust_checkpoint=trust_checkpoint
+                )
+            reporter.stage(f"scoring the maps of {len(images)} image{'s'[: len(images) > 1]}")
+            pictures = [subject.read() for subject in subjects]
+            scores = score(
+                loaded,
+                pictures,
+                {one.title: one.explainer for one in asked},
+                None if target is None else parse_target(target),
+                [read_label(subject, loaded) for subject in subjects] if labels else None,
+                measures=measures or None,
+                regions=places[0] if len(places) == 1 else places or None,
+                steps=steps,
+                quantity=quantity,  # type: ignore[arg-type]
+                seed=seed,
+                memory=memory,
+            )
+        found = document(scores, loaded, pictures, target or "predicted", seed)
+        written = json_bytes(found)
+        output.write(FILE, written)
+    if as_json:
+        put(written.decode().rstrip())
+        return 0
+    put(table(scores))
+    put(str(folder / FILE))
+    return 0

@@ -1,0 +1,17 @@
+"""What this plugin offers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from cvx_core import Component, hookimpl
+
+
+@hookimpl
+def cvx_commands() -> Iterable[Component]:
+    """Offer the verb."""
+    yield Component(
+        "score",
+        "Measure how faithful maps are: insertion, deletion, ROAD, pointing game and more.",
+        "cvx_score.command:command",
+    )

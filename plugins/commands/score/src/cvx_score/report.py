@@ -1,0 +1,183 @@
+"""What scoring found out, as numbers, as a table and as JSON."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import Any
+
+import torch
+
+from cvx_core import Record, VisionModel, __version__
+from cvx_core.images import Picture
+
+SCHEMA = "cvx.score/1"
+FILE = "score.json"
+
+MEASURES: Mapping[str, str] = {
+    "insertion": "higher",
+    "deletion": "lower",
+    "road": "lower",
+    "road-lerf": "higher",
+    "completeness": "lower",
+    "randomisation": "lower",
+    "pointing": "higher",
+    "mass": "higher",
+    "rank": "higher",
+}
+"""The measures, and which of their numbers speak for a map."""
+
+NEED_REGION = ("pointing", "mass", "rank")
+"""Those that compare with a region that is known."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """One measure of the maps of one method.
+
+    Attributes
+    ----------
+    method
+        Whose maps they are.
+    measure
+        One of `MEASURES`.
+    values
+        One for each image, None where there is none.
+    reasons
+        Why there is none, for each image; empty where there is one.
+    quantity
+        What the numbers are: ``"probability"`` or ``"logit"`` (insertion, deletion, ROAD, per
+        image means of it), ``"gap"`` (completeness), ``"correlation"`` (randomisation), ``"hit"``,
+        ``"share"``.
+    shares
+        Where the curves have their points: shares of the pixels, or stages of randomisation.
+    curves
+        For each image the quantity at these points (None where it has no value), empty for an image
+        without value.
+    passes
+        Images that went through the network; None for randomisation, whose networks are others.
+    seconds
+        Wall-clock time.
+    details
+        Parameters, and what a measure says besides.
+    """
+
+    method: str
+    measure: str
+    values: tuple[float | None, ...]
+    reasons: tuple[str, ...]
+    quantity: str
+    shares: tuple[Any, ...] = ()
+    curves: tuple[tuple[float | None, ...], ...] = ()
+    passes: int | None = 0
+    seconds: float = 0.0
+    details: Record = field(default_factory=Record)
+
+    @property
+    def value(self) -> float | None:
+        """Mean over the images that have one; None if none has."""
+        known = [value for value in self.values if value is not None]
+        return fmean(known) if known else None
+
+    @property
+    def better(self) -> str:
+        """Which numbers speak for a map: ``"higher"`` or ``"lower"``."""
+        return MEASURES[self.measure]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        return {
+            "method": self.method,
+            "measure": self.measure,
+            "value": self.value,
+            "better": self.better,
+            "quantity": self.quantity,
+            "values": list(self.values),
+            "reasons": list(self.reasons),
+            "shares": list(self.shares),
+            "curves": [list(curve) for curve in self.curves],
+            "passes": self.passes,
+            "seconds": round(self.seconds, 4),
+            "details": self.details.to_dict(),
+        }
+
+
+def table(scores: Sequence[Score]) -> str:
+    """Return the means as text: a line for each method, a column for each measure."""
+    methods = list(dict.fromkeys(score.method for score in scores))
+    measures = list(dict.fromkeys(score.measure for score in scores))
+    cells = {(score.method, score.measure): _number(score.value) for score in scores}
+    sides = {m: {"higher": "+", "lower": "-"}[MEASURES[m]] for m in measures}
+    rows = [["", *(f"{m} {sides[m]}" for m in measures)]]
+    rows += [[method, *(cells.get((method, m), "") for m in measures)] for method in methods]
+    passes = [_whole(scores, m, "passes") for m in measures]
+    seconds = [f"{sum(s.seconds for s in scores if s.measure == m):.1f}" for m in measures]
+    rows += [["passes", *passes], ["seconds", *seconds]]
+    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if k == 0 else cell.rjust(width)
+            for k, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+    return "\n".join([*lines, *_remarks(scores)])
+
+
+def _whole(scores: Sequence[Score], measure: str, key: str) -> str:
+    found = [getattr(score, key) for score in scores if score.measure == measure]
+    return "" if None in found else str(sum(found))
+
+
+def _remarks(scores: Sequence[Score]) -> list[str]:
+    """Return what a reader of the table must know."""
+    lines = ["+ higher is better, - lower; means over the images."]
+    logits = dict.fromkeys(s.measure for s in scores if s.quantity == "logit")
+    if logits:
+        lines.append(f"In logits, not probabilities: {', '.join(logits)}.")
+    reasons: dict[str, int] = {}
+    for score in scores:
+        for reason in filter(None, score.reasons):
+            told = f"{score.method}, {score.measure}: {reason.splitlines()[0]}"
+            reasons[told] = reasons.get(told, 0) + 1
+    return lines + [
+        f"{told} ({count} image{'s' if count > 1 else ''})" for told, count in reasons.items()
+    ]
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "none"
+    return f"{value:.3f}" if abs(value) >= 1e-3 or value == 0 else f"{value:.0e}"
+
+
+def document(
+    scores: Sequence[Score],
+    model: VisionModel,
+    pictures: Sequence[Picture],
+    target: str,
+    seed: int,
+) -> dict[str, Any]:
+    """Return all scores with what they are of, as JSON values (schema ``cvx.score/1``)."""
+    return {
+        "schema": SCHEMA,
+        "versions": {"cvx": __version__, "torch": torch.__version__},
+        "model": {
+            "name": model.name,
+            "task": model.task,
+            "weights_sha256": model.digest(),
+            "device": str(model.device),
+            "dtype": str(model.dtype).removeprefix("torch."),
+        },
+        "images": [{"file": one.name, "sha256": one.digest} for one in pictures],
+        "target": target,
+        "seed": seed,
+        "scores": [score.to_dict() for score in scores],
+    }
+
+
+def finite(value: float) -> float | None:
+    """Return a number as JSON knows it."""
+    return value if math.isfinite(value) else None
