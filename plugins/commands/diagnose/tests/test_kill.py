@@ -57,9 +57,7 @@ def nobody_is_left(group: int) -> bool:
     return False
 
 
-def kill_often(
-    times: int, model: VisionModel, tree: Tree, folder: Path, same: Same
-) -> None:
+def kill_often(times: int, model: VisionModel, tree: Tree, folder: Path, same: Same) -> None:
     data = tree(8, kills=KILLS)
     started = time.monotonic()
     whole = diagnose(model, data, folder / "whole", **QUICK)

@@ -1,0 +1,99 @@
+"""``cvx diagnose`` through a real process."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+NET = """
+import time
+from cvx_core import Preprocess, VisionModel
+from cvx_core.testing.models import CLASSES, convolutional
+
+class Slow:
+    def __init__(self):
+        self.inner = Preprocess(crop=32)
+
+    def __call__(self, image):
+        time.sleep(0.02)
+        return self.inner(image)
+
+def make():
+    return VisionModel(convolutional().module, preprocess=Slow(), classes=CLASSES)
+"""
+
+Tree = Callable[..., Path]
+
+
+def begin(data: Path, *arguments: str) -> subprocess.Popen[str]:
+    (data.parent / "net.py").write_text(NET)
+    asked = ("diagnose", "data", "-m", "net.py:make", "--block", "4", "--batch", "2")
+    return subprocess.Popen(
+        [sys.executable, "-m", "cvx_core.cli", *asked, "--budget", "0", *arguments],
+        cwd=data.parent,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def diagnose(data: Path, *arguments: str) -> tuple[int, str, str]:
+    process = begin(data, *arguments)
+    out, err = process.communicate(timeout=240)
+    return process.returncode, out, err
+
+
+def test_it_says_how_many_are_right_and_writes_the_summary(tree: Tree) -> None:
+    data = tree(2)
+    code, out, err = diagnose(data)
+    assert code == 0, err
+    lines = out.splitlines()
+    assert lines[0] == "10 of 10 inputs answered"
+    assert "% right (" in lines[1]
+    assert lines[-1] == "cvx-diagnose/summary.json"
+    code, out, err = diagnose(data)
+    assert (code, out) == (2, "")
+    assert "holds a run already" in err
+    assert "--resume" in err
+
+
+def test_an_input_that_failed_shows_in_the_exit_code_and_json_is_the_summary(tree: Tree) -> None:
+    data = tree(1)
+    (data / "ant" / "broken.png").write_bytes(b"nothing")
+    code, out, err = diagnose(data, "--json", "-o", "run", "-q")
+    assert code == 4, err
+    assert json.loads(out) == json.loads((data.parent / "run/summary.json").read_text())
+    assert json.loads(out)["counts"]["bad input"] == 1
+
+
+def test_ctrl_c_finishes_the_block_and_says_how_to_go_on(tree: Tree) -> None:
+    data = tree(20)
+    process = begin(data)
+    rows = data.parent / "cvx-diagnose" / "rows"
+    deadline = time.monotonic() + 120
+    while process.poll() is None and not list(rows.glob("block-*")):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
+    assert "Finishing the block" in err
+    done = len(list(rows.glob("block-*")))
+    assert 0 < done < 25
+    assert f"{25 - done} of 25 blocks are left in cvx-diagnose; go on with the same command" in out
+    code, out, err = diagnose(data, "--resume")
+    assert code == 0, err
+    assert out.startswith("100 of 100 inputs answered")
+
+
+def test_a_part_that_is_none_is_refused(tree: Tree) -> None:
+    code, _, err = diagnose(tree(1), "--shard", "4/4")
+    assert code == 2
+    assert "the last 3/4" in err
