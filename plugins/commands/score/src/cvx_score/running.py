@@ -74,20 +74,19 @@ def rows(answer: Reading, start: int, stop: int) -> Reading:
     return Reading(part.logits, part)
 
 
-def channels_last(model: VisionModel, inputs: Tensor) -> Tensor:
-    """Return inputs with their channels side by side in memory, where the network takes that.
+def layout(model: VisionModel) -> torch.memory_format:
+    """Return how inputs should lie in memory: channels side by side, if the network takes that.
 
     Convolutions are up to twice as fast then; a network that views activations as rows of
     another layout refuses.
     """
-    if not model.cache.get("refuses channels last"):
-        inputs = inputs.contiguous(memory_format=torch.channels_last)
-    return inputs
+    refused = model.cache.get("refuses channels last")
+    return torch.contiguous_format if refused else torch.channels_last
 
 
 def _read(model: VisionModel, inputs: Tensor) -> Reading:
     try:
-        return reading(model, channels_last(model, inputs))
+        return reading(model, inputs.contiguous(memory_format=layout(model)))
     except ModelError:
         model.cache["refuses channels last"] = True
         return reading(model, inputs)

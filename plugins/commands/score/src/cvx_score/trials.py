@@ -11,7 +11,7 @@ from cvx_core import VisionModel
 from cvx_core.batching import in_pieces
 from cvx_core.calling import reading
 from cvx_score.asked import Asked
-from cvx_score.running import at_once, channels_last, rows
+from cvx_score.running import at_once, layout, rows
 
 
 class Trials:
@@ -36,6 +36,7 @@ class Trials:
         self.model, self.asked, self.passes = model, list(asked), 0
         one = asked[0].image.tensor
         self._most = at_once(model, one, memory)
+        self._layout = layout(model)
 
     def run(
         self, owners: Sequence[int], make: Callable[[int, int], Tensor]
@@ -56,7 +57,8 @@ class Trials:
         """
 
         def run(start: int, stop: int) -> tuple[Tensor, Tensor | None]:
-            found = reading(self.model, channels_last(self.model, make(start, stop)))
+            inputs = make(start, stop).contiguous(memory_format=self._layout)
+            found = reading(self.model, inputs)
             self.passes += stop - start
             values, firsts, a = [], [], 0
             for owner in dict.fromkeys(owners[start:stop]):
