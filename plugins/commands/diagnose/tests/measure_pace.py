@@ -19,13 +19,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from cvx_diagnose import Local, diagnose
+from cvx_embedded import photographs
 from PIL import Image, ImageEnhance
 
 import cvx_core as cvx
 from cvx_core.calling import reading
 from cvx_core.testing.models import CLASSES, convolutional
-from cvx_diagnose import Local, diagnose
-from cvx_embedded import photographs
 
 IMAGES = 512
 BATCH = 32

@@ -13,10 +13,10 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-
-from cvx_core import VisionModel, files
 from cvx_diagnose import diagnose
 from cvx_diagnose.local import Local
+
+from cvx_core import VisionModel, files
 
 Tree = Callable[..., Path]
 Same = Callable[[pa.Table, pa.Table], bool]

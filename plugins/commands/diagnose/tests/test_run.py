@@ -15,6 +15,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from cvx_diagnose import Run, diagnose
+from cvx_diagnose.local import Local
+from cvx_diagnose.locking import only_run
 
 from cvx_core import (
     Engine,
@@ -29,9 +32,6 @@ from cvx_core import (
     get_explainer,
 )
 from cvx_core.testing.models import CLASSES
-from cvx_diagnose import Run, diagnose
-from cvx_diagnose.local import Local
-from cvx_diagnose.locking import only_run
 
 Tree = Callable[..., Path]
 Same = Callable[[pa.Table, pa.Table], bool]

@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from cvx_diagnose import Source, open_source
 from PIL import Image
 
 from cvx_core import InputError, TrueBoxes, TrueClasses, UsageError
-from cvx_diagnose import Source, open_source
 
 CLASSES = ("cat", "dog")
 VOC = """<annotation><object><name>dog</name><bndbox><xmin>3</xmin><ymin>5</ymin><xmax>20</xmax>
@@ -51,7 +51,7 @@ def test_as_many_folders_as_classes_with_other_names_count_in_order(tmp_path: Pa
 def test_a_folder_that_is_called_as_no_class_is_refused(tmp_path: Path) -> None:
     for name in ("dog/a.png", "wolf/a.png"):
         picture(tmp_path / name)
-    with pytest.raises(UsageError, match="1 of the 2 folders .* no class of the model: 'wolf'"):
+    with pytest.raises(UsageError, match=r"1 of the 2 folders .* no class of the model: 'wolf'"):
         list(open_source(tmp_path, "classification", CLASSES).items())
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
 from cvx_diagnose.summary import _Classes, _Common, _Pixels, wilson
 
 

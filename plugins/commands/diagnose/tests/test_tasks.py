@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
-
-from cvx_core import PixelScores, TrueBoxes, errors_of, load_model, read_truth, tide
 from cvx_diagnose import diagnose
 from cvx_diagnose.local import Local
 from cvx_embedded import photographs
+from PIL import Image
+
+from cvx_core import PixelScores, TrueBoxes, errors_of, load_model, read_truth, tide
 
 
 @pytest.fixture
