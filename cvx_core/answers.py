@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from cvx_core.component import component_name
 from cvx_core.errors import ModelError, TargetError
 
 if TYPE_CHECKING:
@@ -84,5 +85,10 @@ def check_finite(values: npt.NDArray[np.float64], what: str) -> None:
 def no_such_question(target: Target, task: str, way_out: str) -> TargetError:
     """Return the refusal of a question that a model of this kind can't be asked."""
     return TargetError(
-        f"The question {type(target).__name__} can't be put to a model for {task}.", way_out
+        f"The question {question_word(target)!r} can't be put to a model for {task}.", way_out
     )
+
+
+def question_word(target: Target) -> str:
+    """Return what a question is called on the command line: ``region`` for a `RegionScore`."""
+    return component_name(type(target).__name__.removesuffix("Score"))

@@ -29,8 +29,8 @@ def run_model(model: VisionModel, inputs: Tensor) -> Any:
         return model.module(inputs)
     except (torch.OutOfMemoryError, MemoryError, CvxError):
         raise
-    # The boundary to the user's network, which may raise anything.
-    except Exception as error:
+    # The boundary to the user's network, which may raise anything, and exit.
+    except (Exception, SystemExit) as error:
         raise ModelError(
             f"{model.name} failed on an input of shape {tuple(inputs.shape)} "
             f"({str(inputs.dtype).removeprefix('torch.')}, {inputs.device}): "

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cvx_core.answers import Answer, Seed, check_finite, no_such_question
+from cvx_core.answers import Answer, Seed, check_finite, no_such_question, question_word
 from cvx_core.errors import TargetError
 from cvx_core.reading import Candidates
 from cvx_core.regions import Frame
@@ -290,8 +290,9 @@ class Detections(Answer):
             text = "what speaks for all that is reported?"
             return seed, self.record("distribution", text, seed, self.kept[0].candidate)
         if isinstance(target, Error | Margin):
+            word = question_word(target)
             raise TargetError(
-                f"A detector makes errors one by one, and {type(target).__name__} asks about all.",
+                f"A detector makes errors one by one, and {word!r} asks about all.",
                 "Ask about one: cvx_core.errors_of(answer, truth) lists them with their targets; "
                 "on the command line, 'box 0' or 'missed LEFT,TOP,RIGHT,BOTTOM CLASS'.",
             )

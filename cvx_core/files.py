@@ -44,7 +44,7 @@ def write_atomic(path: Path, data: bytes, *, overwrite: bool = False) -> Path:
         reason = getattr(error, "strerror", None) or error
         raise OutputError(
             f"{path} could not be written: {reason}.",
-            "Nothing was left behind; choose another folder with -o or make room.",
+            "Nothing of this file was left behind; choose another folder with -o or make room.",
         ) from error
     finally:
         if temporary:

@@ -81,9 +81,10 @@ def _region(text: str) -> Target | None:
         path = " ".join(words[:k])
         if Path(path).is_file():
             return RegionScore(parse_region(path), *_classes(" ".join(words[k:])))
-    if re.search(r"\.(png|bmp|tiff?|webp|jpe?g|gif)\b", text, re.IGNORECASE):
+    path_like = re.match(r".*?\.(png|bmp|tiff?|webp|jpe?g|gif)(?=\s|$)", text, re.IGNORECASE)
+    if path_like:
         raise InputError(
-            f"There is no mask {text!r}.",
+            f"There is no mask {path_like[0]!r}.",
             "Give a box left,top,right,bottom, corners x,y x,y x,y, or an image file.",
         )
     return None

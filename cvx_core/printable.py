@@ -25,6 +25,19 @@ def printable(text: str) -> str:
     return re.sub(" {2,}", " ", line).strip(" ")
 
 
+def shortened(text: str, most: int = 80) -> str:
+    """Return `text` as `printable` does, and of a long one its beginning and its end.
+
+    Examples
+    --------
+    >>> shortened("layer" * 9, 16)
+    'layerla…yerlayer'
+    """
+    line = printable(text)
+    ends = (most - 1) // 2
+    return line if len(line) <= most else line[:ends] + "…" + line[ends + 1 - most :]
+
+
 def _escaped(character: str) -> str:
     code = ord(character)
     if code & 0xFFFE == 0xFFFE or 0xFDD0 <= code <= 0xFDEF:

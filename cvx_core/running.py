@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 from typing import Any
@@ -27,6 +27,9 @@ from cvx_core.version import __version__
 from cvx_core.vision_model import Prepared, VisionModel
 
 Targets = Target | Sequence[Target | Sequence[Target]] | None
+Made = Callable[[int, int, int, Explanation], None]
+"""Called with the numbers of image, explainer and target, and the explanation."""
+
 Labels = Truth | Sequence[Truth | None] | None
 
 
@@ -40,8 +43,12 @@ def run(
     *,
     budget: int | None = None,
     sanity: bool = False,
+    made: Made | None = None,
 ) -> list[Explanation]:
     """Return explanations by image, then explainer, then target; see `Explainer.explain`.
+
+    Each is also told to `made` as soon as it is there, before it is checked: what was made is not
+    lost if the rest is interrupted.
 
     All explainers and targets share the forward passes: one for those that use the model's own
     gradients and one for those that freeze its gates.
@@ -52,20 +59,22 @@ def run(
     labels = _labels_per_image(label, len(prepared))
     targets = [_targets_per_image(target, e, len(prepared)) for e in explainers]
     jobs = [
-        _Job(image, labels[i], [several[i] for several in targets])
+        _Job(i, image, labels[i], [several[i] for several in targets])
         for i, image in enumerate(prepared)
     ]
     found: list[list[Explanation]] = []
     for _, group in groupby(jobs, key=lambda job: tuple(job.image.tensor.shape)):
-        found += _run_group(model, list(group), explainers, seed, budget, sanity)
+        found += _run_group(model, list(group), explainers, seed, budget, sanity, made)
     return [explanation for several in found for explanation in several]
 
 
 class _Job:
     """One image with its label and, for each explainer, its targets."""
 
-    def __init__(self, image: Prepared, label: Truth | None, targets: list[list[Target]]) -> None:
-        self.image, self.label, self.targets = image, label, targets
+    def __init__(
+        self, number: int, image: Prepared, label: Truth | None, targets: list[list[Target]]
+    ) -> None:
+        self.number, self.image, self.label, self.targets = number, image, label, targets
 
 
 def _targets_per_image(target: Targets, explainer: Explainer, count: int) -> list[list[Target]]:
@@ -109,12 +118,13 @@ def _run_group(
     seed: int,
     budget: int | None,
     sanity: bool,
+    made: Made | None,
 ) -> list[list[Explanation]]:
     """Run images of one shape, as many at once as the byte budget allows."""
     size = 1 if len(jobs) == 1 else images_at_once(model, jobs[0].image.tensor, budget)
 
     def run_some(start: int, stop: int) -> list[list[Explanation]]:
-        return _run_batch(model, jobs[start:stop], explainers, seed, budget, sanity)
+        return _run_batch(model, jobs[start:stop], explainers, seed, budget, sanity, made)
 
     return [one for several in in_pieces(len(jobs), size, run_some) for one in several]
 
@@ -126,6 +136,7 @@ def _run_batch(
     seed: int,
     budget: int | None,
     sanity: bool,
+    made: Made | None,
 ) -> list[list[Explanation]]:
     inputs = torch.stack([job.image.tensor for job in jobs])
     explainers = [at_all_levels(explainer, model, inputs) for explainer in explainers]
@@ -188,6 +199,8 @@ def _run_batch(
                             ),
                         )
                     )
+                    if made is not None:
+                        made(job.number, number, k, by_image[i][-1])
     finally:
         session.close()
     if sanity:

@@ -225,11 +225,14 @@ def test_questions_that_have_no_answer_tell_the_way_out() -> None:
     for target in (Predicted(), BoxScore(0)):
         with pytest.raises(TargetError, match=r"reports (nothing|0)(.|\n)*missed LEFT,TOP"):
             none.resolve(target)
-    for foreign in (RegionScore(Box(0, 0, 5, 5), "cat"), PixelScore(1, 1)):
-        with pytest.raises(TargetError, match="can't be put to a model for detection"):
+    for word, foreign in (
+        ("region", RegionScore(Box(0, 0, 5, 5), "cat")),
+        ("pixel", PixelScore(1, 1)),
+    ):
+        with pytest.raises(TargetError, match=f"'{word}' can't be put to a model for detection"):
             found.resolve(foreign)
     for whole in (Error(), Margin()):
-        with pytest.raises(TargetError, match=r"one by one(.|\n)*errors_of"):
+        with pytest.raises(TargetError, match=r"one by one, and '(error|margin)'(.|\n)*errors_of"):
             found.resolve(whole)
 
 

@@ -80,7 +80,7 @@ def test_a_mask_is_read_from_a_path_that_may_hold_spaces(folder: str, tmp_path: 
 
 
 def test_a_mask_that_is_not_there_is_an_error_and_no_class() -> None:
-    with pytest.raises(InputError, match=r"no mask 'nowhere.png person'(.|\n)*corners"):
+    with pytest.raises(InputError, match=r"no mask 'nowhere.png'\.(.|\n)*corners"):
         parse_target("region nowhere.png person")
 
 

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+import torch
 from cvx_embedded import photographs
 
 from cvx_core import (
@@ -243,6 +244,25 @@ def test_a_method_without_an_answer_for_random_weights_is_unclear() -> None:
     assert told["verdict"] == "unclear"
     assert "mean nothing to me" in told["reason"]
     assert gradient.evidence["sanity"]["verdict"] == "passes"
+
+
+def test_a_network_that_exits_with_random_weights_is_not_blamed_on_the_method() -> None:
+    class Exits(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = models.convolutional().module
+            self.known = [p.detach().clone() for p in self.net.parameters()]
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if any((a != b).any() for a, b in zip(self.known, self.net.parameters(), strict=True)):
+                raise SystemExit("other weights")
+            answer: torch.Tensor = self.net(x)
+            return answer
+
+    [found] = Gradient().explain(VisionModel(Exits()), models.inputs(1), sanity=True)
+    told = found.evidence["sanity"]
+    assert told["verdict"] == "unclear"
+    assert "other weights" in told["reason"]
 
 
 def test_compositions_are_checked_like_any_other() -> None:

@@ -6,6 +6,8 @@ Nothing here imports torch, numpy or a plugin before a verb is called that needs
 
 from __future__ import annotations
 
+import atexit
+import gc
 import sys
 from collections.abc import Sequence
 from types import TracebackType
@@ -42,6 +44,10 @@ def main(args: Sequence[str] | None = None) -> int:
         weights, 6 plugin, 130 interrupted (129 and 143 by the signals SIGHUP and SIGTERM).
     """
     open_missing_streams()
+    if args is None:
+        # Otherwise Python searches all that torch has made for cycles once more before it ends,
+        # which takes seconds.
+        atexit.register(gc.freeze)
     settings = Settings()
     try:
         with heeding_signals():

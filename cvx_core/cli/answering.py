@@ -22,6 +22,7 @@ from cvx_core.explanation import Explanation
 from cvx_core.foreign import REPORT, told
 from cvx_core.images import Picture
 from cvx_core.running import run
+from cvx_core.sanity import unchecked
 from cvx_core.vision_model import VisionModel
 
 Job = tuple[Plan, Picture]
@@ -68,6 +69,7 @@ class Answering:
         self._count = len(asked)
         self._worked: set[Asked] = set()
         self._retired: dict[Asked, CvxError] = {}
+        self._made: dict[tuple[int, Asked, int], Explanation] = {}
 
     @property
     def exhausted(self) -> bool:
@@ -81,6 +83,7 @@ class Answering:
     def answer(self, jobs: Sequence[Job]) -> list[Answer]:
         """Return one answer for each job, in order."""
         answers: list[Answer] = []
+        self._made.clear()
         for _, group in groupby(jobs, key=lambda job: (job[0].asked, bool(job[0].targets))):
             started, same = perf_counter(), list(group)
             able = [one for one in same[0][0].asked if one not in self._retired]
@@ -95,6 +98,21 @@ class Answering:
                 ]
             answers += found
         return answers
+
+    def unfinished(self, jobs: Sequence[Job]) -> list[Answer]:
+        """Return what there is of the answer to each job after an interruption."""
+        answers = []
+        for plan, _ in jobs:
+            keys = [(one, (id(plan), one.asked, one.turn)) for one in plan.wanted]
+            found = [(one, self._made[key]) for one, key in keys if key in self._made]
+            answers.append(Answer([(one, self._as_it_is(made)) for one, made in found]))
+        return answers
+
+    def _as_it_is(self, made: Explanation) -> Explanation:
+        if not self._sanity:
+            return made
+        verdict = unchecked(self._seed, "the run was interrupted.")
+        return made.replace(evidence={**made.evidence, "sanity": verdict})
 
     def _attempt(self, jobs: Sequence[Job], able: Sequence[Asked]) -> list[Answer]:
         """Run all at once; where that fails, by image, then explainer, then question."""
@@ -117,6 +135,11 @@ class Answering:
 
     def _run(self, jobs: Sequence[Job], able: Sequence[Asked]) -> list[Answer]:
         plans = [plan for plan, _ in jobs]
+
+        def made(image: int, explainer: int, turn: int, explanation: Explanation) -> None:
+            named = explanation.replace(method=able[explainer].title)
+            self._made[id(plans[image]), able[explainer], turn] = named
+
         found = iter(
             run(
                 self._model,
@@ -126,6 +149,7 @@ class Answering:
                 [plan.truth for plan in plans],
                 self._seed,
                 sanity=self._sanity,
+                made=made,
             )
         )
         answers = []

@@ -99,13 +99,13 @@ class Entry:
             }
         )
 
-    def close(self, seconds: float) -> None:
-        """Note that nothing more will come."""
+    def close(self, seconds: float, *, whole: bool = True) -> None:
+        """Note that nothing more will come; not `whole` after an interruption."""
         self.seconds = seconds
         if not self.explanations:
             self.status = "failed"
         else:
-            self.status = "partly" if self.mishaps else "explained"
+            self.status = "explained" if whole and not self.mishaps else "partly"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the entry as JSON values."""

@@ -10,6 +10,7 @@ import click
 from cvx_core.cli.plugins import table
 from cvx_core.cli.speaking import Settings, only_data, put
 from cvx_core.errors import LayerError, UsageError
+from cvx_core.printable import shortened
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from cvx_core.vision_model import VisionModel
 
 SCHEMA = "cvx.layers/1"
+LARGEST = 8192
+"""Pixels of a side of an input; noise of this size has 800 MB."""
 
 
 @click.command()
@@ -43,8 +46,8 @@ def layers(
 ) -> int:
     """List the layers of MODEL that hold a grid of cells, in the order of its forward pass.
 
-    The layer that 'layer=auto' takes is marked, with the reason. Any of the names can be given
-    to a method: -e class-attention:layer=NAME.
+    The reason for the layer that 'layer=auto' takes comes first; in the list it is marked. Any of
+    the names can be given to a method: -e class-attention:layer=NAME.
     """
     with only_data():
         from cvx_core.model_source import load_model
@@ -71,10 +74,11 @@ def layers(
         }
         put(json.dumps(document, indent=2))
         return 0
+    put(f"* {reason}" if chosen is not None else reason)
     for line in table(
         (
             "*" if row["chosen"] else "",
-            row["name"],
+            shortened(row["name"]),
             " x ".join(map(str, row["shape"])),
             "" if row["grid"] is None else "{} x {} {}".format(*row["grid"], row["kind"]),
             f"after {row['prefix']} other tokens" if row["prefix"] else "",
@@ -82,7 +86,6 @@ def layers(
         for row in rows
     ):
         put(line)
-    put(f"* {reason}" if chosen is not None else reason)
     return 0
 
 
@@ -95,6 +98,11 @@ def _inputs(model: VisionModel, size: str | None) -> Tensor:
         width, x, height = size.lower().partition("x")
         if not (x and width.isdecimal() and height.isdecimal() and int(width) * int(height)):
             raise UsageError(f"{size!r} is no size.", "Write it as 224x224, width first.")
+        if max(int(width), int(height)) > LARGEST:
+            raise UsageError(
+                f"{size} is more than a network reads.",
+                f"Neither side may have more than {LARGEST} pixels.",
+            )
         shape = (1, 3, int(height), int(width))
     elif model.preprocess is not None:
         tensor = model.prepare(Image.new("RGB", (320, 240), (127, 127, 127)))[0].tensor

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cvx_core.cli.answering import Answering, Job
+from cvx_core.cli.answering import Answer, Answering, Job
 from cvx_core.cli.asking import Asked
 from cvx_core.cli.ending import SOME_FAILED, interruption_code
 from cvx_core.cli.journal import Entry, Journal, Mishap
 from cvx_core.cli.output import RUN, Drawing, Folder, as_json, rendered
 from cvx_core.cli.progress import Reporter
-from cvx_core.errors import CvxError, InputError
+from cvx_core.errors import CvxError, InputError, OutputError
 from cvx_core.explanation import Explanation
 from cvx_core.scores import TargetRecord
 from cvx_core.vision_model import VisionModel
@@ -105,7 +106,8 @@ class Work:
             )
         except BaseException:
             journal.status = "failed"
-            self._save(again=True)
+            with suppress(OutputError):  # what came first is to be told
+                self._save(again=True)
             raise
         document = self._save(again=True)
         pages = [name for name in self._folder.written if name in self._drawing.joined]
@@ -115,7 +117,13 @@ class Work:
 
     def _save(self, *, again: bool) -> dict[str, Any]:
         document = self._journal.document(self._folder.written)
-        self._folder.write(RUN, as_json(document), again=again)
+        try:
+            self._folder.write(RUN, as_json(document), again=again)
+        except OutputError:
+            # The disk may be full. That the run goes on must not stand there all the same.
+            if again:
+                self._folder.mark(RUN, b'"status": "running"', b'"status": "failed" ')
+            raise
         return document
 
     def _explain(self, batch: Sequence[Entry]) -> None:
@@ -131,8 +139,23 @@ class Work:
             else:
                 assert entry.plan is not None
                 readable.append((entry, (entry.plan, picture)))
-        answers = self._answering.answer([job for _, job in readable])
+        jobs = [job for _, job in readable]
+        try:
+            answers = self._answering.answer(jobs)
+        except KeyboardInterrupt:
+            self._reporter.note("Interrupted: drawing what was made. Once more ends at once.")
+            self._take(readable, self._answering.unfinished(jobs), whole=False)
+            raise
+        self._take(readable, answers, whole=True)
+        for _ in batch:
+            self._reporter.advance()
+
+    def _take(
+        self, readable: Sequence[tuple[Entry, Job]], answers: Sequence[Answer], *, whole: bool
+    ) -> None:
         for (entry, _), answer in zip(readable, answers, strict=True):
+            if not whole and not answer.maps:
+                continue
             for asked, failure in answer.failures:
                 entry.mishaps.append(Mishap("explainer", asked.title, failure))
                 self._tell(failure, f"{entry.subject.path.name}, {asked.title}")
@@ -143,13 +166,11 @@ class Work:
                     about = f"{entry.subject.path.name}, {wanted.asked.title}"
                     said = f"Sanity check: {sanity['verdict']}. {sanity['reason']}"
                     self._reporter.note(f"{about}: {said}")
-            entry.close(answer.seconds)
+            entry.close(answer.seconds, whole=whole)
             if answer.maps:
                 first = answer.maps[0][1]
                 said = _said(first.target, str(first.provenance["task"]))
                 self._reporter.note(f"{entry.subject.path.name}: {said}")
-        for _ in batch:
-            self._reporter.advance()
 
     def _draw(self, entry: Entry, name: str, explanation: Explanation) -> None:
         files = []

@@ -12,6 +12,7 @@ from torch import Tensor
 from cvx_core.as_found import as_found
 from cvx_core.calling import run_model
 from cvx_core.errors import LayerError, ModelError, did_you_mean
+from cvx_core.printable import shortened
 from cvx_core.recording.choice import choose_last_grid, choose_trunk, is_only_way
 from cvx_core.recording.levels import choose_levels
 from cvx_core.recording.places import Place, as_grid, batch_first, first_tensor
@@ -74,12 +75,12 @@ class Layout:
             return replace(place, reason=f"named by the caller as {name}, the same tensor")
         if name in self.shapes:
             raise LayerError(
-                f"The layer {name!r} gives {_shape(self.shapes[name])}, which is no grid of cells "
-                f"over the input {_shape(self.input.shape)}.",
+                f"The layer {shortened(name)!r} gives {_shape(self.shapes[name])}, which is no "
+                f"grid of cells over the input {_shape(self.input.shape)}.",
                 "Layers with a grid: " + _few([p.name for p in self.places]) + ".",
             )
         raise LayerError(
-            f"The model has no layer {name!r} that its forward pass calls.",
+            f"The model has no layer {shortened(name)!r} that its forward pass calls.",
             did_you_mean(name, [*self.shapes, *self.aliases])
             or "Layers with a grid: " + _few([p.name for p in self.places]) + ".",
         )
@@ -244,4 +245,4 @@ def _shape(shape: tuple[int, ...]) -> str:
 
 
 def _few(names: list[str]) -> str:
-    return ", ".join(names[-6:]) or "none"
+    return ", ".join(shortened(name) for name in names[-6:]) or "none"

@@ -40,8 +40,8 @@ def test_layers_are_listed_with_their_grids_and_the_chosen_one_is_marked(cvx: Cv
     assert document["chosen"] == "3"
     assert [row["name"] for row in document["layers"] if row["chosen"]] == ["3"]
     lines = cvx("layers", "net.py:make").out.splitlines()
-    assert next(line.split() for line in lines if line.startswith("*"))[:2] == ["*", "3"]
-    assert "everything passes" in lines[-1]
+    assert lines[0].startswith("* the last grid that everything passes")
+    assert [line.split()[:2] for line in lines[1:] if line.startswith("*")] == [["*", "3"]]
 
 
 def test_all_adds_the_layers_without_a_grid(cvx: Cvx) -> None:
@@ -62,3 +62,20 @@ def test_a_model_without_preprocess_asks_for_the_size_of_its_input(cvx: Cvx) -> 
     assert sized["input_size"] == [48, 32]
     assert sized["layers"][-1]["grid"] == [8, 12]
     assert cvx("layers", "net.py:bare", "--size", "0x9").code == 2
+    done = cvx("layers", "net.py:bare", "--size", "99999999x2")
+    assert (done.code, "8192" in done.err) == (2, True)
+
+
+def test_a_long_name_of_two_lines_is_one_short_line(cvx: Cvx) -> None:
+    code = (
+        "\ndef long():\n"
+        "    both = nn.Sequential()\n"
+        "    both.add_module('a\\nb' + 'c' * 300, nn.Conv2d(3, 3, 1))\n"
+        "    both.add_module('net', make().module)\n"
+        "    return VisionModel(both, preprocess=Preprocess(32))\n"
+    )
+    (cvx.folder / "net.py").write_text(NET + code)
+    lines = cvx("layers", "net.py:long").out.splitlines()
+    assert max(map(len, lines)) < 140
+    [long] = [line for line in lines if "a bccc" in line]
+    assert "…" in long

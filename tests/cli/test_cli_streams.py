@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cvx_core import Artifact, Attribution, Explainer, Explanation, Needs, Question, register
+from cvx_core.cli import output
 from cvx_core.cli.ending import INTERRUPTED, Ended, heeding_signals, interruption_code
+from cvx_core.errors import OutputError
 from cvx_core.renderer import Renderer
 
 if TYPE_CHECKING:
@@ -67,6 +70,69 @@ def test_a_signal_ends_a_run_in_order_with_what_was_finished(
     assert [image["status"] for image in done.run["images"]] == ["explained", "pending"]
     assert len([file for file in done.files if file.endswith(".map")]) == 1
     assert signal.getsignal(number) == before
+
+
+@dataclass(frozen=True)
+class First(Signalled):
+    """The same without the signal."""
+
+    number: int = 0
+
+
+@pytest.mark.parametrize("sanity", [False, True])
+def test_what_was_made_of_the_image_in_work_is_drawn_all_the_same(
+    inside: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch, sanity: bool
+) -> None:
+    """Of two methods the second is interrupted, or, where maps are checked, their check."""
+    for one in (First, Signalled, Each):
+        register(one)
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    if sanity:
+        monkeypatch.setattr("cvx_core.running.check", interrupted)
+    methods = ["-e", "first", *(["--sanity"] if sanity else ["-e", "signalled:number=2"])]
+    done = inside("explain", "dark.png", "-m", f"{LITTLE}:make", *methods, "-r", "each")
+    assert (done.code, done.traced) == (130, False)
+    assert len([file for file in done.files if file.endswith(".map")]) == 1
+    [image] = done.run["images"]
+    assert (done.run["status"], image["status"]) == ("interrupted", "partly")
+    [kept] = image["explanations"]
+    assert (kept["explainer"], kept["sanity"]) == ("first", "unclear" if sanity else None)
+
+
+def test_a_full_disk_does_not_leave_a_run_that_seems_to_go_on(
+    inside: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register(First)
+    register(Each)
+    write, files = output.write_atomic, []
+
+    def full(path: Path, data: bytes, *, overwrite: bool = False) -> Path:
+        files.append(path)
+        if len(files) > 1:  # after the first run.json
+            raise OutputError(
+                f"{path} could not be written: No space left on device.", "Make room."
+            )
+        return write(path, data, overwrite=overwrite)
+
+    monkeypatch.setattr(output, "write_atomic", full)
+    done = inside("explain", "red.png", "-m", f"{LITTLE}:make", "-e", "first", "-r", "each")
+    assert "No space left" in done.err
+    assert done.run["status"] == "failed"
+
+
+def test_a_program_that_ends_does_not_search_what_torch_made_for_cycles(cvx: Cvx) -> None:
+    """That takes Python seconds. What is registered first is run last."""
+    asked = (
+        "import atexit, gc, sys; atexit.register(lambda: print(gc.get_freeze_count() > 0)); "
+        "sys.argv = ['cvx', '--version']; from cvx_core.cli import main; sys.exit(main())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", asked], env=cvx.environment(), capture_output=True, text=True
+    )
+    assert done.stdout.splitlines()[-1] == "True"
 
 
 def test_a_signal_before_the_run_ends_the_command_with_its_code(
