@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 
 from cvx_core.calling import answer
 from cvx_core.errors import MethodError
+from cvx_core.recording.hooks import hooked
 from cvx_core.vision_model import VisionModel
 
 
@@ -92,26 +92,16 @@ class Randomised:
         """
         module = self.model.module
         turn: dict[nn.Module, int] = {}
-        thread = threading.get_ident()
 
-        def arrive(one: nn.Module, _args: Any) -> None:
-            if threading.get_ident() == thread:  # the network may run others
-                turn.setdefault(one, len(turn))
+        def arrive(one: nn.Module, _args: Any, _kwargs: Any) -> None:
+            turn.setdefault(one, len(turn))
 
-        def leave(one: nn.Module, _args: Any, output: Any) -> None:
-            if threading.get_ident() != thread:
-                return
+        def leave(one: nn.Module, _args: Any, _kwargs: Any, output: Any) -> None:
             if one not in self._spread and _has_kernel(one) and isinstance(output, Tensor):
                 self._spread[one] = _variation(output)
 
-        handles: list[Any] = []
-        for one in module.modules():
-            handles += [one.register_forward_pre_hook(arrive), one.register_forward_hook(leave)]
-        try:
+        with hooked(((one, one) for one in module.modules()), before=arrive, after=leave):
             answer(self.model, self._inputs)
-        finally:
-            for handle in handles:
-                handle.remove()
         inherited: dict[str, int] = {}
         found: list[tuple[int, nn.Module]] = []
         for name, one in module.named_modules():
@@ -133,18 +123,15 @@ class Randomised:
     @contextmanager
     def _scaling(self, chosen: set[nn.Module]) -> Iterator[None]:
         seen: set[nn.Module] = set()
-        thread = threading.get_ident()
 
-        def before(one: nn.Module, args: tuple[Any, ...]) -> None:
-            if threading.get_ident() != thread:
-                return
+        def before(one: nn.Module, args: tuple[Any, ...], _kwargs: Any) -> None:
             statistics = _statistics(one)
             if statistics and one not in seen and args and isinstance(args[0], Tensor):
                 seen.add(one)
                 _measure(args[0], *statistics)
 
         def after(one: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
-            if threading.get_ident() != thread or one in seen or one not in self._spread:
+            if one in seen or one not in self._spread:
                 return None
             if not isinstance(output, Tensor):
                 return None
@@ -155,15 +142,8 @@ class Randomised:
             one.weight.mul_(factor)  # type: ignore[operator]
             return one.forward(*args, **kwargs)
 
-        handles: list[Any] = []
-        for one in chosen:
-            handles.append(one.register_forward_pre_hook(before))
-            handles.append(one.register_forward_hook(after, with_kwargs=True))
-        try:
+        with hooked(((one, one) for one in chosen), before=before, after=after):
             yield
-        finally:
-            for handle in handles:
-                handle.remove()
 
 
 def _with_graph(module: nn.Module) -> dict[int, Tensor]:

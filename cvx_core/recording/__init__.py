@@ -19,8 +19,8 @@ tape       the gates of one forward pass, to replay them at another input
 saved      what must not be overwritten before the backward pass
 backward   a model's backward pass, with errors of ours
 
-The core puts hooks on models here, and in `cvx_core.randomisation` on a copy; each acts in its own
-thread alone and is removed whatever happens.
+The core puts hooks on models here alone; each acts in its own thread and is removed whatever
+happens.
 """
 
 from cvx_core.recording.layout import Layout

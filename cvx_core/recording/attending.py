@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,6 +11,7 @@ from cvx_core.as_found import as_found
 from cvx_core.calling import eager, run_model
 from cvx_core.errors import LayerError
 from cvx_core.recording.gates import Interception
+from cvx_core.recording.hooks import hooked
 from cvx_core.recording.layout import Layout
 from cvx_core.recording.needs import Needs
 from cvx_core.recording.places import Place
@@ -78,19 +78,14 @@ def _trace(model: VisionModel, image: Tensor) -> dict[str, str]:
     running: list[tuple[str, int]] = []
     calls: dict[str, int] = {}
     inside: dict[tuple[str, int], list[int]] = {}
-    count, thread = 0, threading.get_ident()
+    count = 0
 
-    def begin(name: str) -> Any:
-        def hook(*_: Any) -> None:
-            if threading.get_ident() == thread:
-                calls[name] = calls.get(name, -1) + 1
-                running.append((name, calls[name]))
-
-        return hook
+    def begin(name: str, _args: Any, _kwargs: Any) -> None:
+        calls[name] = calls.get(name, -1) + 1
+        running.append((name, calls[name]))
 
     def end(*_: Any) -> None:
-        if threading.get_ident() == thread:
-            running.pop()
+        running.pop()
 
     def attended(probabilities: Tensor) -> Tensor:
         nonlocal count
@@ -99,18 +94,17 @@ def _trace(model: VisionModel, image: Tensor) -> dict[str, str]:
         count += 1
         return probabilities
 
-    handles = []
-    for name, module in model.module.named_modules():
-        if name:
-            handles.append(module.register_forward_pre_hook(begin(name)))
-            handles.append(module.register_forward_hook(end))
-    try:
-        ours = Interception(Saved(), attended=attended)
-        with torch.inference_mode(False), torch.no_grad(), as_found(model.module), eager(), ours:
-            run_model(model, image.clone())
-    finally:
-        for handle in handles:
-            handle.remove()
+    inner = [(name, module) for name, module in model.module.named_modules() if name]
+    ours = Interception(Saved(), attended=attended)
+    with (
+        hooked(inner, before=begin, after=end),
+        torch.inference_mode(False),
+        torch.no_grad(),
+        as_found(model.module),
+        eager(),
+        ours,
+    ):
+        run_model(model, image.clone())
     layout = Layout.of(model, image)
     blocks: dict[str, str] = {}
     for (name, call), attentions in inside.items():  # outer modules come before those in them

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ from torch import Tensor
 from cvx_core.as_found import as_found
 from cvx_core.calling import run_model
 from cvx_core.errors import LayerError
+from cvx_core.recording.hooks import hooked
 from cvx_core.recording.needs import Needs
 from cvx_core.recording.places import Place, first_tensor, with_tensor
 
@@ -109,12 +109,10 @@ def _with_another(image: Tensor) -> Tensor:
 def is_only_way(place: Place, model: VisionModel, image: Tensor) -> bool:
     """Whether exchanging two images' activations at a place exchanges their answers."""
     pair = _with_another(image)
-    seen, thread = -1, threading.get_ident()
+    seen = -1
 
-    def exchange(_module: object, _args: object, output: object) -> object:
+    def exchange(_name: object, _args: object, _kwargs: object, output: object) -> object:
         nonlocal seen
-        if threading.get_ident() != thread:  # another thread may run the same model now
-            return None
         seen += 1
         tensor = first_tensor(output)
         if seen != place.call or tensor is None:
@@ -123,10 +121,8 @@ def is_only_way(place: Place, model: VisionModel, image: Tensor) -> bool:
 
     with as_found(model.module), torch.no_grad():
         plain = model.read(run_model(model, pair))
-        handle = model.module.get_submodule(place.module).register_forward_hook(exchange)
-        try:
+        module = model.module.get_submodule(place.module)
+        with hooked([(place.module, module)], after=exchange):
             exchanged = model.read(run_model(model, pair))
-        finally:
-            handle.remove()
     difference = (plain[0] - plain[1]).abs().max()
     return bool((exchanged.flip(0) - plain).abs().max() <= 1e-2 * difference)

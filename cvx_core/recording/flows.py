@@ -13,10 +13,9 @@ those of the modules inside it, add up to what the answer as a whole misses.
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -24,6 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree
 
+from cvx_core.recording.hooks import hooked
 from cvx_core.recording.layout import Layout
 from cvx_core.recording.needs import Needs
 from cvx_core.recording.places import Place, first_tensor
@@ -172,19 +172,9 @@ class _Ledger:
         self._count: Counter[str] = Counter()
         self._given: dict[int, list[tuple[int, Tensor, Tensor]]] = {}
         self._next = 0
-        self._thread = threading.get_ident()
 
-    @contextmanager
-    def attached(self, module: nn.Module) -> Iterator[None]:
-        handles = []
-        try:
-            for name, one in module.named_modules():
-                handles.append(one.register_forward_pre_hook(self._before(name), with_kwargs=True))
-                handles.append(one.register_forward_hook(self._after, with_kwargs=True))
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
+    def attached(self, module: nn.Module) -> AbstractContextManager[None]:
+        return hooked(module.named_modules(), before=self._before, after=self._after)
 
     def nodes(self) -> list[Tensor]:
         return [t.node for t in self._tensors() if t.node is not None]
@@ -220,33 +210,30 @@ class _Ledger:
             yield from call.handed
             yield from call.overwritten
 
-    def _before(self, name: str) -> Any:
-        def hook(_module: Any, args: Any, kwargs: Any) -> Any:
-            if threading.get_ident() != self._thread or not self.state:
-                return None
-            leaves, spec = _pytree.tree_flatten((args, kwargs))
-            if self.state == "replay":
-                call, self._next = self._calls[self._next], self._next + 1
-                self._open.append(self._next - 1)
-                for one in call.taken:
-                    one.replayed(leaves[one.position])
-                return None
-            call = _Call(name, self._count[name], self._open[-1] if self._open else None)
-            self._count[name] += 1
-            self._calls.append(call)
-            self._open.append(len(self._calls) - 1)
-            for i, leaf in enumerate(leaves):
-                if _depends(leaf):
-                    node = leaf.clone()
-                    call.taken.append(_Tensor(i, node))
-                    leaves[i] = given = node.clone()
-                    self._given.setdefault(len(self._calls) - 1, []).append((i, leaf, given))
-            return _pytree.tree_unflatten(leaves, spec) if call.taken else None
+    def _before(self, name: str, args: Any, kwargs: Any) -> Any:
+        if not self.state:
+            return None
+        leaves, spec = _pytree.tree_flatten((args, kwargs))
+        if self.state == "replay":
+            call, self._next = self._calls[self._next], self._next + 1
+            self._open.append(self._next - 1)
+            for one in call.taken:
+                one.replayed(leaves[one.position])
+            return None
+        call = _Call(name, self._count[name], self._open[-1] if self._open else None)
+        self._count[name] += 1
+        self._calls.append(call)
+        self._open.append(len(self._calls) - 1)
+        for i, leaf in enumerate(leaves):
+            if _depends(leaf):
+                node = leaf.clone()
+                call.taken.append(_Tensor(i, node))
+                leaves[i] = given = node.clone()
+                self._given.setdefault(len(self._calls) - 1, []).append((i, leaf, given))
+        return _pytree.tree_unflatten(leaves, spec) if call.taken else None
 
-        return hook
-
-    def _after(self, _module: Any, args: Any, kwargs: Any, output: Any) -> Any:
-        if threading.get_ident() != self._thread or not self.state:
+    def _after(self, _name: str, args: Any, kwargs: Any, output: Any) -> Any:
+        if not self.state:
             return None
         number = self._open.pop()
         call = self._calls[number]

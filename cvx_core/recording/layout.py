@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from cvx_core.calling import run_model
 from cvx_core.errors import LayerError, ModelError, did_you_mean
 from cvx_core.printable import shortened
 from cvx_core.recording.choice import choose_last_grid, choose_trunk, is_only_way
+from cvx_core.recording.hooks import hooked
 from cvx_core.recording.levels import choose_levels
 from cvx_core.recording.places import Place, as_grid, batch_first, first_tensor
 
@@ -162,24 +162,19 @@ def _trace(model: VisionModel, inputs: Tensor) -> Layout:
     """Run one image through the network (twice in a batch, to tell the batch dimension)."""
     calls: list[tuple[str, Tensor, int]] = []
     count: dict[str, int] = {}
-    total, thread = 0, threading.get_ident()
-    handles = []
+    total = 0
+    modules = {name: module for name, module in model.module.named_modules() if name}
 
-    def record(name: str) -> Any:
-        def hook(_module: Any, _args: Any, output: Any) -> None:
-            nonlocal total
-            if threading.get_ident() != thread:  # another thread may run the same model now
-                return
-            tensor = first_tensor(output)
-            if tensor is None:
-                return
-            k = count[name] = count.get(name, 0) + 1
-            # The version tells a tensor from what an in-place function made of it later.
-            calls.append((f"{name}#{k - 1}", tensor, tensor._version))
-            if not any(True for _ in module.children()):
-                total += tensor.numel() * tensor.element_size()
-
-        return hook
+    def record(name: str, _args: Any, _kwargs: Any, output: Any) -> None:
+        nonlocal total
+        tensor = first_tensor(output)
+        if tensor is None:
+            return
+        k = count[name] = count.get(name, 0) + 1
+        # The version tells a tensor from what an in-place function made of it later.
+        calls.append((f"{name}#{k - 1}", tensor, tensor._version))
+        if not any(True for _ in modules[name].children()):
+            total += tensor.numel() * tensor.element_size()
 
     batch = inputs[:1].expand(2, -1, -1, -1).contiguous()
     if isinstance(model.module, torch.jit.ScriptModule):
@@ -187,15 +182,8 @@ def _trace(model: VisionModel, inputs: Tensor) -> Layout:
             "The model is a TorchScript module, whose inside can't be recorded.",
             "Pass the Python module it was made from.",
         )
-    for name, module in model.module.named_modules():
-        if name:
-            handles.append(module.register_forward_hook(record(name)))
-    try:
-        with as_found(model.module), torch.no_grad():
-            model.read(run_model(model, batch))
-    finally:
-        for handle in handles:
-            handle.remove()
+    with hooked(modules.items(), after=record), as_found(model.module), torch.no_grad():
+        model.read(run_model(model, batch))
     return _arrange(calls, count, batch, total)
 
 

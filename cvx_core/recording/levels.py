@@ -7,7 +7,6 @@ something learned behind them, on every way from the input to the answer.
 
 from __future__ import annotations
 
-import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from torch import Tensor
 from cvx_core.as_found import as_found
 from cvx_core.calling import eager, run_model
 from cvx_core.errors import LayerError
+from cvx_core.recording.hooks import hooked
 from cvx_core.recording.places import Place, first_tensor
 
 if TYPE_CHECKING:
@@ -68,32 +68,25 @@ def _graph(
     calls: dict[str, int] = {}
     places: dict[Node, Place] = {}
     learned: set[Node] = set()
-    thread, handles = threading.get_ident(), []
+    modules = dict(model.module.named_modules())
 
-    def hook(name: str, has_weights: bool) -> Any:
-        def record(_module: Any, _args: Any, output: Any) -> None:
-            if threading.get_ident() != thread:  # another thread may run the same model now
-                return
-            calls[name] = calls.get(name, -1) + 1
-            tensor = first_tensor(output)
-            if tensor is None or tensor.grad_fn is None:
-                return
-            if has_weights:
-                learned.add(tensor.grad_fn)
-            if (name, calls[name]) in wanted:
-                places[tensor.grad_fn] = wanted[name, calls[name]]
+    def record(name: str, _args: Any, _kwargs: Any, output: Any) -> None:
+        calls[name] = calls.get(name, -1) + 1
+        tensor = first_tensor(output)
+        if tensor is None or tensor.grad_fn is None:
+            return
+        if any(True for _ in modules[name].parameters(recurse=False)):
+            learned.add(tensor.grad_fn)
+        if (name, calls[name]) in wanted:
+            places[tensor.grad_fn] = wanted[name, calls[name]]
 
-        return record
-
-    for name, module in model.module.named_modules():
-        has_weights = any(True for _ in module.parameters(recurse=False))
-        handles.append(module.register_forward_hook(hook(name, has_weights)))
-    try:
-        with as_found(model.module), torch.enable_grad(), eager():
-            answer = model.read(run_model(model, image.requires_grad_()))
-    finally:
-        for handle in handles:
-            handle.remove()
+    with (
+        hooked(modules.items(), after=record),
+        as_found(model.module),
+        torch.enable_grad(),
+        eager(),
+    ):
+        answer = model.read(run_model(model, image.requires_grad_()))
     return answer.grad_fn, places, learned
 
 

@@ -9,7 +9,6 @@ makes the whole network run instead, with the same result.
 
 from __future__ import annotations
 
-import threading
 import types
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -24,6 +23,7 @@ from cvx_core.calling import eager, run_model
 from cvx_core.errors import MethodError, ModelError
 from cvx_core.recording.backward import pull_back
 from cvx_core.recording.gates import Interception
+from cvx_core.recording.hooks import hooked
 from cvx_core.recording.places import Place, first_tensor, with_tensor
 from cvx_core.recording.saved import Saved
 
@@ -114,12 +114,10 @@ class Suffix:
     @contextmanager
     def _exchanged(self, value: Tensor) -> Iterator[None]:
         """Put a value in at the place for a while."""
-        seen, thread = -1, threading.get_ident()
+        seen = -1
 
-        def exchange(_module: object, _args: object, output: object) -> object:
+        def exchange(_name: object, _args: object, _kwargs: object, output: object) -> object:
             nonlocal seen
-            if threading.get_ident() != thread:  # another thread may run the same model now
-                return None
             seen += 1
             tensor = first_tensor(output)
             if seen != self.place.call or tensor is None:
@@ -127,11 +125,8 @@ class Suffix:
             return with_tensor(output, tensor, value.clone())
 
         module = self.model.module.get_submodule(self.place.module)
-        handle = module.register_forward_hook(exchange)
-        try:
+        with hooked([(self.place.module, module)], after=exchange):
             yield
-        finally:
-            handle.remove()
         if seen < self.place.call:
             raise MethodError(
                 f"The forward pass did not come by {self.place.name} this time.",

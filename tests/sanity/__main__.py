@@ -7,6 +7,7 @@ are asked together, so that they share the random networks. Takes a few hours on
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import sys
 import warnings
@@ -47,17 +48,33 @@ def main() -> int:
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     announced = [offer.component.name for offer in registry().offers("explainer")]
-    found = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    code = digest()
+    kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    found = kept["found"] if kept.get("code") == code else {}
+    if arguments.page and not found:
+        print(f"{RESULTS} holds nothing that this code has measured.", file=sys.stderr)
+        return 1
     for photograph in photographs():
         name = photograph.path.name
         missing = [m for m in announced if m not in found.get(name, {}) and m not in HOURS]
         if missing and not arguments.page:
             found.setdefault(name, {}).update(checked(missing, photograph.path))
             RESULTS.parent.mkdir(exist_ok=True)
-            RESULTS.write_text(json.dumps(found, indent=1))
+            RESULTS.write_text(json.dumps({"code": code, "found": found}, indent=1))
     before, _, rest = PAGE.read_text().partition(BEGIN)
     PAGE.write_text(before + BEGIN + table(announced, found) + END + rest.partition(END)[2])
     return 0
+
+
+def digest() -> str:
+    """Return what tells the code that measures from any other: SHA-256 of all of its files."""
+    folders = [ROOT / "cvx_core", *ROOT.glob("plugins/explainers/*/src"), Path(__file__).parent]
+    folders.append(ROOT / "plugins" / "models" / "embedded" / "src")
+    files = sorted(file for folder in folders for file in folder.rglob("*.py"))
+    content = hashlib.sha256()
+    for file in files:
+        content.update(f"{file.relative_to(ROOT)}\0".encode() + file.read_bytes() + b"\0")
+    return content.hexdigest()
 
 
 def checked(methods: list[str], photograph: Path) -> dict[str, Any]:
