@@ -117,10 +117,8 @@ def test_the_table_in_the_docs_shows_the_layers() -> None:
 
 
 @pytest.mark.parametrize("path", CORE_FILES, ids=relative)
-def test_only_recordings_and_random_copies_put_hooks_on_models(path: Path) -> None:
-    assert unit(path) in ("recording", "randomisation") or not re.search(
-        r"\.register_\w*hook", path.read_text()
-    )
+def test_only_recordings_put_hooks_on_models(path: Path) -> None:
+    assert unit(path) == "recording" or not re.search(r"\.register_\w*hook", path.read_text())
 
 
 @pytest.mark.parametrize("path", CORE_FILES, ids=relative)
