@@ -29,17 +29,24 @@ def main() -> int:
     parser.add_argument("--networks", nargs="*", default=list(RECIPES), choices=list(RECIPES))
     names = [cause.name for cause in CAUSES]
     parser.add_argument("--causes", nargs="*", default=names, choices=names)
+    parser.add_argument("--methods", nargs="*", default=list(METHODS), choices=list(METHODS))
     parser.add_argument("--cases", type=int, default=12, help="of each network and cause")
+    parser.add_argument("--seed", type=int, default=2, help="of where the causes are put")
     parser.add_argument("--again", action="store_true", help="measure what was measured before")
     given = parser.parse_args()
     for network in given.networks:
         for cause in (cause for cause in CAUSES if cause.name in given.causes):
             file = KEPT / f"scores-{network}-{cause.name}.json"
-            if file.exists() and not given.again:
+            known = json.loads(file.read_text()) if file.exists() else {}
+            wanted = [name for name in given.methods if given.again or name not in known]
+            if not wanted:
                 continue
             both = pair(RECIPES[network], cause)
-            found = score(both, cases(both, RECIPES[network], cause, given.cases), METHODS)
-            file.write_text(json.dumps(found, indent=1))
+            chosen = cases(both, RECIPES[network], cause, given.cases, given.seed)
+            found = score(both, chosen, {name: METHODS[name] for name in wanted})
+            known |= found
+            known = {name: known[name] for name in METHODS if name in known}
+            file.write_text(json.dumps(known, indent=1))
             print(network, cause.name, json.dumps(found.get("cvx why", {})), flush=True)
     page.write(KEPT, PAGE)
     return 0

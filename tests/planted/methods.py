@@ -1,7 +1,7 @@
 """Methods that say what an error comes from: ours, other libraries', and chance.
 
 Each takes a network, one input, the wrong class and the true one, and gives a map (H, W) over the
-input, large where it sees the cause.
+input, large where it sees the cause, or a report that has one.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import captum.attr
 import pytorch_grad_cam as pgc
 import torch
 import torch.nn.functional as F
+from cvx_why import ErrorReport
 from cvx_why.fills import inpaint
 from torch import Tensor
 
@@ -19,12 +20,12 @@ import cvx_core as cvx
 from cvx_core import VisionModel
 from cvx_core.recording import Layout
 
-Method = Callable[[VisionModel, Tensor, int, int], Tensor]
+Method = Callable[[VisionModel, Tensor, int, int], Tensor | ErrorReport]
 
 
-def why(model: VisionModel, inputs: Tensor, wrong: int, true: int) -> Tensor:
-    """Ask for the map of blame, of the same two classes whichever of them came first."""
-    return torch.tensor(cvx.why(model, inputs, true, rival=wrong).blame.values)
+def why(model: VisionModel, inputs: Tensor, wrong: int, true: int) -> ErrorReport:
+    """Ask for a report on the same two classes whichever of them came first."""
+    return cvx.why(model, inputs, true, rival=wrong)
 
 
 def chance(model: VisionModel, inputs: Tensor, wrong: int, true: int) -> Tensor:

@@ -152,9 +152,9 @@ def pair(recipe: Recipe, cause: Cause) -> Pair:
     return Pair(*found)
 
 
-def cases(pair: Pair, recipe: Recipe, cause: Cause, most: int) -> Iterator[Case]:
+def cases(pair: Pair, recipe: Recipe, cause: Cause, most: int, seed: int) -> Iterator[Case]:
     """Yield pictures whose answer the cause makes wrong, from photographs held out of training."""
-    chance = torch.Generator().manual_seed(1)
+    chance = torch.Generator().manual_seed(seed)
     found = 0
     for clean, label in islice(recipe.source(True, recipe.side, chance), _LOOKED_AT):
         planted, mask = cause.plant(clean, chance)

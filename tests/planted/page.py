@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
 from pathlib import Path
 
 from planted.scoring import Row
 
-MEASURES = (
+HEAD = (
+    ("", "method"),
+    ("cases", "cases"),
+    ("passes", "passes"),
+    ("seconds", "seconds"),
     ("hit", "hit"),
     ("hit, tolerant", "hit, with tolerance"),
     ("mass", "mass"),
@@ -18,6 +21,8 @@ MEASURES = (
 )
 REPORTED = (
     ("cases", "cases"),
+    ("passes", "passes"),
+    ("seconds", "seconds"),
     ("hit", "hit"),
     ("hit, tolerant", "hit, with tolerance"),
     ("rank accuracy", "rank accuracy"),
@@ -25,8 +30,10 @@ REPORTED = (
     ("right after the fix", "right after the fix"),
     ("share of the fix", "share of the fix"),
     ("false alarm", "false alarm"),
+    ("the twin blames something", "the twin blames something"),
     ("false alarm, as asked", "false alarm, as asked"),
 )
+_DIGITS = {"cases": 0, "passes": 0, "seconds": 1}
 
 
 def write(measured: Path, page: Path) -> None:
@@ -49,42 +56,37 @@ def _methods(scores: dict[tuple[str, ...], dict[str, Row]], networks: list[str])
     parts = []
     for network in networks:
         of_network = [found for (name, _), found in scores.items() if name == network]
-        total = round(sum(found["cvx why"]["cases"] * 1 for found in of_network))
-        parts.append(f"### {network}, {len(of_network)} causes, {total} cases\n")
-        lines = [_line(["method", "passes", *(title for _, title in MEASURES)])]
-        lines.append(_line(["---"] * (len(MEASURES) + 2)))
-        for method in of_network[0]:
-            rows = [found[method] for found in of_network]
-            weights = [found["cvx why"]["cases"] for found in of_network]
-            mean = {k: _mean([row[k] for row in rows], weights) for k in rows[0]}
-            cells = [f"{mean[key]:.2f}" for key, _ in MEASURES]
-            lines.append(_line([method, f"{mean['passes']:.0f}", *cells]))
+        parts.append(f"### {network}, {len(of_network)} causes\n")
+        lines = [_line([title for _, title in HEAD]), _line(["---"] * len(HEAD))]
+        for method in dict.fromkeys(name for found in of_network for name in found):
+            rows = [found[method] for found in of_network if method in found]
+            lines.append(_line([method, *_cells(_mean(rows), HEAD[1:])]))
         parts.append("\n".join(lines) + "\n")
     return "\n".join(parts)
 
 
 def _why(scores: dict[tuple[str, ...], dict[str, Row]]) -> str:
-    lines = [_line(["network", "cause", *(title for _, title in REPORTED)])]
-    lines.append(_line(["---"] * (len(REPORTED) + 2)))
-    for (network, cause), found in scores.items():
-        row = found["cvx why"]
-        cells = [f"{row[k]:.0f}" if k == "cases" else f"{row[k]:.2f}" for k, _ in REPORTED]
-        lines.append(_line([network, cause, *cells]))
-    total: dict[str, list[float]] = defaultdict(list)
-    weights = [found["cvx why"]["cases"] for found in scores.values()]
-    for found in scores.values():
-        for key, _ in REPORTED:
-            total[key].append(found["cvx why"][key])
-    means = [
-        f"{sum(weights):.0f}" if k == "cases" else f"{_mean(total[k], weights):.2f}"
-        for k, _ in REPORTED
-    ]
-    lines.append(_line(["all", "", *means]))
+    head = [("", "network"), ("", "cause"), *REPORTED]
+    lines = [_line([title for _, title in head]), _line(["---"] * len(head))]
+    rows = {names: found["cvx why"] for names, found in scores.items() if "cvx why" in found}
+    lines += [_line([*names, *_cells(row, REPORTED)]) for names, row in rows.items()]
+    for network in dict.fromkeys(network for network, _ in rows):
+        of_network = [row for (name, _), row in rows.items() if name == network]
+        lines.append(_line([network, "all", *_cells(_mean(of_network), REPORTED)]))
+    if rows:
+        lines.append(_line(["all", "all", *_cells(_mean([*rows.values()]), REPORTED)]))
     return "\n".join(lines) + "\n"
 
 
-def _mean(values: list[float], weights: list[float]) -> float:
-    return sum(v * w for v, w in zip(values, weights, strict=True)) / max(1e-12, sum(weights))
+def _cells(row: Row, columns: tuple[tuple[str, str], ...]) -> list[str]:
+    return [f"{row[key]:.{_DIGITS.get(key, 2)}f}" for key, _ in columns]
+
+
+def _mean(rows: list[Row]) -> Row:
+    """Return the mean over the cases of several rows."""
+    total = sum(row["cases"] for row in rows)
+    mean = {key: sum(row[key] * row["cases"] for row in rows) / total for key in rows[0]}
+    return {**mean, "cases": total}
 
 
 def _line(cells: list[str]) -> str:

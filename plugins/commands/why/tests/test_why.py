@@ -139,6 +139,32 @@ def test_a_rival_is_asked_about_though_it_did_not_come_first() -> None:
     assert found.fix is None
 
 
+def test_where_the_true_class_leads_a_weak_pull_to_the_rival_is_no_cause() -> None:
+    # The square pulls by 2 towards a margin of -5: less than half of what is missing.
+    pull, lead = 2.0, 5.0
+    weak = picture()
+    weak[0, 0, SQUARE[0], SQUARE[1]] = 0.3 + pull * 64**2 / (144 * RED)
+    model = sees_red()
+    with torch.no_grad():
+        model.module[-1].bias[0] = lead + pull  # type: ignore[index, union-attr]
+    found = why(model, weak, "plain", rival="red")
+    assert found.margin == pytest.approx(-lead, abs=0.01)
+    assert found.blamed == ()
+    assert not (found.blame.values > 0).any()
+
+
+def test_a_cause_that_its_surroundings_continue_is_removed_in_another_way() -> None:
+    # A red spot that fades out slowly: whatever part is cut out, its rim is red, and inpainting
+    # takes that up.
+    tinted = picture(square=False)
+    y, x = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
+    red = (1.6 - ((y - 26) ** 2 + (x - 42) ** 2).sqrt() / 20).clamp(0, 1)
+    tinted = tinted * (1 - red) + red * torch.tensor([1.0, 0.0, 0.0])[:, None, None]
+    found = why(sees_red(), tinted, "plain")
+    assert found.blamed
+    assert next(iter(found.regions[0].removals)) == "mean"
+
+
 def test_the_model_is_left_as_found() -> None:
     model = sees_red().module.train()
     before = {name: value.clone() for name, value in model.state_dict().items()}

@@ -20,7 +20,7 @@ from cvx_core.truth import Truth
 from cvx_core.version import __version__
 from cvx_why.blame import blame_map
 from cvx_why.fixing import Fix
-from cvx_why.regions import Examined, usual_fall
+from cvx_why.regions import Examined, usual_change
 from cvx_why.report import ErrorReport, FixFound, RegionReport, Removal
 from cvx_why.search import Search
 from cvx_why.trials import Passes
@@ -70,10 +70,10 @@ def assembled(
     case, passes = search.trials.case, search.trials.passes
     shown = [_shown(image, one) for one in regions]
     found = None if fixed is None else _found(image, fixed)
-    usual = usual_fall(search)
+    usual = usual_change(search)
     evidence: dict[str, Any] = {
         "margin": case.margin,
-        "usual_fall": usual,
+        "usual_change": usual,
         "regions": [{**one.to_dict(), **_flat(one)} for one in shown],
         "fix": found.to_dict() if found else None,
         "passes": passes.images,

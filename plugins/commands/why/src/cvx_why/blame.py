@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from cvx_why.fills import smooth
+from cvx_why.outlines import outlined
 from cvx_why.regions import Examined
 from cvx_why.search import Search
 
@@ -21,16 +22,17 @@ def blame_map(search: Search, regions: list[Examined]) -> Tensor:
     holds the rise, negative, shared out in proportion to the negative part of the margin maps: it
     speaks for the right answer. All else is zero: no removal showed that it matters.
     """
-    values = torch.zeros_like(search.maps.signed)
+    values, picture = torch.zeros_like(search.maps.signed), search.trials.inputs
     for one in regions:
         best = search.best is not None and one.mask is search.best.mask
-        share = search.fine if best else search.maps.positive * one.mask
+        share = search.fine if best else outlined(search.maps.positive * one.mask, picture)
         values = values - one.change * share / share.sum().clamp_min(1e-12)
     least = min((abs(one.change) for one in regions), default=abs(search.trials.case.margin))
     squares = [square for square in search.coarse if square.change >= _WORTH * least]
     side = min(values.shape)
     against = smooth((-search.maps.signed).clamp_min(0)[None, None], side / 28, density=True)[0, 0]
-    against = against * (values <= 0)
+    for one in regions:
+        against = against * ~one.mask
     overlapping = sum((square.mask.to(values) for square in squares), torch.zeros_like(values))
     for square in squares:
         share = against * square.mask / overlapping.clamp_min(1)

@@ -43,10 +43,10 @@ def fix(search: Search, regions: Sequence[Examined], fills: Mapping[str, Fill]) 
     it, wider ones and several together are removed, also by content from elsewhere in the picture.
     """
     fills = {**fills, "elsewhere": elsewhere}
-    known = [(one, "inpaint") for one in search.tried if one.right]
+    known = [(one, search.fill) for one in search.tried if one.right]
     known += [(r, name) for one in regions for name, r in one.removals.items() if r.right]
     for removed, name in sorted(known, key=lambda pair: pair[0].pixels) or _wider(search, fills):
-        if name == "inpaint" and search.trials.left > len(_SHRUNK):
+        if name == search.fill and search.trials.left > len(_SHRUNK):
             inside = level_sets(search.fine, _SHRUNK, removed.mask)
             smaller = [one for one in search.remove(inside) if one.right]
             removed = min([removed, *smaller], key=lambda one: one.pixels)

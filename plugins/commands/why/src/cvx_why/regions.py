@@ -17,9 +17,10 @@ Verdict = Literal["verified", "partly", "not verified"]
 MATTERS = 0.2
 """Share of the margin by which it must fall without a region for it to be blamed."""
 HALF = 0.5
-"""Share of the margin by which it must fall under every fill for a claim to be verified."""
+"""Share of the margin by which it must fall under every fill for a claim to be verified, and for
+anything to be blamed where the answer is right."""
 STANDS_OUT = 1.5
-"""Times the usual fall, which is what removing a square elsewhere does in the middle."""
+"""Times the usual change, which is what removing another part does in the middle."""
 MOST_REGIONS = 3
 APART = 0.2
 """Regions that share less than this of the smaller one are two."""
@@ -39,7 +40,8 @@ class Examined:
         By fill, what was measured; the one that the search used comes first.
     verdict
         ``verified``: under every fill, two or more, the margin fell by half or more, or the wrong
-        answer became right. ``partly``: under most fills it fell by a fifth or more.
+        answer became right. ``partly``: under most fills it fell by a fifth or more (by half,
+        where the answer is right and a rival was asked about).
         ``not verified``: neither; the region is not blamed.
     """
 
@@ -63,19 +65,23 @@ class Examined:
 def examined(search: Search, fills: Mapping[str, Fill]) -> list[Examined]:
     """Return the regions that were looked into, the best first, each with a verdict.
 
-    A region is looked into if the margin falls without it by `MATTERS` of its size, and by
-    `STANDS_OUT` times the usual fall.
+    A region is looked into if the margin falls without it by what it takes to be blamed, and by
+    `STANDS_OUT` times what it changes without regions like it elsewhere.
     """
     margin = search.trials.case.margin
-    least = -max(MATTERS * abs(margin), STANDS_OUT * usual_fall(search))
+    enough = _enough(margin)
     found: list[Removed] = []
-    if search.best is not None and search.best.change <= least:
-        found.append(search.best)
+    if search.best is not None and search.best.change <= -enough:
+        search.compare()
+        if search.best.change <= -STANDS_OUT * usual_change(search):
+            found.append(search.best)
+    apart = [one for one in search.coarse if _apart(one, found)]
+    least = -max(enough, STANDS_OUT * _middle(apart))
     for one in sorted(search.coarse, key=lambda one: one.change):
         if one.change <= least and len(found) < MOST_REGIONS and _apart(one, found):
             found.append(one)
-    measured: list[dict[str, Removed]] = [{"inpaint": one} for one in found]
-    for name in [name for name in fills if name != "inpaint"]:
+    measured: list[dict[str, Removed]] = [{search.fill: one} for one in found]
+    for name in [name for name in fills if name != search.fill]:
         again = search.remove([one.mask for one in found], fills[name])
         for into, removed in zip(measured, again, strict=False):
             into[name] = removed
@@ -90,11 +96,27 @@ def examined(search: Search, fills: Mapping[str, Fill]) -> list[Examined]:
     ]
 
 
-def usual_fall(search: Search) -> float:
-    """Return by how much the margin falls, in the middle, without a square apart from the best."""
+def usual_change(search: Search) -> float:
+    """Return by how much the margin changes, in the middle, without what the best is compared to.
+
+    That is regions of its shape elsewhere, or squares apart from it where none were removed.
+    """
     best = [search.best] if search.best is not None else []
-    falls = [max(0.0, -one.change) for one in search.coarse if _apart(one, best)]
-    return median(falls) if falls else 0.0
+    return _middle(search.elsewhere or [one for one in search.coarse if _apart(one, best)])
+
+
+def _middle(others: Sequence[Removed]) -> float:
+    # Either way, because what a removal does by accident has no sign.
+    return median([abs(one.change) for one in others]) if others else 0.0
+
+
+def _enough(margin: float) -> float:
+    """Return by how much the margin must fall for something to be blamed, in logits.
+
+    For an error, a share of it. Where the true class leads there is no error to have a cause: only
+    what the rival's distance would grow by half without is worth a name.
+    """
+    return MATTERS * margin if margin > 0 else HALF * -margin
 
 
 def _apart(one: Removed, others: Sequence[Removed]) -> bool:
@@ -109,6 +131,4 @@ def _verdict(removals: Sequence[Removed], margin: float) -> Verdict:
     holds = [one.change <= -HALF * abs(margin) or (one.right and margin > 0) for one in removals]
     if len(removals) > 1 and all(holds):
         return "verified"
-    return (
-        "partly" if median(r.change for r in removals) <= -MATTERS * abs(margin) else "not verified"
-    )
+    return "partly" if median(r.change for r in removals) <= -_enough(margin) else "not verified"

@@ -141,8 +141,8 @@ class ErrorReport:
     regions
         Those that were looked into, the most helpful first; none where no removal stands out.
     usual
-        By how much the margin falls, in the middle, without a square elsewhere, in logits: the
-        yardstick.
+        By how much the margin changes, in the middle, without regions of the same shape elsewhere
+        (without squares elsewhere, where nothing came into question), in logits: the yardstick.
     fix
         The smallest region found without which the answer is right, or None.
     contrast
@@ -208,7 +208,7 @@ class ErrorReport:
             "loss": self.loss,
             "margin": self.margin,
             "regions": [one.to_dict() for one in self.regions],
-            "usual_fall": self.usual,
+            "usual_change": self.usual,
             "fix": self.fix.to_dict() if self.fix else None,
             "passes": self.passes,
             "backwards": self.backwards,

@@ -3,11 +3,12 @@
 Coarse to fine, and each step is an intervention:
 
 1. Windows, strips along the edges and level sets of the margin maps are removed one by one.
-2. Where none takes half of the margin, what then speaks for the error is removed too. The smallest
+2. Where none takes half of the margin, the windows are removed in another way, and then with
+   them what still speaks for the error. The smallest
    region that takes most of the margin is widened a little, and the picture is faded in
    there in steps; gradients on the way say which pixels the margin comes from.
 3. Level sets of that are removed, and the smallest that still takes most of the margin stays.
-4. Once more around it, finer.
+4. Once more around it, finer, and up to the outlines of what is there.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ import torch
 from torch import Tensor
 
 from cvx_core.error_cases.components import components
-from cvx_why.fills import Fill, inpaint, smooth
+from cvx_why.fills import FILLS, Fill, smooth
+from cvx_why.outlines import outlined
 from cvx_why.proposals import MarginMaps, dilated, edges, level_sets, margin_maps, windows
 from cvx_why.trials import Trials
 
@@ -29,8 +31,10 @@ MOST_OF_IT = 0.8
 _LEVELS = (0.1, 0.2, 0.3, 0.45, 0.6, 0.8)
 _PARTS = 3
 _RIM = 45
+_WIDER = 0.3
+_COMPARED = 3
 _JOINED = 2
-_KEPT = 22
+_KEPT = 28
 """Images that what comes after needs."""
 _SQUARES = (2 / 7, 3 / 7)
 """Sides of the first squares, as shares of the shorter side."""
@@ -75,20 +79,30 @@ class Search:
         Of the margin, once `run` has begun.
     coarse
         The regions that were removed first, alike in size.
+    elsewhere
+        Regions of the shape of `best` at other places, once `compare` has run.
+    fill
+        The name of the fill that it goes by.
     tried
-        All regions that were removed, inpainted.
+        All regions that were removed by that fill.
     best
         The smallest region found that takes most of the margin; None where no removal lowers it.
     fine
-        (H, W), 0 or more: how much each pixel around `best` has to do with it.
+        (H, W), 0 to 1: how much each pixel has to do with `best`.
     """
 
     trials: Trials
+    fill: str = "inpaint"
     tried: list[Removed] = field(default_factory=list)
     coarse: list[Removed] = field(default_factory=list)
+    elsewhere: list[Removed] = field(default_factory=list)
     best: Removed | None = None
     maps: MarginMaps = field(init=False)
     fine: Tensor = field(init=False)
+
+    @property
+    def _fill(self) -> Fill:
+        return FILLS[self.fill]
 
     def run(self, effort: float) -> None:
         """Search; an effort of 1 takes some 32 images."""
@@ -103,6 +117,8 @@ class Search:
         self.coarse = self.remove(squares)
         self.remove([*edges(positive, max(2, side // 16)), *level_sets(positive, (0.05, 0.1, 0.2))])
         best = self._smallest(self.tried)
+        if not self._does(best):
+            best = self._otherwise(squares) or best
         if best is None:
             return
         best = self._joined(self._parted(best))
@@ -114,23 +130,33 @@ class Search:
         best = self._parted(self._smallest([best, *self.remove(levels)]) or best)
         around = dilated(best.mask, max(1, side // _RIM))
         signed, change = self._faded_in(around, steps)
-        self.fine = (signed + change + self._positive(around)) / 3 * around
+        coarse = (signed + change + self._positive(around)) / 3 * around
+        self.fine = outlined(_unit(coarse, around) + _WIDER * self._wider(best), trials.inputs)
         self.best = best
 
-    def remove(self, masks: list[Tensor], fill: Fill = inpaint) -> list[Removed]:
-        """Remove regions one by one, as far as the budget goes."""
+    def compare(self) -> None:
+        """Remove regions of the shape of `best` at other places, as the yardstick for it."""
+        if self.best is None or self.elsewhere:
+            return
+        mask = self.best.mask
+        places = [mask.roll(shift, (0, 1)) for shift in _shifts(mask.shape)]
+        apart = [one for one in places if int((one & mask).sum()) <= self.best.pixels / 5]
+        self.elsewhere = self.remove(apart[:_COMPARED])
+
+    def remove(self, masks: list[Tensor], fill: Fill | None = None) -> list[Removed]:
+        """Remove regions one by one, by a fill or the search's own, as far as the budget goes."""
         masks = masks[: self.trials.left]
         if not masks:
             return []
         stacked = torch.stack(masks)[:, None]
-        images = fill(self.trials.inputs.expand(len(masks), -1, -1, -1), stacked)
+        images = (fill or FILLS[self.fill])(
+            self.trials.inputs.expand(len(masks), -1, -1, -1), stacked
+        )
         found = [
-            Removed(
-                mask, judged.margin - self.trials.case.margin, judged.right, judged.note
-            )
+            Removed(mask, judged.margin - self.trials.case.margin, judged.right, judged.note)
             for mask, judged in zip(masks, self.trials.judge(images), strict=True)
         ]
-        if fill is inpaint:
+        if fill is None:
             self.tried += found
         return found
 
@@ -144,21 +170,38 @@ class Search:
             key=lambda one: one.pixels,
         )
 
+    def _does(self, one: Removed | None) -> bool:
+        """Whether a removal makes the answer right, or takes half of the margin."""
+        return one is not None and (one.right or one.change <= -self.trials.case.margin / 2)
+
+    def _otherwise(self, squares: list[Tensor]) -> Removed | None:
+        """Remove the squares in the mean colour, and keep to that if it does more.
+
+        A cause that fades into its surroundings is continued by them.
+        """
+        known = self.tried
+        other = self.remove(squares, FILLS["mean"])
+        lowest = min((one.change for one in known), default=0.0)
+        if min((one.change for one in other), default=0.0) >= lowest:
+            return None
+        self.fill, self.tried, self.coarse = "mean", [*other], other
+        return self._smallest(other)
+
     def _joined(self, best: Removed) -> Removed:
         """Return a region, with what speaks for the error once it is gone where it does not do.
 
         A network that reads a cause in several places goes by the next when one is removed, and
         the margin maps of the picture without it show which.
         """
-        margin = self.trials.case.margin
         for _ in range(_JOINED):
-            if best.right or best.change <= -margin / 2 or self.trials.left <= _KEPT:
+            if self._does(best) or self.trials.left <= _KEPT:
                 break
-            without = inpaint(self.trials.inputs, best.mask[None, None])
+            without = self._fill(self.trials.inputs, best.mask[None, None])
             rest = margin_maps(self.trials, without).positive * ~best.mask
             side = max(2, round(min(rest.shape) * _SQUARES[0]))
             more = [*windows(rest, side, 2), *level_sets(rest, (0.05,))]
-            wider = min(self.remove([best.mask | one for one in more]), key=lambda one: one.change)
+            joined = self.remove([best.mask | one for one in more])
+            wider = min(joined, key=lambda one: one.change, default=best)
             if wider.change >= best.change:
                 break
             best = wider
@@ -178,12 +221,12 @@ class Search:
     def _faded_in(self, around: Tensor, steps: int) -> tuple[Tensor, Tensor]:
         """Return what each pixel adds to the margin as a region fades in, and how it changes.
 
-        Integrated gradients (Sundararajan 2017) from the inpainted region to the picture, smoothed
-        and rectified, and the smoothed difference of the two pictures; both (H, W) in [0, 1].
+        Integrated gradients (Sundararajan 2017) from the picture without a region to the picture,
+        smoothed and rectified, and the smoothed difference of both pictures; (H, W) in [0, 1].
         """
         inputs = self.trials.inputs
         side = min(inputs.shape[2:])
-        without = inpaint(inputs, around[None, None])
+        without = self._fill(inputs, around[None, None])
         difference = inputs - without
         steps = min(steps, self.trials.left)
         if steps == 0:
@@ -197,9 +240,28 @@ class Search:
         change = smooth(difference.abs().sum(1, keepdim=True).float(), side / 28)
         return _unit(signed[0, 0].clamp_min(0), around), _unit(change[0, 0], around)
 
+    def _wider(self, best: Removed) -> Tensor:
+        """Return (H, W) in [0, 1]: one over the size of the smallest region that does as much.
+
+        A network that reads half of a thing errs as it would with all of it. Which wider regions
+        do as much says what belongs together.
+        """
+        value = torch.zeros_like(self.fine)
+        for one in self.tried:
+            if one.change <= MOST_OF_IT * best.change:
+                value = torch.maximum(value, one.mask.to(value) / one.pixels)
+        return value / value.max().clamp_min(1e-12)
+
     def _positive(self, around: Tensor) -> Tensor:
         side = min(around.shape)
         return _unit(smooth(self.maps.positive[None, None], side / 56)[0, 0], around)
+
+
+def _shifts(shape: torch.Size) -> list[tuple[int, int]]:
+    """Return ways to move something within a picture, half and a quarter of it at a time."""
+    height, width = shape[0] // 2, shape[1] // 2
+    halves = [(height, width), (0, width), (height, 0)]
+    return [*halves, *((h // 2, w // 2) for h, w in halves)]
 
 
 def _unit(values: Tensor, within: Tensor) -> Tensor:

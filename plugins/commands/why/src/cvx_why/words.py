@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 MEANING = {
     "verified": "Under every fill half of the error or more is gone, or the answer is right.",
-    "partly": "Under most fills a fifth of the error or more is gone.",
+    "partly": "Under most fills a good part of the error is gone.",
     "not verified": "The fills disagree, or little changes: it is not blamed.",
 }
 """What each verdict says."""
@@ -36,7 +36,7 @@ def told(report: ErrorReport) -> str:
     if not report.blamed:
         lines.append(
             "No region is blamed: without none of the parts that were removed does the margin fall "
-            f"by enough to stand out (elsewhere by {report.usual:.2f} logits)."
+            f"by enough to stand out (elsewhere it changes by {report.usual:.2f} logits)."
         )
     if report.fix is not None:
         lines.append(

@@ -1,0 +1,50 @@
+"""Maps that end where things in the picture end."""
+
+from __future__ import annotations
+
+import torch
+from cvx_why.fills import smooth
+from cvx_why.outlines import outlined
+from torch import Tensor
+
+
+def square() -> Tensor:
+    mask = torch.zeros(56, 56)
+    mask[20:32, 24:36] = 1
+    return mask
+
+
+def coarse() -> Tensor:
+    return smooth(square()[None, None], 5.0)[0, 0]
+
+
+def overlap(values: Tensor) -> float:
+    largest = values.flatten().topk(int(square().sum())).indices
+    return float(square().flatten()[largest].mean())
+
+
+def test_a_blurred_map_comes_back_to_the_square_that_the_picture_shows() -> None:
+    picture = torch.stack([square(), 0.5 * square(), 1 - square()])[None]
+    shifted = coarse().roll((2, 2), (0, 1))
+    # Two pixels off each way, 10 / 12 of its rows and columns are left: 0.69.
+    assert overlap(shifted) < 0.75
+    assert overlap(outlined(shifted, picture)) > 0.9
+
+
+def test_the_scale_of_the_picture_makes_no_difference() -> None:
+    picture = torch.stack([square(), 0.5 * square(), 1 - square()])[None]
+    scaled = outlined(coarse(), 255 * picture - 100)
+    # Float32 squares of 255 leave some five digits.
+    torch.testing.assert_close(scaled, outlined(coarse(), picture), atol=1e-3, rtol=0)
+
+
+def test_an_even_picture_has_no_outlines_and_the_map_keeps_its_peak() -> None:
+    found = outlined(coarse(), torch.full((1, 3, 56, 56), 0.5))
+    assert found.isfinite().all()
+    row, column = divmod(int(found.argmax()), 56)
+    assert 24 <= row <= 27
+    assert 28 <= column <= 31
+
+
+def test_a_map_of_nothing_stays_nothing() -> None:
+    assert not outlined(torch.zeros(56, 56), torch.rand(1, 3, 56, 56)).any()

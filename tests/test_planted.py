@@ -1,0 +1,78 @@
+"""The planted benchmark: a small part of it always, the whole with ``-m planted``."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from planted import networks
+from planted.causes import CAUSES
+from planted.measures import hit, rank_accuracy, relevance_mass
+from planted.methods import METHODS
+from planted.scoring import Row, score
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_measures_of_a_map_that_is_worked_out_by_hand() -> None:
+    cause = torch.zeros(4, 4, dtype=torch.bool)
+    cause[0, :2] = True
+    values = torch.zeros(4, 4)
+    values[0, 0], values[0, 1], values[3, 3] = 2.0, 1.0, 3.0
+    assert not hit(values, cause)
+    assert relevance_mass(values, cause) == pytest.approx(0.5)
+    # The two largest are those of the corner and of one of the cause's pixels.
+    assert rank_accuracy(values, cause) == pytest.approx(0.5)
+    assert hit(values, cause, tolerance=3)
+    assert not hit(-values, cause, tolerance=3)
+
+
+@pytest.fixture(scope="module")
+def row(tmp_path_factory: pytest.TempPathFactory) -> Row:
+    """What ``cvx why`` reaches on three pictures with the small network, trained here."""
+    kept, networks.KEPT = networks.KEPT, tmp_path_factory.mktemp("networks")
+    try:
+        recipe = networks.RECIPES["cnn"]
+        both = networks.pair(recipe, CAUSES[0])
+        cases = networks.cases(both, recipe, CAUSES[0], 3, seed=5)
+        return score(both, cases, {"cvx why": METHODS["cvx why"]})["cvx why"]
+    finally:
+        networks.KEPT = kept
+
+
+def test_why_finds_a_planted_patch_and_its_fix_within_the_budget(row: Row) -> None:
+    assert row["cases"] == 3
+    assert row["hit"] == 1
+    assert row["rank accuracy"] >= 0.7
+    assert row["right after the fix"] == 1
+    assert row["passes"] <= 50
+
+
+def test_why_blames_nothing_in_the_twin_that_never_learned_it(row: Row) -> None:
+    assert row["false alarm"] == 0
+    assert row["false alarm, as asked"] == 0
+
+
+@pytest.mark.planted
+@pytest.mark.timeout(0)
+def test_the_whole_benchmark_meets_its_targets() -> None:
+    subprocess.run([sys.executable, "tests/planted"], cwd=ROOT, check=True)
+    of_real_networks = [
+        json.loads(file.read_text())["cvx why"]
+        for file in networks.KEPT.glob("scores-efficientnet-lite0-*.json")
+    ]
+    cases = sum(row["cases"] for row in of_real_networks)
+
+    def mean(measure: str) -> float:
+        return sum(row[measure] * row["cases"] for row in of_real_networks) / cases
+
+    assert mean("hit, tolerant") >= 0.98
+    assert mean("hit") >= 0.95
+    assert mean("rank accuracy") >= 0.8
+    assert mean("false alarm") <= 0.05
+    assert mean("right after the fix") >= 0.98
+    assert mean("passes") <= 50
