@@ -7,11 +7,7 @@ from pathlib import Path
 
 from planted.scoring import Row
 
-HEAD = (
-    ("", "method"),
-    ("cases", "cases"),
-    ("passes", "passes"),
-    ("seconds", "seconds"),
+MEASURES = (
     ("hit", "hit"),
     ("hit, tolerant", "hit, with tolerance"),
     ("mass", "mass"),
@@ -19,10 +15,11 @@ HEAD = (
     ("right at 5 %", "right without 5 %"),
     ("false alarm", "false alarm"),
 )
+COST = (("cases", "cases"), ("passes", "passes"), ("seconds", "seconds"))
+HEAD = (("", "method"), *COST, *MEASURES)
+BESIDE = {"cvx why": "why", "absolute gradient of the loss": "gradient", "chance": "chance"}
 REPORTED = (
-    ("cases", "cases"),
-    ("passes", "passes"),
-    ("seconds", "seconds"),
+    *COST,
     ("hit", "hit"),
     ("hit, tolerant", "hit, with tolerance"),
     ("rank accuracy", "rank accuracy"),
@@ -45,7 +42,12 @@ def write(measured: Path, page: Path) -> None:
     }
     text = page.read_text(encoding="utf-8")
     networks = list(dict.fromkeys(network for network, _ in scores))
-    for name, table in (("methods", _methods(scores, networks)), ("why", _why(scores))):
+    tables = {
+        "methods": _methods(scores, networks),
+        "why": _why(scores),
+        "gradient": _gradient(scores, networks),
+    }
+    for name, table in tables.items():
         before, begin, rest = text.partition(f"<!-- {name} -->\n")
         _, end, after = rest.partition(f"<!-- end of {name} -->")
         text = before + begin + table + end + after
@@ -63,6 +65,20 @@ def _methods(scores: dict[tuple[str, ...], dict[str, Row]], networks: list[str])
             lines.append(_line([method, *_cells(_mean(rows), HEAD[1:])]))
         parts.append("\n".join(lines) + "\n")
     return "\n".join(parts)
+
+
+def _gradient(scores: dict[tuple[str, ...], dict[str, Row]], networks: list[str]) -> str:
+    columns = [one for one in MEASURES if one[0] in ("hit", "rank accuracy", "false alarm")]
+    head = ["network", *(f"{title}, {name}" for _, title in columns for name in BESIDE.values())]
+    lines = [_line(head), _line(["---"] * len(head))]
+    for network in networks:
+        of_network = [found for (name, _), found in scores.items() if name == network]
+        rows = [[found[name] for found in of_network if name in found] for name in BESIDE]
+        if all(rows):
+            means = [_mean(row) for row in rows]
+            cells = [_cells(mean, (column,))[0] for column in columns for mean in means]
+            lines.append(_line([network, *cells]))
+    return "\n".join(lines) + "\n"
 
 
 def _why(scores: dict[tuple[str, ...], dict[str, Row]]) -> str:

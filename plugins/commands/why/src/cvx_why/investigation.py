@@ -123,8 +123,10 @@ def _case(answer: Answer, label: Truth, error: int, rival: ClassRef | None) -> E
     if not errors and error == 0:
         return None
     if not 0 <= error < len(errors):
+        known = f"Take one of 0 to {len(errors) - 1}, the most costly being 0."
         raise TargetError(
-            f"There is no error {error}: the answer has {len(errors)}.", "The first is 0."
+            f"There is no error {error}: the answer has {len(errors)}.",
+            known if errors else "The answer is right; leave the number out.",
         )
     return errors[error]
 
