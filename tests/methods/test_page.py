@@ -5,7 +5,10 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
+import pytest
 
+
+@pytest.mark.slow
 def test_the_table_of_methods_is_up_to_date() -> None:
     spec = importlib.util.spec_from_file_location(
         "methods_table", Path(__file__).with_name("__main__.py")
