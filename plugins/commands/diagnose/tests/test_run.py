@@ -207,17 +207,24 @@ class Stops(Engine):
         Local(workers=2).run(work, Counting())
 
 
+# With seven images for each input one error of a block of eight is tested.
+@pytest.mark.parametrize("budget", [0.0, 7.0])
 def test_a_run_that_was_stopped_goes_on_where_it_was(
-    model: VisionModel, tree: Tree, tmp_path: Path, same: Same
+    model: VisionModel, tree: Tree, tmp_path: Path, same: Same, budget: float
 ) -> None:
     data = tree(5)
-    whole = diagnose(model, data, tmp_path / "whole", **QUICK)
-    begun = diagnose(model, data, tmp_path / "run", **{**QUICK, "engine": Stops(2)})
+    quick = {**QUICK, "budget": budget}
+    whole = diagnose(model, data, tmp_path / "whole", **quick)
+    assert sum(whole.table(["tested"], wrong=True)["tested"].to_pylist()) == (4 if budget else 0)
+    # Another process knows nothing of the network yet.
+    model = VisionModel(model.module, model.preprocess, CLASSES, name="net")
+    begun = diagnose(model, data, tmp_path / "run", **{**quick, "engine": Stops(2)})
     assert (begun.done, begun.pending, begun.summary) == ([0, 1], [2, 3], None)
     first = (tmp_path / "run/rows/block-000000.parquet").stat().st_mtime_ns
     with pytest.raises(UsageError, match="holds a run already"):
         diagnose(model, data, tmp_path / "run", **QUICK)
-    run = diagnose(model, data, tmp_path / "run", resume=True, **QUICK)
+    model = VisionModel(model.module, model.preprocess, CLASSES, name="net")
+    run = diagnose(model, data, tmp_path / "run", resume=True, **quick)
     assert same(run.table(), whole.table())
     assert (tmp_path / "run/rows/block-000000.parquet").stat().st_mtime_ns == first
 

@@ -153,27 +153,36 @@ def command(
                     model, weights=weights, device=device, trust_checkpoint=trust_checkpoint
                 )
             pace = Pace(reporter)
-            with finishing(pace, pace.stopping):
-                run = diagnose(
-                    loaded,
-                    data,
-                    folder,
-                    limit=limit,
-                    shard=shard,
-                    resume=resume,
-                    engine=runner,
-                    budget=budget,
-                    images=images,
-                    block_size=block,
-                    batch_size=batch,
-                    timeout=timeout,
-                    listener=pace,
+            try:
+                with finishing(pace, pace.stopping):
+                    run = diagnose(
+                        loaded,
+                        data,
+                        folder,
+                        limit=limit,
+                        shard=shard,
+                        resume=resume,
+                        engine=runner,
+                        budget=budget,
+                        images=images,
+                        block_size=block,
+                        batch_size=batch,
+                        timeout=timeout,
+                        listener=pace,
+                    )
+            except KeyboardInterrupt:
+                reporter.note(
+                    f"What was done is in {folder}; go on with the same command and --resume."
                 )
+                raise
     summary = run.summary
     if run.pending:
         left = f"{len(run.pending)} of {run.manifest.blocks} blocks are left in {folder}"
-        put(f"{left}; go on with the same command and --resume.")
-        return INTERRUPTED if pace.stop else 0
+        if pace.stop:
+            put(f"{left}; go on with the same command and --resume.")
+            return INTERRUPTED
+        put(f"Part {shard[0]}/{shard[1]} is done; {left}, of other parts.")
+        return 0
     assert summary is not None
     if as_json:
         put(json_bytes(summary).decode().rstrip())
