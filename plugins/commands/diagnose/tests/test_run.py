@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import pickle
 import resource
 import signal
 from collections.abc import Callable, Sequence
@@ -25,6 +26,7 @@ from cvx_core import (
     Margin,
     OptionError,
     OutputError,
+    Preprocess,
     UsageError,
     VisionModel,
     Work,
@@ -328,3 +330,29 @@ def test_the_summary_is_written_last_and_whole(
     written = json.loads((tmp_path / "run/summary.json").read_bytes())
     assert written == run.summary
     assert written["inputs"] == sum(written["counts"].values()) == 10
+
+
+@dataclass(frozen=True)
+class Elsewhere(Engine):
+    """Sends the work away as bytes, does the blocks backwards, and what it decoded travels too."""
+
+    def run(self, work: Work[Any, Any, Any], listener: Listener) -> None:
+        there = pickle.loads(pickle.dumps(work))
+        for block in reversed(there.pending()):
+            rows: list[Any] = []
+            for batch in there.batches(block):
+                decoded = [pickle.loads(pickle.dumps(there.decode(item))) for item in batch]
+                rows += there.explain(decoded)
+            there.complete(block, rows)
+            there.commit(block, pickle.loads(pickle.dumps(rows)))
+
+
+def test_another_engine_makes_the_same_rows(
+    model: VisionModel, tree: Tree, tmp_path: Path, same: Same
+) -> None:
+    model = VisionModel(model.module, Preprocess(crop=32), CLASSES)
+    data = tree(4)
+    here = diagnose(model, data, tmp_path / "here", **QUICK)
+    there = diagnose(model, data, tmp_path / "there", **{**QUICK, "engine": Elsewhere()})
+    assert same(here.table(), there.table())
+    assert here.summary == there.summary

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from cvx_core import Error, ErrorCase, Margin, Needs, VisionModel, get_explainer
+from cvx_core import Error, ErrorCase, Margin, Needs, Target, VisionModel, get_explainer
 from cvx_core.levels import at_all_levels, spread
 from cvx_core.question import Question, Session
 from cvx_core.recording import Layout
@@ -47,7 +47,8 @@ def error_maps(model: VisionModel, plan: Plan, wrong: Sequence[Wrong]) -> list[d
 
     A map is the activation error with held gates (`cvx_activation_error.ActivationError`): of the
     margin, and of e = p - 1_y where the model classifies. The activations are averaged with the
-    positive part of the margin's map as weights: what speaks for the wrong answer.
+    positive part of the margin's map as weights: what speaks for the wrong answer. The same is done
+    once more at the plan's fine place, with the margin's map there.
 
     Parameters
     ----------
@@ -66,10 +67,17 @@ def error_maps(model: VisionModel, plan: Plan, wrong: Sequence[Wrong]) -> list[d
     layer = places[0].name if classifies else "auto"
     explainer = get_explainer("activation-error", layer=layer, verify=False)
     explainer = at_all_levels(explainer, model, inputs)
-    targets = [[Margin(), Error()] if classifies else [one.case.target] for one in wrong]
-    session = Session(model, inputs, explainer.recordings())
-    try:
-        question = Question(
+    targets: list[list[Target]] = [
+        [Margin(), Error()] if classifies else [one.case.target] for one in wrong
+    ]
+    fine = None
+    if plan.fine_layer is not None:
+        fine = get_explainer("activation-error", layer=plan.fine_layer, verify=False)
+    wanted = [*explainer.recordings(), *(fine.recordings() if fine else ())]
+    session = Session(model, inputs, wanted)
+
+    def question(targets: list[list[Target]]) -> Question:
+        return Question(
             model,
             inputs,
             targets,
@@ -79,11 +87,19 @@ def error_maps(model: VisionModel, plan: Plan, wrong: Sequence[Wrong]) -> list[d
             [one.extent for one in wrong],
             photos=[one.size for one in wrong],
         )
-        attributions = explainer.attribute(question)
+
+    try:
+        attributions = explainer.attribute(question(targets))
         maps = [one.values for one in attributions]
         names = [place.name for place in places]
         recording = session.recording(Needs(*names, gates="frozen"))
         under = torch.cat([_under(maps[0], recording.activation(name)) for name in names], 1)
+        features = {"error_features": under.float().cpu().numpy()}
+        if fine is not None and plan.fine_layer is not None:
+            [near] = fine.attribute(question([[Margin()] for _ in wrong]))
+            recording = session.recording(Needs(plan.fine_layer, gates="frozen"))
+            under = _under(near.values, recording.activation(plan.fine_layer))
+            features["fine_features"] = under.float().cpu().numpy()
     finally:
         session.close()
     assert plan.map_shape is not None
@@ -91,7 +107,7 @@ def error_maps(model: VisionModel, plan: Plan, wrong: Sequence[Wrong]) -> list[d
     columns = ("margin_map", "error_map")[: len(fitted)]
     return [
         {name: values[i] for name, values in zip(columns, fitted, strict=True)}
-        | {"error_features": under[i].float().cpu().numpy()}
+        | {name: values[i] for name, values in features.items()}
         for i in range(len(wrong))
     ]
 

@@ -33,6 +33,9 @@ class Plan:
         grid (`note` says why).
     map_features
         Length of the averaged activations under the map, or None.
+    fine_layer, fine_features
+        A place of finer grid, before the network has brought together what leads to one class, and
+        how many channels it has; None where there is none.
     features, features_size, features_exact
         The layer that the features come from, how many there are, and whether the answer is a
         linear map of them.
@@ -59,6 +62,8 @@ class Plan:
     features: str
     features_size: int
     features_exact: bool
+    fine_layer: str | None = None
+    fine_features: int | None = None
     note: str = ""
 
     def to_dict(self) -> dict[str, Any]:

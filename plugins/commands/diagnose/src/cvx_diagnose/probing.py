@@ -33,6 +33,8 @@ class Probed:
     features: str
     features_size: int
     features_exact: bool
+    fine_layer: str | None
+    fine_features: int | None
     note: str
 
 
@@ -82,7 +84,23 @@ def probe(model: VisionModel, image: Tensor) -> Probed:
         features = f"{layer}, averaged over its cells", channels, False
     else:
         features = "the logits", reading(model, image).flat.shape[1], False
-    return Probed(outputs, layer, shape, channels, *features, note)
+    fine = None
+    if layer is not None and model.task == "classification":
+        fine = _fine(Layout.of(model, image).trunk(model, image))
+    near = (None, None) if fine is None else (fine.name, _channels(fine))
+    return Probed(outputs, layer, shape, channels, *features, *near, note)
+
+
+def _fine(trunk: tuple[Place, ...]) -> Place | None:
+    """Return the last place of the trunk's first resolution, or the middle one if all have that.
+
+    Deep places have brought together whatever leads to one class, so that two causes of one wrong
+    answer look alike there.
+    """
+    if not trunk:
+        return None
+    first = [place for place in trunk if place.grid == trunk[0].grid]
+    return first[-1] if len(first) < len(trunk) else trunk[len(trunk) // 2]
 
 
 def _channels(place: Place) -> int:

@@ -92,6 +92,8 @@ def schema_of(plan: Plan) -> pa.Schema:
         if plan.task == "classification":
             fields.append(("error_map", tensor))
         fields.append(("error_features", _halves(plan.map_features)))
+    if plan.fine_features is not None:
+        fields.append(("fine_features", _halves(plan.fine_features)))
     return pa.schema(fields)
 
 
