@@ -44,7 +44,8 @@ def main() -> int:
             both = pair(RECIPES[network], cause)
             chosen = cases(both, RECIPES[network], cause, given.cases, given.seed)
             found = score(both, chosen, {name: METHODS[name] for name in wanted})
-            known |= found
+            # Another run may have written in the meantime.
+            known = (json.loads(file.read_text()) if file.exists() else {}) | found
             known = {name: known[name] for name in METHODS if name in known}
             file.write_text(json.dumps(known, indent=1))
             print(network, cause.name, json.dumps(found.get("cvx why", {})), flush=True)

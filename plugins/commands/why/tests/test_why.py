@@ -218,7 +218,7 @@ def test_what_can_t_be_answered_is_refused_with_the_way_out() -> None:
         why(model, picture(), "plain", budget=10)
     with pytest.raises(TargetError, match="no class 'blue'"):
         why(model, picture(), "blue")
-    with pytest.raises(TargetError, match=r"no error 1: the answer has 1\. Take one of 0 to 0"):
+    with pytest.raises(TargetError, match="Take one of 0 to 0"):
         why(model, picture(), "plain", error=1)
     with pytest.raises(TargetError, match="The answer is right; leave the number out"):
         why(model, picture(square=False), "plain", error=1)
