@@ -1,0 +1,152 @@
+"""Suspected label errors: inputs whose label is more likely wrong than the model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedKFold
+
+from cvx_core import UsageError
+from cvx_diagnose.run import Run
+
+Numbers = npt.NDArray[Any]
+
+FOLDS = 5
+
+
+def suspicious(probabilities: Numbers, labels: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Return whose label is suspected, as confident learning does (Northcutt, JAIR 2021).
+
+    A class's threshold is the mean probability that its own examples give it. A label is suspected
+    if the likeliest of the classes that reach their thresholds is another one.
+
+    Parameters
+    ----------
+    probabilities
+        (n, C), out of sample: of a model that was not trained on these labels.
+    labels
+        (n,), the given classes.
+    """
+    classes = probabilities.shape[1]
+    given = probabilities[np.arange(len(labels)), labels]
+    counts = np.bincount(labels, minlength=classes)
+    sums = np.bincount(labels, weights=given, minlength=classes)
+    # What no example is labelled as can't be reached.
+    thresholds = np.where(counts > 0, sums / np.maximum(counts, 1), np.inf)
+    reached = np.where(probabilities >= thresholds - 1e-9, probabilities, -1.0)
+    suspected: npt.NDArray[np.bool_] = (reached.argmax(1) != labels) & (reached.max(1) >= 0)
+    return suspected
+
+
+def doubt(probabilities: Numbers, labels: npt.NDArray[np.int64]) -> Numbers:
+    """Return how doubtful labels are, in [0, 1]: the normalised margin of Northcutt (JAIR 2021).
+
+    Half of one plus the probability of the likeliest other class less the given one's.
+
+    Parameters
+    ----------
+    probabilities, labels
+        As of `suspicious`.
+    """
+    at = np.arange(len(labels))
+    others = probabilities.copy()
+    others[at, labels] = -1.0
+    found: Numbers = (1 + others.max(1) - probabilities[at, labels]) / 2
+    return found
+
+
+def out_of_fold(features: Numbers, labels: npt.NDArray[np.int64], classes: int) -> Numbers:
+    """Return probabilities (n, C) by last layers that did not see the label that they judge.
+
+    A model knows the labels it was trained on by heart, so that its own probabilities say little
+    of them. Here logistic regressions on its features, each trained on four fifths, answer for
+    the rest.
+
+    Parameters
+    ----------
+    features
+        (n, F).
+    labels
+        (n,). A class with fewer than five examples is never suspected.
+    classes
+        How many there are.
+
+    Raises
+    ------
+    UsageError
+        If fewer than two classes have five examples.
+    """
+    counts = np.bincount(labels, minlength=classes)
+    usable = np.flatnonzero(counts >= FOLDS)
+    if len(usable) < 2:
+        raise UsageError(
+            f"Label errors can't be looked for: {len(usable)} classes have {FOLDS} examples.",
+            "Give more data.",
+        )
+    known = np.isin(labels, usable)
+    found = np.zeros((len(labels), classes))
+    # What can't be judged keeps its label.
+    found[np.flatnonzero(~known), labels[~known]] = 1.0
+    at = np.flatnonzero(known)
+    scale = features[at].std() or 1.0
+    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
+    for train, test in folds.split(features[at], labels[at]):
+        model = LogisticRegression(max_iter=200)
+        model.fit(features[at[train]] / scale, labels[at[train]])
+        found[np.ix_(at[test], model.classes_)] = model.predict_proba(features[at[test]] / scale)
+    return found
+
+
+def find_suspects(run: Run, *, trained_on: bool = False) -> list[dict[str, Any]]:
+    """Return the labels of a run that are suspected, the most doubtful first.
+
+    Parameters
+    ----------
+    run
+        Of a classifier.
+    trained_on
+        Whether the model was trained on these labels: then last layers trained out of fold on the
+        features judge them, and else the model itself.
+    """
+    if run.plan.task != "classification":
+        return []
+    columns = ["id", "path", "label", "logits", *(["features"] if trained_on else [])]
+    table = run.table(columns, status="ok")
+    rows = table.select(["id", "path", "label"]).to_pylist()
+    keep = np.array([row["label"] is not None for row in rows], dtype=bool)
+    if not keep.any():
+        return []
+    labels = np.array([row["label"] for row in rows if row["label"] is not None], dtype=np.int64)
+    if trained_on:
+        p = out_of_fold(run.numbers(table, "features")[keep], labels, run.plan.outputs)
+    else:
+        p = softmax(run.numbers(table, "logits")[keep])
+    flagged, doubts = suspicious(p, labels), doubt(p, labels)
+    kept = [row for row, there in zip(rows, keep, strict=True) if there]
+    order = np.argsort(-doubts, kind="stable")
+    return [_suspect(kept[i], p[i], float(doubts[i])) for i in order if flagged[i]]
+
+
+def softmax(logits: Numbers) -> Numbers:
+    """Return probabilities (n, C) in float64."""
+    limit = float(np.finfo(np.float16).max)
+    logits = np.nan_to_num(logits.astype(np.float64), posinf=limit, neginf=-limit)
+    raised = np.exp(logits - logits.max(1, keepdims=True))
+    found: Numbers = raised / raised.sum(1, keepdims=True)
+    return found
+
+
+def _suspect(row: dict[str, Any], p: Sequence[float] | Numbers, doubts: float) -> dict[str, Any]:
+    likely = int(np.argmax(p))
+    return {
+        "id": row["id"],
+        "path": row["path"],
+        "label": row["label"],
+        "likely": likely,
+        "probability": float(p[likely]),
+        "doubt": doubts,
+    }
