@@ -55,7 +55,7 @@ def test_it_says_what_is_blamed_and_writes_the_report(folder: Path) -> None:
     lines = done.stdout.splitlines()
     assert lines[0].startswith("misclassified: red")
     assert "verified" in lines[1]
-    assert lines[-4:] == [
+    assert lines[-5:] == [
         f"cvx-why/{name}"
         for name in ("index.html", "maps.html", "blame.png", "contrast.png", "why.json")
     ]

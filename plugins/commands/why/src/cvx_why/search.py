@@ -36,6 +36,9 @@ _COMPARED = 3
 _JOINED = 2
 _KEPT = 28
 """Images that what comes after needs."""
+_WIDE = (0.05, 0.1, 0.2)
+"""Level sets of the margin maps that are removed first, as shares of the picture."""
+_AROUND = 2.0
 _SQUARES = (2 / 7, 3 / 7)
 """Sides of the first squares, as shares of the shorter side."""
 
@@ -111,11 +114,17 @@ class Search:
         side = min(trials.inputs.shape[2:])
         positive = self.maps.positive
         self.fine = torch.zeros_like(positive)
-        small, large = (max(2, round(side * share)) for share in _SQUARES)
+        scale = self._scale()
+        small, large = (max(2, round(side * scale * share)) for share in _SQUARES)
         squares = windows(positive, small, max(3, round(5 * effort)))
         squares += windows(positive, large, max(2, round(3 * effort)))
         self.coarse = self.remove(squares)
-        self.remove([*edges(positive, max(2, side // 16)), *level_sets(positive, (0.05, 0.1, 0.2))])
+        self.remove(
+            [
+                *edges(positive, max(2, side // 16)),
+                *level_sets(positive, [scale**2 * share for share in _WIDE]),
+            ]
+        )
         best = self._smallest(self.tried)
         if not self._does(best):
             best = self._otherwise(squares) or best
@@ -133,6 +142,19 @@ class Search:
         coarse = (signed + change + self._positive(around)) / 3 * around
         self.fine = outlined(_unit(coarse, around) + _WIDER * self._wider(best), trials.inputs)
         self.best = best
+
+    def _scale(self) -> float:
+        """Return the side of what the error is about, with as much around it, over the picture's.
+
+        What makes one object of many wrong is rarely larger than that; 1 for an error of all.
+        """
+        region, shape = self.trials.case.region, self.trials.inputs.shape[2:]
+        if region is None:
+            return 1.0
+        inside = region.on_grid(self.trials.image.frame, (shape[0], shape[1]))
+        rows, columns = (np.flatnonzero(inside.any(axis)) for axis in (1, 0))
+        extent = max(rows[-1] - rows[0], columns[-1] - columns[0]) + 1
+        return min(1.0, _AROUND * float(extent) / min(shape))
 
     def compare(self) -> None:
         """Remove regions of the shape of `best` at other places, as the yardstick for it."""
