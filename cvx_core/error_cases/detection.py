@@ -78,7 +78,10 @@ class BoxError(ErrorCase):
             and _overlap(given.detections[one.box].box, self.detection.box) >= FOUND_FROM
         ]
         needed = found or self.type not in ("classification", "localisation")
-        note = f"Still there: {left[0]}." if left else "The box is gone or right."
+        if left:
+            note = f"Still there: {left[0]}."
+        else:
+            note = "The box is gone or right." if needed else "The box is gone, its object missed."
         return Judgement(margin, needed and not left, note)
 
 

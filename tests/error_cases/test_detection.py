@@ -247,6 +247,7 @@ def test_an_error_is_mended_when_its_box_is_right_or_gone_and_its_object_found()
     assert still.note == "Still there: box 0: dog 80.0 %."
     gone = case.judge(detections([(HERE, {DOG: 0.2, CAT: 0.3})]))
     assert not gone.right, "the cat is not found"
+    assert gone.note == "The box is gone, its object missed."
     mended = case.judge(detections([(HERE, {DOG: 0.2, CAT: 0.6})]))
     assert mended.right
     assert mended.margin == pytest.approx(logit(0.2) - logit(0.6))
