@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
+from sklearn.neighbors import NearestNeighbors
 
 from cvx_core import UsageError
 from cvx_diagnose.run import Run
@@ -16,6 +16,14 @@ from cvx_diagnose.run import Run
 Numbers = npt.NDArray[Any]
 
 FOLDS = 5
+
+TYPICAL = 0.05
+"""Of 1, how many of the right images of a class lie further out than an image that is still taken
+for one of them."""
+
+_NEIGHBOURS = 5
+_FEWEST = 20
+"""Right images of a class from which it is known what they are like."""
 
 
 def suspicious(probabilities: Numbers, labels: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
@@ -101,8 +109,34 @@ def out_of_fold(features: Numbers, labels: npt.NDArray[np.int64], classes: int) 
     return found
 
 
+def typicality(features: Numbers, reference: Numbers) -> Numbers:
+    """Return which share of reference images is as far from the others as each image is, in (0, 1].
+
+    An image whose label is wrong looks like the other images of its true class. One that only has
+    something in it that the model takes for that class does not.
+
+    Parameters
+    ----------
+    features
+        (n, F).
+    reference
+        (m, F), of images of the class. All shares are 1 if there are fewer than 20.
+    """
+    if len(reference) < _FEWEST:
+        return np.ones(len(features))
+    near = NearestNeighbors(n_neighbors=_NEIGHBOURS + 1).fit(reference)
+    own = np.sort(near.kneighbors(reference)[0][:, 1:].mean(1))
+    distances = near.kneighbors(features, _NEIGHBOURS)[0].mean(1)
+    beyond = len(own) - np.searchsorted(own, distances, side="left")
+    found: Numbers = (1 + beyond) / (1 + len(own))
+    return found
+
+
 def find_suspects(run: Run, *, trained_on: bool = False) -> list[dict[str, Any]]:
     """Return the labels of a run that are suspected, the most doubtful first.
+
+    Suspected is a label that confident learning suspects, of an image that is typical of the
+    likelier class: 5 % of the images that the model gets right are less so.
 
     Parameters
     ----------
@@ -114,21 +148,33 @@ def find_suspects(run: Run, *, trained_on: bool = False) -> list[dict[str, Any]]
     """
     if run.plan.task != "classification":
         return []
-    columns = ["id", "path", "label", "logits", *(["features"] if trained_on else [])]
-    table = run.table(columns, status="ok")
-    rows = table.select(["id", "path", "label"]).to_pylist()
-    keep = np.array([row["label"] is not None for row in rows], dtype=bool)
-    if not keep.any():
+    table = run.table(["id", "path", "label", "logits", "features"], status="ok")
+    table = table.filter(table["label"].is_valid())
+    if not len(table):
         return []
-    labels = np.array([row["label"] for row in rows if row["label"] is not None], dtype=np.int64)
+    labels = np.array(table["label"].to_pylist(), dtype=np.int64)
+    features = run.numbers(table, "features")
     if trained_on:
-        p = out_of_fold(run.numbers(table, "features")[keep], labels, run.plan.outputs)
+        p = out_of_fold(features, labels, run.plan.outputs)
     else:
-        p = softmax(run.numbers(table, "logits")[keep])
-    flagged, doubts = suspicious(p, labels), doubt(p, labels)
-    kept = [row for row, there in zip(rows, keep, strict=True) if there]
-    order = np.argsort(-doubts, kind="stable")
-    return [_suspect(kept[i], p[i], float(doubts[i])) for i in order if flagged[i]]
+        p = softmax(run.numbers(table, "logits"))
+    flagged, doubts, likely = suspicious(p, labels), doubt(p, labels), p.argmax(1)
+    typical = np.zeros(len(labels))
+    for c in np.unique(likely[flagged]):
+        at = flagged & (likely == c)
+        typical[at] = typicality(features[at], features[(likely == c) & (labels == c)])
+    order = [i for i in np.argsort(-doubts, kind="stable") if typical[i] >= TYPICAL]
+    rows = table.select(["id", "path", "label"]).to_pylist()
+    return [
+        {
+            **rows[i],
+            "likely": int(likely[i]),
+            "probability": float(p[i, likely[i]]),
+            "doubt": float(doubts[i]),
+            "typicality": float(typical[i]),
+        }
+        for i in order
+    ]
 
 
 def softmax(logits: Numbers) -> Numbers:
@@ -138,15 +184,3 @@ def softmax(logits: Numbers) -> Numbers:
     raised = np.exp(logits - logits.max(1, keepdims=True))
     found: Numbers = raised / raised.sum(1, keepdims=True)
     return found
-
-
-def _suspect(row: dict[str, Any], p: Sequence[float] | Numbers, doubts: float) -> dict[str, Any]:
-    likely = int(np.argmax(p))
-    return {
-        "id": row["id"],
-        "path": row["path"],
-        "label": row["label"],
-        "likely": likely,
-        "probability": float(p[likely]),
-        "doubt": doubts,
-    }

@@ -1,0 +1,114 @@
+"""What to fix first, in words, from what was found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from cvx_core.printable import printable
+
+Names = Callable[[int | None], str]
+
+_SMALL = 0.02
+"""Share of the errors below which a group is not worth a line."""
+
+_SURE = 0.05
+
+
+def names_of(classes: Sequence[str] | None) -> Names:
+    """Return from a class's number to its printable name."""
+
+    def name(index: int | None) -> str:
+        if index is None:
+            return "nothing"
+        return str(index) if classes is None else printable(classes[index])
+
+    return name
+
+
+def group_name(group: Mapping[str, Any], name: Names) -> str:
+    """Return a group's name: its confusion pair and its place.
+
+    Examples
+    --------
+    >>> group = {"type": "misclassified", "pairs": [{"true": 0, "predicted": 1, "count": 5}],
+    ...          "place": "top left"}
+    >>> group_name(group, names_of(["ant", "bee"]))
+    'ant taken for bee, evidence top left'
+    """
+    pairs = group["pairs"]
+    trues = list(dict.fromkeys(name(pair["true"]) for pair in pairs))
+    told = " and ".join(trues) if len(trues) < 3 else f"{len(trues)} classes"
+    said = name(pairs[0]["predicted"])
+    if group["type"] == "misclassified":
+        text = f"{told} taken for {said}"
+    else:
+        text = f"{group['type']}: {said if pairs[0]['predicted'] is not None else told}"
+    return text if group["place"] is None else f"{text}, evidence {group['place']}"
+
+
+def advise(found: Mapping[str, Any], summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return what to do, what may gain most first.
+
+    Parameters
+    ----------
+    found
+        What `cvx_diagnose.findings.find` put together so far.
+    summary
+        Of the run.
+
+    Returns
+    -------
+    list of dict
+        ``kind``, one of relabel, mask, collect, retrain, repair; ``text``; ``count`` of inputs;
+        ``gain``, share of the labelled inputs that would become right at most (measured, where it
+        was tried); ``group``, where it is about one.
+    """
+    name = names_of(summary["classes"])
+    labelled = max(1, summary["right"]["of"])
+    advice = []
+    suspects = found["label_suspects"]["count"]
+    if suspects:
+        text = (
+            f"Look at {_inputs(suspects)} whose label is suspected: confidently another class, and "
+            "typical of it."
+        )
+        advice.append({"kind": "relabel", "text": text, "count": suspects})
+    errors = sum(group["count"] for group in found["causes"])
+    for group in found["causes"]:
+        # What is mislabelled needs no fix of the model.
+        own = group["count"] - group["label_suspects"]
+        if own >= max(2, _SMALL * errors):
+            advice.append({**_for_group(group, name), "count": own, "group": group["number"]})
+    for one in found["fixes"]:
+        if one["tried"] and one["change"] > 0 and one["p"] < _SURE:
+            text = (
+                f"Train {one['name']}: on inputs it had not seen, {100 * one['before']:.1f} % "
+                f"right became {100 * one['after']:.1f} %."
+            )
+            gain = one["change"]
+            advice.append({"kind": "retrain", "text": text, "count": one["fixed"], "gain": gain})
+    unread = sum(summary["counts"].values()) - summary["counts"]["ok"]
+    if unread:
+        text = f"Repair or remove {_inputs(unread)} that could not be answered."
+        advice.append({"kind": "repair", "text": text, "count": unread, "gain": 0.0})
+    for one in advice:
+        one.setdefault("gain", one["count"] / labelled)
+    return sorted(advice, key=lambda one: -one["gain"])
+
+
+def _for_group(group: Mapping[str, Any], name: Names) -> dict[str, Any]:
+    what = group_name(group, name)
+    blamed = group["verified"] + group["partly"]
+    if group["tested"] and 2 * blamed >= group["tested"]:
+        text = (
+            f"{what}: in {blamed} of {group['tested']} tested, a part of the image makes the "
+            "answer wrong. Mask it, or train with it in images of every class."
+        )
+        return {"kind": "mask", "text": text}
+    text = f"{what}: collect more such images with their true class, or augment towards them."
+    return {"kind": "collect", "text": text}
+
+
+def _inputs(count: int) -> str:
+    return "1 input" if count == 1 else f"{count:,} inputs"

@@ -1,0 +1,67 @@
+"""What a finished run tells: causes, suspects, fixes, culprits, changes, and what to do first."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from cvx_diagnose.advice import advise, group_name, names_of
+from cvx_diagnose.causes import Causes, find_causes
+from cvx_diagnose.comparing import compare
+from cvx_diagnose.culprits import find_culprits
+from cvx_diagnose.fixes import try_fixes
+from cvx_diagnose.run import Run
+from cvx_diagnose.suspects import find_suspects
+
+_LISTED = 1000
+"""Suspected labels that are listed; all are counted."""
+
+
+def find(
+    run: Run,
+    summary: dict[str, Any],
+    *,
+    before: Run | None = None,
+    training: Run | None = None,
+    try_fix: bool = False,
+) -> tuple[dict[str, Any], Causes]:
+    """Return what ``summary.json`` says beyond the numbers, and the groups of errors.
+
+    Parameters
+    ----------
+    run, summary
+        A finished run, and `cvx_diagnose.summary.summarise` of it.
+    before
+        An older run over the same inputs.
+    training
+        A run of the same network over the data it was trained on.
+    try_fix
+        Whether to try the fixes that need no new data.
+
+    Raises
+    ------
+    UsageError
+        If a run that was named is not finished, or is of other inputs or another network.
+    """
+    causes = find_causes(run)
+    suspects = find_suspects(run)
+    inside = np.isin(causes.ids, [one["id"] for one in suspects])
+    name = names_of(run.plan.classes)
+    for group in causes.described:
+        group["label_suspects"] = int((inside & (causes.groups == group["number"])).sum())
+        group["name"] = group_name(group, name)
+    found: dict[str, Any] = {
+        "causes": causes.described,
+        "label_suspects": {"count": len(suspects), "listed": suspects[:_LISTED]},
+        "fixes": try_fixes(run) if try_fix else [],
+        "culprits": None,
+        "training_suspects": None,
+        "compared": None if before is None else compare(run, before),
+    }
+    if training is not None:
+        found["culprits"] = find_culprits(run, training, causes)
+        doubted = find_suspects(training, trained_on=True)
+        found["training_suspects"] = {"count": len(doubted), "listed": doubted[:_LISTED]}
+    found["advice"] = advise(found, summary)
+    return found, causes

@@ -1,0 +1,116 @@
+"""Fixes that need no new data, tried on one half of a run and judged on the other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import train_test_split
+
+from cvx_diagnose.comparing import mcnemar
+from cvx_diagnose.run import Run
+
+Numbers = npt.NDArray[Any]
+
+DRAWS = 2000
+"""Bootstrap samples of an interval."""
+
+_STRENGTHS = (0.01, 0.1, 1.0, 10.0)
+_FEWEST = 40
+
+
+def try_fixes(run: Run) -> list[dict[str, Any]]:
+    """Return what became of each fix that could be tried.
+
+    Returns
+    -------
+    list of dict
+        ``name``; ``tried``, false where it could not be, and then ``note`` says why; ``trained_on``
+        and ``judged_on``, inputs; ``before`` and ``after``, shares of right answers on the latter;
+        ``change`` with ``low`` and ``high``, an interval of 95 %; ``fixed``, ``broken`` and ``p``
+        (`cvx_diagnose.comparing.mcnemar`).
+    """
+    if run.plan.task != "classification":
+        return []
+    return [_last_layer(run)]
+
+
+def _last_layer(run: Run) -> dict[str, Any]:
+    """Train a new last layer on the features of one half, and answer for the other."""
+    name = "a new last layer"
+    table = run.table(["label", "right", "features"], status="ok")
+    table = table.filter(table["label"].is_valid())
+    labels = np.array(table["label"].to_pylist(), dtype=np.int64)
+    counts = np.bincount(labels, minlength=1)
+    usable = counts[labels] >= 4 if len(labels) else np.zeros(0, dtype=bool)
+    kinds = len(np.unique(labels[usable]))
+    if usable.sum() < _FEWEST or kinds < 2:
+        note = f"It needs {_FEWEST} labelled inputs and two classes with four; there are fewer."
+        return {"name": name, "tried": False, "note": note}
+    features = np.nan_to_num(run.numbers(table, "features")[usable])
+    labels, right = labels[usable], np.array(table["right"].to_pylist(), dtype=bool)[usable]
+    train, test = train_test_split(
+        np.arange(len(labels)), test_size=0.5, random_state=0, stratify=labels
+    )
+    model = _trained(features[train], labels[train])
+    now = model.predict(features[test] / model.scale_) == labels[test]
+    return {
+        "name": name,
+        "tried": True,
+        "trained_on": len(train),
+        "judged_on": len(test),
+        **changed(right[test], now),
+    }
+
+
+def _trained(features: Numbers, labels: npt.NDArray[np.int64]) -> Any:
+    """Return a logistic regression; how strongly it is held back is chosen on a quarter."""
+    scale = float(features.std()) or 1.0
+    fit, hold = train_test_split(
+        np.arange(len(labels)), test_size=0.25, random_state=0, stratify=_halved(labels)
+    )
+    scores = {}
+    for strength in _STRENGTHS:
+        tried = LogisticRegression(C=strength, max_iter=300)
+        tried.fit(features[fit] / scale, labels[fit])
+        scores[strength] = float(tried.score(features[hold] / scale, labels[hold]))
+    best = max(_STRENGTHS, key=lambda strength: scores[strength])
+    model = LogisticRegression(C=best, max_iter=300).fit(features / scale, labels)
+    model.scale_ = scale
+    return model
+
+
+def _halved(labels: npt.NDArray[np.int64]) -> npt.NDArray[np.int64] | None:
+    return labels if np.bincount(labels)[np.unique(labels)].min() >= 4 else None
+
+
+def changed(before: npt.NDArray[np.bool_], after: npt.NDArray[np.bool_]) -> dict[str, Any]:
+    """Return how far a fix changed the share of right answers, from the same inputs.
+
+    The interval is of the paired bootstrap (Efron and Tibshirani, 1993): inputs are drawn with
+    both their answers.
+
+    Parameters
+    ----------
+    before, after
+        (n,), whether each input was right.
+    """
+    difference = after.astype(float) - before.astype(float)
+    generator = np.random.default_rng(0)
+    # Of n inputs only how many were fixed and broken counts, and that is drawn at once.
+    shares = [(difference == one).mean() for one in (1, -1, 0)]
+    drawn = generator.multinomial(len(difference), shares, size=DRAWS)
+    means = (drawn[:, 0] - drawn[:, 1]) / len(difference)
+    fixed, broken = int((difference > 0).sum()), int((difference < 0).sum())
+    return {
+        "before": float(before.mean()),
+        "after": float(after.mean()),
+        "change": float(difference.mean()),
+        "low": float(np.quantile(means, 0.025)),
+        "high": float(np.quantile(means, 0.975)),
+        "fixed": fixed,
+        "broken": broken,
+        "p": mcnemar(fixed, broken),
+    }
