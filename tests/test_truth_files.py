@@ -212,3 +212,89 @@ def test_other_mistakes_tell_the_way_out(file: Any, tmp_path: Path) -> None:
         assert caught.value.hint
     with pytest.raises(UsageError, match="unknown"):
         read_truth("a.json", "depth")
+
+
+def coco_of(*annotations: dict[str, Any]) -> dict[str, Any]:
+    """Return COCO's file of one image of 6 x 4 pixels."""
+    return {
+        "images": [{"id": 1, "file_name": "photo.jpg", "width": 6, "height": 4}],
+        "categories": [{"id": 17, "name": "cat"}, {"id": 18, "name": "dog"}],
+        "annotations": [{"image_id": 1, **one} for one in annotations],
+    }
+
+
+PIXELS = ["background", "cat", "dog"]
+
+
+def test_coco_outlines_give_the_class_of_each_pixel_smaller_objects_on_larger(file: Any) -> None:
+    path = file(
+        "instances.json",
+        coco_of(
+            {"category_id": 18, "segmentation": [[2, 1, 3, 1, 3, 3, 2, 3]]},
+            {
+                "category_id": 17,
+                "segmentation": [[1, 0, 4, 0, 4, 4, 1, 4], [5, 0, 6, 0, 6, 1, 5, 1]],
+            },
+        ),
+    )
+    found = read_truth(path, "segmentation", "photo.jpg", PIXELS)
+    assert isinstance(found, TrueClasses)
+    assert found.indices.tolist() == [
+        [0, 1, 1, 1, 0, 1],
+        [0, 1, 2, 1, 0, 0],
+        [0, 1, 2, 1, 0, 0],
+        [0, 1, 1, 1, 0, 0],
+    ]
+
+
+def test_coco_run_lengths_go_down_the_columns_and_crowds_are_unknown(file: Any) -> None:
+    runs = {"size": [4, 6], "counts": [5, 2, 17]}  # the second and third pixel of column 1
+    path = file("instances.json", coco_of({"category_id": 17, "segmentation": runs, "iscrowd": 1}))
+    found = read_truth(path, "segmentation", "photo.jpg", PIXELS)
+    assert isinstance(found, TrueClasses)
+    assert np.argwhere(found.indices == 255).tolist() == [[1, 1], [2, 1]]
+    assert (found.indices == 0).sum() == 22
+
+
+def test_what_nothing_covers_is_unknown_to_a_model_without_a_background(file: Any) -> None:
+    path = file(
+        "instances.json", coco_of({"category_id": 18, "segmentation": [[0, 0, 6, 0, 0, 4]]})
+    )
+    found = read_truth(path, "segmentation", "photo.jpg", CLASSES)
+    assert isinstance(found, TrueClasses)
+    assert set(np.unique(found.indices).tolist()) == {2, 255}
+
+
+def test_run_lengths_as_text_are_those_of_pycocotools(file: Any) -> None:
+    mask_api = pytest.importorskip("pycocotools.mask")
+    rng = np.random.default_rng(0)
+    for shape in ((7, 5), (40, 60), (3, 200)):
+        blobs = np.repeat(np.repeat(rng.random((shape[0], shape[1] // 5)) > 0.6, 5, 1), 1, 0)
+        packed = mask_api.encode(np.asfortranarray(blobs.astype(np.uint8)))
+        said = {"size": list(blobs.shape), "counts": packed["counts"].decode()}
+        whole = coco_of({"category_id": 17, "segmentation": said})
+        whole["images"][0] |= {"width": blobs.shape[1], "height": blobs.shape[0]}
+        found = read_truth(file("a.json", whole), "segmentation", "photo.jpg", PIXELS)
+        assert isinstance(found, TrueClasses)
+        np.testing.assert_array_equal(found.indices == 1, blobs)
+
+
+@pytest.mark.parametrize(
+    ("segmentation", "said"),
+    [
+        ([[0, 0, 1, 1]], "no polygon"),
+        ([[0, 0, 1, 1, 2]], "a polygon of 5 numbers"),
+        ({"size": [4, 6], "counts": [5]}, "add up to 5"),
+        ({"size": [6, 4], "counts": [24]}, "size is 6 x 4"),
+        ({"size": [4, 6], "counts": "\x7f"}, "in the run lengths"),
+        (None, "TypeError"),
+    ],
+)
+def test_a_broken_outline_is_told_with_its_annotation(
+    file: Any, segmentation: Any, said: str
+) -> None:
+    path = file("instances.json", coco_of({"category_id": 17, "segmentation": segmentation}))
+    with pytest.raises(InputError, match="annotation 0") as caught:
+        read_truth(path, "segmentation", "photo.jpg", PIXELS)
+    assert said in caught.value.message
+    assert "polygons" in str(caught.value.hint)

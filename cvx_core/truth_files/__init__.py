@@ -9,6 +9,7 @@ from cvx_core.answers import Answer
 from cvx_core.errors import InputError, UsageError
 from cvx_core.truth import TrueBoxes, Truth
 from cvx_core.truth_files.coco import read_coco
+from cvx_core.truth_files.coco_masks import read_coco_masks
 from cvx_core.truth_files.common import read_text
 from cvx_core.truth_files.mask import read_class_mask
 from cvx_core.truth_files.voc import read_voc
@@ -30,8 +31,8 @@ def read_truth(
     path
         For classification a class by name or index, or a ``.txt`` file whose only line is one. For
         segmentation a mask image: the class's index at each pixel (grey values or a palette's
-        indices), 255 unknown. For detection COCO's ``.json`` (``instances``), Pascal VOC's
-        ``.xml``, or YOLO's ``.txt``.
+        indices), 255 unknown; or COCO's ``.json`` with outlines or run lengths. For detection
+        COCO's ``.json`` (``instances``), Pascal VOC's ``.xml``, or YOLO's ``.txt``.
     task
         ``"classification"``, ``"segmentation"`` or ``"detection"``, or a model's answer.
     image
@@ -60,6 +61,8 @@ def read_truth(
     if task == "classification":
         return _class(file, str(path))
     if task == "segmentation":
+        if file.suffix.lower() == ".json":
+            return read_coco_masks(file, Path(image), classes)
         return read_class_mask(file)
     if task != "detection":
         raise UsageError(

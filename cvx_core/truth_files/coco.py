@@ -12,7 +12,7 @@ from cvx_core.errors import InputError
 from cvx_core.truth import TrueBox, TrueBoxes
 from cvx_core.truth_files.common import class_index, proper_box, read_text
 
-_WAY_OUT = "See COCO's data format: images, annotations and categories with their ids."
+WAY_OUT = "See COCO's data format: images, annotations and categories with their ids."
 
 
 @lru_cache(maxsize=2)
@@ -51,7 +51,7 @@ def coco_images(file: Path, classes: Sequence[str] | None) -> Iterator[tuple[str
         where = f"{file}, annotation {k}"
         key = one.get("image_id") if isinstance(one, dict) else None
         if key not in found:
-            raise InputError(f"{where}: there is no image {key!r}.", _WAY_OUT)
+            raise InputError(f"{where}: there is no image {key!r}.", WAY_OUT)
         found[key].append(_box(one, names, classes, where))
     for key, name in images.items():
         yield name, TrueBoxes(tuple(found[key]))
@@ -59,6 +59,20 @@ def coco_images(file: Path, classes: Sequence[str] | None) -> Iterator[tuple[str
 
 def read_coco(file: Path, image: Path, classes: Sequence[str] | None) -> TrueBoxes:
     """Return the objects of the image that has the name of `image`; see `read_truth`."""
+    _, names, found = annotations_of(file, image)
+    return TrueBoxes(tuple(_box(one, names, classes, where) for where, one in found))
+
+
+def annotations_of(
+    file: Path, image: Path
+) -> tuple[dict[str, Any], dict[Any, str], list[tuple[str, dict[str, Any]]]]:
+    """Return an image's entry, the categories' names, and its annotations, each with its place.
+
+    Raises
+    ------
+    InputError
+        See `read_truth`.
+    """
     data = _parsed(file, file.stat().st_mtime_ns if file.is_file() else 0)
     images, names = _tables(data, file)
     here = [key for key, name in images.items() if Path(name).name == image.name]
@@ -74,10 +88,11 @@ def read_coco(file: Path, image: Path, classes: Sequence[str] | None) -> TrueBox
     for k, one in enumerate(data["annotations"]):
         where = f"{file}, annotation {k}"
         if not isinstance(one, dict) or "image_id" not in one:
-            raise InputError(f"{where}: no 'image_id'.", _WAY_OUT)
+            raise InputError(f"{where}: no 'image_id'.", WAY_OUT)
         if one["image_id"] == here[0]:
-            found.append(_box(one, names, classes, where))
-    return TrueBoxes(tuple(found))
+            found.append((where, one))
+    [entry] = [one for one in data["images"] if one["id"] == here[0]]
+    return entry, names, found
 
 
 def _tables(data: dict[str, Any], file: Path) -> tuple[dict[Any, str], dict[Any, str]]:
@@ -86,7 +101,7 @@ def _tables(data: dict[str, Any], file: Path) -> tuple[dict[Any, str], dict[Any,
         images = {one["id"]: str(one["file_name"]) for one in data["images"]}
         return images, {one["id"]: str(one["name"]) for one in data["categories"]}
     except (KeyError, TypeError) as error:
-        raise InputError(f"{file}: an image or category lacks {error}.", _WAY_OUT) from error
+        raise InputError(f"{file}: an image or category lacks {error}.", WAY_OUT) from error
 
 
 def _box(
@@ -97,6 +112,6 @@ def _box(
         x, y, width, height = map(float, one["bbox"])
         crowd = bool(one.get("iscrowd", 0))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"{where}: {type(error).__name__} {error}.", _WAY_OUT) from error
+        raise InputError(f"{where}: {type(error).__name__} {error}.", WAY_OUT) from error
     sides = proper_box((x, y, x + width, y + height), where, "bbox is [x, y, width, height].")
     return TrueBox(sides, class_index(name, classes, where), crowd)

@@ -1,0 +1,108 @@
+"""The classes of an image's pixels, from the outlines and run lengths of COCO's annotations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cvx_core.errors import InputError, TargetError
+from cvx_core.images import MAX_PIXELS
+from cvx_core.regions import Polygon
+from cvx_core.truth import UNKNOWN, TrueClasses
+from cvx_core.truth_files.coco import WAY_OUT, annotations_of
+from cvx_core.truth_files.common import class_index
+
+_BACKGROUND = ("background", "__background__")
+_FORM = (
+    "segmentation is a list of polygons [x1, y1, x2, y2, ...], or run lengths {size: [h, w], "
+    "counts: [...] or text}."
+)
+
+Mask = npt.NDArray[np.bool_]
+
+
+def read_coco_masks(file: Path, image: Path, classes: Sequence[str] | None) -> TrueClasses:
+    """Return the classes of the pixels of the image that has the name of `image`.
+
+    Smaller objects lie on larger ones; crowds are unknown. What no annotation covers is the
+    model's background, and unknown if it has no class of that name.
+    """
+    if classes is None:
+        raise InputError(
+            f"{file} names classes, and the model's outputs have no names.",
+            "Give the model class names, or the truth as a mask of indices.",
+        )
+    entry, names, found = annotations_of(file, image)
+    try:
+        shape = int(entry["height"]), int(entry["width"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{file}: the image lacks {error}.", WAY_OUT) from error
+    if not 0 < shape[0] * shape[1] <= MAX_PIXELS or min(shape) < 1:
+        raise InputError(f"{file}: an image of {shape[1]} x {shape[0]} pixels.", WAY_OUT)
+    rest = next((k for k, name in enumerate(classes) if name.lower() in _BACKGROUND), UNKNOWN)
+    indices = np.full(shape, rest, dtype=np.int64)
+    painted = []
+    for where, one in found:
+        try:
+            name, crowd = names[one["category_id"]], bool(one.get("iscrowd", 0))
+            mask = _mask(one["segmentation"], shape)
+        except (KeyError, TypeError, ValueError, TargetError) as error:
+            raise InputError(f"{where}: {type(error).__name__} {error}.", _FORM) from error
+        index = UNKNOWN if crowd else class_index(name, classes, where)
+        painted.append((int(mask.sum()), mask, index))
+    for _, mask, index in sorted(painted, key=lambda one: -one[0]):
+        indices[mask] = index
+    return TrueClasses(indices)
+
+
+def _mask(said: Any, shape: tuple[int, int]) -> Mask:
+    if isinstance(said, dict):
+        counts = said["counts"]
+        height, width = said["size"]
+        if (height, width) != shape:
+            raise ValueError(f"size is {height} x {width}, the image {shape[0]} x {shape[1]}")
+        return _filled(_unpacked(counts) if isinstance(counts, str) else counts, shape)
+    x, y = np.arange(shape[1]) + 0.5, np.arange(shape[0]) + 0.5
+    mask = np.zeros(shape, dtype=bool)
+    for corners in said:
+        flat = [float(number) for number in corners]
+        if len(flat) % 2:
+            raise ValueError(f"a polygon of {len(flat)} numbers")
+        mask |= Polygon(tuple(zip(flat[::2], flat[1::2], strict=True))).contains(x, y)
+    return mask
+
+
+def _filled(counts: Sequence[int], shape: tuple[int, int]) -> Mask:
+    """Return the mask of run lengths: outside, inside, outside, ..., column after column."""
+    runs = np.asarray(counts, dtype=np.int64)
+    if (runs < 0).any() or runs.sum() != shape[0] * shape[1]:
+        raise ValueError(f"counts add up to {runs.sum()}, not {shape[0] * shape[1]} pixels")
+    inside = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
+    return inside.reshape(shape[1], shape[0]).T
+
+
+def _unpacked(text: str) -> list[int]:
+    """Return the run lengths that COCO writes as text.
+
+    Five bits to a character, the lowest first, the sixth says that more follow, and the last
+    character's fifth is the sign; from the third on a run is written as its difference from the
+    one before the last.
+    """
+    runs: list[int] = []
+    value, shift = 0, 0
+    for letter in text:
+        bits = ord(letter) - 48
+        if not 0 <= bits < 64:
+            raise ValueError(f"{letter!r} in the run lengths")
+        value |= (bits & 31) << shift
+        shift += 5
+        if not bits & 32:
+            if bits & 16:
+                value -= 1 << shift
+            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+            value, shift = 0, 0
+    return runs
