@@ -57,7 +57,7 @@ def test_it_says_how_many_are_right_and_writes_the_summary(tree: Tree) -> None:
     lines = out.splitlines()
     assert lines[0] == "10 of 10 inputs answered"
     assert "% right (" in lines[1]
-    assert lines[-1] == "cvx-diagnose/summary.json"
+    assert lines[-1] == "cvx-diagnose/index.html"
     code, out, err = diagnose(data)
     assert (code, out) == (2, "")
     assert "holds a run already" in err

@@ -94,6 +94,21 @@ def _part(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int, 
 @click.option(
     "--timeout", default=60.0, show_default=True, help="Seconds that decoding one may take."
 )
+@click.option(
+    "--compare",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="RUN",
+    help="The folder of an older run over the same inputs: say what was fixed and what broke.",
+)
+@click.option(
+    "--training",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="RUN",
+    help="The folder of a run over the training data: say which of them led to the errors.",
+)
+@click.option(
+    "--try-fix", is_flag=True, help="Try a new last layer on one half and judge it on the other."
+)
 @click.option("--weights", metavar="WEIGHTS", help="A file, a name, or 'random'.")
 @click.option("--trust-checkpoint", is_flag=True, help="Let the weights' file run code.")
 @click.option("--device", metavar="DEVICE", help="As PyTorch names it: cpu, cuda, cuda:1, mps.")
@@ -114,6 +129,9 @@ def command(
     batch: int,
     block: int,
     timeout: float,
+    compare: Path | None,
+    training: Path | None,
+    try_fix: bool,
     weights: str | None,
     trust_checkpoint: bool,
     device: str | None,
@@ -125,7 +143,8 @@ def command(
     DATA is a folder with a folder for each class, or with images beside masks, labels or
     Annotations; or a .csv or .parquet with the columns path and label; or a COCO .json.
 
-    Writes a row for each input to DIR/rows, and DIR/summary.json. Prints the summary.
+    Writes a report to DIR/index.html, a row for each input to DIR/rows, and DIR/summary.json.
+    Prints the summary. A finished run is looked into again with --resume.
     """
     with only_data():
         from cvx_core.api import get_engine
@@ -169,6 +188,9 @@ def command(
                         batch_size=batch,
                         timeout=timeout,
                         listener=pace,
+                        compare=compare,
+                        training=training,
+                        try_fix=try_fix,
                     )
             except KeyboardInterrupt:
                 reporter.note(
@@ -189,5 +211,5 @@ def command(
     else:
         for line in told(summary):
             put(line)
-        put(str(folder / "summary.json"))
+        put(str(folder / "index.html"))
     return SOME_FAILED if summary["counts"]["ok"] < summary["inputs"] else 0

@@ -20,17 +20,17 @@ from cvx_core import (
     get_engine,
     get_explainer,
 )
-from cvx_core.cli.output import as_json, settled
+from cvx_core.cli.output import settled
 from cvx_core.files import write_atomic
 from cvx_diagnose import manifest, plan
+from cvx_diagnose.concluding import conclude, opened
 from cvx_diagnose.interventions import check_installed
 from cvx_diagnose.locking import only_run
 from cvx_diagnose.opening import open_source
 from cvx_diagnose.plan import Plan
 from cvx_diagnose.probing import Probed, probe, probe_image
-from cvx_diagnose.run import SUMMARY, Run
+from cvx_diagnose.run import Run
 from cvx_diagnose.sources import Source
-from cvx_diagnose.summary import summarise
 from cvx_diagnose.work import ROWS, Diagnosis
 
 BUDGET = 0.25
@@ -53,6 +53,9 @@ def diagnose(
     batch_size: int = BATCH,
     timeout: float = 60.0,
     listener: Listener | None = None,
+    compare: str | Path | Run | None = None,
+    training: str | Path | Run | None = None,
+    try_fix: bool = False,
 ) -> Run:
     """Predict every input of a data set, explain every error, and keep a row for each input.
 
@@ -85,6 +88,14 @@ def diagnose(
         Seconds that decoding one input may take.
     listener
         Hears how it goes, and may stop it.
+    compare
+        An older, finished run over the same inputs: what was fixed and what broke is told.
+    training
+        A finished run of the same network over the data that it was trained on: training images
+        are named that pulled each group of errors the wrong way, and labels among them that are
+        suspected.
+    try_fix
+        Try fixes that need no new data on one half of the inputs, and judge them on the other.
 
     Returns
     -------
@@ -95,7 +106,8 @@ def diagnose(
     ------
     UsageError
         If the folder holds a run already and `resume` is false, or one with another plan; if
-        another process works in it; if the data are none for this model.
+        another process works in it; if the data are none for this model; if a run to compare with
+        or of the training data is not finished, or is of other inputs or another network.
     OptionError
         If a value is outside its range, or a test of regions is asked for and cvx-why is missing.
     OutputError
@@ -112,6 +124,7 @@ def diagnose(
     _check(limit, shard, budget, block_size, batch_size, timeout)
     runner = get_engine(engine) if isinstance(engine, str) else engine
     place = settled(Path(folder))
+    before, trained = opened(compare), opened(training)
     source = open_source(data, model.task, model.classes, images)
     _check_free(place, resume or shard[1] > 1)
     with only_run(_made(place), shard):
@@ -130,7 +143,7 @@ def diagnose(
         runner.run(work, listener)
         run = Run(place)
         if not run.pending:
-            write_atomic(place / SUMMARY, as_json(summarise(run)), overwrite=True)
+            conclude(run, before, trained, try_fix=try_fix)
     return run
 
 

@@ -48,6 +48,16 @@ def told(summary: Mapping[str, Any]) -> list[str]:
             f"{tests.get('verified', 0)} verified, {tests.get('partly', 0)} partly, "
             f"{tests.get('fixed', 0)} became right"
         )
+    compared = summary.get("compared")
+    if compared is not None:
+        lines.append(
+            f"since {compared['with']}: {compared['fixed']:,} fixed, {compared['broken']:,} broken "
+            f"(McNemar p = {compared['p']:.2g})"
+        )
+    advice = summary.get("advice", [])
+    if advice:
+        lines.append("what to fix first:")
+        lines += [f"  {k}. {one['text']}" for k, one in enumerate(advice[:_FEW], 1)]
     return lines
 
 

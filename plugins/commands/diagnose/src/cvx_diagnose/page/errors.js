@@ -1,0 +1,124 @@
+// The list of errors with its filters, and the panel of one.
+
+const TOGETHER = 60;
+const SORTS = {
+  loss: ["loss, largest first", (a, b) => (b.loss ?? -1) - (a.loss ?? -1)],
+  confidence: ["confidence, largest first", (a, b) => (b.confidence ?? -1) - (a.confidence ?? -1)],
+  unsure: ["confidence, smallest first", (a, b) => (a.confidence ?? 2) - (b.confidence ?? 2)],
+  margin: ["margin, largest first", (a, b) => (b.margin ?? -1) - (a.margin ?? -1)],
+  group: ["group", (a, b) => a.group - b.group || (b.loss ?? -1) - (a.loss ?? -1)],
+  path: ["file", (a, b) => (a.path < b.path ? -1 : 1)],
+};
+const ONLY = {
+  "": ["all", () => true],
+  tested: ["tested", (error) => error.regions !== null],
+  verified: ["verified", (error) => (error.regions ?? []).some((one) => one.verdict === "verified")],
+  fixed: ["right without a region", (error) => error.fix !== null],
+  suspect: ["label suspected", (error) => error.suspect],
+  broken: ["broken since", (error) => data.compared !== null && broken.has(error.id)],
+};
+const broken = new Set(data.compared?.broken_ids ?? []);
+let chosen = [];
+let drawn = 0;
+
+function offer(id, pairs) {
+  find(id).append(...pairs.map(([value, text]) => make("option", { value }, text)));
+}
+
+function offerFilters() {
+  const used = (key) => [...new Set(data.errors.map((error) => error[key]))]
+    .sort((a, b) => (className(a) < className(b) ? -1 : 1));
+  const classes = (key) => [["", "all"], ...used(key).map((c) => [String(c), className(c)])];
+  offer("sort", Object.entries(SORTS).map(([key, [text]]) => [key, text]));
+  offer("group", [["", "all"], ...data.groups.map((one) => [String(one.number), `${one.number + 1}. ${one.name}`])]);
+  offer("true", classes("true"));
+  offer("predicted", classes("predicted"));
+  const only = Object.entries(ONLY).filter(([key, [, test]]) => key === "" || data.errors.some(test));
+  offer("only", only.map(([key, [text]]) => [key, text]));
+}
+
+function filterBy(values) {
+  find("filters").reset();
+  for (const [id, value] of Object.entries(values)) find(id).value = value;
+  choose();
+  find("errors-title").scrollIntoView();
+  find("errors").focus({ preventScroll: true });
+}
+
+function choose() {
+  const is = (id, value) => find(id).value === "" || find(id).value === String(value);
+  const part = find("path").value.toLowerCase();
+  const [, test] = ONLY[find("only").value];
+  chosen = data.errors.filter((error) =>
+    is("group", error.group) && is("true", error.true) && is("predicted", error.predicted)
+    && test(error) && error.path.toLowerCase().includes(part));
+  chosen.sort((a, b) => SORTS[find("sort").value][1](a, b) || a.id - b.id);
+  const left = data.left_out ? ` The ${data.left_out.toLocaleString("en")} that cost least are in the rows, not on this page.` : "";
+  find("shown").textContent = `${chosen.length.toLocaleString("en")} of ${counted(data.errors.length, "error")}.${left}`;
+  find("errors").replaceChildren();
+  drawn = 0;
+  drawMore();
+}
+
+// Only what comes near the screen is made: thousands of errors stay smooth.
+function drawMore() {
+  const some = chosen.slice(drawn, drawn + TOGETHER);
+  drawn += some.length;
+  find("errors").append(...some.map((error) => tile(error, chosen)));
+}
+
+let list = [];
+let current = null;
+
+function openPanel(error, among) {
+  [list, current] = [among, error];
+  showPanel();
+  if (!find("panel").open) find("panel").showModal();
+}
+
+function step(by) {
+  const at = list.indexOf(current) + by;
+  if (at < 0 || at >= list.length) return;
+  current = list[at];
+  showPanel();
+}
+
+function showPanel() {
+  const error = current;
+  const at = list.indexOf(error);
+  find("previous").disabled = at <= 0;
+  find("next").disabled = at >= list.length - 1;
+  find("panel-title").textContent = titleOf(error);
+  const [holder, frame] = picture(error, find("over").checked, true);
+  const kinds = { verified: "verified", partly: "partly" };
+  boxes(frame, error, [
+    ...(error.box ? [{ box: error.box, kind: "asked" }] : []),
+    ...(error.regions ?? []).map((one) => ({ box: one.box, kind: kinds[one.verdict] ?? "not" })),
+  ]);
+  find("stage").replaceChildren(holder);
+  const rows = [
+    ["File", error.path], ["Error", error.type], ["Answered", className(error.predicted)], ["True", className(error.true)],
+    ["Confidence", error.confidence === null ? "–" : percent(error.confidence)],
+    ["Loss", `${number(error.loss)} nats`], ["Margin", `${number(error.margin)} logits`],
+    ["Group", data.groups[error.group] ? `${error.group + 1}. ${data.groups[error.group].name}` : "–"],
+  ];
+  if (error.suspect) rows.push(["Label", "suspected"]);
+  if (error.map && !error.located) rows.push(["Map", "where in the photograph it lies is not known; it is spread over all of it"]);
+  const facts = make("table", {}, make("tbody", {}, ...rows.map(([key, value]) =>
+    make("tr", {}, make("th", { scope: "row" }, key), make("td", {}, value)))));
+  find("facts").replaceChildren(facts, ...interventions(error));
+}
+
+function interventions(error) {
+  if (error.regions === null) return [make("p", { class: "hint" }, "No region was removed: the budget went to errors that cost more.")];
+  const found = [make("h3", {}, "What happened without a region")];
+  const head = make("tr", {}, ...["Region", "Of the image", "Foretold", "Margin changed", "Verdict"].map((text) => make("th", {}, text)));
+  const rows = error.regions.map((one, i) => make("tr", {}, make("td", {}, String(i + 1)), make("td", {}, percent(one.share)),
+    make("td", {}, number(one.predicted)), make("td", {}, number(one.measured)),
+    make("td", {}, make("span", { class: `badge ${one.verdict === "verified" ? "wrong" : ""}` }, one.verdict))));
+  found.push(rows.length ? make("table", {}, make("thead", {}, head), make("tbody", {}, ...rows))
+    : make("p", {}, "No region stood out."));
+  if (error.usual !== null) found.push(make("p", { class: "hint" }, `Without a part elsewhere the margin falls by ${number(error.usual)} as a rule.`));
+  if (error.fix) found.push(make("p", {}, make("span", { class: "badge right" }, "becomes right"), ` without ${percent(error.fix.share)} of the image.`));
+  return found;
+}

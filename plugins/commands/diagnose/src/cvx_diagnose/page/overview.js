@@ -1,0 +1,115 @@
+// The first screen and the sections below it.
+
+function showAdvice() {
+  const most = Math.max(...data.advice.map((one) => one.gain), 1e-9);
+  for (const one of data.advice.slice(0, 6)) {
+    const item = make("li", {}, one.text);
+    const gauge = make("progress", { class: "gauge", max: most, value: one.gain, "aria-hidden": "true" });
+    const how = one.kind === "retrain" ? "measured" : "at most";
+    const gain = one.gain > 0 ? `${how} ${percent(one.gain)} more right · ` : "";
+    const about = make("span", { class: "gain" }, `${gain}${counted(one.count, "input")}`);
+    if (one.group !== undefined) about.append(" · ", link("show them", { group: String(one.group) }));
+    if (one.kind === "relabel") about.append(" · ", link("show them", { only: "suspect" }));
+    item.append(gauge, about);
+    find("advice").append(item);
+  }
+  if (!data.advice.length) find("advice").append(make("li", {}, data.errors.length
+    ? "Nothing stands out: the errors have no common cause that was found." : "There is no error."));
+}
+
+function link(text, values) {
+  return make("button", { type: "button", class: "link", onclick: () => filterBy(values) }, text);
+}
+
+function showNumbers() {
+  const { right, counts, calibration, tests } = data.numbers;
+  const add = (term, value, ...small) => find("numbers").append(
+    make("dt", {}, term), make("dd", {}, value, ...small.map((text) => make("small", {}, text))));
+  if (right.of) {
+    add(data.task === "classification" ? "Right" : "Without an error", percent(right.value),
+      `${percent(right.low)} to ${percent(right.high)}, ${right.right.toLocaleString("en")} of ${right.of.toLocaleString("en")} labelled`);
+  }
+  for (const [name, value] of data.numbers.measures) add(name, value);
+  if (calibration !== null) add("Calibration error", percent(calibration));
+  if (tests.tested) {
+    add("Tested by removing regions", counted(tests.tested, "error"),
+      `${tests.verified ?? 0} verified, ${tests.partly ?? 0} partly, ${tests.fixed ?? 0} became right`);
+  }
+  const failed = Object.entries(counts).filter(([status, count]) => count && status !== "ok");
+  if (failed.length) add("Not answered", failed.map(([status, count]) => `${count} ${status}`).join(", "));
+}
+
+function showGroups() {
+  find("causes").hidden = !data.groups.length;
+  for (const group of data.groups.slice(0, 40)) {
+    const tested = group.tested
+      ? ` · ${group.verified} of ${group.tested} tested verified, ${group.fixed} became right without a region` : " · none tested";
+    const doubtful = group.label_suspects ? ` · ${group.label_suspects} with a suspected label` : "";
+    const known = group.typical.filter((id) => byId.has(id)).map((id) => byId.get(id));
+    find("groups").append(make("article", { class: "group" },
+      make("h3", {}, `${group.number + 1}. ${group.name}`),
+      make("p", {}, `${counted(group.count, "error")} · costs ${percent(group.cost)}${tested}${doubtful} · `,
+        link("show all", { group: String(group.number) })),
+      make("ul", { class: "tiles" }, ...known.map((error) => tile(error, known)))));
+    const culprits = data.culprits?.[group.number] ?? [];
+    if (culprits.length) {
+      find("groups").lastChild.append(
+        make("p", {}, "Training images that raised its loss most: ",
+          culprits.map((one) => `${one.path} (${className(one.label)})`).join(", ")));
+    }
+  }
+}
+
+function showMatrix() {
+  const { classes, counts } = data.matrix;
+  find("confused").hidden = classes.length < 2;
+  const head = make("tr", {}, make("th", {}, "true \\ answered"), ...classes.map((c) => make("th", { scope: "col" }, className(c))));
+  const most = Math.max(...counts.flatMap((row, i) => row.filter((_, j) => i !== j)), 1);
+  const rows = classes.map((c, i) => make("tr", {}, make("th", { scope: "row" }, className(c)),
+    ...classes.map((other, j) => cell(c, other, counts[i][j], most))));
+  find("matrix").append(make("thead", {}, head), make("tbody", {}, ...rows));
+}
+
+function cell(c, other, count, most) {
+  if (c === other) return make("td", { class: "same" }, count.toLocaleString("en"));
+  if (!count) return make("td");
+  const heat = `h${Math.min(4, Math.ceil((4 * count) / most))}`;
+  const button = make("button", { type: "button", title: `${className(c)} taken for ${className(other)}`,
+    onclick: () => filterBy({ true: String(c), predicted: String(other) }) }, count.toLocaleString("en"));
+  return make("td", { class: heat }, button);
+}
+
+function showSuspects() {
+  const { count, listed } = data.suspects;
+  find("labels").hidden = !count;
+  const known = listed.map((one) => byId.get(one.id)).filter(Boolean);
+  const few = known.slice(0, 12);
+  find("suspected").append(make("ul", { class: "tiles" }, ...few.map((error) => tile(error, known))));
+  if (known.length > few.length) find("suspected").append(link(`show all ${count}`, { only: "suspect" }));
+}
+
+function showChanges() {
+  const one = data.compared;
+  find("changes").hidden = !one;
+  if (!one) return;
+  const turned = `${one.before.toLocaleString("en")} of ${counted(one.common, "common input")} were right in ${one.with}, now ${one.after.toLocaleString("en")}.`;
+  const odds = one.fixed + one.broken
+    ? ` By chance alone so uneven a change has ${chance(one.p)} (McNemar).` : " No answer changed between right and wrong.";
+  const relabelled = one.relabelled ? ` ${counted(one.relabelled, "label")} changed.` : "";
+  find("changed").append(make("p", {},
+    make("span", { class: "badge right" }, `${one.fixed} fixed`), " ",
+    make("span", { class: "badge wrong" }, `${one.broken} broken`), ` ${turned}${odds}${relabelled}`));
+  const broken = one.broken_ids.map((id) => byId.get(id)).filter(Boolean);
+  if (broken.length) find("changed").append(make("h3", {}, "What broke"),
+    make("ul", { class: "tiles" }, ...broken.slice(0, 12).map((error) => tile(error, broken))));
+}
+
+function showFixes() {
+  find("tried").hidden = !data.fixes.length;
+  for (const one of data.fixes) {
+    const text = one.tried
+      ? `${one.name}: ${percent(one.before)} right became ${percent(one.after)} on ${counted(one.judged_on, "input")} it had not seen (change ${percent(one.low)} to ${percent(one.high)}, ${one.fixed} fixed, ${one.broken} broken, ${chance(one.p)})`
+      : `${one.name} was not tried. ${one.note}`;
+    find("fixes").append(make("li", {}, text));
+  }
+}

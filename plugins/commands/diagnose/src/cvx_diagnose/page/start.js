@@ -1,0 +1,30 @@
+// Wire the page up.
+
+find("title").textContent = data.title;
+document.title = data.title;
+find("about").textContent = data.about;
+showAdvice();
+showNumbers();
+showChanges();
+showGroups();
+showMatrix();
+showSuspects();
+showFixes();
+offerFilters();
+choose();
+find("filters").addEventListener("input", choose);
+find("filters").addEventListener("submit", (event) => event.preventDefault());
+find("filters").addEventListener("reset", () => setTimeout(choose));
+new IntersectionObserver(([entry]) => { if (entry.isIntersecting) drawMore(); }, { rootMargin: "800px" }).observe(find("more"));
+// One batch may not fill a large screen, and then the end never comes into view anew.
+addEventListener("scroll", () => {
+  if (find("more").getBoundingClientRect().top < innerHeight + 800 && drawn < chosen.length) drawMore();
+}, { passive: true });
+find("previous").addEventListener("click", () => step(-1));
+find("next").addEventListener("click", () => step(1));
+find("over").addEventListener("change", showPanel);
+find("close").addEventListener("click", () => find("panel").close());
+find("panel").addEventListener("keydown", (event) => {
+  if (event.key === "ArrowLeft") step(-1);
+  if (event.key === "ArrowRight") step(1);
+});
