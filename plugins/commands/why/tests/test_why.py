@@ -9,7 +9,10 @@ from typing import Any
 import pytest
 import torch
 from cvx_why import ErrorReport, why
-from cvx_why.report import FILES
+from cvx_why.fills import FILLS
+from cvx_why.regions import _verdict
+from cvx_why.report import FILES as FILE_NAMES
+from cvx_why.search import Removed
 from torch import Tensor, nn
 
 import cvx_core as cvx
@@ -198,7 +201,7 @@ def test_the_layer_profile_is_added_on_request() -> None:
 
 def test_the_report_is_written_and_not_over_another(report: ErrorReport, tmp_path: Path) -> None:
     files = report.save(tmp_path / "out")
-    assert [file.name for file in files] == list(FILES)
+    assert [file.name for file in files] == list(FILE_NAMES)
     document = json.loads((tmp_path / "out/why.json").read_text())
     assert document == json.loads(json.dumps(report.to_dict()))
     assert document["schema"] == "cvx.why/1"
@@ -226,3 +229,35 @@ def test_what_can_t_be_answered_is_refused_with_the_way_out() -> None:
         why(model, picture().expand(2, -1, -1, -1), "plain")
     with pytest.raises(UsageError, match="another input"):
         why(model, picture(), "plain", reference_image=torch.zeros(1, 3, 32, 32))
+
+
+class Texture(nn.Module):
+    """Says textured by the mean difference of neighbouring pixels, wherever they are."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        grey = x.mean(1)
+        rough = (grey[:, 1:] - grey[:, :-1]).abs().mean((1, 2))
+        return torch.stack([torch.ones_like(rough), 15 * rough], 1)
+
+
+@pytest.mark.parametrize("budget", [40, 50, 80])
+def test_an_error_that_comes_from_everywhere_is_blamed_on_no_place(budget: int) -> None:
+    noise = torch.rand(1, 3, 96, 96, generator=torch.Generator().manual_seed(0))
+    found = why(
+        VisionModel(Texture(), classes=("plain", "textured")), noise, "plain", budget=budget
+    )
+    assert found.margin > 1
+    assert found.blamed == ()
+    assert float(found.blame.values.max()) <= 0
+
+
+def test_a_verdict_needs_all_fills_and_blame_two() -> None:
+    gone = Removed(torch.ones(2, 2, dtype=torch.bool), -3.0, right=True)
+    assert _verdict([gone] * 3, 4.0, 3) == "verified"
+    assert _verdict([gone] * 2, 4.0, 3) == "partly"
+    assert _verdict([gone], 4.0, 3) == "not verified"
+
+
+def test_every_region_in_a_report_was_removed_by_every_fill(report: ErrorReport) -> None:
+    assert report.regions
+    assert all(set(one.removals) == set(FILLS) for one in report.regions)

@@ -39,8 +39,8 @@ class Examined:
     removals
         By fill, what was measured; the one that the search used comes first.
     verdict
-        ``verified``: under every fill, two or more, the margin fell by half or more, or the wrong
-        answer became right. ``partly``: under most fills it fell by a fifth or more (by half,
+        ``verified``: under every fill the margin fell by half or more, or the wrong answer became
+        right. ``partly``: under most fills, two or more, it fell by a fifth or more (by half,
         where the answer is right and a rival was asked about).
         ``not verified``: neither; the region is not blamed.
     """
@@ -66,7 +66,8 @@ def examined(search: Search, fills: Mapping[str, Fill]) -> list[Examined]:
     """Return the regions that were looked into, the best first, each with a verdict.
 
     A region is looked into if the margin falls without it by what it takes to be blamed, and by
-    `STANDS_OUT` times what it changes without regions like it elsewhere.
+    `STANDS_OUT` times what it changes without as much of the picture elsewhere. There are no more
+    regions than the budget has all fills for.
     """
     margin = search.trials.case.margin
     enough = _enough(margin)
@@ -76,10 +77,12 @@ def examined(search: Search, fills: Mapping[str, Fill]) -> list[Examined]:
         if search.best.change <= -STANDS_OUT * usual_change(search):
             found.append(search.best)
     apart = [one for one in search.coarse if _apart(one, found)]
-    least = -max(enough, STANDS_OUT * _middle(apart))
     for one in sorted(search.coarse, key=lambda one: one.change):
+        others = [other for other in apart if other is not one]
+        least = -max(enough, STANDS_OUT * _middle(others, one.pixels))
         if one.change <= least and len(found) < MOST_REGIONS and _apart(one, found):
             found.append(one)
+    found = found[: max(1, search.trials.left // max(1, len(fills) - 1))]
     measured: list[dict[str, Removed]] = [{search.fill: one} for one in found]
     for name in [name for name in fills if name != search.fill]:
         again = search.remove([one.mask for one in found], fills[name])
@@ -90,7 +93,7 @@ def examined(search: Search, fills: Mapping[str, Fill]) -> list[Examined]:
             one.mask,
             -float(search.maps.signed[one.mask].sum()),
             removals,
-            _verdict([*removals.values()], margin),
+            _verdict([*removals.values()], margin, len(fills)),
         )
         for one, removals in zip(found, measured, strict=True)
     ]
@@ -99,15 +102,22 @@ def examined(search: Search, fills: Mapping[str, Fill]) -> list[Examined]:
 def usual_change(search: Search) -> float:
     """Return by how much the margin changes, in the middle, without what the best is compared to.
 
-    That is regions of its shape elsewhere, or squares apart from it where none were removed.
+    That is regions of its shape elsewhere. Where there is no room for any it is squares, apart
+    from it if there are such, counted by area: of an error that comes from everywhere, more goes
+    with more of the picture.
     """
-    best = [search.best] if search.best is not None else []
-    return _middle(search.elsewhere or [one for one in search.coarse if _apart(one, best)])
+    best = search.best
+    if best is None:
+        return _middle(search.coarse, 0)
+    apart = [one for one in search.coarse if _apart(one, [best])]
+    return _middle(search.elsewhere or apart or search.coarse, best.pixels)
 
 
-def _middle(others: Sequence[Removed]) -> float:
+def _middle(others: Sequence[Removed], pixels: int) -> float:
+    """Return the median change without others, in logits, if they had at least so many pixels."""
     # Either way, because what a removal does by accident has no sign.
-    return median([abs(one.change) for one in others]) if others else 0.0
+    changes = [abs(one.change) * max(1.0, pixels / one.pixels) for one in others]
+    return median(changes) if changes else 0.0
 
 
 def _enough(margin: float) -> float:
@@ -126,9 +136,11 @@ def _apart(one: Removed, others: Sequence[Removed]) -> bool:
     )
 
 
-def _verdict(removals: Sequence[Removed], margin: float) -> Verdict:
+def _verdict(removals: Sequence[Removed], margin: float, fills: int) -> Verdict:
     # Where nothing was wrong, that the answer is right shows nothing.
     holds = [one.change <= -HALF * abs(margin) or (one.right and margin > 0) for one in removals]
-    if len(removals) > 1 and all(holds):
+    if len(removals) < 2:
+        return "not verified"
+    if len(removals) >= fills and all(holds):
         return "verified"
     return "partly" if median(r.change for r in removals) <= -_enough(margin) else "not verified"
