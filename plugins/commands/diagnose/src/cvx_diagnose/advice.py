@@ -98,7 +98,7 @@ def advise(found: Mapping[str, Any], summary: Mapping[str, Any]) -> list[dict[st
 
 
 def _for_group(group: Mapping[str, Any], name: Names) -> dict[str, Any]:
-    what = group_name(group, name)
+    what = f"Group {group['number'] + 1}, {group_name(group, name)}"
     blamed = group["verified"] + group["partly"]
     if group["tested"] and 2 * blamed >= group["tested"]:
         text = (

@@ -71,7 +71,7 @@ def find_causes(run: Run) -> Causes:
     features = _finite(run.numbers(table, under))
     answers = [_answer(row) for row in rows]
     found = grouped(features, answers)
-    places = _places(run.numbers(table, "margin_map")) if maps else None
+    places = middles_of(run.numbers(table, "margin_map")) if maps else None
     labelled = sum(
         one is not None for block in run.blocks(["right"]) for one in block["right"].to_pylist()
     )
@@ -84,7 +84,7 @@ def find_causes(run: Run) -> Causes:
         described.append(
             {
                 **_confusion(members),
-                "place": None if places is None else _place([places[i] for i in at]),
+                "place": None if places is None else place_of([places[i] for i in at]),
                 "count": len(at),
                 # What would be gained if all of the group were right, and nothing else changed.
                 "cost": len(at) / labelled,
@@ -134,7 +134,7 @@ def _verified(members: Sequence[Row]) -> dict[str, int]:
     }
 
 
-def _places(maps: Numbers) -> list[tuple[float, float]]:
+def middles_of(maps: Numbers) -> list[tuple[float, float]]:
     """Return the middle (x, y), in [0, 1], of the cells that hold most of each map's evidence."""
     found = []
     for one in np.nan_to_num(np.clip(maps, 0, None)):
@@ -150,7 +150,7 @@ def _places(maps: Numbers) -> list[tuple[float, float]]:
     return found
 
 
-def _place(middles: Sequence[tuple[float, float]]) -> str | None:
+def place_of(middles: Sequence[tuple[float, float]]) -> str | None:
     """Return where most of a group's evidence is, in words, or None if it is anywhere."""
     words = Counter(
         f"{_ROWS[min(2, int(3 * y))]} {_LINES[min(2, int(3 * x))]}"

@@ -6,7 +6,7 @@ function showAdvice() {
     const item = make("li", {}, one.text);
     const gauge = make("progress", { class: "gauge", max: most, value: one.gain, "aria-hidden": "true" });
     const how = one.kind === "retrain" ? "measured" : "at most";
-    const gain = one.gain > 0 ? `${how} ${percent(one.gain)} more right · ` : "";
+    const gain = one.gain > 0 ? `${how} ${(100 * one.gain).toFixed(1)} points more right · ` : "";
     const about = make("span", { class: "gain" }, `${gain}${counted(one.count, "input")}`);
     if (one.group !== undefined) about.append(" · ", link("show them", { group: String(one.group) }));
     if (one.kind === "relabel") about.append(" · ", link("show them", { only: "suspect" }));
@@ -48,7 +48,7 @@ function showGroups() {
     const known = group.typical.filter((id) => byId.has(id)).map((id) => byId.get(id));
     find("groups").append(make("article", { class: "group" },
       make("h3", {}, `${group.number + 1}. ${group.name}`),
-      make("p", {}, `${counted(group.count, "error")} · costs ${percent(group.cost)}${tested}${doubtful} · `,
+      make("p", {}, `${counted(group.count, "error")} · costs ${(100 * group.cost).toFixed(1)} points${tested}${doubtful} · `,
         link("show all", { group: String(group.number) })),
       make("ul", { class: "tiles" }, ...known.map((error) => tile(error, known)))));
     const culprits = data.culprits?.[group.number] ?? [];

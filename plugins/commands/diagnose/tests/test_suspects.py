@@ -1,0 +1,59 @@
+"""Labels that are wrong are suspected, and answers that are wrong are not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from cvx_diagnose.suspects import doubt, out_of_fold, suspicious, typicality
+from sklearn.metrics import roc_auc_score
+
+from cvx_core import UsageError
+
+
+def test_a_label_is_suspected_if_another_class_reaches_its_threshold() -> None:
+    p = np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.3, 0.7], [0.7, 0.3]])
+    labels = np.array([0, 0, 1, 1, 1])
+    # Thresholds: (0.9 + 0.6) / 2 = 0.75 and (0.8 + 0.7 + 0.3) / 3 = 0.6. The last one's 0.7 for
+    # class 0 is below 0.75.
+    assert suspicious(p, labels).tolist() == [False] * 5
+    p[4] = 0.8, 0.2
+    # Now class 0 is reached: 0.8 against 0.75.
+    assert suspicious(p, labels).tolist() == [False] * 4 + [True]
+
+
+def test_doubt_is_the_normalised_margin() -> None:
+    p = np.array([[0.5, 0.3, 0.2], [0.1, 0.9, 0.0]])
+    # (1 + 0.3 - 0.5) / 2 and (1 + 0.9 - 0.1) / 2
+    assert doubt(p, np.array([0, 0])) == pytest.approx([0.4, 0.9])
+
+
+def test_flipped_labels_are_the_most_doubtful_out_of_fold() -> None:
+    generator = np.random.default_rng(0)
+    true = np.repeat(np.arange(4), 60)
+    features = generator.normal(size=(240, 8)) + 6 * np.eye(4, 8)[true]
+    flipped = generator.permutation(240)[:24]
+    labels = true.copy()
+    labels[flipped] = (labels[flipped] + 1) % 4
+    p = out_of_fold(features, labels, 4)
+    is_flipped = np.isin(np.arange(240), flipped)
+    # Heaps six spreads apart overlap by a thousandth; a memory of the labels would give 0.5.
+    assert roc_auc_score(is_flipped, doubt(p, labels)) > 0.99
+    assert (suspicious(p, labels) == is_flipped).mean() > 0.98
+
+
+def test_a_class_with_few_examples_is_never_suspected() -> None:
+    features = np.random.default_rng(0).normal(size=(22, 3))
+    labels = np.array([0] * 10 + [1] * 10 + [2] * 2)
+    p = out_of_fold(features, labels, 3)
+    assert p[20:].tolist() == [[0, 0, 1], [0, 0, 1]]
+    with pytest.raises(UsageError, match="1 classes have 5 examples"):
+        out_of_fold(features[:10], labels[:10], 3)
+
+
+def test_an_image_far_from_its_likely_class_is_not_typical_of_it() -> None:
+    reference = np.random.default_rng(0).normal(size=(99, 4))
+    shares = typicality(np.array([[0.0] * 4, [9.0] * 4]), reference)
+    assert shares[0] > 0.5
+    # None of 99 lies as far out.
+    assert shares[1] == pytest.approx(1 / 100)
+    assert typicality(np.ones((1, 4)), reference[:19]).tolist() == [1.0]
