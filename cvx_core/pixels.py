@@ -13,7 +13,7 @@ import numpy.typing as npt
 from cvx_core.answers import Answer, Seed, check_finite, no_such_question
 from cvx_core.errors import TargetError
 from cvx_core.regions import Frame, Mask
-from cvx_core.scores import ClassEntry, TargetRecord
+from cvx_core.scores import ClassEntry, TargetRecord, background
 from cvx_core.target import (
     ClassScore,
     Contrast,
@@ -33,7 +33,7 @@ class PixelScores(Answer):
     """The answer of a segmenter for one image.
 
     The words ask about the pixels where a class is predicted: `Predicted` about the class with the
-    most of them (the first class, background, aside if there is another), `ClassScore` and
+    most of them (background aside if there is another), `ClassScore` and
     `Contrast` about theirs; `Distribution`, `Error` and `Margin` about all pixels. Logits are
     summed over the pixels, so that the maps of disjoint regions add up to that of their union.
 
@@ -176,7 +176,11 @@ class PixelScores(Answer):
 
     def _foremost(self) -> int:
         counts = np.bincount(self.predicted.reshape(-1), minlength=self.count)
-        return int(counts[1:].argmax()) + 1 if counts[1:].any() else 0
+        nothing = background(self.classes)
+        things = counts.copy()
+        if nothing is not None:
+            things[nothing] = 0
+        return int((things if things.any() else counts).argmax())
 
     def _about(self, kind: str, text: str, region: Mask, c: int, *minus: int) -> Resolved:
         seed = self.seed(region, c, *minus)

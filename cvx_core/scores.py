@@ -278,6 +278,26 @@ class Scores(Answer):
         )
 
 
+NOTHING = (
+    "background",
+    "__background__",
+    "bg",
+    "nothing",
+    "none",
+    "void",
+    "unlabeled",
+    "unlabelled",
+)
+"""What segmenters call the class of pixels that belong to no object."""
+
+
+def background(classes: Sequence[str] | None) -> int | None:
+    """Return the class that means nothing: by its name, the first where classes have no names."""
+    if classes is None:
+        return 0
+    return next((k for k, name in enumerate(classes) if name.strip().lower() in NOTHING), None)
+
+
 def find_class(reference: ClassRef, classes: Sequence[str] | None, count: int) -> int:
     """Return the index of a class given by name or by index.
 

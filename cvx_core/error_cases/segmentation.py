@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ from cvx_core.errors import OptionError
 from cvx_core.pixels import PixelScores, need_pixels
 from cvx_core.regions import Mask, MaskRegion
 from cvx_core.scores import ClassEntry
+from cvx_core.scores import background as find_background
 from cvx_core.target import Resolved, Target
 from cvx_core.truth import Truth
 
@@ -83,7 +84,11 @@ class PixelError(ErrorCase):
 
 
 def segmentation_errors(
-    answer: PixelScores, truth: Truth, *, band: int = BAND, background: int | None = 0
+    answer: PixelScores,
+    truth: Truth,
+    *,
+    band: int = BAND,
+    background: int | Literal["by name"] | None = "by name",
 ) -> list[ErrorCase]:
     """Return the errors of a segmenter's answer: they share out the wrong pixels among them.
 
@@ -101,7 +106,8 @@ def segmentation_errors(
     band
         Width of a strip, in output pixels.
     background
-        Index of the class that means nothing; None if there is none, and all is confusion.
+        Index of the class that means nothing; None if there is none, and all is confusion. By its
+        name, as in ``background``, ``nothing`` or ``void``; the first where classes have no names.
 
     Returns
     -------
@@ -117,6 +123,7 @@ def segmentation_errors(
     """
     if band < 0:
         raise OptionError(f"band={band} is no width.", "Give output pixels, 0 or more.")
+    nothing = find_background(answer.classes) if background == "by name" else background
     true, said = answer.truth(truth), answer.predicted
     wrong = (true >= 0) & (true != said)
     pair = np.where(wrong, said * answer.count + true, -1)
@@ -125,7 +132,7 @@ def segmentation_errors(
     order = np.argsort(parts, axis=None, kind="stable")[int((~wrong).sum()) :]
     ends = np.flatnonzero(np.diff(parts.reshape(-1)[order])) + 1
     shares = np.split(order, ends) if order.size else []
-    cases = [_case(answer, true, at_border, background, share) for share in shares]
+    cases = [_case(answer, true, at_border, nothing, share) for share in shares]
     return [*sorted(cases, key=lambda case: -case.loss * case.pixels)]
 
 

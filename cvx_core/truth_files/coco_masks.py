@@ -12,11 +12,11 @@ import numpy.typing as npt
 from cvx_core.errors import InputError, TargetError
 from cvx_core.images import MAX_PIXELS
 from cvx_core.regions import Polygon
+from cvx_core.scores import background
 from cvx_core.truth import UNKNOWN, TrueClasses
 from cvx_core.truth_files.coco import WAY_OUT, annotations_of
 from cvx_core.truth_files.common import class_index
 
-_BACKGROUND = ("background", "__background__")
 _FORM = (
     "segmentation is a list of polygons [x1, y1, x2, y2, ...], or run lengths {size: [h, w], "
     "counts: [...] or text}."
@@ -43,8 +43,8 @@ def read_coco_masks(file: Path, image: Path, classes: Sequence[str] | None) -> T
         raise InputError(f"{file}: the image lacks {error}.", WAY_OUT) from error
     if not 0 < shape[0] * shape[1] <= MAX_PIXELS or min(shape) < 1:
         raise InputError(f"{file}: an image of {shape[1]} x {shape[0]} pixels.", WAY_OUT)
-    rest = next((k for k, name in enumerate(classes) if name.lower() in _BACKGROUND), UNKNOWN)
-    indices = np.full(shape, rest, dtype=np.int64)
+    rest = background(classes)
+    indices = np.full(shape, UNKNOWN if rest is None else rest, dtype=np.int64)
     painted = []
     for where, one in found:
         try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -109,6 +111,19 @@ def test_background_tells_what_was_overlooked_from_what_was_invented() -> None:
         ("confusion", "dog", "cat", 4),
         ("confusion", "nothing", "cat", 1),
     ]
+
+
+def test_a_first_class_that_is_a_thing_is_no_background() -> None:
+    answer = replace(pixels(np.array([[1, 1, 2]])), classes=("road", "car", "sky"))
+    truth = TrueClasses(np.array([[0, 1, 1]]), (8, 8))
+    assert {case.type for case in segmentation_errors(answer, truth, band=0)} == {"confusion"}
+    named = replace(answer, classes=("car", "road", "Background"))
+    [first, _] = sorted(segmentation_errors(named, truth, band=0), key=lambda case: case.type)
+    assert (first.type, first.predicted.name) == ("confusion", "road")
+    assert {case.type for case in segmentation_errors(named, truth, band=0)} == {
+        "confusion",
+        "false negative",
+    }
 
 
 def test_a_border_out_of_place_by_the_band_is_a_boundary_error_and_by_more_is_not() -> None:
