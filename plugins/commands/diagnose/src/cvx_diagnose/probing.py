@@ -87,8 +87,8 @@ def probe(model: VisionModel, image: Tensor) -> Probed:
     fine = None
     if layer is not None and model.task == "classification":
         fine = _fine(Layout.of(model, image).trunk(model, image))
-    near = (None, None) if fine is None else (fine.name, _channels(fine))
-    return Probed(outputs, layer, shape, channels, *features, *near, note)
+    name, count = (None, None) if fine is None else (fine.name, _channels(fine))
+    return Probed(outputs, layer, shape, channels, *features, name, count, note)
 
 
 def _fine(trunk: tuple[Place, ...]) -> Place | None:

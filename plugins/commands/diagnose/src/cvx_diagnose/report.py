@@ -89,18 +89,20 @@ def _costliest(run: Run) -> set[int]:
 
 def _draw(folder: Path, row: Row, values: npt.NDArray[np.float32] | None) -> None:
     """Write an error's pictures; what is there already stays, because rows never change."""
-    wanted = {"jpg": lambda: row["thumbnail"], "png": lambda: coloured(values)}
-    absent = {"jpg": row["thumbnail"] is None, "png": values is None}
-    for suffix, made in wanted.items():
+    wanted = {
+        "jpg": row["thumbnail"],
+        "png": None if values is None else coloured(values),
+    }
+    for suffix, data in wanted.items():
         file = folder / f"{row['id']}.{suffix}"
-        if absent[suffix] or file.exists():
+        if data is None or file.exists():
             continue
         try:
             folder.mkdir(exist_ok=True)
             # A temporary name: a picture is there whole or not at all. Thousands are not worth
             # a flush to disk each, as anybody can draw them again.
             temporary = file.with_name(f".cvx-{file.name}")
-            temporary.write_bytes(made())
+            temporary.write_bytes(data)
             temporary.replace(file)
         except OSError as error:
             raise OutputError(
@@ -109,7 +111,7 @@ def _draw(folder: Path, row: Row, values: npt.NDArray[np.float32] | None) -> Non
             ) from error
 
 
-def coloured(values: npt.NDArray[np.float32] | None) -> bytes:
+def coloured(values: npt.NDArray[np.float32]) -> bytes:
     """Return a map as a PNG, a pixel for each cell: red for, blue against, clear where nothing is.
 
     Parameters
@@ -117,7 +119,6 @@ def coloured(values: npt.NDArray[np.float32] | None) -> bytes:
     values
         (h, w); the largest in size has the strongest colour.
     """
-    assert values is not None
     values = np.nan_to_num(values)
     span = float(np.abs(values).max()) or 1.0
     share = values / span

@@ -13,7 +13,10 @@ showFixes();
 offerFilters();
 choose();
 find("path").addEventListener("input", choose);
-find("filters").addEventListener("change", choose);
+find("filters").addEventListener("change", (event) => {
+  // Leaving the field is a change too: tiles made anew then would miss the click that left it.
+  if (event.target !== find("path")) choose();
+});
 find("filters").addEventListener("submit", (event) => event.preventDefault());
 find("filters").addEventListener("reset", () => setTimeout(choose));
 new IntersectionObserver(([entry]) => { if (entry.isIntersecting) drawMore(); }, { rootMargin: "800px" }).observe(find("more"));
