@@ -7,6 +7,7 @@ once, so that a run that is stopped goes on where it was. ``python tests/planted
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import sys
 from pathlib import Path
@@ -20,6 +21,17 @@ from planted.methods import METHODS  # noqa: E402
 from planted.networks import KEPT, RECIPES, cases, pair  # noqa: E402
 from planted.scoring import score  # noqa: E402
 
+SEARCHING = (
+    "blame",
+    "fills",
+    "fixing",
+    "investigation",
+    "outlines",
+    "proposals",
+    "regions",
+    "search",
+)
+"""Modules of ``cvx why`` that its numbers depend on."""
 PAGE = ROOT / "docs" / "explanation" / "planted.md"
 
 
@@ -38,19 +50,40 @@ def main() -> int:
         for cause in (cause for cause in CAUSES if cause.name in given.causes):
             file = KEPT / f"scores-{network}-{cause.name}.json"
             known = json.loads(file.read_text()) if file.exists() else {}
-            wanted = [name for name in given.methods if given.again or name not in known]
+            how = {"asked": given.cases, "seed": given.seed}
+            wanted = [
+                name
+                for name in given.methods
+                if given.again
+                or name not in known
+                or not (how | {"code": code(name)}).items() <= known[name].items()
+            ]
             if not wanted:
                 continue
             both = pair(RECIPES[network], cause)
             chosen = cases(both, RECIPES[network], cause, given.cases, given.seed)
             found = score(both, chosen, {name: METHODS[name] for name in wanted})
+            found = {name: {**row, **how, "code": code(name)} for name, row in found.items()}
             # Another run may have written in the meantime.
             known = (json.loads(file.read_text()) if file.exists() else {}) | found
             known = {name: known[name] for name in METHODS if name in known}
             file.write_text(json.dumps(known, indent=1))
             print(network, cause.name, json.dumps(found.get("cvx why", {})), flush=True)
-    page.write(KEPT, PAGE)
+    missing = page.unmeasured(KEPT, RECIPES, names, METHODS)
+    if missing:
+        print(f"Without all methods on the same cases, so that the page stays: {', '.join(missing)}")
+    else:
+        page.write(KEPT, PAGE)
     return 0
+
+
+def code(method: str) -> str:
+    """Return what a method's numbers hold for: of ``cvx why`` its source, else nothing."""
+    if method != "cvx why":
+        return ""
+    source = ROOT / "plugins" / "commands" / "why" / "src" / "cvx_why"
+    searching = (source / f"{name}.py" for name in SEARCHING)
+    return hashlib.sha256(b"".join(file.read_bytes() for file in searching)).hexdigest()[:12]
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
+from itertools import product
 from pathlib import Path
 
 from planted.scoring import Row
@@ -31,6 +33,20 @@ REPORTED = (
     ("false alarm, as asked", "false alarm, as asked"),
 )
 _DIGITS = {"cases": 0, "passes": 0, "seconds": 1}
+
+
+def unmeasured(
+    measured: Path, networks: Iterable[str], causes: Iterable[str], methods: Iterable[str]
+) -> list[str]:
+    """Return which networks and causes lack a method, or have methods on other cases."""
+    found = []
+    for network, cause in product(networks, causes):
+        file = measured / f"scores-{network}-{cause}.json"
+        rows = json.loads(file.read_text()) if file.exists() else {}
+        asked = {(row.get("asked"), row.get("seed")) for row in rows.values()}
+        if set(rows) != set(methods) or len(asked) != 1:
+            found.append(f"{network} {cause}")
+    return found
 
 
 def write(measured: Path, page: Path) -> None:
