@@ -47,7 +47,11 @@ def causes(names: tuple[str, ...] = tuple(LEADS_TO)) -> list[Cause]:
 
 
 def network(
-    names: tuple[str, ...] = tuple(LEADS_TO), *, pictures: int = 320, epochs: int = 12, seed: int = 0
+    names: tuple[str, ...] = tuple(LEADS_TO),
+    *,
+    pictures: int = 320,
+    epochs: int = 12,
+    seed: int = 0,
 ) -> VisionModel:
     """Return a small convolutional network, trained on stripes with every cause as a shortcut."""
     torch.manual_seed(seed)

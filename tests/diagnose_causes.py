@@ -1,0 +1,162 @@
+"""How well diagnose finds planted causes and flipped labels; writes docs/explanation/diagnose.md.
+
+    OMP_NUM_THREADS=1 python tests/diagnose_causes.py [--networks N] [--dry]
+
+Causes: small networks that learned four shortcuts, two for each of two wrong answers
+(tests/planted), and pictures with these. Labels: handwritten digits with every tenth label flipped.
+Where Cleanlab is installed it judges the same probabilities.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from cvx_diagnose import Run, diagnose
+from cvx_diagnose.grouping import divided, grouped
+from cvx_diagnose.local import Local
+from cvx_diagnose.suspects import doubt, find_suspects, out_of_fold, softmax
+from PIL import Image
+from planted import several
+from sklearn.datasets import load_digits
+from sklearn.metrics import adjusted_rand_score, roc_auc_score
+from torch import nn
+
+from cvx_core import Preprocess, VisionModel
+
+PAGE = Path(__file__).resolve().parents[1] / "docs/explanation/diagnose.md"
+KINDS = {
+    "under the map, fine place (what `diagnose` does)": "fine_features",
+    "under the map, last grid": "error_features",
+    "features of the whole image alone": "features",
+    "maps alone": "margin_map",
+}
+
+
+def main() -> None:
+    """Measure, print, and put the tables into the page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--networks", type=int, default=3)
+    parser.add_argument("--dry", action="store_true", help="print only")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    tables = {"labels": labels(), "causes": causes(given.networks)}
+    for name, table in tables.items():
+        print(table)
+        if not given.dry:
+            before, begin, rest = PAGE.read_text().partition(f"<!-- {name} -->\n")
+            _, end, after = rest.partition(f"<!-- end of {name} -->")
+            PAGE.write_text(before + begin + table + end + after)
+
+
+def causes(networks: int) -> str:
+    """Return the table of adjusted Rand indices, the number of groups chosen and known."""
+    chosen: dict[str, list[str]] = {name: [] for name in KINDS}
+    known: dict[str, list[str]] = {name: [] for name in KINDS}
+    for seed in range(10, 10 + networks):
+        model = several.network(seed=seed)
+        with tempfile.TemporaryDirectory() as place:
+            folder = Path(place)
+            planted = several.write(folder / "data", 60, 300, seed=seed + 1)
+            run = diagnose(model, folder / "data", folder / "run", budget=0.0, engine=Local(1))
+            cause = {one.file: one.cause for one in planted}
+            table = run.table(wrong=True)
+            truth = [cause[path] for path in table["path"].to_pylist()]
+            answers = [str(one) for one in table["predicted"].to_pylist()]
+            for name, column in KINDS.items():
+                values = run.numbers(table, column).reshape(len(table), -1)
+                found = grouped(values, answers)
+                score = adjusted_rand_score(truth, found)
+                chosen[name].append(f"{score:.2f} ({found.max() + 1})")
+                known[name].append(f"{adjusted_rand_score(truth, divided(values, 4)):.2f}")
+    head = "| clustered by | its own number of groups (how many) | four groups |\n|---|---|---|\n"
+    return head + "".join(
+        f"| {name} | {', '.join(chosen[name])} | {', '.join(known[name])} |\n" for name in KINDS
+    )
+
+
+def labels() -> str:
+    """Return the table of flipped labels, for unseen and for training data."""
+    images, true = load_digits(return_X_y=True)
+    images = images.reshape(-1, 8, 8) / 16
+    generator = np.random.default_rng(0)
+    order = generator.permutation(len(true))
+    given = true.copy()
+    flipped = generator.permutation(len(true))[: len(true) // 10]
+    given[flipped] = (given[flipped] + generator.integers(1, 10, len(flipped))) % 10
+    half = len(true) // 2
+    rows = []
+    for name, train, test, own in (
+        ("data that the model has not seen", order[:half], order[half:], False),
+        ("data that it was trained on, flips included", order[half:], order[half:], True),
+    ):
+        # Unseen labels are flipped, and those that the model learned from are right.
+        model = _digits(images[train], given[train] if own else true[train])
+        with tempfile.TemporaryDirectory() as place:
+            folder = Path(place)
+            for i in test:
+                file = folder / f"data/{given[i]}/{i}.png"
+                file.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray((images[i] * 255).round().astype(np.uint8)).save(file)
+            run = diagnose(model, folder / "data", folder / "run", budget=0.0, engine=Local(1))
+            rows += _judged(run, name, set(flipped.tolist()), own)
+    head = "| | AUROC | precision of the most doubtful 10 % | suspected | of these flipped |\n"
+    return head + "|---|---|---|---|---|\n" + "".join(rows)
+
+
+def _judged(run: Run, name: str, flipped: set[int], own: bool) -> list[str]:
+    table = run.table(["id", "path", "label", "logits", "features"])
+    labels = table["label"].to_numpy()
+    wrong = np.array([int(Path(path).stem) in flipped for path in table["path"].to_pylist()])
+    p = softmax(run.numbers(table, "logits"))
+    mine = out_of_fold(run.numbers(table, "features"), labels, 10) if own else p
+    suspects = np.isin(
+        table["id"].to_numpy(), [o["id"] for o in find_suspects(run, trained_on=own)]
+    )
+    judges = {"cvx": (doubt(mine, labels), suspects)}
+    if own:
+        judges["the model's own probabilities"] = (doubt(p, labels), p.argmax(1) != labels)
+    judges |= _cleanlab(labels, mine)
+    top = len(labels) // 10
+    return [
+        f"| {name}: {judge} | {roc_auc_score(wrong, score):.3f} "
+        f"| {wrong[np.argsort(-score, kind='stable')[:top]].mean():.2f} "
+        f"| {int(found.sum())} | {wrong[found].mean() if found.any() else 0:.2f} |\n"
+        for judge, (score, found) in judges.items()
+    ]
+
+
+def _cleanlab(labels: np.ndarray[Any, Any], p: np.ndarray[Any, Any]) -> dict[str, Any]:
+    try:
+        from cleanlab.filter import find_label_issues
+        from cleanlab.rank import get_label_quality_scores
+    except ImportError:
+        return {}
+    score = 1 - get_label_quality_scores(labels, p, method="normalized_margin")
+    return {"Cleanlab, same probabilities": (score, find_label_issues(labels, p, n_jobs=1))}
+
+
+def _digits(images: np.ndarray[Any, Any], labels: np.ndarray[Any, Any]) -> VisionModel:
+    torch.manual_seed(0)
+    layers = (nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 32, 3, padding=1), nn.ReLU())
+    module = nn.Sequential(*layers, nn.MaxPool2d(2), nn.Flatten(), nn.Linear(512, 10))
+    x = torch.tensor(images, dtype=torch.float32)[:, None].expand(-1, 3, -1, -1)
+    y = torch.tensor(labels)
+    optimiser = torch.optim.Adam(module.parameters(), 3e-3)
+    for _ in range(25):
+        for at in torch.randperm(len(y)).split(32):
+            optimiser.zero_grad()
+            F.cross_entropy(module(x[at]), y[at]).backward()
+            optimiser.step()
+    preprocess = Preprocess(crop=8, mean=(0.0,) * 3, std=(1.0,) * 3)
+    names = tuple(str(k) for k in range(10))
+    return VisionModel(module.eval(), preprocess=preprocess, classes=names, name="digits")
+
+
+if __name__ == "__main__":
+    main()
