@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from cvx_why import ErrorReport, why
@@ -261,3 +262,19 @@ def test_a_verdict_needs_all_fills_and_blame_two() -> None:
 def test_every_region_in_a_report_was_removed_by_every_fill(report: ErrorReport) -> None:
     assert report.regions
     assert all(set(one.removals) == set(FILLS) for one in report.regions)
+
+
+def test_a_report_does_not_depend_on_whether_the_network_is_known_already() -> None:
+    model = sees_red()
+    first, second = (why(model, picture(), "plain", budget=40) for _ in range(2))
+    assert first.passes > second.passes
+    assert [one.to_dict() for one in first.regions] == [one.to_dict() for one in second.regions]
+    np.testing.assert_array_equal(first.blame.values, second.blame.values)
+
+
+def test_blame_needs_more_than_half_of_the_fills() -> None:
+    mask = torch.ones(2, 2, dtype=torch.bool)
+    much, little = Removed(mask, -3.0, right=False), Removed(mask, -0.1, right=False)
+    assert _verdict([much, much, little], 4.0, 3) == "partly"
+    assert _verdict([much, little, little], 4.0, 3) == "not verified"
+    assert _verdict([much, much, little, little], 4.0, 4) == "not verified"

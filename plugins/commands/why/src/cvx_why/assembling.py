@@ -60,6 +60,7 @@ def assembled(
     image: Prepared,
     answer: Answer,
     label: Truth,
+    budget: int,
     search: Search,
     regions: Sequence[Examined],
     fixed: Fix | None,
@@ -111,7 +112,7 @@ def assembled(
         blame=blame,
         passes=passes.images,
         backwards=passes.backwards,
-        budget=search.trials.most,
+        budget=budget,
         additions=swapped,
         profile=_profile(model, image, case.target) if profile else (),
     )

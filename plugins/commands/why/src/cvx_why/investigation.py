@@ -23,6 +23,8 @@ from cvx_why.search import Search
 from cvx_why.swap import additions
 from cvx_why.trials import Passes, Trials
 
+_FIRST_LOOK = 6
+"""Images that it takes to get to know a network, the picture as it is among them."""
 LEAST = 40
 """Images that a search needs, some of which the first look at a network takes."""
 
@@ -100,18 +102,21 @@ def why(
         case = _case(answer, label, error, rival)
         if case is None:
             return nothing_wrong(model, one, answer, label, passes, budget)
-        trials = Trials(model, one, case, answer, passes, budget, memory)
         fills = dict(FILLS)
         other = None
         if reference_image is not None:
             other = _same_size(model, reference_image, one)
             fills["reference"] = reference(other)
+        # Kept for the verdict on a region, which takes all fills, and for the fix to be sure of.
+        trials = Trials(model, one, case, answer, passes, budget, memory, kept=len(fills))
+        # What a search may run must not depend on whether the network is known already.
+        trials.most = min(budget, passes.images + budget - _FIRST_LOOK)
         search = Search(trials)
         search.run(budget / 50)
         regions = examined(search, fills)
         fixed = fix(search, regions, fills) if case.margin > 0 else None
     swapped = None if other is None else additions(trials, other)
-    return assembled(model, one, answer, label, search, regions, fixed, swapped, profile)
+    return assembled(model, one, answer, label, budget, search, regions, fixed, swapped, profile)
 
 
 def _case(answer: Answer, label: Truth, error: int, rival: ClassRef | None) -> ErrorCase | None:

@@ -194,7 +194,9 @@ class Search:
 
     def _does(self, one: Removed | None) -> bool:
         """Whether a removal makes the answer right, or takes half of the margin."""
-        return one is not None and (one.right or one.change <= -self.trials.case.margin / 2)
+        margin = self.trials.case.margin
+        # Where nothing was wrong, that the answer is right shows nothing.
+        return one is not None and ((one.right and margin > 0) or one.change <= -abs(margin) / 2)
 
     def _otherwise(self, squares: list[Tensor]) -> Removed | None:
         """Remove the squares in the mean colour, and keep to that if it does more.

@@ -67,6 +67,8 @@ class Trials:
         The count, which is attached.
     most
         Images that may go through the network, the ones already counted among them.
+    kept
+        Images of these that are kept for what comes later, and can be changed.
     memory
         Bytes that may be held at once; None chooses from the device's memory.
     """
@@ -80,9 +82,10 @@ class Trials:
         passes: Passes,
         most: int,
         memory: int | None = None,
+        kept: int = 0,
     ) -> None:
         self.model, self.image, self.case = model, image, case
-        self.passes, self.most = passes, most
+        self.passes, self.most, self.kept = passes, most, kept
         self.inputs = image.tensor[None]
         self.seed = torch.from_numpy(answer.resolve(case.target)[0])
         self._at_once = min(_TOGETHER, images_at_once(model, image.tensor, memory))
@@ -90,7 +93,7 @@ class Trials:
     @property
     def left(self) -> int:
         """How many images may still be run."""
-        return max(0, self.most - self.passes.images)
+        return max(0, self.most - self.passes.images - self.kept)
 
     def judge(self, inputs: Tensor) -> list[Judgement]:
         """Return what each of the inputs (n, C, H, W) makes of the error."""
