@@ -143,3 +143,18 @@ def test_a_profile_is_drawn_by_layer() -> None:
     shown = page(why(model, picture, 0, profile=True))
     assert "By layer" in shown
     assert "redness" in shown
+
+
+def test_what_was_cut_off_is_told_first(report: ErrorReport) -> None:
+    assert report.unseen == 0
+    cut = replace(report, blame=report.blame.replace(extent=(0, 0, 64, 32)))
+    assert cut.unseen == 0.5
+    assert conclusion(cut)[0].startswith("50 % of the photograph was cut off")
+    assert "50 % of the photograph was cut off" in cut.text
+    assert "50 % of the photograph was cut off" in page(cut)
+
+
+def test_the_fix_comes_with_the_answer_that_it_makes(report: ErrorReport) -> None:
+    assert report.fix is not None
+    assert report.fix.note in report.text
+    assert report.fix.note in conclusion(report)[-1]

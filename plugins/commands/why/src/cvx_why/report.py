@@ -148,8 +148,8 @@ class ErrorReport:
     contrast
         The mean of the margin maps, logits per pixel: predicted against true.
     blame
-        The map of blame, logits per pixel, from the removals. Its sum over a blamed region is what
-        the margin fell without it; it is positive nowhere if no region is blamed.
+        The map of blame, logits per pixel, 0 or more, from the removals. Its sum over a blamed
+        region is what the margin fell without it; it is zero if no region is blamed.
     passes, backwards, budget
         Images that went through the network, how many of them backwards too, and how many
         might have.
@@ -184,6 +184,15 @@ class ErrorReport:
         return tuple(one for one in self.regions if one.verdict != "not verified")
 
     @property
+    def unseen(self) -> float:
+        """Share of the photograph, in [0, 1], that preprocessing cut off."""
+        left, top, right, bottom = self.blame.extent
+        height, width = self.blame.image.shape[:2]
+        across = max(0.0, min(right, width) - max(left, 0))
+        down = max(0.0, min(bottom, height) - max(top, 0))
+        return float(1 - across * down / (height * width))
+
+    @property
     def explanations(self) -> list[Explanation]:
         """The map of blame and the contrast map, for any renderer."""
         return [self.blame, self.contrast]
@@ -210,6 +219,7 @@ class ErrorReport:
             "regions": [one.to_dict() for one in self.regions],
             "usual_change": self.usual,
             "fix": self.fix.to_dict() if self.fix else None,
+            "unseen": self.unseen,
             "passes": self.passes,
             "backwards": self.backwards,
             "budget": self.budget,

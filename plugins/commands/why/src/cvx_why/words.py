@@ -12,6 +12,8 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     from cvx_why.report import ErrorReport, RegionReport
 
+UNSEEN = 0.2
+"""Share of a photograph that was cut off, from which on a report says so."""
 MEANING = {
     "verified": "Under every fill half of the error or more is gone, or the answer is right.",
     "partly": "Under most fills a good part of the error is gone.",
@@ -33,6 +35,8 @@ def told(report: ErrorReport) -> str:
     if report.blame.target.note:
         lines.append(report.blame.target.note)
     lines += [f"{k}. {_region(one)}" for k, one in enumerate(report.regions, 1)]
+    if report.unseen >= UNSEEN:
+        lines.append(f"{100 * report.unseen:.0f} % of the photograph was cut off, unseen.")
     if not report.blamed:
         lines.append(
             "No region is blamed: without none of the parts that were removed does the margin fall "
@@ -40,8 +44,8 @@ def told(report: ErrorReport) -> str:
         )
     if report.fix is not None:
         lines.append(
-            f"Right without {100 * report.fix.share:.1f} % of the pixels, {_box(report.fix.box)} "
-            f"({report.fix.fill})."
+            f"Right without {100 * report.fix.share:.1f} % of the pixels, within "
+            f"{_box(report.fix.box)} ({report.fix.fill}): {report.fix.note}"
         )
     elif report.margin > 0:
         lines.append("No removal that was tried makes the answer right.")
@@ -56,6 +60,11 @@ def told(report: ErrorReport) -> str:
 def conclusion(report: ErrorReport) -> list[str]:
     """Return what a person should take along, in one to three sentences."""
     found = []
+    if report.unseen >= UNSEEN:
+        found.append(
+            f"{100 * report.unseen:.0f} % of the photograph was cut off before the network saw it; "
+            "what is there can't be blamed, and may be what it lacks."
+        )
     for number, one in enumerate(report.regions, 1):
         if one.verdict == "not verified":
             continue
@@ -72,7 +81,8 @@ def conclusion(report: ErrorReport) -> list[str]:
     if report.fix is not None:
         share = 100 * report.fix.share
         found.append(
-            f"It becomes right without {share:.1f} % of the pixels ({place(report.fix.mask)})."
+            f"It becomes right without {share:.1f} % of the pixels ({place(report.fix.mask)}): "
+            f"{report.fix.note}"
         )
     elif report.margin > 0:
         found.append("No removal that was tried makes the answer right.")
