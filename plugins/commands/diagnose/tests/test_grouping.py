@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from cvx_diagnose import diagnose
+from cvx_diagnose.advice import group_name, names_of
 from cvx_diagnose.causes import find_causes, middles_of, place_of
 from cvx_diagnose.grouping import divided, grouped
 from cvx_diagnose.local import Local
@@ -116,6 +117,14 @@ def test_a_group_knows_where_its_evidence_is() -> None:
     assert places == [pytest.approx((5.5 / 6, 0.5 / 6))] * 3
     assert place_of(places) == "top right"
     assert place_of([*places, (0.5, 0.5), (0.1, 0.9), (0.1, 0.1)]) is None
+
+
+def test_a_group_is_named_by_all_its_classes() -> None:
+    pairs = [{"true": y, "predicted": q, "count": 1} for y, q in ((0, 1), (0, 2), (3, 1))]
+    group = {"type": "misclassified", "pairs": pairs, "place": None}
+    assert group_name(group, names_of(["a", "b", "c", "d"])) == "a and d taken for b and c"
+    pairs.append({"true": 4, "predicted": 1, "count": 1})
+    assert group_name(group, names_of(None)) == "3 classes taken for 1 and 2"
 
 
 @pytest.mark.slow

@@ -37,14 +37,18 @@ def group_name(group: Mapping[str, Any], name: Names) -> str:
     'ant taken for bee, evidence top left'
     """
     pairs = group["pairs"]
-    trues = list(dict.fromkeys(name(pair["true"]) for pair in pairs))
-    told = " and ".join(trues) if len(trues) < 3 else f"{len(trues)} classes"
-    said = name(pairs[0]["predicted"])
+    told = _together([name(pair["true"]) for pair in pairs])
+    said = _together([name(pair["predicted"]) for pair in pairs])
     if group["type"] == "misclassified":
         text = f"{told} taken for {said}"
     else:
         text = f"{group['type']}: {said if pairs[0]['predicted'] is not None else told}"
     return text if group["place"] is None else f"{text}, evidence {group['place']}"
+
+
+def _together(names: Sequence[str]) -> str:
+    several = list(dict.fromkeys(names))
+    return " and ".join(several) if len(several) < 3 else f"{len(several)} classes"
 
 
 def advise(found: Mapping[str, Any], summary: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -100,7 +104,7 @@ def advise(found: Mapping[str, Any], summary: Mapping[str, Any]) -> list[dict[st
 def _for_group(group: Mapping[str, Any], name: Names) -> dict[str, Any]:
     what = f"Group {group['number'] + 1}, {group_name(group, name)}"
     blamed = group["verified"] + group["partly"]
-    if group["tested"] and 2 * blamed >= group["tested"]:
+    if 2 * blamed > group["tested"]:
         text = (
             f"{what}: in {blamed} of {group['tested']} tested, a part of the image makes the "
             "answer wrong. Mask it, or train with it in images of every class."
