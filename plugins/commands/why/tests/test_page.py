@@ -145,11 +145,11 @@ def test_a_profile_is_drawn_by_layer() -> None:
     assert "redness" in shown
 
 
-def test_what_was_cut_off_is_told_first(report: ErrorReport) -> None:
+def test_what_was_cut_off_is_told(report: ErrorReport) -> None:
     assert report.unseen == 0
     cut = replace(report, blame=report.blame.replace(extent=(0, 0, 64, 32)))
     assert cut.unseen == 0.5
-    assert conclusion(cut)[0].startswith("50 % of the photograph was cut off")
+    assert conclusion(cut)[-1].startswith("50 % of the photograph was cut off")
     assert "50 % of the photograph was cut off" in cut.text
     assert "50 % of the photograph was cut off" in page(cut)
 

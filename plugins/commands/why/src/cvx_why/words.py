@@ -60,11 +60,6 @@ def told(report: ErrorReport) -> str:
 def conclusion(report: ErrorReport) -> list[str]:
     """Return what a person should take along, in one to three sentences."""
     found = []
-    if report.unseen >= UNSEEN:
-        found.append(
-            f"{100 * report.unseen:.0f} % of the photograph was cut off before the network saw it; "
-            "what is there can't be blamed, and may be what it lacks."
-        )
     for number, one in enumerate(report.regions, 1):
         if one.verdict == "not verified":
             continue
@@ -86,6 +81,11 @@ def conclusion(report: ErrorReport) -> list[str]:
         )
     elif report.margin > 0:
         found.append("No removal that was tried makes the answer right.")
+    if report.unseen >= UNSEEN:
+        found.append(
+            f"{100 * report.unseen:.0f} % of the photograph was cut off before the network saw it; "
+            "what is there can't be blamed, and may be what it lacks."
+        )
     return found
 
 
