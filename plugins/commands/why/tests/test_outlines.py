@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from cvx_why.colours import by_colour
 from cvx_why.fills import smooth
 from cvx_why.outlines import outlined
 from torch import Tensor
@@ -48,3 +49,25 @@ def test_an_even_picture_has_no_outlines_and_the_map_keeps_its_peak() -> None:
 
 def test_a_map_of_nothing_stays_nothing() -> None:
     assert not outlined(torch.zeros(56, 56), torch.rand(1, 3, 56, 56)).any()
+
+
+def test_what_shows_between_lines_is_told_from_them_by_its_colour() -> None:
+    lines = torch.zeros(56, 56)
+    lines[20:36:4, 20:36] = 1
+    picture = torch.stack([lines, 0 * lines, 1 - lines])[None]
+    block = torch.zeros(56, 56)
+    block[20:36, 20:36] = 1
+    found = by_colour(block, picture)
+    # Nothing around the block is red; of the block itself three quarters are blue, of the ring all:
+    # 0.75 / (0.75 + 1).
+    torch.testing.assert_close(found[lines > 0], torch.ones(64))
+    torch.testing.assert_close(found[(block > 0) & (lines == 0)], torch.full((192,), 0.75 / 1.75))
+    assert not found[block == 0].any()
+
+
+def test_colours_of_any_number_of_channels_are_told_apart() -> None:
+    for channels in (1, 2, 5):
+        picture = square().expand(1, channels, -1, -1)
+        found = by_colour(coarse(), picture)
+        assert found.isfinite().all()
+        assert overlap(found) > overlap(coarse())

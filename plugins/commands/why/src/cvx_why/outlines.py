@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cvx_why.colours import by_colour
+
 _EVEN = 1 / 64
 """Share of the picture's variance below which a surface counts as even."""
 _INSIDE = 0.7
@@ -23,7 +25,8 @@ def outlined(values: Tensor, picture: Tensor) -> Tensor:
     each side the map becomes the linear function of the picture's channels that is nearest to
     it (the guided filter: He, Sun and Tang, "Guided Image Filtering", ECCV 2010). Outlines tell
     where something ends and not where it is strongest: of what is well inside, the given map
-    decides. Both are squared, so that a wide haze does not outweigh what it surrounds.
+    decides. Both are squared, so that a wide haze does not outweigh what it surrounds, and what
+    has the colours of the surroundings counts less (`by_colour`).
 
     Parameters
     ----------
@@ -40,7 +43,7 @@ def outlined(values: Tensor, picture: Tensor) -> Tensor:
     given = _unit(values)
     edged = _unit(_guided(given, picture.to(given)))
     found = _unit(edged.clamp_max(_INSIDE) / _INSIDE + (1 - _INSIDE) * given)
-    return found**2 * (found >= _HAZE)
+    return _unit(by_colour(found**2 * (found >= _HAZE), picture))
 
 
 def _guided(values: Tensor, picture: Tensor) -> Tensor:
