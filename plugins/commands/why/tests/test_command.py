@@ -1,4 +1,4 @@
-"""``cvx why`` through a real process."""
+"""``cvx why`` through a real process, and as its options are read."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+
+from cvx_core import cli
 
 NET = """
 import torch
@@ -79,3 +81,61 @@ def test_an_unknown_class_is_refused(folder: Path) -> None:
     assert done.returncode == 2
     assert "Did you mean 'red'?" in done.stderr
     assert not (folder / "cvx-why").exists()
+
+
+SHADES = """
+from pathlib import Path
+import torch
+from torch import nn
+from cvx_core import Preprocess, VisionModel
+
+class Logged(nn.Identity):
+    def forward(self, x):
+        with Path("together.txt").open("a") as file:
+            print(len(x), file=file)
+        return x
+
+def make():
+    redness, score = nn.Conv2d(3, 1, 1), nn.Linear(1, 3)
+    with torch.no_grad():
+        redness.weight.copy_(torch.tensor([1.0, -1.0, 0.0]).view(1, 3, 1, 1))
+        redness.bias.fill_(-0.3)
+        score.weight.copy_(torch.tensor([[0.0], [200.0], [150.0]]))
+        score.bias.copy_(torch.tensor([2.0, 0.0, 0.0]))
+    net = nn.Sequential(
+        Logged(), redness, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), score
+    )
+    look = Preprocess(crop=64, mean=(0, 0, 0), std=(1, 1, 1))
+    return VisionModel(net, preprocess=look, classes=["plain", "red", "pink"])
+"""
+
+
+def test_each_option_reaches_the_investigation(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder)
+    (folder / "shades.py").write_text(SHADES)
+    Image.new("RGB", (128, 128), (120, 120, 120)).save(folder / "grey.png")
+    code = cli.main([
+        "why", "photo.png", "--label", "plain", "-m", "shades.py:make", "--budget", "43",
+        "--rival", "pink", "--reference", "grey.png", "--profile", "--memory", "1", "-q",
+    ])  # fmt: skip
+    assert code == 0, capfd.readouterr().err
+    document = json.loads((folder / "cvx-why/why.json").read_text())
+    assert document["budget"] == 43
+    assert document["question"] == "why pink rather than plain?"
+    assert "reference" in document["regions"][0]["removals"]
+    assert document["additions"]["cells"]
+    assert {row["layer"] for row in document["profile"]} >= {"1", "2"}
+    # Two go together to find out whether one image's answer depends on another's; then one by one.
+    together = [int(line) for line in (folder / "together.txt").read_text().split()]
+    assert max(together) == 2
+
+
+def test_the_number_of_the_error_reaches_the_investigation(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder)
+    code = cli.main(["why", "photo.png", "--label", "plain", "-m", "net.py:make", "--error", "1"])
+    assert code == 2
+    assert "Take one of 0 to 0" in capfd.readouterr().err

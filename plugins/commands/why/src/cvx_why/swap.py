@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from cvx_core import MethodError, Needs, Recording
+from cvx_core.batching import in_pieces
 from cvx_core.recording import Layout
 from cvx_core.recording.suffix import Suffix
 from cvx_core.scores import Scores
@@ -67,9 +68,13 @@ def additions(trials: Trials, other: Tensor) -> dict[str, Any]:
     values = raw.flatten().repeat(len(counts), 1)
     for row, n in zip(values, counts, strict=True):
         row[elements[:, order[:n]]] = there[:, best.indices[order[:n]]]
-    rows = torch.zeros(len(counts), dtype=torch.long)
+    values = values.view(-1, *raw.shape[1:])
     suffix = Suffix(trials.model, trials.inputs, place)
-    outputs = suffix.logits(values.view(-1, *raw.shape[1:]), rows).cpu().double().numpy()
+
+    def run(start: int, stop: int) -> Tensor:
+        return suffix.logits(values[start:stop], torch.zeros(stop - start, dtype=torch.long))
+
+    outputs = torch.cat([*in_pieces(len(counts), trials.at_once, run)]).cpu().double().numpy()
     judged = [trials.case.judge(Scores(one, trials.model.classes)) for one in outputs]
     enough = next((n for n, one in zip(counts, judged, strict=True) if one.right), None)
 

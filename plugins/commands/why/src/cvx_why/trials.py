@@ -71,6 +71,11 @@ class Trials:
         Images of these that are kept for what comes later, and can be changed.
     memory
         Bytes that may be held at once; None chooses from the device's memory.
+
+    Attributes
+    ----------
+    at_once
+        How many images may run together.
     """
 
     def __init__(
@@ -88,7 +93,7 @@ class Trials:
         self.passes, self.most, self.kept = passes, most, kept
         self.inputs = image.tensor[None]
         self.seed = torch.from_numpy(answer.resolve(case.target)[0])
-        self._at_once = min(_TOGETHER, images_at_once(model, image.tensor, memory))
+        self.at_once = min(_TOGETHER, images_at_once(model, image.tensor, memory))
 
     @property
     def left(self) -> int:
@@ -103,7 +108,7 @@ class Trials:
             answers = found.answers(self.model.classes, [self.image.frame] * (stop - start))
             return [self.case.judge(answer) for answer in answers]
 
-        return [one for several in in_pieces(len(inputs), self._at_once, run) for one in several]
+        return [one for several in in_pieces(len(inputs), self.at_once, run) for one in several]
 
     def gradients(
         self, inputs: Tensor, places: Sequence[str] = ("input",), *, frozen: bool = False
@@ -122,7 +127,7 @@ class Trials:
                 self.passes.backwards += stop - start
             return found
 
-        pieces = list(in_pieces(len(inputs), self._at_once, run))
+        pieces = list(in_pieces(len(inputs), self.at_once, run))
         return {
             name: (torch.cat([p[k][0] for p in pieces]), torch.cat([p[k][1] for p in pieces]))
             for k, name in enumerate(places)
