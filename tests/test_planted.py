@@ -7,8 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
+from cvx_score import places
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from planted import networks
 from planted.causes import CAUSES
 from planted.measures import hit, rank_accuracy, relevance_mass
@@ -29,6 +35,23 @@ def test_measures_of_a_map_that_is_worked_out_by_hand() -> None:
     assert rank_accuracy(values, cause) == pytest.approx(0.5)
     assert hit(values, cause, tolerance=3)
     assert not hit(-values, cause, tolerance=3)
+
+
+@given(
+    # Few values, so that many are equal; a float32 holds their sums exactly.
+    arrays(np.float32, (5, 7), elements=st.integers(-3, 6).map(float)),
+    arrays(np.bool_, (5, 7)),
+)
+def test_measures_are_those_of_cvx_score(
+    values: npt.NDArray[np.float32], cause: npt.NDArray[np.bool_]
+) -> None:
+    assume(cause.any() and values.max() > 0 and np.ptp(values) > 0)
+    ours = torch.from_numpy(values), torch.from_numpy(cause)
+    assert relevance_mass(*ours) == pytest.approx(places.relevance_mass(values, cause))
+    assert rank_accuracy(*ours) == pytest.approx(places.rank_accuracy(values, cause))
+    # Which of equal peaks is meant is left to each.
+    if (values == values.max()).sum() == 1:
+        assert hit(*ours) == places.pointing(values, cause, tolerance=0)
 
 
 @pytest.fixture(scope="module")
