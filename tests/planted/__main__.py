@@ -71,7 +71,7 @@ def main() -> int:
             print(network, cause.name, json.dumps(found.get("cvx why", {})), flush=True)
     missing = page.unmeasured(KEPT, RECIPES, names, METHODS)
     if missing:
-        print(f"Without all methods on the same cases, so that the page stays: {', '.join(missing)}")
+        print(f"The page stays; without all methods on the same cases: {', '.join(missing)}")
     else:
         page.write(KEPT, PAGE)
     return 0

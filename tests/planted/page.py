@@ -117,7 +117,8 @@ def _cells(row: Row, columns: tuple[tuple[str, str], ...]) -> list[str]:
 def _mean(rows: list[Row]) -> Row:
     """Return the mean over the cases of several rows."""
     total = sum(row["cases"] for row in rows)
-    mean = {key: sum(row[key] * row["cases"] for row in rows) / total for key in rows[0]}
+    measured = [key for key, value in rows[0].items() if not isinstance(value, str)]
+    mean = {key: sum(row[key] * row["cases"] for row in rows) / total for key in measured}
     return {**mean, "cases": total}
 
 

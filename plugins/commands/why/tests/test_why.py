@@ -17,7 +17,9 @@ from cvx_why.search import Removed
 from torch import Tensor, nn
 
 import cvx_core as cvx
-from cvx_core import OptionError, TargetError, UsageError, VisionModel
+from cvx_core import OptionError, OutputError, TargetError, UsageError, VisionModel
+from cvx_core.cli import output
+from cvx_core.files import write_atomic
 
 RED = 200.0
 PLAIN = 2.0
@@ -212,14 +214,55 @@ def test_the_report_is_written_and_not_over_another(report: ErrorReport, tmp_pat
     report.save(tmp_path / "out", overwrite=True)
 
 
+def test_an_unknown_class_is_refused_before_the_picture_is_looked_at() -> None:
+    for label, rival in [("blue", None), ("plain", "blue")]:
+        with pytest.raises(TargetError, match="no class 'blue'"):
+            why(sees_red(), "nowhere.jpg", label, rival=rival)
+
+
+@pytest.mark.parametrize("full_at", FILE_NAMES)
+def test_a_full_disk_leaves_nothing_that_would_be_in_the_way(
+    report: ErrorReport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full_at: str
+) -> None:
+    def until_full(path: Path, data: bytes, *, overwrite: bool) -> Path:
+        if path.name == full_at:
+            raise OutputError("No space left on device.")
+        return write_atomic(path, data, overwrite=overwrite)
+
+    monkeypatch.setattr(output, "write_atomic", until_full)
+    with pytest.raises(OutputError, match="No space"):
+        report.save(tmp_path)
+    assert not list(tmp_path.iterdir())
+    monkeypatch.undo()
+    assert report.save(tmp_path)[0].name == "index.html"
+
+
+def test_the_page_is_written_after_all_that_it_shows(
+    report: ErrorReport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there: dict[str, list[str]] = {}
+
+    def noting(path: Path, data: bytes, *, overwrite: bool) -> Path:
+        there[path.name] = sorted(one.name for one in tmp_path.iterdir())
+        return write_atomic(path, data, overwrite=overwrite)
+
+    monkeypatch.setattr(output, "write_atomic", noting)
+    report.save(tmp_path)
+    assert there["index.html"] == sorted({*FILE_NAMES} - {"index.html"})
+
+
 def test_it_is_a_function_of_cvx_core_too() -> None:
     assert cvx.why is why
 
 
 def test_what_can_t_be_answered_is_refused_with_the_way_out() -> None:
     model = sees_red()
-    with pytest.raises(OptionError, match="Take 40 or more"):
-        why(model, picture(), "plain", budget=10)
+    for wrong in (10, 100_001, 50.0, True):
+        with pytest.raises(OptionError, match=r"budget is (.|\n)*40 to 100000"):
+            why(model, picture(), "plain", budget=wrong)  # type: ignore[arg-type]
+    for wrong in (-5, 0, 1e9):
+        with pytest.raises(OptionError, match=r"memory is (.|\n)*1 or more"):
+            why(model, picture(), "plain", memory=wrong)  # type: ignore[arg-type]
     with pytest.raises(TargetError, match="no class 'blue'"):
         why(model, picture(), "blue")
     with pytest.raises(TargetError, match="Take one of 0 to 0"):

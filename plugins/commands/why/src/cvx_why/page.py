@@ -142,7 +142,7 @@ def _legend(report: ErrorReport) -> str:
 def _yardstick(report: ErrorReport) -> str:
     return (
         '<p class="soft">The margin is by how much the wrong answer is ahead, in logits: '
-        f"{report.margin:.2f} now. Removing as much elsewhere changes it by {report.usual:.2f} "
+        f"{report.margin:.2f} now. Removing as much elsewhere takes {report.usual:.2f} off it "
         "in the middle.</p>"
     )
 

@@ -125,14 +125,15 @@ def edges(like: Tensor, thickness: int) -> list[Tensor]:
 def level_sets(
     values: Tensor, shares: Sequence[float], within: Tensor | None = None
 ) -> list[Tensor]:
-    """Return the pixels (H, W) with the largest values, as shares of all or of a region."""
+    """Return the pixels (H, W) with the largest values above 0, as shares of all or a region."""
     inside = torch.ones_like(values, dtype=torch.bool) if within is None else within
     ranked = values[inside].sort(descending=True).values
     found = []
     for share in shares:
         least = ranked[min(len(ranked), max(1, round(share * len(ranked)))) - 1]
-        found.append((values >= least) & inside)
-    return found
+        # Where a map says nothing there is no level to speak of.
+        found.append((values >= least) & (values > 0) & inside)
+    return [mask for mask in found if mask.any()]
 
 
 def rectangle(like: Tensor, top: int, left: int, height: int, width: int) -> Tensor:

@@ -66,7 +66,7 @@ def examined(search: Search, fills: Mapping[str, Fill]) -> list[Examined]:
     """Return the regions that were looked into, the best first, each with a verdict.
 
     A region is looked into if the margin falls without it by what it takes to be blamed, and by
-    `STANDS_OUT` times what it changes without as much of the picture elsewhere. There are no more
+    `STANDS_OUT` times what it falls without as much of the picture elsewhere. There are no more
     regions than the budget has all fills for.
     """
     margin = search.trials.case.margin
@@ -79,7 +79,7 @@ def examined(search: Search, fills: Mapping[str, Fill]) -> list[Examined]:
     apart = [one for one in search.coarse if _apart(one, found)]
     for one in sorted(search.coarse, key=lambda one: one.change):
         others = [other for other in apart if other is not one]
-        least = -max(enough, STANDS_OUT * _middle(others, one.pixels))
+        least = -max(enough, STANDS_OUT * _middle(others, one.pixels, margin))
         if one.change <= least and len(found) < MOST_REGIONS and _apart(one, found):
             found.append(one)
     search.trials.kept = 0
@@ -101,24 +101,28 @@ def examined(search: Search, fills: Mapping[str, Fill]) -> list[Examined]:
 
 
 def usual_change(search: Search) -> float:
-    """Return by how much the margin changes, in the middle, without what the best is compared to.
+    """Return by how much the margin falls, in the middle, without what the best is compared to.
 
     That is regions of its shape elsewhere. Where there is no room for any it is squares, apart
     from it if there are such, counted by area: of an error that comes from everywhere, more goes
     with more of the picture.
     """
-    best = search.best
+    best, margin = search.best, search.trials.case.margin
     if best is None:
-        return _middle(search.coarse, 0)
+        return _middle(search.coarse, 0, margin)
     apart = [one for one in search.coarse if _apart(one, [best])]
-    return _middle(search.elsewhere or apart or search.coarse, best.pixels)
+    return _middle(search.elsewhere or apart or search.coarse, best.pixels, margin)
 
 
-def _middle(others: Sequence[Removed], pixels: int) -> float:
-    """Return the median change without others, in logits, if they had at least so many pixels."""
-    # Either way, because what a removal does by accident has no sign.
-    changes = [abs(one.change) * max(1.0, pixels / one.pixels) for one in others]
-    return median(changes) if changes else 0.0
+def _middle(others: Sequence[Removed], pixels: int, margin: float) -> float:
+    """Return the median fall without others, in logits, if they had at least so many pixels.
+
+    Of an error only falls count: what raises it speaks for the truth, and is no accident. Where
+    nothing is wrong any change does, because what a removal does by accident has no sign.
+    """
+    changes = [one.change * max(1.0, pixels / one.pixels) for one in others]
+    usual = [max(0.0, -change) if margin > 0 else abs(change) for change in changes]
+    return median(usual) if usual else 0.0
 
 
 def _enough(margin: float) -> float:

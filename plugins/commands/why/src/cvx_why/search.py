@@ -34,8 +34,9 @@ _RIM = 45
 _WIDER = 0.3
 _COMPARED = 3
 _JOINED = 2
-_KEPT = 28
+_KEPT = 18
 """Images that what comes after needs."""
+_CLEARLY = 1.5
 _WIDE = (0.05, 0.1, 0.2)
 """Level sets of the margin maps that are removed first, as shares of the picture."""
 _AROUND = 2.0
@@ -127,7 +128,7 @@ class Search:
         )
         best = self._smallest(self.tried)
         if not self._does(best):
-            best = self._otherwise(squares) or best
+            best = self._otherwise([*squares[:2], *squares[-2:]]) or best
         if best is None:
             return
         best = self._joined(self._parted(best))
@@ -199,14 +200,14 @@ class Search:
         return one is not None and ((one.right and margin > 0) or one.change <= -abs(margin) / 2)
 
     def _otherwise(self, squares: list[Tensor]) -> Removed | None:
-        """Remove the squares in the mean colour, and keep to that if it does more.
+        """Remove squares in the mean colour, and keep to that if it does clearly more.
 
         A cause that fades into its surroundings is continued by them.
         """
         known = self.tried
         other = self.remove(squares, FILLS["mean"])
         lowest = min((one.change for one in known), default=0.0)
-        if min((one.change for one in other), default=0.0) >= lowest:
+        if min((one.change for one in other), default=0.0) > _CLEARLY * lowest:
             return None
         self.fill, self.tried, self.coarse = "mean", [*other], other
         return self._smallest(other)

@@ -40,7 +40,7 @@ def told(report: ErrorReport) -> str:
     if not report.blamed:
         lines.append(
             "No region is blamed: without none of the parts that were removed does the margin fall "
-            f"by enough to stand out (elsewhere it changes by {report.usual:.2f} logits)."
+            f"by enough to stand out (elsewhere by {report.usual:.2f} logits)."
         )
     if report.fix is not None:
         lines.append(
