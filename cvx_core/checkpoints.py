@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from cvx_core.errors import CheckpointError
+from cvx_core.files import is_file
 
 _WRAPPERS = (
     "state_dict",
@@ -36,7 +37,7 @@ def names_a_file(weights: str | Path) -> bool:
         isinstance(weights, Path)
         or path.suffix.lower() in _SUFFIXES
         or len(path.parts) > 1
-        or path.is_file()
+        or is_file(path)
     )
 
 
@@ -57,7 +58,7 @@ def read_checkpoint(path: str | Path, *, trust: bool = False) -> dict[str, torch
         If the file is missing, damaged, holds no tensors, or could run code and is not trusted.
     """
     path = Path(path)
-    if not path.is_file():
+    if not is_file(path):
         raise CheckpointError(f"There are no weights at {path}: the file is not there.")
     safe = path.suffix.lower() == ".safetensors"
     loaded = _read_safetensors(path) if safe else _read_torch(path, trust)

@@ -16,6 +16,7 @@ from torch import nn
 
 from cvx_core.checkpoints import load_weights
 from cvx_core.errors import ModelError, did_you_mean
+from cvx_core.files import is_file
 from cvx_core.foreign import foreign
 from cvx_core.vision_model import VisionModel
 
@@ -91,7 +92,7 @@ def _make(module: ModuleType, name: str, attribute: str) -> Any:
 
 
 def _import_file(path: Path) -> ModuleType:
-    if not path.is_file():
+    if not is_file(path):
         raise ModelError(f"There is no file {path}.")
     path = path.resolve()
     # The same name in every process, so that what the file defines can be pickled.

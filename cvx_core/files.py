@@ -1,4 +1,4 @@
-"""Write files so that nothing is ever half written or silently replaced."""
+"""Read files that are ones, and write them so that none is half written or silently replaced."""
 
 from __future__ import annotations
 
@@ -7,7 +7,49 @@ import os
 import tempfile
 from pathlib import Path
 
-from cvx_core.errors import OutputError
+from cvx_core.errors import InputError, OutputError
+
+MAX_BYTES = 512 * 1024**2
+"""Files that are larger are not read."""
+
+
+def is_file(path: str | Path) -> bool:
+    """Return whether an ordinary file is there; where no file can have this name, it isn't."""
+    return os.path.isfile(path)  # noqa: PTH113 - Path's raises where a name is too long
+
+
+def read_bytes(path: Path, shown: str = "", way_out: str = "Is the path right?") -> bytes:
+    """Return what an ordinary file holds.
+
+    Parameters
+    ----------
+    path
+        The file.
+    shown
+        What messages call it, if not by its path.
+    way_out
+        What else may be given in its place.
+
+    Raises
+    ------
+    InputError
+        If it is not there, no ordinary file (opening a pipe would wait for ever), too large, or
+        can't be read.
+    """
+    shown = shown or str(path)
+    try:
+        if path.is_dir():
+            raise InputError(f"{shown} is a folder.", "Name the files in it.")
+        if not path.is_file():
+            raise InputError(f"{shown} is not there, or no ordinary file.", way_out)
+        if path.stat().st_size > MAX_BYTES:
+            raise InputError(
+                f"{shown} is larger than {MAX_BYTES // 1024**2} MB.", "Shrink or split it first."
+            )
+        return path.read_bytes()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"{shown!r} could not be read: {reason}.", way_out) from error
 
 
 def write_atomic(path: Path, data: bytes, *, overwrite: bool = False) -> Path:

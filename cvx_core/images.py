@@ -18,11 +18,13 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from cvx_core.errors import InputError
+from cvx_core.files import read_bytes
 
 MAX_PIXELS = 64_000_000
-MAX_BYTES = 512 * 1024**2
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000")
 """Formats that are decoded; those that run programs (EPS) or stubs are left out."""
+EXACT = ("PNG", "GIF", "BMP", "TIFF", "PPM")
+"""Formats that keep each pixel as it is, as long as no picture in another is packed into them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,20 +96,43 @@ def _picture(image: Image.Image, name: str) -> Picture:
 
 
 def _read_file(path: Path, shown: str) -> Picture:
-    try:
-        if path.is_dir():
-            raise InputError(f"{shown} is a folder.", "Name the files in it.")
-        if not path.is_file():
-            raise InputError(f"{shown} is not there, or no ordinary file.")
-        if path.stat().st_size > MAX_BYTES:
-            raise InputError(f"{shown} is larger than {MAX_BYTES // 1024**2} MB.")
-        data = path.read_bytes()
-    except (OSError, ValueError) as error:
-        raise InputError(f"{shown!r} could not be read: {_reason(error)}.") from error
+    data = read_bytes(path, shown)
     if not data:
         raise InputError(f"{shown} is empty.")
     image = _decode(data, shown)
     return Picture(np.array(image), path.name, hashlib.sha256(data).hexdigest())
+
+
+def read_mask_image(path: Path, way_out: str) -> Image.Image:
+    """Return an image whose pixels mean something each: as stored, in the file's own mode.
+
+    Parameters
+    ----------
+    path
+        The file.
+    way_out
+        What is wanted of it, or instead of it: the hint of every error.
+
+    Raises
+    ------
+    InputError
+        If it can't be read, is too large, or its format may change pixels (see `EXACT`).
+    """
+    name, data = str(path), read_bytes(path, way_out=way_out)
+    with (
+        _refusing(name, way_out),
+        Image.open(io.BytesIO(data), formats=FORMATS) as opened,
+    ):
+        packed = str(opened.info.get("compression", ""))
+        if opened.format not in EXACT or re.search("jpeg|jp2|webp", packed):
+            raise InputError(
+                f"{name} is a {opened.format} {packed}".rstrip()
+                + ", which may change pixels a little.",
+                "Save it as PNG. " + way_out,
+            )
+        if opened.width * opened.height > MAX_PIXELS:
+            raise _too_large(name, f"{opened.width} x {opened.height}")
+        return opened.copy()
 
 
 def _decode(data: bytes, name: str) -> Image.Image:
@@ -116,7 +141,7 @@ def _decode(data: bytes, name: str) -> Image.Image:
 
 
 @contextmanager
-def _refusing(name: str) -> Iterator[None]:
+def _refusing(name: str, way_out: str = "") -> Iterator[None]:
     """Turn whatever Pillow raises for a damaged picture into an `InputError`."""
     try:
         with warnings.catch_warnings():
@@ -144,7 +169,8 @@ def _refusing(name: str) -> Iterator[None]:
     ) as error:
         kind = "no image that can be read" if isinstance(error, OSError) else "damaged"
         raise InputError(
-            f"{name} is {kind}: {_reason(error)}.", "Readable: " + ", ".join(FORMATS) + "."
+            f"{name} is {kind}: {_reason(error)}.",
+            way_out or "Readable: " + ", ".join(FORMATS) + ".",
         ) from error
 
 

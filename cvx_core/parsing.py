@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 from cvx_core.errors import InputError, TargetError
+from cvx_core.files import is_file
 from cvx_core.parts import BoxScore, Missed, PixelScore, RegionScore
 from cvx_core.regions import Box, parse_region
 from cvx_core.target import Target
@@ -33,7 +33,7 @@ def parse_part(text: str) -> Target | None:
     """
     word, _, rest = text.partition(" ")
     rest = rest.strip()
-    if word == "box" and re.match(rf"(?:\d+|{_FOUR})(?:\s|$)", rest):
+    if word == "box" and re.match(rf"(?:\d{{1,9}}|{_FOUR})(?:\s|$)", rest):
         if re.match(_FOUR, rest):
             box, name = _box_and_rest(rest)
             return BoxScore(box, *_classes(name))
@@ -54,8 +54,8 @@ def parse_part(text: str) -> Target | None:
         return PixelScore(float(found[1]), float(found[2]), found[3] or None)
     if word == "region" and rest and (found_region := _region(rest)) is not None:
         return found_region
-    if word in _FORMS and re.match(rf"{_NUMBER}\s*,", rest):
-        raise TargetError(f"{text!r} can't be read.", f"Write: {word} {_FORMS[word]}.")
+    if word in _FORMS and re.match(rf"{_NUMBER}\s*,|\d{{10,}}(?:\s|$)", rest):
+        raise TargetError(f"{text[:200]!r} can't be read.", f"Write: {word} {_FORMS[word]}.")
     return None
 
 
@@ -79,12 +79,12 @@ def _region(text: str) -> Target | None:
     words = text.split(" ")
     for k in range(len(words), 0, -1):
         path = " ".join(words[:k])
-        if Path(path).is_file():
+        if is_file(path):
             return RegionScore(parse_region(path), *_classes(" ".join(words[k:])))
     path_like = re.match(r".*?\.(png|bmp|tiff?|webp|jpe?g|gif)(?=\s|$)", text, re.IGNORECASE)
     if path_like:
         raise InputError(
             f"There is no mask {path_like[0]!r}.",
-            "Give a box left,top,right,bottom, corners x,y x,y x,y, or an image file.",
+            "Give a box left,top,right,bottom, corners x,y x,y x,y, or the path of a mask, as PNG.",
         )
     return None

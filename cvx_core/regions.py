@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from cvx_core.errors import InputError, TargetError
+from cvx_core.errors import TargetError
+from cvx_core.images import read_mask_image
 
 Mask = npt.NDArray[np.bool_]
 
@@ -86,7 +87,7 @@ class Region(ABC):
             return inside
         left, top, right, bottom = self.bounds
         column, row = (
-            math.floor(((low + high) / 2 - start) / (stop - start) * count)
+            ((low + high) / 2 - start) / (stop - start) * count
             for low, high, start, stop, count in (
                 (left, right, frame.extent[0], frame.extent[2], shape[1]),
                 (top, bottom, frame.extent[1], frame.extent[3], shape[0]),
@@ -98,7 +99,7 @@ class Region(ABC):
                 f"The network does not see {self.text}.",
                 f"Its input covers the rectangle {seen} (left, top, right, bottom) of the image.",
             )
-        inside[row, column] = True
+        inside[math.floor(row), math.floor(column)] = True
         return inside
 
 
@@ -311,21 +312,18 @@ def read_mask(path: Path) -> MaskRegion:
     Raises
     ------
     InputError
-        If there is no such image.
+        If there is no such image, or its format may change pixels, as JPEG does.
+    TargetError
+        If nothing is inside.
     """
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(path) as image:
-            if image.mode in ("LA", "PA", "RGBA"):
-                mask = np.asarray(image.convert("RGBA"))[..., 3] > 127
-            elif image.mode in ("P", "L", "1", "I", "I;16"):
-                mask = np.asarray(image) != 0  # a palette's indices, not its colours
-            else:
-                mask = np.asarray(image.convert("RGB")).max(axis=2) > 127
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise InputError(
-            f"{path} is no mask: {error}",
-            "Give a box left,top,right,bottom, corners x,y x,y x,y, or an image file.",
-        ) from error
+    image = read_mask_image(
+        path,
+        "Give a box left,top,right,bottom, corners x,y x,y x,y, or the path of a mask, as PNG.",
+    )
+    if image.mode in ("LA", "PA", "RGBA"):
+        mask = np.asarray(image.convert("RGBA"))[..., 3] > 127
+    elif image.mode in ("P", "L", "1", "I", "I;16"):
+        mask = np.asarray(image) != 0  # a palette's indices, not its colours
+    else:
+        mask = np.asarray(image.convert("RGB")).max(axis=2) > 127
     return MaskRegion(mask, None, path.name)

@@ -17,6 +17,7 @@ import numpy as np
 
 from cvx_core.errors import OutputError
 from cvx_core.explanation import Explanation
+from cvx_core.files import is_file
 
 SCHEMA = "cvx.explanations/1"
 MAX_BYTES = 2 * 1024**3
@@ -51,7 +52,7 @@ def load_explanations(path: str | Path) -> list[Explanation]:
     """
     path = Path(path)
     # Opening a pipe would wait for somebody to write into it.
-    if not path.is_file():
+    if not is_file(path):
         raise OutputError(f"{path} is not there, or no ordinary file.")
     try:
         with zipfile.ZipFile(path) as archive:

@@ -23,12 +23,11 @@ HEAVY = {"torch", "numpy", "PIL", "matplotlib", "torchvision", "timm", "transfor
 LAYERS = [
     {"errors", "foreign", "version", "printable", "environment"},
     {"component", "record", "options", "engine"},
-    {"explanation", "resample", "files", "storage", "colors", "display"}
+    {"explanation", "resample", "files", "storage", "colors", "display", "images"}
     | {"answers", "scores", "target", "truth", "regions"}
     | {"reading", "pixels", "detections", "parts", "parsing", "error_case", "error_cases"},
     {"hookspecs", "registry", "discovery", "verb_functions"},
     {
-        "images",
         "truth_files",
         "as_found",
         "calling",

@@ -10,9 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from cvx_core.errors import OutputError
+from cvx_core.checkpoints import names_a_file, read_checkpoint
+from cvx_core.errors import CvxError, ModelError, OutputError
 from cvx_core.explanation import Artifact
-from cvx_core.files import write_atomic
+from cvx_core.factory import load_factory
+from cvx_core.files import is_file, write_atomic
+from cvx_core.storage import load_explanations
 
 
 def leftovers(folder: Path) -> list[str]:
@@ -203,3 +206,20 @@ def test_an_artifact_adds_its_suffix_where_the_name_has_none(tmp_path: Path) -> 
     assert artifact.write(tmp_path / "other.xml").name == "other.xml"
     with pytest.raises(OutputError):
         artifact.write(tmp_path / "map")
+
+
+@pytest.mark.parametrize("name", ["n" * 300, "a/" + "n" * 300, "null\0byte", "missing", "."])
+def test_a_name_that_no_file_has_or_can_have_is_no_file(name: str, tmp_path: Path) -> None:
+    assert not is_file(tmp_path / name)
+    for read in (read_checkpoint, load_explanations):
+        with pytest.raises(CvxError, match="not there"):
+            read(tmp_path / name)
+
+
+def test_the_file_of_a_factory_may_not_be_there_for_its_name() -> None:
+    with pytest.raises(ModelError, match="There is no file"):
+        load_factory("n" * 300 + ".py:make")
+
+
+def test_names_of_published_weights_may_be_too_long_for_a_file() -> None:
+    assert not names_a_file("n" * 300)

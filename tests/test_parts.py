@@ -117,3 +117,13 @@ def test_an_empty_box_is_refused(text: str) -> None:
 )
 def test_a_part_says_what_was_asked_in_the_words_of_the_command_line(text: str) -> None:
     assert parse_target(text).asked == text
+
+
+def test_a_region_whose_name_no_file_can_have_is_no_mask() -> None:
+    with pytest.raises(InputError, match="There is no mask"):
+        parse_target("region " + "n" * 300 + ".png cat")
+
+
+def test_a_rank_of_thousands_of_digits_is_no_box() -> None:
+    with pytest.raises(TargetError, match="can't be read"):
+        parse_target("box " + "9" * 5000)

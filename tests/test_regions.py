@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from cvx_core import Box, Frame, InputError, MaskRegion, Polygon, TargetError, read_mask
+from cvx_core import Box, Frame, InputError, MaskRegion, Polygon, TargetError, images, read_mask
 from cvx_core.regions import Point, parse_region
 
 WHOLE = Frame((0, 0, 8, 8), (8, 8), (8, 8))
@@ -109,9 +111,44 @@ def test_a_mask_is_what_is_not_black_or_transparent(mode: str, tmp_path: Path) -
 
 def test_what_is_no_mask_is_refused_with_the_other_ways(tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("no image")
-    for name in ("text.png", "missing.png"):
-        with pytest.raises(InputError, match=r"is no mask(.|\n)*left,top,right,bottom"):
+    (tmp_path / "header.png").write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0\0IHDR")
+    os.mkfifo(tmp_path / "pipe.png")  # opening it would wait for ever
+    for name, said in [
+        ("text.png", "no image that can be read"),
+        ("header.png", "is damaged"),
+        ("missing.png", "is not there"),
+        ("pipe.png", "no ordinary file"),
+        ("n" * 300 + ".png", "name too long"),
+    ]:
+        with pytest.raises(InputError, match=rf"{said}(.|\n)*left,top,right,bottom"):
             parse_region(str(tmp_path / name))
+
+
+def test_a_mask_larger_than_what_may_be_decoded_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(images, "MAX_PIXELS", 10)
+    Image.new("1", (4, 3), 1).save(tmp_path / "mask.png")
+    with pytest.raises(InputError, match="4 x 3 pixels"):
+        read_mask(tmp_path / "mask.png")
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("mask.jpg", {}),
+        ("mask.webp", {"lossless": True}),  # the file doesn't say that it is
+        ("mask.png", {"format": "JPEG"}),  # the ending lies
+        ("mask.tif", {"compression": "jpeg"}),
+    ],
+)
+def test_a_format_that_may_change_pixels_gives_no_mask(
+    name: str, options: dict[str, Any], tmp_path: Path
+) -> None:
+    # As JPEG, black next to a white square is not quite black, and would be inside.
+    Image.fromarray(np.pad(np.full((9, 9), 255, np.uint8), 3)).save(tmp_path / name, **options)
+    with pytest.raises(InputError, match=r"may change pixels(.|\n)*as PNG"):
+        read_mask(tmp_path / name)
 
 
 def test_boxes_of_the_input_are_brought_to_the_photograph() -> None:
@@ -121,3 +158,9 @@ def test_boxes_of_the_input_are_brought_to_the_photograph() -> None:
         [10, 20, 110, 70],
         [20, 25, 22, 26],
     ]
+
+
+@pytest.mark.parametrize("far", [1e300, 1.7e308, float("9" * 400)])
+def test_a_place_beyond_all_numbers_is_not_seen(far: float) -> None:
+    with pytest.raises(TargetError, match="does not see pixel"):
+        Point(far, 5).on_grid(WHOLE, (4, 4))

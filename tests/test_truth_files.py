@@ -14,6 +14,7 @@ from cvx_core.errors import InputError, UsageError
 from cvx_core.scores import Scores
 from cvx_core.truth import TrueBox, TrueBoxes, TrueClasses
 from cvx_core.truth_files import read_truth
+from cvx_core.truth_files.coco import coco_images
 
 CLASSES = ["person", "cat", "dog"]
 
@@ -150,6 +151,15 @@ WRONG: list[tuple[str, Any, str]] = [
     ("a.json", coco_with(bbox=[1, 2, 3]), "annotation 0: ValueError"),
     ("a.json", coco_with(bbox=[1, 2, 0, 4]), "annotation 0: the box 1, 2, 1, 6 is empty"),
     ("a.json", coco_with(bbox=[1, 2, 1e999, 4]), "annotation 0: .*no JSON|is empty"),
+    ("a.json", coco_with(bbox=[1, 2, 10**400, 4]), "annotation 0: .* too large"),
+    ("a.json", coco_with(bbox="1234"), "annotation 0: .* no list of numbers"),
+    ("a.json", coco_with(bbox=["1", 2, 3, 4]), "annotation 0: .* no list of numbers"),
+    ("a.json", coco_with(bbox=[True, 2, 3, 4]), "annotation 0: .* no list of numbers"),
+    ("a.json", coco_with(iscrowd="no"), "annotation 0: .*iscrowd is 'no', not 0 or 1"),
+    ("a.json", coco_with(iscrowd=2), "annotation 0: .*iscrowd is 2"),
+    ("a.json", {**COCO, "images": [{"id": [7], "file_name": "a"}]}, r"image has the id \[7\]"),
+    ("a.json", {**COCO, "images": COCO["images"] * 2}, "image has the id 7, as another"),
+    ("a.json", {**COCO, "categories": COCO["categories"] * 2}, "category has the id 17, as"),
     ("a.json", coco_with(category_id=3), "annotation 0: KeyError 3"),
     ("a.json", {**COCO, "categories": [{"id": 18, "name": "dgo"}]}, "no class 'dgo'.\nDid you"),
     ("a.xml", VOC.replace("</name>", "", 1), r"a\.xml, line 9: no XML \(mismatched tag\)"),
@@ -181,12 +191,19 @@ def test_what_is_wrong_with_a_file_of_boxes_is_said_with_its_place_and_a_way_out
     assert caught.value.hint
 
 
+def test_an_annotation_of_a_whole_data_set_has_an_image_that_is_there(file: Any) -> None:
+    path = file("a.json", coco_with(image_id=[7]))
+    with pytest.raises(InputError, match=r"annotation 0: there is no image \[7\]"):
+        list(coco_images(path, CLASSES))
+
+
 WRONG_MASKS = [
     ("a.png", np.zeros((2, 2, 3), np.uint8), "in colours"),
     ("a.png", np.zeros((2, 2, 4), np.uint8), "in colours"),
-    ("a.jpg", np.zeros((2, 2), np.uint8), "may change indices"),
+    ("a.jpg", np.zeros((2, 2), np.uint8), "may change pixels"),
     ("a.png", np.array([[0, 255]], np.uint8), "black and white"),
-    ("a.png", b"\x89PNG\r\n", "no mask"),
+    ("a.png", b"\x89PNG\r\n", "no image that can be read"),
+    ("a.png", b"\x89PNG\r\n\x1a\n\0\0\0\0IHDR", "is damaged"),
 ]
 
 
@@ -199,11 +216,24 @@ def test_a_picture_that_is_no_mask_is_refused_with_a_way_out(
     assert caught.value.hint
 
 
+LONG = Path("n" * 300)
+"""No file system of ours takes such a name."""
+
+
+def test_a_class_with_a_name_that_no_file_can_have_remains_a_class() -> None:
+    for ending in (".txt", ".png"):
+        assert read_truth("n" * 300 + ending, "classification") == "n" * 300 + ending
+
+
 def test_other_mistakes_tell_the_way_out(file: Any, tmp_path: Path) -> None:
     for path, task, image, said in [
         (tmp_path / "none.xml", "detection", "", "not there"),
-        (tmp_path / "none.png", "segmentation", "", "no mask"),
+        (tmp_path / "none.png", "segmentation", "", "not there"),
         (file("a.txt", "0 .5 .5 .1 .1"), "detection", "none.jpg", "size is not known"),
+        (LONG / "a.xml", "detection", "", "name too long"),
+        (LONG / "a.json", "detection", "a.jpg", "name too long"),
+        (LONG / "a.png", "segmentation", "", "name too long"),
+        (file("a.txt", "0 .5 .5 .1 .1"), "detection", LONG / "a.jpg", "size is not known"),
         (file("b.txt", "cat\ndog"), "classification", "", "2 lines"),
         (file("a.json", COCO), "classification", "", "the model classifies"),
     ]:
@@ -298,3 +328,19 @@ def test_a_broken_outline_is_told_with_its_annotation(
         read_truth(path, "segmentation", "photo.jpg", PIXELS)
     assert said in caught.value.message
     assert "polygons" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("segmentation", "said"),
+    [
+        ([[0, 0, 10**400, 0, 9, 9]], "too large"),
+        (["001099"], "no list of numbers"),
+        ({"size": [4, 6], "counts": [10**400]}, "whole number of 0 to 24"),
+        ({"size": [4, 6], "counts": [2**62, 2**62, 2**62, 2**62, 24]}, "whole number of 0 to 24"),
+        ({"size": [4, 6], "counts": [1.5, 22.5]}, "whole number of 0 to 24"),
+    ],
+)
+def test_numbers_that_no_image_has_are_no_outline(file: Any, segmentation: Any, said: str) -> None:
+    path = file("a.json", coco_of({"category_id": 17, "segmentation": segmentation}))
+    with pytest.raises(InputError, match=f"annotation 0: .*{said}"):
+        read_truth(path, "segmentation", "photo.jpg", PIXELS)

@@ -15,8 +15,9 @@ from cvx_core.api import get_explainer
 from cvx_core.cli.output import Names, settled, slug
 from cvx_core.errors import InputError, ModelError, UsageError
 from cvx_core.explainer import Explainer
+from cvx_core.files import MAX_BYTES
 from cvx_core.foreign import foreign
-from cvx_core.images import MAX_BYTES, Picture, read_picture
+from cvx_core.images import Picture, read_picture
 from cvx_core.options import parse_parameters
 from cvx_core.scores import ClassRef, Scores, TargetRecord
 from cvx_core.target import ClassScore, Contrast, Target

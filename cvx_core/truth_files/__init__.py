@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cvx_core.answers import Answer
 from cvx_core.errors import InputError, UsageError
+from cvx_core.files import is_file
 from cvx_core.truth import TrueBoxes, Truth
 from cvx_core.truth_files.coco import read_coco
 from cvx_core.truth_files.coco_masks import read_coco_masks
@@ -83,12 +84,12 @@ def read_truth(
 
 def _class(file: Path, text: str) -> str:
     suffix = file.suffix.lower()
-    if suffix in (".json", ".xml", ".png") and file.is_file():
+    if suffix in (".json", ".xml", ".png") and is_file(file):
         raise InputError(
             f"{file} is the truth of a detector or a segmenter, and the model classifies.",
             "Give the true class by its name or its index.",
         )
-    if suffix != ".txt" or not file.is_file():
+    if suffix != ".txt" or not is_file(file):
         return text
     lines = [line.strip() for line in read_text(file).splitlines() if line.strip()]
     if len(lines) != 1:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from cvx_core.errors import InputError
+from cvx_core.files import is_file
 from cvx_core.truth import TrueBox, TrueBoxes
 from cvx_core.truth_files.common import class_index, proper_box, read_text
 
@@ -44,14 +46,14 @@ def coco_images(file: Path, classes: Sequence[str] | None) -> Iterator[tuple[str
     InputError
         See `read_truth`.
     """
-    data = _parsed(file, file.stat().st_mtime_ns if file.is_file() else 0)
+    data = _parsed(file, file.stat().st_mtime_ns if is_file(file) else 0)
     images, names = _tables(data, file)
     found: dict[Any, list[TrueBox]] = {key: [] for key in images}
     for k, one in enumerate(data["annotations"]):
         where = f"{file}, annotation {k}"
         key = one.get("image_id") if isinstance(one, dict) else None
-        if key not in found:
-            raise InputError(f"{where}: there is no image {key!r}.", WAY_OUT)
+        if not _is_id(key) or key not in found:
+            raise InputError(f"{where}: there is no image {_short(key)}.", WAY_OUT)
         found[key].append(_box(one, names, classes, where))
     for key, name in images.items():
         yield name, TrueBoxes(tuple(found[key]))
@@ -73,7 +75,7 @@ def annotations_of(
     InputError
         See `read_truth`.
     """
-    data = _parsed(file, file.stat().st_mtime_ns if file.is_file() else 0)
+    data = _parsed(file, file.stat().st_mtime_ns if is_file(file) else 0)
     images, names = _tables(data, file)
     here = [key for key, name in images.items() if Path(name).name == image.name]
     if not here and len(images) == 1 and not image.name:
@@ -97,11 +99,58 @@ def annotations_of(
 
 def _tables(data: dict[str, Any], file: Path) -> tuple[dict[Any, str], dict[Any, str]]:
     """Return the names of files and of categories, by their ids."""
+    return (
+        _by_id(data["images"], "file_name", f"{file}: an image"),
+        _by_id(data["categories"], "name", f"{file}: a category"),
+    )
+
+
+def _by_id(entries: list[Any], field: str, what: str) -> dict[Any, str]:
+    found: dict[Any, str] = {}
+    for one in entries:
+        try:
+            key, text = one["id"], str(one[field])
+        except (KeyError, TypeError) as error:
+            raise InputError(f"{what} lacks {error}.", WAY_OUT) from error
+        if not _is_id(key):
+            raise InputError(f"{what} has the id {_short(key)}.", "An id is a number or a text.")
+        if key in found:
+            raise InputError(
+                f"{what} has the id {_short(key)}, as another has.", "Number each by itself."
+            )
+        found[key] = text
+    return found
+
+
+def _is_id(key: Any) -> bool:
+    if isinstance(key, float):
+        return math.isfinite(key)
+    return isinstance(key, str | int) and not isinstance(key, bool)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def real_numbers(said: Any) -> list[float]:
+    """Return the numbers of a list; raises `ValueError` if it is none, or too large for a float."""
+    if not isinstance(said, list) or not all(
+        isinstance(one, int | float) and not isinstance(one, bool) for one in said
+    ):
+        raise ValueError(f"{_short(said)} is no list of numbers")
     try:
-        images = {one["id"]: str(one["file_name"]) for one in data["images"]}
-        return images, {one["id"]: str(one["name"]) for one in data["categories"]}
-    except (KeyError, TypeError) as error:
-        raise InputError(f"{file}: an image or category lacks {error}.", WAY_OUT) from error
+        return [float(one) for one in said]
+    except OverflowError as error:
+        raise ValueError(f"{_short(said)} has a number that is too large") from error
+
+
+def is_crowd(one: dict[str, Any]) -> bool:
+    """Return an annotation's ``iscrowd``, 0 if left out; raises `ValueError` if it's another."""
+    said = one.get("iscrowd", 0)
+    if not isinstance(said, int) or said not in (0, 1):
+        raise ValueError(f"iscrowd is {_short(said)}, not 0 or 1")
+    return bool(said)
 
 
 def _box(
@@ -109,8 +158,8 @@ def _box(
 ) -> TrueBox:
     try:
         name = names[one["category_id"]]
-        x, y, width, height = map(float, one["bbox"])
-        crowd = bool(one.get("iscrowd", 0))
+        x, y, width, height = real_numbers(one["bbox"])
+        crowd = is_crowd(one)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{where}: {type(error).__name__} {error}.", WAY_OUT) from error
     sides = proper_box((x, y, x + width, y + height), where, "bbox is [x, y, width, height].")

@@ -14,7 +14,7 @@ from cvx_core.images import MAX_PIXELS
 from cvx_core.regions import Polygon
 from cvx_core.scores import background
 from cvx_core.truth import UNKNOWN, TrueClasses
-from cvx_core.truth_files.coco import WAY_OUT, annotations_of
+from cvx_core.truth_files.coco import WAY_OUT, annotations_of, is_crowd, real_numbers
 from cvx_core.truth_files.common import class_index
 
 _FORM = (
@@ -39,7 +39,7 @@ def read_coco_masks(file: Path, image: Path, classes: Sequence[str] | None) -> T
     entry, names, found = annotations_of(file, image)
     try:
         shape = int(entry["height"]), int(entry["width"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{file}: the image lacks {error}.", WAY_OUT) from error
     if not 0 < shape[0] * shape[1] <= MAX_PIXELS or min(shape) < 1:
         raise InputError(f"{file}: an image of {shape[1]} x {shape[0]} pixels.", WAY_OUT)
@@ -48,7 +48,7 @@ def read_coco_masks(file: Path, image: Path, classes: Sequence[str] | None) -> T
     painted = []
     for where, one in found:
         try:
-            name, crowd = names[one["category_id"]], bool(one.get("iscrowd", 0))
+            name, crowd = names[one["category_id"]], is_crowd(one)
             mask = _mask(one["segmentation"], shape)
         except (KeyError, TypeError, ValueError, TargetError) as error:
             raise InputError(f"{where}: {type(error).__name__} {error}.", _FORM) from error
@@ -69,18 +69,21 @@ def _mask(said: Any, shape: tuple[int, int]) -> Mask:
     x, y = np.arange(shape[1]) + 0.5, np.arange(shape[0]) + 0.5
     mask = np.zeros(shape, dtype=bool)
     for corners in said:
-        flat = [float(number) for number in corners]
+        flat = real_numbers(corners)
         if len(flat) % 2:
             raise ValueError(f"a polygon of {len(flat)} numbers")
         mask |= Polygon(tuple(zip(flat[::2], flat[1::2], strict=True))).contains(x, y)
     return mask
 
 
-def _filled(counts: Sequence[int], shape: tuple[int, int]) -> Mask:
+def _filled(counts: Sequence[Any], shape: tuple[int, int]) -> Mask:
     """Return the mask of run lengths: outside, inside, outside, ..., column after column."""
+    pixels = shape[0] * shape[1]
+    if not all(type(run) is int and 0 <= run <= pixels for run in counts):
+        raise ValueError(f"a run is a whole number of 0 to {pixels} pixels")
     runs = np.asarray(counts, dtype=np.int64)
-    if (runs < 0).any() or runs.sum() != shape[0] * shape[1]:
-        raise ValueError(f"counts add up to {runs.sum()}, not {shape[0] * shape[1]} pixels")
+    if runs.sum() != pixels:
+        raise ValueError(f"counts add up to {runs.sum()}, not {pixels} pixels")
     inside = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
     return inside.reshape(shape[1], shape[0]).T
 

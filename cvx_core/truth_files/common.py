@@ -7,23 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cvx_core.errors import InputError, TargetError
-from cvx_core.images import MAX_BYTES
+from cvx_core.files import read_bytes
 from cvx_core.scores import find_class
-
-
-def read_bytes(file: Path) -> bytes:
-    """Return what a file holds; raises `InputError`."""
-    try:
-        if not file.is_file():
-            raise InputError(f"{file} is not there, or no ordinary file.", "Is the path right?")
-        if file.stat().st_size > MAX_BYTES:
-            raise InputError(
-                f"{file} is larger than {MAX_BYTES // 1024**2} MB.", "Split it by images."
-            )
-        return file.read_bytes()
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(f"{file} could not be read: {reason}.", "Is the path right?") from error
 
 
 def read_text(file: Path) -> str:

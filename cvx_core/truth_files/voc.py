@@ -8,8 +8,9 @@ from typing import Any
 from xml.parsers import expat
 
 from cvx_core.errors import InputError
+from cvx_core.files import read_bytes
 from cvx_core.truth import TrueBox, TrueBoxes
-from cvx_core.truth_files.common import class_index, proper_box, read_bytes
+from cvx_core.truth_files.common import class_index, proper_box
 
 
 def read_voc(file: Path, classes: Sequence[str] | None) -> TrueBoxes:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cvx_core.errors import InputError
+from cvx_core.files import is_file
 from cvx_core.images import read_picture
 from cvx_core.truth import TrueBox, TrueBoxes
 from cvx_core.truth_files.common import class_index, proper_box, read_text
@@ -40,7 +41,7 @@ def read_yolo(file: Path, image: Path, classes: Sequence[str] | None) -> TrueBox
 
 def _size(image: Path, file: Path) -> tuple[int, int]:
     """Return (width, height) of a photograph, upright."""
-    if not image.is_file():
+    if not is_file(image):
         raise InputError(
             f"{file} has boxes in fractions of the photograph, and its size is not known.",
             "Pass the path of the photograph: read_truth(file, task, image='photo.jpg').",

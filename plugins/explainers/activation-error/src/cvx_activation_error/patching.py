@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -11,15 +10,9 @@ from torch import Tensor
 from cvx_core import Attribution, Explainer, Needs, OptionError, Question
 from cvx_core.batching import in_pieces
 from cvx_core.errors import did_you_mean
+from cvx_core.files import is_file
 from cvx_core.recording import Place
 from cvx_core.reference import REFERENCES, reference_of
-
-
-def _is_file(text: str) -> bool:
-    try:
-        return Path(text).is_file()
-    except OSError:  # a name that no file system has, for its length say
-        return False
 
 
 @dataclass(frozen=True)
@@ -66,7 +59,7 @@ class ActivationPatching(Explainer):
 
     def __post_init__(self) -> None:
         known = isinstance(self.reference, str) and (
-            self.reference in REFERENCES or _is_file(self.reference)
+            self.reference in REFERENCES or is_file(self.reference)
         )
         if not known:
             raise OptionError(
