@@ -278,7 +278,7 @@ class Detections(Answer):
             text = f"what speaks for {self.name(c)} where its score is best?"
             return self._about("class", text, self.best(c), c)
         if isinstance(target, Contrast):
-            p, q = find_two(self, target)
+            p, q = find_two(self, target.p, target.q)
             text = f"why {self.name(p)} rather than {self.name(q)} there?"
             return self._about("contrast", text, self.best(p), p, q)
         if isinstance(target, Distribution):

@@ -12,7 +12,7 @@ from cvx_core.errors import TargetError
 from cvx_core.pixels import need_pixels
 from cvx_core.regions import Box, Point, Region
 from cvx_core.scores import ClassRef
-from cvx_core.target import Resolved, Target
+from cvx_core.target import Resolved, Target, find_two
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class RegionScore(Target):
         else:
             classes = [answer.find(self.reference)]
         if self.against is not None:
-            classes.append(answer.find(self.against))
+            classes = [*find_two(answer, classes[0], self.against)]
         seed = answer.seed(inside, *classes)
         names = " rather than ".join(answer.name(c) for c in classes)
         text = f"what speaks for {names} in {self.region.text}?"
@@ -149,7 +149,7 @@ class BoxScore(Target):
             return self._side(answer, candidate, c, where)
         classes = [c]
         if self.against is not None:
-            classes.append(answer.find(self.against))
+            classes = [*find_two(answer, c, self.against)]
         seed = answer.seed(candidate, *classes)
         names = " rather than ".join(answer.name(index) for index in classes)
         signs = [1.0, -1.0][: len(classes)]

@@ -162,7 +162,7 @@ class PixelScores(Answer):
             text = f"what speaks for {self.name(c)}?"
             return self._about("class", text, self.where(c), c)
         if isinstance(target, Contrast):
-            p, q = find_two(self, target)
+            p, q = find_two(self, target.p, target.q)
             text = f"why {self.name(p)} rather than {self.name(q)}?"
             return self._about("contrast", text, self.where(p), p, q)
         if isinstance(target, Distribution):

@@ -124,7 +124,7 @@ class Contrast(Target):
         TargetError
             If both are the same class.
         """
-        p, q = find_two(scores, self)
+        p, q = find_two(scores, self.p, self.q)
         seed = scores.one_hot(p) - scores.one_hot(q)
         text = f"why {scores.entry(p).name} rather than {scores.entry(q).name}?"
         return seed, scores.record(
@@ -132,21 +132,21 @@ class Contrast(Target):
         )
 
 
-def find_two(answer: Answer, contrast: Contrast) -> tuple[int, int]:
-    """Return the indices of the two classes of a contrast.
+def find_two(answer: Answer, p: ClassRef, q: ClassRef) -> tuple[int, int]:
+    """Return the indices of two classes, one of which is held against the other.
 
     Raises
     ------
     TargetError
         If one is unknown, or both are the same.
     """
-    p, q = answer.find(contrast.p), answer.find(contrast.q)
-    if p == q:
+    found = answer.find(p), answer.find(q)
+    if found[0] == found[1]:
         raise TargetError(
-            f"A contrast needs two classes, and both are {answer.name(p)!r}.",
-            "Ask about one class with ClassScore, or name a second class.",
+            f"A contrast needs two classes, and both are {answer.name(found[0])!r}.",
+            "Ask about one class alone, or name a second class.",
         )
-    return p, q
+    return found
 
 
 @dataclass(frozen=True)

@@ -282,6 +282,12 @@ def test_candidates_that_do_not_fit_together_are_refused(change: dict[str, Any],
         Candidates(**{**fitting, **change})
 
 
+def test_a_box_s_class_is_not_held_against_the_same() -> None:
+    for reference in ("dog", None):
+        with pytest.raises(TargetError, match="both are 'dog'"):
+            answer().resolve(BoxScore(1, reference, "dog"))
+
+
 def test_an_answer_that_is_not_finite_is_refused() -> None:
     with pytest.raises(ModelError, match="1 of 16 sides of boxes"):
         answer(boxes=[*BOXES[:3], [0, 0, float("inf"), 1]])

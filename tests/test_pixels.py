@@ -170,6 +170,12 @@ def test_a_contrast_needs_two_classes() -> None:
         ANSWER.resolve(Contrast("cat", 1))
 
 
+def test_a_region_of_a_class_is_not_held_against_the_same() -> None:
+    for reference in ("cat", None):  # of all pixels most are cat's
+        with pytest.raises(TargetError, match="both are 'cat'"):
+            ANSWER.resolve(RegionScore(Box(0, 0, 30, 20), reference, "cat"))
+
+
 def test_an_answer_that_is_not_finite_is_refused() -> None:
     bad = LOGITS.copy()
     bad[0, 0, 0] = np.nan
