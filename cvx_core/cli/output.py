@@ -260,6 +260,13 @@ class Folder:
         if not again:
             self.written.append(name)
 
+    def take_back(self) -> None:
+        """Remove what was written."""
+        for name in self.written:
+            with suppress(OSError):
+                self._below(name).unlink(missing_ok=True)
+        self.written.clear()
+
     def mark(self, name: str, old: bytes, new: bytes) -> None:
         """Put bytes in the place of as many others, for which a full disk has room.
 

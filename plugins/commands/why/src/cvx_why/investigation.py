@@ -12,7 +12,7 @@ from cvx_core.calling import reading
 from cvx_core.error_case import ErrorCase, Misclassified
 from cvx_core.error_cases import errors_of
 from cvx_core.preparing import Prepared
-from cvx_core.scores import ClassRef, Scores
+from cvx_core.scores import ClassRef, Scores, find_class
 from cvx_core.truth import Truth
 from cvx_why.assembling import assembled, nothing_wrong
 from cvx_why.fills import FILLS, reference
@@ -27,6 +27,8 @@ _FIRST_LOOK = 6
 """Images that it takes to get to know a network, the picture as it is among them."""
 LEAST = 40
 """Images that a search needs, some of which the first look at a network takes."""
+MOST = 100_000
+"""Images that a search may be given: a larger number is a slip, and would run for days."""
 
 
 def why(
@@ -53,8 +55,8 @@ def why(
         The truth: a class by name or index; `TrueClasses` of a segmenter's image, `TrueBoxes` of
         a detector's.
     budget
-        Images that may go through the network, each counting one, whoever sends them: 40 or
-        more. The layer profile and the exchange with a reference image come on top.
+        Images that may go through the network, each counting one, whoever sends them: 40 to
+        100,000. The layer profile and the exchange with a reference image come on top.
     error
         Which of the answer's errors, the most costly being 0.
     rival
@@ -67,7 +69,7 @@ def why(
         Whether to add the layer profile of the error's question, if cvx-activation-error is
         installed.
     memory
-        Bytes that images run together may take; None chooses from the device's memory.
+        Bytes that images run together may take, 1 or more; None chooses from the device's memory.
 
     Returns
     -------
@@ -79,7 +81,7 @@ def why(
     TargetError
         If there is no such class or error, or the truth is not of the model's kind.
     OptionError
-        If the budget is too small.
+        If the budget or the memory is out of its range.
     InputError, ModelError
         If the image can't be read, or the model fails on it.
 
@@ -89,8 +91,13 @@ def why(
     >>> model = cvx.load_model("embedded")                                   # doctest: +SKIP
     >>> print(cvx.why(model, "screwdriver.jpg", "screwdriver").text)         # doctest: +SKIP
     """
-    if isinstance(budget, bool) or not isinstance(budget, int) or budget < LEAST:
-        raise OptionError(f"A budget of {budget!r} images is too small.", f"Take {LEAST} or more.")
+    _whole("budget", budget, LEAST, MOST)
+    if memory is not None:
+        _whole("memory", memory, 1)
+    if model.task == "classification" and model.classes is not None:
+        for known in (label, rival):
+            if isinstance(known, str | int):
+                find_class(known, model.classes, len(model.classes))
     prepared = model.prepare(image)
     if len(prepared) != 1:
         raise UsageError(f"There are {len(prepared)} images.", "Ask about one at a time.")
@@ -134,6 +141,17 @@ def _case(answer: Answer, label: Truth, error: int, rival: ClassRef | None) -> E
             known if errors else "The answer is right; leave the number out.",
         )
     return errors[error]
+
+
+def _whole(name: str, value: Any, least: int, most: int | None = None) -> None:
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int)
+        or value < least
+        or (most is not None and value > most)
+    ):
+        upwards = "or more" if most is None else f"to {most}"
+        raise OptionError(f"{name} is {value!r}.", f"Take a whole number, {least} {upwards}.")
 
 
 def _same_size(model: VisionModel, image: Any, like: Prepared) -> Tensor:

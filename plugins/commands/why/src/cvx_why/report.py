@@ -237,7 +237,7 @@ class ErrorReport:
         UnknownComponentError
             If no renderer html or figure is installed.
         OutputError
-            If the disk refuses.
+            If the disk refuses; then no file is left that this call made.
         """
         into = Folder(Path(folder), force=overwrite)
         from cvx_why.page import page
@@ -251,9 +251,16 @@ class ErrorReport:
             rendered(figure, [self.contrast]).data,
             as_json(self.to_dict()),
         )
-        for name, data in zip(FILES, written, strict=True):
-            into.write(name, data)
-        return [into.path / name for name in into.written]
+        try:
+            # The page comes last, and so is there only beside all that it shows.
+            for name, data in reversed([*zip(FILES, written, strict=True)]):
+                into.write(name, data)
+        except BaseException:
+            # What is left would keep the next call from writing.
+            if not overwrite:
+                into.take_back()
+            raise
+        return [into.path / name for name in FILES]
 
     def __repr__(self) -> str:
         return f"<ErrorReport {self.name}: {json.dumps(self.question)}, {len(self.blamed)} blamed>"
