@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 NET = """
 import time
 from cvx_core import Preprocess, VisionModel
@@ -64,6 +66,7 @@ def test_it_says_how_many_are_right_and_writes_the_summary(tree: Tree) -> None:
     assert "--resume" in err
 
 
+@pytest.mark.slow
 def test_an_input_that_failed_shows_in_the_exit_code_and_json_is_the_summary(tree: Tree) -> None:
     data = tree(1)
     (data / "ant" / "broken.png").write_bytes(b"nothing")
@@ -73,6 +76,7 @@ def test_an_input_that_failed_shows_in_the_exit_code_and_json_is_the_summary(tre
     assert json.loads(out)["counts"]["bad input"] == 1
 
 
+@pytest.mark.slow
 def test_ctrl_c_finishes_the_block_and_says_how_to_go_on(tree: Tree) -> None:
     data = tree(20)
     process = begin(data)

@@ -13,6 +13,7 @@ from cvx_why.regions import Examined
 from cvx_why.search import Removed, Search
 
 _SHRUNK = (0.4, 0.6, 0.8)
+_TIGHT = (0.5, 0.7)
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +62,10 @@ def _wider(search: Search, fills: Mapping[str, Fill]) -> Iterator[tuple[Removed,
     if search.best is None:
         return
     side, union = min(search.fine.shape), search.best.mask
+    # The other fills were tried on the region itself; one with a texture was not.
+    for mask in (union, *level_sets(search.fine, _TIGHT, union)):
+        if search.trials.left > 1:
+            yield from ((one, "elsewhere") for one in search.remove([mask], elsewhere) if one.right)
     masks = [dilated(union, max(1, side // k)) for k in (90, 30)]
     for one in sorted(search.tried, key=lambda one: one.change):
         if one.change < 0 and int((one.mask & ~union).sum()) >= one.pixels / 2:
