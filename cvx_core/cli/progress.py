@@ -10,7 +10,6 @@ from typing import Any
 from cvx_core.cli.speaking import complain, say
 from cvx_core.printable import printable
 
-
 _TELLING = 10
 """Steps from which on it is said how fast they go."""
 
