@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from cvx_core.cli.defaults import MODEL, RENDERERS
+from cvx_core.cli.defaults import RENDERERS
+from cvx_core.cli.shared import loading_options, model_option
 from cvx_core.cli.speaking import Settings, only_data, put, put_files
 from cvx_core.errors import UsageError
 
@@ -20,16 +21,7 @@ _DTYPES = ("float32", "float64", "bfloat16", "float16")
     'cvx explain cat.jpg -e class-attention:layer=layer3 -t "tabby vs tiger cat"'
 )
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option(
-    "-m",
-    "--model",
-    metavar="MODEL",
-    default=MODEL,
-    envvar="CVX_MODEL",
-    show_default=True,
-    show_envvar=True,
-    help="SOURCE, SOURCE:NAME, file.py:FACTORY or package.module:FACTORY.",
-)
+@model_option
 @click.option(
     "-e",
     "--explainer",
@@ -75,15 +67,7 @@ _DTYPES = ("float32", "float64", "bfloat16", "float16")
     type=click.Path(path_type=Path),
     help="Where to write.",
 )
-@click.option(
-    "--weights", metavar="WEIGHTS", help="A .safetensors or .pth file, a name, or 'random'."
-)
-@click.option(
-    "--trust-checkpoint",
-    is_flag=True,
-    help="Let the weights' file run code. Only for files you made yourself.",
-)
-@click.option("--device", metavar="DEVICE", help="As PyTorch names it: cpu, cuda, cuda:1, mps.")
+@loading_options
 @click.option("--dtype", type=click.Choice(_DTYPES), help="The precision to compute in.")
 @click.option("--seed", default=0, show_default=True, help="Of all randomness in the methods.")
 @click.option(

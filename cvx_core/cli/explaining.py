@@ -18,13 +18,12 @@ from cvx_core.cli.asking import (
 )
 from cvx_core.cli.defaults import EXPLAINERS, MODEL, RENDERERS
 from cvx_core.cli.journal import Entry, Journal, model_facts
+from cvx_core.cli.loading import loaded_model
 from cvx_core.cli.output import RUN, Drawing, Folder, ImageFolders
 from cvx_core.cli.progress import Reporter
 from cvx_core.cli.working import Finished, Work
 from cvx_core.component import Kind
-from cvx_core.errors import CvxError, InputError, ModelError, UsageError
-from cvx_core.foreign import foreign
-from cvx_core.model_source import load_model
+from cvx_core.errors import CvxError, InputError, UsageError
 from cvx_core.options import parse_parameters
 from cvx_core.renderer import Renderer
 from cvx_core.vision_model import VisionModel
@@ -205,10 +204,7 @@ def _load(
     kind = None if dtype is None else getattr(torch, dtype)
     if isinstance(model, VisionModel):
         return model.to(device, kind) if device or kind else model
-    with foreign(lambda told: ModelError(f"The model {model!r} could not be loaded: {told}")):
-        return load_model(
-            model, weights=weights, device=device, dtype=kind, trust_checkpoint=trust_checkpoint
-        )
+    return loaded_model(model, weights, device, trust_checkpoint, kind)
 
 
 def _plan(

@@ -3,23 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
-from cvx_core.cli.defaults import MODEL
+from cvx_core.cli.shared import FunctionVerb, loading_options, model_option
 from cvx_core.cli.speaking import Settings, only_data, put
-
-
-class Verb(click.Command):
-    """A verb with a Python function of the same name, which `cvx_core` offers too."""
-
-    @property
-    def function(self) -> Any:
-        """The function, imported when it is asked for."""
-        from cvx_diagnose.diagnosis import diagnose
-
-        return diagnose
 
 
 def _part(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int, int]:
@@ -34,22 +22,14 @@ def _part(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int, 
 
 @click.command(
     "diagnose",
-    cls=Verb,
+    cls=FunctionVerb,
+    target="cvx_diagnose.diagnosis:diagnose",
     epilog="Examples: cvx diagnose photographs -m torchvision:resnet50   |   "
     "cvx diagnose val.csv -m net.py:make -o run --resume   |   "
     "cvx diagnose instances_val2017.json -m embedded:nanodet --shard 0/4",
 )
 @click.argument("data", type=click.Path(path_type=Path))
-@click.option(
-    "-m",
-    "--model",
-    metavar="MODEL",
-    default=MODEL,
-    envvar="CVX_MODEL",
-    show_default=True,
-    show_envvar=True,
-    help="SOURCE, SOURCE:NAME, file.py:FACTORY or package.module:FACTORY.",
-)
+@model_option
 @click.option(
     "-o",
     "--output",
@@ -109,9 +89,7 @@ def _part(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int, 
 @click.option(
     "--try-fix", is_flag=True, help="Try a new last layer on one half and judge it on the other."
 )
-@click.option("--weights", metavar="WEIGHTS", help="A file, a name, or 'random'.")
-@click.option("--trust-checkpoint", is_flag=True, help="Let the weights' file run code.")
-@click.option("--device", metavar="DEVICE", help="As PyTorch names it: cpu, cuda, cuda:1, mps.")
+@loading_options
 @click.option("--json", "as_json", is_flag=True, help="Print summary.json on standard output.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
 @click.pass_obj
@@ -150,11 +128,9 @@ def command(
         from cvx_core.api import get_engine
         from cvx_core.cli.ending import INTERRUPTED, SOME_FAILED
         from cvx_core.cli.installed import installed_plugins
+        from cvx_core.cli.loading import loaded_model
         from cvx_core.cli.output import as_json as json_bytes
         from cvx_core.cli.progress import Console
-        from cvx_core.errors import ModelError
-        from cvx_core.foreign import foreign
-        from cvx_core.model_source import load_model
         from cvx_core.options import parse_parameters
         from cvx_diagnose.diagnosis import diagnose, finishing
         from cvx_diagnose.pace import Pace
@@ -165,12 +141,7 @@ def command(
         runner = get_engine(name, **parameters)
         with Console(quiet=quiet, verbose=settings.verbose) as reporter:
             reporter.stage("loading the model")
-            with foreign(
-                lambda told: ModelError(f"The model {model!r} could not be loaded: {told}")
-            ):
-                loaded = load_model(
-                    model, weights=weights, device=device, trust_checkpoint=trust_checkpoint
-                )
+            loaded = loaded_model(model, weights, device, trust_checkpoint)
             pace = Pace(reporter)
             try:
                 with finishing(pace, pace.stopping):

@@ -3,46 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
-from cvx_core.cli.defaults import MODEL
+from cvx_core.cli.defaults import EXPLAINERS
+from cvx_core.cli.shared import FunctionVerb, loading_options, model_option
 from cvx_core.cli.speaking import Settings, only_data, put
 from cvx_core.errors import UsageError
-
-FOUR = ("class-attention", "location-attention", "gradient-error", "activation-error")
-"""Scored if no explainer is named."""
-
-
-class Verb(click.Command):
-    """A verb with a Python function of the same name, which `cvx_core` offers too."""
-
-    @property
-    def function(self) -> Any:
-        """The function, imported when it is asked for."""
-        from cvx_score.scoring import score
-
-        return score
 
 
 @click.command(
     "score",
-    cls=Verb,
+    cls=FunctionVerb,
+    target="cvx_score.scoring:score",
     epilog="Examples: cvx score tool.jpg -e grad-cam -e activation-error   |   "
     "cvx score tool.jpg -e grad-cam --region 40,60,300,420 --measure pointing",
 )
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option(
-    "-m",
-    "--model",
-    metavar="MODEL",
-    default=MODEL,
-    envvar="CVX_MODEL",
-    show_default=True,
-    show_envvar=True,
-    help="SOURCE, SOURCE:NAME, file.py:FACTORY or package.module:FACTORY.",
-)
+@model_option
 @click.option(
     "-e",
     "--explainer",
@@ -100,9 +78,7 @@ class Verb(click.Command):
 )
 @click.option("--memory", type=int, metavar="BYTES", help="What images run together may take.")
 @click.option("--seed", default=0, show_default=True, help="Of all randomness.")
-@click.option("--weights", metavar="WEIGHTS", help="A file, a name, or 'random'.")
-@click.option("--trust-checkpoint", is_flag=True, help="Let the weights' file run code.")
-@click.option("--device", metavar="DEVICE", help="As PyTorch names it: cpu, cuda, cuda:1, mps.")
+@loading_options
 @click.option("--json", "as_json", is_flag=True, help="Print score.json on standard output.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
 @click.option("--force", is_flag=True, help="Replace files that are there.")
@@ -142,12 +118,10 @@ def command(
     with only_data():
         from cvx_core.cli.asking import Subject, build_explainers, read_label
         from cvx_core.cli.installed import installed_plugins
+        from cvx_core.cli.loading import loaded_model
         from cvx_core.cli.output import Folder
         from cvx_core.cli.output import as_json as json_bytes
         from cvx_core.cli.progress import Console
-        from cvx_core.errors import ModelError
-        from cvx_core.foreign import foreign
-        from cvx_core.model_source import load_model
         from cvx_core.regions import parse_region
         from cvx_core.target import parse_target
         from cvx_score.report import FILE, document, table
@@ -159,15 +133,10 @@ def command(
         places = [parse_region(text) for text in regions]
         truths = labels * len(images) if len(labels) == 1 else labels or (None,) * len(images)
         subjects = [Subject(path, label) for path, label in zip(images, truths, strict=True)]
-        asked = build_explainers(explainers or FOUR)
+        asked = build_explainers(explainers or EXPLAINERS)
         with Console(quiet=quiet, verbose=settings.verbose) as reporter:
             reporter.stage("loading the model")
-            with foreign(
-                lambda told: ModelError(f"The model {model!r} could not be loaded: {told}")
-            ):
-                loaded = load_model(
-                    model, weights=weights, device=device, trust_checkpoint=trust_checkpoint
-                )
+            loaded = loaded_model(model, weights, device, trust_checkpoint)
             reporter.stage(f"scoring the maps of {len(images)} image{'s'[: len(images) > 1]}")
             pictures = [subject.read() for subject in subjects]
             scores = score(

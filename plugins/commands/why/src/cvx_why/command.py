@@ -3,28 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
-from cvx_core.cli.defaults import MODEL
+from cvx_core.cli.shared import FunctionVerb, loading_options, model_option
 from cvx_core.cli.speaking import Settings, only_data, put
-
-
-class Verb(click.Command):
-    """A verb with a Python function of the same name, which `cvx_core` offers too."""
-
-    @property
-    def function(self) -> Any:
-        """The function, imported when it is asked for."""
-        from cvx_why.investigation import why
-
-        return why
 
 
 @click.command(
     "why",
-    cls=Verb,
+    cls=FunctionVerb,
+    target="cvx_why.investigation:why",
     epilog="Examples: cvx why tool.jpg --label screwdriver   |   "
     "cvx why tool.jpg --label screwdriver --reference other.jpg --profile",
 )
@@ -35,16 +24,7 @@ class Verb(click.Command):
     required=True,
     help="The true class by name or index, or the file that holds the truth.",
 )
-@click.option(
-    "-m",
-    "--model",
-    metavar="MODEL",
-    default=MODEL,
-    envvar="CVX_MODEL",
-    show_default=True,
-    show_envvar=True,
-    help="SOURCE, SOURCE:NAME, file.py:FACTORY or package.module:FACTORY.",
-)
+@model_option
 @click.option(
     "-o",
     "--output",
@@ -71,9 +51,7 @@ class Verb(click.Command):
     help="A photograph of the true class: what would have to be added?",
 )
 @click.option("--profile", is_flag=True, help="Add the layer profile.")
-@click.option("--weights", metavar="WEIGHTS", help="A file, a name, or 'random'.")
-@click.option("--trust-checkpoint", is_flag=True, help="Let the weights' file run code.")
-@click.option("--device", metavar="DEVICE", help="As PyTorch names it: cpu, cuda, cuda:1, mps.")
+@loading_options
 @click.option("--json", "as_json", is_flag=True, help="Print why.json on standard output.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
 @click.option("--force", is_flag=True, help="Replace files that are there.")
@@ -105,12 +83,10 @@ def command(
     with only_data():
         from cvx_core.cli.asking import Subject, read_label
         from cvx_core.cli.installed import installed_plugins
+        from cvx_core.cli.loading import loaded_model
         from cvx_core.cli.output import Folder
         from cvx_core.cli.output import as_json as json_bytes
         from cvx_core.cli.progress import Console
-        from cvx_core.errors import ModelError
-        from cvx_core.foreign import foreign
-        from cvx_core.model_source import load_model
         from cvx_why.investigation import why
         from cvx_why.report import FILES
 
@@ -118,12 +94,7 @@ def command(
         installed_plugins()
         with Console(quiet=quiet, verbose=settings.verbose) as reporter:
             reporter.stage("loading the model")
-            with foreign(
-                lambda told: ModelError(f"The model {model!r} could not be loaded: {told}")
-            ):
-                loaded = load_model(
-                    model, weights=weights, device=device, trust_checkpoint=trust_checkpoint
-                )
+            loaded = loaded_model(model, weights, device, trust_checkpoint)
             reporter.stage(f"removing parts of {image.name}")
             subject = Subject(image, label)
             truth = read_label(subject, loaded)
