@@ -40,7 +40,15 @@ _HOMES = {
     "cvx_core.explanation": ("Artifact", "Explanation"),
     "cvx_core.hookspecs": ("hookimpl",),
     "cvx_core.model_source": ("ModelEntry", "ModelSource", "list_models", "load_model"),
-    "cvx_core.parts": ("BoxScore", "Lost", "Missed", "PixelScore", "RegionScore", "lost_stage"),
+    "cvx_core.parts": (
+        "BoxScore",
+        "ComponentScore",
+        "Lost",
+        "Missed",
+        "PixelScore",
+        "RegionScore",
+        "lost_stage",
+    ),
     "cvx_core.pixels": ("PixelScores",),
     "cvx_core.preprocessing": ("Preprocess",),
     "cvx_core.question": ("Question",),
@@ -80,6 +88,7 @@ __all__ = [
     "ClassEntry",
     "ClassScore",
     "Component",
+    "ComponentScore",
     "ConflictError",
     "Contrast",
     "CvxError",
@@ -190,7 +199,15 @@ if TYPE_CHECKING:
     from cvx_core.explanation import Artifact, Explanation
     from cvx_core.hookspecs import hookimpl
     from cvx_core.model_source import ModelEntry, ModelSource, list_models, load_model
-    from cvx_core.parts import BoxScore, Lost, Missed, PixelScore, RegionScore, lost_stage
+    from cvx_core.parts import (
+        BoxScore,
+        ComponentScore,
+        Lost,
+        Missed,
+        PixelScore,
+        RegionScore,
+        lost_stage,
+    )
     from cvx_core.pixels import PixelScores
     from cvx_core.preprocessing import Preprocess
     from cvx_core.question import Question

@@ -6,17 +6,21 @@ import re
 
 from cvx_core.errors import InputError, TargetError
 from cvx_core.files import is_file
-from cvx_core.parts import BoxScore, Missed, PixelScore, RegionScore
+from cvx_core.parts import BoxScore, ComponentScore, Missed, PixelScore, RegionScore
 from cvx_core.regions import Box, parse_region
 from cvx_core.target import Target
 
+BAND = 3
+"""Width of a boundary, in output pixels, as of the errors of a segmenter."""
 _NUMBER = r"-?\d+(?:\.\d+)?"
 _FOUR = rf"{_NUMBER}(?:\s*,\s*{_NUMBER}){{3}}"
 _CORNERS = rf"(?:{_NUMBER},{_NUMBER}\s+){{2,}}{_NUMBER},{_NUMBER}"
 
 
 _FORMS = {
+    "boundary": "X,Y",
     "box": "LEFT,TOP,RIGHT,BOTTOM, or box NUMBER",
+    "component": "X,Y",
     "missed": "LEFT,TOP,RIGHT,BOTTOM CLASS",
     "pixel": "X,Y",
     "region": "LEFT,TOP,RIGHT,BOTTOM, or corners X,Y X,Y X,Y, or the path of a mask",
@@ -52,6 +56,11 @@ def parse_part(text: str) -> Target | None:
         found := re.match(rf"({_NUMBER})\s*,\s*({_NUMBER})(?:\s+(.*))?$", rest)
     ):
         return PixelScore(float(found[1]), float(found[2]), found[3] or None)
+    if word in ("component", "boundary") and (
+        found := re.match(rf"({_NUMBER})\s*,\s*({_NUMBER})(?:\s+(.*))?$", rest)
+    ):
+        band = BAND if word == "boundary" else 0
+        return ComponentScore(float(found[1]), float(found[2]), *_classes(found[3] or ""), band)
     if word == "region" and rest and (found_region := _region(rest)) is not None:
         return found_region
     if word in _FORMS and re.match(rf"{_NUMBER}\s*,|\d{{10,}}(?:\s|$)", rest):

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from cvx_core.connected import border, components
 from cvx_core.detections import Detections, need_detections, overlaps
 from cvx_core.errors import TargetError
 from cvx_core.pixels import need_pixels
-from cvx_core.regions import Box, Point, Region
+from cvx_core.regions import Box, Point, Region, mask_region
 from cvx_core.scores import ClassRef
 from cvx_core.target import Resolved, Target, find_two
 
@@ -103,6 +104,75 @@ class PixelScore(Target):
         at = float(x[columns[0]]), float(y[rows[0]])
         box = (at[0] - dx, at[1] - dy, at[0] + dx, at[1] + dy)
         return seed, answer.record("pixel", text, seed, inside, [c], [1.0], box=box)
+
+
+@dataclass(frozen=True)
+class ComponentScore(Target):
+    """A class's logit summed over a connected part of a segmenter's answer, or over its border.
+
+    Parameters
+    ----------
+    x, y
+        A place in it, in pixels of the photograph. The part is of all output pixels of the class
+        predicted there that are connected with it through sides and corners.
+    reference
+        The class asked about; None takes the part's own.
+    against
+        Another class whose logits are taken away.
+    band
+        Width in output pixels: only the part's pixels up to so far from its border; 0 takes all.
+    """
+
+    x: float
+    y: float
+    reference: ClassRef | None = None
+    against: ClassRef | None = None
+    band: int = 0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.band, bool) or not isinstance(self.band, int) or self.band < 0:
+            raise TargetError(f"band={self.band!r} is no width.", "Give output pixels, 0 or more.")
+
+    @property
+    def asked(self) -> str:
+        """As in ``component 120,40`` or ``boundary 120,40 person``."""
+        place = Point(self.x, self.y).text.removeprefix("pixel ")
+        kind = "boundary" if self.band else "component"
+        return _asked(kind, place, self.reference, self.against)
+
+    def resolve(self, scores: Any, label: Any = None) -> Resolved:
+        """Return the seed that sums the class's logits over the part; raises as `RegionScore`."""
+        answer = need_pixels(scores, self)
+        point = Point(self.x, self.y)
+        [row], [column] = np.nonzero(point.on_grid(answer.frame, answer.shape))
+        parts = components(answer.predicted)
+        whole = parts == parts[row, column]
+        inside = border(whole, self.band) if self.band else whole
+        own = int(answer.predicted[row, column])
+        if not inside.any():
+            raise TargetError(
+                f"{answer.name(own)} was answered everywhere, and has no border.",
+                f"Ask about all of it: component {self.x:g},{self.y:g}.",
+            )
+        classes = [own if self.reference is None else answer.find(self.reference)]
+        if self.against is not None:
+            classes = [*find_two(answer, classes[0], self.against)]
+        seed = answer.seed(inside, *classes)
+        names = " rather than ".join(answer.name(c) for c in classes)
+        part = (
+            f"the part of {int(whole.sum())} pixels of {answer.name(own)} at {self.x:g},{self.y:g}"
+        )
+        where = f"at the border of {part}" if self.band else f"in {part}"
+        signs = [1.0, -1.0][: len(classes)]
+        return seed, answer.record(
+            "region",
+            f"what speaks for {names} {where}?",
+            seed,
+            inside,
+            classes,
+            signs,
+            box=mask_region(answer.frame, inside).bounds,
+        )
 
 
 @dataclass(frozen=True)

@@ -306,6 +306,19 @@ def parse_region(text: str) -> Region:
     return read_mask(Path(text.strip()))
 
 
+def mask_region(frame: Frame, inside: Mask, name: str = "mask") -> MaskRegion:
+    """Return cells (h, w) of a grid over the network's input as a part of the photograph.
+
+    Cut to the rectangle around them.
+    """
+    left, top, right, bottom = frame.extent
+    across, down = (right - left) / inside.shape[1], (bottom - top) / inside.shape[0]
+    rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
+    mask = inside[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    size = (mask.shape[1] * across, mask.shape[0] * down)
+    return MaskRegion(mask, size, name, (left + columns[0] * across, top + rows[0] * down))
+
+
 def read_mask(path: Path) -> MaskRegion:
     """Read a mask from an image file: what is not black is inside.
 

@@ -24,7 +24,7 @@ LAYERS = [
     {"errors", "foreign", "version", "printable", "environment"},
     {"component", "record", "options", "engine"},
     {"explanation", "resample", "files", "storage", "colors", "display", "images"}
-    | {"answers", "scores", "target", "truth", "regions"}
+    | {"answers", "scores", "target", "truth", "regions", "connected"}
     | {"reading", "pixels", "detections", "parts", "parsing", "error_case", "error_cases"},
     {"hookspecs", "registry", "discovery", "verb_functions"},
     {

@@ -9,6 +9,7 @@ from cvx_core import (
     Box,
     BoxScore,
     ClassScore,
+    ComponentScore,
     Contrast,
     Distribution,
     Error,
@@ -24,6 +25,7 @@ from cvx_core import (
     Target,
     TargetError,
     TrueClasses,
+    parse_target,
 )
 
 CLASSES = ("background", "cat", "dog")
@@ -181,3 +183,57 @@ def test_an_answer_that_is_not_finite_is_refused() -> None:
     bad[0, 0, 0] = np.nan
     with pytest.raises(ModelError, match="1 of 18 logits"):
         PixelScores(bad)
+
+
+def parted() -> PixelScores:
+    """Return an answer with two parts of a thing, one of them 5 x 5, on 8 x 12 pixels."""
+    said = np.zeros((8, 12), dtype=int)
+    said[1:6, 1:6], said[2:4, 9:11] = 1, 1
+    logits = np.stack([said == 0, said == 1]).astype(float) * 2.0
+    return PixelScores(logits, ("nothing", "cat"), Frame((0.0, 0.0, 24.0, 16.0), (24, 16)))
+
+
+def of_part(answer: PixelScores, target: ComponentScore, c: int) -> np.ndarray:
+    seed, _ = answer.resolve(target)
+    return seed.reshape(answer.logits.shape)[c]
+
+
+def test_a_component_is_what_is_connected_with_a_place_of_the_same_answer() -> None:
+    answer = parted()
+    one = np.zeros((8, 12))
+    one[1:6, 1:6] = 1
+    assert (of_part(answer, ComponentScore(6, 6), 1) == one).all()
+    other = of_part(answer, ComponentScore(20, 6), 1)
+    assert other.sum() == 4
+    # What is not given to the cat makes one part around both.
+    assert of_part(answer, ComponentScore(0, 0), 0).sum() == 8 * 12 - 25 - 4
+
+
+def test_a_boundary_is_its_rim_and_the_pictures_edge_is_none() -> None:
+    answer = parted()
+    rim = of_part(answer, ComponentScore(6, 6, band=1), 1)
+    assert rim.sum() == 25 - 9
+    assert not rim[2:5, 2:5].any()
+    around = of_part(answer, ComponentScore(0, 0, band=1), 0)
+    assert around[0, 0] == 1, "beside the cat's corner"
+    assert around[7].sum() == 0, "at the picture's edge alone"
+
+
+def test_component_and_boundary_are_read_and_held_against_another_class() -> None:
+    answer = parted()
+    assert parse_target("component 6,6") == ComponentScore(6, 6)
+    assert parse_target("boundary 6,6 cat vs nothing") == ComponentScore(6, 6, "cat", "nothing", 3)
+    _, record = answer.resolve(parse_target("component 20,6 cat vs nothing"))
+    assert record.score == pytest.approx(4 * 2.0)
+    assert record.text == (
+        "what speaks for cat rather than nothing in the part of 4 pixels of cat at 20,6?"
+    )
+    assert record.box == (18.0, 4.0, 22.0, 8.0)
+    for target in (ComponentScore(6, 6), ComponentScore(6, 6, "cat", band=3)):
+        assert parse_target(target.asked) == target
+
+
+def test_an_answer_that_is_the_same_everywhere_has_no_boundary() -> None:
+    answer = PixelScores(np.stack([np.ones((4, 4)), np.zeros((4, 4))]), ("a", "b"))
+    with pytest.raises(TargetError, match="no border"):
+        answer.resolve(ComponentScore(0.5, 0.5, band=3))

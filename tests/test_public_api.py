@@ -22,6 +22,7 @@ PUBLIC = [
     "ClassEntry",
     "ClassScore",
     "Component",
+    "ComponentScore",
     "ConflictError",
     "Contrast",
     "CvxError",

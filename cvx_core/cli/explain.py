@@ -38,7 +38,8 @@ _DTYPES = ("float32", "float64", "bfloat16", "float16")
     multiple=True,
     help="What to ask: predicted, distribution, a class by name or index, 'CLASS vs CLASS', "
     "error, margin; of detectors 'box 2', 'missed LEFT,TOP,RIGHT,BOTTOM CLASS', of segmenters "
-    "'region LEFT,TOP,RIGHT,BOTTOM CLASS', 'region MASK.png CLASS', 'pixel X,Y'; repeat for more. "
+    "'region LEFT,TOP,RIGHT,BOTTOM CLASS', 'region MASK.png CLASS', "
+    "'component X,Y', 'boundary X,Y', 'pixel X,Y'; repeat for more. "
     "Without it, each method asks its own question.",
 )
 @click.option(

@@ -10,11 +10,11 @@ import numpy.typing as npt
 from numpy.lib.stride_tricks import sliding_window_view
 
 from cvx_core.answers import Answer
+from cvx_core.connected import Ints, components
 from cvx_core.error_case import ErrorCase, Judgement
-from cvx_core.error_cases.components import Ints, components
 from cvx_core.errors import OptionError
 from cvx_core.pixels import PixelScores, need_pixels
-from cvx_core.regions import Mask, MaskRegion
+from cvx_core.regions import Mask, MaskRegion, mask_region
 from cvx_core.scores import ClassEntry
 from cvx_core.scores import background as find_background
 from cvx_core.target import Resolved, Target
@@ -151,7 +151,9 @@ def _case(
     most = logits.max(0)
     losses = np.log(np.exp(logits - most).sum(0)) + most - logits[y]
     count = "1 pixel" if share.size == 1 else f"{share.size} pixels"
-    region = _region(answer, rows, columns, f"{kind} of {count}")
+    inside = np.zeros(answer.shape, dtype=bool)
+    inside[rows, columns] = True
+    region = mask_region(answer.frame, inside, f"{kind} of {count}")
     predicted, wanted = (
         ClassEntry(
             c,
@@ -165,17 +167,6 @@ def _case(
     target = RegionMargin(region, q, y)
     loss = max(float(losses.mean()), 0.0)
     return PixelError(kind, target, region, predicted, wanted, loss, margin, share.size)
-
-
-def _region(answer: PixelScores, rows: Ints, columns: Ints, name: str) -> MaskRegion:
-    """Return output pixels as a part of the photograph, cut to the rectangle around them."""
-    left, top, right, bottom = answer.frame.extent
-    across, down = (right - left) / answer.shape[1], (bottom - top) / answer.shape[0]
-    first_row, first_column = int(rows.min()), int(columns.min())
-    mask = np.zeros((int(rows.max()) - first_row + 1, int(columns.max()) - first_column + 1), bool)
-    mask[rows - first_row, columns - first_column] = True
-    size = (mask.shape[1] * across, mask.shape[0] * down)
-    return MaskRegion(mask, size, name, (left + first_column * across, top + first_row * down))
 
 
 def _strips(pair: Ints, said: Ints, true: Ints, band: int) -> Mask:

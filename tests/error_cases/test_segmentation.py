@@ -12,8 +12,8 @@ from hypothesis.extra.numpy import arrays
 from making import pixels
 from scipy import ndimage
 
+from cvx_core.connected import components
 from cvx_core.error_cases import errors_of
-from cvx_core.error_cases.components import components
 from cvx_core.error_cases.segmentation import PixelError, segmentation_errors
 from cvx_core.errors import OptionError, TargetError
 from cvx_core.regions import Frame

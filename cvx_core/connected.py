@@ -1,9 +1,10 @@
-"""Connected components of a map of labels."""
+"""Connected components of a map of labels, and the border of one."""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+from numpy.lib.stride_tricks import sliding_window_view
 
 Ints = npt.NDArray[np.int64]
 
@@ -55,3 +56,14 @@ _NEIGHBOURS = [
     ((_HEAD, _TAIL), (_TAIL, _HEAD)),
 ]
 """Each cell and its neighbour to the right, below, and below to the right and left."""
+
+
+def border(mask: npt.NDArray[np.bool_], width: int) -> npt.NDArray[np.bool_]:
+    """Return the cells (h, w) of a mask up to `width` cells from one that is not in it.
+
+    What Boundary IoU compares (Cheng et al., CVPR 2021), but the edge of the grid is no border.
+    """
+    around = 2 * width + 1
+    padded = np.pad(mask, width, constant_values=True)
+    deep = sliding_window_view(padded, (around, around)).all((2, 3))
+    return mask & ~deep
