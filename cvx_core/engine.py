@@ -9,7 +9,7 @@ that happens, and nothing else: whichever is chosen, the same rows come out.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -30,6 +30,9 @@ class Numbered(Protocol):
 
 class Work(ABC, Generic[Item, Decoded, Row]):
     """What is to be done. It can be pickled, and brings along what it needs where it arrives.
+
+    `decode`, `explain` and `complete` may be called in other processes and on other machines, which
+    see the inputs and nothing else; all else is asked in the process that called `Engine.run`.
 
     Attributes
     ----------
@@ -61,6 +64,29 @@ class Work(ABC, Generic[Item, Decoded, Row]):
             If it can't be read. The engine makes a row of it with `failed`.
         """
 
+    def decoder(self) -> Callable[[Item], Decoded]:
+        """Return what does `decode`, to be sent to where the model is not needed.
+
+        As it is, `decode` itself, and with it all of the work.
+        """
+        return self.decode
+
+    @property
+    def device(self) -> str:
+        """Where the model is, as PyTorch names it."""
+        return "cpu"
+
+    def to(self, device: str) -> None:
+        """Bring the model to a device; `explain` and `complete` run there.
+
+        As it is, there is no model that would have to be moved.
+
+        Raises
+        ------
+        CvxError
+            If the device is not there.
+        """
+
     @abstractmethod
     def explain(self, batch: Sequence[Decoded]) -> list[Row]:
         """Return a row for each of a batch, in order, where the model is.
@@ -69,10 +95,10 @@ class Work(ABC, Generic[Item, Decoded, Row]):
         one, and a batch that is too large for the memory is run in halves.
         """
 
-    def complete(self, block: int, rows: Sequence[Row]) -> None:
+    def complete(self, items: Sequence[Item], rows: Sequence[Row]) -> None:
         """Add to the rows of a whole block what takes all of them, where the model is.
 
-        Called once, before `commit`. As it is, nothing is added.
+        Called once, before `commit`, with the block's items. As it is, nothing is added.
         """
 
     @abstractmethod
@@ -82,14 +108,15 @@ class Work(ABC, Generic[Item, Decoded, Row]):
         Parameters
         ----------
         status
-            ``"bad input"``, or ``"crashed"`` for one whose decoding ended or blocked its process.
+            ``"bad input"``, or ``"crashed"`` for one that ended or blocked the process that decoded
+            it, or ended the one that explained it where the engine outlives that.
         message
             Why, for people.
         """
 
     @abstractmethod
     def commit(self, block: int, rows: Sequence[Row]) -> None:
-        """Keep the rows of a block, all or none.
+        """Keep the rows of a block, all or none. Called in the process that called `Engine.run`.
 
         Raises
         ------

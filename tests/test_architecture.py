@@ -41,7 +41,7 @@ LAYERS = [
         "model_source",
     },
     {"recording", "reference", "randomisation"},
-    {"batching"},
+    {"batching", "decoders"},
     {"explainer", "levels", "renderer", "question", "running", "sanity"},
     {"compose"},
     {"api"},

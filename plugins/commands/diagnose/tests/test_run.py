@@ -343,7 +343,7 @@ class Elsewhere(Engine):
             for batch in there.batches(block):
                 decoded = [pickle.loads(pickle.dumps(there.decode(item))) for item in batch]
                 rows += there.explain(decoded)
-            there.complete(block, rows)
+            there.complete(there.items(block), rows)
             there.commit(block, pickle.loads(pickle.dumps(rows)))
 
 

@@ -15,6 +15,8 @@ from cvx_core.preparing import Prepared
 from cvx_core.truth import Truth
 from cvx_diagnose.rows import OK, Row
 
+Load = Callable[[int], tuple[Prepared, Truth | None]]
+
 PASSES = 50
 """Images that go through the network for one error."""
 
@@ -54,27 +56,31 @@ class Interventions:
     ----------
     model
         The network.
-    load
-        From an item's id to the prepared image and what is true of it; raises `InputError`.
     """
 
-    def __init__(
-        self, model: VisionModel, load: Callable[[int], tuple[Prepared, Truth | None]]
-    ) -> None:
-        self.model, self.load = model, load
+    def __init__(self, model: VisionModel) -> None:
+        self.model = model
         self._known: set[tuple[int, ...]] = set()
 
-    def add(self, rows: Sequence[Row], count: int) -> None:
-        """Put what was found out into the rows of the `count` errors that cost most."""
+    def add(self, rows: Sequence[Row], count: int, load: Load) -> None:
+        """Put what was found out into the rows of the `count` errors that cost most.
+
+        Parameters
+        ----------
+        rows, count
+            Of a block, and how many errors.
+        load
+            From an item's id to the prepared image and what is true of it; raises `InputError`.
+        """
         wrong = [row for row in rows if row["status"] == OK and row.get("right") is False]
         for row in sorted(wrong, key=lambda row: (-row["loss"], row["id"]))[:count]:
             try:
-                row |= self._tested(row)
+                row |= self._tested(row, load)
             except CvxError as error:
                 row["message"] = f"No region was tested: {error.message}"
 
-    def _tested(self, row: Row) -> Row:
-        image, truth = self.load(row["id"])
+    def _tested(self, row: Row, load: Load) -> Row:
+        image, truth = load(row["id"])
         assert truth is not None
         self._get_to_know(image.tensor)
         report = cvx_core.why(self.model, [image], truth, budget=PASSES)

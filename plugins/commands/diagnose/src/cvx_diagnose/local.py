@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cvx_core import Engine, Listener, OptionError, Work
-from cvx_diagnose.processes import Decoders, Mishap
+from cvx_core.decoders import Decoders, explained
 
 AHEAD = 4
 """Batches that are decoded, or being decoded, while one is explained."""
@@ -40,7 +40,7 @@ class Local(Engine):
         blocks = work.pending()
         if not blocks:
             return
-        with Decoders(work, self.workers or _cores()) as decoders:
+        with Decoders(work.decoder(), work.timeout, self.workers or _cores()) as decoders:
             coming = _Coming((batch for block in blocks for batch in work.batches(block)), decoders)
             for block in blocks:
                 if listener.stop:
@@ -48,24 +48,12 @@ class Local(Engine):
                 rows: list[Any] = []
                 for batch in work.batches(block):
                     coming.reach(AHEAD)
-                    rows += self._explained(work, decoders, batch)
+                    rows += explained(work, batch, map(decoders.take, batch))
                     coming.used()
                     listener.advanced(len(batch))
-                work.complete(block, rows)
+                work.complete(work.items(block), rows)
                 work.commit(block, rows)
                 listener.done(block, rows)
-
-    def _explained(
-        self, work: Work[Any, Any, Any], decoders: Decoders, batch: list[Any]
-    ) -> list[Any]:
-        found = [(item, decoders.take(item)) for item in batch]
-        rows = [
-            work.failed(item, one.status, one.message)
-            for item, one in found
-            if isinstance(one, Mishap)
-        ]
-        decoded = [one for _, one in found if not isinstance(one, Mishap)]
-        return rows + (work.explain(decoded) if decoded else [])
 
 
 class _Coming:

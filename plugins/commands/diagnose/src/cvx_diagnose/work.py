@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -57,7 +57,7 @@ class Diagnosis(Work[Item, Decoded, Row]):
         self.shard, self.timeout = shard, timeout
         self.batch_size = plan.batch_size
         self.manifest = Manifest(folder / NAME, plan.block_size)
-        self.decoder = Decoder(source, model.preparer, located=plan.task != "classification")
+        self._decoder = Decoder(source, model.preparer, located=plan.task != "classification")
 
     def blocks(self) -> list[int]:
         """Return the blocks of this shard."""
@@ -84,18 +84,31 @@ class Diagnosis(Work[Item, Decoded, Row]):
 
     def decode(self, item: Item) -> Decoded:
         """Return what the network takes; raises `InputError`."""
-        return self.decoder(item)
+        return self._decoder(item)
+
+    def decoder(self) -> Callable[[Item], Decoded]:
+        """Return what does `decode`, without the network."""
+        return self._decoder
+
+    @property
+    def device(self) -> str:
+        """Where the network is."""
+        return str(self.model.device)
+
+    def to(self, device: str) -> None:
+        """Bring the network to a device."""
+        self.model.to(device)
 
     def explain(self, batch: Sequence[Decoded]) -> list[Row]:
         """Return a row for each image."""
         return self._explaining(batch)
 
-    def complete(self, block: int, rows: Sequence[Row]) -> None:
+    def complete(self, items: Sequence[Item], rows: Sequence[Row]) -> None:
         """Remove regions in the errors of a block that cost most, within the budget."""
         count = tested_errors(self.plan.budget, len(rows))
         if count and self.plan.map_shape is not None:
-            items = {item.id: item for item in self.items(block)}
-            Interventions(self.model, lambda number: self._prepared(items[number])).add(rows, count)
+            known = {item.id: item for item in items}
+            self._interventions.add(rows, count, lambda number: self._prepared(known[number]))
 
     def failed(self, item: Item, status: str, message: str) -> Row:
         """Return the row of an input that has no answer."""
@@ -119,6 +132,10 @@ class Diagnosis(Work[Item, Decoded, Row]):
         table = to_table(sorted(rows, key=lambda row: int(row["id"])), schema_of(self.plan))
         # What is there was written by the same plan, so that it holds the same.
         write_atomic(block_file(self.folder, block), to_parquet(table), overwrite=True)
+
+    @cached_property
+    def _interventions(self) -> Interventions:
+        return Interventions(self.model)
 
     @cached_property
     def _explaining(self) -> Explaining:

@@ -10,14 +10,15 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
 import torch
 
-from cvx_core import CvxError, InputError, Work
+from cvx_core.engine import Work
+from cvx_core.errors import CvxError, InputError
 from cvx_core.foreign import told
 
 TRIES = 2
@@ -30,6 +31,17 @@ class Mishap:
 
     status: str
     message: str
+
+
+def explained(work: Work[Any, Any, Any], items: Iterable[Any], found: Iterable[Any]) -> list[Any]:
+    """Return the rows of items, of each of which was found what it holds or a `Mishap`."""
+    rows, decoded = [], []
+    for item, one in zip(items, found, strict=True):
+        if isinstance(one, Mishap):
+            rows.append(work.failed(item, one.status, one.message))
+        else:
+            decoded.append(one)
+    return rows + (work.explain(decoded) if decoded else [])
 
 
 @dataclass(eq=False)
@@ -51,14 +63,16 @@ class Decoders:
 
     Parameters
     ----------
-    work
-        Whose `decode` is called.
+    decode
+        From an item to what it holds; see `Work.decoder`.
+    timeout
+        Seconds that one item may take.
     count
         How many processes.
     """
 
-    def __init__(self, work: Work[Any, Any, Any], count: int) -> None:
-        self._work = work
+    def __init__(self, decode: Callable[[Any], Any], timeout: float, count: int) -> None:
+        self._decode, self._timeout = decode, timeout
         # A fork shares the model and the data set, whatever they are; elsewhere they are pickled.
         self._context: Any = multiprocessing.get_context(
             "fork" if sys.platform == "linux" else "spawn"
@@ -106,7 +120,7 @@ class Decoders:
             if self._failure is not None:
                 raise CvxError(
                     f"The processes that decode can't go on: {told(self._failure)}",
-                    "Try fewer: --engine local:workers=1.",
+                    "Is there memory left? Let fewer decode: --engine local:workers=1.",
                 ) from self._failure
             return self._done.pop(item.id)
 
@@ -137,7 +151,7 @@ class Decoders:
         busy = [worker for worker in self._workers if worker.busy is not None]
         patience = 1.0
         if busy:
-            first = min(worker.since for worker in busy) + self._work.timeout
+            first = min(worker.since for worker in busy) + self._timeout
             patience = min(max(first - time.monotonic(), 0.0), patience)
         ready = set(wait([self._bell, *(worker.pipe for worker in busy)], patience))
         if self._bell in ready:
@@ -150,7 +164,7 @@ class Decoders:
                     self._lost(worker)
                 else:
                     worker.busy = None
-            elif time.monotonic() - worker.since > self._work.timeout:
+            elif time.monotonic() - worker.since > self._timeout:
                 self._lost(worker, in_time=False)
 
     def _lost(self, worker: _Worker, *, in_time: bool = True) -> None:
@@ -163,7 +177,7 @@ class Decoders:
         else:
             how = f"ended its process ({_cause(code)})"
             if not in_time:
-                how = f"was not done after {self._work.timeout:g} s"
+                how = f"was not done after {self._timeout:g} s"
             message = f"Decoding it {how}, {TRIES} times. Look at the file; the others went on."
             self._put(task.item, Mishap("crashed", message))
         self._workers[self._workers.index(worker)] = self._begin()
@@ -180,7 +194,7 @@ class Decoders:
         forked = self._context.get_start_method() == "fork"
         process = self._context.Process(
             target=_decode_all,
-            args=(self._work, theirs, inherited if forked else []),
+            args=(self._decode, theirs, inherited if forked else []),
             daemon=True,
         )
         process.start()
@@ -204,7 +218,9 @@ def _cause(code: int | None) -> str:
     return f"exit code {code}"
 
 
-def _decode_all(work: Work[Any, Any, Any], pipe: Connection, inherited: list[Connection]) -> None:
+def _decode_all(
+    decode: Callable[[Any], Any], pipe: Connection, inherited: list[Connection]
+) -> None:
     """Decode what comes through a pipe, until it is closed."""
     for other in inherited:
         other.close()
@@ -219,7 +235,7 @@ def _decode_all(work: Work[Any, Any, Any], pipe: Connection, inherited: list[Con
         except (EOFError, OSError):
             return
         try:
-            found: Any = work.decode(item)
+            found: Any = decode(item)
         except InputError as error:
             found = Mishap("bad input", str(error))
         # The boundary of one input: whatever it does, the others go on.
