@@ -1,12 +1,13 @@
-"""Tests that a plugin's author subclasses to prove an explainer, a renderer or a model source.
+"""Tests that a plugin's author subclasses to prove what the plugin offers.
 
     from cvx_core.testing.conformance import ExplainerConformance
 
     class TestMyMethod(ExplainerConformance):
         component = "my-method"
 
-Each method is one check. `parameters` are handed to the component; a check that can't hold for a
-good reason goes into `expected_failures` by its name, with the reason.
+There is a class for explainers, renderers, model sources and engines, and each method is one check.
+`parameters` are handed to the component; a check that can't hold for a good reason goes into
+`expected_failures` by its name, with the reason.
 """
 
 from __future__ import annotations
@@ -15,12 +16,19 @@ import sys
 
 import pytest
 
-_CHECKS = [f"cvx_core.testing.{name}" for name in ("base", "explainers", "renderers", "sources")]
+_KINDS = ("base", "engines", "explainers", "renderers", "sources")
+_CHECKS = [f"cvx_core.testing.{name}" for name in _KINDS]
 # Before the imports below, so that a failing check shows the values it compared.
 pytest.register_assert_rewrite(*(name for name in _CHECKS if name not in sys.modules))
 
+from cvx_core.testing.engines import EngineConformance  # noqa: E402
 from cvx_core.testing.explainers import ExplainerConformance  # noqa: E402
 from cvx_core.testing.renderers import RendererConformance  # noqa: E402
 from cvx_core.testing.sources import ModelSourceConformance  # noqa: E402
 
-__all__ = ["ExplainerConformance", "ModelSourceConformance", "RendererConformance"]
+__all__ = [
+    "EngineConformance",
+    "ExplainerConformance",
+    "ModelSourceConformance",
+    "RendererConformance",
+]

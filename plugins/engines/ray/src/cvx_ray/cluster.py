@@ -1,0 +1,108 @@
+"""The cluster: one that is there is joined and left, and one of our own is begun and ended."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from cvx_core import CvxError
+from cvx_core.foreign import foreign
+
+QUIET = {
+    # Nothing is reported to Ray's makers.
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # Under `uv run` Ray would build the project's environment anew for its workers.
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    # Or it warns that it will do in future what it does for us already.
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+
+LOOPBACK = {
+    # The one switch that keeps a cluster on one machine off the network: Ray takes 127.0.0.1 as a
+    # node's address only where it can't have other nodes. Named after where that is so.
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+}
+
+
+def imported() -> Any:
+    """Return the module `ray`, told beforehand to be quiet.
+
+    Raises
+    ------
+    CvxError
+        If it is not installed here.
+    """
+    for name, value in {**QUIET, **({} if _named() else LOOPBACK)}.items():
+        os.environ.setdefault(name, value)
+    with foreign(
+        lambda told: CvxError(
+            f"Ray could not be imported: {told}",
+            "Install it: pip install 'cvx-core[ray]'. Without it: --engine local.",
+        )
+    ):
+        import ray
+    return ray
+
+
+def _named() -> str:
+    return os.environ.get("RAY_ADDRESS", "")
+
+
+@contextmanager
+def connected(ray: Any) -> Iterator[None]:
+    """Be connected to a cluster: the program's own, or RAY_ADDRESS, or one for this run.
+
+    Raises
+    ------
+    CvxError
+        If there is none at that address, or none can be begun.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    address = _named()
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    folder = None
+    if not address:
+        # A socket's path may be no longer than 107 bytes.
+        root = "/tmp" if Path("/tmp").is_dir() else None
+        folder = tempfile.mkdtemp(prefix="cvx-ray-", dir=root)
+        options |= {"include_dashboard": False, "_temp_dir": folder}
+    try:
+        with _signals_kept(), foreign(lambda told: _none(address, told)):
+            ray.init(address=address or "local", **options)
+        yield
+    finally:
+        ray.shutdown()
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _none(address: str, told: str) -> CvxError:
+    if address:
+        return CvxError(
+            f"The Ray cluster {address} could not be joined: {told}",
+            "Is it up, with the same versions of Ray and Python? Without RAY_ADDRESS one is begun "
+            "on this machine.",
+        )
+    return CvxError(f"Ray could not be started: {told}", "Without it: --engine local.")
+
+
+@contextmanager
+def _signals_kept() -> Iterator[None]:
+    """Leave SIGTERM to whom it belongs; Ray takes it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

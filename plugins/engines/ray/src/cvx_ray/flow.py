@@ -1,0 +1,192 @@
+"""From blocks to rows: who is asked for what next, and what is done with the answers.
+
+What is decoded goes from the process that decodes to the one that explains, and never through
+this one, which has the rows alone and commits them.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+from cvx_core import CvxError, Listener, Work
+from cvx_ray.ledger import TRIES, Ledger, Portion
+from cvx_ray.pool import ASKED, Member, Pool, raised
+
+PATIENCE = 0.5
+"""Seconds between two looks at whether to stop, and at who is ready by now."""
+
+_GONE = 5.0
+"""Seconds until all that was asked of one that ended is answered."""
+
+
+@dataclass(frozen=True, eq=False)
+class Decoding:
+    """A portion that is being decoded."""
+
+    portion: Portion
+    payload: Any
+
+
+@dataclass(frozen=True, eq=False)
+class Explaining:
+    """A portion that is being explained."""
+
+    portion: Portion
+
+
+@dataclass(eq=False)
+class Completing:
+    """A block whose rows are being completed."""
+
+    block: int
+    rows: list[Any]
+    tries: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Flight:
+    """Something that was asked for, of whom, and the answer to come."""
+
+    what: Decoding | Explaining | Completing
+    pool: Pool
+    member: Member
+    answer: Any
+
+
+class Flow:
+    """Does what is pending.
+
+    Parameters
+    ----------
+    ray
+        The module.
+    work, listener
+        See `cvx_core.Engine.run`.
+    decoders, models
+        The processes that decode, and those that explain.
+    """
+
+    def __init__(
+        self, ray: Any, work: Work[Any, Any, Any], listener: Listener, decoders: Pool, models: Pool
+    ) -> None:
+        self._ray, self._work, self._listener = ray, work, listener
+        self._decoders, self._models = decoders, models
+        self.ledger = Ledger(work, listener)
+        self._flights: dict[Any, Flight] = {}
+        self._decoded: deque[Decoding] = deque()
+        self._gathered: deque[Completing] = deque()
+
+    def run(self) -> None:
+        """Go on until all is done that was begun and no more is to begin.
+
+        Raises
+        ------
+        CvxError
+            If it can't go on.
+        """
+        while True:
+            self._decoders.join()
+            self._models.join()
+            if not self._ask():
+                return
+            waited_for = [*self._flights, *self._decoders.greetings, *self._models.greetings]
+            # Not fetched: pixels would be brought here.
+            answered, _ = self._ray.wait(waited_for, timeout=PATIENCE, fetch_local=False)
+            for answer in answered:
+                flight = self._flights.get(answer)
+                if flight is not None:
+                    self._answered(flight)
+
+    def _ask(self) -> bool:
+        """Give everybody enough to do; return whether anything is left to be done."""
+        self._gathered.extend(Completing(*one) for one in _taken(self.ledger.gathered))
+        while self._gathered and (member := self._models.free()):
+            block = self._gathered.popleft()
+            answer = member.handle.complete.remote(self._work.items(block.block), block.rows)
+            self._fly(Flight(block, self._models, member, answer))
+        while self._decoded and (member := self._models.free()):
+            decoded = self._decoded.popleft()
+            answer = member.handle.explain.remote(decoded.portion.items, decoded.payload)
+            self._fly(Flight(Explaining(decoded.portion), self._models, member, answer))
+        while self._room and (member := self._decoders.free()):
+            portion = self.ledger.next()
+            if portion is None:
+                break
+            answer, payload = member.handle.decode.options(num_returns=2).remote(portion.items)
+            self._fly(Flight(Decoding(portion, payload), self._decoders, member, answer))
+        return bool(self._flights or self._decoded or self._gathered or self.ledger.unfinished)
+
+    @property
+    def _room(self) -> bool:
+        """Whether the memory is to hold another decoded portion."""
+        ahead = sum(isinstance(one.what, Decoding) for one in self._flights.values())
+        return ahead + len(self._decoded) < ASKED * (self._decoders.count + self._models.count)
+
+    def _fly(self, flight: Flight) -> None:
+        self._flights[flight.answer] = flight
+        flight.member.flights.append(flight)
+
+    def _answered(self, flight: Flight) -> None:
+        try:
+            found = self._ray.get(flight.answer)
+        except self._ray.exceptions.RayTaskError as error:
+            if not isinstance(error.cause, self._ray.exceptions.RayError):
+                raise raised(error) from error
+            # What it was to work on was lost with another machine, and it is well itself.
+            self._landed(flight)
+            self._again(flight, blamed=False)
+        except self._ray.exceptions.RayError:
+            self._lost(flight.pool, flight.member)
+        else:
+            self._landed(flight)
+            self._use(flight.what, found)
+
+    def _landed(self, flight: Flight) -> None:
+        del self._flights[flight.answer]
+        flight.member.flights.remove(flight)
+
+    def _use(self, what: Decoding | Explaining | Completing, found: Any) -> None:
+        if isinstance(what, Decoding):
+            self._decoded.append(what)
+        elif isinstance(what, Explaining):
+            self.ledger.done(what.portion, found)
+        else:
+            self._work.commit(what.block, found)
+            self._listener.done(what.block, found)
+
+    def _lost(self, pool: Pool, member: Member) -> None:
+        """Have done again what was asked of one that ended; what it was busy with is blamed."""
+        pool.replace(member)
+        blamed = True
+        for flight in list(member.flights):
+            self._landed(flight)
+            try:
+                found = self._ray.get(flight.answer, timeout=_GONE)
+            except self._ray.exceptions.RayError:
+                self._again(flight, blamed=blamed)
+                blamed = False
+            else:
+                self._use(flight.what, found)
+
+    def _again(self, flight: Flight, *, blamed: bool) -> None:
+        what = flight.what
+        if isinstance(what, Completing):
+            what.tries += blamed
+            if what.tries >= TRIES:
+                raise CvxError(
+                    f"Completing the rows of block {what.block} ended its process, {TRIES} times.",
+                    "What was committed stays. Does the memory suffice?",
+                )
+            self._gathered.appendleft(what)
+        elif blamed:
+            self.ledger.died(what.portion)
+        else:
+            self.ledger.again(what.portion)
+
+
+def _taken(queue: deque[Any]) -> list[Any]:
+    found = list(queue)
+    queue.clear()
+    return found

@@ -1,0 +1,17 @@
+"""What this plugin offers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from cvx_core import Component, hookimpl
+
+
+@hookimpl
+def cvx_engines() -> Iterable[Component]:
+    """Offer the engine."""
+    yield Component(
+        "ray",
+        "Processes of a Ray cluster decode, others explain, one on each GPU.",
+        "cvx_ray.engine:Ray",
+    )
