@@ -183,7 +183,9 @@ def test_equal_values_go_in_an_order_that_the_seed_decides() -> None:
     values = torch.zeros(4, 4)
     values[0, 0] = 1
     runs = [
-        deletion(summing(), SIXTEEN, values, 1, steps=16, quantity="logit", seed=seed).values
+        deletion(
+            summing(), SIXTEEN, values, 1, steps=16, quantity="logit", within=0, seed=seed
+        ).values
         for seed in (0, 0, 1)
     ]
     assert np.array_equal(runs[0], runs[1])

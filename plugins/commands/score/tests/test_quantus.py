@@ -77,7 +77,9 @@ def test_deletion_is_pixel_flipping_with_the_image_itself_before_it(net: nn.Modu
     )
     theirs = np.array(ask(flip, net))
     classes = [int(c) for c in classes_of(net)]
-    ours = deletion(VisionModel(net), torch.from_numpy(images()), maps(), classes, steps=28)
+    ours = deletion(
+        VisionModel(net), torch.from_numpy(images()), maps(), classes, steps=28, within=0
+    )
     # Both in float32 through one network, in batches of other sizes.
     np.testing.assert_allclose(ours.values[:, 1:], theirs, atol=1e-6)
     # Its curve lacks the image as it was, which Petsiuk's area begins with.

@@ -72,6 +72,12 @@ from cvx_core.errors import UsageError
 )
 @click.option("--steps", default=50, show_default=True, help="Of insertion and deletion.")
 @click.option(
+    "--within",
+    default=0.01,
+    show_default=True,
+    help="How far their areas may be off so that fewer steps are run; 0 runs all.",
+)
+@click.option(
     "--quantity",
     type=click.Choice(["probability", "logit"]),
     help="What is measured. Without it, the probability where one class is asked about.",
@@ -94,6 +100,7 @@ def command(
     regions: tuple[str, ...],
     folder: Path,
     steps: int,
+    within: float,
     quantity: str | None,
     memory: int | None,
     seed: int,
@@ -148,6 +155,7 @@ def command(
                 measures=measures or None,
                 regions=places[0] if len(places) == 1 else places or None,
                 steps=steps,
+                within=within,
                 quantity=quantity,  # type: ignore[arg-type]
                 seed=seed,
                 memory=memory,

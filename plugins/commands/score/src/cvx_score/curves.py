@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -17,6 +18,7 @@ from cvx_score.asked import Asked, Quantity, Questions, Truths, ask
 from cvx_score.imputation import impute
 from cvx_score.maps import Values, on_pixels, ranks, read_map
 from cvx_score.running import in_shapes, prepare
+from cvx_score.sparing import WITHIN, filled, first_steps, further_steps
 from cvx_score.trials import Trials
 
 STEPS = 50
@@ -45,20 +47,23 @@ class Curves:
     shares
         float64 (S,): shares of the pixels that were put in (insertion) or taken away, 0 to 1.
     values
-        float64 (B, S): the quantity there.
+        float64 (B, S): the quantity there, on straight lines where a step was left out.
+    measured
+        bool (B, S): whether the step was run.
     scores
         float64 (B,): one number for each image; see the function that made it.
     quantity
         ``"probability"`` or ``"logit"``.
     accuracy
         float64 (S,): share of the images whose first answer is the class asked about; None where
-        that is not one class of a classifier.
+        that is not one class of a classifier, or steps were left out.
     passes
         Images that went through the network.
     """
 
     shares: Values
     values: Values
+    measured: npt.NDArray[np.bool_]
     scores: Values
     quantity: str
     accuracy: Values | None
@@ -75,6 +80,7 @@ def insertion(
     steps: int = STEPS,
     reference: Reference = "blur",
     quantity: Quantity | None = None,
+    within: float = WITHIN,
     seed: int = 0,
     memory: int | None = None,
 ) -> Curves:
@@ -101,6 +107,10 @@ def insertion(
     quantity
         ``"probability"`` or ``"logit"``; None takes the probability where one class is asked
         about, and elsewhere the seeded logit, with the seed of the image as it is.
+    within
+        How far the area may be off so that fewer steps are run: in probability, or in logits as a
+        share of the height of the curve. It is a bound where the curve only rises or only falls
+        between two steps that were run, at most 8 apart. 0 runs all steps.
     seed
         Of the order among equal values.
     memory
@@ -114,7 +124,7 @@ def insertion(
         If a map is the same everywhere, or the question has no such quantity.
     """
     return _replaced(
-        model, images, maps, target, label, steps, reference, quantity, seed, memory, inserted=True
+        model, images, maps, target, label, steps, reference, quantity, within, seed, memory, True
     )
 
 
@@ -128,6 +138,7 @@ def deletion(
     steps: int = STEPS,
     reference: Reference = "zero",
     quantity: Quantity | None = None,
+    within: float = WITHIN,
     seed: int = 0,
     memory: int | None = None,
 ) -> Curves:
@@ -137,7 +148,7 @@ def deletion(
     al. 2015). Lower is better. Parameters and errors are those of `insertion`.
     """
     return _replaced(
-        model, images, maps, target, label, steps, reference, quantity, seed, memory, inserted=False
+        model, images, maps, target, label, steps, reference, quantity, within, seed, memory, False
     )
 
 
@@ -193,7 +204,7 @@ def road(
     prepared, order = _ordered(model, images, maps, seed)
     asked = ask(model, prepared, target, label, quantity)
     counts = [[int(share * one.numel()) for share in shares] for one in order]
-    return _curves(model, asked, order, counts, np.array(shares), change, memory, area=False)
+    return _curves(model, asked, order, counts, np.array(shares), change, memory, None)
 
 
 def _replaced(
@@ -205,11 +216,13 @@ def _replaced(
     steps: int,
     reference: Reference,
     quantity: Quantity | None,
+    within: float,
     seed: int,
     memory: int | None,
-    *,
     inserted: bool,
 ) -> Curves:
+    if not within >= 0:
+        raise OptionError(f"An area can't be within {within!r}.", "Give 0 or more.")
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
         raise OptionError(f"{steps!r} is no number of steps.", "Take 1 or more.")
 
@@ -226,7 +239,7 @@ def _replaced(
     asked = ask(model, prepared, target, label, quantity)
     counts = [[round(k * one.numel() / steps) for k in range(steps + 1)] for one in order]
     shares = np.arange(steps + 1) / steps
-    return _curves(model, asked, order, counts, shares, change, memory, area=True)
+    return _curves(model, asked, order, counts, shares, change, memory, within)
 
 
 def _ordered(
@@ -266,42 +279,60 @@ def _curves(
     shares: Values,
     change: Callable[[Tensor], Changed],
     memory: int | None,
-    *,
-    area: bool,
+    within: float | None,
 ) -> Curves:
-    """Run the images of each shape together, with all their steps."""
-    values, firsts, passes = [], [], len(asked)
+    """Run the images of each shape together; `within` is None where there is no area to know."""
+
+    def scale(i: int) -> float:
+        """Return the unit of `within` for an image."""
+        return 1.0 if asked[i].quantity == "probability" else float(np.ptp(values[i][measured[i]]))
+
+    values = np.zeros((len(asked), len(shares)))
+    measured, firsts = np.zeros(values.shape, dtype=bool), np.full(values.shape, np.nan)
+    passes = len(asked)
     for chosen in in_shapes([one.image for one in asked]):
         images = torch.stack([asked[i].image.tensor for i in chosen])
         places = torch.stack([order[i] for i in chosen]).to(images.device)
-        owners = [k for k in range(len(chosen)) for _ in shares]
-        rows = torch.tensor(owners, device=images.device)
-        how_many = torch.tensor([n for i in chosen for n in counts[i]], device=images.device)
-        changed = change(images)
-
-        def make(
-            start: int,
-            stop: int,
-            rows: Tensor = rows,
-            places: Tensor = places,
-            how_many: Tensor = how_many,
-            changed: Changed = changed,
-        ) -> Tensor:
-            part = rows[start:stop]
-            return changed(part, places[part], how_many[start:stop, None, None])
-
+        changed, numbers = change(images), torch.tensor([counts[i] for i in chosen])
         trials = Trials(model, [asked[i] for i in chosen], memory)
-        found, first = trials.run(owners, make)
-        values.append(found.view(len(chosen), -1).numpy())
-        firsts.append(None if first is None else first.view(len(chosen), -1).double().numpy())
+        steps = first_steps(len(shares)) if within else list(range(len(shares)))
+        ahead = [(k, step) for k in range(len(chosen)) for step in steps]
+        while ahead:
+            owners, at = (list(one) for one in zip(*ahead, strict=True))
+            rows = torch.tensor(owners, device=images.device)
+            how_many = numbers[owners, at].to(images.device)
+
+            def make(
+                start: int,
+                stop: int,
+                rows: Tensor = rows,
+                places: Tensor = places,
+                how_many: Tensor = how_many,
+                changed: Changed = changed,
+            ) -> Tensor:
+                part = rows[start:stop]
+                return changed(part, places[part], how_many[start:stop, None, None])
+
+            found, first = trials.run(owners, make)
+            positions = [chosen[k] for k in owners]
+            values[positions, at], measured[positions, at] = found.numpy(), True
+            if first is not None:
+                firsts[positions, at] = first.numpy()
+            ahead = [
+                (k, step)
+                for k in sorted(set(owners))
+                for step in further_steps(
+                    values[chosen[k]], measured[chosen[k]], (within or 0) * scale(chosen[k])
+                )
+            ]
         passes += trials.passes
-    every = np.concatenate(values)
-    known = [one for one in firsts if one is not None]
+    every = np.stack([filled(*one) for one in zip(values, measured, strict=True)])
     return Curves(
         shares=shares,
         values=every,
-        scores=np.trapezoid(every, shares, axis=1) if area else every.mean(1),
+        measured=measured,
+        scores=every.mean(1) if within is None else np.asarray(np.trapezoid(every, shares, axis=1)),
         quantity=asked[0].quantity,
-        accuracy=np.concatenate(known).mean(0) if len(known) == len(firsts) else None,
+        accuracy=firsts.mean(0) if np.isfinite(firsts).all() else None,
         passes=passes,
     )

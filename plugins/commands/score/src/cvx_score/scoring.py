@@ -21,6 +21,7 @@ from cvx_score.places import TOLERANCE, pointing, rank_accuracy, relevance_mass
 from cvx_score.randomisation import randomisation
 from cvx_score.report import MEASURES, NEED_REGION, Score, finite
 from cvx_score.running import prepare
+from cvx_score.sparing import WITHIN
 
 DEFAULT = ("insertion", "deletion", "road", "road-lerf", "completeness")
 """What is measured if nothing is asked for, with `NEED_REGION` where regions are given."""
@@ -39,6 +40,7 @@ def score(
     measures: Sequence[str] | None = None,
     regions: Regions = None,
     steps: int = STEPS,
+    within: float = WITHIN,
     shares: Sequence[float] = SHARES,
     noise: float = NOISE,
     insertion_from: str = "blur",
@@ -69,8 +71,8 @@ def score(
     regions
         Where maps should point: a `Region` or box (left, top, right, bottom) in pixels of the
         photograph, or a mask (H, W) over it; one for all images, or a list of one for each.
-    steps
-        Of insertion and deletion.
+    steps, within
+        Of insertion and deletion: how many, and how far the area may be off so that fewer are run.
     shares, noise
         Of ROAD; see `cvx_score.road`.
     insertion_from, deletion_to
@@ -126,7 +128,7 @@ def score(
             if measure in ("insertion", "deletion"):
                 run = insertion if measure == "insertion" else deletion
                 begin = insertion_from if measure == "insertion" else deletion_to
-                more: dict[str, Any] = {"steps": steps, "reference": begin}
+                more: dict[str, Any] = {"steps": steps, "within": within, "reference": begin}
                 scored = _curved(model, prepared, one, run, curves, more)
             elif measure in ("road", "road-lerf"):
                 more = {"shares": shares, "noise": noise, "least_first": measure == "road-lerf"}
@@ -209,8 +211,9 @@ def _curved(
     good = [i for i, reason in enumerate(reasons) if not reason]
     values: list[float | None] = [None] * len(prepared)
     lines: list[tuple[float, ...]] = [()] * len(prepared)
+    run_steps: list[list[int]] = [[] for _ in prepared]
     details = (
-        {"steps": more["steps"], "reference": more["reference"]}
+        {key: more[key] for key in ("steps", "within", "reference")}
         if "steps" in more
         else {"noise": more["noise"]}
     )
@@ -225,6 +228,7 @@ def _curved(
     for k, i in enumerate(good):
         values[i] = finite(float(curves.scores[k]))
         lines[i] = tuple(map(float, curves.values[k]))
+        run_steps[i] = np.flatnonzero(curves.measured[k]).tolist()
     accuracy = None if curves.accuracy is None else curves.accuracy.tolist()
     return {
         "values": tuple(values),
@@ -233,7 +237,7 @@ def _curved(
         "shares": tuple(map(float, curves.shares)),
         "curves": tuple(lines),
         "passes": curves.passes,
-        "details": Record({**details, "accuracy": accuracy}),
+        "details": Record({**details, "accuracy": accuracy, "measured": run_steps}),
     }
 
 
