@@ -3,7 +3,9 @@
     OMP_NUM_THREADS=1 python tests/diagnose_causes.py [--networks N] [--dry]
 
 Causes: small networks that learned four shortcuts, two for each of two wrong answers
-(tests/planted), and pictures with these. Labels: handwritten digits with every tenth label flipped.
+(tests/planted), and pictures with these. Shortcuts: the same networks, networks that were trained
+too little, and such that never saw a cause, which must not be suspected. Labels: handwritten digits
+with every tenth label flipped.
 Where Cleanlab is installed it judges the same probabilities.
 """
 
@@ -11,6 +13,8 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from collections import Counter
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +22,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from cvx_diagnose import Run, diagnose
+from cvx_diagnose.causes import find_causes
 from cvx_diagnose.grouping import divided, grouped
 from cvx_diagnose.local import Local
 from cvx_diagnose.suspects import doubt, find_suspects, out_of_fold, softmax
@@ -42,12 +47,22 @@ def main() -> None:
     """Measure, print, and put the tables into the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--networks", type=int, default=3)
+    names = ("shortcuts", "labels", "causes")
+    parser.add_argument("--tables", nargs="+", choices=names, default=names)
     parser.add_argument("--dry", action="store_true", help="print only")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    tables = {"labels": labels(), "causes": causes(given.networks)}
+    tables = {
+        name: make()
+        for name, make in (
+            ("shortcuts", lambda: shortcuts(given.networks)),
+            ("labels", labels),
+            ("causes", lambda: causes(given.networks)),
+        )
+        if name in given.tables
+    }
     for name, table in tables.items():
-        print(table)
+        print(table, flush=True)
         if not given.dry:
             before, begin, rest = PAGE.read_text().partition(f"<!-- {name} -->\n")
             _, end, after = rest.partition(f"<!-- end of {name} -->")
@@ -78,6 +93,74 @@ def causes(networks: int) -> str:
     return head + "".join(
         f"| {name} | {', '.join(chosen[name])} | {', '.join(known[name])} |\n" for name in KINDS
     )
+
+
+def shortcuts(networks: int) -> str:
+    """Return the table of planted shortcuts that were found, and of alarms that were false."""
+    kinds: list[tuple[str, dict[str, Any], list[dict[str, int]]]] = [
+        ("learned four shortcuts", {}, [{}]),
+        (
+            "learned them, trained too little for the rest",
+            {"pictures": 64},
+            [{"epochs": 11}, {"epochs": 13}],
+        ),
+        (
+            "never saw one (twins), trained too little",
+            {"names": (), "pictures": 32},
+            [{"epochs": epochs} for epochs in (2, 3, 4, 5)],
+        ),
+    ]
+    lines = []
+    for name, given, several_times in kinds:
+        counts = Counter[str]()
+        for seed, more in product(range(30, 30 + networks), several_times):
+            model = several.network(seed=seed, **given, **more)
+            counts.update(_shortcuts_of(model, seed, learned="names" not in given))
+        lines.append(
+            f"| {name} | {counts['networks']} | {counts['errors']:,} "
+            f"| {counts['found']} of {counts['planted']} | {counts['natural']} "
+            f"| {counts['unlike']} | {counts['false']} |\n"
+        )
+    return (
+        "| networks that | how many | errors | planted causes verified | groups of other errors "
+        "| of these suspected | verified: false alarms |\n"
+        "|---|---|---|---|---|---|---|\n" + "".join(lines)
+    )
+
+
+def _shortcuts_of(model: VisionModel, seed: int, *, learned: bool) -> dict[str, int]:
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        planted = several.write(folder / "data", 30, 300, seed=seed + 1)
+        run = diagnose(model, folder / "data", folder / "run", budget=3.0, engine=Local(1))
+        assert run.summary is not None
+        groups, told = find_causes(run), run.summary["shortcuts"]
+        cause = {one.file: one.cause for one in planted}
+        rows = run.table(["path", "predicted"], wrong=True).to_pylist()
+    causes = np.array([cause[row["path"]] for row in rows], dtype=object)
+    # Of an error by a planted cause the answer is the one that the cause leads to.
+    due = [
+        several.LEADS_TO.get(name) == row["predicted"]
+        for name, row in zip(causes, rows, strict=True)
+    ]
+    causes[~np.array(due, dtype=bool) | (not learned)] = "none"
+    verified = [one for one in told["found"] if one["verdict"] == "verified"]
+    inside = np.isin(groups.groups, [k for one in verified for k in one["groups"]])
+    known = [name for name in several.LEADS_TO if (causes == name).sum() >= 8]
+
+    def natural(several_groups: list[int]) -> bool:
+        at = np.isin(groups.groups, several_groups)
+        return bool((causes[at] == "none").mean() > 0.5)
+
+    return {
+        "networks": 1,
+        "errors": len(rows),
+        "planted": len(known),
+        "found": sum(inside[causes == name].mean() > 0.5 for name in known),
+        "natural": sum(natural([one["number"]]) for one in groups.described),
+        "unlike": sum(natural(one["groups"]) for one in told["found"]),
+        "false": sum(natural(one["groups"]) for one in verified),
+    }
 
 
 def labels() -> str:

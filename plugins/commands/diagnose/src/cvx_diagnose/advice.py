@@ -64,9 +64,9 @@ def advise(found: Mapping[str, Any], summary: Mapping[str, Any]) -> list[dict[st
     Returns
     -------
     list of dict
-        ``kind``, one of relabel, mask, collect, retrain, repair; ``text``; ``count`` of inputs;
-        ``gain``, share of the labelled inputs that would become right at most (measured, where it
-        was tried); ``group``, where it is about one.
+        ``kind``, one of relabel, shortcut, mask, collect, retrain, repair; ``text``; ``count`` of
+        inputs; ``gain``, share of the labelled inputs that would become right at most (measured, where it
+        was tried); ``group``, where it is about one, and ``shortcut``.
     """
     name = names_of(summary["classes"])
     labelled = max(1, summary["right"]["of"])
@@ -79,7 +79,21 @@ def advise(found: Mapping[str, Any], summary: Mapping[str, Any]) -> list[dict[st
         )
         advice.append({"kind": "relabel", "text": text, "count": suspects})
     errors = sum(group["count"] for group in found["causes"])
+    shortcuts = [one for one in (found["shortcuts"] or {"found": ()})["found"] if verified(one)]
+    advice += [
+        {
+            "kind": "shortcut",
+            "text": _for_shortcut(one, name),
+            "count": one["count"],
+            "group": one["groups"][0],
+            "shortcut": one["number"],
+        }
+        for one in shortcuts
+    ]
+    told = {number for one in shortcuts for number in one["groups"]}
     for group in found["causes"]:
+        if group["number"] in told:
+            continue
         # What is mislabelled needs no fix of the model.
         own = group["count"] - group["label_suspects"]
         if own >= max(2, _SMALL * errors):
@@ -99,6 +113,32 @@ def advise(found: Mapping[str, Any], summary: Mapping[str, Any]) -> list[dict[st
     for one in advice:
         one.setdefault("gain", one["count"] / labelled)
     return sorted(advice, key=lambda one: -one["gain"])
+
+
+def verified(shortcut: Mapping[str, Any]) -> bool:
+    """Say whether a suspected shortcut stood the test."""
+    return bool(shortcut["verdict"] == "verified")
+
+
+def shortcut_name(shortcut: Mapping[str, Any], name: Names) -> str:
+    """Return a shortcut's name: its confusions and its place."""
+    return group_name({"type": "misclassified", **shortcut}, name)
+
+
+def _for_shortcut(one: Mapping[str, Any], name: Names) -> str:
+    pasted, carries = one["pasted"], one["carries"]
+    text = (
+        f"A shortcut, {shortcut_name(one, name)}: {one['count']:,} errors share a {one['shares']}. "
+        f"Put into {pasted['tried']} images that were right, it made {pasted['turned']} wrong in "
+        f"the same way; parts as large from elsewhere made {pasted['elsewhere']}. Cover it or cut "
+        "it away, or train with it in images of every class."
+    )
+    if carries["lost"]:
+        text += (
+            f" It helps too: of {carries['tried']} right answers that show it, {carries['lost']} "
+            "are lost without it."
+        )
+    return text
 
 
 def _for_group(group: Mapping[str, Any], name: Names) -> dict[str, Any]:

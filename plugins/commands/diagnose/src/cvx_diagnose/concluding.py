@@ -10,20 +10,26 @@ from cvx_diagnose.findings import find
 from cvx_diagnose.report import write_report
 from cvx_diagnose.run import SUMMARY, Run
 from cvx_diagnose.summary import summarise
+from cvx_diagnose.work import Diagnosis
 
 
 def conclude(
-    run: Run, before: Run | None = None, training: Run | None = None, *, try_fix: bool = False
+    run: Run,
+    before: Run | None = None,
+    training: Run | None = None,
+    *,
+    try_fix: bool = False,
+    work: Diagnosis | None = None,
 ) -> None:
     """Write a finished run's report and ``summary.json``, in the place of those that are there.
 
     Parameters
     ----------
-    run, before, training, try_fix
+    run, before, training, try_fix, work
         See `cvx_diagnose.findings.find`.
     """
     summary = summarise(run)
-    found, causes = find(run, summary, before=before, training=training, try_fix=try_fix)
+    found, causes = find(run, summary, before=before, training=training, try_fix=try_fix, work=work)
     summary |= found
     write_report(run, summary, causes)
     # Last, as the sign that all else is there.

@@ -143,7 +143,7 @@ def diagnose(
         runner.run(work, listener)
         run = Run(place)
         if not run.pending:
-            conclude(run, before, trained, try_fix=try_fix)
+            conclude(run, before, trained, try_fix=try_fix, work=work)
     return run
 
 

@@ -6,13 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from cvx_diagnose.advice import advise, group_name, names_of
+from cvx_diagnose.advice import advise, group_name, names_of, shortcut_name
 from cvx_diagnose.causes import Causes, find_causes
 from cvx_diagnose.comparing import compare
 from cvx_diagnose.culprits import find_culprits
 from cvx_diagnose.fixes import try_fixes
 from cvx_diagnose.run import Run
+from cvx_diagnose.shortcuts import find_shortcuts
 from cvx_diagnose.suspects import find_suspects
+from cvx_diagnose.work import Diagnosis
 
 _LISTED = 1000
 """Suspected labels that are listed; all are counted."""
@@ -25,6 +27,7 @@ def find(
     before: Run | None = None,
     training: Run | None = None,
     try_fix: bool = False,
+    work: Diagnosis | None = None,
 ) -> tuple[dict[str, Any], Causes]:
     """Return what ``summary.json`` says beyond the numbers, and the groups of errors.
 
@@ -38,6 +41,8 @@ def find(
         A run of the same network over the data it was trained on.
     try_fix
         Whether to try the fixes that need no new data.
+    work
+        What the run was made with; without it no shortcuts are looked for.
 
     Raises
     ------
@@ -53,6 +58,7 @@ def find(
         group["name"] = group_name(group, name)
     found: dict[str, Any] = {
         "causes": causes.described,
+        "shortcuts": find_shortcuts(run, causes, work),
         "label_suspects": {"count": len(suspects), "listed": suspects[:_LISTED]},
         "fixes": try_fixes(run) if try_fix else [],
         "culprits": None,
@@ -63,5 +69,7 @@ def find(
         found["culprits"] = find_culprits(run, training, causes)
         doubted = find_suspects(training, trained_on=True)
         found["training_suspects"] = {"count": len(doubted), "listed": doubted[:_LISTED]}
+    for one in (found["shortcuts"] or {"found": ()})["found"]:
+        one["name"] = shortcut_name(one, name)
     found["advice"] = advise(found, summary)
     return found, causes

@@ -28,7 +28,7 @@ class Wrong:
     values
         (C, H, W), the network's input.
     case
-        The most costly error.
+        The most costly error; of a classifier it does not matter.
     truth
         What is true of the image.
     extent, size
@@ -36,7 +36,7 @@ class Wrong:
     """
 
     values: Tensor
-    case: ErrorCase
+    case: ErrorCase | None
     truth: Truth
     extent: Sides
     size: tuple[int, int] | None
@@ -68,7 +68,8 @@ def error_maps(model: VisionModel, plan: Plan, wrong: Sequence[Wrong]) -> list[d
     explainer = get_explainer("activation-error", layer=layer, verify=False)
     explainer = at_all_levels(explainer, model, inputs)
     targets: list[list[Target]] = [
-        [Margin(), Error()] if classifies else [one.case.target] for one in wrong
+        [Margin(), Error()] if classifies or one.case is None else [one.case.target]
+        for one in wrong
     ]
     fine = None
     if plan.fine_layer is not None:

@@ -19,6 +19,7 @@ from cvx_core import OutputError
 from cvx_core.colors import VIK
 from cvx_core.files import write_atomic
 from cvx_core.printable import printable
+from cvx_diagnose.advice import verified
 from cvx_diagnose.causes import Causes
 from cvx_diagnose.rows import Row
 from cvx_diagnose.run import Run
@@ -178,6 +179,9 @@ def _document(
             "measures": _measures(summary),
         },
         "groups": summary["causes"],
+        "shortcuts": [
+            one for one in (summary["shortcuts"] or {"found": ()})["found"] if verified(one)
+        ],
         "matrix": _matrix(run),
         "suspects": summary["label_suspects"],
         "compared": summary["compared"],

@@ -30,7 +30,8 @@ function offerFilters() {
     .sort((a, b) => (className(a) < className(b) ? -1 : 1));
   const classes = (key) => [["", "all"], ...used(key).map((c) => [String(c), className(c)])];
   offer("sort", Object.entries(SORTS).map(([key, [text]]) => [key, text]));
-  offer("group", [["", "all"], ...data.groups.map((one) => [String(one.number), `${one.number + 1}. ${one.name}`])]);
+  offer("group", [["", "all"], ...data.shortcuts.map((one) => [`s${one.number}`, `Shortcut: ${one.name}`]),
+    ...data.groups.map((one) => [String(one.number), `${one.number + 1}. ${one.name}`])]);
   offer("true", classes("true"));
   offer("predicted", classes("predicted"));
   const only = Object.entries(ONLY).filter(([key, [, test]]) => key === "" || data.errors.some(test));
@@ -49,8 +50,11 @@ function choose() {
   const is = (id, value) => find(id).value === "" || find(id).value === String(value);
   const part = find("path").value.toLowerCase();
   const [, test] = ONLY[find("only").value];
+  const group = find("group").value;
+  const groups = group.startsWith("s") ? data.shortcuts.find((one) => `s${one.number}` === group).groups : null;
+  const inGroup = (error) => (groups ? groups.includes(error.group) : is("group", error.group));
   chosen = data.errors.filter((error) =>
-    is("group", error.group) && is("true", error.true) && is("predicted", error.predicted)
+    inGroup(error) && is("true", error.true) && is("predicted", error.predicted)
     && test(error) && error.path.toLowerCase().includes(part));
   chosen.sort((a, b) => SORTS[find("sort").value][1](a, b) || a.id - b.id);
   const left = data.left_out ? ` The ${data.left_out.toLocaleString("en")} that cost least are in the rows, not on this page.` : "";

@@ -8,7 +8,8 @@ function showAdvice() {
     const how = one.kind === "retrain" ? "measured" : "at most";
     const gain = one.gain > 0 ? `${how} ${(100 * one.gain).toFixed(1)} points more right · ` : "";
     const about = make("span", { class: "gain" }, `${gain}${counted(one.count, "input")}`);
-    if (one.group !== undefined) about.append(" · ", link("show them", { group: String(one.group) }));
+    if (one.shortcut !== undefined) about.append(" · ", link("show them", { group: `s${one.shortcut}` }));
+    else if (one.group !== undefined) about.append(" · ", link("show them", { group: String(one.group) }));
     if (one.kind === "relabel") about.append(" · ", link("show them", { only: "suspect" }));
     item.append(gauge, about);
     find("advice").append(item);
@@ -39,8 +40,26 @@ function showNumbers() {
   if (failed.length) add("Not answered", failed.map(([status, count]) => `${count} ${status}`).join(", "));
 }
 
+function showShortcuts() {
+  find("shortcuts").hidden = !data.shortcuts.length;
+  for (const one of data.shortcuts) {
+    const { pasted, carries } = one;
+    const known = one.typical.filter((id) => byId.has(id)).map((id) => byId.get(id));
+    const of = one.groups.map((number) => number + 1).join(", ");
+    const helps = carries.tried ? ` Right answers that show it and are lost without it: ${carries.lost} of ${carries.tried}.` : "";
+    find("shared").append(make("article", { class: "group" },
+      make("h3", {}, one.name),
+      make("p", {}, `${counted(one.count, "error")} · costs ${(100 * one.cost).toFixed(1)} points · group${one.groups.length > 1 ? "s" : ""} ${of} · `,
+        link("show all", { group: `s${one.number}` })),
+      make("p", {}, `${percent(one.errors_with, 0)} of these errors show it, and ${percent(one.right_with, 0)} of ${one.controls} right answers of the same class. `
+        + `Put into ${pasted.tried} right images it turned ${pasted.turned}; parts as large from elsewhere turned ${pasted.elsewhere} (${chance(pasted.p)}).${helps}`),
+      make("ul", { class: "tiles" }, ...known.map((error) => tile(error, known)))));
+  }
+}
+
 function showGroups() {
   find("causes").hidden = !data.groups.length;
+  const shared = new Set(data.shortcuts.flatMap((one) => one.groups));
   for (const group of data.groups.slice(0, 40)) {
     const tested = group.tested
       ? ` · ${group.verified} of ${group.tested} tested verified, ${group.fixed} became right without a region` : " · none tested";
@@ -48,7 +67,7 @@ function showGroups() {
     const known = group.typical.filter((id) => byId.has(id)).map((id) => byId.get(id));
     find("groups").append(make("article", { class: "group" },
       make("h3", {}, `${group.number + 1}. ${group.name}`),
-      make("p", {}, `${counted(group.count, "error")} · costs ${(100 * group.cost).toFixed(1)} points${tested}${doubtful} · `,
+      make("p", {}, `${counted(group.count, "error")} · costs ${(100 * group.cost).toFixed(1)} points${tested}${doubtful}${shared.has(group.number) ? " · part of a shortcut above" : ""} · `,
         link("show all", { group: String(group.number) })),
       make("ul", { class: "tiles" }, ...known.map((error) => tile(error, known)))));
     const culprits = data.culprits?.[group.number] ?? [];

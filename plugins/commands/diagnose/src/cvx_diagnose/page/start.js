@@ -6,6 +6,7 @@ find("about").textContent = data.about;
 showAdvice();
 showNumbers();
 showChanges();
+showShortcuts();
 showGroups();
 showMatrix();
 showSuspects();
