@@ -120,9 +120,8 @@ class Box(Region):
 
     def __post_init__(self) -> None:
         sides = (self.left, self.top, self.right, self.bottom)
-        if not all(map(math.isfinite, sides)) or not (
-            self.left < self.right and self.top < self.bottom
-        ):
+        area = (self.right - self.left) * (self.bottom - self.top)
+        if not math.isfinite(area) or self.left >= self.right or self.top >= self.bottom:
             raise TargetError(
                 f"{sides} is no box.", "A box is left, top, right, bottom in pixels of the image."
             )

@@ -70,7 +70,7 @@ def test_a_mask_is_stretched_over_the_photograph() -> None:
 
 
 def test_regions_that_are_none_are_refused() -> None:
-    for sides in ((3, 0, 3, 5), (0, 5, 5, 1), (0, 0, float("nan"), 1)):
+    for sides in ((3, 0, 3, 5), (0, 5, 5, 1), (0, 0, float("nan"), 1), (0, 0, 1e200, 1e200)):
         with pytest.raises(TargetError, match="is no box"):
             Box(*sides)
     with pytest.raises(TargetError, match="three or more"):

@@ -139,3 +139,12 @@ def test_the_number_of_the_error_reaches_the_investigation(
     code = cli.main(["why", "photo.png", "--label", "plain", "-m", "net.py:make", "--error", "1"])
     assert code == 2
     assert "Take one of 0 to 0" in capfd.readouterr().err
+
+
+def test_a_budget_that_can_not_be_is_refused_before_a_model_is_looked_for(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder)
+    code = cli.main(["why", "photo.png", "--label", "plain", "-m", "none.py:x", "--budget", "0"])
+    assert code != 0
+    assert "budget is 0" in capfd.readouterr().err

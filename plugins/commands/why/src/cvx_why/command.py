@@ -87,9 +87,10 @@ def command(
         from cvx_core.cli.output import Folder
         from cvx_core.cli.output import as_json as json_bytes
         from cvx_core.cli.progress import Console
-        from cvx_why.investigation import why
+        from cvx_why.investigation import check_numbers, why
         from cvx_why.report import FILES
 
+        check_numbers(budget, memory)
         Folder(folder, force=force).check(FILES)
         installed_plugins()
         with Console(quiet=quiet, verbose=settings.verbose) as reporter:

@@ -91,9 +91,7 @@ def why(
     >>> model = cvx.load_model("embedded")                                   # doctest: +SKIP
     >>> print(cvx.why(model, "screwdriver.jpg", "screwdriver").text)         # doctest: +SKIP
     """
-    _whole("budget", budget, LEAST, MOST)
-    if memory is not None:
-        _whole("memory", memory, 1)
+    check_numbers(budget, memory)
     if model.task == "classification" and model.classes is not None:
         for known in (label, rival):
             if isinstance(known, str | int):
@@ -141,6 +139,19 @@ def _case(answer: Answer, label: Truth, error: int, rival: ClassRef | None) -> E
             known if errors else "The answer is right; leave the number out.",
         )
     return errors[error]
+
+
+def check_numbers(budget: int, memory: int | None) -> None:
+    """Check what is known before any model is loaded.
+
+    Raises
+    ------
+    OptionError
+        If the budget or the memory is out of its range.
+    """
+    _whole("budget", budget, LEAST, MOST)
+    if memory is not None:
+        _whole("memory", memory, 1)
 
 
 def _whole(name: str, value: Any, least: int, most: int | None = None) -> None:
