@@ -12,8 +12,6 @@ Names = Callable[[int | None], str]
 _SMALL = 0.02
 """Share of the errors below which a group is not worth a line."""
 
-_SURE = 0.05
-
 
 def names_of(classes: Sequence[str] | None) -> Names:
     """Return from a class's number to its printable name."""
@@ -64,9 +62,9 @@ def advise(found: Mapping[str, Any], summary: Mapping[str, Any]) -> list[dict[st
     Returns
     -------
     list of dict
-        ``kind``, one of relabel, shortcut, mask, collect, retrain, repair; ``text``; ``count`` of
-        inputs; ``gain``, share of the labelled inputs that would become right at most (measured, where it
-        was tried); ``group``, where it is about one, and ``shortcut``.
+        ``kind``, one of relabel, shortcut, mask, collect, retrain, threshold, repair; ``text``;
+        ``count`` of inputs; ``gain``, share of the labelled inputs that would become right at most (measured,
+        where it was tried); ``group``, where it is about one, and ``shortcut``.
     """
     name = names_of(summary["classes"])
     labelled = max(1, summary["right"]["of"])
@@ -99,13 +97,12 @@ def advise(found: Mapping[str, Any], summary: Mapping[str, Any]) -> list[dict[st
         if own >= max(2, _SMALL * errors):
             advice.append({**_for_group(group, name), "count": own, "group": group["number"]})
     for one in found["fixes"]:
-        if one["tried"] and one["change"] > 0 and one["p"] < _SURE:
-            text = (
-                f"Train {one['name']}: on inputs it had not seen, {100 * one['before']:.1f} % "
-                f"right became {100 * one['after']:.1f} %."
+        if one["tried"] and one["change"] > 0 and one["low"] > 0:
+            kind = "threshold" if "threshold" in one else "retrain"
+            gain = max(0.0, one.get("gain", one["change"]))
+            advice.append(
+                {"kind": kind, "text": _for_fix(one), "count": one["fixed"], "gain": gain}
             )
-            gain = one["change"]
-            advice.append({"kind": "retrain", "text": text, "count": one["fixed"], "gain": gain})
     unread = sum(summary["counts"].values()) - summary["counts"]["ok"]
     if unread:
         text = f"Repair or remove {_inputs(unread)} that could not be answered."
@@ -113,6 +110,17 @@ def advise(found: Mapping[str, Any], summary: Mapping[str, Any]) -> list[dict[st
     for one in advice:
         one.setdefault("gain", one["count"] / labelled)
     return sorted(advice, key=lambda one: -one["gain"])
+
+
+def _for_fix(one: Mapping[str, Any]) -> str:
+    now = f"{100 * one['before']:.1f} %", f"{100 * one['after']:.1f} %"
+    if "threshold" not in one:
+        return f"Train {one['name']}: on inputs it had not seen, {now[0]} right became {now[1]}."
+    (score, better), (overlap, less) = one["threshold"], one["overlap"]
+    text = f"Report boxes from a score of {better:g} (now {score:g})"
+    if less != overlap:
+        text += f", and suppress above an overlap of {less:g} (now {overlap:g})"
+    return f"{text}: on images it was not chosen on, F1 rose from {now[0]} to {now[1]}."
 
 
 def verified(shortcut: Mapping[str, Any]) -> bool:

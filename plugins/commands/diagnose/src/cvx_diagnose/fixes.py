@@ -11,6 +11,7 @@ from sklearn.model_selection import train_test_split
 
 from cvx_diagnose.comparing import mcnemar
 from cvx_diagnose.run import Run
+from cvx_diagnose.thresholds import try_thresholds
 
 Numbers = npt.NDArray[Any]
 
@@ -30,11 +31,12 @@ def try_fixes(run: Run) -> list[dict[str, Any]]:
         ``name``; ``tried``, false where it could not be, and then ``note`` says why; ``trained_on``
         and ``judged_on``, inputs; ``before`` and ``after``, shares of right answers on the latter;
         ``change`` with ``low`` and ``high``, an interval of 95 %; ``fixed``, ``broken`` and ``p``
-        (`cvx_diagnose.comparing.mcnemar`).
+        (`cvx_diagnose.comparing.mcnemar`). Of a detector see
+        `cvx_diagnose.thresholds.try_thresholds`.
     """
-    if run.plan.task != "classification":
-        return []
-    return [_last_layer(run)]
+    if run.plan.task == "classification":
+        return [_last_layer(run)]
+    return [try_thresholds(run)] if run.plan.task == "detection" else []
 
 
 def _last_layer(run: Run) -> dict[str, Any]:
@@ -59,6 +61,7 @@ def _last_layer(run: Run) -> dict[str, Any]:
     return {
         "name": name,
         "tried": True,
+        "measure": "right",
         "trained_on": len(train),
         "judged_on": len(test),
         **changed(right[test], now),

@@ -9,11 +9,15 @@ import numpy as np
 
 from cvx_core import Detections, ErrorCase, PixelScores, Scores, TrueBoxes, TrueClasses, errors_of
 from cvx_core.answers import Answer
+from cvx_core.scores import Detection
 from cvx_core.truth import Truth
 from cvx_diagnose.rows import MOST_ERRORS, Row
 
 REPORTED_FROM = 0.05
 """Score from which a detector's boxes are kept: average precision needs those that nobody sees."""
+
+MOST_CANDIDATES = 200
+"""Boxes before suppression that are kept, best first: to search for a better suppression."""
 
 
 def judged(answer: Answer, truth: Truth | None) -> tuple[Row, list[ErrorCase]]:
@@ -96,14 +100,21 @@ def _detected(answer: Detections, truth: Truth | None) -> Row:
     kept = replace(answer, settings=low).kept
     row: Row = {
         "confidence": kept[0].entry.probability if kept else 0.0,
-        "detections": [
-            {"box": list(one.box), "class": one.entry.index, "score": one.entry.probability}
-            for one in kept
-        ],
+        "detections": _boxes(kept),
     }
+    if low.overlap is not None:
+        every = replace(low, overlap=None, most=MOST_CANDIDATES)
+        row["candidates"] = _boxes(replace(answer, settings=every).kept)
     if isinstance(truth, TrueBoxes):
         row["truths"] = [
             {"box": list(one.box), "class": answer.find(one.reference), "crowd": one.crowd}
             for one in truth.boxes
         ]
     return row
+
+
+def _boxes(several: Sequence[Detection]) -> list[Row]:
+    return [
+        {"box": list(one.box), "class": one.entry.index, "score": one.entry.probability}
+        for one in several
+    ]

@@ -39,6 +39,9 @@ class Plan:
     features, features_size, features_exact
         The layer that the features come from, how many there are, and whether the answer is a
         linear map of them.
+    threshold, overlap
+        Of a detector: the score from which it reports a box, and the overlap above which the better
+        of two boxes suppresses the other, or None.
     note
         What a reader should know; may be empty.
     """
@@ -64,6 +67,8 @@ class Plan:
     features_exact: bool
     fine_layer: str | None = None
     fine_features: int | None = None
+    threshold: float | None = None
+    overlap: float | None = None
     note: str = ""
 
     def to_dict(self) -> dict[str, Any]:

@@ -35,6 +35,8 @@ class Probed:
     features_exact: bool
     fine_layer: str | None
     fine_features: int | None
+    threshold: float | None
+    overlap: float | None
     note: str
 
 
@@ -66,7 +68,8 @@ def probe(model: VisionModel, image: Tensor) -> Probed:
     ModelError
         If the model fails on the image.
     """
-    outputs = reading(model, image).classes
+    answered = reading(model, image)
+    outputs, candidates = answered.classes, answered.candidates
     linear = LastLinear.of(model, image) if model.task == "classification" else None
     layer = shape = channels = None
     note = ""
@@ -83,12 +86,15 @@ def probe(model: VisionModel, image: Tensor) -> Probed:
     elif channels is not None:
         features = f"{layer}, averaged over its cells", channels, False
     else:
-        features = "the logits", reading(model, image).flat.shape[1], False
+        features = "the logits", answered.flat.shape[1], False
     fine = None
     if layer is not None and model.task == "classification":
         fine = _fine(Layout.of(model, image).trunk(model, image))
     name, count = (None, None) if fine is None else (fine.name, _channels(fine))
-    return Probed(outputs, layer, shape, channels, *features, name, count, note)
+    threshold = None if candidates is None else candidates.threshold
+    overlap = None if candidates is None else candidates.overlap
+    found = (outputs, layer, shape, channels, *features, name, count)
+    return Probed(*found, threshold, overlap, note)
 
 
 def _fine(trunk: tuple[Place, ...]) -> Place | None:

@@ -83,7 +83,8 @@ def schema_of(plan: Plan) -> pa.Schema:
     if plan.task == "classification":
         fields.append(("logits", _halves(plan.outputs)))
     if plan.task == "detection":
-        fields += [("detections", pa.list_(_DETECTION)), ("truths", pa.list_(_TRUTH))]
+        boxes = pa.list_(_DETECTION)
+        fields += [("detections", boxes), ("candidates", boxes), ("truths", pa.list_(_TRUTH))]
     if plan.task == "segmentation":
         fields.append(("pixels", pa.list_(_PIXELS)))
     if plan.map_shape is not None:

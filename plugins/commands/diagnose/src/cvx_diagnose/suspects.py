@@ -21,7 +21,11 @@ TYPICAL = 0.05
 """Of 1, how many of the right images of a class lie further out than an image that is still taken
 for one of them."""
 
+COMPANY = 0.5
+"""Share of an image's neighbours with its label from which on the label is not suspected."""
+
 _NEIGHBOURS = 5
+_COMPANIONS = 10
 _FEWEST = 20
 """Right images of a class from which it is known what they are like."""
 
@@ -132,11 +136,45 @@ def typicality(features: Numbers, reference: Numbers) -> Numbers:
     return found
 
 
+def company(features: Numbers, labels: npt.NDArray[np.int64], at: npt.NDArray[np.int64]) -> Numbers:
+    """Return which share of an image's neighbours has its label, in [0, 1].
+
+    A wrong label is one of its own among images of another class. Where the images around are
+    labelled alike, it is the model that takes one class for another, or the classes are named
+    otherwise: no label is wrong by itself. Neighbours vote as in Zhu, ICML 2022
+    (arXiv:2110.06283).
+
+    Parameters
+    ----------
+    features
+        (n, F), of all images. The angle between them counts.
+    labels
+        (n,), the given classes.
+    at
+        (m,): which images are asked about. The nearest ten count, of a class of fewer as many as
+        it has others; an image alone in its class has no company.
+    """
+    directions = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+    most = min(_COMPANIONS, len(features) - 1)
+    if not most or not len(at):
+        return np.zeros(len(at))
+    near = NearestNeighbors(n_neighbors=most + 1).fit(directions).kneighbors(directions[at])[1]
+    shares = np.zeros(len(at))
+    for row, i in enumerate(at):
+        counted = min(most, int((labels == labels[i]).sum()) - 1)
+        if counted:
+            # Among images that are equal any may be the nearest, and the image itself is not one.
+            others = [j for j in near[row] if j != i][:counted]
+            shares[row] = float((labels[others] == labels[i]).mean())
+    return shares
+
+
 def find_suspects(run: Run, *, trained_on: bool = False) -> list[dict[str, Any]]:
     """Return the labels of a run that are suspected, the most doubtful first.
 
     Suspected is a label that confident learning suspects, of an image that is typical of the
-    likelier class: 5 % of the images that the model gets right are less so.
+    likelier class (5 % of the images that the model gets right are less so) and has fewer than half
+    of its neighbours in common with its label.
 
     Parameters
     ----------
@@ -163,7 +201,9 @@ def find_suspects(run: Run, *, trained_on: bool = False) -> list[dict[str, Any]]
     for c in np.unique(likely[flagged]):
         at = flagged & (likely == c)
         typical[at] = typicality(features[at], features[(likely == c) & (labels == c)])
-    order = [i for i in np.argsort(-doubts, kind="stable") if typical[i] >= TYPICAL]
+    candidates = np.flatnonzero(typical >= TYPICAL)
+    alone = candidates[company(features, labels, candidates) < COMPANY]
+    order = alone[np.argsort(-doubts[alone], kind="stable")]
     rows = table.select(["id", "path", "label"]).to_pylist()
     return [
         {

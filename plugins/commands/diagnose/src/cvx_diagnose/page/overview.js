@@ -5,7 +5,7 @@ function showAdvice() {
   for (const one of data.advice.slice(0, 6)) {
     const item = make("li", {}, one.text);
     const gauge = make("progress", { class: "gauge", max: most, value: one.gain, "aria-hidden": "true" });
-    const how = one.kind === "retrain" ? "measured" : "at most";
+    const how = ["retrain", "threshold"].includes(one.kind) ? "measured" : "at most";
     const gain = one.gain > 0 ? `${how} ${(100 * one.gain).toFixed(1)} points more right · ` : "";
     const about = make("span", { class: "gain" }, `${gain}${counted(one.count, "input")}`);
     if (one.shortcut !== undefined) about.append(" · ", link("show them", { group: `s${one.shortcut}` }));
@@ -127,8 +127,14 @@ function showFixes() {
   find("tried").hidden = !data.fixes.length;
   for (const one of data.fixes) {
     const text = one.tried
-      ? `${one.name}: ${percent(one.before)} right became ${percent(one.after)} on ${counted(one.judged_on, "input")} it had not seen (change ${percent(one.low)} to ${percent(one.high)}, ${one.fixed} fixed, ${one.broken} broken, ${chance(one.p)})`
+      ? `${one.name}: ${one.measure === "F1" ? "F1 of " : ""}${percent(one.before)}${one.measure === "F1" ? "" : " right"} became ${percent(one.after)} on ${counted(one.judged_on, "input")} it had not seen (${setting(one)}change ${percent(one.low)} to ${percent(one.high)}, ${one.fixed} fixed, ${one.broken} broken, ${chance(one.p)})`
       : `${one.name} was not tried. ${one.note}`;
     find("fixes").append(make("li", {}, text));
   }
+}
+
+function setting(one) {
+  if (!one.threshold) return "";
+  const overlap = one.overlap[0] === null ? "" : `, overlap ${one.overlap.join(" to ")}`;
+  return `score ${one.threshold.join(" to ")}${overlap}; `;
 }
