@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from cvx_diagnose.suspects import doubt, out_of_fold, suspicious, typicality
+from cvx_diagnose.suspects import company, doubt, out_of_fold, suspicious, typicality
 from sklearn.metrics import roc_auc_score
 
 from cvx_core import UsageError
@@ -57,3 +57,20 @@ def test_an_image_far_from_its_likely_class_is_not_typical_of_it() -> None:
     # None of 99 lies as far out.
     assert shares[1] == pytest.approx(1 / 100)
     assert typicality(np.ones((1, 4)), reference[:19]).tolist() == [1.0]
+
+
+def test_a_label_that_all_images_around_have_is_no_wrong_label() -> None:
+    generator = np.random.default_rng(0)
+    true = np.repeat([0, 1], 15)
+    features = generator.normal(size=(30, 6)) + 30 * np.eye(2, 6)[true]
+    labels = true.copy()
+    labels[3] = 1
+    # All but one of the fifteen around it are called otherwise, and none of those around number 20.
+    assert company(features, labels, np.array([3, 20])).tolist() == [0, 1]
+
+
+def test_of_a_small_class_as_many_neighbours_count_as_it_has_others() -> None:
+    features = np.array([[1, 0], [1, 0.1], [1, 0.2], [0.9, 1], [0.5, 1], [0, 1]])
+    labels = np.array([0, 0, 0, 1, 1, 2])
+    # Two of the first class's own, one of the second's own, and none of a class of one.
+    assert company(features, labels, np.array([0, 4, 5])).tolist() == [1, 1, 0]
