@@ -97,6 +97,13 @@ def test_what_cannot_be_bettered_stays_and_few_images_try_nothing() -> None:
     assert "20 labelled images; there are 19" in few["note"]
 
 
+def test_no_score_is_chosen_below_what_rows_know_of() -> None:
+    # 199 wrong boxes of 0.33 fill the row: whether more of them were at 0.3 is not known.
+    several = rows(40, [box(A, 0.37), *[box(FAR, 0.33)] * 199], [true(A)])
+    found = try_thresholds(Rows(several, 0.5, 0.6))  # type: ignore[arg-type]
+    assert found["threshold"] == [0.5, 0.35]
+
+
 def test_a_detector_that_does_not_suppress_has_its_score_searched() -> None:
     several = rows(40, [box(A, 0.32), box(FAR, 0.12)], [true(A)])
     found = try_thresholds(Rows(several, 0.5, None))  # type: ignore[arg-type]

@@ -63,8 +63,8 @@ def advise(found: Mapping[str, Any], summary: Mapping[str, Any]) -> list[dict[st
     -------
     list of dict
         ``kind``, one of relabel, shortcut, mask, collect, retrain, threshold, repair; ``text``;
-        ``count`` of inputs; ``gain``, share of the labelled inputs that would become right at most (measured,
-        where it was tried); ``group``, where it is about one, and ``shortcut``.
+        ``count`` of inputs; ``gain``, share of the labelled inputs that would become right at most
+        (measured, where it was tried); ``group``, where it is about one, and ``shortcut``.
     """
     name = names_of(summary["classes"])
     labelled = max(1, summary["right"]["of"])

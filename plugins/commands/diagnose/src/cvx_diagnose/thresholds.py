@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from cvx_core.detections import overlaps
 from cvx_diagnose.comparing import mcnemar
-from cvx_diagnose.judging import REPORTED_FROM
+from cvx_diagnose.judging import MOST_CANDIDATES, REPORTED_FROM
 from cvx_diagnose.recurrence import order
 from cvx_diagnose.rows import Row
 from cvx_diagnose.run import Run
@@ -169,7 +169,8 @@ def try_thresholds(run: Run) -> dict[str, Any]:
 
 def _best(rows: list[Row], now: tuple[float, float | None]) -> tuple[float, float | None]:
     """Return the threshold and the overlap with the best F1; of equals those nearest to now."""
-    floor = REPORTED_FROM if now[0] >= REPORTED_FROM else now[0]
+    # Below the score from which boxes were kept it is not known what is there.
+    floor = max([REPORTED_FROM, *(_least(row) for row in rows if now[1] is not None)])
     scores = sorted({now[0], *(one for one in THRESHOLDS if one >= floor)})
     places = [None] if now[1] is None else sorted({now[1], *OVERLAPS})
     tried = {}
@@ -184,6 +185,12 @@ def _best(rows: list[Row], now: tuple[float, float | None]) -> tuple[float, floa
         return -round(tried[setting], 9), far
 
     return min(tried, key=rank)
+
+
+def _least(row: Row) -> float:
+    """Return the score from which all boxes before suppression are in a row."""
+    several = row["candidates"] or []
+    return min(one["score"] for one in several) if len(several) >= MOST_CANDIDATES else 0.0
 
 
 def _counts(rows: list[Row], threshold: float, overlap: float | None) -> Numbers:
