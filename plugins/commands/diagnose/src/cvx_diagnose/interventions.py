@@ -21,6 +21,23 @@ PASSES = 50
 """Images that go through the network for one error."""
 
 
+_BUDGET = 0.25
+_ENOUGH = 20
+"""Errors, tested, from which a folder of few images shows what they have in common."""
+_MOST = 2.0
+
+
+def usual_budget(items: int) -> float:
+    """Return the budget where none is given: a quarter, and more where that tests few errors.
+
+    Examples
+    --------
+    >>> usual_budget(100_000), usual_budget(500), usual_budget(2000), usual_budget(10)
+    (0.25, 2.0, 0.5, 2.0)
+    """
+    return max(_BUDGET, min(_MOST, _ENOUGH * PASSES / max(1, items)))
+
+
 def tested_errors(budget: float, items: int) -> int:
     """Return in how many errors of a block regions are removed.
 
