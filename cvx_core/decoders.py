@@ -228,7 +228,7 @@ def _decode_all(
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     torch.set_num_threads(1)
-    _die_with(os.getppid())
+    end_with(os.getppid())
     while True:
         try:
             item = pipe.recv()
@@ -245,8 +245,8 @@ def _decode_all(
         pipe.send(found)
 
 
-def _die_with(parent: int) -> None:
-    """End this process with its parent, also while a decoder hangs; on Linux."""
+def end_with(parent: int) -> None:
+    """End this process with its parent, however that ends and whatever this one does; on Linux."""
     if sys.platform != "linux":
         return
     try:

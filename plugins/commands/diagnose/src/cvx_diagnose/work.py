@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import cached_property
 from pathlib import Path
 
@@ -16,12 +17,14 @@ from cvx_diagnose.decoding import Decoded, Decoder
 from cvx_diagnose.explaining import Explaining
 from cvx_diagnose.interventions import Interventions, tested_errors
 from cvx_diagnose.items import Item
+from cvx_diagnose.journal import Journal, chosen
 from cvx_diagnose.manifest import NAME, Manifest
 from cvx_diagnose.plan import Plan
-from cvx_diagnose.rows import Row, failed, schema_of, to_parquet, to_table
+from cvx_diagnose.rows import CRASHED, Row, failed, schema_of, to_parquet, to_table
 from cvx_diagnose.sources import Source
 
 ROWS = "rows"
+EXPLAINING, TESTING = "explaining", "removing regions from the errors of"
 
 
 def block_file(folder: Path, block: int) -> Path:
@@ -57,6 +60,7 @@ class Diagnosis(Work[Item, Decoded, Row]):
         self.shard, self.timeout = shard, timeout
         self.batch_size = plan.batch_size
         self.manifest = Manifest(folder / NAME, plan.block_size)
+        self.journal: Journal | None = Journal(folder, shard)
         self._decoder = Decoder(source, model.preparer, located=plan.task != "classification")
 
     def blocks(self) -> list[int]:
@@ -99,15 +103,38 @@ class Diagnosis(Work[Item, Decoded, Row]):
         """Bring the network to a device."""
         self.model.to(device)
 
+    def __getstate__(self) -> dict[str, object]:
+        # Elsewhere the folder may not be there, and an engine that outlives its processes knows by
+        # itself what ended them.
+        return {**self.__dict__, "journal": None}
+
     def explain(self, batch: Sequence[Decoded]) -> list[Row]:
         """Return a row for each image."""
-        return self._explaining(batch)
+        if self.journal is None:
+            return self._explaining(batch)
+        rows: list[Row] = []
+        for ids in self.journal.parts(EXPLAINING, tuple(one.item.id for one in batch)):
+            part = chosen(batch, ids)
+            cause = self.journal.cause(EXPLAINING, ids)
+            if cause is not None:
+                message = f"The network ended its process on it ({cause}). Look at the image."
+                rows += [self.failed(one.item, CRASHED, message) for one in part]
+                continue
+            with self.journal.noting(EXPLAINING, ids):
+                rows += self._explaining(part)
+        return rows
 
     def complete(self, items: Sequence[Item], rows: Sequence[Row]) -> None:
         """Remove regions in the errors of a block that cost most, within the budget."""
         count = tested_errors(self.plan.budget, len(rows))
-        if count and self.plan.map_shape is not None:
-            known = {item.id: item for item in items}
+        if not count or self.plan.map_shape is None:
+            return
+        known = {item.id: item for item in items}
+        ids = tuple(known)
+        # What ended the process is not tried again: the block does without tests.
+        if self.journal is not None and self.journal.cause(TESTING, ids) is not None:
+            return
+        with nullcontext() if self.journal is None else self.journal.noting(TESTING, ids):
             self._interventions.add(rows, count, lambda number: self._prepared(known[number]))
 
     def failed(self, item: Item, status: str, message: str) -> Row:
