@@ -20,6 +20,9 @@ PLUGINS = sorted(p.parent for p in (REPOSITORY / "plugins").glob("*/*/pyproject.
 EXTRA_ONLY = {"cvx-transformers", "cvx-diagnose"}
 """What `standard` leaves out because of its size."""
 
+OWN_EXTRA = {"cvx-ray": "ray"}
+"""What `all` leaves out too, with its extra: it is for clusters."""
+
 
 @cache
 def project(folder: Path) -> dict[str, Any]:
@@ -72,8 +75,9 @@ def test_the_workspace_and_the_extras_list_every_plugin() -> None:
     assert all(source == {"workspace": True} for source in sources.values())
     extras = ROOT["project"]["optional-dependencies"]
     standard = set(extras["standard"])
-    assert standard == names - EXTRA_ONLY
+    assert standard == names - EXTRA_ONLY - set(OWN_EXTRA)
     assert set(extras["all"]) == {"cvx-core[standard]", *EXTRA_ONLY}
+    assert all(name in extras[extra] for name, extra in OWN_EXTRA.items())
 
 
 def test_what_the_demo_installs_holds_no_tools_for_tests_and_documents() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cvx_core import CvxError
-from cvx_core.foreign import foreign
+from cvx_core.foreign import foreign, told
 
 QUIET = {
     # Nothing is reported to Ray's makers.
@@ -30,6 +31,9 @@ LOOPBACK = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
 }
 
+KNOCK = 20.0
+"""Seconds that a cluster has to answer."""
+
 
 def imported() -> Any:
     """Return the module `ray`, told beforehand to be quiet.
@@ -42,8 +46,8 @@ def imported() -> Any:
     for name, value in {**QUIET, **({} if _named() else LOOPBACK)}.items():
         os.environ.setdefault(name, value)
     with foreign(
-        lambda told: CvxError(
-            f"Ray could not be imported: {told}",
+        lambda why: CvxError(
+            f"Ray could not be imported: {why}",
             "Install it: pip install 'cvx-core[ray]'. Without it: --engine local.",
         )
     ):
@@ -70,13 +74,15 @@ def connected(ray: Any) -> Iterator[None]:
     address = _named()
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     folder = None
-    if not address:
+    if address:
+        _check_reachable(address)
+    else:
         # A socket's path may be no longer than 107 bytes.
         root = "/tmp" if Path("/tmp").is_dir() else None
         folder = tempfile.mkdtemp(prefix="cvx-ray-", dir=root)
         options |= {"include_dashboard": False, "_temp_dir": folder}
     try:
-        with _signals_kept(), foreign(lambda told: _none(address, told)):
+        with _signals_kept(), foreign(lambda why: _none(address, why)):
             ray.init(address=address or "local", **options)
         yield
     finally:
@@ -85,14 +91,25 @@ def connected(ray: Any) -> Iterator[None]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _none(address: str, told: str) -> CvxError:
+def _check_reachable(address: str) -> None:
+    """Knock at an address, if it is one: Ray itself waits for minutes."""
+    host, _, port = address.rpartition(":")
+    if not (host and port.isdigit()) or "://" in address:
+        return
+    try:
+        socket.create_connection((host, int(port)), KNOCK).close()
+    except OSError as error:
+        raise _none(address, told(error)) from error
+
+
+def _none(address: str, why: str) -> CvxError:
     if address:
         return CvxError(
-            f"The Ray cluster {address} could not be joined: {told}",
+            f"The Ray cluster {address} could not be joined: {why}",
             "Is it up, with the same versions of Ray and Python? Without RAY_ADDRESS one is begun "
             "on this machine.",
         )
-    return CvxError(f"Ray could not be started: {told}", "Without it: --engine local.")
+    return CvxError(f"Ray could not be started: {why}", "Without it: --engine local.")
 
 
 @contextmanager

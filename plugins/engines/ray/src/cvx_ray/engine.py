@@ -115,10 +115,11 @@ def _decoders(
     wait: float,
 ) -> Pool:
     kept = ray.put(packed)
-    cls = ray.remote(actors.Decoding).options(num_cpus=share.cpus, scheduling_strategy="SPREAD")
+    cls = ray.remote(actors.Decoding)
 
-    def begin() -> tuple[Any, Any]:
-        handle = cls.remote(kept, work.timeout)
+    def begin(place: bool) -> tuple[Any, Any]:
+        asked = {"num_cpus": share.cpus if place else 0, "scheduling_strategy": "SPREAD"}
+        handle = cls.options(**asked).remote(kept, work.timeout)
         return handle, handle.hello.remote(proof)
 
     return Pool(ray, "decodes", share.decoders, begin, wait)
@@ -126,10 +127,11 @@ def _decoders(
 
 def _models(ray: Any, packed: bytes, share: _Share, wait: float) -> Pool:
     kept = ray.put(packed)
-    cls = ray.remote(actors.Explaining).options(num_cpus=share.cpus, num_gpus=int(share.gpu))
+    cls = ray.remote(actors.Explaining)
 
-    def begin() -> tuple[Any, Any]:
-        handle = cls.remote(kept, "cuda" if share.gpu else "cpu")
+    def begin(place: bool) -> tuple[Any, Any]:
+        asked = {"num_cpus": share.cpus if place else 0, "num_gpus": int(share.gpu)}
+        handle = cls.options(**asked).remote(kept, "cuda" if share.gpu else "cpu")
         return handle, handle.hello.remote()
 
     return Pool(ray, "explains", share.models, begin, wait)

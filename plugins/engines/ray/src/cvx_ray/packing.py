@@ -30,7 +30,9 @@ def pack(thing: Any) -> bytes:
     from ray import cloudpickle
 
     with (
-        foreign(lambda told: CvxError(f"The work can't be sent to other processes: {told}", WAY_OUT)),
+        foreign(
+            lambda told: CvxError(f"The work can't be sent to other processes: {told}", WAY_OUT)
+        ),
         _by_value(cloudpickle),
     ):
         packed: bytes = cloudpickle.dumps((_path(), cloudpickle.dumps(thing)))

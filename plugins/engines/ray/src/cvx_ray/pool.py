@@ -48,13 +48,15 @@ class Pool:
     count
         How many there should be.
     begin
-        Begins one, and returns its handle with its greeting.
+        Begins one, and returns its handle with its greeting. It is told whether to ask for a place
+        of its own: what comes in place of another does not, since the machine that had it may be
+        gone, and there is no other to wait for.
     wait
         Seconds for which none may be ready.
     """
 
     def __init__(
-        self, ray: Any, kind: str, count: int, begin: Callable[[], tuple[Any, Any]], wait: float
+        self, ray: Any, kind: str, count: int, begin: Callable[[bool], tuple[Any, Any]], wait: float
     ) -> None:
         self._ray, self.kind, self.count, self._begin, self._wait = ray, kind, count, begin, wait
         self.ready: list[Member] = []
@@ -64,7 +66,7 @@ class Pool:
 
     def __enter__(self) -> Pool:
         for _ in range(self.count):
-            self.coming.append(Member(*self._begin()))
+            self.coming.append(Member(*self._begin(True)))
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -109,7 +111,7 @@ class Pool:
         """Have another in place of one that has ended, or can't be reached any more."""
         self.ready.remove(member)
         self._ray.kill(member.handle)
-        self.coming.append(Member(*self._begin()))
+        self.coming.append(Member(*self._begin(False)))
 
     def _greeted(self, member: Member) -> None:
         try:
@@ -124,7 +126,7 @@ class Pool:
                     f"that {self.kind}: {told(error)}",
                     "Does the memory suffice? Ask for fewer: --engine ray:models=1,decoders=1.",
                 ) from error
-            self.coming.append(Member(*self._begin()))
+            self.coming.append(Member(*self._begin(False)))
         else:
             self._false_starts = 0
             self.ready.append(member)
