@@ -125,6 +125,8 @@ def test_a_group_is_named_by_all_its_classes() -> None:
     assert group_name(group, names_of(["a", "b", "c", "d"])) == "a and d taken for b and c"
     pairs.append({"true": 4, "predicted": 1, "count": 1})
     assert group_name(group, names_of(None)) == "3 classes taken for 1 and 2"
+    pairs[0]["count"] = 9
+    assert group_name(group, names_of(["a", "b", "c", "d", "e"])) == "mostly a taken for b and c"
 
 
 @pytest.mark.slow

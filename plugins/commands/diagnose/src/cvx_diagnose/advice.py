@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from cvx_core.printable import printable
 
 Names = Callable[[int | None], str]
+
+_MOSTLY = 0.6
+"""Share of a group from which one of three or more classes names it."""
 
 _SMALL = 0.02
 """Share of the errors below which a group is not worth a line."""
@@ -35,8 +39,8 @@ def group_name(group: Mapping[str, Any], name: Names) -> str:
     'ant taken for bee, evidence top left'
     """
     pairs = group["pairs"]
-    told = _together([name(pair["true"]) for pair in pairs])
-    said = _together([name(pair["predicted"]) for pair in pairs])
+    told = _together(pairs, "true", name)
+    said = _together(pairs, "predicted", name)
     if group["type"] == "misclassified":
         text = f"{told} taken for {said}"
     else:
@@ -44,9 +48,14 @@ def group_name(group: Mapping[str, Any], name: Names) -> str:
     return text if group["place"] is None else f"{text}, evidence {group['place']}"
 
 
-def _together(names: Sequence[str]) -> str:
-    several = list(dict.fromkeys(names))
-    return " and ".join(several) if len(several) < 3 else f"{len(several)} classes"
+def _together(pairs: Sequence[Mapping[str, Any]], which: str, name: Names) -> str:
+    counts = Counter[str]()
+    for pair in pairs:
+        counts[name(pair[which])] += pair["count"]
+    if len(counts) < 3:
+        return " and ".join(counts)
+    [(most, count)] = counts.most_common(1)
+    return f"mostly {most}" if count >= _MOSTLY * counts.total() else f"{len(counts)} classes"
 
 
 def advise(found: Mapping[str, Any], summary: Mapping[str, Any]) -> list[dict[str, Any]]:

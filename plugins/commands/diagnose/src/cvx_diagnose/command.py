@@ -87,7 +87,9 @@ def _part(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int, 
     help="The folder of a run over the training data: say which of them led to the errors.",
 )
 @click.option(
-    "--try-fix", is_flag=True, help="Try a new last layer on one half and judge it on the other."
+    "--try-fix",
+    is_flag=True,
+    help="Try a new last layer, or a detector's threshold, on one half; judge it on the other.",
 )
 @loading_options
 @click.option("--json", "as_json", is_flag=True, help="Print summary.json on standard output.")

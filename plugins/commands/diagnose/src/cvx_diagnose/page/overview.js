@@ -12,6 +12,10 @@ function showAdvice() {
     else if (one.group !== undefined) about.append(" · ", link("show them", { group: String(one.group) }));
     if (one.kind === "relabel") about.append(" · ", link("show them", { only: "suspect" }));
     item.append(gauge, about);
+    const whose = one.shortcut !== undefined ? data.shortcuts.find((each) => each.number === one.shortcut) : data.groups[one.group];
+    const shown = one.kind === "relabel" ? data.suspects.listed.map((each) => each.id) : whose?.typical ?? [];
+    const known = shown.map((id) => byId.get(id)).filter(Boolean).slice(0, 4);
+    item.append(make("span", { class: "few" }, ...known.map((error) => small(error, known))));
     find("advice").append(item);
   }
   if (!data.advice.length) find("advice").append(make("li", {}, data.errors.length

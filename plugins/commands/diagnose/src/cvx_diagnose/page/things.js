@@ -79,3 +79,9 @@ function tile(error, list) {
   if (error.suspect) button.append(make("span", {}, make("span", { class: "badge right" }, "label suspected")));
   return make("li", {}, button);
 }
+
+function small(error, list) {
+  const label = `${titleOf(error)}: ${error.path}`;
+  const [holder] = picture(error, true);
+  return make("button", { type: "button", class: "small", "aria-label": label, title: label, onclick: () => openPanel(error, list) }, holder);
+}
