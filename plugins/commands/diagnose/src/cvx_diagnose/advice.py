@@ -13,6 +13,9 @@ Names = Callable[[int | None], str]
 _MOSTLY = 0.6
 """Share of a group from which one of three or more classes names it."""
 
+_TESTED = 3
+"""Errors of a group that must have been tested before a part of the image is what it is about."""
+
 _SMALL = 0.02
 """Share of the errors below which a group is not worth a line."""
 
@@ -161,7 +164,7 @@ def _for_shortcut(one: Mapping[str, Any], name: Names) -> str:
 def _for_group(group: Mapping[str, Any], name: Names) -> dict[str, Any]:
     what = f"Group {group['number'] + 1}, {group_name(group, name)}"
     blamed = group["verified"] + group["partly"]
-    if 2 * blamed > group["tested"]:
+    if group["tested"] >= _TESTED and 2 * blamed > group["tested"]:
         text = (
             f"{what}: in {blamed} of {group['tested']} tested, a part of the image makes the "
             "answer wrong. Mask it, or train with it in images of every class."
