@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 from cvx_core.testing.conformance import EngineConformance
 
 
 class TestLocal(EngineConformance):
     component = "local"
-    parameters = {"workers": 2}
+    parameters: ClassVar[dict[str, Any]] = {"workers": 2}
