@@ -29,7 +29,12 @@ class Saved:
         self._by_memory: dict[int, WeakSet[_Kept]] = {}
 
     def pack(self, tensor: Tensor) -> _Kept:
-        """Keep a tensor."""
+        """Keep a tensor for its graph, which puts it back in its place there."""
+        # With its graph it would be held by what it holds, and nobody would ever let go of either:
+        # an operation keeps its own output, as relu does, and cycles through it are not collected.
+        return self._kept(tensor.detach())
+
+    def _kept(self, tensor: Tensor) -> _Kept:
         kept = _Kept(tensor)
         self._by_memory.setdefault(_memory(tensor), WeakSet()).add(kept)
         return kept
@@ -41,7 +46,7 @@ class Saved:
     def keep(self, value: Any) -> Any:
         """Keep all tensors of a nested tuple."""
         if isinstance(value, Tensor):
-            return self.pack(value)
+            return self._kept(value)
         return tuple(map(self.keep, value)) if type(value) is tuple else value
 
     def restore(self, value: Any) -> Any:
