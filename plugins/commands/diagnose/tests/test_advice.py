@@ -16,6 +16,7 @@ def found_with(**group: Any) -> dict[str, Any]:
     whole = {
         "number": 0,
         "type": "misclassified",
+        "mixed": False,
         "pairs": [{"true": 0, "predicted": 1, "count": 20}],
         "place": "top left",
         "count": 20,
@@ -38,6 +39,10 @@ def test_a_part_is_masked_once_several_errors_were_tested_and_most_came_from_one
     [one] = advise(found_with(tested=tested, verified=verified), summary_of(200))
     assert (one["kind"], one["count"], one["gain"]) == (kind, 20, 0.1)
     assert "ant taken for bee, evidence top left" in one["text"]
+
+
+def test_what_is_only_put_together_because_it_is_rare_is_no_cause() -> None:
+    assert advise(found_with(mixed=True, tested=9, verified=9), summary_of(200)) == []
 
 
 def test_errors_whose_labels_are_suspected_ask_for_no_other_fix() -> None:

@@ -108,4 +108,4 @@ def test_too_few_inputs_try_nothing_and_say_so(
 ) -> None:
     [fix] = try_fixes(diagnose(model, tree(2), tmp_path / "run", **QUICK))
     assert not fix["tried"]
-    assert "40 labelled inputs" in fix["note"]
+    assert "40 inputs" in fix["note"]

@@ -11,14 +11,27 @@ from cvx_core import UsageError
 
 
 def test_a_label_is_suspected_if_another_class_reaches_its_threshold() -> None:
-    p = np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.3, 0.7], [0.7, 0.3]])
-    labels = np.array([0, 0, 1, 1, 1])
+    # Five times each, since a mean over few examples is none to go by.
+    p = np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.3, 0.7], [0.7, 0.3]] * 5)
+    labels = np.array([0, 0, 1, 1, 1] * 5)
     # Thresholds: (0.9 + 0.6) / 2 = 0.75 and (0.8 + 0.7 + 0.3) / 3 = 0.6. The last one's 0.7 for
     # class 0 is below 0.75.
-    assert suspicious(p, labels).tolist() == [False] * 5
-    p[4] = 0.8, 0.2
+    assert suspicious(p, labels).tolist() == [False] * 25
+    p[4::5] = 0.8, 0.2
     # Now class 0 is reached: 0.8 against 0.75.
-    assert suspicious(p, labels).tolist() == [False] * 4 + [True]
+    assert suspicious(p, labels).tolist() == ([False] * 4 + [True]) * 5
+
+
+def test_a_class_of_one_example_can_be_what_a_wrong_label_is_taken_for() -> None:
+    # Its own example is surer than the one with the wrong label; the mean over all is 0.584.
+    p = np.array([[0.97, 0.02, 0.01], [0.94, 0.05, 0.01], [0.1, 0.8, 0.1], [0.2, 0.1, 0.7]])
+    assert suspicious(p, np.array([0, 1, 1, 2])).tolist() == [False, True, False, False]
+
+
+def test_a_label_that_the_answer_agrees_with_is_not_suspected() -> None:
+    # The second class is reached with 0.4 and the first, likelier, is not: its mean is 0.75.
+    p = np.array([[0.9, 0.1], [0.9, 0.1], [0.9, 0.1], [0.9, 0.1], [0.6, 0.4], *[[0.6, 0.4]] * 5])
+    assert suspicious(p, np.array([0] * 5 + [1] * 5))[4] == np.False_
 
 
 def test_doubt_is_the_normalised_margin() -> None:

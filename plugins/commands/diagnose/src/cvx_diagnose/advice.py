@@ -41,6 +41,8 @@ def group_name(group: Mapping[str, Any], name: Names) -> str:
     >>> group_name(group, names_of(["ant", "bee"]))
     'ant taken for bee, evidence top left'
     """
+    if group.get("mixed"):
+        return "wrong answers that are too rare to be grouped"
     pairs = group["pairs"]
     told = _together(pairs, "true", name)
     said = _together(pairs, "predicted", name)
@@ -102,7 +104,7 @@ def advise(found: Mapping[str, Any], summary: Mapping[str, Any]) -> list[dict[st
     ]
     told = {number for one in shortcuts for number in one["groups"]}
     for group in found["causes"]:
-        if group["number"] in told:
+        if group["number"] in told or group["mixed"]:
             continue
         # What is mislabelled needs no fix of the model.
         own = group["count"] - group["label_suspects"]
@@ -163,11 +165,11 @@ def _for_shortcut(one: Mapping[str, Any], name: Names) -> str:
 
 def _for_group(group: Mapping[str, Any], name: Names) -> dict[str, Any]:
     what = f"Group {group['number'] + 1}, {group_name(group, name)}"
-    blamed = group["verified"] + group["partly"]
-    if group["tested"] >= _TESTED and 2 * blamed > group["tested"]:
+    verified, tested = group["verified"], group["tested"]
+    if tested >= _TESTED and 2 * verified > tested:
         text = (
-            f"{what}: in {blamed} of {group['tested']} tested, a part of the image makes the "
-            "answer wrong. Mask it, or train with it in images of every class."
+            f"{what}: in {verified} of {tested} tested, it was verified that a part of the image "
+            "makes the answer wrong. Mask it, or train with it in images of every class."
         )
         return {"kind": "mask", "text": text}
     text = f"{what}: collect more such images with their true class, or augment towards them."

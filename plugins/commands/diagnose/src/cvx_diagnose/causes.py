@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cvx_diagnose.grouping import grouped
+from cvx_diagnose.grouping import LEAST, grouped
 from cvx_diagnose.rows import Row
 from cvx_diagnose.run import Run
 
@@ -37,8 +37,8 @@ class Causes:
     groups
         (n,), the number of each one's group: its place in `described`.
     described
-        What is known of each group, the one that costs most first; see the reference of
-        ``summary.json``.
+        What is known of each group, the one that costs most first, and what is too rare to be
+        grouped last; see the reference of ``summary.json``.
     """
 
     ids: npt.NDArray[np.int64]
@@ -94,7 +94,7 @@ def find_causes(run: Run) -> Causes:
                 "members": at,
             }
         )
-    described.sort(key=lambda one: (-one["count"], -one["loss"], one["typical"][0]))
+    described.sort(key=lambda one: (one["mixed"], -one["count"], -one["loss"], one["typical"][0]))
     numbers = np.zeros(len(rows), dtype=np.int64)
     for number, one in enumerate(described):
         numbers[one.pop("members")] = number
@@ -117,9 +117,12 @@ def _answer(row: Row) -> str:
 def _confusion(members: Sequence[Row]) -> dict[str, Any]:
     worst = [row["errors"][0] for row in members]
     types = Counter(one["type"] for one in worst)
+    answers = Counter(_answer(row) for row in members)
     pairs = Counter((one["true"], one["predicted"]) for one in worst)
     return {
         "type": types.most_common(1)[0][0],
+        # Wrong answers that are rare are put together, and have nothing else in common.
+        "mixed": len(answers) > 1 and max(answers.values()) < LEAST,
         "pairs": [{"true": y, "predicted": q, "count": n} for (y, q), n in pairs.most_common()],
     }
 

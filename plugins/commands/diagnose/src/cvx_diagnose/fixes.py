@@ -49,7 +49,10 @@ def _last_layer(run: Run) -> dict[str, Any]:
     usable = counts[labels] >= 4 if len(labels) else np.zeros(0, dtype=bool)
     kinds = len(np.unique(labels[usable]))
     if usable.sum() < _FEWEST or kinds < 2:
-        note = f"It needs {_FEWEST} labelled inputs and two classes with four; there are fewer."
+        note = (
+            f"It needs {_FEWEST} inputs in classes with four or more, and two such classes; there "
+            f"are {int(usable.sum())}, in {kinds}."
+        )
         return {"name": name, "tried": False, "note": note}
     features = np.nan_to_num(run.numbers(table, "features")[usable])
     labels, right = labels[usable], np.array(table["right"].to_pylist(), dtype=bool)[usable]

@@ -24,6 +24,9 @@ for one of them."""
 COMPANY = 0.5
 """Share of an image's neighbours with its label from which on the label is not suspected."""
 
+_KNOWN = 5
+"""Examples of a class from which their mean probability says something of the class."""
+
 _NEIGHBOURS = 5
 _COMPANIONS = 10
 _FEWEST = 20
@@ -33,8 +36,10 @@ _FEWEST = 20
 def suspicious(probabilities: Numbers, labels: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
     """Return whose label is suspected, as confident learning does (Northcutt, JAIR 2021).
 
-    A class's threshold is the mean probability that its own examples give it. A label is suspected
-    if the likeliest of the classes that reach their thresholds is another one.
+    A class's threshold is the mean probability that its own examples give it; with fewer than five
+    of these it says little, and the mean over the examples of all classes is taken. A label is
+    suspected if the likeliest of the classes that reach their thresholds is another one, and the
+    likeliest of all is not the given one.
 
     Parameters
     ----------
@@ -47,10 +52,13 @@ def suspicious(probabilities: Numbers, labels: npt.NDArray[np.int64]) -> npt.NDA
     given = probabilities[np.arange(len(labels)), labels]
     counts = np.bincount(labels, minlength=classes)
     sums = np.bincount(labels, weights=given, minlength=classes)
+    thresholds = np.where(counts < _KNOWN, given.mean(), sums / np.maximum(counts, 1))
     # What no example is labelled as can't be reached.
-    thresholds = np.where(counts > 0, sums / np.maximum(counts, 1), np.inf)
+    thresholds[counts == 0] = np.inf
     reached = np.where(probabilities >= thresholds - 1e-9, probabilities, -1.0)
-    suspected: npt.NDArray[np.bool_] = (reached.argmax(1) != labels) & (reached.max(1) >= 0)
+    suspected: npt.NDArray[np.bool_] = (
+        (reached.argmax(1) != labels) & (reached.max(1) >= 0) & (probabilities.argmax(1) != labels)
+    )
     return suspected
 
 

@@ -26,7 +26,8 @@ def told(summary: Mapping[str, Any]) -> list[str]:
     if summary.get("calibration", {}).get("ece") is not None:
         lines.append(f"calibration error {100 * summary['calibration']['ece']:.1f} %")
     for one in summary.get("confusions", [])[:_FEW]:
-        share = f"{one['count']:,} times, {100 * one['share']:.0f} % of them"
+        times = "once" if one["count"] == 1 else f"{one['count']:,} times"
+        share = f"{times}, {100 * one['share']:.0f} % of them"
         lines.append(f"{name(one['true'])} taken for {name(one['predicted'])}: {share}")
     if "iou" in summary and summary["iou"]["mean"] is not None:
         lines.append(f"mean IoU {100 * summary['iou']['mean']:.1f} %")
@@ -34,7 +35,9 @@ def told(summary: Mapping[str, Any]) -> list[str]:
         lines += [f"{name(one['class'])}: IoU {100 * one['iou']:.1f} %" for one in worst]
     if "tide" in summary:
         table = summary["tide"]
-        lines.append(f"AP at IoU 0.5 {table['ap']:.1f}")
+        lines.append(
+            f"AP at IoU 0.5 {table['ap']:.1f}, of boxes from a score of {table['reported_from']:g}"
+        )
         costly = sorted(table["gains"].items(), key=lambda pair: -pair[1])
         lines += [
             f"{kind}: {table['counts'][kind]:,} errors cost {gain:.1f} AP"
@@ -44,7 +47,8 @@ def told(summary: Mapping[str, Any]) -> list[str]:
     tests = summary["interventions"]
     if tests.get("tested"):
         lines.append(
-            f"{tests['tested']:,} errors were tested by removing regions: "
+            f"{tests['tested']:,} {'error was' if tests['tested'] == 1 else 'errors were'} "
+            "tested by removing regions: "
             f"{tests.get('verified', 0)} verified, {tests.get('partly', 0)} partly, "
             f"{tests.get('fixed', 0)} became right"
         )
@@ -54,6 +58,11 @@ def told(summary: Mapping[str, Any]) -> list[str]:
             f"since {compared['with']}: {compared['fixed']:,} fixed, {compared['broken']:,} broken "
             f"(McNemar p = {compared['p']:.2g})"
         )
+    lines += [
+        f"{one['name']} was not tried: {one['note']}"
+        for one in summary.get("fixes", [])
+        if not one["tried"]
+    ]
     advice = summary.get("advice", [])
     if advice:
         lines.append("what to fix first:")
