@@ -107,7 +107,7 @@ def main(count: str = "384") -> None:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         write_photographs(folder, int(count))
-        for name in [*ENGINES] * 3:
+        for name in [*ENGINES] * 2:
             told, peak = context.Queue(), 0
             process = context.Process(target=run, args=(name, folder, told))
             process.start()

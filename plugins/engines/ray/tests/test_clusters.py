@@ -192,9 +192,8 @@ def test_ctrl_c_finishes_the_blocks_at_work_and_says_how_to_go_on(
     while process.poll() is None and not list(rows.glob("block-*")):
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    group = os.getpgid(process.pid)
-    # As a terminal does it: everybody hears it.
-    os.killpg(group, signal.SIGINT)
+    # As a terminal does it: the whole group hears it.
+    os.killpg(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 130, err
     assert "Finishing the block" in err
@@ -202,20 +201,20 @@ def test_ctrl_c_finishes_the_blocks_at_work_and_says_how_to_go_on(
     assert "Traceback" not in err
     done = len(list(rows.glob("block-*")))
     assert 0 < done < 26
-    assert_ended(members(group))
+    assert_ended(members(process.pid))
     run = diagnose(
         model(), photographs, tmp_path / "run", resume=True, block_size=2, batch_size=4, budget=0.0
     )
     assert run.table()["id"].to_pylist() == expected["id"].to_pylist()
 
 
-def members(group: int) -> list[int]:
+def members(session: int) -> list[int]:
     found = []
     for entry in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = entry.read_text().rpartition(")")[2].split()
         except OSError:
             continue
-        if int(fields[2]) == group:
+        if int(fields[3]) == session:
             found.append(int(entry.parent.name))
     return found

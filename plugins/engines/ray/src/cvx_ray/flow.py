@@ -10,7 +10,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
-from cvx_core import CvxError, Listener, Work
+from cvx_core import Listener, Work
 from cvx_ray.ledger import TRIES, Ledger, Portion
 from cvx_ray.pool import ASKED, Member, Pool, raised
 
@@ -174,12 +174,10 @@ class Flow:
         what = flight.what
         if isinstance(what, Completing):
             what.tries += blamed
-            if what.tries >= TRIES:
-                raise CvxError(
-                    f"Completing the rows of block {what.block} ended its process, {TRIES} times.",
-                    "What was committed stays. Does the memory suffice?",
-                )
-            self._gathered.appendleft(what)
+            if what.tries < TRIES:
+                self._gathered.appendleft(what)
+            else:  # the block does without
+                self._use(what, what.rows)
         elif blamed:
             self.ledger.died(what.portion)
         else:
