@@ -51,7 +51,7 @@ def test_code_of_a_file_comes_along_with_what_the_file_imports(tmp_path: Path) -
 
 
 def test_what_can_not_be_sent_is_told_with_the_way_out() -> None:
-    with pytest.raises(CvxError, match="can't be sent elsewhere: TypeError") as caught:
+    with pytest.raises(CvxError, match="can't be sent to other processes: TypeError") as caught:
         pack(threading.Lock())
     assert "--engine local" in caught.value.hint
 
