@@ -18,7 +18,17 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[1]
 CORE = REPOSITORY / "cvx_core"
 PLUGINS = sorted(p.parent for p in (REPOSITORY / "plugins").glob("*/*/pyproject.toml"))
-HEAVY = {"torch", "numpy", "PIL", "matplotlib", "torchvision", "timm", "transformers", "jinja2", "ray"}
+HEAVY = {
+    "torch",
+    "numpy",
+    "PIL",
+    "matplotlib",
+    "torchvision",
+    "timm",
+    "transformers",
+    "jinja2",
+    "ray",
+}
 
 LAYERS = [
     {"errors", "foreign", "version", "printable", "environment"},
