@@ -101,6 +101,18 @@ class Work(ABC, Generic[Item, Decoded, Row]):
         Called once, before `commit`, with the block's items. As it is, nothing is added.
         """
 
+    def not_completed(self, rows: Sequence[Row], why: str) -> None:
+        """Note in the rows of a block that they lack what `complete` adds.
+
+        Called in place of `complete` by an engine that outlives the processes that it ended, before
+        `commit`. As it is, nothing is noted.
+
+        Parameters
+        ----------
+        why
+            For people: a sentence.
+        """
+
     @abstractmethod
     def failed(self, item: Item, status: str, message: str) -> Row:
         """Return the row of an item that was never explained.

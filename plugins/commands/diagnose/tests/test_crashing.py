@@ -10,10 +10,15 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from cvx_diagnose import Run
+from cvx_diagnose import Run, diagnose
 from cvx_diagnose.journal import Journal
+from cvx_diagnose.local import Local
+from cvx_diagnose.work import TESTING
+
+from cvx_core import VisionModel
 
 Tree = Callable[..., Path]
 
@@ -64,6 +69,28 @@ def test_what_ends_the_process_is_found_by_halves(tmp_path: Path) -> None:
     with journal.noting("x", (5,)):
         pass
     assert Journal(tmp_path, (0, 1)).ended("SIGABRT") is None
+
+
+def test_errors_whose_test_ended_the_process_say_that_they_were_not_tested(
+    model: VisionModel, tree: Tree, tmp_path: Path
+) -> None:
+    asked: dict[str, Any] = {"engine": Local(workers=1), "budget": 7.0, "block_size": 6}
+    run = diagnose(model, tree(6), tmp_path / "run", **asked)
+    [first, *_] = sorted((tmp_path / "run/rows").iterdir())
+    ids = tuple(range(6))
+    tested = run.table(["id", "tested", "message"], wrong=True).to_pylist()
+    assert [row for row in tested if row["id"] in ids and row["tested"]]
+    journal = Journal(tmp_path / "run", (0, 1))
+    held = journal.noting(TESTING, ids)
+    held.__enter__()
+    assert Journal(tmp_path / "run", (0, 1)).ended("SIGSEGV") == (TESTING, ids)
+    first.unlink()
+    again = diagnose(model, tmp_path / "data", tmp_path / "run", resume=True, **asked)
+    rows = again.table(["id", "tested", "message"], wrong=True).to_pylist()
+    of_block = [row for row in rows if row["id"] in ids]
+    assert not any(row["tested"] for row in of_block)
+    assert any("ended the process (SIGSEGV)" in (row["message"] or "") for row in of_block)
+    assert any(row["tested"] for row in rows if row["id"] not in ids)
 
 
 def begun(data: Path, *more: str) -> subprocess.CompletedProcess[str]:

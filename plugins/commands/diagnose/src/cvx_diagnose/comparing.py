@@ -8,6 +8,9 @@ from typing import Any
 from cvx_core import UsageError
 from cvx_diagnose.run import Run
 
+DRAWS = 2000
+"""Bootstrap samples of an interval."""
+
 _LISTED = 1000
 """Inputs that are listed of each kind."""
 

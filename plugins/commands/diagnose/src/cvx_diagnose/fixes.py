@@ -9,14 +9,11 @@ import numpy.typing as npt
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 
-from cvx_diagnose.comparing import mcnemar
+from cvx_diagnose.comparing import DRAWS, mcnemar
 from cvx_diagnose.run import Run
 from cvx_diagnose.thresholds import try_thresholds
 
 Numbers = npt.NDArray[Any]
-
-DRAWS = 2000
-"""Bootstrap samples of an interval."""
 
 _STRENGTHS = (0.01, 0.1, 1.0, 10.0)
 _FEWEST = 40

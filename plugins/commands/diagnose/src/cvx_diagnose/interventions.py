@@ -66,6 +66,21 @@ def check_installed() -> None:
         ) from error
 
 
+def note(rows: Sequence[Row], count: int, why: str) -> None:
+    """Note in the `count` errors of a block that cost most that no region was tested, and why."""
+    for row in _costliest(rows, count):
+        _untested(row, why)
+
+
+def _costliest(rows: Sequence[Row], count: int) -> list[Row]:
+    wrong = [row for row in rows if row["status"] == OK and row.get("right") is False]
+    return sorted(wrong, key=lambda row: (-row["loss"], row["id"]))[:count]
+
+
+def _untested(row: Row, why: str) -> None:
+    row["message"] = f"No region was tested: {why}"
+
+
 class Interventions:
     """Tests the errors of a block that cost most.
 
@@ -89,12 +104,11 @@ class Interventions:
         load
             From an item's id to the prepared image and what is true of it; raises `InputError`.
         """
-        wrong = [row for row in rows if row["status"] == OK and row.get("right") is False]
-        for row in sorted(wrong, key=lambda row: (-row["loss"], row["id"]))[:count]:
+        for row in _costliest(rows, count):
             try:
                 row |= self._tested(row, load)
             except CvxError as error:
-                row["message"] = f"No region was tested: {error.message}"
+                _untested(row, error.message)
 
     def _tested(self, row: Row, load: Load) -> Row:
         image, truth = load(row["id"])

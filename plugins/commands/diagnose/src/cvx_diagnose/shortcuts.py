@@ -144,11 +144,17 @@ class _Search:
             for one in self.causes.described[:GROUPS]
         ]
         groups = [group for group in groups if self._compare(group)]
+        looked_at = len(groups)
         suspects = [group for group in self._joined(self._unlike(groups)) if self._recurs(group)]
         suspects.sort(key=lambda one: (-len(one.at), one.numbers))
         found = [{"number": k, **self._described(one)} for k, one in enumerate(suspects)]
         self._test(suspects, found)
-        return {"looked_at": len(groups), "found": found, "note": ""}
+        note = (
+            ""
+            if looked_at
+            else f"No group has {_FEWEST} right answers of the same class beside it."
+        )
+        return {"looked_at": looked_at, "found": found, "note": note}
 
     def _compare(self, group: _Group) -> bool:
         """Compare a group with right answers that are the same; say whether there are enough."""

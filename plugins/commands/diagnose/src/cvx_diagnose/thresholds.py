@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cvx_core.detections import overlaps
-from cvx_diagnose.comparing import mcnemar
+from cvx_diagnose.comparing import DRAWS, mcnemar
 from cvx_diagnose.judging import MOST_CANDIDATES, REPORTED_FROM
 from cvx_diagnose.recurrence import order
 from cvx_diagnose.rows import Row
@@ -24,7 +24,6 @@ OVERLAPS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 FOUND = 0.5
 """Intersection over union from which a box finds an object."""
 
-DRAWS = 2000
 _FEWEST = 20
 
 

@@ -63,6 +63,9 @@ def told(summary: Mapping[str, Any]) -> list[str]:
         for one in summary.get("fixes", [])
         if not one["tried"]
     ]
+    shortcuts = summary.get("shortcuts")
+    if shortcuts is not None and shortcuts["note"]:
+        lines.append(f"no shortcuts were looked for: {shortcuts['note']}")
     advice = summary.get("advice", [])
     if advice:
         lines.append("what to fix first:")

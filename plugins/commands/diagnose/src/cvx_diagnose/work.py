@@ -15,7 +15,7 @@ from cvx_core.preparing import Prepared
 from cvx_core.truth import Truth
 from cvx_diagnose.decoding import Decoded, Decoder
 from cvx_diagnose.explaining import Explaining
-from cvx_diagnose.interventions import Interventions, tested_errors
+from cvx_diagnose.interventions import Interventions, note, tested_errors
 from cvx_diagnose.items import Item
 from cvx_diagnose.journal import Journal, chosen
 from cvx_diagnose.manifest import NAME, Manifest
@@ -131,11 +131,17 @@ class Diagnosis(Work[Item, Decoded, Row]):
             return
         known = {item.id: item for item in items}
         ids = tuple(known)
-        # What ended the process is not tried again: the block does without tests.
-        if self.journal is not None and self.journal.cause(TESTING, ids) is not None:
+        # What ended the process is not tried again.
+        cause = None if self.journal is None else self.journal.cause(TESTING, ids)
+        if cause is not None:
+            self.not_completed(rows, f"It ended the process ({cause}).")
             return
         with nullcontext() if self.journal is None else self.journal.noting(TESTING, ids):
             self._interventions.add(rows, count, lambda number: self._prepared(known[number]))
+
+    def not_completed(self, rows: Sequence[Row], why: str) -> None:
+        """Note in the rows that would have been tested that they were not."""
+        note(rows, tested_errors(self.plan.budget, len(rows)), why)
 
     def failed(self, item: Item, status: str, message: str) -> Row:
         """Return the row of an input that has no answer."""

@@ -176,7 +176,9 @@ class Flow:
             what.tries += blamed
             if what.tries < TRIES:
                 self._gathered.appendleft(what)
-            else:  # the block does without
+            else:
+                why = f"It ended the process that worked on it, {TRIES} times."
+                self._work.not_completed(what.rows, why)
                 self._use(what, what.rows)
         elif blamed:
             self.ledger.died(what.portion)
