@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import quantus
 import torch
-from cvx_score import completeness, deletion, pointing, rank_accuracy, relevance_mass, road
+from cvx_score import completeness, deletion, pointing, rank_accuracy, relevance_mass, road, score
 from cvx_score.maps import on_pixels
 from quantus.functions.perturb_func import noisy_linear_imputation
 
@@ -57,6 +57,8 @@ def main(photographs: list[str]) -> None:
     def placed(measure: Callable[..., float]) -> list[float]:
         return [measure(one, mask[0]) for one, mask in zip(maps, masks, strict=True)]
 
+    few = slice(0, 4)
+    gradients = magnitudes(net, images[few].numpy(), classes[few])
     plain = {"normalise": False, "disable_warnings": True}
     flip = quantus.PixelFlipping(
         features_in_step=3 * height * width // STEPS, perturb_baseline=0.0, **plain
@@ -75,6 +77,18 @@ def main(photographs: list[str]) -> None:
         f"ROAD, {len(SHARES)} shares": (
             partial(road, model, images, maps, targets, shares=SHARES),
             lambda: ask(quantus.ROAD(percentages=percentages, perturb_func=imputed, **plain)),
+        ),
+        "randomisation of saliency, 4 photographs": (
+            partial(
+                score, model, images[few], "saliency", targets[few], measures=["randomisation"]
+            ),
+            lambda: quantus.MPRT(**plain)(
+                model=net,
+                x_batch=images[few].numpy(),
+                y_batch=classes[few],
+                a_batch=gradients,
+                explain_func=magnitudes,
+            ),
         ),
         "completeness": (
             partial(completeness, model, images, maps, targets),
@@ -105,6 +119,15 @@ def main(photographs: list[str]) -> None:
     ]
     apart = np.abs(areas[0] - areas[1])
     print(f"The areas by fewer steps are off by {apart.mean():.4f}, at most {apart.max():.4f}.")
+
+
+def magnitudes(model: Any, inputs: Any, targets: Any, **_: Any) -> Any:
+    """Return the largest magnitude of the gradient over the channels, (n, 1, H, W)."""
+    given = torch.as_tensor(inputs).float().requires_grad_(True)
+    rows = torch.arange(len(given))
+    total = model(given)[rows, torch.as_tensor(targets).long()].sum()
+    [gradient] = torch.autograd.grad(total, given)
+    return gradient.abs().amax(1, keepdim=True).numpy()
 
 
 def seconds(run: Callable[[], Any]) -> float:

@@ -21,7 +21,7 @@ from cvx_diagnose import Local, Run, diagnose
 from cvx_core import VisionModel
 from cvx_core.testing.engines import assert_ended
 
-KILLS = int(os.environ.get("CVX_KILLS", "4"))
+KILLS = int(os.environ.get("CVX_KILLS", "2"))
 
 RUN = """
 import os, signal, sys, time
