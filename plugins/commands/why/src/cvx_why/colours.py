@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cvx_why.fills import widened
+
 _BINS = 8
 """For each axis of colour; a picture of a few thousand pixels fills no more of them."""
 _AXES = 3
@@ -36,7 +38,7 @@ def by_colour(values: Tensor, picture: Tensor) -> Tensor:
     most = values.max().clamp_min(1e-12)
     reach = max(2, min(values.shape) // 8)
     near = (values > _INSIDE * most)[None, None].to(values)
-    around = F.max_pool2d(near, 2 * reach + 1, stride=1, padding=reach)[0, 0]
+    around = widened(near, reach)[0, 0]
     colours = _colours(picture.to(values))
     inside = _frequency(colours, values)
     outside = _frequency(colours, around * (values < _OUTSIDE * most))

@@ -78,9 +78,15 @@ def _softly(fill: Tensor, images: Tensor, masks: Tensor) -> Tensor:
     """Put a fill into the region with a soft rim around it: a sharp one would be an edge to see."""
     sigma = min(images.shape[2:]) / 112
     reach = max(1, round(2 * sigma))
-    grown = F.max_pool2d(masks.to(images), 2 * reach + 1, stride=1, padding=reach)
+    grown = widened(masks.to(images), reach)
     weight = torch.where(masks, torch.ones_like(grown), smooth(grown, sigma))
     return weight * fill + (1 - weight) * images
+
+
+def widened(maps: Tensor, reach: int) -> Tensor:
+    """Return maps (B, C, H, W) with the largest value of the square around each pixel."""
+    rows = F.max_pool2d(maps, (1, 2 * reach + 1), stride=1, padding=(0, reach))
+    return F.max_pool2d(rows, (2 * reach + 1, 1), stride=1, padding=(reach, 0))
 
 
 def reference(other: Tensor) -> Fill:

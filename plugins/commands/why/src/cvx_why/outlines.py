@@ -66,7 +66,9 @@ def _guided(values: Tensor, picture: Tensor) -> Tensor:
 
 def _boxed(maps: Tensor, reach: int) -> Tensor:
     padded = F.pad(maps, (reach,) * 4, mode="replicate")
-    return F.avg_pool2d(padded, 2 * reach + 1, stride=1)
+    # The mean of a square is that of its rows' means, at a fraction of the cost.
+    rows = F.avg_pool2d(padded, (1, 2 * reach + 1), stride=1)
+    return F.avg_pool2d(rows, (2 * reach + 1, 1), stride=1)
 
 
 def _unit(values: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cvx_core.recording import Layout
-from cvx_why.fills import smooth
+from cvx_why.fills import smooth, widened
 from cvx_why.trials import Trials
 
 MOST_LAYERS = 5
@@ -145,5 +145,4 @@ def rectangle(like: Tensor, top: int, left: int, height: int, width: int) -> Ten
 
 def dilated(mask: Tensor, reach: int) -> Tensor:
     """Return a mask (H, W) grown by `reach` pixels on all sides."""
-    grown = F.max_pool2d(mask[None, None].float(), 2 * reach + 1, stride=1, padding=reach)
-    return grown[0, 0] > 0
+    return widened(mask[None, None].float(), reach)[0, 0] > 0
