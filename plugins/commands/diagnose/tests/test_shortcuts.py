@@ -216,3 +216,46 @@ def test_without_a_budget_none_are_looked_for(pictures: Path) -> None:
     run = run_of(pictures, "none", shortcut=True, budget=0.0, limit=20)
     assert run.summary is not None
     assert run.summary["shortcuts"] is None
+
+
+def images_to_go_on(run: Run, data: Path) -> int:
+    """Return how many images go through the network when a finished run is gone on with."""
+    images = 0
+
+    def count(module: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
+        nonlocal images
+        images += len(args[0]) if isinstance(module, Spots) and not args[0].is_meta else 0
+
+    handle = nn.modules.module.register_module_forward_pre_hook(count)
+    try:
+        run_of(data, run.folder.name, shortcut=True, resume=True)
+    finally:
+        handle.remove()
+    return images
+
+
+@pytest.mark.parametrize("labels", [("dark", "light"), ("light",)])
+def test_right_answers_are_looked_at_as_long_as_it_may_be_a_shortcut(
+    tmp_path: Path, labels: Sequence[str]
+) -> None:
+    """Green spots in one place, some under other names: right answers show what the errors show."""
+    chance = np.random.default_rng(0)
+    for label in CLASSES:
+        (tmp_path / "data" / label).mkdir(parents=True)
+    for label, count in [("spotted", 60), *((name, 8) for name in labels)]:
+        for k in range(count):
+            pixels = np.array(picture("spotted", None, False, chance))
+            pixels[:12, :12] = np.array(GREEN) + chance.integers(-20, 25, 3)
+            Image.fromarray(pixels).save(tmp_path / f"data/{label}/{k}.png")
+    run = run_of(tmp_path / "data", "run", shortcut=True)
+    assert run.summary is not None
+    assert run.summary["shortcuts"]["looked_at"] > 0
+    assert run.summary["shortcuts"]["found"] == []
+    known = images_to_go_on(run, tmp_path / "data")
+    (run.folder / NAME).unlink()
+    passes = images_to_go_on(run, tmp_path / "data") - known
+    assert len(run.summary["causes"]) == 1
+    if len(labels) < 2:  # a shortcut shows in errors of two classes
+        assert passes == 0
+    else:  # twenty of the 48 suffice: one pass for each to find its rival, and one for its map
+        assert 2 * 20 <= passes < 2 * 48

@@ -54,6 +54,8 @@ _MOSTLY = 0.5
 """Share of the errors that must show it, and of the images that it must turn."""
 
 _FEWEST = 20
+_HOPELESS = 0.2
+"""Chance from which on more right answers would hardly make it one below `_SURE`."""
 _RECURS = 2
 """True classes that it must recur in, and errors in each of these."""
 
@@ -124,6 +126,11 @@ def find_shortcuts(run: Run, causes: Causes, work: Diagnosis | None) -> dict[str
     return found
 
 
+def _together(groups: Sequence[_Group]) -> _Group:
+    numbers = sorted(number for one in groups for number in one.numbers)
+    return _Group(numbers, np.sort(np.concatenate([one.at for one in groups])))
+
+
 class _Search:
     def __init__(self, run: Run, causes: Causes, work: Diagnosis) -> None:
         self.run, self.causes = run, causes
@@ -143,7 +150,11 @@ class _Search:
             _Group([one["number"]], np.flatnonzero(self.causes.groups == one["number"]))
             for one in self.causes.described[:GROUPS]
         ]
-        groups = [group for group in groups if self._compare(group)]
+        possible = self._possible(groups)
+        for group in groups:
+            if group not in possible:  # it counts among those that were looked at
+                group.chances["patch"] = 1.0
+        groups = [group for group in groups if group.chances or self._compare(group)]
         looked_at = len(groups)
         suspects = [group for group in self._joined(self._unlike(groups)) if self._recurs(group)]
         suspects.sort(key=lambda one: (-len(one.at), one.numbers))
@@ -156,16 +167,46 @@ class _Search:
         )
         return {"looked_at": looked_at, "found": found, "note": note}
 
+    def _possible(self, groups: Sequence[_Group]) -> list[_Group]:
+        """Return the groups that their errors alone do not rule out.
+
+        Only beside these right answers are looked at, each of which takes a map.
+        """
+        common = [group for group in groups if self._in_common(group)]
+        found = []
+        for part in joined([self.features[group.at] for group in common]):
+            several = [common[k] for k in part]
+            # What it is joined with in the end is this or a part of it.
+            if self._recurs(_together(several)):
+                found += several
+        return found
+
+    def _in_common(self, group: _Group) -> bool:
+        """Say whether most of a group's errors show one patch, or one place."""
+        none = np.empty((0, self.features.shape[1]))
+        shown, _ = occurrences(self.features[group.at], self.ids[group.at].tolist(), none)
+        return shown.mean() >= _MOSTLY or place_of(middles_of(self.maps[group.at])) is not None
+
     def _compare(self, group: _Group) -> bool:
-        """Compare a group with right answers that are the same; say whether there are enough."""
+        """Compare a group with right answers that are the same; say whether there are enough.
+
+        What the first of them show as often as the errors is given up with these.
+        """
         answers = np.unique(self.said[group.at])
         same = self.inputs.right & np.isin(self.inputs.predicted, answers)
         chosen = self._drawn(np.flatnonzero(same), CONTROLS)
         # The same is asked of both: why this answer, and not one of the errors' true classes.
         rivals = np.unique(self.true[group.at]).tolist()
-        group.controls = self.inputs.evidence(chosen, rivals, self.column)
-        if len(group.controls) < _FEWEST:
-            return False
+        group.controls = {}
+        for some in (chosen[:_FEWEST], chosen[_FEWEST:]):
+            group.controls |= self.inputs.evidence(some, rivals, self.column)
+            if len(group.controls) >= _FEWEST:
+                self._weigh(group)
+                if min(group.chances.values()) >= _HOPELESS:
+                    break
+        return len(group.controls) >= _FEWEST
+
+    def _weigh(self, group: _Group) -> None:
         controls = list(group.controls.values())
         features = np.nan_to_num(np.stack([one.features for one in controls]))
         errors, right = occurrences(
@@ -181,7 +222,6 @@ class _Search:
                 for maps in (self.maps[group.at], evidence)
             )
             self._put(group, "place", here, there)
-        return True
 
     def _put(self, group: _Group, name: str, errors: Flags, right: Flags) -> None:
         group.chances[name] = more_often(errors, right)
@@ -204,8 +244,7 @@ class _Search:
             several = [groups[k] for k in part]
             group = several[0]
             if len(several) > 1:
-                numbers = sorted(number for one in several for number in one.numbers)
-                group = _Group(numbers, np.sort(np.concatenate([one.at for one in several])))
+                group = _together(several)
                 self._compare(group)
                 names = {name for one in several for name in one.chances} & set(group.chances)
                 group.chances = {
