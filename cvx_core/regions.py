@@ -306,16 +306,25 @@ def parse_region(text: str) -> Region:
 
 
 def mask_region(frame: Frame, inside: Mask, name: str = "mask") -> MaskRegion:
-    """Return cells (h, w) of a grid over the network's input as a part of the photograph.
+    """Return cells (h, w) of a grid over the network's input as a part of the photograph."""
+    rows, columns = np.nonzero(inside)
+    return cells_region(frame, (inside.shape[0], inside.shape[1]), rows, columns, name)
 
-    Cut to the rectangle around them.
+
+def cells_region(
+    frame: Frame, shape: tuple[int, int], rows: np.ndarray, columns: np.ndarray, name: str = "mask"
+) -> MaskRegion:
+    """Return cells (n,), (n,) of a grid (h, w) over the network's input as such a part.
+
+    It holds the rectangle around them alone, since there may be as many regions as cells.
     """
     left, top, right, bottom = frame.extent
-    across, down = (right - left) / inside.shape[1], (bottom - top) / inside.shape[0]
-    rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
-    mask = inside[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    across, down = (right - left) / shape[1], (bottom - top) / shape[0]
+    first, start = rows.min(), columns.min()
+    mask = np.zeros((rows.max() - first + 1, columns.max() - start + 1), dtype=bool)
+    mask[rows - first, columns - start] = True
     size = (mask.shape[1] * across, mask.shape[0] * down)
-    return MaskRegion(mask, size, name, (left + columns[0] * across, top + rows[0] * down))
+    return MaskRegion(mask, size, name, (left + start * across, top + first * down))
 
 
 def read_mask(path: Path) -> MaskRegion:

@@ -14,7 +14,7 @@ from cvx_core.connected import Ints, components
 from cvx_core.error_case import ErrorCase, Judgement
 from cvx_core.errors import OptionError
 from cvx_core.pixels import PixelScores, need_pixels
-from cvx_core.regions import Mask, MaskRegion, mask_region
+from cvx_core.regions import Mask, MaskRegion, cells_region
 from cvx_core.scores import ClassEntry
 from cvx_core.scores import background as find_background
 from cvx_core.target import Resolved, Target
@@ -151,9 +151,7 @@ def _case(
     most = logits.max(0)
     losses = np.log(np.exp(logits - most).sum(0)) + most - logits[y]
     count = "1 pixel" if share.size == 1 else f"{share.size} pixels"
-    inside = np.zeros(answer.shape, dtype=bool)
-    inside[rows, columns] = True
-    region = mask_region(answer.frame, inside, f"{kind} of {count}")
+    region = cells_region(answer.frame, answer.shape, rows, columns, f"{kind} of {count}")
     predicted, wanted = (
         ClassEntry(
             c,

@@ -188,3 +188,15 @@ def test_mistakes_are_refused() -> None:
     with pytest.raises(OptionError, match="band=-1"):
         segmentation_errors(answer, TrueClasses(np.zeros((1, 2), np.int64)), band=-1)
     assert errors_of(answer, TrueClasses(np.ones((1, 2), np.int64), (8, 8))) == []
+
+
+def test_errors_hold_no_more_pixels_than_the_rectangle_around_them() -> None:
+    """Noise has as many errors as pixels; a picture for each would take gigabytes."""
+    said = np.arange(24 * 24).reshape(24, 24) % 2 + 1
+    errors = segmentation_errors(pixels(said), TrueClasses(np.zeros((24, 24), dtype=int)))
+    held = sum(
+        (case.region.mask if case.region.mask.base is None else case.region.mask.base).size
+        for case in errors
+    )
+    assert len(errors) == 24
+    assert held == 24 * 24
