@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain
 from typing import Any
@@ -13,8 +13,12 @@ from torch import Tensor, nn
 
 from cvx_core.calling import answer
 from cvx_core.errors import MethodError
+from cvx_core.known_outputs import KnownOutputs, skipping
 from cvx_core.recording.hooks import hooked
 from cvx_core.vision_model import VisionModel
+
+_AFFINE: dict[type[nn.Module], int] = {nn.Linear: 0, nn.Conv1d: 1, nn.Conv2d: 2, nn.Conv3d: 3}
+"""Layers that multiply by their weight and add a bias; the dimensions behind their channels."""
 
 
 class Randomised:
@@ -34,6 +38,9 @@ class Randomised:
         The model. It is copied, which takes the memory of its weights once more.
     inputs
         (B, C, H, W) with which the scale is measured, two or more that differ.
+    keep
+        Whether to keep what its modules answer to these, so that those before the first random
+        layer are not run for every draw. It takes the memory of these activations once more.
 
     Attributes
     ----------
@@ -46,7 +53,7 @@ class Randomised:
         If the network can't be copied.
     """
 
-    def __init__(self, model: VisionModel, inputs: Tensor) -> None:
+    def __init__(self, model: VisionModel, inputs: Tensor, *, keep: bool = True) -> None:
         self._original, self._inputs = model, inputs
         self.model = copy.copy(model)
         try:
@@ -59,6 +66,16 @@ class Randomised:
                 "Go without the sanity check, or give the module a __deepcopy__ of its own.",
             ) from error
         self._spread: dict[nn.Module, float] = {}
+        source, own = model.module, self.model.module
+        self._pairs = list(
+            zip(
+                chain(own.parameters(), own.buffers()),
+                chain(source.parameters(), source.buffers()),
+                strict=True,
+            )
+        )
+        self._sizes = {one: _size(one) for one in _own(own.modules()) if one.ndim > 1}
+        self._known = KnownOutputs(keep=keep)
         self._layers = self._in_forward_order()
 
     def randomise(self, share: float, generator: torch.Generator) -> VisionModel:
@@ -72,31 +89,37 @@ class Randomised:
             On the CPU.
         """
         count = max(1, round(len(self._layers) * share))
-        chosen = self._layers[-count:]
+        chosen = {one: None for _, one in self._layers[-count:]}
+        changed = set(_own(chosen))
+        # Layers that share a weight with a random one are random too.
+        first = min(
+            turn for turn, one in self._layers if one in chosen or changed & set(_own([one]))
+        )
         with torch.no_grad():
-            self._restore()
+            self._restore(chosen)
             for parameter in _own(chosen):
-                _redraw(parameter, generator)
-            with self._scaling(set(chosen)):
+                _redraw(parameter, self._sizes.get(parameter, 0.0), generator)
+            known = self._known.before(first, self.model.module)
+            with self._scaling(chosen), skipping(known):
                 answer(self.model, self._inputs)
         # Which places there are is a matter of the architecture. A test on random weights
         # might choose another one than was explained at.
         self.model.cache.update(self._original.cache)
         return self.model
 
-    def _in_forward_order(self) -> list[nn.Module]:
-        """Return the modules with weights of their own as the forward pass comes by them.
+    def _in_forward_order(self) -> list[tuple[int, nn.Module]]:
+        """Return the modules with weights of their own, and when the forward pass comes by them.
 
         What is never called by itself (a weight that its parent hands to a function) comes with
         its parent. Measures how much their outputs vary, too.
         """
-        module = self.model.module
-        turn: dict[nn.Module, int] = {}
+        module, known = self.model.module, self._known
 
         def arrive(one: nn.Module, _args: Any, _kwargs: Any) -> None:
-            turn.setdefault(one, len(turn))
+            known.arrive(one)
 
         def leave(one: nn.Module, _args: Any, _kwargs: Any, output: Any) -> None:
+            known.leave(one, output)
             if one not in self._spread and _has_kernel(one) and isinstance(output, Tensor):
                 self._spread[one] = _variation(output)
 
@@ -106,22 +129,20 @@ class Randomised:
         found: list[tuple[int, nn.Module]] = []
         for name, one in module.named_modules():
             above = inherited.get(name.rpartition(".")[0], 0) if name else 0
-            inherited[name] = turn.get(one, above)
+            inherited[name] = known.turn.get(one, above)
             if _statistics(one) or any(True for _ in _own([one])):
                 found.append((inherited[name], one))
-        return [one for _, one in sorted(found, key=lambda pair: pair[0])]
+        return sorted(found, key=lambda pair: pair[0])
 
-    def _restore(self) -> None:
-        source = self._original.module
-        for mine, theirs in zip(
-            chain(self.model.module.parameters(), self.model.module.buffers()),
-            chain(source.parameters(), source.buffers()),
-            strict=True,
-        ):
-            mine.copy_(theirs)
+    def _restore(self, redrawn: Iterable[nn.Module]) -> None:
+        """Bring back what was changed before, except for kernels that are drawn anew."""
+        drawn = {p for p in _own(redrawn) if p.ndim > 1}
+        for mine, theirs in self._pairs:
+            if mine not in drawn:
+                mine.copy_(theirs)
 
     @contextmanager
-    def _scaling(self, chosen: set[nn.Module]) -> Iterator[None]:
+    def _scaling(self, chosen: Iterable[nn.Module]) -> Iterator[None]:
         seen: set[nn.Module] = set()
 
         def before(one: nn.Module, args: tuple[Any, ...], _kwargs: Any) -> None:
@@ -140,7 +161,10 @@ class Randomised:
             if not 0 < factor < float("inf"):
                 return None
             one.weight.mul_(factor)  # type: ignore[operator]
-            return one.forward(*args, **kwargs)
+            bias = _bias(one)
+            if bias is None:
+                return one.forward(*args, **kwargs)
+            return output.sub(bias).mul_(factor).add_(bias)
 
         with hooked(((one, one) for one in chosen), before=before, after=after):
             yield
@@ -156,7 +180,7 @@ def _with_graph(module: nn.Module) -> dict[int, Tensor]:
     }
 
 
-def _own(modules: Sequence[nn.Module]) -> Iterator[nn.Parameter]:
+def _own(modules: Iterable[nn.Module]) -> Iterator[nn.Parameter]:
     for one in modules:
         yield from (p for p in one.parameters(recurse=False) if p.is_floating_point())
 
@@ -166,36 +190,55 @@ def _has_kernel(module: nn.Module) -> bool:
     return weight is not None and weight.ndim >= 2
 
 
+def _bias(module: nn.Module) -> Tensor | float | None:
+    """Return what is added to an output that is else proportional to the weight; None if it isn't.
+
+    Subclasses may do anything with their weight.
+    """
+    if type(module) not in _AFFINE or "forward" in vars(module):
+        return None
+    bias = module._parameters["bias"]
+    return 0.0 if bias is None else bias.reshape(-1, *[1] * _AFFINE[type(module)])
+
+
 def _statistics(module: nn.Module) -> tuple[Tensor, Tensor] | None:
     """Return the running mean and variance that a module keeps, whatever its class."""
     mean, variance = (module._buffers.get(f"running_{key}") for key in ("mean", "var"))
     return None if mean is None or variance is None else (mean, variance)
 
 
-def _redraw(parameter: nn.Parameter, generator: torch.Generator) -> None:
+def _size(parameter: Tensor) -> float:
+    """Return the root mean square."""
+    return float(parameter.detach().float().square().mean().sqrt())
+
+
+def _redraw(parameter: nn.Parameter, size: float, generator: torch.Generator) -> None:
     if parameter.ndim < 2:
         order = torch.randperm(parameter.numel(), generator=generator)
         parameter.copy_(parameter.flatten()[order.to(parameter.device)].reshape(parameter.shape))
         return
-    size = float(parameter.float().square().mean().sqrt())
+    # Drawn on the processor, so that a seed means the same network on every device.
     parameter.copy_(torch.randn(parameter.shape, generator=generator).mul_(size))
 
 
-def _over(x: Tensor, channels: int) -> Tensor:
-    """Return x as float (channels, everything else)."""
-    dimension = 1 if x.ndim > 1 and x.shape[1] == channels else x.ndim - 1
-    return x.detach().float().movedim(dimension, 0).flatten(1)
+def _centred(x: Tensor, dimension: int) -> tuple[Tensor, Tensor]:
+    """Return the means of the channels, and what is left of (B, ...) without them, as float."""
+    x = x.detach().float()
+    others = [d for d in range(x.ndim) if d != dimension]
+    mean = x.mean(others, keepdim=True)
+    return mean.flatten(), x - mean
 
 
 def _variation(output: Tensor) -> float:
     """Return the deviation within the channels: what a bias adds to all does not count."""
-    dimension = 1 if output.ndim == 4 else output.ndim - 1
-    x = output.detach().float().movedim(dimension, 0).flatten(1)
-    return float((x - x.mean(1, keepdim=True)).square().mean().sqrt())
+    _, rest = _centred(output, 1 if output.ndim == 4 else output.ndim - 1)
+    return float(rest.square_().mean().sqrt())
 
 
 def _measure(x: Tensor, mean: Tensor, variance: Tensor) -> None:
-    rows = _over(x, mean.numel())
-    if len(rows) == mean.numel():
-        mean.copy_(rows.mean(1))
-        variance.copy_(rows.var(1, unbiased=False))
+    dimension = 1 if x.ndim > 1 and x.shape[1] == mean.numel() else x.ndim - 1
+    if x.ndim < 2 or x.shape[dimension] != mean.numel():
+        return
+    found, rest = _centred(x, dimension)
+    mean.copy_(found)
+    variance.copy_(rest.square_().mean([d for d in range(x.ndim) if d != dimension]))

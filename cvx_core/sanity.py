@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import product
 from statistics import fmean
 from typing import Any
 
@@ -27,8 +29,11 @@ from cvx_core.vision_model import VisionModel
 STAGES: Mapping[str, float] = {"output": 0.0, "third": 1 / 3, "two_thirds": 2 / 3, "all": 1.0}
 """Shares of the layers that are random, from the output on; with 0 the last layer alone is."""
 
-DRAWS = 6
-"""Random networks for each stage; each of the three other views of an image is taken twice."""
+VIEWS = 3
+"""Other views of an image; each random network is asked about one of them, in turn."""
+
+DRAWS = 2 * VIEWS
+"""The most random networks for each stage, so that each view is taken twice; at least `VIEWS`."""
 
 DIFFERENT, SAME = 0.8, 0.9
 """Mean rank correlations below which maps differ and from which they are the same: two thirds and
@@ -39,6 +44,8 @@ BEYOND_CHANCE = 0.5
 
 FIXED = 0.9
 """Rank correlation with another image's map from which a map does not depend on the image."""
+
+Ranks = npt.NDArray[np.float64]
 
 Answered = tuple[Explainer, Question, list[Attribution]]
 """An explainer, what it was asked, and what it answered."""
@@ -62,7 +69,7 @@ def check(
     -------
     list
         Of lists of mappings: ``verdict`` (``"passes"``, ``"fails"`` or ``"unclear"``), ``reason``,
-        ``correlation`` and ``chance`` by stage, ``draws``, ``seed``. Where it can't be checked (a
+        ``correlation``, ``chance`` and ``draws`` by stage, ``seed``. Where it can't be checked (a
         network can't be copied, say) the verdict is ``"unclear"``, and the reason says why.
     """
     inputs, untrained = answered[0][1].inputs, model.details.get("weights") == "random"
@@ -106,10 +113,29 @@ class Trial:
     chance: dict[str, list[float]] = field(default_factory=lambda: {s: [] for s in STAGES})
     failure: str = ""
 
+    def open(self, stage: str) -> bool:
+        """Whether another draw is to be made: after three only where it can matter.
+
+        A stage of which the mean would stay below `DIFFERENT` even if all draws to come gave the
+        same map again can't change the verdict any more.
+        """
+        found = self.correlation[stage]
+        left = DRAWS - len(found)
+        if self.failure or not left:
+            return False
+        if len(found) < VIEWS:
+            return True
+        decides = self.class_specific or stage == "all"
+        return decides and sum(found) + left >= DIFFERENT * DRAWS
+
     def compare(self, stage: str, again: npt.NDArray[np.float64]) -> None:
         """Note the maps (2, h, w) of a random network, for the image and another view of it."""
         for values, kept in zip(again, (self.correlation, self.chance), strict=True):
-            kept[stage].append(rank_correlation(self.values, values))
+            kept[stage].append(_correlation(self._ranks, _ranked(values)))
+
+    @cached_property
+    def _ranks(self) -> Ranks | None:
+        return _ranked(self.values)
 
     def verdict(self, seed: int, untrained: bool = False) -> dict[str, Any]:
         """Return the verdict as it stands in the evidence.
@@ -125,7 +151,7 @@ class Trial:
             "reason": reason,
             "correlation": _means(self.correlation),
             "chance": _means(self.chance),
-            "draws": max(map(len, self.correlation.values())),
+            "draws": {stage: len(found) for stage, found in self.correlation.items()},
             "seed": seed,
         }
 
@@ -181,15 +207,22 @@ def rank_correlation(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> float:
     """
     if a.shape != b.shape:
         raise ValueError(f"Maps of {a.shape} and {b.shape} cells.")
-    if not (np.isfinite(a).all() and np.isfinite(b).all() and np.ptp(a) and np.ptp(b)):
+    return _correlation(_ranked(a), _ranked(b))
+
+
+def _correlation(a: Ranks | None, b: Ranks | None) -> float:
+    if a is None or b is None:
         return float("nan")
-    return float(np.clip(np.corrcoef(_ranks(a), _ranks(b))[0, 1], -1, 1))
+    return float(np.clip(a @ b, -1, 1))
 
 
-def _ranks(values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+def _ranked(values: npt.NDArray[Any]) -> Ranks | None:
+    """Return ranks less their mean, as a vector of length one; None where all are the same."""
+    if not (np.isfinite(values).all() and np.ptp(values)):
+        return None
     _, place, count = np.unique(values.ravel(), return_inverse=True, return_counts=True)
-    ranks: npt.NDArray[np.float64] = (np.cumsum(count) - (count + 1) / 2)[place]
-    return ranks
+    ranks: Ranks = (np.cumsum(count) - (count + 1) / 2 - (values.size - 1) / 2)[place]
+    return ranks / np.linalg.norm(ranks)
 
 
 def _means(by_stage: Mapping[str, list[float]]) -> dict[str, float]:
@@ -213,29 +246,41 @@ def _try(model: VisionModel, answered: Sequence[Answered], i: int, seed: int) ->
     views = [image.flip(dims) for dims in ([-1], [-2], [-2, -1])]
     # Both signs, so that layers that see only means get something that varies.
     try:
-        randomised = Randomised(model, torch.stack([image, views[2], -image, -views[2]]))
+        most = images_at_once(model, image, answered[0][1].budget)
+        randomised = Randomised(model, torch.stack([image, -views[2]]), keep=most >= 4)
     except CvxError as error:
         return _failed(trials, error)
-    generator = torch.Generator().manual_seed(seed)
-    for draw in range(DRAWS):
+    # A network of its own for each draw and stage, whichever of the others are left out.
+    seeds = torch.randint(2**62, (DRAWS, len(STAGES)), generator=_generator(seed)).tolist()
+    for draw, (stage, share) in product(range(DRAWS), STAGES.items()):
+        asked = [
+            (one, several)
+            for one, several in zip(answered, trials, strict=True)
+            if any(trial.open(stage) for trial in several)
+        ]
+        if not asked:
+            continue
         pair = torch.stack([image, views[draw % len(views)]])
-        for stage, share in STAGES.items():
+        try:
+            own = seeds[draw][list(STAGES).index(stage)]
+            random = randomised.randomise(share, _generator(own))
+        except CvxError as error:
+            return _failed(trials, error)
+        for (explainer, question, _), several in asked:
             try:
-                random = randomised.randomise(share, generator)
+                again = _again(explainer, question, random, pair, i, most)
             except CvxError as error:
-                return _failed(trials, error)
-            for (explainer, question, _), several in zip(answered, trials, strict=True):
-                if several[0].failure:
-                    continue
-                try:
-                    again = _again(explainer, question, random, pair, i)
-                except CvxError as error:
-                    for trial in several:
-                        trial.failure = str(error)
-                    continue
-                for trial, values in zip(several, again, strict=True):
+                for trial in several:
+                    trial.failure = str(error)
+                continue
+            for trial, values in zip(several, again, strict=True):
+                if trial.open(stage):
                     trial.compare(stage, values)
     return trials
+
+
+def _generator(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
 
 
 def _failed(trials: list[list[Trial]], error: CvxError) -> list[list[Trial]]:
@@ -246,7 +291,12 @@ def _failed(trials: list[list[Trial]], error: CvxError) -> list[list[Trial]]:
 
 
 def _again(
-    explainer: Explainer, question: Question, random: VisionModel, pair: torch.Tensor, i: int
+    explainer: Explainer,
+    question: Question,
+    random: VisionModel,
+    pair: torch.Tensor,
+    i: int,
+    most: int,
 ) -> list[npt.NDArray[np.float64]]:
     """Return the maps (2, h, w) of a random network, for each seed of the question."""
 
@@ -254,7 +304,6 @@ def _again(
         with question.put_to(random, pair[start:stop], i, explainer.recordings()) as asked:
             return [_array(one.values) for one in explainer.attribute(asked)]
 
-    most = images_at_once(question.model, pair[0], question.budget)
     pieces = list(in_pieces(len(pair), most, run))
     return [np.concatenate(parts) for parts in zip(*pieces, strict=True)]
 

@@ -50,7 +50,7 @@ LAYERS = [
         "factory",
         "model_source",
     },
-    {"recording", "reference", "randomisation"},
+    {"recording", "reference", "randomisation", "known_outputs"},
     {"batching", "decoders"},
     {"explainer", "levels", "renderer", "question", "running", "sanity"},
     {"compose"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -314,3 +315,86 @@ def test_what_another_thread_runs_meanwhile_is_not_measured() -> None:
         for net in (together, alone)
     )
     torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+class Overwriting(nn.Module):
+    """What a layer returned is overwritten later, and used by a layer that comes late."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 1)
+        self.relu, self.last = nn.ReLU(inplace=True), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.first(x)
+        z = self.second(self.relu(y))
+        y += z
+        return self.last((y * z).mean((2, 3)))
+
+
+class Again(nn.Module):
+    """The output layer is also the first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 3)
+        self.last = nn.Conv2d(3, 3, 1)
+        self.last.weight = self.first.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.second(self.first(x)).relu()).mean((2, 3))
+
+
+@pytest.mark.parametrize("build", [Backwards, Overwriting, Again, models.convolutional])
+@pytest.mark.parametrize("share", [0.0, 2 / 3, 1.0])
+def test_what_is_not_run_again_changes_nothing(build: Callable[[], Any], share: float) -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        made = build()
+    model = made if isinstance(made, VisionModel) else VisionModel(made.eval())
+    found, expected = (
+        Randomised(model, images(), keep=keep).randomise(share, generator()).module.state_dict()
+        for keep in (True, False)
+    )
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+class Counting(nn.Conv2d):
+    """Counts how often it is run."""
+
+    runs = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.runs += 1
+        return super().forward(x)
+
+
+@pytest.mark.parametrize(("keep", "runs"), [(True, 1), (False, 3)])
+def test_layers_before_the_random_ones_are_run_once(keep: bool, runs: int) -> None:
+    net = Backwards()
+    net.first = Counting(3, 4, 3)
+    randomised = Randomised(VisionModel(net), images(), keep=keep)
+    for share in (0.0, 2 / 3):
+        random = randomised.randomise(share, generator())
+    assert random.module.get_submodule("first").runs == runs
+    random.logits(images())
+    assert random.module.get_submodule("first").runs == runs + 1
+
+
+class Standardised(nn.Conv2d):
+    """Its output does not depend on the scale of its weight."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.conv2d(x, self.weight / self.weight.norm(), self.bias)
+
+
+def test_what_follows_a_layer_is_measured_as_that_answers() -> None:
+    """A layer that undoes its scale gives another output than the scaled one."""
+    net = nn.Sequential(Standardised(3, 4, 3), nn.Conv2d(4, 4, 3), nn.AdaptiveAvgPool2d(1))
+    model = VisionModel(net.append(nn.Flatten()))
+    with torch.no_grad():
+        net[0].weight[:, 1:] = 0
+    random = Randomised(model, images()).randomise(1.0, generator())
+    assert deviations(random, images())[1] == pytest.approx(
+        deviations(model, images())[1], rel=1e-3
+    )

@@ -81,6 +81,42 @@ def test_of_a_map_that_is_the_same_for_all_classes_only_the_whole_network_is_ask
     assert trial(False, all=(0.91, 0.0)).verdict(0)["verdict"] == "fails"
 
 
+@pytest.mark.parametrize(
+    ("draws", "open_"),
+    [
+        # With six of which the rest are 1: (3 * 0.59 + 3) / 6 = 0.795, (3 * 0.61 + 3) / 6 = 0.805.
+        ([0.59] * 3, False),
+        ([0.61] * 3, True),
+        # (4 * 0.69 + 2) / 6 = 0.793, (4 * 0.71 + 2) / 6 = 0.807.
+        ([0.69] * 4, False),
+        ([0.71] * 4, True),
+        # Each view is asked about once, at least, and twice, at most.
+        ([-1.0] * 2, True),
+        ([1.0] * 6, False),
+        # A map that is the same everywhere makes it unclear, whatever comes.
+        ([0.9, float("nan"), 0.9], False),
+    ],
+)
+def test_a_stage_has_no_more_draws_once_they_can_t_change_the_verdict(
+    draws: list[float], open_: bool
+) -> None:
+    one = Trial(np.arange(4.0).reshape(2, 2))
+    one.correlation["third"] = draws
+    assert one.open("third") == open_
+
+
+def test_stages_that_decide_nothing_have_each_view_once() -> None:
+    one = Trial(np.arange(4.0).reshape(2, 2), class_specific=False)
+    one.correlation.update(third=[1.0] * 3, all=[1.0] * 3)
+    assert (one.open("third"), one.open("all")) == (False, True)
+
+
+def test_a_map_that_changes_has_three_draws_and_one_that_stays_has_six() -> None:
+    stays, changes = (one.evidence["sanity"]["draws"] for one in checked(Brightness(), Gradient()))
+    assert stays.to_dict() == dict.fromkeys(STAGES, 6)
+    assert changes.to_dict() == dict.fromkeys(STAGES, 3)
+
+
 def test_the_verdict_says_which_part_of_the_network_does_not_matter() -> None:
     told = trial(third=(0.95, 0.25)).verdict(5)
     assert told["reason"] == (
@@ -88,7 +124,8 @@ def test_the_verdict_says_which_part_of_the_network_does_not_matter() -> None:
         "correlation 0.95, 0.25 with another view of the image)."
     )
     assert told["correlation"] == {"output": 0.0, "third": 0.95, "two_thirds": 0.0, "all": 0.0}
-    assert (told["draws"], told["seed"], told["chance"]["third"]) == (DRAWS, 5, 0.25)
+    assert (told["seed"], told["chance"]["third"]) == (5, 0.25)
+    assert told["draws"] == dict.fromkeys(STAGES, DRAWS)
 
 
 def test_of_an_untrained_network_it_is_said_that_nothing_was_learned() -> None:
@@ -196,7 +233,7 @@ def test_random_networks_are_asked_about_the_class_that_the_model_saw() -> None:
     asked.clear()
     [found] = checked(Gradient(), target=Predicted())
     # Once for the map, then the image and another view of it for each draw of each stage.
-    assert len(asked) == 1 + DRAWS * len(STAGES)
+    assert len(asked) == 1 + sum(found.evidence["sanity"]["draws"].to_dict().values())
     [[[predicted]], *again] = asked
     assert predicted == found.target.predicted.index
     assert all(seeds == [[predicted, predicted]] for seeds in again)
