@@ -131,7 +131,7 @@ class Explainer(ABC):
         sanity
             Whether to check that the maps depend on what the network has learned, and put the
             verdict into their evidence; see `cvx_core.sanity`. It copies the model once, and
-            makes each map 24 to 48 times more.
+            makes each map 16 to 48 times more.
 
         Returns
         -------

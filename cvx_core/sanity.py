@@ -29,11 +29,9 @@ from cvx_core.vision_model import VisionModel
 STAGES: Mapping[str, float] = {"output": 0.0, "third": 1 / 3, "two_thirds": 2 / 3, "all": 1.0}
 """Shares of the layers that are random, from the output on; with 0 the last layer alone is."""
 
-VIEWS = 3
-"""Other views of an image; each random network is asked about one of them, in turn."""
-
-DRAWS = 2 * VIEWS
-"""The most random networks for each stage, so that each view is taken twice; at least `VIEWS`."""
+FEWEST, DRAWS = 2, 6
+"""Random networks for each stage, at least and at most; each of the three other views of an image
+is taken in turn."""
 
 DIFFERENT, SAME = 0.8, 0.9
 """Mean rank correlations below which maps differ and from which they are the same: two thirds and
@@ -114,7 +112,7 @@ class Trial:
     failure: str = ""
 
     def open(self, stage: str) -> bool:
-        """Whether another draw is to be made: after three only where it can matter.
+        """Whether another draw is to be made: after two only where it can matter.
 
         A stage of which the mean would stay below `DIFFERENT` even if all draws to come gave the
         same map again can't change the verdict any more.
@@ -123,7 +121,7 @@ class Trial:
         left = DRAWS - len(found)
         if self.failure or not left:
             return False
-        if len(found) < VIEWS:
+        if len(found) < FEWEST:
             return True
         decides = self.class_specific or stage == "all"
         return decides and sum(found) + left >= DIFFERENT * DRAWS

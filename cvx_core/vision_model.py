@@ -127,11 +127,13 @@ class VisionModel:
 
     def _state(self) -> tuple[tuple[int, int], ...]:
         """Return what changes whenever a parameter or buffer does."""
-        modules = tuple((id(module), 0) for module in self.module.modules())
-        return modules + tuple(
-            (tensor.data_ptr(), version(tensor))
-            for tensor in (*self.module.parameters(), *self.module.buffers())
-        )
+        state: list[tuple[int, int]] = []
+        # In one go, without names: this is asked for many times in each explanation.
+        for module in self.module.modules():
+            state.append((id(module), 0))
+            tensors = (*module._parameters.values(), *module._buffers.values())
+            state.extend((one.data_ptr(), version(one)) for one in tensors if one is not None)
+        return tuple(state)
 
     @property
     def device(self) -> torch.device:
