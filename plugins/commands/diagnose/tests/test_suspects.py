@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
-from cvx_diagnose.suspects import company, doubt, out_of_fold, suspicious, typicality
+import torch
+from cvx_diagnose import diagnose, labelled, suspects
+from cvx_diagnose.confident import doubt, out_of_fold, softmax, suspicious
+from cvx_diagnose.local import Local
+from cvx_diagnose.suspects import COMPANY, TYPICAL, company, find_suspects, typicality
 from sklearn.metrics import roc_auc_score
+from torch import nn
 
-from cvx_core import UsageError
+from cvx_core import UsageError, VisionModel
 
 
 def test_a_label_is_suspected_if_another_class_reaches_its_threshold() -> None:
@@ -87,3 +94,56 @@ def test_of_a_small_class_as_many_neighbours_count_as_it_has_others() -> None:
     labels = np.array([0, 0, 0, 1, 1, 2])
     # Two of the first class's own, one of the second's own, and none of a class of one.
     assert company(features, labels, np.array([0, 4, 5])).tolist() == [1, 1, 0]
+
+
+class Heaps(torch.utils.data.Dataset[tuple[torch.Tensor, int]]):
+    """Pictures of three colours, every eighth under the name of another; one can't be read."""
+
+    def __len__(self) -> int:
+        return 301
+
+    def __getitem__(self, i: int) -> tuple[torch.Tensor, int]:
+        if i == 7:
+            raise OSError("It is broken.")
+        noise = 0.9 * torch.randn(3, 4, 4, generator=torch.Generator().manual_seed(i))
+        shown = noise + 2 * torch.eye(3)[i % 3][:, None, None]
+        return shown, (i + (i % 8 == 0)) % 3
+
+
+@pytest.mark.parametrize("trained_on", [False, True])
+def test_a_part_at_a_time_the_same_labels_are_suspected_as_in_one_piece(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained_on: bool
+) -> None:
+    net = nn.Sequential(nn.Conv2d(3, 3, 1, bias=False), nn.Flatten(), nn.Linear(48, 3, bias=False))
+    with torch.no_grad():
+        net[0].weight.copy_(torch.eye(3)[:, :, None, None])
+        net[2].weight.copy_(torch.eye(3).repeat_interleave(16, 1) / 8)
+    model = VisionModel(net.eval(), classes=("red", "green", "blue"))
+    folder = tmp_path / "run"
+    run = diagnose(model, Heaps(), folder, budget=0, block_size=32, engine=Local(workers=1))
+    table = run.table(["id", "label", "logits", "features"], status="ok")
+    labels, ids = table["label"].to_numpy().astype(int), table["id"].to_numpy()
+    features = run.numbers(table, "features")
+    own = softmax(run.numbers(table, "logits"))
+    p = out_of_fold(features, labels, 3) if trained_on else own
+    likely = p.argmax(1)
+    expected = {}
+    for i in np.flatnonzero(suspicious(p, labels)):
+        like = features[(likely == likely[i]) & (labels == likely[i])]
+        [typical] = typicality(features[[i]], like)
+        if typical >= TYPICAL and company(features, labels, np.array([i]))[0] < COMPANY:
+            expected[int(ids[i])] = (likely[i], doubt(p, labels)[i], typical)
+    assert len(expected) > 20
+    for module, name in ((labelled, "_TOGETHER"), (suspects, "_AT_ONCE"), (suspects, "_ROWS")):
+        monkeypatch.setattr(module, name, 8)
+    found = find_suspects(run, trained_on=trained_on)
+    assert {
+        one["id"]: (one["likely"], one["doubt"], one["typicality"]) for one in found
+    } == expected
+    doubts = [one["doubt"] for one in found]
+    assert doubts == sorted(doubts, reverse=True)
+    by_id = {int(number): int(label) for number, label in zip(ids, labels, strict=True)}
+    assert all(by_id[one["id"]] == one["label"] for one in found)
+    at = {int(number): k for k, number in enumerate(ids)}
+    for one in found:
+        assert one["probability"] == p[at[one["id"]], one["likely"]]

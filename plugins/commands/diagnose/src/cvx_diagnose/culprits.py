@@ -9,8 +9,8 @@ import numpy.typing as npt
 
 from cvx_core import UsageError
 from cvx_diagnose.causes import Causes
+from cvx_diagnose.confident import softmax
 from cvx_diagnose.run import Run
-from cvx_diagnose.suspects import softmax
 
 Numbers = npt.NDArray[Any]
 

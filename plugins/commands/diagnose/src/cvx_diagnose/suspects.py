@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedKFold
 from sklearn.neighbors import NearestNeighbors
 
-from cvx_core import UsageError
+from cvx_diagnose.confident import beyond, doubt, out_of_fold, softmax, thresholds_of
+from cvx_diagnose.labelled import Labelled
 from cvx_diagnose.run import Run
 
 Numbers = npt.NDArray[Any]
-
-FOLDS = 5
 
 TYPICAL = 0.05
 """Of 1, how many of the right images of a class lie further out than an image that is still taken
@@ -24,101 +23,19 @@ for one of them."""
 COMPANY = 0.5
 """Share of an image's neighbours with its label from which on the label is not suspected."""
 
-_KNOWN = 5
-"""Examples of a class from which their mean probability says something of the class."""
-
 _NEIGHBOURS = 5
 _COMPANIONS = 10
 _FEWEST = 20
 """Right images of a class from which it is known what they are like."""
 
+_REFERENCE = 2000
+"""Right images of a class that others are compared with, spread over the run."""
 
-def suspicious(probabilities: Numbers, labels: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    """Return whose label is suspected, as confident learning does (Northcutt, JAIR 2021).
+_AT_ONCE = 20_000
+"""Images whose features are held, and"""
 
-    A class's threshold is the mean probability that its own examples give it; with fewer than five
-    of these it says little, and the mean over the examples of all classes is taken. A label is
-    suspected if the likeliest of the classes that reach their thresholds is another one, and the
-    likeliest of all is not the given one.
-
-    Parameters
-    ----------
-    probabilities
-        (n, C), out of sample: of a model that was not trained on these labels.
-    labels
-        (n,), the given classes.
-    """
-    classes = probabilities.shape[1]
-    given = probabilities[np.arange(len(labels)), labels]
-    counts = np.bincount(labels, minlength=classes)
-    sums = np.bincount(labels, weights=given, minlength=classes)
-    thresholds = np.where(counts < _KNOWN, given.mean(), sums / np.maximum(counts, 1))
-    # What no example is labelled as can't be reached.
-    thresholds[counts == 0] = np.inf
-    reached = np.where(probabilities >= thresholds - 1e-9, probabilities, -1.0)
-    suspected: npt.NDArray[np.bool_] = (
-        (reached.argmax(1) != labels) & (reached.max(1) >= 0) & (probabilities.argmax(1) != labels)
-    )
-    return suspected
-
-
-def doubt(probabilities: Numbers, labels: npt.NDArray[np.int64]) -> Numbers:
-    """Return how doubtful labels are, in [0, 1]: the normalised margin of Northcutt (JAIR 2021).
-
-    Half of one plus the probability of the likeliest other class less the given one's.
-
-    Parameters
-    ----------
-    probabilities, labels
-        As of `suspicious`.
-    """
-    at = np.arange(len(labels))
-    others = probabilities.copy()
-    others[at, labels] = -1.0
-    found: Numbers = (1 + others.max(1) - probabilities[at, labels]) / 2
-    return found
-
-
-def out_of_fold(features: Numbers, labels: npt.NDArray[np.int64], classes: int) -> Numbers:
-    """Return probabilities (n, C) by last layers that did not see the label that they judge.
-
-    A model knows the labels it was trained on by heart, so that its own probabilities say little
-    of them. Here logistic regressions on its features, each trained on four fifths, answer for
-    the rest.
-
-    Parameters
-    ----------
-    features
-        (n, F).
-    labels
-        (n,). A class with fewer than five examples is never suspected.
-    classes
-        How many there are.
-
-    Raises
-    ------
-    UsageError
-        If fewer than two classes have five examples.
-    """
-    counts = np.bincount(labels, minlength=classes)
-    usable = np.flatnonzero(counts >= FOLDS)
-    if len(usable) < 2:
-        raise UsageError(
-            f"Label errors can't be looked for: {len(usable)} classes have {FOLDS} examples.",
-            "Give more data.",
-        )
-    known = np.isin(labels, usable)
-    found = np.zeros((len(labels), classes))
-    # What can't be judged keeps its label.
-    found[np.flatnonzero(~known), labels[~known]] = 1.0
-    at = np.flatnonzero(known)
-    scale = features[at].std() or 1.0
-    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
-    for train, test in folds.split(features[at], labels[at]):
-        model = LogisticRegression(max_iter=200)
-        model.fit(features[at[train]] / scale, labels[at[train]])
-        found[np.ix_(at[test], model.classes_)] = model.predict_proba(features[at[test]] / scale)
-    return found
+_ROWS = 1024
+"""of which neighbours are looked for at once."""
 
 
 def typicality(features: Numbers, reference: Numbers) -> Numbers:
@@ -162,19 +79,51 @@ def company(features: Numbers, labels: npt.NDArray[np.int64], at: npt.NDArray[np
         (m,): which images are asked about. The nearest ten count, of a class of fewer as many as
         it has others; an image alone in its class has no company.
     """
-    directions = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
-    most = min(_COMPANIONS, len(features) - 1)
-    if not most or not len(at):
-        return np.zeros(len(at))
-    near = NearestNeighbors(n_neighbors=most + 1).fit(directions).kneighbors(directions[at])[1]
-    shares = np.zeros(len(at))
-    for row, i in enumerate(at):
-        counted = min(most, int((labels == labels[i]).sum()) - 1)
-        if counted:
+    asked = features[at]
+    return _company([(slice(0, len(features)), features)], asked, labels, at)
+
+
+def _company(
+    chunks: Iterable[tuple[slice, Numbers]],
+    asked: Numbers,
+    labels: npt.NDArray[np.int64],
+    at: npt.NDArray[np.int64],
+) -> Numbers:
+    """Return `company` with the features of all images a part at a time."""
+    nearest = np.full((len(at), _COMPANIONS), -1)
+    likeness = np.full((len(at), _COMPANIONS), -np.inf, dtype=np.float32)
+    asked = _directions(asked)
+    for where, features in chunks if len(at) else ():
+        others = _directions(features)
+        for rows in np.array_split(np.arange(len(at)), 1 + len(at) // _ROWS):
+            alike = asked[rows] @ others.T
             # Among images that are equal any may be the nearest, and the image itself is not one.
-            others = [j for j in near[row] if j != i][:counted]
-            shares[row] = float((labels[others] == labels[i]).mean())
+            own = (at[rows] >= where.start) & (at[rows] < where.stop)
+            alike[np.flatnonzero(own), at[rows][own] - where.start] = -np.inf
+            alike = np.concatenate([likeness[rows], alike], 1)
+            numbers = np.arange(where.start, where.stop)
+            everyone = np.concatenate(
+                [nearest[rows], np.broadcast_to(numbers, (len(rows), len(numbers)))], 1
+            )
+            if alike.shape[1] > _COMPANIONS:
+                best = np.argpartition(alike, -_COMPANIONS, axis=1)[:, -_COMPANIONS:]
+                alike, everyone = (np.take_along_axis(x, best, 1) for x in (alike, everyone))
+            best = np.argsort(-alike, axis=1, kind="stable")
+            likeness[rows] = np.take_along_axis(alike, best, 1)
+            nearest[rows] = np.take_along_axis(everyone, best, 1)
+    shares = np.zeros(len(at))
+    counts = np.bincount(labels)
+    for row, i in enumerate(at):
+        near = nearest[row][: counts[labels[i]] - 1]
+        near = near[near >= 0]
+        if len(near):
+            shares[row] = float((labels[near] == labels[i]).mean())
     return shares
+
+
+def _directions(features: Numbers) -> Numbers:
+    found: Numbers = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+    return found
 
 
 def find_suspects(run: Run, *, trained_on: bool = False) -> list[dict[str, Any]]:
@@ -194,41 +143,75 @@ def find_suspects(run: Run, *, trained_on: bool = False) -> list[dict[str, Any]]
     """
     if run.plan.task != "classification":
         return []
-    table = run.table(["id", "path", "label", "logits", "features"], status="ok")
-    table = table.filter(table["label"].is_valid())
-    if not len(table):
+    classes = run.plan.outputs
+    inputs = Labelled(run)
+    labels = inputs.labels
+    if not len(labels):
         return []
-    labels = np.array(table["label"].to_pylist(), dtype=np.int64)
-    features = run.numbers(table, "features")
+    answers = partial(_own_answers, inputs)
     if trained_on:
-        p = out_of_fold(features, labels, run.plan.outputs)
-    else:
-        p = softmax(run.numbers(table, "logits"))
-    flagged, doubts, likely = suspicious(p, labels), doubt(p, labels), p.argmax(1)
-    typical = np.zeros(len(labels))
-    for c in np.unique(likely[flagged]):
-        at = flagged & (likely == c)
-        typical[at] = typicality(features[at], features[(likely == c) & (labels == c)])
-    candidates = np.flatnonzero(typical >= TYPICAL)
-    alone = candidates[company(features, labels, candidates) < COMPANY]
-    order = alone[np.argsort(-doubts[alone], kind="stable")]
-    rows = table.select(["id", "path", "label"]).to_pylist()
+        judged = out_of_fold(inputs.gathered("features", np.arange(len(labels))), labels, classes)
+        answers = partial(iter, [(slice(0, len(labels)), judged)])
+    # Twice over the answers: what a class's own examples get on the mean is known after the first.
+    given = np.concatenate([p[np.arange(len(p)), labels[at]] for at, p in answers()])
+    thresholds = thresholds_of(given, labels, classes)
+    likely, found = np.zeros(len(labels), dtype=np.int64), []
+    for at, p in answers():
+        likely[at] = p.argmax(1)
+        flagged = np.flatnonzero(beyond(p, labels[at], thresholds))
+        doubts = doubt(p[flagged], labels[at][flagged])
+        found += [
+            {
+                "at": at.start + i,
+                "probability": float(p[i, likely[at.start + i]]),
+                "doubt": float(d),
+            }
+            for i, d in zip(flagged.tolist(), doubts, strict=True)
+        ]
+    typical = _typicalities(inputs, np.array([one["at"] for one in found], dtype=np.int64), likely)
+    candidates = [
+        {**one, "typicality": float(share)}
+        for one, share in zip(found, typical, strict=True)
+        if share >= TYPICAL
+    ]
+    asked = np.array([one["at"] for one in candidates], dtype=np.int64)
+    shares = _company(inputs.numbers("features"), inputs.gathered("features", asked), labels, asked)
+    alone = [one for one, share in zip(candidates, shares, strict=True) if share < COMPANY]
+    alone.sort(key=lambda one: -one["doubt"])
+    positions = np.array([one.pop("at") for one in alone], dtype=np.int64)
+    rows = inputs.described(positions, ["id", "path", "label"])
     return [
-        {
-            **rows[i],
-            "likely": int(likely[i]),
-            "probability": float(p[i, likely[i]]),
-            "doubt": float(doubts[i]),
-            "typicality": float(typical[i]),
-        }
-        for i in order
+        {**row, "likely": int(likely[position]), **one}
+        for row, position, one in zip(rows, positions, alone, strict=True)
     ]
 
 
-def softmax(logits: Numbers) -> Numbers:
-    """Return probabilities (n, C) in float64."""
-    limit = float(np.finfo(np.float16).max)
-    logits = np.nan_to_num(logits.astype(np.float64), posinf=limit, neginf=-limit)
-    raised = np.exp(logits - logits.max(1, keepdims=True))
-    found: Numbers = raised / raised.sum(1, keepdims=True)
+def _own_answers(inputs: Labelled) -> Iterator[tuple[slice, Numbers]]:
+    return ((at, softmax(logits)) for at, logits in inputs.numbers("logits"))
+
+
+def _typicalities(
+    inputs: Labelled, at: npt.NDArray[np.int64], likely: npt.NDArray[np.int64]
+) -> Numbers:
+    """Return `typicality` of some images in the classes that are likely, few classes at a time."""
+    found = np.zeros(len(at))
+    right = np.flatnonzero(likely == inputs.labels)
+    by_class = right[np.argsort(likely[right], kind="stable")]
+    waiting: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]] = []
+    classes = np.unique(likely[at])
+    for c in classes:
+        members = by_class[slice(*np.searchsorted(likely[by_class], (c, c + 1)))]
+        waiting.append((np.flatnonzero(likely[at] == c), members[_spread(len(members))]))
+        if c == classes[-1] or sum(len(a) + len(m) for a, m in waiting) >= _AT_ONCE:
+            everyone = np.concatenate([k for a, m in waiting for k in (at[a], m)])
+            features = inputs.gathered("features", everyone)
+            for asked, reference in waiting:
+                n, m = len(asked), len(reference)
+                found[asked] = typicality(features[:n], features[n : n + m])
+                features = features[n + m :]
+            waiting = []
     return found
+
+
+def _spread(count: int) -> npt.NDArray[np.int64]:
+    return np.linspace(0, count - 1, min(count, _REFERENCE)).astype(np.int64)
