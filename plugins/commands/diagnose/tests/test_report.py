@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 from cvx_diagnose import Run, diagnose
+from cvx_diagnose.causes import find_causes
 from cvx_diagnose.local import Local
-from cvx_diagnose.report import PAGE, PICTURES, coloured
+from cvx_diagnose.report import PAGE, PICTURES, coloured, write_report
 from PIL import Image
 from selenium import webdriver
 from selenium.webdriver import Keys
@@ -155,6 +156,54 @@ def test_a_number_in_the_table_of_confusions_shows_its_errors(
     assert count < len(rows)
     Select(page.find("#group")).select_by_value("0")
     page.wait(lambda: len(page.all("#errors .tile")) == count)
+
+
+@needs_browser
+@pytest.mark.parametrize(
+    ("numbers", "expected"),
+    [
+        (
+            {
+                "tide": {
+                    "reported_from": 0.05,
+                    "ap": 40.0,
+                    "counts": {"Cls": 3, "Miss": 1200},
+                    "gains": {"Cls": 1.26, "Miss": 20.0},
+                }
+            },
+            ["type errors AP lost", "Miss 1,200 20.0", "Cls 3 1.3"],
+        ),
+        (
+            {
+                "iou": {
+                    "mean": 0.5,
+                    "classes": [
+                        {"class": 0, "pixels": 2000, "iou": 0.75},
+                        {"class": 1, "pixels": 10, "iou": 0.25},
+                    ],
+                }
+            },
+            [
+                "class true pixels IoU",
+                f"{CLASSES[1]} 10 25.0 %",
+                f"{CLASSES[0]} 2,000 75.0 %",
+            ],
+        ),
+    ],
+)
+def test_types_of_error_and_classes_stand_in_a_table_the_worst_first(
+    model: VisionModel,
+    tree: Tree,
+    tmp_path: Path,
+    show: Callable[[Run], Page],
+    numbers: dict[str, Any],
+    expected: list[str],
+) -> None:
+    run = diagnose(model, tree(2), tmp_path / "run", budget=0.0, **QUICK)
+    assert run.summary is not None
+    assert not show(run).find("#kinds").is_displayed()
+    write_report(run, {**run.summary, **numbers}, find_causes(run))
+    assert [row.text for row in show(run).all("#table tr")] == expected
 
 
 @needs_browser

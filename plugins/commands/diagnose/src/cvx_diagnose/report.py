@@ -21,6 +21,7 @@ from cvx_core.files import write_atomic
 from cvx_core.printable import printable
 from cvx_diagnose.advice import verified
 from cvx_diagnose.causes import Causes
+from cvx_diagnose.overview import confusions, kinds, measures
 from cvx_diagnose.rows import Row
 from cvx_diagnose.run import Run
 
@@ -28,9 +29,6 @@ PAGE, PICTURES = "index.html", "report"
 
 MOST = 20_000
 """Errors on the page; the costliest, where there are more."""
-
-_CLASSES = 24
-"""Classes in the table of confusions: those with most errors."""
 
 _SCRIPTS = ("things.js", "overview.js", "errors.js", "start.js")
 _COLUMNS = (
@@ -176,13 +174,14 @@ def _document(
             "counts": summary["counts"],
             "calibration": summary.get("calibration", {}).get("ece"),
             "tests": summary["interventions"],
-            "measures": _measures(summary),
+            "measures": measures(summary),
         },
         "groups": summary["causes"],
         "shortcuts": [
             one for one in (summary["shortcuts"] or {"found": ()})["found"] if verified(one)
         ],
-        "matrix": _matrix(run),
+        "kinds": kinds(summary),
+        "matrix": confusions(run),
         "suspects": summary["label_suspects"],
         "compared": summary["compared"],
         "fixes": summary["fixes"],
@@ -190,37 +189,6 @@ def _document(
         "errors": errors,
         "left_out": left_out,
     }
-
-
-def _measures(summary: dict[str, Any]) -> list[tuple[str, str]]:
-    found = []
-    if "iou" in summary and summary["iou"]["mean"] is not None:
-        found.append(("Mean IoU", f"{100 * summary['iou']['mean']:.1f} %"))
-    if "tide" in summary:
-        found.append(("AP at IoU 0.5", f"{summary['tide']['ap']:.1f}"))
-    return found
-
-
-def _matrix(run: Run) -> dict[str, Any]:
-    """Return how often each class was taken for each, of the classes with most errors."""
-    if run.plan.task != "classification":
-        return {"classes": [], "counts": []}
-    table = run.table(["label", "predicted"], status="ok")
-    table = table.filter(table["label"].is_valid())
-    labels, said = (
-        np.array(table[name].to_pylist(), dtype=np.int64) for name in ("label", "predicted")
-    )
-    wrong = labels != said
-    errors = np.bincount(labels[wrong], minlength=run.plan.outputs)
-    errors = errors + np.bincount(said[wrong], minlength=run.plan.outputs)
-    order = [int(c) for c in np.argsort(-errors, kind="stable")[:_CLASSES] if errors[c]]
-    shown = sorted(order)
-    place = {c: i for i, c in enumerate(shown)}
-    counts = np.zeros((len(shown), len(shown)), dtype=np.int64)
-    for y, q in zip(labels.tolist(), said.tolist(), strict=True):
-        if y in place and q in place:
-            counts[place[y], place[q]] += 1
-    return {"classes": shown, "counts": counts.tolist()}
 
 
 def _page(document: dict[str, Any]) -> str:

@@ -84,13 +84,29 @@ function showGroups() {
 }
 
 function showMatrix() {
-  const { classes, counts } = data.matrix;
+  const { classes, counts, of } = data.matrix;
   find("confused").hidden = classes.length < 2;
-  const head = make("tr", {}, make("th", {}, "true \\ answered"), ...classes.map((c) => make("th", { scope: "col" }, className(c))));
+  const head = make("tr", {}, make("th", {}, "true \\ answered"), ...classes.map((c) => make("th", { scope: "col" }, elided(c))));
   const most = Math.max(...counts.flatMap((row, i) => row.filter((_, j) => i !== j)), 1);
-  const rows = classes.map((c, i) => make("tr", {}, make("th", { scope: "row" }, className(c)),
+  const rows = classes.map((c, i) => make("tr", {}, make("th", { scope: "row" }, elided(c)),
     ...classes.map((other, j) => cell(c, other, counts[i][j], most))));
+  if (of > classes.length) find("matrix-of").append(`Shown are the ${classes.length} classes with most errors, of ${of}.`);
   find("matrix").append(make("thead", {}, head), make("tbody", {}, ...rows));
+}
+
+function showKinds() {
+  find("kinds").hidden = !data.kinds;
+  if (!data.kinds) return;
+  const { about, head, rows } = data.kinds;
+  find("kinds-about").append(about);
+  find("table").append(
+    make("thead", {}, make("tr", {}, ...head.map((text) => make("th", { scope: "col" }, text)))),
+    make("tbody", {}, ...rows.map(([name, ...numbers]) => make("tr", {},
+      make("th", { scope: "row" }, name), ...numbers.map((text) => make("td", {}, text))))));
+}
+
+function elided(c) {
+  return make("span", { title: className(c) }, className(c));
 }
 
 function cell(c, other, count, most) {
