@@ -167,11 +167,12 @@ def _refusing(name: str, way_out: str = "") -> Iterator[None]:
         RuntimeError,
         EOFError,
     ) as error:
-        kind = "no image that can be read" if isinstance(error, OSError) else "damaged"
-        raise InputError(
-            f"{name} is {kind}: {_reason(error)}.",
-            way_out or "Readable: " + ", ".join(FORMATS) + ".",
-        ) from error
+        kind, usual = "damaged", "Copy it once more, or save it anew."
+        if isinstance(error, UnidentifiedImageError):
+            kind, usual = "no image that can be read", f"Readable: {', '.join(FORMATS)}."
+        elif isinstance(error, OSError) and error.errno is not None:
+            kind, usual = "not readable", "Look at its permissions, and at the disk."
+        raise InputError(f"{name} is {kind}: {_reason(error)}.", way_out or usual) from error
 
 
 def _reason(error: BaseException) -> str:

@@ -270,7 +270,7 @@ def test_a_truncated_file_is_refused_and_no_half_picture_made(tmp_path: Path, ki
     data = encoded(Image.fromarray(noise), kind)
     path = tmp_path / "cut"
     path.write_bytes(data[: len(data) // 2])
-    with pytest.raises(InputError, match="cut"):
+    with pytest.raises(InputError, match=r"cut is damaged: .*\nCopy it once more"):
         read_picture(path)
 
 
@@ -284,7 +284,6 @@ def test_a_truncated_file_is_refused_and_no_half_picture_made(tmp_path: Path, ki
         b"\xff\xd8\xff",
         b"GIF89a",
         b"BM",
-        b"P6 1 1 255",
     ],
 )
 def test_a_file_that_is_no_picture_is_refused_with_what_can_be_read(
