@@ -35,7 +35,7 @@ SMALLER: dict[str, dict[str, Any]] = {
     "effective-receptive-field": {"copies": 10},
     "integrated-gradients": {"steps": 8},
 }
-"""Parameters without which there is no map, or it takes more than seconds (and then 16 to 48 times)."""
+"""Parameters without which there is no map, or it takes more than seconds, 16 to 48 times."""
 
 HOURS = {"score-cam"}
 """One run of the network for each of 1280 channels, 16 to 48 times."""
