@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
-from cvx_diagnose import diagnose
-from cvx_diagnose.comparing import mcnemar
+from cvx_diagnose import Run, diagnose
+from cvx_diagnose.comparing import compare, mcnemar
 from cvx_diagnose.fixes import changed, try_fixes
 from cvx_diagnose.local import Local
+from cvx_diagnose.summary import summarise
 from PIL import Image
 from scipy.stats import binomtest
 
@@ -55,6 +58,48 @@ def test_two_runs_tell_what_was_fixed_and_what_broke(
     assert told["fixed"] - told["broken"] == sum(new) - sum(old) == told["after"] - told["before"]
     assert told["fixed"] > 0
     assert json.loads((tmp_path / "after/summary.json").read_text())["compared"] == told
+
+
+def changed_rows(run: Run, **changes: Any) -> None:
+    """Write something else into some rows of a finished run."""
+    [file] = (run.folder / "rows").iterdir()
+    table = pq.read_table(file)
+    for name, by_id in changes.items():
+        values = [by_id.get(k, one) for k, one in enumerate(table[name].to_pylist())]
+        at = table.schema.get_field_index(name)
+        table = table.set_column(
+            at, table.schema.field(at), pa.array(values, table.schema.field(at).type)
+        )
+    pq.write_table(table, file)
+
+
+def test_an_input_that_the_model_fails_on_is_broken_and_one_with_another_label_is_neither(
+    model: VisionModel, tree: Tree, tmp_path: Path
+) -> None:
+    data = tree(4)
+    before = diagnose(model, data, tmp_path / "before", **QUICK)
+    after = diagnose(model, data, tmp_path / "after", **QUICK)
+    right = before.table(["right"])["right"].to_pylist()
+    was_right, was_wrong = right.index(True), right.index(False)
+    crashed = right.index(True, was_right + 1)
+    labels = before.table(["label"])["label"].to_pylist()
+    changed_rows(
+        after,
+        status={was_right: "model failure", crashed: "crashed"},
+        # Of what ends the process nothing is known but its path.
+        sha256={crashed: None},
+        right={was_right: None, crashed: None, was_wrong: True},
+        label={was_right: None, crashed: None, was_wrong: (labels[was_wrong] + 1) % 5},
+    )
+    told = compare(after, before)
+    assert (told["common"], told["relabelled"]) == (20, 1)
+    assert (told["fixed"], told["broken_ids"]) == (0, [was_right, crashed])
+    back = compare(before, after)
+    assert (back["fixed_ids"], back["broken"]) == ([was_right, crashed], 0)
+    numbers = summarise(after)["right"]
+    answered = right.count(True) - 2 + 1
+    assert (numbers["right"], numbers["of"], numbers["unanswered"]) == (answered, 18, 2)
+    assert numbers["with_unanswered"] == answered / 20
 
 
 def test_a_run_without_end_or_of_other_images_is_no_comparison(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from cvx_diagnose import Run, diagnose
+from cvx_diagnose import Run, diagnose, shortcuts
 from cvx_diagnose.local import Local
 from cvx_diagnose.pasting import Donor, parts_of, pasted, turned
 from cvx_diagnose.recurrence import adjusted, joined, more_often, occurrences, order
@@ -35,6 +35,14 @@ def test_errors_that_are_alike_show_it_and_right_answers_elsewhere_do_not() -> N
     assert not right.any()
     _, right = occurrences(heap(0, 200, 0), range(200), heap(0, 50, 1))
     assert right.mean() > 0.85
+
+
+def test_a_line_around_some_points_of_many_dimensions_does_not_count_for_these() -> None:
+    """Ten points in fifty dimensions: each is far from the middle of the five others."""
+    points = np.random.default_rng(0).normal(size=(10, 50))
+    errors, right = occurrences(points, range(10), np.empty((0, 50)))
+    assert errors.mean() <= 0.2
+    assert right.shape == (0,)
 
 
 def test_seven_errors_are_too_few_to_be_halved() -> None:
@@ -176,10 +184,11 @@ def test_a_shortcut_with_two_answers_is_one_cause_and_is_told_first(pictures: Pa
         (y, q) for y in (0, 1) for q in (2, 3)
     }
     assert sorted(one["groups"]) == list(range(len(run.summary["causes"])))
+    assert one["controls"] == 48
     # Green spots are no red ones, but for the three that are: of the 24 controls of each answer.
     assert one["errors_with"] > 0.8
     assert 0 < one["right_with"] < 0.2
-    assert one["pasted"]["turned"] == one["pasted"]["tried"] == 48
+    assert one["pasted"]["turned"] == one["pasted"]["tried"] == one["pasted"]["images"] == 48
     assert one["pasted"]["elsewhere"] == 0
     assert one["carries"]["tried"] > 0
     assert one["carries"]["lost"] == one["carries"]["tried"]
@@ -189,6 +198,25 @@ def test_a_shortcut_with_two_answers_is_one_cause_and_is_told_first(pictures: Pa
     assert [one["kind"] for one in run.summary["advice"]].count("shortcut") == 1
     # Its groups are not told again.
     assert not [one for one in run.summary["advice"] if one["kind"] in ("mask", "collect")]
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        # Mostly turned, and as often by parts from elsewhere; ahead of these, and seldom turned.
+        {"tried": 48, "turned": 48, "elsewhere": 48, "donors": 12, "p": 1.0},
+        {"tried": 48, "turned": 23, "elsewhere": 0, "donors": 12, "p": 0.0002},
+    ],
+)
+def test_what_turns_few_images_or_no_more_than_any_part_is_not_verified(
+    pictures: Path, monkeypatch: pytest.MonkeyPatch, outcome: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(shortcuts, "turned", lambda *_: dict(outcome))
+    run = run_of(pictures, "run", shortcut=True)
+    assert run.summary is not None
+    [one] = run.summary["shortcuts"]["found"]
+    assert one["verdict"] == "not verified"
+    assert "shortcut" not in [advice["kind"] for advice in run.summary["advice"]]
 
 
 def test_a_network_that_never_learned_it_has_none(pictures: Path) -> None:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 from cvx_diagnose import diagnose
 from cvx_diagnose.local import Local
+from cvx_diagnose.recurrence import order
 from cvx_diagnose.thresholds import matched, suppressed, try_thresholds
 from cvx_embedded import photographs
 from PIL import Image
@@ -157,3 +158,14 @@ def kept(model: Any, picture: Image.Image) -> list[Any]:
         for m, c, by in above
         if by is None
     ]
+
+
+def test_a_threshold_is_judged_on_images_that_it_was_not_chosen_on() -> None:
+    """A box of 0.32 is right in the half that it is chosen on, and wrong in the other."""
+    several = rows(40, [], [true(A)])
+    first = set(order(range(40))[0::2])
+    for row in several:
+        row["candidates"] = row["detections"] = [box(A if row["id"] in first else FAR, 0.32)]
+    found = try_thresholds(Rows(several, 0.5, 0.6))  # type: ignore[arg-type]
+    assert found["threshold"] == [0.5, 0.3]
+    assert (found["fixed"], found["broken"]) == (0, 20)

@@ -16,6 +16,9 @@ _MOSTLY = 0.6
 _TESTED = 3
 """Errors of a group that must have been tested before a part of the image is what it is about."""
 
+_SURE = 0.05
+"""Chance below which a fix that helped is worth a line."""
+
 _SMALL = 0.02
 """Share of the errors below which a group is not worth a line."""
 
@@ -86,8 +89,8 @@ def advise(found: Mapping[str, Any], summary: Mapping[str, Any]) -> list[dict[st
     suspects = found["label_suspects"]["count"]
     if suspects:
         text = (
-            f"Look at {_inputs(suspects)} whose label is suspected: confidently another class, and "
-            "typical of it."
+            f"Look at {_inputs(suspects)} whose label is suspected: the model is as sure of another"
+            " class as it is of that class's own, and most images like them are labelled otherwise."
         )
         advice.append({"kind": "relabel", "text": text, "count": suspects})
     errors = sum(group["count"] for group in found["causes"])
@@ -111,7 +114,7 @@ def advise(found: Mapping[str, Any], summary: Mapping[str, Any]) -> list[dict[st
         if own >= max(2, _SMALL * errors):
             advice.append({**_for_group(group, name), "count": own, "group": group["number"]})
     for one in found["fixes"]:
-        if one["tried"] and one["change"] > 0 and one["low"] > 0:
+        if one["tried"] and one["low"] > 0 and one["p"] < _SURE:
             kind = "threshold" if "threshold" in one else "retrain"
             gain = max(0.0, one.get("gain", one["change"]))
             advice.append(
@@ -129,7 +132,11 @@ def advise(found: Mapping[str, Any], summary: Mapping[str, Any]) -> list[dict[st
 def _for_fix(one: Mapping[str, Any]) -> str:
     now = f"{100 * one['before']:.1f} %", f"{100 * one['after']:.1f} %"
     if "threshold" not in one:
-        return f"Train {one['name']}: on inputs it had not seen, {now[0]} right became {now[1]}."
+        text = f"Train {one['name']}: on inputs it had not seen, {now[0]} right became {now[1]}"
+        if one["restricted"] is None:
+            return f"{text}."
+        share = f"{100 * one['restricted']:.1f} %"
+        return f"{text} ({share} by the old one, if it may give only the classes of the data)."
     (score, better), (overlap, less) = one["threshold"], one["overlap"]
     text = f"Report boxes from a score of {better:g} (now {score:g})"
     if less != overlap:
@@ -151,14 +158,15 @@ def _for_shortcut(one: Mapping[str, Any], name: Names) -> str:
     pasted, carries = one["pasted"], one["carries"]
     text = (
         f"A shortcut, {shortcut_name(one, name)}: {one['count']:,} errors share a {one['shares']}. "
-        f"Put into {pasted['tried']} images that were right, it made {pasted['turned']} wrong in "
-        f"the same way; parts as large from elsewhere made {pasted['elsewhere']}. Cover it or cut "
+        f"Put {pasted['tried']} times into {pasted['images']} images that were right, it made "
+        f"{pasted['turned']} wrong in the same way; parts as large from elsewhere made "
+        f"{pasted['elsewhere']}. Cover it or cut "
         "it away, or train with it in images of every class."
     )
     if carries["lost"]:
         text += (
-            f" It helps too: of {carries['tried']} right answers that show it, {carries['lost']} "
-            "are lost without it."
+            f" Right answers may rest on it too: with other images' content in its place "
+            f"{carries['lost']} of {carries['tried']} were lost."
         )
     return text
 
@@ -173,6 +181,8 @@ def _for_group(group: Mapping[str, Any], name: Names) -> dict[str, Any]:
         )
         return {"kind": "mask", "text": text}
     text = f"{what}: collect more such images with their true class, or augment towards them."
+    if not tested:
+        text += " What causes it was not tested."
     return {"kind": "collect", "text": text}
 
 

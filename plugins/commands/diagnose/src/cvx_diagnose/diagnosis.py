@@ -28,7 +28,7 @@ from cvx_diagnose.interventions import check_installed, usual_budget
 from cvx_diagnose.locking import only_run
 from cvx_diagnose.opening import open_source
 from cvx_diagnose.plan import Plan
-from cvx_diagnose.probing import Probed, probe, probe_image
+from cvx_diagnose.probing import Probed, probe_source
 from cvx_diagnose.run import Run
 from cvx_diagnose.sources import Source
 from cvx_diagnose.work import ROWS, Diagnosis
@@ -130,7 +130,7 @@ def diagnose(
     with only_run(_made(place), shard):
         if shard[1] == 1:
             _clear(place)
-        probed = probe(model, probe_image(model, source))
+        probed = probe_source(model, source)
         if probed.map_shape is not None:
             get_explainer("activation-error")
             if budget != 0:

@@ -16,6 +16,9 @@ from cvx_diagnose.shortcuts import find_shortcuts
 from cvx_diagnose.suspects import find_suspects
 from cvx_diagnose.work import Diagnosis
 
+_TRIED = ("fixes", "culprits", "training_suspects", "compared")
+"""What is there if it was asked for once, however often a finished run is gone on with."""
+
 _LISTED = 1000
 """Suspected labels that are listed; all are counted."""
 
@@ -71,5 +74,8 @@ def find(
         found["training_suspects"] = {"count": len(doubted), "listed": doubted[:_LISTED]}
     for one in (found["shortcuts"] or {"found": ()})["found"]:
         one["name"] = shortcut_name(one, name)
+    # What was tried before still holds: rows never change.
+    earlier = run.summary or {}
+    found |= {name: earlier[name] for name in _TRIED if not found[name] and earlier.get(name)}
     found["advice"] = advise(found, summary)
     return found, causes

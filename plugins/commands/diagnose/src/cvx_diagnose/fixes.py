@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import train_test_split
+from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 
 from cvx_diagnose.comparing import DRAWS, mcnemar
+from cvx_diagnose.labelled import Labelled
 from cvx_diagnose.run import Run
 from cvx_diagnose.thresholds import try_thresholds
 
@@ -28,7 +29,10 @@ def try_fixes(run: Run) -> list[dict[str, Any]]:
         ``name``; ``tried``, false where it could not be, and then ``note`` says why; ``trained_on``
         and ``judged_on``, inputs; ``before`` and ``after``, shares of right answers on the latter;
         ``change`` with ``low`` and ``high``, an interval of 95 %; ``fixed``, ``broken`` and ``p``
-        (`cvx_diagnose.comparing.mcnemar`). Of a detector see
+        (`cvx_diagnose.comparing.mcnemar`). A last layer has learned the classes of the data alone:
+        where the network knows others too, ``restricted`` is the share that is right if it may
+        give only these, and the change is to that. ``gain`` is to the answers as they are. Of a
+        detector see
         `cvx_diagnose.thresholds.try_thresholds`.
     """
     if run.plan.task == "classification":
@@ -39,33 +43,48 @@ def try_fixes(run: Run) -> list[dict[str, Any]]:
 def _last_layer(run: Run) -> dict[str, Any]:
     """Train a new last layer on the features of one half, and answer for the other."""
     name = "a new last layer"
-    table = run.table(["label", "right", "features"], status="ok")
+    table = run.table(["sha256", "label", "right", "features"], status="ok")
     table = table.filter(table["label"].is_valid())
     labels = np.array(table["label"].to_pylist(), dtype=np.int64)
     counts = np.bincount(labels, minlength=1)
     usable = counts[labels] >= 4 if len(labels) else np.zeros(0, dtype=bool)
-    kinds = len(np.unique(labels[usable]))
-    if usable.sum() < _FEWEST or kinds < 2:
+    classes = np.unique(labels[usable])
+    if usable.sum() < _FEWEST or len(classes) < 2:
         note = (
             f"It needs {_FEWEST} inputs in classes with four or more, and two such classes; there "
-            f"are {int(usable.sum())}, in {kinds}."
+            f"are {int(usable.sum())}, in {len(classes)}."
         )
         return {"name": name, "tried": False, "note": note}
     features = np.nan_to_num(run.numbers(table, "features")[usable])
     labels, right = labels[usable], np.array(table["right"].to_pylist(), dtype=bool)[usable]
-    train, test = train_test_split(
-        np.arange(len(labels)), test_size=0.5, random_state=0, stratify=labels
-    )
+    files = [one or f"input {k}" for k, one in enumerate(table["sha256"].to_pylist())]
+    # The same file twice must not be learned in one half and asked about in the other.
+    halves = StratifiedGroupKFold(2, shuffle=True, random_state=0)
+    train, test = next(halves.split(labels, labels, np.array(files)[usable]))
     model = _trained(features[train], labels[train])
     now = model.predict(features[test] / model.scale_) == labels[test]
+    before, restricted = right[test], None
+    if len(classes) < run.plan.outputs:
+        among = _among(run, classes, np.flatnonzero(usable)[test]) == labels[test]
+        restricted = float(among.mean())
     return {
         "name": name,
         "tried": True,
         "measure": "right",
         "trained_on": len(train),
         "judged_on": len(test),
-        **changed(right[test], now),
+        **changed(before if restricted is None else among, now),
+        "before": float(before.mean()),
+        "restricted": restricted,
+        "gain": float(now.mean() - before.mean()),
     }
+
+
+def _among(run: Run, classes: npt.NDArray[np.int64], at: npt.NDArray[np.int64]) -> Numbers:
+    """Return the answers of the network as it is if it may only give some classes."""
+    logits = Labelled(run).gathered("logits", at)[:, classes]
+    found: Numbers = classes[np.nan_to_num(logits).argmax(1)]
+    return found
 
 
 def _trained(features: Numbers, labels: npt.NDArray[np.int64]) -> Any:

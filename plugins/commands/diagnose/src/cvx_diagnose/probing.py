@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from cvx_core import InputError, VisionModel
+from cvx_core import InputError, ModelError, VisionModel
 from cvx_core.calling import reading
 from cvx_core.errors import LayerError
 from cvx_core.recording import Layout, Recording
@@ -20,6 +22,7 @@ from cvx_core.recording.places import Place
 from cvx_diagnose.sources import DataSet, Source
 
 _SIZE = (640, 480)
+_TRIED = 10
 
 
 @dataclass(frozen=True)
@@ -40,18 +43,34 @@ class Probed:
     note: str
 
 
-def probe_image(model: VisionModel, source: Source) -> Tensor:
-    """Return an input (1, C, H, W) like those of a source: noise, or a data set's first tensor."""
-    if isinstance(source, DataSet):
-        for item, _ in zip(source.items(), range(10), strict=False):
-            try:
-                image, _ = source.load(item)
-            except InputError:
-                continue
-            if isinstance(image, torch.Tensor):
-                return image[None].to(model.device, model.dtype)
-            break
-    return noise(model, _SIZE)
+def probe_source(model: VisionModel, source: Source) -> Probed:
+    """Return what a run must know, from noise, or from one of a data set's first tensors.
+
+    Raises
+    ------
+    ModelError
+        If the model fails on all of these.
+    """
+    failed: ModelError | None = None
+    for tensor in _tensors(model, source):
+        try:
+            return probe(model, tensor)
+        except ModelError as error:  # it is an input like any other, and will have its row
+            failed = error
+    if failed is not None:
+        raise failed
+    return probe(model, noise(model, _SIZE))
+
+
+def _tensors(model: VisionModel, source: Source) -> Iterator[Tensor]:
+    if not isinstance(source, DataSet):
+        return
+    for item, _ in zip(source.items(), range(_TRIED), strict=False):
+        with suppress(InputError):
+            image, _ = source.load(item)
+            if not isinstance(image, torch.Tensor):
+                return
+            yield image[None].to(model.device, model.dtype)
 
 
 def noise(model: VisionModel, size: tuple[int, int]) -> Tensor:

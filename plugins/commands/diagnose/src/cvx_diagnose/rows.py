@@ -19,6 +19,8 @@ Row = dict[str, Any]
 
 OK, BAD, FAILED, CRASHED = "ok", "bad input", "model failure", "crashed"
 STATUSES = (OK, BAD, FAILED, CRASHED)
+MODEL_FAILED = (FAILED, CRASHED)
+"""Where the model gave no answer to an image that is one."""
 """What can become of an input."""
 
 MOST_ERRORS = 20

@@ -303,8 +303,7 @@ class _Search:
             donors = self._donors(group)
             images = self._recipients(group, len(donors) * IMAGES)
             # Of maps that blame no place there is nothing to be put anywhere.
-            if 2 * len(donors) <= min(DONORS, len(group.at)) or not images:
-                one["verdict"] = REFUTED
+            if 2 * len(donors) <= min(DONORS, len(group.at)) or len(images) < DONORS:
                 continue
             each = [
                 [images[(IMAGES * d + k) % len(images)] for k in range(IMAGES)]
@@ -317,6 +316,7 @@ class _Search:
                 set(self.said[group.at].tolist()),
                 self.inputs.answers,
             )
+            one["pasted"]["images"] = len(images)
             one["carries"] = self._carried(group, [values for values, _ in images])
             tested.append(one)
         chances = adjusted([one["pasted"]["p"] for one in tested])

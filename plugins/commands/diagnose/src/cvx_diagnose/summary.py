@@ -12,7 +12,7 @@ import torch
 
 from cvx_core import Candidates, Detections, Frame, OutputError, TrueBox, TrueBoxes, tide
 from cvx_diagnose.judging import REPORTED_FROM
-from cvx_diagnose.rows import OK, STATUSES, Row
+from cvx_diagnose.rows import MODEL_FAILED, OK, STATUSES, Row
 from cvx_diagnose.run import Run
 
 SCHEMA = "cvx.diagnosis/1"
@@ -118,6 +118,8 @@ class _Common:
 
     def document(self) -> dict[str, Any]:
         low, high = wilson(self.right, self.labelled)
+        unanswered = sum(self.counts[status] for status in MODEL_FAILED)
+        least = self.right / (self.labelled + unanswered) if self.labelled else None
         return {
             "counts": {status: self.counts[status] for status in STATUSES},
             "right": {
@@ -126,6 +128,8 @@ class _Common:
                 "value": self.right / self.labelled if self.labelled else None,
                 "low": low,
                 "high": high,
+                "unanswered": unanswered,
+                "with_unanswered": least,
             },
             "errors": dict(self.types.most_common()),
             "interventions": dict(self.tests),

@@ -170,9 +170,9 @@ def find_suspects(run: Run, *, trained_on: bool = False) -> list[dict[str, Any]]
         ]
     typical = _typicalities(inputs, np.array([one["at"] for one in found], dtype=np.int64), likely)
     candidates = [
-        {**one, "typicality": float(share)}
+        {**one, "typicality": None if np.isnan(share) else float(share)}
         for one, share in zip(found, typical, strict=True)
-        if share >= TYPICAL
+        if not share < TYPICAL
     ]
     asked = np.array([one["at"] for one in candidates], dtype=np.int64)
     shares = _company(inputs.numbers("features"), inputs.gathered("features", asked), labels, asked)
@@ -193,7 +193,10 @@ def _own_answers(inputs: Labelled) -> Iterator[tuple[slice, Numbers]]:
 def _typicalities(
     inputs: Labelled, at: npt.NDArray[np.int64], likely: npt.NDArray[np.int64]
 ) -> Numbers:
-    """Return `typicality` of some images in the classes that are likely, few classes at a time."""
+    """Return `typicality` of some images in the classes that are likely; nan where it isn't known.
+
+    Of few classes at a time.
+    """
     found = np.zeros(len(at))
     right = np.flatnonzero(likely == inputs.labels)
     by_class = right[np.argsort(likely[right], kind="stable")]
@@ -207,7 +210,8 @@ def _typicalities(
             features = inputs.gathered("features", everyone)
             for asked, reference in waiting:
                 n, m = len(asked), len(reference)
-                found[asked] = typicality(features[:n], features[n : n + m])
+                typical = typicality(features[:n], features[n : n + m])
+                found[asked] = typical if m >= _FEWEST else np.nan
                 features = features[n + m :]
             waiting = []
     return found

@@ -22,6 +22,11 @@ def told(summary: Mapping[str, Any]) -> list[str]:
             f"{100 * right['value']:.1f} % {what} "
             f"({100 * right['low']:.1f} to {100 * right['high']:.1f} %, {right['of']:,} labelled)"
         )
+    if right["of"] and right["unanswered"]:
+        lines.append(
+            f"{100 * right['with_unanswered']:.1f} % if the {right['unanswered']:,} that the model "
+            "failed on count as wrong"
+        )
     name = _names(summary["classes"])
     if summary.get("calibration", {}).get("ece") is not None:
         lines.append(f"calibration error {100 * summary['calibration']['ece']:.1f} %")
@@ -57,6 +62,7 @@ def told(summary: Mapping[str, Any]) -> list[str]:
         lines.append(
             f"since {compared['with']}: {compared['fixed']:,} fixed, {compared['broken']:,} broken "
             f"(McNemar p = {compared['p']:.2g})"
+            + (f"; {compared['relabelled']:,} relabelled" if compared["relabelled"] else "")
         )
     lines += [
         f"{one['name']} was not tried: {one['note']}"

@@ -32,7 +32,8 @@ function showNumbers() {
     make("dt", {}, term), make("dd", {}, value, ...small.map((text) => make("small", {}, text))));
   if (right.of) {
     add(data.task === "classification" ? "Right" : "Without an error", percent(right.value),
-      `${percent(right.low)} to ${percent(right.high)}, ${right.right.toLocaleString("en")} of ${right.of.toLocaleString("en")} labelled`);
+      `${percent(right.low)} to ${percent(right.high)}, ${right.right.toLocaleString("en")} of ${right.of.toLocaleString("en")} labelled`,
+      ...(right.unanswered ? [`${percent(right.with_unanswered)} if the ${right.unanswered.toLocaleString("en")} that the model failed on count as wrong`] : []));
   }
   for (const [name, value] of data.numbers.measures) add(name, value);
   if (calibration !== null) add("Calibration error", percent(calibration));
@@ -50,13 +51,13 @@ function showShortcuts() {
     const { pasted, carries } = one;
     const known = one.typical.filter((id) => byId.has(id)).map((id) => byId.get(id));
     const of = one.groups.map((number) => number + 1).join(", ");
-    const helps = carries.tried ? ` Right answers that show it and are lost without it: ${carries.lost} of ${carries.tried}.` : "";
+    const helps = carries.tried ? ` With other images' content in its place ${carries.lost} of ${carries.tried} right answers that show it were lost.` : "";
     find("shared").append(make("article", { class: "group" },
       make("h3", {}, one.name),
       make("p", {}, `${counted(one.count, "error")} · costs ${(100 * one.cost).toFixed(1)} points · group${one.groups.length > 1 ? "s" : ""} ${of} · `,
         link("show all", { group: `s${one.number}` })),
       make("p", {}, `${percent(one.errors_with, 0)} of these errors show it, and ${percent(one.right_with, 0)} of ${one.controls} right answers of the same class. `
-        + `Put into ${pasted.tried} right images it turned ${pasted.turned}; parts as large from elsewhere turned ${pasted.elsewhere} (${chance(pasted.p)}).${helps}`),
+        + `Put ${pasted.tried} times into ${pasted.images} right images it turned ${pasted.turned}; parts as large from elsewhere turned ${pasted.elsewhere} (${chance(pasted.p)}).${helps}`),
       make("ul", { class: "tiles" }, ...known.map((error) => tile(error, known)))));
   }
 }
@@ -66,7 +67,7 @@ function showGroups() {
   const shared = new Set(data.shortcuts.flatMap((one) => one.groups));
   for (const group of data.groups.slice(0, 40)) {
     const tested = group.tested
-      ? ` · ${group.verified} of ${group.tested} tested verified, ${group.fixed} became right without a region` : " · none tested";
+      ? ` · of the costliest ${group.tested} tested ${group.verified} verified, ${group.fixed} became right without a region` : " · none tested";
     const doubtful = group.label_suspects ? ` · ${group.label_suspects} with a suspected label` : "";
     const known = group.typical.filter((id) => byId.has(id)).map((id) => byId.get(id));
     find("groups").append(make("article", { class: "group" },
@@ -77,7 +78,7 @@ function showGroups() {
     const culprits = data.culprits?.[group.number] ?? [];
     if (culprits.length) {
       find("groups").lastChild.append(
-        make("p", {}, "Training images that raised its loss most: ",
+        make("p", {}, "Training images that pull its loss up most, by the last layer's gradients: ",
           culprits.map((one) => `${one.path} (${className(one.label)})`).join(", ")));
     }
   }
@@ -147,10 +148,14 @@ function showFixes() {
   find("tried").hidden = !data.fixes.length;
   for (const one of data.fixes) {
     const text = one.tried
-      ? `${one.name}: ${one.measure === "F1" ? "F1 of " : ""}${percent(one.before)}${one.measure === "F1" ? "" : " right"} became ${percent(one.after)} on ${counted(one.judged_on, "input")} it had not seen (${setting(one)}change ${percent(one.low)} to ${percent(one.high)}, ${one.fixed} fixed, ${one.broken} broken, ${chance(one.p)})`
+      ? `${one.name}: ${one.measure === "F1" ? "F1 of " : ""}${percent(one.before)}${one.measure === "F1" ? "" : " right"} became ${percent(one.after)} on ${counted(one.judged_on, "input")} it had not seen (${setting(one)}${among(one)}change ${percent(one.low)} to ${percent(one.high)}, ${one.fixed} fixed, ${one.broken} broken, ${chance(one.p)})`
       : `${one.name} was not tried. ${one.note}`;
     find("fixes").append(make("li", {}, text));
   }
+}
+
+function among(one) {
+  return (one.restricted ?? null) === null ? "" : `${percent(one.restricted)} by the old one if it may give only the classes of the data; to that, `;
 }
 
 function setting(one) {
