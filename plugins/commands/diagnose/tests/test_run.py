@@ -160,6 +160,34 @@ def test_a_model_that_fails_on_an_image_costs_that_image_and_lack_of_memory_none
     assert net.most == 2
 
 
+class Whites(torch.utils.data.Dataset[tuple[torch.Tensor, int]]):
+    """Grey tensors, of which the first is white."""
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, i: int) -> tuple[torch.Tensor, int]:
+        return torch.full((3, 32, 32), 9.0 if i == 0 else 0.1 * i), i
+
+
+def test_the_first_of_a_data_set_may_be_the_one_that_the_model_fails_on(
+    model: VisionModel, tmp_path: Path
+) -> None:
+    class Fails(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = model.module
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if bool((x > 5).any()):
+                raise ValueError("white!")
+            found: torch.Tensor = self.inner(x)
+            return found
+
+    run = diagnose(VisionModel(Fails(), classes=CLASSES), Whites(), tmp_path / "run", **QUICK)
+    assert run.table()["status"].to_pylist() == ["model failure", "ok", "ok", "ok"]
+
+
 def test_a_label_that_the_model_lacks_is_a_bad_input(model: VisionModel, tree: Tree) -> None:
     data = tree(1)
     (data / "list.csv").write_text("path,label\nant/0.png,ant\nbee/0.png,wasp\ncat/0.png,\n")
