@@ -133,7 +133,7 @@ def _for_fix(one: Mapping[str, Any]) -> str:
     now = f"{100 * one['before']:.1f} %", f"{100 * one['after']:.1f} %"
     if "threshold" not in one:
         text = f"Train {one['name']}: on inputs it had not seen, {now[0]} right became {now[1]}"
-        if one["restricted"] is None:
+        if one.get("restricted") is None:
             return f"{text}."
         share = f"{100 * one['restricted']:.1f} %"
         return f"{text} ({share} by the old one, if it may give only the classes of the data)."

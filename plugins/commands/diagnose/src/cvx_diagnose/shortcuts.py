@@ -32,7 +32,7 @@ from cvx_diagnose.run import Run
 from cvx_diagnose.work import Diagnosis
 
 NAME = "shortcuts.json"
-SCHEMA = "cvx.shortcuts/1"
+SCHEMA = "cvx.shortcuts/2"
 
 GROUPS = 20
 """Groups that are looked at: those that cost most."""
