@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, overload
 
-from cvx_core.component import Component, Kind, component_name
-from cvx_core.discovery import registry
 from cvx_core.engine import Engine
 from cvx_core.errors import PluginError, UsageError
-from cvx_core.explainer import Explainer
-from cvx_core.explanation import Explanation
-from cvx_core.model_source import ModelSource
-from cvx_core.options import build
-from cvx_core.renderer import Renderer
-from cvx_core.running import Labels, Targets, run
-from cvx_core.vision_model import VisionModel
+from cvx_core.explainers.base import Explainer
+from cvx_core.explainers.runner import Labels, Targets, run
+from cvx_core.explanations.explanation import Explanation
+from cvx_core.explanations.renderer import Renderer
+from cvx_core.models.sources import ModelSource
+from cvx_core.models.vision_model import VisionModel
+from cvx_core.plugins.component import Component, Kind, component_name
+from cvx_core.plugins.discovery import registry
+from cvx_core.plugins.parameters import build
 
 _BASES: dict[Kind, type[Any]] = {
     "explainer": Explainer,

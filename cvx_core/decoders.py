@@ -19,7 +19,7 @@ import torch
 
 from cvx_core.engine import Work
 from cvx_core.errors import CvxError, InputError
-from cvx_core.foreign import told
+from cvx_core.plugins.isolation import describe_error
 
 TRIES = 2
 """How often an input is tried that ends its process, or is not done in time."""
@@ -119,7 +119,7 @@ class Decoders:
             self._changed.wait_for(lambda: item.id in self._done or self._failure is not None)
             if self._failure is not None:
                 raise CvxError(
-                    f"The processes that decode can't go on: {told(self._failure)}",
+                    f"The processes that decode can't go on: {describe_error(self._failure)}",
                     "Is there memory left? Let fewer decode: --engine local:workers=1.",
                 ) from self._failure
             return self._done.pop(item.id)
@@ -240,7 +240,7 @@ def _decode_all(
             found = Mishap("bad input", str(error))
         # The boundary of one input: whatever it does, the others go on.
         except Exception as error:
-            text = str(error) if isinstance(error, CvxError) else told(error)
+            text = str(error) if isinstance(error, CvxError) else describe_error(error)
             found = Mishap("bad input", text)
         pipe.send(found)
 

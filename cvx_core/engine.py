@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
-from cvx_core.component import component_name
+from cvx_core.plugins.component import component_name
 
 Item = TypeVar("Item", bound="Numbered")
 Decoded = TypeVar("Decoded")

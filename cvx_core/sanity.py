@@ -19,12 +19,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from cvx_core.batching import images_at_once, in_pieces
 from cvx_core.errors import CvxError
-from cvx_core.explainer import Attribution, Explainer
-from cvx_core.question import Question
+from cvx_core.explainers.base import Attribution, Explainer
+from cvx_core.explainers.batching import images_at_once, in_pieces
+from cvx_core.explainers.request import ExplainRequest
+from cvx_core.models.vision_model import VisionModel
 from cvx_core.randomisation import Randomised
-from cvx_core.vision_model import VisionModel
 
 STAGES: Mapping[str, float] = {"output": 0.0, "third": 1 / 3, "two_thirds": 2 / 3, "all": 1.0}
 """Shares of the layers that are random, from the output on; with 0 the last layer alone is."""
@@ -45,7 +45,7 @@ FIXED = 0.9
 
 Ranks = npt.NDArray[np.float64]
 
-Answered = tuple[Explainer, Question, list[Attribution]]
+Answered = tuple[Explainer, ExplainRequest, list[Attribution]]
 """An explainer, what it was asked, and what it answered."""
 
 
@@ -164,16 +164,19 @@ class Trial:
         stage = max(counted, key=lambda stage: fmean(self.correlation[stage]))
         mean, chance = fmean(self.correlation[stage]), fmean(self.chance[stage])
         part = parts[stage]
-        told = f"rank correlation {mean:.2f}, {chance:.2f} with another view of the image"
+        detail = f"rank correlation {mean:.2f}, {chance:.2f} with another view of the image"
         if mean < DIFFERENT:
-            return "passes", f"The map changes with {part} ({told})."
+            return "passes", f"The map changes with {part} ({detail})."
         if mean < SAME:
-            return "unclear", f"The map changes little with {part} ({told})."
+            return "unclear", f"The map changes little with {part} ({detail})."
         if chance >= FIXED:
-            return "fails", f"The map depends neither on the image nor on {part} ({told})."
+            return (
+                "fails",
+                f"The map depends neither on the image nor on {part} ({detail}).",
+            )
         if mean - chance >= BEYOND_CHANCE * (1 - chance):
-            return "fails", f"The map hardly depends on {part} ({told})."
-        return "unclear", f"Most of the map is common to views and to networks ({told})."
+            return "fails", f"The map hardly depends on {part} ({detail})."
+        return "unclear", f"Most of the map is common to views and to networks ({detail})."
 
 
 _WEIGHTS = {
@@ -237,9 +240,9 @@ def _try(model: VisionModel, answered: Sequence[Answered], i: int, seed: int) ->
     trials = [
         [
             Trial(_array(one.values[i]), explainer.class_specific)
-            for one in attributions[: len(question.targets[i])]
+            for one in attributions[: len(request.targets[i])]
         ]
-        for explainer, question, attributions in answered
+        for explainer, request, attributions in answered
     ]
     views = [image.flip(dims) for dims in ([-1], [-2], [-2, -1])]
     # Both signs, so that layers that see only means get something that varies.
@@ -264,9 +267,9 @@ def _try(model: VisionModel, answered: Sequence[Answered], i: int, seed: int) ->
             random = randomised.randomise(share, _generator(own))
         except CvxError as error:
             return _failed(trials, error)
-        for (explainer, question, _), several in asked:
+        for (explainer, request, _), several in asked:
             try:
-                again = _again(explainer, question, random, pair, i, most)
+                again = _again(explainer, request, random, pair, i, most)
             except CvxError as error:
                 for trial in several:
                     trial.failure = str(error)
@@ -290,7 +293,7 @@ def _failed(trials: list[list[Trial]], error: CvxError) -> list[list[Trial]]:
 
 def _again(
     explainer: Explainer,
-    question: Question,
+    request: ExplainRequest,
     random: VisionModel,
     pair: torch.Tensor,
     i: int,
@@ -299,7 +302,7 @@ def _again(
     """Return the maps (2, h, w) of a random network, for each seed of the question."""
 
     def run(start: int, stop: int) -> list[npt.NDArray[np.float64]]:
-        with question.put_to(random, pair[start:stop], i, explainer.recordings()) as asked:
+        with request.put_to(random, pair[start:stop], i, explainer.recordings()) as asked:
             return [_array(one.values) for one in explainer.attribute(asked)]
 
     pieces = list(in_pieces(len(pair), most, run))

@@ -249,8 +249,8 @@ LOADED = "import sys; print(*sorted({m.split('.')[0] for m in sys.modules}))"
     [
         "import cvx_core",
         "from cvx_core import Component, hookimpl, CvxError, __version__",
-        "import cvx_core.hookspecs, cvx_core.options, cvx_core.record",
-        "from cvx_core.discovery import registry; registry()",
+        "import cvx_core.plugins.hookspecs, cvx_core.plugins.parameters, cvx_core.explanations.metadata",
+        "from cvx_core.plugins.discovery import registry; registry()",
         "import cvx_core.cli",
     ],
 )

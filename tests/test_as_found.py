@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from cvx_core.as_found import as_found
+from cvx_core.models.evaluation_mode import evaluation_mode
 
 
 def mixed() -> nn.Module:
@@ -27,7 +27,7 @@ def test_inside_nothing_trains_and_afterwards_the_modes_are_back() -> None:
     net = mixed()
     before = modes(net)
     assert len(set(before)) == 2
-    with as_found(net):
+    with evaluation_mode(net):
         assert not any(modes(net))
     assert modes(net) == before
 
@@ -37,7 +37,7 @@ def test_the_modes_and_the_random_state_come_back_after_an_exception() -> None:
     before = modes(net)
 
     def fail() -> None:
-        with as_found(net):
+        with evaluation_mode(net):
             torch.rand(5)
             raise ZeroDivisionError
 
@@ -50,8 +50,8 @@ def test_the_modes_and_the_random_state_come_back_after_an_exception() -> None:
 def test_uses_inside_each_other_restore_what_the_first_found() -> None:
     net = mixed()
     before = modes(net)
-    with as_found(net):
-        with as_found(net):
+    with evaluation_mode(net):
+        with evaluation_mode(net):
             pass
         assert not any(modes(net)), "the inner one must not restore for the outer"
     assert modes(net) == before
@@ -63,14 +63,14 @@ def test_of_two_threads_the_last_to_leave_restores() -> None:
     entered, leave = threading.Event(), threading.Event()
 
     def other() -> None:
-        with as_found(net):
+        with evaluation_mode(net):
             entered.set()
             leave.wait(60)
 
     thread = threading.Thread(target=other)
     thread.start()
     entered.wait(60)
-    with as_found(net):
+    with evaluation_mode(net):
         pass
     assert not any(modes(net)), "the other thread still needs evaluation mode"
     leave.set()
@@ -80,5 +80,5 @@ def test_of_two_threads_the_last_to_leave_restores() -> None:
 
 def test_two_models_do_not_meet() -> None:
     one, two = mixed(), mixed()
-    with as_found(one):
+    with evaluation_mode(one):
         assert any(modes(two))

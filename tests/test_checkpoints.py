@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from cvx_core.checkpoints import load_weights, names_a_file, read_checkpoint
 from cvx_core.errors import CheckpointError
+from cvx_core.models.checkpoints import load_weights, names_a_file, read_checkpoint
 
 
 class Trap:

@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cvx_core import Attribution, Explainer, Needs, Question
-from cvx_core.compose import contrast, layers, mean, product, rectify, smooth
+from cvx_core import Attribution, Explainer, ExplainRequest, Requirements
 from cvx_core.errors import OptionError
-from cvx_core.explanation import Explanation
-from cvx_core.running import run
-from cvx_core.target import ClassScore, Margin
-from cvx_core.vision_model import VisionModel
+from cvx_core.explainers.composition import contrast, layers, mean, product, rectify, smooth
+from cvx_core.explainers.runner import run
+from cvx_core.explanations.explanation import Explanation
+from cvx_core.models.vision_model import VisionModel
+from cvx_core.tasks.targets import ClassScore, Margin
 
 WEIGHTS = torch.tensor([[1.0, -2.0, 0.0, 4.0], [0.0, 1.0, 1.0, 0.0]])
 
@@ -41,11 +41,11 @@ class Gradient(Explainer):
     layer: str = "input"
     times: float = 1.0
 
-    def needs(self) -> Needs:
-        return Needs(self.layer)
+    def requirements(self) -> Requirements:
+        return Requirements(self.layer)
 
-    def attribute(self, question: Question) -> list[Attribution]:
-        recording = question.recording(self.needs())
+    def attribute(self, request: ExplainRequest) -> list[Attribution]:
+        recording = request.recording(self.requirements())
         place = recording.place(self.layer).name
         return [
             Attribution(
@@ -53,7 +53,7 @@ class Gradient(Explainer):
                 {"own": 1},
                 {"layer": place},
             )
-            for seed in question.seeds(recording.logits)
+            for seed in request.seeds(recording.logits)
         ]
 
 
@@ -64,12 +64,12 @@ class Coarse(Explainer):
     value: float = 8.0
     unit = "cells"
 
-    def needs(self) -> Needs:
-        return Needs("input")
+    def requirements(self) -> Requirements:
+        return Requirements("input")
 
-    def attribute(self, question: Question) -> list[Attribution]:
-        count = len(question.seeds(question.recording(self.needs()).logits))
-        cell = torch.full((len(question.inputs), 1, 1), self.value)
+    def attribute(self, request: ExplainRequest) -> list[Attribution]:
+        count = len(request.seeds(request.recording(self.requirements()).logits))
+        cell = torch.full((len(request.inputs), 1, 1), self.value)
         return [Attribution(cell)] * count
 
 

@@ -13,13 +13,14 @@ from typing import Any, ClassVar
 import pytest
 import torch
 
-from cvx_core import api, discovery
-from cvx_core.explainer import Attribution, Explainer
-from cvx_core.explanation import Artifact, Explanation
-from cvx_core.question import Question
-from cvx_core.recording import Needs
-from cvx_core.registry import Registry
-from cvx_core.renderer import Renderer
+from cvx_core import api
+from cvx_core.explainers.base import Attribution, Explainer
+from cvx_core.explainers.request import ExplainRequest
+from cvx_core.explanations.explanation import Artifact, Explanation
+from cvx_core.explanations.renderer import Renderer
+from cvx_core.plugins import discovery
+from cvx_core.plugins.registry import Registry
+from cvx_core.recording import Requirements
 from cvx_core.testing import models
 from cvx_core.testing.conformance import ExplainerConformance, RendererConformance
 
@@ -28,18 +29,18 @@ from cvx_core.testing.conformance import ExplainerConformance, RendererConforman
 class InputTimesGradient(Explainer):
     """A good one."""
 
-    def needs(self) -> Needs:
-        return Needs("input")
+    def requirements(self) -> Requirements:
+        return Requirements("input")
 
-    def attribute(self, question: Question) -> list[Attribution]:
-        recording = question.recording(self.needs())
+    def attribute(self, request: ExplainRequest) -> list[Attribution]:
+        recording = request.recording(self.requirements())
         pixels = recording.activation("input")
         return [
-            Attribution(self.change(question, (pixels * recording.gradient(seed, "input")).sum(1)))
-            for seed in question.seeds(recording.logits)
+            Attribution(self.change(request, (pixels * recording.gradient(seed, "input")).sum(1)))
+            for seed in request.seeds(recording.logits)
         ]
 
-    def change(self, question: Question, values: torch.Tensor) -> torch.Tensor:
+    def change(self, request: ExplainRequest, values: torch.Tensor) -> torch.Tensor:
         return values
 
 
@@ -74,52 +75,52 @@ class TestGoodRenderer(RendererConformance):
 
 
 class Normalising(InputTimesGradient):
-    def change(self, question: Question, values: torch.Tensor) -> torch.Tensor:
+    def change(self, request: ExplainRequest, values: torch.Tensor) -> torch.Tensor:
         return values / values.abs().max()
 
 
 class Rectifying(InputTimesGradient):
-    def change(self, question: Question, values: torch.Tensor) -> torch.Tensor:
+    def change(self, request: ExplainRequest, values: torch.Tensor) -> torch.Tensor:
         return values.clamp_min(0)
 
 
 class Chancy(InputTimesGradient):
-    def change(self, question: Question, values: torch.Tensor) -> torch.Tensor:
+    def change(self, request: ExplainRequest, values: torch.Tensor) -> torch.Tensor:
         with torch.random.fork_rng(devices=[]):
             return values + torch.rand_like(values)
 
 
 class Drawing(InputTimesGradient):
-    def change(self, question: Question, values: torch.Tensor) -> torch.Tensor:
+    def change(self, request: ExplainRequest, values: torch.Tensor) -> torch.Tensor:
         random.random()
         return values
 
 
 class Hooking(InputTimesGradient):
-    def change(self, question: Question, values: torch.Tensor) -> torch.Tensor:
-        question.model.module.register_forward_hook(lambda *_: None)
+    def change(self, request: ExplainRequest, values: torch.Tensor) -> torch.Tensor:
+        request.model.module.register_forward_hook(lambda *_: None)
         return values
 
 
 class Evaluating(InputTimesGradient):
-    def change(self, question: Question, values: torch.Tensor) -> torch.Tensor:
-        for parameter in question.model.module.parameters():
+    def change(self, request: ExplainRequest, values: torch.Tensor) -> torch.Tensor:
+        for parameter in request.model.module.parameters():
             parameter.grad = None
         return values
 
 
 class Uniform(InputTimesGradient):
-    def change(self, question: Question, values: torch.Tensor) -> torch.Tensor:
+    def change(self, request: ExplainRequest, values: torch.Tensor) -> torch.Tensor:
         return torch.ones_like(values)
 
 
 class Mirrored(InputTimesGradient):
-    def change(self, question: Question, values: torch.Tensor) -> torch.Tensor:
+    def change(self, request: ExplainRequest, values: torch.Tensor) -> torch.Tensor:
         return values.flip(2)
 
 
 class Local(InputTimesGradient):
-    def change(self, question: Question, values: torch.Tensor) -> torch.Tensor:
+    def change(self, request: ExplainRequest, values: torch.Tensor) -> torch.Tensor:
         return values
 
     def __reduce__(self) -> Any:

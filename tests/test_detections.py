@@ -15,10 +15,10 @@ from torchvision.ops import batched_nms
 from cvx_core import (
     Box,
     BoxScore,
-    Candidates,
     ClassScore,
     Contrast,
-    Detections,
+    DetectionCandidates,
+    DetectionPrediction,
     Distribution,
     Error,
     Frame,
@@ -31,7 +31,7 @@ from cvx_core import (
     TargetError,
     lost_stage,
 )
-from cvx_core.detections import overlaps
+from cvx_core.tasks.detection.prediction import overlaps
 
 CLASSES = ("cat", "dog")
 FRAME = Frame((10, 0, 110, 50), (50, 50), (120, 50))
@@ -41,14 +41,14 @@ SCORES = [[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.2, 0.1]]
 BOXES = [[0.0, 0, 20, 20], [0, 0, 20, 18], [0, 0, 20, 20], [30, 30, 40, 40]]
 
 
-def answer(scores: Any = SCORES, boxes: Any = BOXES, **settings: Any) -> Detections:
-    candidates = Candidates(
+def answer(scores: Any = SCORES, boxes: Any = BOXES, **settings: Any) -> DetectionPrediction:
+    candidates = DetectionCandidates(
         torch.tensor([scores]).double().logit(), torch.tensor([boxes]).double(), **settings
     )
-    return Detections.of(candidates, 0, CLASSES[: len(scores[0])], FRAME)
+    return DetectionPrediction.of(candidates, 0, CLASSES[: len(scores[0])], FRAME)
 
 
-def kept(found: Detections) -> list[tuple[int, int]]:
+def kept(found: DetectionPrediction) -> list[tuple[int, int]]:
     return [(one.candidate, one.entry.index) for one in found.kept]
 
 
@@ -89,11 +89,11 @@ def test_the_settings_are_the_detectors(
 
 def test_scores_are_sigmoids_or_a_softmax_without_the_background() -> None:
     logits = torch.tensor([[[2.0, 0.0, 1.0]]])
-    candidates = Candidates(logits, torch.zeros(1, 1, 4))
-    sigmoids = Detections.of(candidates, 0, None, FRAME).scores
+    candidates = DetectionCandidates(logits, torch.zeros(1, 1, 4))
+    sigmoids = DetectionPrediction.of(candidates, 0, None, FRAME).scores
     np.testing.assert_allclose(sigmoids, logits[0].double().sigmoid())
     settings = replace(candidates, exclusive=True, background=1)
-    found = Detections.of(settings, 0, None, FRAME).scores
+    found = DetectionPrediction.of(settings, 0, None, FRAME).scores
     e = np.exp
     np.testing.assert_allclose(found, [[e(2) / (e(2) + 1 + e(1)), 0, e(1) / (e(2) + 1 + e(1))]])
 
@@ -105,7 +105,9 @@ def test_suppression_is_torchvisions(seed: int, overlap: float, own_boxes: bool)
     corners, sizes = random.uniform(0, 20, (*shape, 2)), random.uniform(1, 20, (*shape, 2))
     boxes = torch.from_numpy(np.concatenate([corners, corners + sizes], axis=-1))
     logits = torch.from_numpy(random.normal(size=(1, 20, 3)))
-    found = Detections.of(Candidates(logits, boxes, overlap=overlap), 0, None, FRAME)
+    found = DetectionPrediction.of(
+        DetectionCandidates(logits, boxes, overlap=overlap), 0, None, FRAME
+    )
     scores = logits[0].sigmoid()
     rows, columns = torch.where(scores > 0.5)
     picked = boxes[0][rows, columns] if own_boxes else boxes[0][rows]
@@ -142,7 +144,7 @@ def test_each_class_may_have_its_own_box() -> None:
     assert found.resolve(BoxScore(Box(50, 20, 70, 30)))[1].classes[0].name == "dog"
 
 
-def one_hot(found: Detections, seed: np.ndarray) -> dict[tuple[int, int], float]:
+def one_hot(found: DetectionPrediction, seed: np.ndarray) -> dict[tuple[int, int], float]:
     size = found.logits.size
     assert not seed[size:].any()
     grid = seed[:size].reshape(found.logits.shape)
@@ -225,12 +227,12 @@ def test_questions_that_have_no_answer_tell_the_way_out() -> None:
     for target in (Predicted(), BoxScore(0)):
         with pytest.raises(TargetError, match=r"reports (nothing|0)(.|\n)*missed LEFT,TOP"):
             none.resolve(target)
-    for word, foreign in (
+    for word, error_boundary in (
         ("region", RegionScore(Box(0, 0, 5, 5), "cat")),
         ("pixel", PixelScore(1, 1)),
     ):
         with pytest.raises(TargetError, match=f"'{word}' can't be put to a model for detection"):
-            found.resolve(foreign)
+            found.resolve(error_boundary)
     for whole in (Error(), Margin()):
         with pytest.raises(TargetError, match=r"one by one, and '(error|margin)'(.|\n)*errors_of"):
             found.resolve(whole)
@@ -276,10 +278,12 @@ def test_another_class_or_a_better_box_loses_an_object() -> None:
         ({"valid": torch.ones(1, 3, dtype=torch.bool)}, r"valid \(1, 3\)"),
     ],
 )
-def test_candidates_that_do_not_fit_together_are_refused(change: dict[str, Any], told: str) -> None:
+def test_candidates_that_do_not_fit_together_are_refused(
+    change: dict[str, Any], describe_error: str
+) -> None:
     fitting = {"logits": torch.zeros(1, 4, 2), "boxes": torch.zeros(1, 4, 4)}
-    with pytest.raises(ModelError, match=told):
-        Candidates(**{**fitting, **change})
+    with pytest.raises(ModelError, match=describe_error):
+        DetectionCandidates(**{**fitting, **change})
 
 
 def test_a_box_s_class_is_not_held_against_the_same() -> None:

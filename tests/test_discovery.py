@@ -24,7 +24,7 @@ def cvx_explainers():
 
 ABOUT = """
 import json, sys
-from cvx_core.discovery import registry
+from cvx_core.plugins.discovery import registry
 found = registry()
 print(json.dumps({
     "offers": [[o.component.name, o.owner] for k in ("explainer", "renderer", "command")
@@ -92,7 +92,9 @@ def test_what_plugins_print_stays_out_of_standard_output(environment: Environmen
     hook = GOOD.replace("    yield", "    print('in the hook')\n    yield")
     loud = "print('while importing')\n" + hook
     environment.install("cvx-loud", "cvx_loud", loud)
-    done = environment.run("from cvx_core.discovery import registry; registry(); print('data')")
+    done = environment.run(
+        "from cvx_core.plugins.discovery import registry; registry(); print('data')"
+    )
     assert done.stdout == "data\n"
     assert "while importing\nin the hook\n" in done.stderr
 
@@ -114,7 +116,7 @@ def test_the_error_for_a_name_of_a_broken_plugin_chains_the_reason(
 ) -> None:
     environment.install("cvx-broken", "cvx_broken", BAD["broken"][0])
     done = environment.run(
-        "from cvx_core.discovery import registry\nregistry().find('explainer', 'grid')"
+        "from cvx_core.plugins.discovery import registry\nregistry().find('explainer', 'grid')"
     )
     assert done.returncode == 1
     assert "No module named 'a_package_that_is_not_there'" in done.stderr
@@ -141,7 +143,7 @@ def test_one_name_from_two_packages_raises_on_use_and_names_both(
         ["grid", "another-plugin:main"],
         ["grid", "cvx-good:main"],
     ]
-    use = "import json\nfrom cvx_core.discovery import registry\n"
+    use = "import json\nfrom cvx_core.plugins.discovery import registry\n"
     done = environment.run(use + "registry().find('explainer', 'grid')")
     assert "offered by another-plugin and by cvx-good" in done.stderr
     assert "'grid@another-plugin' or 'grid@cvx-good'" in done.stderr
@@ -200,7 +202,7 @@ def test_a_component_that_exits_when_it_is_loaded_is_a_plugin_error(
     site = environment.install("cvx-late", "cvx_late", GOOD.replace("collections", "cvx_late.work"))
     (site / "cvx_late" / "work.py").write_text("print('loading')\nraise SystemExit(5)")
     done = environment.run(
-        "from cvx_core.discovery import registry\nregistry().find('explainer', 'grid').load()"
+        "from cvx_core.plugins.discovery import registry\nregistry().find('explainer', 'grid').load()"
     )
     assert done.returncode == 1
     assert "'grid' could not be loaded" in done.stderr

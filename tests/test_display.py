@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cvx_core.colors import INFERNO, VIK
-from cvx_core.display import Limits, Shown, colors, opacity, overlay, show
-from cvx_core.explanation import Explanation
+from cvx_core.explanations.colormaps import INFERNO, VIK
+from cvx_core.explanations.explanation import Explanation
+from cvx_core.explanations.heatmap import Limits, Shown, colors, opacity, overlay, show
 from cvx_core.testing.samples import sample_explanation
 
 

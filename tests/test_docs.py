@@ -20,11 +20,12 @@ import pytest
 from cvx_embedded import photographs
 
 import cvx_core
-from cvx_core import cli, discovery
+from cvx_core import cli
 from cvx_core.api import get_explainer, get_renderer
-from cvx_core.cli.verbs import group
-from cvx_core.options import parse_parameters
-from cvx_core.target import parse_target
+from cvx_core.cli.program import group
+from cvx_core.plugins import discovery
+from cvx_core.plugins.parameters import parse_parameters
+from cvx_core.tasks.target_syntax import parse_target
 
 if TYPE_CHECKING:
     from conftest import Environment
@@ -123,9 +124,9 @@ def run_page(page: Path, folder: Path, capture: pytest.CaptureFixture[str]) -> N
                 said += printed.err + printed.out
                 assert code == 0, said
         elif (block.language, block.words) == ("text", ()) and said:
-            told = said.splitlines()
+            describe_error = said.splitlines()
             for line in block.text.splitlines():
-                assert line in told, f"{line!r} is not in\n{said}"
+                assert line in describe_error, f"{line!r} is not in\n{said}"
             said = ""
 
 

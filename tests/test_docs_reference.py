@@ -13,12 +13,13 @@ import pytest
 from cvx_embedded import photographs
 
 import cvx_core
-from cvx_core import cli, discovery, errors
-from cvx_core.cli.verbs import VERBS, group
-from cvx_core.component import KINDS, Kind
-from cvx_core.hookspecs import GROUP, HOOKS
-from cvx_core.options import parse_parameters
-from cvx_core.target import parse_target
+from cvx_core import cli, errors
+from cvx_core.cli.program import VERBS, group
+from cvx_core.plugins import discovery
+from cvx_core.plugins.component import KINDS, Kind
+from cvx_core.plugins.hookspecs import GROUP, HOOKS
+from cvx_core.plugins.parameters import parse_parameters
+from cvx_core.tasks.target_syntax import parse_target
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 REFERENCE = REPOSITORY / "docs/reference"
@@ -36,7 +37,7 @@ def test_the_table_of_plugins_is_what_is_installed() -> None:
         (REPOSITORY / "README.md").read_text(),
         re.M,
     )
-    told = {
+    describe_error = {
         (kind, component, package)
         for kind, components, package, _ in lines
         for component in re.findall(r"`([\w-]+)`", components)
@@ -48,7 +49,7 @@ def test_the_table_of_plugins_is_what_is_installed() -> None:
         for offer in discovery.registry().offers(kind)
         if offer.distribution in ours
     }
-    assert told == found
+    assert describe_error == found
     assert all(link.endswith(f"/{package[4:]}/README.md") for _, _, package, link in lines)
 
 
@@ -60,10 +61,12 @@ def test_the_readme_of_a_plugin_has_its_parameters_with_their_defaults(kind: Kin
             about = section(page.read_text(), offer.component.name)
             _, _, table = about.partition("| parameter | default |")
             lines = re.findall(r"^\| `(\w+)` \| `?([^`|]*?)`? \|", table, re.M)
-            told = {key: parse_parameters(f"x:{key}={value}")[1][key] for key, value in lines}
+            describe_error = {
+                key: parse_parameters(f"x:{key}={value}")[1][key] for key, value in lines
+            }
             cls = offer.component.load()
             fields = {f.name: f.default for f in dataclasses.fields(cls)}
-            assert told == fields, f"{page}: {offer.component.name}"
+            assert describe_error == fields, f"{page}: {offer.component.name}"
 
 
 def section(text: str, component: str) -> str:
@@ -82,8 +85,8 @@ def test_the_reference_of_commands_has_every_option() -> None:
         command = group.get_command(click.Context(group), verb)
         assert command is not None
         real = {o for p in command.params if isinstance(p, click.Option) for o in p.opts}
-        told = set(re.findall(r"(?<![\w-])(--?[a-z][\w-]*)", rows(sections[verb])))
-        assert told == real, verb
+        describe_error = set(re.findall(r"(?<![\w-])(--?[a-z][\w-]*)", rows(sections[verb])))
+        assert describe_error == real, verb
 
 
 def test_the_reference_of_python_has_every_public_name() -> None:
@@ -93,20 +96,22 @@ def test_the_reference_of_python_has_every_public_name() -> None:
 
 def test_the_reference_of_errors_has_every_error_with_its_exit_code() -> None:
     text = (REFERENCE / "errors.md").read_text()
-    told = {key: int(code) for key, code in re.findall(r"^\| `(\w+)` \| (\d+) \|", text, re.M)}
+    describe_error = {
+        key: int(code) for key, code in re.findall(r"^\| `(\w+)` \| (\d+) \|", text, re.M)
+    }
     tree = {
         key: value.exit_code
         for key, value in vars(errors).items()
         if isinstance(value, type) and issubclass(value, errors.CvxError)
     }
-    assert told == tree
+    assert describe_error == tree
 
 
 def test_the_reference_of_targets_has_every_question() -> None:
     text = (REFERENCE / "targets.md").read_text()
-    told = re.findall(r"^\| (?:`\"?([\w, ]+)\"?`|a class[^|]*) \| `(\w+)\(", text, re.M)
-    found = {type(parse_target(words or "tabby")).__name__ for words, _ in told}
-    assert found == {python for _, python in told}
+    describe_error = re.findall(r"^\| (?:`\"?([\w, ]+)\"?`|a class[^|]*) \| `(\w+)\(", text, re.M)
+    found = {type(parse_target(words or "tabby")).__name__ for words, _ in describe_error}
+    assert found == {python for _, python in describe_error}
     targets = (getattr(cvx_core, key) for key in cvx_core.__all__)
     classes = {c for c in targets if isinstance(c, type) and issubclass(c, cvx_core.Target)}
     assert found == {c.__name__ for c in classes} - {"Target"}
@@ -114,8 +119,8 @@ def test_the_reference_of_targets_has_every_question() -> None:
 
 def test_the_reference_of_plugins_has_every_hook_and_kind() -> None:
     text = (REFERENCE / "plugins.md").read_text()
-    told = re.findall(r"^\| `(cvx_\w+)` \| ([\w ]+) \|", text, re.M)
-    assert {kind: hook for hook, kind in told} == HOOKS
+    describe_error = re.findall(r"^\| `(cvx_\w+)` \| ([\w ]+) \|", text, re.M)
+    assert {kind: hook for hook, kind in describe_error} == HOOKS
     assert f"`{GROUP}`" in text
 
 
@@ -132,13 +137,13 @@ def test_the_references_have_every_key_that_a_run_writes(
     capfd.readouterr()
     written = json.loads((tmp_path / "out/run.json").read_text())
     page = (REFERENCE / "output-files.md").read_text()
-    told = set(re.findall(r"`(\w+)`", page))
+    describe_error = set(re.findall(r"`(\w+)`", page))
     good, bad = written["images"]
     keys = {*written, *written["model"], *good, *good["answer"], *good["explanations"][0]}
-    assert keys | set(bad["failures"][0]) | {good["status"], bad["status"]} <= told
+    assert keys | set(bad["failures"][0]) | {good["status"], bad["status"]} <= describe_error
     page = (REFERENCE / "evidence-and-provenance.md").read_text()
-    told = set(re.findall(r"`(\w+)`", rows(page)))
+    describe_error = set(re.findall(r"`(\w+)`", rows(page)))
     saved = json.loads((tmp_path / "out/explanations.json").read_text())["explanations"]
     assert len(saved) == 5
     for one in saved:
-        assert {*one["evidence"], *one["provenance"]} <= told, one["method"]
+        assert {*one["evidence"], *one["provenance"]} <= describe_error, one["method"]

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from cvx_core.downloads import fetch, unreachable
 from cvx_core.errors import CheckpointError
+from cvx_core.models.downloads import fetch, unreachable
 
 CONTENT = b"weights" * 1000
 

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from cvx_core.errors import CvxError, OutputError
-from cvx_core.explanation import Explanation
+from cvx_core.explanations.explanation import Explanation
 from cvx_core.testing.samples import sample_explanation
 
 

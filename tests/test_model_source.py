@@ -10,19 +10,12 @@ import pytest
 import torch
 from torch import nn
 
-from cvx_core import (
-    ModelEntry,
-    ModelSource,
-    VisionModel,
-    discovery,
-    list_models,
-    load_model,
-    register,
-)
-from cvx_core.component import Component
+from cvx_core import ModelEntry, ModelSource, VisionModel, list_models, load_model, register
 from cvx_core.errors import ModelError, PluginError, UnknownComponentError
-from cvx_core.model_source import first_synonyms, seeded
-from cvx_core.registry import Registry
+from cvx_core.models.sources import first_synonyms, seeded
+from cvx_core.plugins import discovery
+from cvx_core.plugins.component import Component
+from cvx_core.plugins.registry import Registry
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cvx_core import ClassScore, Error, Scores, VisionModel, get_explainer
+from cvx_core import ClassificationPrediction, ClassScore, Error, VisionModel, get_explainer
 
 
 class _TwoWays(nn.Module):
@@ -71,9 +71,9 @@ def test_a_layer_with_a_path_around_it_says_so() -> None:
 
 
 def test_a_certain_and_right_answer_has_no_error_at_all() -> None:
-    seed, record = Error(1).resolve(Scores(np.array([0.0, 60.0, 3.0])))
+    seed, record = Error(1).resolve(ClassificationPrediction(np.array([0.0, 60.0, 3.0])))
     assert not seed.any()
     assert "zero" in record.note
-    seed, record = Error(1).resolve(Scores(np.array([0.0, 9.0, 3.0])))
+    seed, record = Error(1).resolve(ClassificationPrediction(np.array([0.0, 9.0, 3.0])))
     assert seed.any()
     assert "right" in record.note

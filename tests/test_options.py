@@ -10,10 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cvx_core.component import Component
 from cvx_core.errors import CvxError, MethodError, OptionError, PluginError
-from cvx_core.options import build, check_choice, parameter_names, parameters_of, parse_parameters
-from cvx_core.recording import Needs
+from cvx_core.plugins.component import Component
+from cvx_core.plugins.parameters import (
+    build,
+    check_choice,
+    parameter_names,
+    parameters_of,
+    parse_parameters,
+)
+from cvx_core.recording import Requirements
 
 
 @dataclass(frozen=True)
@@ -194,5 +200,5 @@ def test_what_is_no_value_stays_text(value: str) -> None:
 
 def test_a_list_is_no_layer() -> None:
     with pytest.raises(OptionError, match=r"(?s)one name.*\[A,B\]") as caught:
-        Needs(["a", "b"])  # type: ignore[arg-type]
+        Requirements(["a", "b"])  # type: ignore[arg-type]
     assert caught.value.exit_code == 2

@@ -125,7 +125,7 @@ def test_wheels_work_together_outside_this_repository(
     found = bare_environment.ask(
         """
 import json, pathlib, cvx_core as cvx
-from cvx_core.discovery import registry
+from cvx_core.plugins.discovery import registry
 from cvx_core.testing import models
 model = models.convolutional()
 explanations = cvx.explain(model, models.inputs(2), "class-attention")

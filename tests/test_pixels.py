@@ -14,17 +14,17 @@ from cvx_core import (
     Distribution,
     Error,
     Frame,
+    GroundTruthMask,
     Margin,
     MaskRegion,
     Missed,
     ModelError,
     PixelScore,
-    PixelScores,
     Predicted,
     RegionScore,
+    SegmentationPrediction,
     Target,
     TargetError,
-    TrueClasses,
     parse_target,
 )
 
@@ -39,7 +39,7 @@ LOGITS = np.array(
 )
 """Predicted: background, cat, dog; background, cat, cat."""
 
-ANSWER = PixelScores(LOGITS, CLASSES, Frame((0, 0, 30, 20), (6, 4), (30, 20)))
+ANSWER = SegmentationPrediction(LOGITS, CLASSES, Frame((0, 0, 30, 20), (6, 4), (30, 20)))
 """Over a photograph of 30 x 20 pixels, ten to a cell."""
 
 
@@ -55,7 +55,7 @@ def test_the_foremost_class_is_the_one_of_most_pixels_background_aside() -> None
     assert (seed.reshape(LOGITS.shape) == expected).all()
     assert record.text == "why cat?"
     assert record.score == 2 + 2 + 1
-    only = PixelScores(LOGITS[:, :, :1], CLASSES)
+    only = SegmentationPrediction(LOGITS[:, :, :1], CLASSES)
     assert only.resolve(Predicted())[1].text == "why background?"
 
 
@@ -72,7 +72,7 @@ def test_a_class_is_asked_about_where_it_is_predicted() -> None:
 
 
 def test_a_class_that_no_pixel_has_leads_to_a_region() -> None:
-    answer = PixelScores(LOGITS[:, :, :1], CLASSES)
+    answer = SegmentationPrediction(LOGITS[:, :, :1], CLASSES)
     with pytest.raises(TargetError, match=r"No pixel is predicted to be 'dog'(.|\n)*region LEFT"):
         answer.resolve(ClassScore("dog"))
 
@@ -115,10 +115,10 @@ def test_a_pixel_is_the_output_over_that_place() -> None:
 
 
 def test_the_error_signal_is_the_gradient_of_the_summed_cross_entropy() -> None:
-    truth = TrueClasses(np.array([[0, 1, 1], [255, 1, 2]]))
+    truth = GroundTruthMask(np.array([[0, 1, 1], [255, 1, 2]]))
 
     def loss(logits: np.ndarray) -> float:
-        answer = PixelScores(logits)
+        answer = SegmentationPrediction(logits)
         rows, columns = np.nonzero(truth.indices != 255)
         picked = answer.probabilities[truth.indices[rows, columns], rows, columns]
         return float(-np.log(picked).sum())
@@ -133,7 +133,7 @@ def test_the_error_signal_is_the_gradient_of_the_summed_cross_entropy() -> None:
 
 
 def test_the_margin_is_that_of_the_wrong_pixels() -> None:
-    truth = TrueClasses(np.array([[0, 1, 1], [255, 1, 2]]))
+    truth = GroundTruthMask(np.array([[0, 1, 1], [255, 1, 2]]))
     seed, record = ANSWER.resolve(Margin(), truth)
     expected = np.zeros_like(LOGITS)
     expected[2, 0, 2], expected[1, 0, 2] = 1, -1  # dog for cat
@@ -144,7 +144,7 @@ def test_the_margin_is_that_of_the_wrong_pixels() -> None:
 
 
 def test_where_all_pixels_are_right_there_is_no_margin() -> None:
-    seed, record = ANSWER.resolve(Margin(TrueClasses(ANSWER.predicted)))
+    seed, record = ANSWER.resolve(Margin(GroundTruthMask(ANSWER.predicted)))
     assert not seed.any()
     assert "there is no error" in record.text
 
@@ -154,7 +154,7 @@ def test_the_truth_of_a_segmenter_is_a_class_for_each_pixel(label: str | None) -
     with pytest.raises(TargetError, match=r"class for each pixel(.|\n)*--label truth.png"):
         ANSWER.resolve(Error(), label)
     with pytest.raises(TargetError, match="unknown at every pixel"):
-        ANSWER.resolve(Error(), TrueClasses(np.full((2, 3), 255)))
+        ANSWER.resolve(Error(), GroundTruthMask(np.full((2, 3), 255)))
 
 
 def test_the_answer_as_a_whole_weighs_each_class_at_each_pixel() -> None:
@@ -182,18 +182,20 @@ def test_an_answer_that_is_not_finite_is_refused() -> None:
     bad = LOGITS.copy()
     bad[0, 0, 0] = np.nan
     with pytest.raises(ModelError, match="1 of 18 logits"):
-        PixelScores(bad)
+        SegmentationPrediction(bad)
 
 
-def parted() -> PixelScores:
+def parted() -> SegmentationPrediction:
     """Return an answer with two parts of a thing, one of them 5 x 5, on 8 x 12 pixels."""
     said = np.zeros((8, 12), dtype=int)
     said[1:6, 1:6], said[2:4, 9:11] = 1, 1
     logits = np.stack([said == 0, said == 1]).astype(float) * 2.0
-    return PixelScores(logits, ("nothing", "cat"), Frame((0.0, 0.0, 24.0, 16.0), (24, 16)))
+    return SegmentationPrediction(
+        logits, ("nothing", "cat"), Frame((0.0, 0.0, 24.0, 16.0), (24, 16))
+    )
 
 
-def of_part(answer: PixelScores, target: ComponentScore, c: int) -> np.ndarray:
+def of_part(answer: SegmentationPrediction, target: ComponentScore, c: int) -> np.ndarray:
     seed, _ = answer.resolve(target)
     return seed.reshape(answer.logits.shape)[c]
 
@@ -234,6 +236,6 @@ def test_component_and_boundary_are_read_and_held_against_another_class() -> Non
 
 
 def test_an_answer_that_is_the_same_everywhere_has_no_boundary() -> None:
-    answer = PixelScores(np.stack([np.ones((4, 4)), np.zeros((4, 4))]), ("a", "b"))
+    answer = SegmentationPrediction(np.stack([np.ones((4, 4)), np.zeros((4, 4))]), ("a", "b"))
     with pytest.raises(TargetError, match="no border"):
         answer.resolve(ComponentScore(0.5, 0.5, band=3))

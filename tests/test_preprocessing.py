@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from cvx_core.errors import ModelError, OptionError
-from cvx_core.preprocessing import Preprocess, apply, measure
+from cvx_core.images.geometry import measure
+from cvx_core.images.preprocessing import Preprocess, apply
 
 SIZES = [(320, 240), (240, 320), (64, 48), (500, 333), (1024, 300), (30, 30), (2000, 1500)]
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cvx_core.printable import printable
+from cvx_core._util.text import printable
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,15 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from cvx_core import Attribution, Explainer, ModelError, Needs, Question, VisionModel, explain
+from cvx_core import (
+    Attribution,
+    Explainer,
+    ExplainRequest,
+    ModelError,
+    Requirements,
+    VisionModel,
+    explain,
+)
 from cvx_core.testing import models
 
 
@@ -15,18 +23,18 @@ from cvx_core.testing import models
 class Twisted(Explainer):
     """Runs the network on the images turned round: 5 of them without graph, 1 with."""
 
-    def needs(self) -> Needs:
-        return Needs()
+    def requirements(self) -> Requirements:
+        return Requirements()
 
-    def attribute(self, question: Question) -> list[Attribution]:
-        recording = question.recording(self.needs())
-        turned = question.inputs[:1].flip(-1)
-        question.logits(turned.expand(2, -1, -1, -1))
-        question.logits(turned.expand(3, -1, -1, -1))
-        with question.with_inputs(turned) as other:
-            inner = other.recording(Needs("input"))
+    def attribute(self, request: ExplainRequest) -> list[Attribution]:
+        recording = request.recording(self.requirements())
+        turned = request.inputs[:1].flip(-1)
+        request.logits(turned.expand(2, -1, -1, -1))
+        request.logits(turned.expand(3, -1, -1, -1))
+        with request.with_inputs(turned) as other:
+            inner = other.recording(Requirements("input"))
             inner.gradients(torch.ones_like(inner.logits), "input")
-        return [Attribution(question.inputs[:, 0]) for _ in question.seeds(recording.logits)]
+        return [Attribution(request.inputs[:, 0]) for _ in request.seeds(recording.logits)]
 
 
 def test_passes_on_other_inputs_count_for_the_explainer() -> None:
@@ -40,13 +48,13 @@ def test_passes_on_other_inputs_count_for_the_explainer() -> None:
 class Asking(Explainer):
     """Hands its question out."""
 
-    def needs(self) -> Needs:
-        return Needs()
+    def requirements(self) -> Requirements:
+        return Requirements()
 
-    def attribute(self, question: Question) -> list[Attribution]:
-        asked.append((question.at_once, question.logits(question.inputs.flip(0))))
-        recording = question.recording(self.needs())
-        return [Attribution(question.inputs[:, 0]) for _ in question.seeds(recording.logits)]
+    def attribute(self, request: ExplainRequest) -> list[Attribution]:
+        asked.append((request.at_once, request.logits(request.inputs.flip(0))))
+        recording = request.recording(self.requirements())
+        return [Attribution(request.inputs[:, 0]) for _ in request.seeds(recording.logits)]
 
 
 asked: list[tuple[int, torch.Tensor]] = []
@@ -76,14 +84,14 @@ def test_the_byte_budget_says_how_many_run_at_once() -> None:
 class Behind(Explainer):
     """Tells how many values at each of two layers run together."""
 
-    def needs(self) -> Needs:
-        return Needs()
+    def requirements(self) -> Requirements:
+        return Requirements()
 
-    def attribute(self, question: Question) -> list[Attribution]:
-        places = [question.layout.find(name) for name in ("0", "2")]
-        rows.append([question.at_once_behind(place) for place in places])
-        recording = question.recording(self.needs())
-        return [Attribution(question.inputs[:, 0]) for _ in question.seeds(recording.logits)]
+    def attribute(self, request: ExplainRequest) -> list[Attribution]:
+        places = [request.layout.find(name) for name in ("0", "2")]
+        rows.append([request.at_once_behind(place) for place in places])
+        recording = request.recording(self.requirements())
+        return [Attribution(request.inputs[:, 0]) for _ in request.seeds(recording.logits)]
 
 
 rows: list[list[int]] = []
@@ -123,13 +131,13 @@ def test_where_memory_runs_out_the_inputs_are_halved() -> None:
 
     @dataclass(frozen=True)
     class Wide(Asking):
-        def attribute(self, question: Question) -> list[Attribution]:
-            recording = question.recording(self.needs())
-            seeds = question.seeds(recording.logits)
+        def attribute(self, request: ExplainRequest) -> list[Attribution]:
+            recording = request.recording(self.requirements())
+            seeds = request.seeds(recording.logits)
             model.module.alone = True
-            found.append(question.logits(models.inputs(3)))
+            found.append(request.logits(models.inputs(3)))
             model.module.alone = False
-            return [Attribution(question.inputs[:, 0]) for _ in seeds]
+            return [Attribution(request.inputs[:, 0]) for _ in seeds]
 
     found: list[torch.Tensor] = []
     Wide().explain(model, models.inputs(1))
@@ -152,8 +160,8 @@ class Choosy(torch.nn.Module):
 def test_a_network_that_fails_on_other_inputs_is_named() -> None:
     @dataclass(frozen=True)
     class Dark(Asking):
-        def attribute(self, question: Question) -> list[Attribution]:
-            question.logits(-question.inputs)
+        def attribute(self, request: ExplainRequest) -> list[Attribution]:
+            request.logits(-request.inputs)
             return []
 
     with pytest.raises(ModelError, match=r"Choosy failed .* too dark"):

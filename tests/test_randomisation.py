@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 import cvx_core as cvx
 from cvx_core.errors import MethodError
+from cvx_core.models.vision_model import VisionModel
 from cvx_core.randomisation import Randomised
 from cvx_core.testing import models
 from cvx_core.testing.explainers import assert_state, state_of
-from cvx_core.vision_model import VisionModel
 
 
 def generator(seed: int = 0) -> torch.Generator:

@@ -11,16 +11,17 @@ from torch import Tensor, nn
 
 import cvx_core as cvx
 from cvx_core import (
-    Candidates,
-    Detections,
+    DetectionCandidates,
+    DetectionPrediction,
     MaskRegion,
     ModelError,
-    PixelScores,
     RegionScore,
+    SegmentationPrediction,
     VisionModel,
 )
-from cvx_core.reading import Reading
-from cvx_core.readout import detection, segmentation
+from cvx_core.tasks.detection.output import detection
+from cvx_core.tasks.outputs import ModelOutput
+from cvx_core.tasks.segmentation.output import segmentation
 
 
 class Says(nn.Module):
@@ -55,7 +56,7 @@ def test_centre_and_size_become_corners_and_the_last_class_means_nothing() -> No
 
 
 def test_candidates_are_taken_as_they_are_and_other_things_refused_with_the_way_out() -> None:
-    given = Candidates(torch.zeros(1, 2, 3), torch.zeros(1, 2, 4))
+    given = DetectionCandidates(torch.zeros(1, 2, 3), torch.zeros(1, 2, 4))
     assert detection(given) is given
     with pytest.raises(ModelError, match=r"in the list(.|\n)*readout=.* Candidates|torchvision:"):
         detection([{"boxes": torch.zeros(1, 4)}])
@@ -129,8 +130,8 @@ def test_other_names_must_be_complete() -> None:
 def test_all_outputs_are_one_vector_in_the_order_of_the_answers() -> None:
     batch = torch.rand(2, 3, 4, 4)
     for output, task, kind in (
-        (detr, "detection", Detections),
-        (lambda means: means, "segmentation", PixelScores),
+        (detr, "detection", DetectionPrediction),
+        (lambda means: means, "segmentation", SegmentationPrediction),
     ):
         model = VisionModel(Says(output), task=task)
         flat = model.logits(batch)
@@ -158,14 +159,14 @@ def test_suppression_runs_once_for_all_methods_and_questions(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked = 0
-    answers = Reading.answers
+    answers = ModelOutput.answers
 
-    def counted(self: Reading, *given: Any) -> Any:
+    def counted(self: ModelOutput, *given: Any) -> Any:
         nonlocal asked
         asked += 1
         return answers(self, *given)
 
-    monkeypatch.setattr(Reading, "answers", counted)
+    monkeypatch.setattr(ModelOutput, "answers", counted)
     model = VisionModel(Says(detr), preprocess=cvx.Preprocess(8), task="detection")
     photo = np.full((8, 8, 3), 250, dtype=np.uint8)
     questions = [[cvx.ClassScore(0), cvx.ClassScore(1), cvx.Contrast(0, 1)]]

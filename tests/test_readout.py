@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from cvx_core.errors import ModelError
-from cvx_core.readout import classification
+from cvx_core.tasks.classification.output import classification
 
 LOGITS = torch.tensor([[1.0, 2.0, 3.0]])
 OTHER = torch.zeros(1, 7)

@@ -14,7 +14,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cvx_core.record import Record
+from cvx_core.explanations.metadata import Metadata
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -25,7 +25,7 @@ JSON = st.recursive(
 
 @given(st.dictionaries(st.text(), JSON))
 def test_json_values_come_back_after_copying_pickling_and_json(data: dict[str, object]) -> None:
-    record = Record(data)
+    record = Metadata(data)
     for copied in (copy.deepcopy(record), copy.copy(record), pickle.loads(pickle.dumps(record))):
         assert copied == record
         assert hash(copied) == hash(record)
@@ -35,7 +35,7 @@ def test_json_values_come_back_after_copying_pickling_and_json(data: dict[str, o
 
 
 def test_numbers_of_numpy_and_torch_become_python_numbers() -> None:
-    record = Record(
+    record = Metadata(
         a=np.float32(0.5), b=np.arange(2), c=torch.tensor(3), d=torch.ones(1, 2), e=np.bool_(True)
     )
     assert record.to_dict() == {"a": 0.5, "b": [0, 1], "c": 3, "d": [[1.0, 1.0]], "e": True}
@@ -44,20 +44,20 @@ def test_numbers_of_numpy_and_torch_become_python_numbers() -> None:
 
 
 def test_what_json_has_no_number_for_becomes_null() -> None:
-    record = Record(a=math.nan, b=[math.inf, 1.0])
+    record = Metadata(a=math.nan, b=[math.inf, 1.0])
     assert math.isnan(record["a"])
     assert record.to_dict() == {"a": None, "b": [None, 1.0]}
     json.dumps(record.to_dict(), allow_nan=False)
 
 
 def test_anything_else_becomes_text() -> None:
-    assert Record(path=Path("a/b"))["path"] == "a/b"
-    assert Record({3: "key"})["3"] == "key"
+    assert Metadata(path=Path("a/b"))["path"] == "a/b"
+    assert Metadata({3: "key"})["3"] == "key"
 
 
 def test_a_record_can_not_be_changed_nor_through_what_it_was_made_of() -> None:
     source = {"list": [1, 2], "inner": {"x": 1}}
-    record = Record(source)
+    record = Metadata(source)
     source["list"].append(3)  # type: ignore[attr-defined]
     source["inner"]["x"] = 2  # type: ignore[index]
     assert record.to_dict() == {"list": [1, 2], "inner": {"x": 1}}
@@ -68,7 +68,7 @@ def test_a_record_can_not_be_changed_nor_through_what_it_was_made_of() -> None:
 
 
 def test_records_are_compared_by_content() -> None:
-    assert Record(a=1, b=2) == Record(b=2, a=1)
-    assert hash(Record(a=1, b=2)) == hash(Record(b=2, a=1))
-    assert Record(a=1) != Record(a=2)
-    assert Record(a=1) != "a"
+    assert Metadata(a=1, b=2) == Metadata(b=2, a=1)
+    assert hash(Metadata(a=1, b=2)) == hash(Metadata(b=2, a=1))
+    assert Metadata(a=1) != Metadata(a=2)
+    assert Metadata(a=1) != "a"

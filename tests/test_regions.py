@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cvx_core import Box, Frame, InputError, MaskRegion, Polygon, TargetError, images, read_mask
-from cvx_core.regions import Point, parse_region
+from cvx_core import Box, Frame, InputError, MaskRegion, Polygon, TargetError, read_mask
+from cvx_core.images import reading as images
+from cvx_core.images.regions import Point, parse_region
 
 WHOLE = Frame((0, 0, 8, 8), (8, 8), (8, 8))
 """A photograph of 8 x 8 pixels, all of it seen."""

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from cvx_core.component import Component
 from cvx_core.errors import ConflictError, PluginError, UnknownComponentError
-from cvx_core.hookspecs import hookimpl
-from cvx_core.registry import PROGRAM, Registry
+from cvx_core.plugins.component import Component
+from cvx_core.plugins.hookspecs import hookimpl
+from cvx_core.plugins.registry import PROGRAM, Registry
 
 
 def component(name: str = "grid", target: Any = dict) -> Component:

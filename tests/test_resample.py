@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cvx_core.resample import resample
+from cvx_core.images.resampling import resample
 
 SIDES = st.integers(1, 9)
 PIXELS = st.integers(1, 40)

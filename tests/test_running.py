@@ -11,13 +11,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cvx_core import Attribution, Explainer, Needs, Question
+from cvx_core import Attribution, Explainer, ExplainRequest, Requirements
 from cvx_core.errors import MethodError, ModelError, PluginError, UsageError
-from cvx_core.explanation import Explanation
-from cvx_core.running import run
-from cvx_core.target import ClassScore, Contrast, Error, Margin, Predicted
+from cvx_core.explainers.runner import run
+from cvx_core.explanations.explanation import Explanation
+from cvx_core.models.vision_model import VisionModel
+from cvx_core.tasks.targets import ClassScore, Contrast, Error, Margin, Predicted
 from cvx_core.testing import models
-from cvx_core.vision_model import VisionModel
 
 
 @dataclass(frozen=True)
@@ -26,15 +26,15 @@ class InputXGradient(Explainer):
 
     layer: str = "input"
 
-    def needs(self) -> Needs:
-        return Needs(self.layer)
+    def requirements(self) -> Requirements:
+        return Requirements(self.layer)
 
-    def attribute(self, question: Question) -> list[Attribution]:
-        recording = question.recording(self.needs())
+    def attribute(self, request: ExplainRequest) -> list[Attribution]:
+        recording = request.recording(self.requirements())
         raw = recording.activation(self.layer)
         return [
             Attribution((raw * recording.gradient(seed, self.layer)).sum(1))
-            for seed in question.seeds(recording.logits)
+            for seed in request.seeds(recording.logits)
         ]
 
 
@@ -42,8 +42,8 @@ class InputXGradient(Explainer):
 class Frozen(InputXGradient):
     """The same with frozen gates."""
 
-    def needs(self) -> Needs:
-        return Needs(self.layer, gates="frozen")
+    def requirements(self) -> Requirements:
+        return Requirements(self.layer, gates="frozen")
 
 
 class Counting(nn.Module):
@@ -230,11 +230,11 @@ def test_an_answer_that_is_not_finite_is_refused_and_names_the_way_out(value: fl
 
 def returning(values: Callable[[Tensor], list[Tensor]]) -> Explainer:
     class Own(Explainer):
-        def needs(self) -> Needs:
-            return Needs("input")
+        def requirements(self) -> Requirements:
+            return Requirements("input")
 
-        def attribute(self, question: Question) -> list[Attribution]:
-            return [Attribution(v) for v in values(question.inputs)]
+        def attribute(self, request: ExplainRequest) -> list[Attribution]:
+            return [Attribution(v) for v in values(request.inputs)]
 
     return Own()
 
@@ -256,15 +256,15 @@ def test_an_explainer_that_breaks_its_contract_is_named(values: Any, message: st
 
 def test_evidence_and_provenance_are_given_to_each_image_its_own() -> None:
     class Own(Explainer):
-        def needs(self) -> Needs:
-            return Needs("input")
+        def requirements(self) -> Requirements:
+            return Requirements("input")
 
-        def attribute(self, question: Question) -> list[Attribution]:
-            count = len(question.inputs)
+        def attribute(self, request: ExplainRequest) -> list[Attribution]:
+            count = len(request.inputs)
             numbers = torch.arange(count, dtype=torch.float64)
             return [
                 Attribution(
-                    question.inputs[:, 0] * 0 + 1,
+                    request.inputs[:, 0] * 0 + 1,
                     {"number": numbers, "shared": "all", "pair": torch.zeros(count, 2).tolist()},
                     {"where": numbers * 10},
                     unit="ones",
@@ -315,14 +315,14 @@ class Careless(Explainer):
 
     what: str
 
-    def needs(self) -> Needs:
-        return Needs("input")
+    def requirements(self) -> Requirements:
+        return Requirements("input")
 
-    def attribute(self, question: Question) -> list[Attribution]:
-        recording = question.recording(self.needs())
-        lent = question.inputs if self.what == "inputs" else recording.raw("input")
+    def attribute(self, request: ExplainRequest) -> list[Attribution]:
+        recording = request.recording(self.requirements())
+        lent = request.inputs if self.what == "inputs" else recording.raw("input")
         lent.mul_(0)
-        return [Attribution(lent.sum(1)) for _ in question.seeds(recording.logits)]
+        return [Attribution(lent.sum(1)) for _ in request.seeds(recording.logits)]
 
 
 @pytest.mark.parametrize("what", ["inputs", "activation"])
@@ -338,11 +338,11 @@ class Spectral(InputXGradient):
 
     inside: bool = False
 
-    def attribute(self, question: Question) -> list[Attribution]:
+    def attribute(self, request: ExplainRequest) -> list[Attribution]:
         numbers = torch.arange(7.0)
         spectrum = [{"band": "low", "power": numbers}] if self.inside else numbers
         return [
-            Attribution(one.values, {"spectrum": spectrum}) for one in super().attribute(question)
+            Attribution(one.values, {"spectrum": spectrum}) for one in super().attribute(request)
         ]
 
 

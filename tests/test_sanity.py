@@ -14,11 +14,11 @@ from cvx_core import (
     Attribution,
     ClassScore,
     Explainer,
+    ExplainRequest,
     Explanation,
     MethodError,
-    Needs,
     Predicted,
-    Question,
+    Requirements,
     VisionModel,
     explain,
     load_model,
@@ -121,20 +121,25 @@ def test_a_map_that_changes_has_two_draws_and_one_that_stays_has_six() -> None:
 
 
 def test_the_verdict_says_which_part_of_the_network_does_not_matter() -> None:
-    told = trial(third=(0.95, 0.25)).verdict(5)
-    assert told["reason"] == (
+    verdict = trial(third=(0.95, 0.25)).verdict(5)
+    assert verdict["reason"] == (
         "The map hardly depends on what the last third of the network has learned (rank "
         "correlation 0.95, 0.25 with another view of the image)."
     )
-    assert told["correlation"] == {"output": 0.0, "third": 0.95, "two_thirds": 0.0, "all": 0.0}
-    assert (told["seed"], told["chance"]["third"]) == (5, 0.25)
-    assert told["draws"] == dict.fromkeys(STAGES, DRAWS)
+    assert verdict["correlation"] == {
+        "output": 0.0,
+        "third": 0.95,
+        "two_thirds": 0.0,
+        "all": 0.0,
+    }
+    assert (verdict["seed"], verdict["chance"]["third"]) == (5, 0.25)
+    assert verdict["draws"] == dict.fromkeys(STAGES, DRAWS)
 
 
 def test_of_an_untrained_network_it_is_said_that_nothing_was_learned() -> None:
-    told = trial(all=(0.1, 0.0)).verdict(0, untrained=True)
-    assert told["verdict"] == "passes"
-    assert told["reason"] == (
+    verdict = trial(all=(0.1, 0.0)).verdict(0, untrained=True)
+    assert verdict["verdict"] == "passes"
+    assert verdict["reason"] == (
         "The map changes with the network's weights (rank correlation 0.10, 0.00 with another "
         "view of the image). The network has learned nothing: only its random weights were "
         "exchanged."
@@ -155,21 +160,21 @@ def test_what_can_t_be_compared_is_unclear() -> None:
     assert flat.verdict(0)["verdict"] == "unclear"
     dead = trial()
     dead.correlation["third"][2] = float("nan")
-    told = dead.verdict(0)
-    assert told["verdict"] == "unclear"
-    assert set(told["correlation"]) == {"output", "two_thirds", "all"}
+    verdict = dead.verdict(0)
+    assert verdict["verdict"] == "unclear"
+    assert set(verdict["correlation"]) == {"output", "two_thirds", "all"}
 
 
 @dataclass(frozen=True)
 class Gradient(Explainer):
     """The gradient at the pixels, summed over channels."""
 
-    def needs(self) -> Needs:
-        return Needs("input")
+    def requirements(self) -> Requirements:
+        return Requirements("input")
 
-    def attribute(self, question: Question) -> list[Attribution]:
-        recording = question.recording(self.needs())
-        seeds = question.seeds(recording.logits)
+    def attribute(self, request: ExplainRequest) -> list[Attribution]:
+        recording = request.recording(self.requirements())
+        seeds = request.seeds(recording.logits)
         asked.append([seed.argmax(1).tolist() for seed in seeds])
         return [Attribution(recording.gradient(seed, "input").sum(1)) for seed in seeds]
 
@@ -183,12 +188,12 @@ class Brightness(Explainer):
 
     class_specific: ClassVar[bool] = True
 
-    def needs(self) -> Needs:
-        return Needs()
+    def requirements(self) -> Requirements:
+        return Requirements()
 
-    def attribute(self, question: Question) -> list[Attribution]:
-        recording = question.recording(self.needs())
-        return [Attribution(question.inputs.sum(1)) for _ in question.seeds(recording.logits)]
+    def attribute(self, request: ExplainRequest) -> list[Attribution]:
+        recording = request.recording(self.requirements())
+        return [Attribution(request.inputs.sum(1)) for _ in request.seeds(recording.logits)]
 
 
 @dataclass(frozen=True)
@@ -197,10 +202,10 @@ class Picky(Gradient):
 
     model: VisionModel
 
-    def attribute(self, question: Question) -> list[Attribution]:
-        if question.model is not self.model:
+    def attribute(self, request: ExplainRequest) -> list[Attribution]:
+        if request.model is not self.model:
             raise MethodError("These weights mean nothing to me.", "Train them.")
-        return super().attribute(question)
+        return super().attribute(request)
 
 
 def verdicts(found: list[Explanation]) -> list[str]:
@@ -280,9 +285,9 @@ def test_a_method_without_an_answer_for_random_weights_is_unclear() -> None:
     model = models.convolutional()
     both = [Picky(model), Gradient()]
     picky, gradient = explain(model, models.inputs(1), both, sanity=True)
-    told = picky.evidence["sanity"]
-    assert told["verdict"] == "unclear"
-    assert "mean nothing to me" in told["reason"]
+    verdict = picky.evidence["sanity"]
+    assert verdict["verdict"] == "unclear"
+    assert "mean nothing to me" in verdict["reason"]
     assert gradient.evidence["sanity"]["verdict"] == "passes"
 
 
@@ -300,9 +305,9 @@ def test_a_network_that_exits_with_random_weights_is_not_blamed_on_the_method() 
             return answer
 
     [found] = Gradient().explain(VisionModel(Exits()), models.inputs(1), sanity=True)
-    told = found.evidence["sanity"]
-    assert told["verdict"] == "unclear"
-    assert "other weights" in told["reason"]
+    verdict = found.evidence["sanity"]
+    assert verdict["verdict"] == "unclear"
+    assert "other weights" in verdict["reason"]
 
 
 def test_compositions_are_checked_like_any_other() -> None:

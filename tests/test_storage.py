@@ -16,10 +16,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cvx_core import storage
 from cvx_core.errors import CvxError, OutputError
-from cvx_core.explanation import Explanation
-from cvx_core.storage import load_explanations, to_npz
+from cvx_core.explanations import npz as storage
+from cvx_core.explanations.explanation import Explanation
+from cvx_core.explanations.npz import load_explanations, to_npz
 from cvx_core.testing.samples import sample_explanation
 
 

@@ -14,8 +14,11 @@ from hypothesis.extra import numpy as arrays
 
 import cvx_core as cvx
 from cvx_core.errors import ModelError, TargetError
-from cvx_core.scores import ClassEntry, Scores, TargetRecord, find_class
-from cvx_core.target import (
+from cvx_core.tasks.classes import ClassEntry, find_class
+from cvx_core.tasks.classification.prediction import ClassificationPrediction
+from cvx_core.tasks.records import TargetRecord
+from cvx_core.tasks.target_syntax import parse_target
+from cvx_core.tasks.targets import (
     ClassScore,
     Contrast,
     Distribution,
@@ -23,14 +26,13 @@ from cvx_core.target import (
     Margin,
     Predicted,
     Target,
-    parse_target,
 )
 
 # Logits whose softmax is (1/2, 1/4, 1/4), (2/4, 1/4, 1/4).
-HALVES = Scores(np.log([2.0, 1.0, 1.0]), ("cat", "dog", "owl"))
+HALVES = ClassificationPrediction(np.log([2.0, 1.0, 1.0]), ("cat", "dog", "owl"))
 LOGITS = arrays.arrays(
     np.float64, st.integers(2, 12), elements=st.floats(-50, 50, allow_nan=False)
-).map(Scores)
+).map(ClassificationPrediction)
 
 
 @pytest.mark.parametrize(
@@ -54,25 +56,27 @@ def test_a_seed_is_what_its_formula_says(target: Target, seed: list[float]) -> N
 
 
 def test_probabilities_do_not_overflow() -> None:
-    scores = Scores(np.array([1000.0, 999.0, -1000.0]))
+    scores = ClassificationPrediction(np.array([1000.0, 999.0, -1000.0]))
     assert scores.probabilities == pytest.approx([1 / (1 + math.exp(-1)), 1 / (1 + math.e), 0])
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_an_answer_that_is_not_finite_has_no_question(bad: float) -> None:
     with pytest.raises(ModelError, match="for class 1"):
-        Scores(np.array([0.0, bad, 1.0]))
+        ClassificationPrediction(np.array([0.0, bad, 1.0]))
 
 
 @given(LOGITS)
-def test_the_distribution_sums_to_one(scores: Scores) -> None:
+def test_the_distribution_sums_to_one(scores: ClassificationPrediction) -> None:
     seed, _ = Distribution().resolve(scores)
     assert seed.sum() == pytest.approx(1)
     assert (seed >= 0).all()
 
 
 @given(LOGITS, st.data())
-def test_the_error_and_the_margin_sum_to_zero(scores: Scores, data: st.DataObject) -> None:
+def test_the_error_and_the_margin_sum_to_zero(
+    scores: ClassificationPrediction, data: st.DataObject
+) -> None:
     label = data.draw(st.integers(0, len(scores.logits) - 1))
     for target in (Error(label), Margin(label)):
         seed, _ = target.resolve(scores)
@@ -81,7 +85,7 @@ def test_the_error_and_the_margin_sum_to_zero(scores: Scores, data: st.DataObjec
 
 @given(LOGITS, st.data())
 def test_the_error_is_the_gradient_of_the_cross_entropy(
-    scores: Scores, data: st.DataObject
+    scores: ClassificationPrediction, data: st.DataObject
 ) -> None:
     label = data.draw(st.integers(0, len(scores.logits) - 1))
     seed, record = Error(label).resolve(scores)
@@ -90,7 +94,9 @@ def test_the_error_is_the_gradient_of_the_cross_entropy(
         moved = np.zeros(len(seed))
         moved[c] = step
         up, down = (
-            -np.log(np.maximum(Scores(scores.logits + d).probabilities[label], 1e-300))
+            -np.log(
+                np.maximum(ClassificationPrediction(scores.logits + d).probabilities[label], 1e-300)
+            )
             for d in (moved, -moved)
         )
         # Central differences of a function whose third derivative is below 1/5: the truncation
@@ -103,7 +109,9 @@ def test_the_error_is_the_gradient_of_the_cross_entropy(
 
 
 @given(LOGITS, st.data())
-def test_a_contrast_changes_its_sign_with_its_order(scores: Scores, data: st.DataObject) -> None:
+def test_a_contrast_changes_its_sign_with_its_order(
+    scores: ClassificationPrediction, data: st.DataObject
+) -> None:
     indices = st.integers(0, len(scores.logits) - 1)
     p, q = data.draw(st.lists(indices, min_size=2, max_size=2, unique=True))
     forth, one = Contrast(p, q).resolve(scores)
@@ -114,7 +122,7 @@ def test_a_contrast_changes_its_sign_with_its_order(scores: Scores, data: st.Dat
 
 @given(LOGITS, st.data())
 def test_the_margin_of_a_wrong_answer_is_the_contrast_with_the_truth(
-    scores: Scores, data: st.DataObject
+    scores: ClassificationPrediction, data: st.DataObject
 ) -> None:
     label = data.draw(
         st.integers(0, len(scores.logits) - 1).filter(lambda y: y != scores.predicted)
@@ -158,7 +166,7 @@ def test_a_record_survives_json(target: Target) -> None:
 
 
 def test_a_record_names_the_five_best_in_order() -> None:
-    _, record = Predicted().resolve(Scores(np.array([0.0, 3, 1, 2, 5, 4])), 2)
+    _, record = Predicted().resolve(ClassificationPrediction(np.array([0.0, 3, 1, 2, 5, 4])), 2)
     assert [entry.index for entry in record.top] == [4, 5, 1, 3, 2]
     assert record.predicted.index == 4
     assert record.correct is False
@@ -257,7 +265,7 @@ def test_text_that_is_no_target_is_refused(text: str) -> None:
 
 @given(st.text(max_size=80))
 def test_a_slug_is_fit_for_a_file_name(name: str) -> None:
-    scores = Scores(np.array([1.0, 0.0]), (name, "other"))
+    scores = ClassificationPrediction(np.array([1.0, 0.0]), (name, "other"))
     for target in (ClassScore(0), Contrast(0, 1), Predicted()):
         slug = target.resolve(scores)[1].slug
         assert 0 < len(slug) <= 60
@@ -275,11 +283,13 @@ def test_a_probability_is_never_rounded_to_certainty(probability: float, text: s
 
 def test_a_target_of_one_s_own_resolves_like_ours() -> None:
     class Coldest(cvx.Target):
-        def resolve(self, scores: Scores, label: object = None) -> cvx.target.Resolved:  # type: ignore[name-defined]
+        def resolve(
+            self, scores: ClassificationPrediction, label: object = None
+        ) -> cvx.target.Resolved:  # type: ignore[name-defined]
             seed = scores.one_hot(int(scores.logits.argmin()))
             return seed, scores.record("coldest", "what is least likely?", seed)
 
-    _, record = Coldest().resolve(Scores(np.array([2.0, -1.0, 0.0])))
+    _, record = Coldest().resolve(ClassificationPrediction(np.array([2.0, -1.0, 0.0])))
     assert record.score == -1.0
     assert record.probability is None
     assert record.slug == "coldest"

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from cvx_core.errors import InputError, UsageError
-from cvx_core.scores import Scores
-from cvx_core.truth import TrueBox, TrueBoxes, TrueClasses
-from cvx_core.truth_files import read_truth
+from cvx_core.tasks.classification.prediction import ClassificationPrediction
+from cvx_core.tasks.ground_truth import GroundTruthBox, GroundTruthBoxes, GroundTruthMask
+from cvx_core.truth_files import read_ground_truth
 from cvx_core.truth_files.coco import coco_images
 
 CLASSES = ["person", "cat", "dog"]
@@ -66,39 +66,41 @@ def file(tmp_path: Path):
 
 def test_coco_gives_the_boxes_of_the_image_of_that_name(file: Any) -> None:
     path = file("instances.json", COCO)
-    found = read_truth(path, "detection", "elsewhere/photo.jpg", CLASSES)
-    assert found == TrueBoxes(
-        (TrueBox((10, 20, 40, 60.5), 2), TrueBox((0, 0, 5, 5), 1, crowd=True))
+    found = read_ground_truth(path, "detection", "elsewhere/photo.jpg", CLASSES)
+    assert found == GroundTruthBoxes(
+        (GroundTruthBox((10, 20, 40, 60.5), 2), GroundTruthBox((0, 0, 5, 5), 1, crowd=True))
     )
 
 
 def test_the_model_is_known_by_its_answer(file: Any) -> None:
-    class Answering(Scores):
+    class Answering(ClassificationPrediction):
         task = "detection"
 
     answer = Answering(np.zeros(3), CLASSES)
-    found = read_truth(file("instances.json", COCO), answer, "other.jpg")
-    assert found == TrueBoxes((TrueBox((0, 0, 1, 1), 1),))
+    found = read_ground_truth(file("instances.json", COCO), answer, "other.jpg")
+    assert found == GroundTruthBoxes((GroundTruthBox((0, 0, 1, 1), 1),))
 
 
 def test_without_class_names_classes_come_by_their_own_names(file: Any) -> None:
-    found = read_truth(file("a.json", COCO), "detection", "other.jpg")
-    assert isinstance(found, TrueBoxes)
+    found = read_ground_truth(file("a.json", COCO), "detection", "other.jpg")
+    assert isinstance(found, GroundTruthBoxes)
     assert found.boxes[0].reference == "Cat"
 
 
 def test_a_file_that_has_changed_is_read_again(file: Any) -> None:
     path = file("a.json", COCO)
-    read_truth(path, "detection", "other.jpg")
+    read_ground_truth(path, "detection", "other.jpg")
     changed = {**COCO, "annotations": []}
     file("a.json", changed)
-    assert read_truth(path, "detection", "other.jpg") == TrueBoxes(())
+    assert read_ground_truth(path, "detection", "other.jpg") == GroundTruthBoxes(())
 
 
 def test_voc_counts_pixels_from_one_and_includes_the_last(file: Any) -> None:
-    found = read_truth(file("a.xml", VOC), "detection", "photo.jpg", CLASSES)
+    found = read_ground_truth(file("a.xml", VOC), "detection", "photo.jpg", CLASSES)
     # Columns 11 to 40 are thirty, and their edges are at 10 and 40.
-    assert found == TrueBoxes((TrueBox((10, 20, 40, 60), 2), TrueBox((0, 0, 5, 5), 1, crowd=True)))
+    assert found == GroundTruthBoxes(
+        (GroundTruthBox((10, 20, 40, 60), 2), GroundTruthBox((0, 0, 5, 5), 1, crowd=True))
+    )
 
 
 def test_yolo_gives_fractions_of_the_upright_photograph(file: Any) -> None:
@@ -109,9 +111,13 @@ def test_yolo_gives_fractions_of_the_upright_photograph(file: Any) -> None:
     path = file("label.txt", "2 0.5 0.5 0.25 0.5\n\n0 0.1 0.1 0.2 0.2\n")
     picture = path.parent / "photo.jpg"
     photo.save(picture, exif=exif)
-    found = read_truth(path, "detection", picture, CLASSES)
-    assert found == TrueBoxes((TrueBox((37.5, 12.5, 62.5, 37.5), 2), TrueBox((0, 0, 20, 10), 0)))
-    assert read_truth(path.parent / "a.txt", "detection", picture, CLASSES) == TrueBoxes(())
+    found = read_ground_truth(path, "detection", picture, CLASSES)
+    assert found == GroundTruthBoxes(
+        (GroundTruthBox((37.5, 12.5, 62.5, 37.5), 2), GroundTruthBox((0, 0, 20, 10), 0))
+    )
+    assert read_ground_truth(
+        path.parent / "a.txt", "detection", picture, CLASSES
+    ) == GroundTruthBoxes(())
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "I;16", "I"])
@@ -121,16 +127,18 @@ def test_a_mask_gives_indices_as_they_are(file: Any, mode: str) -> None:
     image = Image.fromarray(indices.astype(kinds[mode]))
     if mode == "P":
         image.putpalette([*range(0, 256)] * 3)
-    found = read_truth(file("mask.tif" if mode == "I" else "mask.png", image), "segmentation")
-    assert isinstance(found, TrueClasses)
+    found = read_ground_truth(
+        file("mask.tif" if mode == "I" else "mask.png", image), "segmentation"
+    )
+    assert isinstance(found, GroundTruthMask)
     assert found.indices.tolist() == indices.tolist()
 
 
 def test_a_classifiers_truth_is_a_class_as_written_or_on_the_only_line_of_a_file(
     file: Any,
 ) -> None:
-    assert read_truth("tiger cat", "classification") == "tiger cat"
-    assert read_truth(file("a.txt", "tiger cat\n"), "classification") == "tiger cat"
+    assert read_ground_truth("tiger cat", "classification") == "tiger cat"
+    assert read_ground_truth(file("a.txt", "tiger cat\n"), "classification") == "tiger cat"
 
 
 def coco_with(**changes: Any) -> dict[str, Any]:
@@ -187,7 +195,7 @@ def test_what_is_wrong_with_a_file_of_boxes_is_said_with_its_place_and_a_way_out
 ) -> None:
     photo = file("photo.jpg", np.zeros((4, 4, 3), np.uint8))
     with pytest.raises(InputError, match=said) as caught:
-        read_truth(file(name, content), "detection", photo, CLASSES)
+        read_ground_truth(file(name, content), "detection", photo, CLASSES)
     assert caught.value.hint
 
 
@@ -212,7 +220,7 @@ def test_a_picture_that_is_no_mask_is_refused_with_a_way_out(
     file: Any, name: str, content: Any, said: str
 ) -> None:
     with pytest.raises(InputError, match=said) as caught:
-        read_truth(file(name, content), "segmentation")
+        read_ground_truth(file(name, content), "segmentation")
     assert caught.value.hint
 
 
@@ -222,7 +230,7 @@ LONG = Path("n" * 300)
 
 def test_a_class_with_a_name_that_no_file_can_have_remains_a_class() -> None:
     for ending in (".txt", ".png"):
-        assert read_truth("n" * 300 + ending, "classification") == "n" * 300 + ending
+        assert read_ground_truth("n" * 300 + ending, "classification") == "n" * 300 + ending
 
 
 def test_other_mistakes_tell_the_way_out(file: Any, tmp_path: Path) -> None:
@@ -238,10 +246,10 @@ def test_other_mistakes_tell_the_way_out(file: Any, tmp_path: Path) -> None:
         (file("a.json", COCO), "classification", "", "the model classifies"),
     ]:
         with pytest.raises(InputError, match=said) as caught:
-            read_truth(path, task, image)
+            read_ground_truth(path, task, image)
         assert caught.value.hint
     with pytest.raises(UsageError, match="unknown"):
-        read_truth("a.json", "depth")
+        read_ground_truth("a.json", "depth")
 
 
 def coco_of(*annotations: dict[str, Any]) -> dict[str, Any]:
@@ -267,8 +275,8 @@ def test_coco_outlines_give_the_class_of_each_pixel_smaller_objects_on_larger(fi
             },
         ),
     )
-    found = read_truth(path, "segmentation", "photo.jpg", PIXELS)
-    assert isinstance(found, TrueClasses)
+    found = read_ground_truth(path, "segmentation", "photo.jpg", PIXELS)
+    assert isinstance(found, GroundTruthMask)
     assert found.indices.tolist() == [
         [0, 1, 1, 1, 0, 1],
         [0, 1, 2, 1, 0, 0],
@@ -280,8 +288,8 @@ def test_coco_outlines_give_the_class_of_each_pixel_smaller_objects_on_larger(fi
 def test_coco_run_lengths_go_down_the_columns_and_crowds_are_unknown(file: Any) -> None:
     runs = {"size": [4, 6], "counts": [5, 2, 17]}  # the second and third pixel of column 1
     path = file("instances.json", coco_of({"category_id": 17, "segmentation": runs, "iscrowd": 1}))
-    found = read_truth(path, "segmentation", "photo.jpg", PIXELS)
-    assert isinstance(found, TrueClasses)
+    found = read_ground_truth(path, "segmentation", "photo.jpg", PIXELS)
+    assert isinstance(found, GroundTruthMask)
     assert np.argwhere(found.indices == 255).tolist() == [[1, 1], [2, 1]]
     assert (found.indices == 0).sum() == 22
 
@@ -290,8 +298,8 @@ def test_what_nothing_covers_is_unknown_to_a_model_without_a_background(file: An
     path = file(
         "instances.json", coco_of({"category_id": 18, "segmentation": [[0, 0, 6, 0, 0, 4]]})
     )
-    found = read_truth(path, "segmentation", "photo.jpg", CLASSES)
-    assert isinstance(found, TrueClasses)
+    found = read_ground_truth(path, "segmentation", "photo.jpg", CLASSES)
+    assert isinstance(found, GroundTruthMask)
     assert set(np.unique(found.indices).tolist()) == {2, 255}
 
 
@@ -304,8 +312,8 @@ def test_run_lengths_as_text_are_those_of_pycocotools(file: Any) -> None:
         said = {"size": list(blobs.shape), "counts": packed["counts"].decode()}
         whole = coco_of({"category_id": 17, "segmentation": said})
         whole["images"][0] |= {"width": blobs.shape[1], "height": blobs.shape[0]}
-        found = read_truth(file("a.json", whole), "segmentation", "photo.jpg", PIXELS)
-        assert isinstance(found, TrueClasses)
+        found = read_ground_truth(file("a.json", whole), "segmentation", "photo.jpg", PIXELS)
+        assert isinstance(found, GroundTruthMask)
         np.testing.assert_array_equal(found.indices == 1, blobs)
 
 
@@ -325,7 +333,7 @@ def test_a_broken_outline_is_told_with_its_annotation(
 ) -> None:
     path = file("instances.json", coco_of({"category_id": 17, "segmentation": segmentation}))
     with pytest.raises(InputError, match="annotation 0") as caught:
-        read_truth(path, "segmentation", "photo.jpg", PIXELS)
+        read_ground_truth(path, "segmentation", "photo.jpg", PIXELS)
     assert said in caught.value.message
     assert "polygons" in str(caught.value.hint)
 
@@ -343,4 +351,4 @@ def test_a_broken_outline_is_told_with_its_annotation(
 def test_numbers_that_no_image_has_are_no_outline(file: Any, segmentation: Any, said: str) -> None:
     path = file("a.json", coco_of({"category_id": 17, "segmentation": segmentation}))
     with pytest.raises(InputError, match=f"annotation 0: .*{said}"):
-        read_truth(path, "segmentation", "photo.jpg", PIXELS)
+        read_ground_truth(path, "segmentation", "photo.jpg", PIXELS)

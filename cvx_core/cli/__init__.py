@@ -14,8 +14,8 @@ from types import TracebackType
 
 import click
 
-from cvx_core.cli.ending import heeding_signals, interruption_code
-from cvx_core.cli.speaking import (
+from cvx_core._util.text import printable
+from cvx_core.cli.kit.console import (
     Settings,
     complain,
     no_output,
@@ -23,10 +23,10 @@ from cvx_core.cli.speaking import (
     say,
     silence,
 )
-from cvx_core.cli.verbs import group
+from cvx_core.cli.kit.signals import heeding_signals, interruption_code
+from cvx_core.cli.program import group
 from cvx_core.errors import CvxError, PluginError
-from cvx_core.foreign import REPORT, told
-from cvx_core.printable import printable
+from cvx_core.plugins.isolation import REPORT, describe_error
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -89,9 +89,9 @@ def _blamed(error: BaseException, settings: Settings) -> BaseException:
     if isinstance(error, OSError) and not _stdout_works():
         told_of = no_output(error)
     elif settings.verb:
-        told_of = PluginError(f"The verb {settings.verb!r} failed: {told(error)}", REPORT)
+        told_of = PluginError(f"The verb {settings.verb!r} failed: {describe_error(error)}", REPORT)
     elif not isinstance(error, Exception):
-        told_of = PluginError(f"Foreign code ended the program: {told(error)}", REPORT)
+        told_of = PluginError(f"Foreign code ended the program: {describe_error(error)}", REPORT)
     else:
         return error
     told_of.__cause__ = error

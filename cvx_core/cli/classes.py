@@ -6,8 +6,8 @@ import json
 
 import click
 
+from cvx_core.cli.kit.console import Settings, only_data, put
 from cvx_core.cli.plugins import table
-from cvx_core.cli.speaking import Settings, only_data, put
 from cvx_core.errors import UsageError
 
 SCHEMA = "cvx.classes/1"
@@ -33,8 +33,8 @@ def classes(
     A class is given by its name or its index: --label "tiger cat", or -t 282.
     """
     with only_data():
-        from cvx_core.model_source import load_model
-        from cvx_core.scores import classes_with
+        from cvx_core.models.sources import load_model
+        from cvx_core.tasks.classes import classes_with
 
         loaded = load_model(model, weights=weights, trust_checkpoint=trust_checkpoint)
         names = loaded.classes

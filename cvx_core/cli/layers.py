@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cvx_core._util.text import shortened
+from cvx_core.cli.kit.console import Settings, only_data, put
 from cvx_core.cli.plugins import table
-from cvx_core.cli.speaking import Settings, only_data, put
 from cvx_core.errors import LayerError, UsageError
-from cvx_core.printable import shortened
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from cvx_core.models.vision_model import VisionModel
     from cvx_core.recording import Layout
-    from cvx_core.vision_model import VisionModel
 
 SCHEMA = "cvx.layers/1"
 LARGEST = 8192
@@ -50,7 +50,7 @@ def layers(
     the names can be given to a method: -e class-attention:layer=NAME.
     """
     with only_data():
-        from cvx_core.model_source import load_model
+        from cvx_core.models.sources import load_model
         from cvx_core.recording import Layout
 
         loaded = load_model(model, weights=weights, trust_checkpoint=trust_checkpoint)

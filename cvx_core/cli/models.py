@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cvx_core.cli.kit.console import Settings, complain, only_data, put, say
 from cvx_core.cli.plugins import table
-from cvx_core.cli.speaking import Settings, complain, only_data, put, say
 from cvx_core.errors import CvxError
 
 if TYPE_CHECKING:
-    from cvx_core.model_source import ModelEntry
+    from cvx_core.models.sources import ModelEntry
 
 SCHEMA = "cvx.models/1"
 
@@ -28,8 +28,8 @@ def models(settings: Settings, source: str | None, as_json: bool) -> int:
     weights and what it is. Code of your own needs no source: 'cvx explain -m file.py:FACTORY'.
     """
     with only_data():
-        from cvx_core.cli.installed import installed_plugins
-        from cvx_core.model_source import list_models
+        from cvx_core.cli.kit.plugin_warnings import installed_plugins
+        from cvx_core.models.sources import list_models
 
         plugins = installed_plugins()
         if source is not None:

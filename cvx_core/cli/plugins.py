@@ -9,12 +9,12 @@ from typing import Any
 
 import click
 
-from cvx_core.cli.defaults import BY_KIND
-from cvx_core.cli.speaking import Settings, only_data, put
-from cvx_core.cli.verbs import VERBS
-from cvx_core.component import KINDS
-from cvx_core.printable import printable
-from cvx_core.registry import PROGRAM, Offer, Registry
+from cvx_core._util.text import printable
+from cvx_core.cli.kit.console import Settings, only_data, put
+from cvx_core.cli.kit.defaults import BY_KIND
+from cvx_core.cli.program import VERBS
+from cvx_core.plugins.component import KINDS
+from cvx_core.plugins.registry import PROGRAM, Offer, Registry
 
 SCHEMA = "cvx.plugins/1"
 
@@ -31,7 +31,7 @@ def plugins(settings: Settings, as_json: bool, verbose: bool) -> int:
     """
     verbose = settings.verbose = settings.verbose or verbose
     with only_data():
-        from cvx_core.discovery import registry
+        from cvx_core.plugins.discovery import registry
 
         found = registry()
     if as_json:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from cvx_core.cli.ending import SOME_FAILED
-from cvx_core.cli.speaking import Settings, complain, only_data, put_files
+from cvx_core.cli.kit.console import Settings, complain, only_data, put_files
+from cvx_core.cli.kit.signals import SOME_FAILED
 from cvx_core.errors import CvxError, InputError, OutputError
 
 
@@ -49,12 +49,12 @@ def render(
     """
     settings.verbose = settings.verbose or verbose
     with only_data():
-        from cvx_core.cli.defaults import RENDERERS
-        from cvx_core.cli.explaining import build_renderers
-        from cvx_core.cli.installed import installed_plugins
-        from cvx_core.cli.output import Drawing, Folder
+        from cvx_core.cli.explain.run import build_renderers
+        from cvx_core.cli.kit.defaults import RENDERERS
+        from cvx_core.cli.kit.output_folder import Drawing, Folder
+        from cvx_core.cli.kit.plugin_warnings import installed_plugins
         from cvx_core.cli.redrawing import redraw
-        from cvx_core.storage import load_explanations
+        from cvx_core.explanations.npz import load_explanations
 
         # Before any plugin's code runs: it may change the working folder.
         target = Folder(folder, force=force)

@@ -23,10 +23,6 @@ The core puts hooks on models here alone; each acts in its own thread and is rem
 happens.
 """
 
-from cvx_core.recording.layout import Layout
-from cvx_core.recording.needs import Needs
-from cvx_core.recording.places import Place
-from cvx_core.recording.rules.passage import Propagation
-from cvx_core.recording.session import Recording
+import lazy_loader
 
-__all__ = ["Layout", "Needs", "Place", "Propagation", "Recording"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

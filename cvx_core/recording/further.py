@@ -14,19 +14,19 @@ import torch
 from torch import Tensor
 
 from cvx_core.errors import MethodError
-from cvx_core.recording.backward import no_path
-from cvx_core.recording.constants import Constants
-from cvx_core.recording.gates import Interception
-from cvx_core.recording.held import Held, Origin, Origins
-from cvx_core.recording.needs import Needs
-from cvx_core.recording.places import Place
-from cvx_core.recording.rules.passage import Passage, no_rules
-from cvx_core.recording.saved import Saved, storages
-from cvx_core.recording.suffix import Suffix
+from cvx_core.recording.autograd import no_path
+from cvx_core.recording.interception.constants import Constants
+from cvx_core.recording.interception.function_mode import Interception
+from cvx_core.recording.interception.leakage import Leakage, Origin, Origins
+from cvx_core.recording.interception.saved_tensors import Saved, storages
+from cvx_core.recording.layers.layer import Layer
+from cvx_core.recording.partial_forward import PartialForward
+from cvx_core.recording.requirements import Requirements
+from cvx_core.recording.rules.base import Passage, no_rules
 
 if TYPE_CHECKING:
-    from cvx_core.recording.flows import Flows
-    from cvx_core.vision_model import VisionModel
+    from cvx_core.models.vision_model import VisionModel
+    from cvx_core.recording.conservation import Flows
 
 
 class FurtherAnswers(ABC):
@@ -34,7 +34,7 @@ class FurtherAnswers(ABC):
 
     model: VisionModel
     inputs: Tensor
-    needs: Needs
+    requirements: Requirements
     logits: Tensor
     forwards: int
     backwards: int
@@ -47,7 +47,7 @@ class FurtherAnswers(ABC):
     _mode: Interception
 
     @abstractmethod
-    def place(self, name: str) -> Place:
+    def place(self, name: str) -> Layer:
         """Return the place that a name means."""
 
     @abstractmethod
@@ -128,7 +128,7 @@ class FurtherAnswers(ABC):
     def relevance(self, seed: Tensor, name: str) -> Tensor:
         """Return what each value at a place contributes to <seed, logits>, laid out as recorded.
 
-        By the rules that were recorded with; see `cvx_core.recording.rules.passage`.
+        By the rules that were recorded with; see `cvx_core.recording.rules.base`.
 
         Raises
         ------
@@ -185,19 +185,19 @@ class FurtherAnswers(ABC):
             (N,), the image that each value belongs to.
         """
         self.forwards += 1
-        return Suffix(self.model, self.inputs, self.place(name)).logits(value, rows)
+        return PartialForward(self.model, self.inputs, self.place(name)).logits(value, rows)
 
     def rerun_gradient(self, seed: Tensor, name: str, value: Tensor, rows: Tensor) -> Tensor:
         """Return d<seed, logits> / d(value) of `rerun`, for seeds (N, classes)."""
         self.forwards, self.backwards = self.forwards + 1, self.backwards + 1
-        return Suffix(self.model, self.inputs, self.place(name)).gradient(seed, value, rows)
+        return PartialForward(self.model, self.inputs, self.place(name)).gradient(seed, value, rows)
 
     def flows(self, seed: Tensor, name: str, row: int) -> Flows:
         """Return what each module hands on of <seed, logits> (classes,) of one image, and misses.
 
-        See `cvx_core.recording.flows`.
+        See `cvx_core.recording.conservation`.
         """
-        from cvx_core.recording.flows import flows
+        from cvx_core.recording.conservation import flows
 
         self.forwards, self.backwards = self.forwards + 2, self.backwards + 2
         place, image = self.place(name).name, self.inputs[row : row + 1]
@@ -211,7 +211,7 @@ class FurtherAnswers(ABC):
         """Return what held functions add to <seed, logits> (classes,) of one image, largest first.
 
         Where the signal itself goes through a sigmoid, a softplus or a deviation, what that
-        function makes is a constant, which no cell carries; see `cvx_core.recording.held`.
+        function makes is a constant, which no cell carries; see `cvx_core.recording.interception.leakage`.
         """
         image = self.inputs[row : row + 1]
         with self._again(self.place(name).name, image) as (recording, held):
@@ -229,12 +229,14 @@ class FurtherAnswers(ABC):
         if ends:
             with self._again(self.place(name).name, self.inputs[:1]) as (_, held):
                 ends = held.ends
-        return no_path(name, ends, frozen=self.needs.gates != "native")
+        return no_path(name, ends, frozen=self.requirements.gates != "native")
 
     @contextmanager
-    def _again(self, name: str, image: Tensor) -> Iterator[tuple[FurtherAnswers, Held]]:
+    def _again(self, name: str, image: Tensor) -> Iterator[tuple[FurtherAnswers, Leakage]]:
         """Run one image once more, and learn which modules hold what."""
-        recording: Any = type(self)(self.model, image, Needs(name, gates=self.needs.gates))  # type: ignore[call-arg]
+        recording: Any = type(self)(
+            self.model, image, Requirements(name, gates=self.requirements.gates)
+        )  # type: ignore[call-arg]
         held = recording._mode.held
         with held.measuring(self.model.module), recording:
             yield recording, held

@@ -11,10 +11,10 @@ from typing import Any, ClassVar
 
 import pytest
 
-from cvx_core.component import Component, Kind
-from cvx_core.discovery import registry
-from cvx_core.hookspecs import GROUP
-from cvx_core.registry import PROGRAM, Offer, normal_name
+from cvx_core.plugins.component import Component, Kind
+from cvx_core.plugins.discovery import registry
+from cvx_core.plugins.hookspecs import GROUP
+from cvx_core.plugins.registry import PROGRAM, Offer, normal_name
 
 HEAVY = ("torch", "numpy", "PIL", "matplotlib")
 
@@ -68,7 +68,7 @@ class Conformance:
             f"sys.path[:] = {sys.path!r}\n"
             "from importlib import import_module\n"
             f"plugin = import_module({entry.module!r})\n"
-            f"from cvx_core.registry import Registry\n"
+            f"from cvx_core.plugins.registry import Registry\n"
             "found = Registry(strict=True)\n"
             f"found.register(plugin, {offer.owner!r})\n"
             f"found.find({self.kind!r}, {offer.component.name!r})\n"

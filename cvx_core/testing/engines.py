@@ -13,9 +13,9 @@ from typing import Any, ClassVar
 import pytest
 
 from cvx_core.api import get_engine
-from cvx_core.component import Kind
 from cvx_core.engine import Engine, Listener
 from cvx_core.errors import ModelError, OutputError, UsageError
+from cvx_core.plugins.component import Kind
 from cvx_core.testing.base import Conformance
 from cvx_core.testing.sample_work import SampleWork, plain_loop
 

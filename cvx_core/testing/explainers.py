@@ -16,14 +16,14 @@ import torch
 from torch import Tensor, nn
 
 from cvx_core.api import get_explainer
-from cvx_core.component import Kind
 from cvx_core.errors import CvxError, UsageError
-from cvx_core.explainer import Explainer
-from cvx_core.explanation import Explanation
-from cvx_core.target import ClassScore, Contrast, Predicted, Target
+from cvx_core.explainers.base import Explainer
+from cvx_core.explanations.explanation import Explanation
+from cvx_core.models.vision_model import VisionModel
+from cvx_core.plugins.component import Kind
+from cvx_core.tasks.targets import ClassScore, Contrast, Predicted, Target
 from cvx_core.testing import models
 from cvx_core.testing.base import Conformance
-from cvx_core.vision_model import VisionModel
 
 NETWORKS: dict[str, Callable[[], VisionModel]] = {
     "convolutional": models.convolutional,

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cvx_core.vision_model import VisionModel
+from cvx_core.models.vision_model import VisionModel
 
 SIZE = 32
 """Side of the inputs that these networks take, in pixels."""

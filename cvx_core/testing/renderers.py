@@ -18,10 +18,10 @@ import pytest
 from PIL import Image
 
 from cvx_core.api import get_renderer
-from cvx_core.component import Kind
 from cvx_core.errors import UsageError
-from cvx_core.explanation import Artifact, Explanation
-from cvx_core.renderer import Renderer
+from cvx_core.explanations.explanation import Artifact, Explanation
+from cvx_core.explanations.renderer import Renderer
+from cvx_core.plugins.component import Kind
 from cvx_core.testing.base import Conformance
 from cvx_core.testing.samples import sample_explanation
 

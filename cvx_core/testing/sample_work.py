@@ -13,10 +13,10 @@ from typing import Any
 
 import torch
 
+from cvx_core._util.files import write_atomic
 from cvx_core.decoders import Mishap, explained
 from cvx_core.engine import Work
 from cvx_core.errors import InputError, ModelError, OutputError
-from cvx_core.files import write_atomic
 
 WIDTH = 64
 """Length of what a sample holds."""

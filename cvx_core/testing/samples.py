@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from cvx_core.explanation import Explanation
-from cvx_core.scores import ClassEntry, Detection, Scores, TargetRecord
-from cvx_core.target import Margin, Predicted
+from cvx_core.explanations.explanation import Explanation
+from cvx_core.tasks.classes import ClassEntry
+from cvx_core.tasks.classification.prediction import ClassificationPrediction
+from cvx_core.tasks.records import Detection, TargetRecord
+from cvx_core.tasks.targets import Margin, Predicted
 
 
 def sample_explanation(
@@ -50,7 +52,7 @@ def sample_explanation(
     values = noise.normal(size=cells).astype(np.float32)
     values[cells[0] // 3, cells[1] // 2] = 4.0
     logits = np.linspace(3.0, -1.0, len(classes))
-    scores = Scores(logits, classes)
+    scores = ClassificationPrediction(logits, classes)
     _, target = (Predicted() if label is None else Margin()).resolve(scores, label)
     ramp = np.linspace(30, 220, width)[None, :, None] * np.ones((height, 1, 3))
     image = (ramp * np.array([1.0, 0.8, 0.6])).astype(np.uint8)

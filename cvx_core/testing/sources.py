@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from cvx_core.component import Kind
-from cvx_core.discovery import registry
 from cvx_core.errors import CheckpointError, CvxError, ModelError
-from cvx_core.model_source import ModelEntry, ModelSource, load_model
-from cvx_core.options import build
+from cvx_core.models.sources import ModelEntry, ModelSource, load_model
+from cvx_core.models.vision_model import VisionModel
+from cvx_core.plugins.component import Kind
+from cvx_core.plugins.discovery import registry
+from cvx_core.plugins.parameters import build
 from cvx_core.testing.base import Conformance
-from cvx_core.vision_model import VisionModel
 
 
 class ModelSourceConformance(Conformance):

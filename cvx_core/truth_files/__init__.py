@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from cvx_core.answers import Answer
+from cvx_core._util.files import is_file
 from cvx_core.errors import InputError, UsageError
-from cvx_core.files import is_file
-from cvx_core.truth import TrueBoxes, Truth
+from cvx_core.tasks.ground_truth import GroundTruth, GroundTruthBoxes
+from cvx_core.tasks.prediction import Prediction
 from cvx_core.truth_files.coco import read_coco
 from cvx_core.truth_files.coco_masks import read_coco_masks
 from cvx_core.truth_files.common import read_text
@@ -16,15 +16,15 @@ from cvx_core.truth_files.mask import read_class_mask
 from cvx_core.truth_files.voc import read_voc
 from cvx_core.truth_files.yolo import read_yolo
 
-__all__ = ["read_truth"]
+__all__ = ["read_ground_truth"]
 
 
-def read_truth(
+def read_ground_truth(
     path: str | Path,
-    task: str | Answer,
+    task: str | Prediction,
     image: str | Path = "",
     classes: Sequence[str] | None = None,
-) -> Truth:
+) -> GroundTruth:
     """Return what is true of an image, from a file or as written on the command line.
 
     Parameters
@@ -55,7 +55,7 @@ def read_truth(
     InputError
         If the file can't be read or isn't what it should be: with line or annotation.
     """
-    if isinstance(task, Answer):
+    if isinstance(task, Prediction):
         classes = task.classes if classes is None else classes
         task = task.task
     file = Path(path)
@@ -69,7 +69,7 @@ def read_truth(
         raise UsageError(
             f"The task {task!r} is unknown.", "It is classification, segmentation or detection."
         )
-    readers: dict[str, Callable[[Path, Path, Sequence[str] | None], TrueBoxes]] = {
+    readers: dict[str, Callable[[Path, Path, Sequence[str] | None], GroundTruthBoxes]] = {
         ".json": read_coco,
         ".xml": lambda file, _, classes: read_voc(file, classes),
         ".txt": read_yolo,

@@ -9,9 +9,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from cvx_core._util.files import is_file
 from cvx_core.errors import InputError
-from cvx_core.files import is_file
-from cvx_core.truth import TrueBox, TrueBoxes
+from cvx_core.tasks.ground_truth import GroundTruthBox, GroundTruthBoxes
 from cvx_core.truth_files.common import class_index, proper_box, read_text
 
 WAY_OUT = "See COCO's data format: images, annotations and categories with their ids."
@@ -38,17 +38,19 @@ def _parsed(file: Path, changed: int) -> dict[str, Any]:  # noqa: ARG001 - parse
     return data
 
 
-def coco_images(file: Path, classes: Sequence[str] | None) -> Iterator[tuple[str, TrueBoxes]]:
+def coco_images(
+    file: Path, classes: Sequence[str] | None
+) -> Iterator[tuple[str, GroundTruthBoxes]]:
     """Yield the name of each image of a file, as written there, with its objects.
 
     Raises
     ------
     InputError
-        See `read_truth`.
+        See `read_ground_truth`.
     """
     data = _parsed(file, file.stat().st_mtime_ns if is_file(file) else 0)
     images, names = _tables(data, file)
-    found: dict[Any, list[TrueBox]] = {key: [] for key in images}
+    found: dict[Any, list[GroundTruthBox]] = {key: [] for key in images}
     for k, one in enumerate(data["annotations"]):
         where = f"{file}, annotation {k}"
         key = one.get("image_id") if isinstance(one, dict) else None
@@ -56,13 +58,13 @@ def coco_images(file: Path, classes: Sequence[str] | None) -> Iterator[tuple[str
             raise InputError(f"{where}: there is no image {_short(key)}.", WAY_OUT)
         found[key].append(_box(one, names, classes, where))
     for key, name in images.items():
-        yield name, TrueBoxes(tuple(found[key]))
+        yield name, GroundTruthBoxes(tuple(found[key]))
 
 
-def read_coco(file: Path, image: Path, classes: Sequence[str] | None) -> TrueBoxes:
-    """Return the objects of the image that has the name of `image`; see `read_truth`."""
+def read_coco(file: Path, image: Path, classes: Sequence[str] | None) -> GroundTruthBoxes:
+    """Return the objects of the image that has the name of `image`; see `read_ground_truth`."""
     _, names, found = annotations_of(file, image)
-    return TrueBoxes(tuple(_box(one, names, classes, where) for where, one in found))
+    return GroundTruthBoxes(tuple(_box(one, names, classes, where) for where, one in found))
 
 
 def annotations_of(
@@ -73,7 +75,7 @@ def annotations_of(
     Raises
     ------
     InputError
-        See `read_truth`.
+        See `read_ground_truth`.
     """
     data = _parsed(file, file.stat().st_mtime_ns if is_file(file) else 0)
     images, names = _tables(data, file)
@@ -155,7 +157,7 @@ def is_crowd(one: dict[str, Any]) -> bool:
 
 def _box(
     one: dict[str, Any], names: dict[Any, str], classes: Sequence[str] | None, where: str
-) -> TrueBox:
+) -> GroundTruthBox:
     try:
         name = names[one["category_id"]]
         x, y, width, height = real_numbers(one["bbox"])
@@ -163,4 +165,4 @@ def _box(
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{where}: {type(error).__name__} {error}.", WAY_OUT) from error
     sides = proper_box((x, y, x + width, y + height), where, "bbox is [x, y, width, height].")
-    return TrueBox(sides, class_index(name, classes, where), crowd)
+    return GroundTruthBox(sides, class_index(name, classes, where), crowd)

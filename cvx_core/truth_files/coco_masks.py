@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from cvx_core.errors import InputError, TargetError
-from cvx_core.images import MAX_PIXELS
-from cvx_core.regions import Polygon
-from cvx_core.scores import background
-from cvx_core.truth import UNKNOWN, TrueClasses
+from cvx_core.images.reading import MAX_PIXELS
+from cvx_core.images.regions import Polygon
+from cvx_core.tasks.classes import background
+from cvx_core.tasks.ground_truth import UNKNOWN, GroundTruthMask
 from cvx_core.truth_files.coco import WAY_OUT, annotations_of, is_crowd, real_numbers
 from cvx_core.truth_files.common import class_index
 
@@ -25,7 +25,7 @@ _FORM = (
 Mask = npt.NDArray[np.bool_]
 
 
-def read_coco_masks(file: Path, image: Path, classes: Sequence[str] | None) -> TrueClasses:
+def read_coco_masks(file: Path, image: Path, classes: Sequence[str] | None) -> GroundTruthMask:
     """Return the classes of the pixels of the image that has the name of `image`.
 
     Smaller objects lie on larger ones; crowds are unknown. What no annotation covers is the
@@ -56,7 +56,7 @@ def read_coco_masks(file: Path, image: Path, classes: Sequence[str] | None) -> T
         painted.append((int(mask.sum()), mask, index))
     for _, mask, index in sorted(painted, key=lambda one: -one[0]):
         indices[mask] = index
-    return TrueClasses(indices)
+    return GroundTruthMask(indices)
 
 
 def _mask(said: Any, shape: tuple[int, int]) -> Mask:

@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from cvx_core._util.files import read_bytes
 from cvx_core.errors import InputError, TargetError
-from cvx_core.files import read_bytes
-from cvx_core.scores import find_class
+from cvx_core.tasks.classes import find_class
 
 
 def read_text(file: Path) -> str:

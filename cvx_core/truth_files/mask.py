@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from cvx_core.errors import InputError
-from cvx_core.images import read_mask_image
-from cvx_core.truth import UNKNOWN, TrueClasses
+from cvx_core.images.reading import read_mask_image
+from cvx_core.tasks.ground_truth import UNKNOWN, GroundTruthMask
 
 
-def read_class_mask(file: Path) -> TrueClasses:
-    """Return the classes of a mask's pixels; see `read_truth`."""
+def read_class_mask(file: Path) -> GroundTruthMask:
+    """Return the classes of a mask's pixels; see `read_ground_truth`."""
     way_out = (
         "A mask has the index of a class at each pixel, as grey values or as a palette's indices "
         f"(modes L, I or P), {UNKNOWN} where it is unknown."
@@ -32,4 +32,4 @@ def read_class_mask(file: Path) -> TrueClasses:
             f"{file} is black and white: {UNKNOWN} means unknown, so nothing but class 0 is known.",
             "Write the index of the class in place of white, as 1.",
         )
-    return TrueClasses(indices)
+    return GroundTruthMask(indices)

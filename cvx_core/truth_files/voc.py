@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 from xml.parsers import expat
 
+from cvx_core._util.files import read_bytes
 from cvx_core.errors import InputError
-from cvx_core.files import read_bytes
-from cvx_core.truth import TrueBox, TrueBoxes
+from cvx_core.tasks.ground_truth import GroundTruthBox, GroundTruthBoxes
 from cvx_core.truth_files.common import class_index, proper_box
 
 
-def read_voc(file: Path, classes: Sequence[str] | None) -> TrueBoxes:
-    """Return the objects of a file; see `read_truth`."""
+def read_voc(file: Path, classes: Sequence[str] | None) -> GroundTruthBoxes:
+    """Return the objects of a file; see `read_ground_truth`."""
     reader = _VocReader(file)
     found = []
     for line, texts in reader.objects:
@@ -34,8 +34,8 @@ def read_voc(file: Path, classes: Sequence[str] | None) -> TrueBoxes:
         left, top = (max(side - 1.0, 0.0) for side in low)
         sides = proper_box((left, top, *high), where, "xmin is below xmax, and ymin below ymax.")
         difficult = texts.get("difficult", "0") == "1"
-        found.append(TrueBox(sides, class_index(name, classes, where), difficult))
-    return TrueBoxes(tuple(found))
+        found.append(GroundTruthBox(sides, class_index(name, classes, where), difficult))
+    return GroundTruthBoxes(tuple(found))
 
 
 class _VocReader:

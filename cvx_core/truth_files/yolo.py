@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from cvx_core._util.files import is_file
 from cvx_core.errors import InputError
-from cvx_core.files import is_file
-from cvx_core.images import read_picture
-from cvx_core.truth import TrueBox, TrueBoxes
+from cvx_core.images.reading import read_image
+from cvx_core.tasks.ground_truth import GroundTruthBox, GroundTruthBoxes
 from cvx_core.truth_files.common import class_index, proper_box, read_text
 
 
-def read_yolo(file: Path, image: Path, classes: Sequence[str] | None) -> TrueBoxes:
-    """Return the objects of a file, given the photograph; see `read_truth`."""
+def read_yolo(file: Path, image: Path, classes: Sequence[str] | None) -> GroundTruthBoxes:
+    """Return the objects of a file, given the photograph; see `read_ground_truth`."""
     width, height = _size(image, file)
     found = []
     for number, line in enumerate(read_text(file).splitlines(), start=1):
@@ -35,8 +35,10 @@ def read_yolo(file: Path, image: Path, classes: Sequence[str] | None) -> TrueBox
             (x + across / 2) * width,
             (y + down / 2) * height,
         )
-        found.append(TrueBox(proper_box(sides, where, way_out), class_index(index, classes, where)))
-    return TrueBoxes(tuple(found))
+        found.append(
+            GroundTruthBox(proper_box(sides, where, way_out), class_index(index, classes, where))
+        )
+    return GroundTruthBoxes(tuple(found))
 
 
 def _size(image: Path, file: Path) -> tuple[int, int]:
@@ -46,4 +48,4 @@ def _size(image: Path, file: Path) -> tuple[int, int]:
             f"{file} has boxes in fractions of the photograph, and its size is not known.",
             "Pass the path of the photograph: read_truth(file, task, image='photo.jpg').",
         )
-    return read_picture(image).size
+    return read_image(image).size

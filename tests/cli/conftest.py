@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from cvx_core import discovery
 from cvx_core.cli import main
-from cvx_core.registry import Registry
+from cvx_core.plugins import discovery
+from cvx_core.plugins.registry import Registry
 
 HERE = Path(__file__).parent
 LITTLE = f"{HERE / 'little.py'}"

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, ClassVar
 import pytest
 
 from cvx_core import Artifact, Explanation, Renderer, register
-from cvx_core.cli.output import RUN, Folder
+from cvx_core.cli.kit.output_folder import RUN, Folder
 from cvx_core.errors import OutputError
-from cvx_core.storage import to_npz
+from cvx_core.explanations.npz import to_npz
 from cvx_core.testing.samples import sample_explanation
 
 if TYPE_CHECKING:

@@ -17,14 +17,15 @@ from cvx_core import (
     Attribution,
     Component,
     Explainer,
+    ExplainRequest,
     Explanation,
     LayerError,
-    Needs,
-    Question,
     Renderer,
+    Requirements,
     register,
 )
-from cvx_core.cli import output, verbs
+from cvx_core.cli import program as verbs
+from cvx_core.cli.kit import output_folder as output
 
 if TYPE_CHECKING:
     from conftest import Outcome
@@ -49,12 +50,12 @@ class MuteError(Exception):
 class Plain(Explainer):
     """The input's mean over channels."""
 
-    def needs(self) -> Needs:
-        return Needs("input")
+    def requirements(self) -> Requirements:
+        return Requirements("input")
 
-    def attribute(self, question: Question) -> list[Attribution]:
-        logits = question.recording(self.needs()).logits
-        return [Attribution(question.inputs.mean(1)) for _ in question.seeds(logits)]
+    def attribute(self, request: ExplainRequest) -> list[Attribution]:
+        logits = request.recording(self.requirements()).logits
+        return [Attribution(request.inputs.mean(1)) for _ in request.seeds(logits)]
 
 
 @dataclass(frozen=True)
@@ -197,9 +198,9 @@ def test_a_plugin_that_changes_the_working_folder_moves_nothing(
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
 
-    def attribute(self: Plain, question: Question) -> list[Attribution]:
+    def attribute(self: Plain, request: ExplainRequest) -> list[Attribution]:
         os.chdir(elsewhere)
-        return Plain.attribute(self, question)
+        return Plain.attribute(self, request)
 
     register(type("Wanders", (Plain,), {"attribute": attribute}))
     register(type("Text", (Page,), {"suffix": ".txt"}))
@@ -214,8 +215,8 @@ def test_a_plugin_that_changes_the_working_folder_moves_nothing(
 def test_an_explainer_without_the_layer_is_not_run_again(explain: Callable[..., Outcome]) -> None:
     asked = []
 
-    def attribute(self: Plain, question: Question) -> list[Attribution]:
-        asked.append(question)
+    def attribute(self: Plain, request: ExplainRequest) -> list[Attribution]:
+        asked.append(request)
         raise LayerError("There is no layer 'x'.")
 
     register(type("Picky", (Plain,), {"attribute": attribute}))
@@ -225,9 +226,9 @@ def test_an_explainer_without_the_layer_is_not_run_again(explain: Callable[..., 
 
 def test_a_file_that_changes_while_it_is_read_is_reported(explain: Callable[..., Outcome]) -> None:
     # Between the look at all images and the second one's turn, while the first is explained.
-    def attribute(self: Plain, question: Question) -> list[Attribution]:
+    def attribute(self: Plain, request: ExplainRequest) -> list[Attribution]:
         Path("green.png").write_bytes(Path("dark.png").read_bytes())
-        return Plain.attribute(self, question)
+        return Plain.attribute(self, request)
 
     register(type("Meddles", (Plain,), {"attribute": attribute}))
     done = explain("red.png", "green.png", "-e", "meddles")

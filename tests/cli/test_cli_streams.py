@@ -14,11 +14,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cvx_core import Artifact, Attribution, Explainer, Explanation, Needs, Question, register
-from cvx_core.cli import output
-from cvx_core.cli.ending import INTERRUPTED, Ended, heeding_signals, interruption_code
+from cvx_core import (
+    Artifact,
+    Attribution,
+    Explainer,
+    ExplainRequest,
+    Explanation,
+    Requirements,
+    register,
+)
+from cvx_core.cli.kit import output_folder as output
+from cvx_core.cli.kit.signals import INTERRUPTED, Ended, heeding_signals, interruption_code
 from cvx_core.errors import OutputError
-from cvx_core.renderer import Renderer
+from cvx_core.explanations.renderer import Renderer
 
 if TYPE_CHECKING:
     from conftest import Cvx, Outcome
@@ -32,14 +40,14 @@ class Signalled(Explainer):
 
     number: int = signal.SIGTERM
 
-    def needs(self) -> Needs:
-        return Needs("input")
+    def requirements(self) -> Requirements:
+        return Requirements("input")
 
-    def attribute(self, question: Question) -> list[Attribution]:
-        if question.inputs.mean() < -1:
+    def attribute(self, request: ExplainRequest) -> list[Attribution]:
+        if request.inputs.mean() < -1:
             os.kill(os.getpid(), self.number)
-        logits = question.recording(self.needs()).logits
-        return [Attribution(question.inputs.mean(1)) for _ in question.seeds(logits)]
+        logits = request.recording(self.requirements()).logits
+        return [Attribution(request.inputs.mean(1)) for _ in request.seeds(logits)]
 
 
 @dataclass(frozen=True)
@@ -91,7 +99,7 @@ def test_what_was_made_of_the_image_in_work_is_drawn_all_the_same(
         raise KeyboardInterrupt
 
     if sanity:
-        monkeypatch.setattr("cvx_core.running.check", interrupted)
+        monkeypatch.setattr("cvx_core.explainers.runner.check", interrupted)
     methods = ["-e", "first", *(["--sanity"] if sanity else ["-e", "signalled:number=2"])]
     done = inside("explain", "dark.png", "-m", f"{LITTLE}:make", *methods, "-r", "each")
     assert (done.code, done.traced) == (130, False)

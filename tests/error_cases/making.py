@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from cvx_core.detections import Detections
-from cvx_core.pixels import PixelScores
-from cvx_core.reading import Candidates
-from cvx_core.regions import Frame
+from cvx_core.images.regions import Frame
+from cvx_core.tasks.detection.candidates import DetectionCandidates
+from cvx_core.tasks.detection.prediction import DetectionPrediction
+from cvx_core.tasks.segmentation.prediction import SegmentationPrediction
 
 Sides = Sequence[float]
 
@@ -25,11 +25,13 @@ def detections(boxes: Sequence[tuple[Sides, dict[int, float]]], classes: int = 3
     sides = np.array([box for box, _ in boxes], dtype=np.float64).reshape(-1, 4)
     logits = np.log(scores) - np.log1p(-scores)
     given = {"threshold": 0.4, "overlap": 0.5, "levels": (len(boxes),), **settings}
-    candidates = Candidates(torch.zeros(1, len(boxes), classes), torch.zeros(1, len(boxes), 4))
+    candidates = DetectionCandidates(
+        torch.zeros(1, len(boxes), classes), torch.zeros(1, len(boxes), 4)
+    )
     for key, value in given.items():
         object.__setattr__(candidates, key, value)
     names = ["cat", "dog", "cow", "owl"][:classes]
-    return Detections(logits, sides, candidates, names)
+    return DetectionPrediction(logits, sides, candidates, names)
 
 
 def pixels(said: Any, classes: int = 3, extent: Sides = (0, 0, 8, 8), by: float = 2.0):
@@ -37,4 +39,4 @@ def pixels(said: Any, classes: int = 3, extent: Sides = (0, 0, 8, 8), by: float 
     said = np.asarray(said)
     logits = np.where(said == np.arange(classes)[:, None, None], by, 0.0)
     frame = Frame(tuple(map(float, extent)), (said.shape[1], said.shape[0]))
-    return PixelScores(logits, ["nothing", "cat", "dog", "cow"][:classes], frame)
+    return SegmentationPrediction(logits, ["nothing", "cat", "dog", "cow"][:classes], frame)

@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 from making import detections
 from torchvision.ops import box_iou
 
-from cvx_core.error_cases import errors_of
-from cvx_core.error_cases.box_targets import BoxMiss, CandidateScore, iou_gradient
-from cvx_core.error_cases.detection import BoxError
-from cvx_core.error_cases.lost import lost_object, without_stage
 from cvx_core.errors import TargetError
-from cvx_core.parts import BoxScore, lost_stage
-from cvx_core.pixels import PixelScores
-from cvx_core.regions import Box
-from cvx_core.truth import TrueBox, TrueBoxes
+from cvx_core.images.regions import Box
+from cvx_core.tasks.builtin import find_mistakes
+from cvx_core.tasks.detection.missed import lost_object, lost_stage, without_stage
+from cvx_core.tasks.detection.mistake_targets import BoxMiss, CandidateScore, iou_gradient
+from cvx_core.tasks.detection.mistakes import BoxMistake
+from cvx_core.tasks.detection.targets import BoxScore
+from cvx_core.tasks.ground_truth import GroundTruthBox, GroundTruthBoxes
+from cvx_core.tasks.segmentation.prediction import SegmentationPrediction
 
 HERE, BESIDE = (0, 0, 10, 10), (2, 0, 12, 10)  # IoU 8 / 12
 HALF_OFF = (5, 0, 15, 10)  # IoU with HERE 5 / 15
@@ -32,8 +32,8 @@ def logit(score: float) -> float:
     return float(np.log(score / (1 - score)))
 
 
-def errors(answer, *objects) -> list[BoxError]:
-    return errors_of(answer, TrueBoxes(tuple(TrueBox(*one) for one in objects)))  # type: ignore[return-value]
+def errors(answer, *objects) -> list[BoxMistake]:
+    return find_mistakes(answer, GroundTruthBoxes(tuple(GroundTruthBox(*one) for one in objects)))  # type: ignore[return-value]
 
 
 def test_what_is_right_is_no_error() -> None:
@@ -254,8 +254,8 @@ def test_an_error_is_mended_when_its_box_is_right_or_gone_and_its_object_found()
 
 
 def test_an_error_that_goes_over_to_the_next_candidate_is_still_there() -> None:
-    truth = TrueBoxes(())
-    [case] = errors_of(detections([(HERE, {DOG: 0.8}), (BESIDE, {DOG: 0.5})]), truth)
+    truth = GroundTruthBoxes(())
+    [case] = find_mistakes(detections([(HERE, {DOG: 0.8}), (BESIDE, {DOG: 0.5})]), truth)
     now = case.judge(detections([(HERE, {DOG: 0.3}), (BESIDE, {DOG: 0.5})]))
     assert not now.right
     assert now.margin == pytest.approx(logit(0.3) - logit(0.4)), "that of the same candidate"
@@ -269,7 +269,9 @@ def test_a_missed_object_is_mended_when_it_is_found() -> None:
 
 
 def test_candidates_that_are_proposed_anew_are_found_by_their_boxes() -> None:
-    [case] = errors_of(detections([(HERE, {DOG: 0.8}), (FAR, {})], levels=()), TrueBoxes(()))
+    [case] = find_mistakes(
+        detections([(HERE, {DOG: 0.8}), (FAR, {})], levels=()), GroundTruthBoxes(())
+    )
     moved = [(FAR, {}), ((0, 0, 10, 11), {DOG: 0.2})]
     assert case.judge(detections(moved, levels=())).margin == pytest.approx(logit(0.2) - logit(0.4))
     # Nothing is there any more: as much as a score of a millionth.
@@ -282,9 +284,9 @@ def test_answers_and_truths_of_other_tasks_are_refused() -> None:
     answer = detections([(HERE, {DOG: 0.8})])
     [case] = errors(answer)
     with pytest.raises(TargetError, match="can't be put to a model for segmentation"):
-        case.judge(PixelScores(np.zeros((2, 1, 1))))
+        case.judge(SegmentationPrediction(np.zeros((2, 1, 1))))
     with pytest.raises(TargetError, match="its boxes"):
-        errors_of(answer, "dog")
+        find_mistakes(answer, "dog")
     with pytest.raises(TargetError, match="no class 'unicorn'"):
         errors(answer, (HERE, "unicorn"))
 

@@ -12,12 +12,12 @@ from hypothesis.extra.numpy import arrays
 from making import pixels
 from scipy import ndimage
 
-from cvx_core.connected import components
-from cvx_core.error_cases import errors_of
-from cvx_core.error_cases.segmentation import PixelError, segmentation_errors
 from cvx_core.errors import OptionError, TargetError
-from cvx_core.regions import Frame
-from cvx_core.truth import TrueClasses
+from cvx_core.images.components import components
+from cvx_core.images.regions import Frame
+from cvx_core.tasks.builtin import find_mistakes
+from cvx_core.tasks.ground_truth import GroundTruthMask
+from cvx_core.tasks.segmentation.mistakes import PixelMistake, segmentation_mistakes
 
 maps = st.tuples(st.integers(1, 12), st.integers(1, 12)).flatmap(
     lambda shape: arrays(np.int64, shape, elements=st.integers(0, 2))
@@ -59,13 +59,13 @@ def test_regions_share_out_the_wrong_pixels_exactly(both: tuple[np.ndarray, np.n
     answer = pixels(said, extent=(3.3, 1.7, 20.9, 14.2))
     height, width = said.shape
     # The truth lies under the crop: stretched over a photograph, padded with unknown.
-    truth = TrueClasses(true)
-    cases = segmentation_errors(under(answer, truth), truth)
+    truth = GroundTruthMask(true)
+    cases = segmentation_mistakes(under(answer, truth), truth)
     wrong = (true != 255) & (true != said)
     frame = Frame((0.0, 0.0, float(width), float(height)), (width, height))
     total = np.zeros((height, width), dtype=int)
     for case in cases:
-        assert isinstance(case, PixelError)
+        assert isinstance(case, PixelMistake)
         inside = case.region.on_grid(frame, (height, width))
         assert inside.sum() == case.pixels
         assert {*said[inside]} == {case.predicted.index}
@@ -85,7 +85,7 @@ def under(answer, truth):
 def test_regions_of_a_crop_hold_the_same_pixels(both: tuple[np.ndarray, np.ndarray]) -> None:
     said, _ = both
     answer = pixels(said, extent=(3.3, 1.7, 20.9, 14.2))
-    cases = segmentation_errors(answer, TrueClasses(np.zeros((30, 30), np.int64)))
+    cases = segmentation_mistakes(answer, GroundTruthMask(np.zeros((30, 30), np.int64)))
     total = sum(case.region.on_grid(answer.frame, answer.shape).astype(int) for case in cases)
     assert (total == (said != 0)).all()
 
@@ -94,7 +94,7 @@ def kinds(said: list[str], true: list[str], **options: int) -> list[tuple[str, s
     """Return type, predicted, true and pixels; a dot is nothing, ? is unknown."""
     letters = {".": 0, "c": 1, "d": 2, "?": 255}
     a, b = (np.array([[letters[x] for x in row] for row in rows]) for rows in (said, true))
-    cases = segmentation_errors(pixels(a), TrueClasses(b, (8, 8)), **options)
+    cases = segmentation_mistakes(pixels(a), GroundTruthMask(b, (8, 8)), **options)
     return sorted((c.type, c.predicted.name, c.true.name, c.pixels) for c in cases)
 
 
@@ -115,12 +115,12 @@ def test_background_tells_what_was_overlooked_from_what_was_invented() -> None:
 
 def test_a_first_class_that_is_a_thing_is_no_background() -> None:
     answer = replace(pixels(np.array([[1, 1, 2]])), classes=("road", "car", "sky"))
-    truth = TrueClasses(np.array([[0, 1, 1]]), (8, 8))
-    assert {case.type for case in segmentation_errors(answer, truth, band=0)} == {"confusion"}
+    truth = GroundTruthMask(np.array([[0, 1, 1]]), (8, 8))
+    assert {case.type for case in segmentation_mistakes(answer, truth, band=0)} == {"confusion"}
     named = replace(answer, classes=("car", "road", "Background"))
-    [first, _] = sorted(segmentation_errors(named, truth, band=0), key=lambda case: case.type)
+    [first, _] = sorted(segmentation_mistakes(named, truth, band=0), key=lambda case: case.type)
     assert (first.type, first.predicted.name) == ("confusion", "road")
-    assert {case.type for case in segmentation_errors(named, truth, band=0)} == {
+    assert {case.type for case in segmentation_mistakes(named, truth, band=0)} == {
         "confusion",
         "false negative",
     }
@@ -152,7 +152,7 @@ def test_a_rim_is_told_from_the_blob_that_it_runs_into() -> None:
 def test_margin_and_loss_are_means_over_the_region_and_the_seed_is_the_margins_gradient() -> None:
     answer = pixels([[1, 1, 0, 0]], classes=2, extent=(0, 0, 4, 1), by=1.5)
     answer.logits[1, 0, 1] = 2.5
-    [case] = segmentation_errors(answer, TrueClasses(np.zeros((1, 4), np.int64)))
+    [case] = segmentation_mistakes(answer, GroundTruthMask(np.zeros((1, 4), np.int64)))
     assert case.margin == pytest.approx(2.0)  # of 1.5 and 2.5
     # -log p of the true class, log(1 + e^margin)
     assert case.loss == pytest.approx(np.log1p(np.exp([1.5, 2.5])).mean())
@@ -166,13 +166,13 @@ def test_margin_and_loss_are_means_over_the_region_and_the_seed_is_the_margins_g
 def test_what_costs_most_in_all_comes_first() -> None:
     answer = pixels([[1, 0, 1, 1, 1]], classes=2, extent=(0, 0, 5, 1), by=1.0)
     answer.logits[1, 0, 0] = 2.0
-    cases = segmentation_errors(answer, TrueClasses(np.zeros((1, 5), np.int64)), band=0)
+    cases = segmentation_mistakes(answer, GroundTruthMask(np.zeros((1, 5), np.int64)), band=0)
     assert [case.pixels for case in cases] == [3, 1], "1.31 nats three times are more than 2.13"
 
 
 def test_half_of_the_pixels_make_a_region_right() -> None:
     answer = pixels([[1, 1, 1, 1]], classes=3, extent=(0, 0, 4, 1))
-    [case] = errors_of(answer, TrueClasses(np.zeros((1, 4), np.int64)))
+    [case] = find_mistakes(answer, GroundTruthMask(np.zeros((1, 4), np.int64)))
     assert case.text == "false positive: cat and not nothing"
     now = case.judge(pixels([[0, 0, 1, 1]], classes=3, extent=(0, 0, 4, 1)))
     assert (now.margin, now.right) == (0.0, True)
@@ -184,16 +184,16 @@ def test_half_of_the_pixels_make_a_region_right() -> None:
 def test_mistakes_are_refused() -> None:
     answer = pixels([[1, 1]])
     with pytest.raises(TargetError, match="class for each pixel"):
-        errors_of(answer, "cat")
+        find_mistakes(answer, "cat")
     with pytest.raises(OptionError, match="band=-1"):
-        segmentation_errors(answer, TrueClasses(np.zeros((1, 2), np.int64)), band=-1)
-    assert errors_of(answer, TrueClasses(np.ones((1, 2), np.int64), (8, 8))) == []
+        segmentation_mistakes(answer, GroundTruthMask(np.zeros((1, 2), np.int64)), band=-1)
+    assert find_mistakes(answer, GroundTruthMask(np.ones((1, 2), np.int64), (8, 8))) == []
 
 
 def test_errors_hold_no_more_pixels_than_the_rectangle_around_them() -> None:
     """Noise has as many errors as pixels; a picture for each would take gigabytes."""
     said = np.arange(24 * 24).reshape(24, 24) % 2 + 1
-    errors = segmentation_errors(pixels(said), TrueClasses(np.zeros((24, 24), dtype=int)))
+    errors = segmentation_mistakes(pixels(said), GroundTruthMask(np.zeros((24, 24), dtype=int)))
     held = sum(
         (case.region.mask if case.region.mask.base is None else case.region.mask.base).size
         for case in errors

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from cvx_diagnose.tide import TideReport, tide
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from making import detections
 from tidecv import TIDE, Data
 
-from cvx_core.error_cases.assignment import TYPES
-from cvx_core.error_cases.tide import TideReport, tide
-from cvx_core.truth import TrueBox, TrueBoxes
+from cvx_core.tasks.detection.assignment import TYPES
+from cvx_core.tasks.ground_truth import GroundTruthBox, GroundTruthBoxes
 
 THEIRS = dict(zip(TYPES, ("Cls", "Loc", "Both", "Dupe", "Bkg", "Miss"), strict=True))
 
@@ -24,7 +24,7 @@ def ours(images: list[tuple[Said, True_]]) -> TideReport:
         detections([(box, {c: score}) for box, c, score in said], threshold=1e-3, overlap=None)
         for said, _ in images
     ]
-    truths = [TrueBoxes(tuple(TrueBox(*one) for one in true)) for _, true in images]
+    truths = [GroundTruthBoxes(tuple(GroundTruthBox(*one) for one in true)) for _, true in images]
     return tide(answers, truths)
 
 

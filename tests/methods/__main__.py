@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import cvx_core as cvx
-from cvx_core.answers import question_word
-from cvx_core.discovery import registry
+from cvx_core.plugins.discovery import registry
+from cvx_core.tasks.prediction import question_word
 from cvx_core.testing import models
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cvx_core.recording import Needs, Recording
-from cvx_core.vision_model import VisionModel
+from cvx_core.models.vision_model import VisionModel
+from cvx_core.recording import Recording, Requirements
 
 Residual = Callable[..., float]
 
@@ -38,7 +38,7 @@ def measured_residual(
     With a reference A' the constants cancel: <s, f(x)> - <s, f_frozen(A')> = <g, A - A'>.
     """
     model = as_model(module)
-    with Recording(model, inputs, Needs(place, gates="frozen", tape=True)) as recording:
+    with Recording(model, inputs, Requirements(place, gates="frozen", tape=True)) as recording:
         noise = torch.Generator().manual_seed(3)
         seed = torch.randn(recording.logits.shape, generator=noise).to(recording.logits)
         [gradient] = recording.gradients(seed, place)
@@ -100,11 +100,11 @@ def check_function(function: Function) -> None:
     model, x = net_around(function), small_images()
     with torch.no_grad():
         plain = model.module(x)
-    for needs in (Needs("input"), Needs("input", gates="frozen", tape=True)):
-        with Recording(model, x, needs) as recording:
+    for requirements in (Requirements("input"), Requirements("input", gates="frozen", tape=True)):
+        with Recording(model, x, requirements) as recording:
             # A replaced formula may round differently: a few units in the last place.
             torch.testing.assert_close(recording.logits.detach(), plain, rtol=1e-12, atol=1e-12)
-            for _ in range(2 * needs.tape):  # a replay must not spoil what is on the tape
+            for _ in range(2 * requirements.tape):  # a replay must not spoil what is on the tape
                 again = recording.replay("input", x)
                 torch.testing.assert_close(again, plain, rtol=1e-11, atol=1e-11)
     # Both gaps are sums of some hundred float64 numbers: rounding is near 1e-14.

@@ -14,9 +14,9 @@ import torch
 from torch import nn
 from zoo.networks import TRANSFORMERS, awake
 
-from cvx_core.recording import Needs, Recording
+from cvx_core.models.vision_model import VisionModel
+from cvx_core.recording import Recording, Requirements
 from cvx_core.testing.explainers import assert_state, state_of
-from cvx_core.vision_model import VisionModel
 
 Residual = Callable[..., float]
 
@@ -176,7 +176,7 @@ def test_an_architecture_needs_no_configuration(
     net.train()
     before = state_of(net)
     for gates in ("native", "frozen"):
-        with Recording(model, x, Needs("auto", gates=gates)) as recording:
+        with Recording(model, x, Requirements("auto", gates=gates)) as recording:
             # The same functions; a replaced formula rounds differently in float32.
             torch.testing.assert_close(recording.logits.detach(), plain, rtol=1e-4, atol=1e-4)
             place = recording.place("auto")

@@ -10,28 +10,28 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cvx_core.as_found import as_found
 from cvx_core.errors import CvxError
-from cvx_core.recording import Layout, Needs, Recording
+from cvx_core.models.evaluation_mode import evaluation_mode
+from cvx_core.models.vision_model import VisionModel
+from cvx_core.recording import Layout, Recording, Requirements
 from cvx_core.testing import models
 from cvx_core.testing.explainers import assert_state, state_of, unusual
-from cvx_core.vision_model import VisionModel
 
 EVERYTHING = (
-    Needs("input", "auto", attention=True),
-    Needs("input", gates="frozen", tape=True),
-    Needs("auto", gates="frozen", tape=True),
+    Requirements("input", "auto", attention=True),
+    Requirements("input", gates="frozen", tape=True),
+    Requirements("auto", gates="frozen", tape=True),
 )
 
 
 def record_everything(model: VisionModel, x: Tensor) -> None:
     """Trace, choose, record, go back and replay."""
-    for needs in EVERYTHING:
-        with Recording(model, x, needs) as recording:
+    for requirements in EVERYTHING:
+        with Recording(model, x, requirements) as recording:
             seed = torch.ones_like(recording.logits)
-            recording.gradients(seed, *needs.places)
-            if needs.tape:
-                recording.constant_part(needs.places[0])
+            recording.gradients(seed, *requirements.places)
+            if requirements.tape:
+                recording.constant_part(requirements.places[0])
 
 
 # Every call of the one; of the other, which has many more, every third.
@@ -120,7 +120,7 @@ def test_an_interruption_in_the_backward_pass_leaves_the_model_as_found() -> Non
     module.train()
     x = torch.rand(1, 3, 6, 6)
     before = state_of(module)
-    recording = Recording(VisionModel(module), x, Needs("input"))
+    recording = Recording(VisionModel(module), x, Requirements("input"))
     with pytest.raises(KeyboardInterrupt), recording:
         recording.gradients(torch.ones_like(recording.logits), "input")
     assert_state(before, state_of(module))
@@ -132,7 +132,7 @@ def test_random_numbers_that_the_model_draws_do_not_move_the_caller_s() -> None:
             return (x + torch.rand(1)).flatten(1)
 
     before = torch.get_rng_state()
-    with Recording(VisionModel(Drawing()), torch.ones(1, 3, 4, 4), Needs("input")):
+    with Recording(VisionModel(Drawing()), torch.ones(1, 3, 4, 4), Requirements("input")):
         assert not torch.equal(torch.get_rng_state(), before)
     assert torch.equal(torch.get_rng_state(), before)
     Layout.of(VisionModel(Drawing()), torch.zeros(1, 3, 4, 4))
@@ -145,12 +145,12 @@ def test_the_last_of_several_users_restores_the_modes() -> None:
     inside, leave = threading.Event(), threading.Event()
 
     def other() -> None:
-        with as_found(module):
+        with evaluation_mode(module):
             inside.set()
             leave.wait(10)
 
     thread = threading.Thread(target=other)
-    with as_found(module):
+    with evaluation_mode(module):
         thread.start()
         assert inside.wait(10)
     assert not module.training, "the other one is still at work"
@@ -163,7 +163,7 @@ def test_a_module_that_is_left_is_not_kept_alive() -> None:
     import weakref
 
     module = nn.Dropout()
-    with as_found(module):
+    with evaluation_mode(module):
         pass
     gone = weakref.ref(module)
     del module

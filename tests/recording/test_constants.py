@@ -13,16 +13,16 @@ import torchvision
 from torch import Tensor, nn
 
 from cvx_core.errors import MethodError, OptionError
-from cvx_core.recording import Needs, Recording
+from cvx_core.models.vision_model import VisionModel
+from cvx_core.recording import Recording, Requirements
 from cvx_core.testing import models
-from cvx_core.vision_model import VisionModel
 
 Build = Callable[[Callable[[], Any]], Any]
 
 
 def missing(model: VisionModel, x: Tensor) -> float:
     """What <g, x> and the constants leave of the answer, relative to the largest of the three."""
-    with Recording(model, x, Needs("input", gates="frozen", constants=True)) as recording:
+    with Recording(model, x, Requirements("input", gates="frozen", constants=True)) as recording:
         seed = torch.randn(
             recording.logits.shape, generator=torch.Generator().manual_seed(1), dtype=x.dtype
         )
@@ -106,7 +106,7 @@ def test_each_constant_has_its_own_part() -> None:
     nn.init.constant_(conv.bias, 2.0)
     model = VisionModel(nn.Sequential(conv, mean, nn.Flatten()))
     x = torch.ones(1, 1, 4, 4)
-    with Recording(model, x, Needs("input", gates="frozen", constants=True)) as recording:
+    with Recording(model, x, Requirements("input", gates="frozen", constants=True)) as recording:
         [part] = recording.constants(torch.tensor([[1.0, 0.0]]))
     torch.testing.assert_close(part[0, 0], torch.full((4, 4), 0.125))
     assert part[0, 1].abs().max() == 0
@@ -114,10 +114,10 @@ def test_each_constant_has_its_own_part() -> None:
 
 def test_constants_must_be_asked_for_and_go_with_frozen_gates() -> None:
     with pytest.raises(OptionError, match="gates are held"):
-        Needs("input", constants=True)
+        Requirements("input", constants=True)
     model, x = models.convolutional(), models.inputs()
     with (
-        Recording(model, x, Needs("input", gates="frozen")) as recording,
+        Recording(model, x, Requirements("input", gates="frozen")) as recording,
         pytest.raises(MethodError, match="No constants were kept"),
     ):
         recording.constants(torch.ones(3, 5))

@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from cvx_core.recording import Layout, Needs, Recording
-from cvx_core.recording.flows import flows
-from cvx_core.vision_model import VisionModel
+from cvx_core.models.vision_model import VisionModel
+from cvx_core.recording import Layout, Recording, Requirements
+from cvx_core.recording.conservation import flows
 
 IMAGE = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0)).double() + 0.5
 SEED = torch.tensor([[1.0, -2.0, 0.5]]).double()
@@ -54,7 +54,7 @@ def built(seeded: Callable[..., Any], branch: nn.Module, between: Any = same) ->
 
 def gap(model: VisionModel, image: Tensor, name: str, seed: Tensor) -> float:
     """What the answer misses from a place on: total - <g, A> - constants."""
-    with Recording(model, image, Needs(name, gates="frozen", tape=True)) as recording:
+    with Recording(model, image, Requirements(name, gates="frozen", tape=True)) as recording:
         carried = (recording.gradients(seed, name)[0] * recording.raw(name)).sum()
         rest = recording.logits.detach() - recording.constant_part(name)
         return float((seed * rest).sum() - carried)

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from cvx_core import VisionModel
-from cvx_core.recording import Needs, Recording
+from cvx_core.recording import Recording, Requirements
 
 Function = Callable[[Tensor], Tensor]
 ROOT = math.sqrt(2 / math.pi)
@@ -45,7 +45,7 @@ BY_HAND: dict[str, tuple[Function, Function]] = {
 
 
 def gradient(model: VisionModel, x: Tensor) -> Tensor:
-    with Recording(model, x, Needs("input", gates="frozen", tape=True)) as recording:
+    with Recording(model, x, Requirements("input", gates="frozen", tape=True)) as recording:
         return recording.gradients(torch.ones_like(recording.logits), "input")[0]
 
 
@@ -86,6 +86,6 @@ def test_other_products_are_halved_and_conserved(
         return 0.5 * (a * b.detach() + a.detach() * b)
 
     plain: Any = between(halved)
-    with Recording(plain, x, Needs("input")) as recording:
+    with Recording(plain, x, Requirements("input")) as recording:
         expected = recording.gradients(torch.ones_like(recording.logits), "input")[0]
     torch.testing.assert_close(gradient(between(function), x), expected, rtol=1e-9, atol=1e-12)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
+from cvx_diagnose.last_linear import LastLinear
 from torch import Tensor, nn
 
 from cvx_core import VisionModel
-from cvx_core.recording.last_linear import LastLinear
 
 
 class TwoHeads(nn.Module):

@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cvx_core.errors import LayerError
-from cvx_core.recording import Layout, Needs, Recording
-from cvx_core.recording.places import as_grid, fits, token_grid
+from cvx_core.models.vision_model import VisionModel
+from cvx_core.recording import Layout, Recording, Requirements
+from cvx_core.recording.layers.layer import as_grid, fits, token_grid
 from cvx_core.testing import models
-from cvx_core.vision_model import VisionModel
 
 Build = Callable[[Callable[[], Any]], Any]
 
@@ -83,7 +83,7 @@ class Registers(nn.Module):
 
 def test_class_and_register_tokens_are_told_from_the_grid(seeded: Build) -> None:
     model, x = VisionModel(seeded(Registers)), torch.rand(2, 3, 24, 40)
-    with Recording(model, x, Needs("block")) as recording:
+    with Recording(model, x, Requirements("block")) as recording:
         place, raw = recording.place("block"), recording.raw("block")
         assert (place.kind, place.grid, place.prefix) == ("tokens", (3, 5), 5)
         assert place.outside(raw).shape == (2, 5, 8)
@@ -106,7 +106,7 @@ class ChannelsLast(nn.Module):
 
 def test_channels_last_cells_are_turned_to_maps(seeded: Build) -> None:
     model, x = VisionModel(seeded(ChannelsLast)), torch.rand(2, 3, 16, 24)
-    with Recording(model, x, Needs("auto", "stem")) as recording:
+    with Recording(model, x, Requirements("auto", "stem")) as recording:
         place = recording.place("auto")
         assert (place.name, place.kind, place.grid) == ("up", "channels-last", (4, 6))
         assert recording.activation("auto").shape == (2, 12, 4, 6)
@@ -163,7 +163,7 @@ def test_modules_that_return_one_tensor_are_one_place(seeded: Build) -> None:
     layout = Layout.of(model, x)
     assert [place.name for place in layout.places] == ["net.body.0", "net.body"]
     assert layout.find("net.body.1.0").name == "net.body"
-    with Recording(model, x, Needs("net.body", "net.body.1", "net.body.1.0")) as recording:
+    with Recording(model, x, Requirements("net.body", "net.body.1", "net.body.1.0")) as recording:
         assert torch.equal(recording.raw("net.body"), recording.raw("net.body.1.0"))
 
 
@@ -189,7 +189,7 @@ def test_a_tensor_is_recorded_where_it_is_made(seeded: Build) -> None:
             return self.head(self.backbone(x)["pooled"])
 
     model, x = VisionModel(seeded(Model)), torch.rand(1, 3, 4, 4)
-    with Recording(model, x, Needs("auto")) as recording:
+    with Recording(model, x, Requirements("auto")) as recording:
         assert recording.place("auto").name == "backbone"
         seed = torch.tensor([[1.0, 0, 0]])
         [gradient] = recording.gradients(seed, "auto")
@@ -264,7 +264,7 @@ def test_where_nothing_is_passed_by_everything_the_reason_says_so(seeded: Build)
 def test_a_network_without_a_grid_points_to_the_input(seeded: Build) -> None:
     model = VisionModel(seeded(lambda: nn.Sequential(nn.Flatten(), nn.Linear(48, 3))))
     with pytest.raises(LayerError, match=r"(?s)no place with a spatial grid.*layer=input"):
-        Recording(model, torch.rand(1, 3, 4, 4), Needs("auto")).__enter__()
+        Recording(model, torch.rand(1, 3, 4, 4), Requirements("auto")).__enter__()
 
 
 def test_the_last_block_of_a_vision_transformer_hands_on_its_class_token_alone() -> None:
@@ -274,7 +274,7 @@ def test_the_last_block_of_a_vision_transformer_hands_on_its_class_token_alone()
     assert (place.name, place.grid, place.prefix) == ("blocks.1.norm1", (4, 4), 1) or (
         place.name.startswith("blocks.0")
     )
-    with Recording(model, x, Needs("auto", "blocks")) as recording:
+    with Recording(model, x, Requirements("auto", "blocks")) as recording:
         seed = torch.ones_like(recording.logits)
         auto, last = recording.gradients(seed, "auto", "blocks")
         assert place.cells(auto).any()
@@ -305,9 +305,11 @@ def test_each_level_of_a_feature_pyramid_is_a_place(seeded: Build) -> None:
     found = layout.last_grid(model, x)
     assert found.grid == (16, 16)
     assert "other paths lead around it" in found.reason, "the other levels are read too"
-    with Recording(model, x, Needs(*(f"backbone.fpn.layer_blocks.{k}" for k in range(4)))) as r:
+    with Recording(
+        model, x, Requirements(*(f"backbone.fpn.layer_blocks.{k}" for k in range(4)))
+    ) as r:
         seed = torch.ones_like(r.logits)
-        shapes = [r.gradient(seed, name).shape for name in r.needs.places]
+        shapes = [r.gradient(seed, name).shape for name in r.requirements.places]
     assert shapes == [(1, 256, h, w) for h, w in grids]
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from cvx_core import Needs, VisionModel
+from cvx_core import Requirements, VisionModel
 from cvx_core.recording import Recording
 
 
@@ -28,7 +28,7 @@ def test_an_operation_that_keeps_its_own_output_is_let_go(gates: str) -> None:
     inputs = torch.zeros(1, 3, 8, 8)
 
     def record() -> None:
-        with Recording(model, inputs, Needs("0", gates=gates)) as recording:  # type: ignore[arg-type]
+        with Recording(model, inputs, Requirements("0", gates=gates)) as recording:  # type: ignore[arg-type]
             recording.gradient(torch.ones(1, 2), "0")
 
     record()

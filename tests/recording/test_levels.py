@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import cvx_core as cvx
-from cvx_core.levels import spread
-from cvx_core.reading import Candidates
+from cvx_core.explainers.pyramid import spread
 from cvx_core.recording import Layout
+from cvx_core.tasks.detection.candidates import DetectionCandidates
 
 
 class Pyramid(nn.Module):
@@ -25,7 +25,7 @@ class Pyramid(nn.Module):
         self.tower = nn.ModuleList(nn.Conv2d(8, 8, 3, padding=1) for _ in range(2))
         self.out = nn.ModuleList(nn.Conv2d(8, 3 + 4, 1) for _ in range(2))
 
-    def forward(self, x: Tensor) -> Candidates:
+    def forward(self, x: Tensor) -> DetectionCandidates:
         fine = F.relu(self.fine(F.relu(self.stem(x))))
         levels = [fine, F.relu(self.coarse(fine))]
         cells = [
@@ -33,7 +33,7 @@ class Pyramid(nn.Module):
             for tower, out, level in zip(self.tower, self.out, levels, strict=True)
         ]
         found = torch.cat(cells, 1)
-        return Candidates(found[..., :3], found[..., 3:])
+        return DetectionCandidates(found[..., :3], found[..., 3:])
 
 
 class Unet(nn.Module):
@@ -159,19 +159,19 @@ def test_spreading_keeps_every_cells_sum() -> None:
 
 def test_frozen_gates_leave_the_decoding_of_boxes_alone(x: Tensor) -> None:
     class Decoded(Pyramid):
-        def forward(self, x: Tensor) -> Candidates:
+        def forward(self, x: Tensor) -> DetectionCandidates:
             found = super().forward(x)
-            return Candidates(found.logits, found.boxes)
+            return DetectionCandidates(found.logits, found.boxes)
 
     # The sides come from a softmax over bins, in the readout and not in the network.
-    def readout(found: Candidates) -> Candidates:
-        return Candidates(found.logits, 8 * found.boxes.softmax(-1))
+    def readout(found: DetectionCandidates) -> DetectionCandidates:
+        return DetectionCandidates(found.logits, 8 * found.boxes.softmax(-1))
 
     model = cvx.VisionModel(seeded(Decoded), task="detection", readout=readout)
     [answer] = model.answers(x)
     seed = answer.box_seed(0, 0, [1.0, 0.0, 0.0, 0.0])
-    from cvx_core.recording import Needs, Recording
+    from cvx_core.recording import Recording, Requirements
 
-    with Recording(model, x, Needs("tower.0", gates="frozen")) as recording:
+    with Recording(model, x, Requirements("tower.0", gates="frozen")) as recording:
         gradient = recording.gradient(torch.from_numpy(seed)[None], "tower.0")
     assert float(gradient.abs().max()) > 1e-4

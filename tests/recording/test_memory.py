@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from cvx_core import Attribution, Explainer, Question, explain, smooth
-from cvx_core.recording import Needs, Recording
+from cvx_core import Attribution, Explainer, ExplainRequest, explain, smooth
+from cvx_core.models.vision_model import VisionModel
+from cvx_core.recording import Recording, Requirements
 from cvx_core.testing import models
-from cvx_core.vision_model import VisionModel
 
 PIXELS, CELLS, LOGITS = 3 * 8 * 8, 4 * 8 * 8, 5
 FLOAT = 4
@@ -27,9 +27,9 @@ def images(batch: int = 1) -> torch.Tensor:
     return torch.linspace(-1, 1, batch * PIXELS).reshape(batch, 3, 8, 8)
 
 
-def held(model: VisionModel, x: torch.Tensor, needs: Needs) -> int:
-    with Recording(model, x, needs) as recording:
-        recording.gradients(torch.ones_like(recording.logits), *needs.places)
+def held(model: VisionModel, x: torch.Tensor, requirements: Requirements) -> int:
+    with Recording(model, x, requirements) as recording:
+        recording.gradients(torch.ones_like(recording.logits), *requirements.places)
         return sum(recording.memory().values())
 
 
@@ -50,21 +50,21 @@ def held(model: VisionModel, x: torch.Tensor, needs: Needs) -> int:
 def test_the_bytes_of_two_layers_are_those_counted_by_hand(
     places: list[str], numbers: int, batch: int
 ) -> None:
-    assert held(two_layers(), images(batch), Needs(*places)) == FLOAT * numbers * batch
+    assert held(two_layers(), images(batch), Requirements(*places)) == FLOAT * numbers * batch
 
 
 def test_the_choices_of_a_relu_on_the_tape_take_a_byte_each() -> None:
-    frozen = Needs("0", gates="frozen")
-    taped = Needs("0", gates="frozen", tape=True)
-    both = [held(two_layers(), images(), needs) for needs in (frozen, taped)]
+    frozen = Requirements("0", gates="frozen")
+    taped = Requirements("0", gates="frozen", tape=True)
+    both = [held(two_layers(), images(), requirements) for requirements in (frozen, taped)]
     assert both == [FLOAT * (CELLS + CELLS + LOGITS), FLOAT * (CELLS + CELLS + LOGITS) + CELLS]
 
 
 @pytest.mark.parametrize("build", [models.convolutional, models.tokens])
 def test_later_places_hold_less_and_more_images_more(build: Callable[[], VisionModel]) -> None:
     model = build()
-    early = [held(model, models.inputs(count), Needs("input")) for count in (1, 2)]
-    late = [held(model, models.inputs(count), Needs("auto")) for count in (1, 2)]
+    early = [held(model, models.inputs(count), Requirements("input")) for count in (1, 2)]
+    late = [held(model, models.inputs(count), Requirements("auto")) for count in (1, 2)]
     assert 0 < late[0] < early[0]
     # Every activation grows with the batch; what a class token or a position adds does not.
     assert early[0] < early[1] <= 2 * early[0]
@@ -77,14 +77,14 @@ class Gradient(Explainer):
 
     layer: str = "input"
 
-    def needs(self) -> Needs:
-        return Needs(self.layer)
+    def requirements(self) -> Requirements:
+        return Requirements(self.layer)
 
-    def attribute(self, question: Question) -> list[Attribution]:
-        recording = question.recording(self.needs())
+    def attribute(self, request: ExplainRequest) -> list[Attribution]:
+        recording = request.recording(self.requirements())
         return [
             Attribution(recording.gradient(seed, self.layer).sum(1))
-            for seed in question.seeds(recording.logits)
+            for seed in request.seeds(recording.logits)
         ]
 
 

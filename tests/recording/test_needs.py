@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from cvx_core.recording import Needs
+from cvx_core.recording import Requirements
 
 MORE = {
-    "a place": (Needs("a", "b"), Needs("a")),
-    "a tape": (Needs("a", gates="frozen", tape=True), Needs("a", gates="frozen")),
-    "attention": (Needs("a", attention=True), Needs("a")),
-    "attention gradients": (Needs("a", attention_gradients=True), Needs("a")),
-    "constants": (Needs("a", gates="frozen", constants=True), Needs("a", gates="frozen")),
+    "a place": (Requirements("a", "b"), Requirements("a")),
+    "a tape": (Requirements("a", gates="frozen", tape=True), Requirements("a", gates="frozen")),
+    "attention": (Requirements("a", attention=True), Requirements("a")),
+    "attention gradients": (Requirements("a", attention_gradients=True), Requirements("a")),
+    "constants": (
+        Requirements("a", gates="frozen", constants=True),
+        Requirements("a", gates="frozen"),
+    ),
 }
 
 
@@ -24,6 +27,6 @@ def test_a_recording_serves_who_asks_for_less_and_nobody_who_asks_for_more(what:
 
 
 def test_gates_are_never_shared() -> None:
-    native, frozen = Needs("a"), Needs("a", gates="frozen")
+    native, frozen = Requirements("a"), Requirements("a", gates="frozen")
     assert not native.covers(frozen)
     assert not frozen.covers(native)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cvx_core import VisionModel
-from cvx_core.recording import Needs, Recording
+from cvx_core.recording import Recording, Requirements
 
 PRODUCTS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "tensordot": lambda a, b: torch.tensordot(a[0], b[0], dims=1)[None],
@@ -44,7 +44,7 @@ def test_a_product_is_conserved(name: str) -> None:
     model = VisionModel(_Product(PRODUCTS[name]).double())
     x = torch.randn(1, 3, 4, 4, dtype=torch.float64)
     seed = torch.tensor([[1.0, -0.5]], dtype=torch.float64)
-    with Recording(model, x, Needs("input", gates="frozen", tape=True)) as recording:
+    with Recording(model, x, Requirements("input", gates="frozen", tape=True)) as recording:
         total = float((seed * recording.logits.detach()).sum())
         [gradient] = recording.gradients(seed, "input")
         constant = float((seed * recording.constant_part("input")).sum())

@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from cvx_core.recording import Needs, Recording
+from cvx_core.models.vision_model import VisionModel
+from cvx_core.recording import Recording, Requirements
 from cvx_core.testing.explainers import assert_state, state_of, unusual
-from cvx_core.vision_model import VisionModel
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
@@ -170,8 +170,8 @@ def test_conservation(recipe: Recipe, residual: Callable[..., float]) -> None:
 @random_networks
 @given(recipe=RECIPES, a=st.floats(-3, 3), b=st.floats(-3, 3))
 def test_linearity_and_antisymmetry_in_the_seed(recipe: Recipe, a: float, b: float) -> None:
-    for needs in (Needs("input"), Needs("input", gates="frozen")):
-        with Recording(network(recipe), images(recipe), needs) as recording:
+    for requirements in (Requirements("input"), Requirements("input", gates="frozen")):
+        with Recording(network(recipe), images(recipe), requirements) as recording:
             p, q = gradients(recording, 1, 0, 0), gradients(recording, 0, 1, 0)
             both = gradients(recording, a, b, 0)
             # Sums of some hundred products in float64, in another order.
@@ -184,8 +184,8 @@ def test_linearity_and_antisymmetry_in_the_seed(recipe: Recipe, a: float, b: flo
 @given(recipe=RECIPES)
 def test_locality(recipe: Recipe) -> None:
     """What the network never sees has exactly nothing, and something else has something."""
-    for needs in (Needs("input"), Needs("input", gates="frozen")):
-        with Recording(network(recipe, half=True), images(recipe), needs) as recording:
+    for requirements in (Requirements("input"), Requirements("input", gates="frozen")):
+        with Recording(network(recipe, half=True), images(recipe), requirements) as recording:
             gradient = gradients(recording, 1, -2, 0.5)
         assert not gradient[..., SIZE // 2 :].any()
 
@@ -196,7 +196,9 @@ def test_the_state_is_restored(recipe: Recipe) -> None:
     model = network(recipe)
     unusual(model.module)
     before = state_of(model.module)
-    with Recording(model, images(recipe), Needs("input", "auto", gates="frozen")) as recording:
+    with Recording(
+        model, images(recipe), Requirements("input", "auto", gates="frozen")
+    ) as recording:
         seed: Any = torch.ones_like(recording.logits)
         recording.gradients(seed, "input", "auto", missing="zero")
     assert_state(before, state_of(model.module))

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cvx_core.recording import Needs, Recording
-from cvx_core.vision_model import VisionModel
+from cvx_core.models.vision_model import VisionModel
+from cvx_core.recording import Recording, Requirements
 
 Residual = Callable[..., float]
 LAYERS: dict[str, Callable[[], nn.Module]] = {
@@ -76,7 +76,7 @@ def x() -> Tensor:
 def test_a_recurrent_layer_is_conserved(name: str, x: Tensor, residual: Residual) -> None:
     model = seeded(lambda: Sequencer(LAYERS[name]()), x)
     plain = model.logits(x)
-    with Recording(model, x, Needs("input", gates="frozen")) as recording:
+    with Recording(model, x, Requirements("input", gates="frozen")) as recording:
         torch.testing.assert_close(recording.logits.detach(), plain, rtol=1e-12, atol=1e-12)
     assert residual(model, x, "input") < 1e-13
 
@@ -85,7 +85,7 @@ def test_a_recurrent_layer_keeps_its_own_gradient(x: Tensor) -> None:
     model = seeded(lambda: Sequencer(LAYERS["lstm"]()), x)
     leaf = x.clone().requires_grad_()
     [expected] = torch.autograd.grad(model.module(leaf)[:, 0].sum(), leaf)
-    with Recording(model, x, Needs("input")) as recording:
+    with Recording(model, x, Requirements("input")) as recording:
         seed = torch.tensor([[1.0, 0, 0]] * 2).double()
         torch.testing.assert_close(recording.gradient(seed, "input"), expected)
 
@@ -108,7 +108,9 @@ def test_a_gate_by_hand() -> None:
             return torch.cat([h, -h], 1)
 
     x = torch.full((1, 1, 1, 1), 0.7, dtype=torch.float64)
-    with Recording(VisionModel(One().double()), x, Needs("input", gates="frozen")) as recording:
+    with Recording(
+        VisionModel(One().double()), x, Requirements("input", gates="frozen")
+    ) as recording:
         seed = torch.tensor([[1.0, 0.0]]).double()
         found = float(recording.gradient(seed, "input"))
     value = torch.tensor(0.7, dtype=torch.float64)

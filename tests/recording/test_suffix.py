@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from cvx_core.errors import MethodError, ModelError
-from cvx_core.recording import Layout, Needs, Recording
-from cvx_core.recording.places import Place
-from cvx_core.recording.suffix import Suffix
+from cvx_core.models.vision_model import VisionModel
+from cvx_core.recording import Layout, Recording, Requirements
+from cvx_core.recording.layers.layer import Layer
+from cvx_core.recording.partial_forward import PartialForward
 from cvx_core.testing import models
-from cvx_core.vision_model import VisionModel
 
 Build = Callable[[Callable[[], Any]], Any]
 ROWS = torch.tensor([2, 0, 0, 1])
@@ -37,7 +37,7 @@ class Convolutions(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def put_in(model: VisionModel, x: Tensor, place: Place, value: Tensor) -> Tensor:
+def put_in(model: VisionModel, x: Tensor, place: Layer, value: Tensor) -> Tensor:
     """The oracle: the whole network, with a plain hook that exchanges the output of a module."""
     calls = 0
 
@@ -56,12 +56,12 @@ def put_in(model: VisionModel, x: Tensor, place: Place, value: Tensor) -> Tensor
 def ran_alone(model: VisionModel, shape: tuple[int, ...], name: str) -> bool:
     """Whether no run had to fall back on the whole network."""
     x = torch.zeros(1, *shape, dtype=model.dtype)
-    return Suffix(model, x, Layout.of(model, x).find(name)).alone
+    return PartialForward(model, x, Layout.of(model, x).find(name)).alone
 
 
 def rerun(model: VisionModel, x: Tensor, name: str, rows: Tensor = ROWS) -> tuple[Tensor, Tensor]:
     """Return the logits for noise at a place, and the oracle's."""
-    with Recording(model, x, Needs(name)) as recording:
+    with Recording(model, x, Requirements(name)) as recording:
         noise = torch.Generator().manual_seed(0)
         shape = (len(rows), *recording.raw(name).shape[1:])
         value = torch.randn(shape, generator=noise).to(recording.raw(name))
@@ -109,7 +109,7 @@ def test_published_networks_run_their_last_part_alone(
 def test_what_comes_before_the_place_is_not_computed() -> None:
     """Of three convolutions and a linear layer only those behind the second convolution run."""
     model, x = models.convolutional(), models.inputs()
-    with Recording(model, x, Needs("second")) as recording:
+    with Recording(model, x, Requirements("second")) as recording:
         value = recording.raw("second")
         with Convolutions() as counted:
             recording.rerun("second", value, torch.arange(3))
@@ -184,7 +184,7 @@ def test_what_the_network_makes_beside_its_input_is_real(seeded: Build) -> None:
 def test_a_network_that_keeps_what_it_computes_keeps_nothing_without_data(seeded: Build) -> None:
     """Asked right after the part has run: any later run of the whole would cover the traces."""
     model, x = VisionModel(seeded(Masking)), torch.randn(3, 3, 8, 8)
-    with Recording(model, x, Needs("two")) as recording:
+    with Recording(model, x, Requirements("two")) as recording:
         kept = model.module.seen
         recording.rerun("two", recording.raw("two")[ROWS], ROWS)
         assert ran_alone(model, (3, 8, 8), "two")
@@ -196,7 +196,7 @@ def test_the_gradient_of_the_part_is_that_of_finite_differences() -> None:
     """Central differences in float64 err by about 1e-9 of a value of order 1."""
     model, x = models.tokens().to(dtype=torch.float64), models.inputs().double()
     noise = torch.Generator().manual_seed(0)
-    with Recording(model, x, Needs("blocks.0")) as recording:
+    with Recording(model, x, Requirements("blocks.0")) as recording:
         value = torch.randn(4, 17, 16, generator=noise, dtype=torch.float64)
         step = 1e-6 * torch.randn(value.shape, generator=noise, dtype=torch.float64)
         seed = torch.randn(4, 5, generator=noise, dtype=torch.float64)
@@ -209,7 +209,7 @@ def test_the_gradient_of_the_part_is_that_of_finite_differences() -> None:
 def test_an_error_of_the_network_s_own_comes_through() -> None:
     model, x = models.convolutional(), models.inputs()
     with (
-        Recording(model, x, Needs("second")) as recording,
+        Recording(model, x, Requirements("second")) as recording,
         pytest.raises(ModelError, match="failed on an input"),
     ):
         recording.rerun("second", torch.zeros(1, 7, 8, 8), torch.tensor([0]))
@@ -222,7 +222,7 @@ def test_a_place_that_is_not_passed_is_named(seeded: Build) -> None:
 
     model = VisionModel(seeded(Sometimes))
     with (
-        Recording(model, torch.zeros(2, 3, 8, 8), Needs("two")) as recording,
+        Recording(model, torch.zeros(2, 3, 8, 8), Requirements("two")) as recording,
         pytest.raises(MethodError, match="did not come by two"),
     ):
         recording.rerun("two", torch.zeros(4, 3, 8, 8), torch.tensor([0, 0, 1, 1]))

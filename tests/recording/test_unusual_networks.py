@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from cvx_core.errors import MethodError
-from cvx_core.recording import Needs, Recording
+from cvx_core.models.vision_model import VisionModel
+from cvx_core.recording import Recording, Requirements
 from cvx_core.testing import models
-from cvx_core.vision_model import VisionModel
 
 Build = Callable[[Callable[[], Any]], Any]
 
@@ -26,7 +26,7 @@ def images(count: int = 2, size: int = 8, dtype: torch.dtype = torch.float64) ->
 
 
 def maps(model: VisionModel, x: Tensor, *places: str, gates: Any = "native") -> list[Tensor]:
-    with Recording(model, x, Needs(*places, gates=gates)) as recording:
+    with Recording(model, x, Requirements(*places, gates=gates)) as recording:
         return recording.gradients(torch.ones_like(recording.logits), *places)
 
 
@@ -49,7 +49,7 @@ def test_tied_weights_are_conserved(seeded: Build, residual: Callable[..., float
     assert residual(model, images(), "two") < 1e-12
 
 
-class Answer(dict[str, Any]):
+class Prediction(dict[str, Any]):
     """A mapping whose keys are attributes too, as the outputs of transformers."""
 
     __getattr__ = dict.__getitem__
@@ -64,7 +64,7 @@ class Wrapping(nn.Module):
         self.unwrap = unwrap
 
     def forward(self, x: Tensor) -> Any:
-        return Answer(logits=self.head(self.unwrap(self.block(x)).mean((2, 3))), hidden=None)
+        return Prediction(logits=self.head(self.unwrap(self.block(x)).mean((2, 3))), hidden=None)
 
 
 class _Wrapped(nn.Module):
@@ -82,7 +82,7 @@ class _Wrapped(nn.Module):
         (lambda x: (x, None), lambda y: y[0]),
         (lambda x: [x.sum(), x], lambda y: y[1]),
         (lambda x: {"map": x, "size": 4}, lambda y: y["map"]),
-        (lambda x: Answer(map=x), lambda y: y.map),
+        (lambda x: Prediction(map=x), lambda y: y.map),
         (lambda x: (None, {"map": (x,)}), lambda y: y[1]["map"][0]),
         (lambda x: torch.return_types.max((x, x.long())), lambda y: y.values),
     ],
@@ -94,7 +94,7 @@ def test_modules_may_return_tuples_and_mappings(
     model = VisionModel(seeded(lambda: Wrapping(wrap, unwrap).double()))
     expected = maps(model, images(), "block.inner")
     assert residual(model, images(), "block") < 1e-12
-    with Recording(model, images(), Needs("block")) as recording:
+    with Recording(model, images(), Requirements("block")) as recording:
         [gradient] = recording.gradients(torch.ones_like(recording.logits), "block")
         passed = gradient * (recording.raw("block") > 0)
     torch.testing.assert_close([passed], expected)
@@ -122,10 +122,10 @@ def test_a_compiled_module_inside_runs_as_it_was_written(
 def test_eight_threads_on_one_model_get_what_each_gets_alone(model: VisionModel) -> None:
     model.module.train()
     batches = [images() + i for i in range(16)]
-    needs = [("input",), ("relu#0",), ("two",), ("input", "two")]
+    requirements = [("input",), ("relu#0",), ("two",), ("input", "two")]
 
     def one(i: int) -> list[Tensor]:
-        return maps(model, batches[i], *needs[i % 4], gates=("native", "frozen")[i // 4 % 2])
+        return maps(model, batches[i], *requirements[i % 4], gates=("native", "frozen")[i // 4 % 2])
 
     serial = [one(i) for i in range(16)]
     fresh = VisionModel(model.module)

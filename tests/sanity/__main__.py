@@ -18,7 +18,7 @@ from typing import Any
 from cvx_embedded import photographs
 
 import cvx_core as cvx
-from cvx_core.discovery import registry
+from cvx_core.plugins.discovery import registry
 from cvx_core.sanity import STAGES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -105,11 +105,11 @@ def table(announced: list[str], found: dict[str, Any]) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for method in sorted(announced):
-        told = [verdicts[method] for verdicts in found.values() if method in verdicts]
-        several = [one for one in told if "verdict" in one]
+        describe_error = [verdicts[method] for verdicts in found.values() if method in verdicts]
+        several = [one for one in describe_error if "verdict" in one]
         name = f"`{method}`" + ("" if not several or several[0]["class_specific"] else " *")
         if not several:
-            why = "no answer for this network" if told else "not measured: too slow"
+            why = "no answer for this network" if describe_error else "not measured: too slow"
             lines.append(f"| {name} | | | | | | {why} |")
             continue
         cells = [mean(one["correlation"].get(stage) for one in several) for stage in STAGES]

@@ -10,22 +10,22 @@ from cvx_core.recording.rules.attention import (
     scaled_dot_product_attention,
 )
 from cvx_core.recording.rules.call import Call
-from cvx_core.recording.rules.choices import (
-    chosen_along,
-    clamped,
-    max_or_min,
-    max_pool,
-    of_two,
-    reduced,
-)
 from cvx_core.recording.rules.elementwise import constant, gated, piecewise, power, shifted
-from cvx_core.recording.rules.normalisation import (
+from cvx_core.recording.rules.normalization import (
     batch_norm,
     group_norm,
     instance_norm,
     layer_norm,
     rms_norm,
     var_mean,
+)
+from cvx_core.recording.rules.pooling import (
+    chosen_along,
+    clamped,
+    max_or_min,
+    max_pool,
+    of_two,
+    reduced,
 )
 from cvx_core.recording.rules.products import (
     cosine,

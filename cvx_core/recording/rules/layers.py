@@ -18,7 +18,7 @@ from cvx_core.errors import OptionError
 from cvx_core.recording.rules.call import Call, argument
 
 if TYPE_CHECKING:
-    from cvx_core.vision_model import VisionModel
+    from cvx_core.models.vision_model import VisionModel
 
 Terms = tuple[list[Tensor], list[Tensor]]
 """Terms, linear in x, and the slope of each."""

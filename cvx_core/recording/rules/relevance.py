@@ -22,6 +22,16 @@ from torch import Tensor
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from cvx_core.errors import MethodError
+from cvx_core.recording.interception.saved_tensors import Saved
+from cvx_core.recording.rules.base import (
+    Backward,
+    Mixed,
+    Passage,
+    Propagation,
+    from_input,
+    nearest,
+    reaches,
+)
 from cvx_core.recording.rules.call import Call, active, argument
 from cvx_core.recording.rules.elementwise import gated
 from cvx_core.recording.rules.layers import (
@@ -33,23 +43,13 @@ from cvx_core.recording.rules.layers import (
     ZBox,
     over,
 )
-from cvx_core.recording.rules.normalisation import batch_norm
-from cvx_core.recording.rules.passage import (
-    Backward,
-    Mixed,
-    Passage,
-    Propagation,
-    from_input,
-    nearest,
-    reaches,
-)
+from cvx_core.recording.rules.normalization import batch_norm
 from cvx_core.recording.rules.products import product
-from cvx_core.recording.saved import Saved
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cvx_core.vision_model import VisionModel
+    from cvx_core.models.vision_model import VisionModel
 
 
 _EPSILON = Epsilon()

@@ -18,24 +18,24 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from cvx_core.errors import MethodError
+from cvx_core.images.baselines import check_baseline, make_baseline
+from cvx_core.recording.interception.saved_tensors import Saved
+from cvx_core.recording.rules.base import Backward, Passage, Propagation
 from cvx_core.recording.rules.call import Call, active
-from cvx_core.recording.rules.passage import Backward, Passage, Propagation
 from cvx_core.recording.rules.rescaled import RESCALED
-from cvx_core.recording.saved import Saved
-from cvx_core.reference import check_reference, reference_of
 
 if TYPE_CHECKING:
-    from cvx_core.vision_model import VisionModel
+    from cvx_core.models.vision_model import VisionModel
 
 
 @dataclass(frozen=True)
 class Rescale(Propagation):
-    """The rescale rule, with a reference of `cvx_core.reference.REFERENCES`."""
+    """The rescale rule, with a reference of `cvx_core.images.baselines.REFERENCES`."""
 
     reference: str = "zero"
 
     def __post_init__(self) -> None:
-        check_reference(self.reference)
+        check_baseline(self.reference)
 
     def begin(self, model: VisionModel, saved: Saved, *, at_input: bool) -> Passage:  # noqa: ARG002
         """Return the rules of one recording."""
@@ -55,7 +55,7 @@ class _Comparison(Passage):
 
     def compared_with(self, inputs: Tensor) -> Tensor:
         """Return the reference inputs."""
-        return reference_of(self.name, inputs)
+        return make_baseline(self.name, inputs)
 
     def compare(self) -> None:
         """The reference was run."""

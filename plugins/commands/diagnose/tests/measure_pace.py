@@ -25,7 +25,7 @@ from cvx_embedded import photographs
 from PIL import Image, ImageEnhance
 
 import cvx_core as cvx
-from cvx_core.calling import reading
+from cvx_core.models.forward import reading
 from cvx_core.testing.models import CLASSES, convolutional
 
 IMAGES = 64
@@ -133,7 +133,7 @@ class Noise:
         return torch.randn(3, 32, 32, generator=generator), i % len(CLASSES)
 
 
-def _measured(rows: int, told: Any) -> None:
+def _measured(rows: int, describe_error: Any) -> None:
     model = cvx.VisionModel(convolutional().module, classes=CLASSES)
     with tempfile.TemporaryDirectory() as place:
         diagnose(model, Noise(500), Path(place) / "first", budget=0, engine=Local(workers=1))
@@ -143,7 +143,7 @@ def _measured(rows: int, told: Any) -> None:
         seconds = time.perf_counter() - started
         assert run.summary is not None
         after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    told.put(
+    describe_error.put(
         {
             "rows": rows,
             "peak_mib": round(after / 1024),
@@ -157,10 +157,10 @@ def memory(*counts: str) -> None:
     """Print the peak of the process that explains, for runs of several sizes, each in its own."""
     context = multiprocessing.get_context("spawn")
     for count in counts or ("1000", "100000"):
-        told = context.Queue()
-        process = context.Process(target=_measured, args=(int(count), told))
+        describe_error = context.Queue()
+        process = context.Process(target=_measured, args=(int(count), describe_error))
         process.start()
-        print(json.dumps(told.get()), flush=True)
+        print(json.dumps(describe_error.get()), flush=True)
         process.join()
 
 

@@ -51,13 +51,17 @@ def test_two_runs_tell_what_was_fixed_and_what_broke(
     after = diagnose(changed_model, data, tmp_path / "after", compare=before, **QUICK)
     old, new = (run.table(["right"])["right"].to_pylist() for run in (before, after))
     assert after.summary is not None
-    told = after.summary["compared"]
-    assert told["common"] == 20
-    assert told["fixed_ids"] == [i for i in range(20) if new[i] and not old[i]]
-    assert told["broken_ids"] == [i for i in range(20) if old[i] and not new[i]]
-    assert told["fixed"] - told["broken"] == sum(new) - sum(old) == told["after"] - told["before"]
-    assert told["fixed"] > 0
-    assert json.loads((tmp_path / "after/summary.json").read_text())["compared"] == told
+    describe_error = after.summary["compared"]
+    assert describe_error["common"] == 20
+    assert describe_error["fixed_ids"] == [i for i in range(20) if new[i] and not old[i]]
+    assert describe_error["broken_ids"] == [i for i in range(20) if old[i] and not new[i]]
+    assert (
+        describe_error["fixed"] - describe_error["broken"]
+        == sum(new) - sum(old)
+        == describe_error["after"] - describe_error["before"]
+    )
+    assert describe_error["fixed"] > 0
+    assert json.loads((tmp_path / "after/summary.json").read_text())["compared"] == describe_error
 
 
 def changed_rows(run: Run, **changes: Any) -> None:
@@ -91,9 +95,9 @@ def test_an_input_that_the_model_fails_on_is_broken_and_one_with_another_label_i
         right={was_right: None, crashed: None, was_wrong: True},
         label={was_right: None, crashed: None, was_wrong: (labels[was_wrong] + 1) % 5},
     )
-    told = compare(after, before)
-    assert (told["common"], told["relabelled"]) == (20, 1)
-    assert (told["fixed"], told["broken_ids"]) == (0, [was_right, crashed])
+    describe_error = compare(after, before)
+    assert (describe_error["common"], describe_error["relabelled"]) == (20, 1)
+    assert (describe_error["fixed"], describe_error["broken_ids"]) == (0, [was_right, crashed])
     back = compare(before, after)
     assert (back["fixed_ids"], back["broken"]) == ([was_right, crashed], 0)
     numbers = summarise(after)["right"]

@@ -16,7 +16,8 @@ import pytest
 from cvx_diagnose import diagnose
 from cvx_diagnose.local import Local
 
-from cvx_core import VisionModel, files
+from cvx_core import VisionModel
+from cvx_core._util import files
 
 Tree = Callable[..., Path]
 Same = Callable[[pa.Table, pa.Table], bool]

@@ -13,7 +13,7 @@ import torch
 from cvx_diagnose import Source, open_source
 from PIL import Image
 
-from cvx_core import InputError, TrueBoxes, TrueClasses, UsageError
+from cvx_core import GroundTruthBoxes, GroundTruthMask, InputError, UsageError
 
 CLASSES = ("cat", "dog")
 VOC = """<annotation><object><name>dog</name><bndbox><xmin>3</xmin><ymin>5</ymin><xmax>20</xmax>
@@ -68,11 +68,11 @@ def test_a_csv_and_a_parquet_file_list_inputs(tmp_path: Path) -> None:
         list(open_source(tmp_path / "b.csv", "classification", CLASSES).items())
 
 
-def boxes_of(source: Source) -> list[TrueBoxes]:
+def boxes_of(source: Source) -> list[GroundTruthBoxes]:
     found = []
     for item in source.items():
         _, truth = source.load(item)
-        assert isinstance(truth, TrueBoxes)
+        assert isinstance(truth, GroundTruthBoxes)
         found.append(truth)
     return found
 
@@ -88,21 +88,21 @@ def test_boxes_come_from_coco_voc_and_yolo(tmp_path: Path) -> None:
     (tmp_path / "instances.json").write_text(json.dumps(coco))
     source = open_source(tmp_path / "instances.json", "detection", CLASSES)
     assert [item.path for item in source.items()] == ["b.png", "a.png"]
-    assert boxes_of(source) == [TrueBoxes(()), TrueBoxes.of([(2, 4, 20, 30)], [1])]
+    assert boxes_of(source) == [GroundTruthBoxes(()), GroundTruthBoxes.of([(2, 4, 20, 30)], [1])]
 
     (tmp_path / "Annotations").mkdir()
     (tmp_path / "Annotations" / "a.xml").write_text(VOC)
     source = open_source(tmp_path, "detection", CLASSES)
     first, second = source.items()
-    assert source.load(first)[1] == TrueBoxes.of([(2, 4, 20, 30)], [1])
+    assert source.load(first)[1] == GroundTruthBoxes.of([(2, 4, 20, 30)], [1])
     assert second.label is None
 
     (tmp_path / "labels").mkdir()
     (tmp_path / "labels" / "a.txt").write_text("1 0.25 0.5 0.5 0.75\n")
     # A YOLO image without a file has no objects.
     assert boxes_of(open_source(tmp_path, "detection", CLASSES)) == [
-        TrueBoxes.of([(0, 4, 20, 28)], [1]),
-        TrueBoxes(()),
+        GroundTruthBoxes.of([(0, 4, 20, 28)], [1]),
+        GroundTruthBoxes(()),
     ]
 
 
@@ -113,7 +113,7 @@ def test_masks_lie_beside_images(tmp_path: Path) -> None:
     source = open_source(tmp_path, "segmentation", CLASSES)
     [item] = source.items()
     _, truth = source.load(item)
-    assert isinstance(truth, TrueClasses)
+    assert isinstance(truth, GroundTruthMask)
     assert (truth.indices == np.eye(8)).all()
     with pytest.raises(UsageError, match="a folder images or JPEGImages, and beside it"):
         open_source(tmp_path / "masks", "segmentation", CLASSES)

@@ -14,7 +14,14 @@ from cvx_diagnose.thresholds import suppressed
 from cvx_embedded import photographs
 from PIL import Image
 
-from cvx_core import PixelScores, TrueBoxes, errors_of, load_model, read_truth, tide
+from cvx_core import (
+    GroundTruthBoxes,
+    SegmentationPrediction,
+    find_mistakes,
+    load_model,
+    read_ground_truth,
+    tide,
+)
 
 
 @pytest.fixture
@@ -40,14 +47,14 @@ def test_a_segmenter_is_measured_by_its_pixels(images: Path, tmp_path: Path) -> 
     both, union = np.zeros(2), np.zeros(2)
     for row in run.table().to_pylist():
         file = images.parent / row["path"]
-        truth = read_truth(masks / f"{file.stem}.png", model.task)
+        truth = read_ground_truth(masks / f"{file.stem}.png", model.task)
         [answer] = model.answers([file])
-        assert isinstance(answer, PixelScores)
+        assert isinstance(answer, SegmentationPrediction)
         true = truth.on_grid(answer.frame, answer.shape, 2)  # type: ignore[union-attr]
         for c in range(2):
             both[c] += ((true == c) & (answer.predicted == c)).sum()
             union[c] += ((true == c) | ((answer.predicted == c) & (true >= 0))).sum()
-        cases = errors_of(answer, truth)
+        cases = find_mistakes(answer, truth)
         assert row["error_count"] == len(cases)
         assert row["errors"][0]["type"] == cases[0].type
         assert row["margin"] == pytest.approx(cases[0].margin, rel=1e-3)
@@ -75,7 +82,7 @@ def test_a_detectors_table_is_that_of_tide(images: Path, tmp_path: Path) -> None
         [answer] = model.answers([images / name])
         boxes = [(one.box, one.entry.index) for one in answer.kept[:1]]  # type: ignore[attr-defined]
         boxes.append(((5.0, 5.0, 60.0, 50.0), 3))
-        truths.append(TrueBoxes.of([box for box, _ in boxes], [c for _, c in boxes]))
+        truths.append(GroundTruthBoxes.of([box for box, _ in boxes], [c for _, c in boxes]))
         coco["annotations"] += [
             {"image_id": i, "category_id": c, "bbox": [b[0], b[1], b[2] - b[0], b[3] - b[1]]}
             for b, c in boxes
@@ -108,7 +115,7 @@ def test_a_detectors_table_is_that_of_tide(images: Path, tmp_path: Path) -> None
         reported = [one for one in row["detections"] if one["score"] >= floor]
         assert 0 < len(reported) < len(every)
         assert [every[k] for k in left] == reported
-        cases = errors_of(answer, truth)
+        cases = find_mistakes(answer, truth)
         assert [one["type"] for one in row["errors"]] == [case.type for case in cases][:20]
         assert row["errors"][0]["box"] == pytest.approx(cases[0].region.bounds, abs=1e-2)  # type: ignore[union-attr]
     maps = run.numbers(run.table(wrong=True), "margin_map")

@@ -17,7 +17,7 @@ from cvx_diagnose.thresholds import matched, suppressed, try_thresholds
 from cvx_embedded import photographs
 from PIL import Image
 
-from cvx_core import Detections, load_model
+from cvx_core import DetectionPrediction, load_model
 
 A, NEAR_A, FAR = (0.0, 0.0, 10.0, 10.0), (0.0, 2.0, 10.0, 12.0), (50.0, 50.0, 60.0, 60.0)
 """A and the one near it share 80 of 120."""
@@ -151,7 +151,7 @@ def test_nanodet_on_photographs_is_given_a_threshold_that_finds_more(tmp_path: P
 def kept(model: Any, picture: Image.Image) -> list[Any]:
     """Return what the detector finds from a score of 0.2."""
     [answer] = model.answers([picture])
-    assert isinstance(answer, Detections)
+    assert isinstance(answer, DetectionPrediction)
     above = answer.suppression(0.2)
     return [
         SimpleNamespace(box=answer.box(m, c), entry=answer.entry(m, c))

@@ -154,9 +154,9 @@ def test_what_can_t_be_measured_is_refused(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
     arguments: list[str],
-    told: str,
+    describe_error: str,
 ) -> None:
     monkeypatch.chdir(folder)
     assert cli.main(["score", *arguments, "-m", "net.py:make", "-e", "input-x-gradient"]) == 2
-    assert told in capfd.readouterr().err
+    assert describe_error in capfd.readouterr().err
     assert not (folder / "cvx-score").exists()

@@ -8,7 +8,7 @@ from cvx_score import deletion
 from torch import Tensor, nn
 
 import cvx_core as cvx
-from cvx_core import Box, BoxScore, Candidates, MethodError, RegionScore, VisionModel
+from cvx_core import Box, BoxScore, DetectionCandidates, MethodError, RegionScore, VisionModel
 
 
 class PerPixel(nn.Module):
@@ -32,14 +32,14 @@ class TwoBoxes(nn.Module):
         super().__init__()
         self.one, self.swaps = nn.Parameter(torch.ones(1)), swaps
 
-    def forward(self, x: Tensor) -> Candidates:
+    def forward(self, x: Tensor) -> DetectionCandidates:
         halves = torch.stack([x[..., :4].mean(dim=(1, 2, 3)), x[..., 4:].mean(dim=(1, 2, 3))], 1)
         boxes = torch.tensor([[0.0, 0, 4, 4], [4, 0, 8, 4]]).expand(len(x), 2, 4)
         if self.swaps:
             order = halves.argsort(1, descending=True)
             halves = halves.gather(1, order)
             boxes = boxes.gather(1, order[..., None].expand(-1, -1, 4))
-        return Candidates(halves[..., None] * self.one, boxes, threshold=0.1)
+        return DetectionCandidates(halves[..., None] * self.one, boxes, threshold=0.1)
 
 
 def test_a_region_is_measured_by_the_mean_probability_of_its_class() -> None:
@@ -81,5 +81,7 @@ def test_the_explanation_of_a_region_is_scored_by_its_question() -> None:
     target = RegionScore(Box(0, 2, 4, 4), "on")
     made = cvx.explain(model, image, "input-x-gradient", target)
     [again] = cvx.score(model, image, made, measures=["deletion"], steps=4)
-    [told] = cvx.score(model, image, "input-x-gradient", target, measures=["deletion"], steps=4)
-    assert again.values == told.values
+    [describe_error] = cvx.score(
+        model, image, "input-x-gradient", target, measures=["deletion"], steps=4
+    )
+    assert again.values == describe_error.values

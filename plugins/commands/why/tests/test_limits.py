@@ -17,11 +17,12 @@ from cvx_why.trials import Passes, Trials
 from torch import Tensor, nn
 
 from cvx_core import VisionModel
-from cvx_core.answers import Answer
-from cvx_core.calling import reading
-from cvx_core.error_case import ErrorCase, Judgement, Misclassified
+from cvx_core.models.forward import reading
 from cvx_core.recording import Layout
-from cvx_core.scores import Scores
+from cvx_core.tasks.classification.mistakes import Misclassified
+from cvx_core.tasks.classification.prediction import ClassificationPrediction
+from cvx_core.tasks.mistakes import Judgement, Mistake
+from cvx_core.tasks.prediction import Prediction
 
 
 def sees_red() -> VisionModel:
@@ -44,14 +45,14 @@ def picture() -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
-class RightAtFirst(ErrorCase):
+class RightAtFirst(Mistake):
     """Judges as another error does, but calls no answer right after the first few."""
 
-    judged: Callable[[Answer], Judgement]
+    judged: Callable[[Prediction], Judgement]
     rights: list[Judgement] = field(default_factory=list)
     most: int = 1
 
-    def judge(self, answer: Answer) -> Judgement:
+    def judge(self, answer: Prediction) -> Judgement:
         """Return what the other says, as long as it is believed."""
         found = self.judged(answer)
         if not found.right:
@@ -67,9 +68,9 @@ def test_a_fix_is_one_only_if_the_answer_is_right_again(most: int, fixed: bool) 
     passes = Passes(model)
     with passes.counting():
         [answer] = reading(model, image.tensor[None]).answers(model.classes, [image.frame])
-        assert isinstance(answer, Scores)
+        assert isinstance(answer, ClassificationPrediction)
         case = Misclassified.between(answer, "red", "plain")
-        known = {name: getattr(case, name) for name in ErrorCase.__dataclass_fields__}
+        known = {name: getattr(case, name) for name in Mistake.__dataclass_fields__}
         doubtful = RightAtFirst(**known, judged=case.judge, most=most)
         search = Search(Trials(model, image, doubtful, answer, passes, 60))
         search.run(1.0)

@@ -15,7 +15,7 @@ from cvx_why.pictures import middle, outline, seen, without
 from cvx_why.words import conclusion, depth, place
 from torch import Tensor, nn
 
-from cvx_core import Record, VisionModel
+from cvx_core import Metadata, VisionModel
 
 
 class Red(nn.Module):
@@ -130,11 +130,11 @@ def test_a_place_has_a_name(at: tuple[int, int], words: str) -> None:
 
 def test_the_wrong_class_overtakes_where_it_stays_ahead() -> None:
     rows = [
-        Record(layer=name, cells=cells) for name, cells in zip("abcd", (1, -1, 2, 3), strict=True)
+        Metadata(layer=name, cells=cells) for name, cells in zip("abcd", (1, -1, 2, 3), strict=True)
     ]
     assert depth(rows) == "The wrong answer is ahead from layer c on."
     assert depth(rows[2:]) == "The wrong answer is ahead at every layer that was looked at."
-    assert depth([*rows, Record(layer="e", cells=-1.0)]).startswith("At no layer")
+    assert depth([*rows, Metadata(layer="e", cells=-1.0)]).startswith("At no layer")
 
 
 def test_a_profile_is_drawn_by_layer() -> None:

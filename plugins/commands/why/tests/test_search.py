@@ -13,9 +13,9 @@ from cvx_why.trials import Passes, Trials
 from torch import Tensor, nn
 
 from cvx_core import VisionModel
-from cvx_core.calling import reading
-from cvx_core.error_cases import errors_of
-from cvx_core.truth import TrueClasses
+from cvx_core.models.forward import reading
+from cvx_core.tasks.builtin import find_mistakes
+from cvx_core.tasks.ground_truth import GroundTruthMask
 
 Box = tuple[slice, slice]
 RED, GREEN = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])[:, :, None, None]
@@ -106,7 +106,7 @@ def test_squares_are_of_the_size_of_what_the_error_is_about() -> None:
     passes = Passes(model)
     with passes.counting():
         [answer] = reading(model, image.tensor[None]).answers(model.classes, [image.frame])
-        [case] = errors_of(answer, TrueClasses(np.zeros((64, 64), dtype=int)))
+        [case] = find_mistakes(answer, GroundTruthMask(np.zeros((64, 64), dtype=int)))
         search = Search(Trials(model, image, case, answer, passes, 50))
         search.run(1.0)
     assert case.type == "false positive"

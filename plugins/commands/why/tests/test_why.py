@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 import cvx_core as cvx
 from cvx_core import OptionError, OutputError, TargetError, UsageError, VisionModel
-from cvx_core.cli import output
-from cvx_core.files import write_atomic
+from cvx_core._util.files import write_atomic
+from cvx_core.cli.kit import output_folder as output
 
 RED = 200.0
 PLAIN = 2.0
@@ -67,7 +67,7 @@ def test_the_error_is_named_with_its_margin(report: ErrorReport) -> None:
     assert report.type == "misclassified"
     assert (report.predicted.name, report.true.name) == ("red", "plain")  # type: ignore[union-attr]
     assert report.margin == pytest.approx(FALL - PLAIN, abs=1e-5)
-    assert report.question == "why red rather than plain?"
+    assert report.request == "why red rather than plain?"
 
 
 def test_the_square_is_blamed_and_nothing_else(report: ErrorReport) -> None:

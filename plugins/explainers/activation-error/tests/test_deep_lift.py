@@ -14,7 +14,7 @@ from captum.attr import DeepLift
 from torch import Tensor, nn
 
 from cvx_core import ClassScore, Contrast, MethodError, VisionModel, get_explainer
-from cvx_core.reference import reference_of
+from cvx_core.images.baselines import make_baseline
 from cvx_core.testing import models
 
 
@@ -55,7 +55,7 @@ def built(build: Callable[[], nn.Module]) -> VisionModel:
 def test_as_in_captum(name: str) -> None:
     model, x = built(Distinct), models.inputs(2).double()
     attributed = DeepLift(built(Distinct).module).attribute(
-        x.clone(), baselines=reference_of(name, x), target=2
+        x.clone(), baselines=make_baseline(name, x), target=2
     )
     found = get_explainer("deep-lift", reference=name).explain(model, x, ClassScore(2))
     for one, other in zip(found, attributed.detach().sum(1).numpy(), strict=True):
@@ -132,7 +132,7 @@ class Functions(nn.Module):
 def test_it_is_complete_in_a_network_of_functions(name: str) -> None:
     model, x = built(Functions), models.inputs(2)
     found = get_explainer("deep-lift", reference=name).explain(model, x, Contrast(0, 3))
-    before, after = model.logits(reference_of(name, x.double())), model.logits(x)
+    before, after = model.logits(make_baseline(name, x.double())), model.logits(x)
     for one, z0, z in zip(found, before, after, strict=True):
         total = float((z - z0)[0] - (z - z0)[3])
         assert one.evidence["total"] == pytest.approx(total, rel=1e-9)

@@ -21,7 +21,7 @@ from cvx_core import (
     get_explainer,
     load_model,
 )
-from cvx_core.options import parse_parameters
+from cvx_core.plugins.parameters import parse_parameters
 from cvx_core.testing import models
 
 
@@ -56,7 +56,7 @@ def test_the_profile_by_hand() -> None:
     assert (pixels.cells_for, pixels.cells_against) == (6, 4)
     assert (cells.cells_for, cells.cells_against) == (8, 6)
     assert profile.residual == 0
-    assert profile.question == "why 0 and not 1?"
+    assert profile.request == "why 0 and not 1?"
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def test_a_row_is_what_the_layer_s_own_map_says(embedded: VisionModel) -> None:
     """The same sums as from explanations of single layers, whose constants are measured."""
     tool = photographs()[1].path
     profile = layer_profile(embedded, tool, label="screwdriver")
-    assert profile.question == "why power drill and not screwdriver?"
+    assert profile.request == "why power drill and not screwdriver?"
     assert 5 < len(profile.rows) <= MOST_LAYERS
     assert profile.residual is not None
     assert profile.residual < 1e-4
@@ -126,8 +126,8 @@ def test_every_image_and_question_of_a_batch_has_its_own_rows() -> None:
     for i, one in zip((0, 0, 1), found, strict=True):
         rows = one.evidence["layer_profile"]
         assert [row["layer"] for row in rows] == ["first", "third"]
-        question = [Contrast(0, 1), ClassScore(2), ClassScore(3)][found.index(one)]
-        [alone] = explainer.explain(model, batch[i : i + 1], question)
+        request = [Contrast(0, 1), ClassScore(2), ClassScore(3)][found.index(one)]
+        [alone] = explainer.explain(model, batch[i : i + 1], request)
         for row, other in zip(rows, alone.evidence["layer_profile"], strict=True):
             assert row["total"] == pytest.approx(one.target.score)
             assert row["cells"] == pytest.approx(other["cells"])

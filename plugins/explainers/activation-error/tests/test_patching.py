@@ -19,7 +19,7 @@ from cvx_core import (
     get_explainer,
     load_model,
 )
-from cvx_core.reference import reference_of
+from cvx_core.images.baselines import make_baseline
 from cvx_core.testing import models
 
 
@@ -107,7 +107,7 @@ def test_a_cell_is_what_the_whole_network_loses_with_that_cell_exchanged(
     layer = model.module.get_submodule(name)
     handle = layer.register_forward_hook(lambda m, a, out: seen.append(out.clone()))
     plain = model.logits(batch)
-    other = model.logits(reference_of(reference, batch))
+    other = model.logits(make_baseline(reference, batch))
     handle.remove()
     found = explainer.explain(model, batch, Contrast(0, 1))
     for row, column in ((0, 0), (1, 3), (3, 2)):

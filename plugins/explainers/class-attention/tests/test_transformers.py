@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from cvx_core import ClassScore, Contrast, MethodError, VisionModel, get_explainer
 from cvx_core.testing import models
 
-Reading = Literal["class token", "mean of patches", "mean of all"]
+ModelOutput = Literal["class token", "mean of patches", "mean of all"]
 WIDTH, HEADS = 12, 3
 
 
@@ -43,7 +43,7 @@ class Block(nn.Module):
 class Explicit(nn.Module):
     """Three blocks on a class token and 4 x 4 patches; the answer reads some of the tokens."""
 
-    def __init__(self, reading: Reading) -> None:
+    def __init__(self, reading: ModelOutput) -> None:
         super().__init__()
         self.reading = reading
         self.patches = nn.Conv2d(3, WIDTH, 8, stride=8)
@@ -69,7 +69,7 @@ class Explicit(nn.Module):
         return self.read(self.tokens(x)[-1])
 
 
-def build(reading: Reading) -> VisionModel:
+def build(reading: ModelOutput) -> VisionModel:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         net = Explicit(reading)
@@ -78,11 +78,11 @@ def build(reading: Reading) -> VisionModel:
     return VisionModel(net.double().eval(), name=f"explicit, {reading}")
 
 
-READINGS: tuple[Reading, ...] = ("class token", "mean of patches", "mean of all")
+READINGS: tuple[ModelOutput, ...] = ("class token", "mean of patches", "mean of all")
 
 
 @pytest.mark.parametrize("reading", READINGS)
-def test_generic_attention_is_chefer_s(reading: Reading) -> None:
+def test_generic_attention_is_chefer_s(reading: ModelOutput) -> None:
     """R = I; R <- R + E_h[max(dS/dA * A, 0)] R, by gradients that the network itself retains."""
     model, x = build(reading), models.inputs(1).double()
     net: Explicit = model.module  # type: ignore[assignment]
@@ -110,7 +110,7 @@ def test_generic_attention_is_chefer_s(reading: Reading) -> None:
 
 
 @pytest.mark.parametrize("reading", READINGS)
-def test_legrad_is_bousselham_s(reading: Reading) -> None:
+def test_legrad_is_bousselham_s(reading: ModelOutput) -> None:
     """The mean over layers, heads and queries of max(dS_l/dA_l, 0), S_l read from layer l."""
     model, x = build(reading), models.inputs(1).double()
     net: Explicit = model.module  # type: ignore[assignment]

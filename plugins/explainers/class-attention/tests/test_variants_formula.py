@@ -7,16 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cvx_core import (
-    ClassScore,
-    Contrast,
-    OptionError,
-    Target,
-    VisionModel,
-    get_explainer,
-    layers,
-)
-from cvx_core.options import parse_parameters
+from cvx_core import ClassScore, Contrast, OptionError, Target, VisionModel, get_explainer, layers
+from cvx_core.plugins.parameters import parse_parameters
 from cvx_core.testing import models
 
 A = torch.tensor([[[1.0, 2.0], [3.0, 0.0]], [[0.0, 1.0], [4.0, 3.0]]], dtype=torch.float64)

@@ -119,18 +119,18 @@ def differences(model: VisionModel, x: Tensor, of_logits: object) -> Array:
 
 
 @pytest.mark.parametrize("question", ["loss", "margin"])
-def test_finite_differences_are_the_same(smooth: VisionModel, small: Tensor, question: str) -> None:
+def test_finite_differences_are_the_same(smooth: VisionModel, small: Tensor, request: str) -> None:
     """Of the cross-entropy for Error(y), of z_q - z_y for Margin(y)."""
     logits = smooth.logits(small)
     q, y = int(logits.argmax()), int(logits.argmin())
 
     def scalar(z: Tensor) -> Tensor:
-        if question == "margin":
+        if request == "margin":
             return z[:, q] - z[:, y]
         return F.cross_entropy(z, torch.full((len(z),), y), reduction="none")
 
     gradient = differences(smooth, small, scalar)
-    target = Margin(y) if question == "margin" else Error(y)
+    target = Margin(y) if request == "margin" else Error(y)
     signed = (small[0].numpy() * gradient).sum(0)
     # second-order differences: step^2 = 1e-10 and rounding / step = 1e-11, then float32
     np.testing.assert_allclose(

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from cvx_core import (
     MethodError,
-    Needs,
     OptionError,
     Preprocess,
     Recording,
+    Requirements,
     VisionModel,
     get_explainer,
 )
@@ -149,7 +149,7 @@ def test_what_a_cell_reads_is_the_transpose_of_what_a_pixel_affects(
     with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
         output, pushed = torch.func.jvp(part, (batch,), (u,))
     v = noise(output)
-    with Recording(model, batch, Needs(layer, "input")) as recording:
+    with Recording(model, batch, Requirements(layer, "input")) as recording:
         pulled = recording.pull(v, at=layer, to="input")
     # sums of some thousand products in float64
     torch.testing.assert_close((v * pushed).sum(), (pulled * u).sum(), rtol=1e-10, atol=0)

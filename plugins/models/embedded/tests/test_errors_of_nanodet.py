@@ -6,13 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cvx_diagnose.tide import tide
 from tidecv import TIDE, Data
 
-from cvx_core import Box, Detections, TrueBoxes, VisionModel, load_model
-from cvx_core.error_cases import errors_of
-from cvx_core.error_cases.detection import BoxError
-from cvx_core.error_cases.lost import without_stage
-from cvx_core.error_cases.tide import tide
+from cvx_core import Box, DetectionPrediction, GroundTruthBoxes, VisionModel, load_model
+from cvx_core.tasks.builtin import find_mistakes
+from cvx_core.tasks.detection.missed import without_stage
+from cvx_core.tasks.detection.mistakes import BoxMistake
 
 DATA = Path(__file__).parent / "data/nanodet"
 
@@ -43,18 +43,18 @@ def model() -> VisionModel:
 
 
 @pytest.fixture(scope="module")
-def answers(model: VisionModel) -> dict[str, Detections]:
+def answers(model: VisionModel) -> dict[str, DetectionPrediction]:
     found = model.answers([DATA / f"{name}.png" for name in TRUTHS])
     return dict(zip(TRUTHS, found, strict=True))
 
 
-def errors(answers: dict[str, Detections], name: str) -> list[BoxError]:
-    found = errors_of(answers[name], TrueBoxes.of(*TRUTHS[name]))
-    assert all(isinstance(one, BoxError) for one in found)
+def errors(answers: dict[str, DetectionPrediction], name: str) -> list[BoxMistake]:
+    found = find_mistakes(answers[name], GroundTruthBoxes.of(*TRUTHS[name]))
+    assert all(isinstance(one, BoxMistake) for one in found)
     return found  # type: ignore[return-value]
 
 
-def test_a_foal_is_called_a_dog_and_a_cat_a_person(answers: dict[str, Detections]) -> None:
+def test_a_foal_is_called_a_dog_and_a_cat_a_person(answers: dict[str, DetectionPrediction]) -> None:
     for name, text, margin in [
         ("horse", "classification: dog and not horse", 1.86),
         ("chelsea", "classification: person and not cat", 1.24),
@@ -69,7 +69,7 @@ def test_a_foal_is_called_a_dog_and_a_cat_a_person(answers: dict[str, Detections
 
 
 def test_persons_and_benches_are_missed_at_different_stages(
-    answers: dict[str, Detections],
+    answers: dict[str, DetectionPrediction],
 ) -> None:
     *missed, bench = errors(answers, "wormsCathedral")
     assert bench.text == "localisation: bench", "one box for two benches"
@@ -81,9 +81,9 @@ def test_persons_and_benches_are_missed_at_different_stages(
 
 
 def test_an_object_comes_back_when_the_stages_that_lost_it_are_overridden(
-    answers: dict[str, Detections],
+    answers: dict[str, DetectionPrediction],
 ) -> None:
-    truth = TrueBoxes.of(*TRUTHS["wormsCathedral"])
+    truth = GroundTruthBoxes.of(*TRUTHS["wormsCathedral"])
     for case in errors(answers, "wormsCathedral")[:3]:
         assert isinstance(case.region, Box)
         assert case.true is not None
@@ -92,17 +92,17 @@ def test_an_object_comes_back_when_the_stages_that_lost_it_are_overridden(
             stages.append(lost.stage)
             assert not case.judge(answer).right
             answer = without_stage(answer, lost, case.region, case.true.index)
-            left = [one for one in errors_of(answer, truth) if one.region == case.region]
-            lost = left[0].lost if left and isinstance(left[0], BoxError) else None
+            left = [one for one in find_mistakes(answer, truth) if one.region == case.region]
+            lost = left[0].lost if left and isinstance(left[0], BoxMistake) else None
         assert case.judge(answer).right
         assert stages[0] == case.lost.stage, "and then perhaps later ones"
         assert stages in (["threshold"], ["candidate", "threshold"])
 
 
 def test_counts_and_gains_over_the_photographs_are_those_of_the_authors_package(
-    answers: dict[str, Detections],
+    answers: dict[str, DetectionPrediction],
 ) -> None:
-    truths = [TrueBoxes.of(*TRUTHS[name]) for name in TRUTHS]
+    truths = [GroundTruthBoxes.of(*TRUTHS[name]) for name in TRUTHS]
     report = tide([answers[name] for name in TRUTHS], truths, threshold=0.05)
     true_data, said_data = Data("truth"), Data("answers")
     for i, (name, truth) in enumerate(zip(TRUTHS, truths, strict=True)):

@@ -14,8 +14,8 @@ from cvx_embedded.nanodet import PREPROCESS, NanoDet, class_names, nanodet
 from PIL import Image
 from torchvision.ops import batched_nms
 
-from cvx_core import Detections, Frame
-from cvx_core.preprocessing import measure
+from cvx_core import DetectionPrediction, Frame
+from cvx_core.images.geometry import measure
 
 DATA = Path(__file__).parent / "data/nanodet"
 PHOTOGRAPHS = {"horse": (640, 415), "chelsea": (451, 300), "wormsCathedral": (555, 640)}
@@ -71,7 +71,7 @@ def test_detections_are_the_references(
     assert extent is not None
     found = candidates(answers[name])
     frame = Frame(extent, (PREPROCESS.side, PREPROCESS.side))
-    kept = Detections.of(found, 0, class_names(), frame).kept
+    kept = DetectionPrediction.of(found, 0, class_names(), frame).kept
     assert [one.entry.name for one in kept] == SAID[name]
     assert [one.entry.index for one in kept] == reference[f"{name}_classes"].tolist()
     assert [one.candidate for one in kept] == reference[f"{name}_candidates"].tolist()
@@ -92,7 +92,7 @@ def test_suppression_is_torchvisions(
         candidates(answers[name]), threshold=threshold, overlap=overlap, most=10_000, single=False
     )
     frame = Frame((0, 0, PREPROCESS.side, PREPROCESS.side), (PREPROCESS.side, PREPROCESS.side))
-    kept = Detections.of(settings, 0, None, frame).kept
+    kept = DetectionPrediction.of(settings, 0, None, frame).kept
     scores = settings.logits[0].double().sigmoid()
     rows, columns = torch.where(scores > threshold)
     left = batched_nms(settings.boxes[0].double()[rows], scores[rows, columns], columns, overlap)

@@ -10,7 +10,7 @@ import torch
 from cvx_embedded.selfie_segmenter import PREPROCESS, SelfieSegmenter, selfie_segmenter
 from PIL import Image
 
-from cvx_core.preprocessing import measure
+from cvx_core.images.geometry import measure
 
 DATA = Path(__file__).parent / "data/selfie-segmenter"
 SHARE = {"camera": 0.328, "chelsea": 0.923, "horse": 0.034}

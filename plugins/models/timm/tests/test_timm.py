@@ -18,7 +18,7 @@ from torchvision.models._meta import _IMAGENET_CATEGORIES
 
 import cvx_core as cvx
 from cvx_core import CheckpointError, ModelError
-from cvx_core.preprocessing import measure
+from cvx_core.images.geometry import measure
 
 
 class Trap:

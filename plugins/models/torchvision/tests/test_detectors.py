@@ -23,7 +23,7 @@ from torchvision.ops import MultiScaleRoIAlign
 from torchvision.transforms.functional import pil_to_tensor
 
 import cvx_core as cvx
-from cvx_core import Candidates, Detections, ModelError, VisionModel
+from cvx_core import DetectionCandidates, DetectionPrediction, ModelError, VisionModel
 
 CLASSES = 5
 SIZE: dict[str, Any] = {"min_size": 96, "max_size": 150}
@@ -103,9 +103,9 @@ def wrapped(made: nn.Module) -> VisionModel:
     return VisionModel(with_candidates(made), preprocess=preprocess_of(made), task="detection")
 
 
-def answered(model: VisionModel, photograph: Path) -> Detections:
+def answered(model: VisionModel, photograph: Path) -> DetectionPrediction:
     [answer] = model.answers(photograph)
-    assert isinstance(answer, Detections)
+    assert isinstance(answer, DetectionPrediction)
     return answer
 
 
@@ -133,7 +133,7 @@ def test_a_photograph_is_prepared_as_the_detector_does_it(kind: str, photograph:
     assert prepared.extent == (0, 0, pixels.shape[2], pixels.shape[1])
 
 
-def assert_same(answer: Detections, expected: dict[str, Tensor]) -> None:
+def assert_same(answer: DetectionPrediction, expected: dict[str, Tensor]) -> None:
     keys = ("labels", "boxes", "scores")
     theirs = [
         (int(label), *box.tolist(), float(score))
@@ -165,9 +165,12 @@ def test_images_of_a_batch_answer_as_alone(kind: str) -> None:
     module = with_candidates(made)
     with torch.no_grad():
         both, alone = module(inputs), module(inputs[1:])
-    assert isinstance(both, Candidates)
+    assert isinstance(both, DetectionCandidates)
     frame = cvx.Frame((0, 0, 130, 96), (130, 96))
-    one, two = Detections.of(both, 1, None, frame), Detections.of(alone, 0, None, frame)
+    one, two = (
+        DetectionPrediction.of(both, 1, None, frame),
+        DetectionPrediction.of(alone, 0, None, frame),
+    )
     assert len(one.kept) == len(two.kept) > 0
     for a, b in zip(one.kept, two.kept, strict=True):
         assert a.entry.index == b.entry.index
@@ -292,7 +295,7 @@ def test_a_segmenter_loads_by_name_and_sees_the_whole_photograph() -> None:
     [prepared] = model.prepare(PHOTOGRAPHS[0])
     assert prepared.extent == (0, 0, *Image.open(PHOTOGRAPHS[0]).size)
     [answer] = model.answers(PHOTOGRAPHS[0])
-    assert isinstance(answer, cvx.PixelScores)
+    assert isinstance(answer, cvx.SegmentationPrediction)
     assert answer.logits.shape == (21, *prepared.tensor.shape[1:])
     with torch.no_grad():
         expected = model.module(prepared.tensor[None])["out"][0]

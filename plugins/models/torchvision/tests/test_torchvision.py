@@ -19,7 +19,7 @@ from torchvision.models import WeightsEnum
 
 import cvx_core as cvx
 from cvx_core import CheckpointError, ModelError
-from cvx_core.preprocessing import measure
+from cvx_core.images.geometry import measure
 
 NAMES = models.list_models(module=models)
 

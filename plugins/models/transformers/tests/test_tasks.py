@@ -14,7 +14,7 @@ import transformers as hf
 from PIL import Image
 
 import cvx_core as cvx
-from cvx_core import Detections, ModelError, PixelScores
+from cvx_core import DetectionPrediction, ModelError, SegmentationPrediction
 
 SIDE = {"height": 64, "width": 96}
 PHOTOGRAPH = Image.fromarray(
@@ -179,7 +179,7 @@ def test_what_a_detector_keeps_is_what_transformers_reports(
     model, network, processor = load(tmp_path, DETECTORS[name], seed)
     assert model.task == "detection"
     [answer] = model.answers(PHOTOGRAPH)
-    assert isinstance(answer, Detections)
+    assert isinstance(answer, DetectionPrediction)
     assert answer.settings.threshold == 0.5
     with torch.no_grad():
         output = network(**processor(images=PHOTOGRAPH, return_tensors="pt"))
@@ -208,7 +208,7 @@ def test_a_segmenters_pixels_are_classified_as_transformers_does(name: str, tmp_
     assert model.task == "segmentation"
     assert model.classes == ("cat", "dog", "owl")
     [answer] = model.answers(PHOTOGRAPH)
-    assert isinstance(answer, PixelScores)
+    assert isinstance(answer, SegmentationPrediction)
     with torch.no_grad():
         output = network(**processor(images=PHOTOGRAPH, return_tensors="pt"))
     if name == "mask2former":
@@ -232,7 +232,7 @@ def test_the_class_that_means_nothing_is_named_and_never_answered(tmp_path: Path
     model, _, _ = load(tmp_path, DETECTORS["detr"])
     assert model.classes == ("cat", "dog", "owl")
     [answer] = model.answers(PHOTOGRAPH)
-    assert isinstance(answer, Detections)
+    assert isinstance(answer, DetectionPrediction)
     assert answer.count == 4
     assert answer.name(3) == "nothing"
     assert (answer.scores[:, 3] == 0).all()

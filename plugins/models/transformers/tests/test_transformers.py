@@ -16,7 +16,7 @@ from PIL import Image
 
 import cvx_core as cvx
 from cvx_core import CheckpointError, ModelError
-from cvx_core.preprocessing import measure
+from cvx_core.images.geometry import measure
 
 SMALL = {
     "num_hidden_layers": 2, "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32,

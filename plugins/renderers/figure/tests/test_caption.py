@@ -10,8 +10,8 @@ import pytest
 from cvx_figure.words import words
 
 from cvx_core import ClassScore, Explanation
-from cvx_core.display import show
-from cvx_core.scores import Scores
+from cvx_core.explanations.heatmap import show
+from cvx_core.tasks.classification.prediction import ClassificationPrediction
 from cvx_core.testing.samples import sample_explanation, sample_of_a_detector
 
 
@@ -102,7 +102,9 @@ def test_a_first_order_map_that_misses_the_score_says_that_it_need_not_sum_to_it
 
 
 def test_a_map_that_is_the_same_for_every_class_was_asked_about_none() -> None:
-    logits = Scores(np.array([3.0, 1.0, -1.0]), ("power drill", "screwdriver", "hammer"))
+    logits = ClassificationPrediction(
+        np.array([3.0, 1.0, -1.0]), ("power drill", "screwdriver", "hammer")
+    )
     target = ClassScore("hammer").resolve(logits)[1]
     for specific in (True, False):
         one = sample_explanation(evidence={"class_specific": specific}).replace(target=target)
@@ -112,8 +114,10 @@ def test_a_map_that_is_the_same_for_every_class_was_asked_about_none() -> None:
 
 def test_what_speaks_against_the_map_comes_before_everything_else() -> None:
     failed = {"verdict": "fails", "reason": "The map hardly depends on the network."}
-    told = caption(sample_explanation(evidence={"warning": "Edges only.", "sanity": failed}))
-    assert told.startswith(
+    describe_error = caption(
+        sample_explanation(evidence={"warning": "Edges only.", "sanity": failed})
+    )
+    assert describe_error.startswith(
         "⚠ Edges only · ⚠ Sanity check: fails. The map hardly depends on the network · "
     )
     passed = {"verdict": "passes", "reason": "It changes."}

@@ -23,8 +23,8 @@ from PIL import Image
 
 import cvx_core
 from cvx_core import Explanation, OptionError, UsageError
-from cvx_core.colors import INFERNO, VIK
-from cvx_core.display import show
+from cvx_core.explanations.colormaps import INFERNO, VIK
+from cvx_core.explanations.heatmap import show
 from cvx_core.testing.samples import sample_explanation, sample_of_a_detector
 
 FORMATS = ("png", "svg", "pdf")

@@ -9,7 +9,7 @@ import pytest
 from cmcrameri import cm
 from cvx_figure.palette import is_uneven, table
 
-from cvx_core.colors import INFERNO, VIK
+from cvx_core.explanations.colormaps import INFERNO, VIK
 
 
 def test_the_cores_inferno_is_matplotlibs() -> None:

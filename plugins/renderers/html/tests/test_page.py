@@ -24,11 +24,11 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
-from cvx_core import display
-from cvx_core.colors import VIK
-from cvx_core.explanation import Explanation
-from cvx_core.scores import Scores
-from cvx_core.target import ClassScore, Predicted
+from cvx_core.explanations import heatmap as display
+from cvx_core.explanations.colormaps import VIK
+from cvx_core.explanations.explanation import Explanation
+from cvx_core.tasks.classification.prediction import ClassificationPrediction
+from cvx_core.tasks.targets import ClassScore, Predicted
 from cvx_core.testing.samples import sample_explanation, sample_of_a_detector
 
 BROWSER, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
@@ -126,7 +126,9 @@ def page(driver: webdriver.Chrome, tmp_path: Path) -> Iterator[Page]:
 
 def _questions() -> list[Explanation]:
     """Two questions to one method, one to another."""
-    scores = Scores(np.array([3.0, 1.0, -1.0]), ("power drill", "screwdriver", "hammer"))
+    scores = ClassificationPrediction(
+        np.array([3.0, 1.0, -1.0]), ("power drill", "screwdriver", "hammer")
+    )
     return [
         sample_explanation(method="one").replace(target=Predicted().resolve(scores, 1)[1]),
         sample_explanation(method="one", seed=1).replace(

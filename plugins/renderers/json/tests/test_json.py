@@ -10,7 +10,7 @@ from cvx_json.renderer import Json, schema
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
 from cvx_core.errors import OptionError
-from cvx_core.explanation import Explanation
+from cvx_core.explanations.explanation import Explanation
 from cvx_core.testing.samples import sample_explanation
 
 HOSTILE = 'a "b"\n</script>\u202e🐱\x00.jpg'

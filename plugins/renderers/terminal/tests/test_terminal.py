@@ -16,8 +16,8 @@ from cvx_terminal.terminal import Terminal
 from rich.cells import cell_len
 
 from cvx_core import Explanation, OptionError
-from cvx_core.colors import VIK
-from cvx_core.display import Limits, Shown, overlay
+from cvx_core.explanations.colormaps import VIK
+from cvx_core.explanations.heatmap import Limits, Shown, overlay
 from cvx_core.testing.samples import sample_explanation, sample_of_a_detector
 
 ESCAPE = re.compile(r"\x1b\[[0-9;]*m")

@@ -11,12 +11,12 @@ from cvx_core import (
     Artifact,
     Attribution,
     Explainer,
+    ExplainRequest,
     Explanation,
     Margin,
     MethodError,
-    Needs,
-    Question,
     Renderer,
+    Requirements,
 )
 
 
@@ -26,14 +26,14 @@ class AnyQuestion(Explainer):
 
     gain: float = 1.0
 
-    def needs(self) -> Needs:
-        return Needs("input")
+    def requirements(self) -> Requirements:
+        return Requirements("input")
 
-    def attribute(self, question: Question) -> list[Attribution]:
-        logits = question.recording(self.needs()).logits
-        base = question.inputs.mean(1) * self.gain
+    def attribute(self, request: ExplainRequest) -> list[Attribution]:
+        logits = request.recording(self.requirements()).logits
+        base = request.inputs.mean(1) * self.gain
         return [
-            Attribution(base * seed.max(1).values[:, None, None]) for seed in question.seeds(logits)
+            Attribution(base * seed.max(1).values[:, None, None]) for seed in request.seeds(logits)
         ]
 
 
@@ -49,26 +49,26 @@ class NeedsLabel(AnyQuestion):
 
 @dataclass(frozen=True)
 class FailsOnDark(AnyQuestion):
-    def attribute(self, question: Question) -> list[Attribution]:
-        if question.inputs.mean() < -1:
+    def attribute(self, request: ExplainRequest) -> list[Attribution]:
+        if request.inputs.mean() < -1:
             raise ZeroDivisionError("too dark\x1b[31m to see")
-        return super().attribute(question)
+        return super().attribute(request)
 
 
 @dataclass(frozen=True)
 class NoAnswer(AnyQuestion):
-    def attribute(self, question: Question) -> list[Attribution]:
+    def attribute(self, request: ExplainRequest) -> list[Attribution]:
         print("asked", file=sys.stderr)
         raise MethodError("This method has no answer for this model.", "Take another.")
 
 
 @dataclass(frozen=True)
 class Waits(AnyQuestion):
-    def attribute(self, question: Question) -> list[Attribution]:
-        if question.inputs.mean() < -1:
+    def attribute(self, request: ExplainRequest) -> list[Attribution]:
+        if request.inputs.mean() < -1:
             print("waiting", file=sys.stderr, flush=True)
             time.sleep(600)
-        return super().attribute(question)
+        return super().attribute(request)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from cvx_core.printable import printable
+from cvx_core._util.text import printable
 
 Names = Callable[[int | None], str]
 
@@ -47,12 +47,12 @@ def group_name(group: Mapping[str, Any], name: Names) -> str:
     if group.get("mixed"):
         return "wrong answers that are too rare to be grouped"
     pairs = group["pairs"]
-    told = _together(pairs, "true", name)
+    true_class = _together(pairs, "true", name)
     said = _together(pairs, "predicted", name)
     if group["type"] == "misclassified":
-        text = f"{told} taken for {said}"
+        text = f"{true_class} taken for {said}"
     else:
-        text = f"{group['type']}: {said if pairs[0]['predicted'] is not None else told}"
+        text = f"{group['type']}: {said if pairs[0]['predicted'] is not None else true_class}"
     return text if group["place"] is None else f"{text}, evidence {group['place']}"
 
 
@@ -105,9 +105,9 @@ def advise(found: Mapping[str, Any], summary: Mapping[str, Any]) -> list[dict[st
         }
         for one in shortcuts
     ]
-    told = {number for one in shortcuts for number in one["groups"]}
+    describe_error = {number for one in shortcuts for number in one["groups"]}
     for group in found["causes"]:
-        if group["number"] in told or group["mixed"]:
+        if group["number"] in describe_error or group["mixed"]:
             continue
         # What is mislabelled needs no fix of the model.
         own = group["count"] - group["label_suspects"]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from cvx_core.cli.shared import FunctionVerb, loading_options, model_option
-from cvx_core.cli.speaking import Settings, only_data, put, say
+from cvx_core.cli.kit.console import Settings, only_data, put, say
+from cvx_core.cli.kit.options import FunctionVerb, loading_options, model_option
 from cvx_diagnose.supervising import outliving
 
 
@@ -132,15 +132,15 @@ def command(
         return code
     with only_data():
         from cvx_core.api import get_engine
-        from cvx_core.cli.ending import INTERRUPTED, SOME_FAILED
-        from cvx_core.cli.installed import installed_plugins
-        from cvx_core.cli.loading import loaded_model
-        from cvx_core.cli.output import as_json as json_bytes
-        from cvx_core.cli.progress import Console
-        from cvx_core.options import parse_parameters
+        from cvx_core.cli.kit.model_loading import loaded_model
+        from cvx_core.cli.kit.output_folder import as_json as json_bytes
+        from cvx_core.cli.kit.plugin_warnings import installed_plugins
+        from cvx_core.cli.kit.progress import Console
+        from cvx_core.cli.kit.signals import INTERRUPTED, SOME_FAILED
+        from cvx_core.plugins.parameters import parse_parameters
         from cvx_diagnose.diagnosis import diagnose, finishing
         from cvx_diagnose.pace import Pace
-        from cvx_diagnose.words import told
+        from cvx_diagnose.words import describe_error
 
         installed_plugins()
         name, parameters = parse_parameters(engine)
@@ -186,7 +186,7 @@ def command(
     if as_json:
         put(json_bytes(summary).decode().rstrip())
     else:
-        for line in told(summary):
+        for line in describe_error(summary):
             put(line)
         put(str(folder / "index.html"))
     return SOME_FAILED if summary["counts"]["ok"] < summary["inputs"] else 0

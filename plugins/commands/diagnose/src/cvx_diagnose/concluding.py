@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cvx_core.cli.output import as_json
-from cvx_core.files import write_atomic
+from cvx_core._util.files import write_atomic
+from cvx_core.cli.kit.output_folder import as_json
 from cvx_diagnose.findings import find
 from cvx_diagnose.report import write_report
 from cvx_diagnose.run import SUMMARY, Run

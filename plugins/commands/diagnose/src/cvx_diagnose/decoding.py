@@ -14,10 +14,10 @@ import torch
 from PIL import Image
 
 from cvx_core import InputError
-from cvx_core.foreign import foreign
-from cvx_core.images import Picture
-from cvx_core.preparing import Preparer
-from cvx_core.truth import Truth
+from cvx_core.images.prepared import Preparer
+from cvx_core.images.reading import SourceImage
+from cvx_core.plugins.isolation import error_boundary
+from cvx_core.tasks.ground_truth import GroundTruth
 from cvx_diagnose.items import Item
 from cvx_diagnose.sources import Source
 
@@ -53,7 +53,7 @@ class Decoded:
 
     item: Item
     values: npt.NDArray[Any]
-    truth: Truth | None
+    truth: GroundTruth | None
     sha256: str
     size: tuple[int, int] | None
     extent: Sides | None
@@ -93,13 +93,17 @@ class Decoder:
             digest = hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()
             shown = _pixels(values)
         else:
-            with foreign(lambda told: InputError(f"{item.shown} can't be prepared: {told}")):
+            with error_boundary(
+                lambda reason: InputError(
+                    f"{item.shown} can't be prepared: {reason}"
+                )
+            ):
                 values, extent = self._prepare(loaded)
             size, digest, shown = loaded.size, loaded.digest, loaded.pil()
         seconds = time.perf_counter() - started
         return Decoded(item, values, truth, digest, size, extent, _thumbnail(shown), seconds)
 
-    def _prepare(self, picture: Picture) -> tuple[npt.NDArray[Any], Sides | None]:
+    def _prepare(self, picture: SourceImage) -> tuple[npt.NDArray[Any], Sides | None]:
         tensor = self.preparer.tensor(picture)
         if tensor.dtype in (torch.float16, torch.bfloat16):
             tensor = tensor.float()

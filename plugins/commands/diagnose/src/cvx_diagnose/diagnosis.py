@@ -20,8 +20,8 @@ from cvx_core import (
     get_engine,
     get_explainer,
 )
-from cvx_core.cli.output import settled
-from cvx_core.files import write_atomic
+from cvx_core._util.files import write_atomic
+from cvx_core.cli.kit.output_folder import settled
 from cvx_diagnose import manifest, plan
 from cvx_diagnose.concluding import conclude, opened
 from cvx_diagnose.interventions import check_installed, usual_budget
@@ -89,7 +89,7 @@ def diagnose(
     listener
         Hears how it goes, and may stop it.
     compare
-        An older, finished run over the same inputs: what was fixed and what broke is told.
+        An older, finished run over the same inputs: what was fixed and what broke is describe_error.
     training
         A finished run of the same network over the data that it was trained on: training images
         are named that pulled each group of errors the wrong way, and labels among them that are

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from cvx_core import CvxError, Frame, TargetError, VisionModel
-from cvx_core.batching import images_at_once, in_pieces
-from cvx_core.foreign import told
+from cvx_core.explainers.batching import images_at_once, in_pieces
+from cvx_core.plugins.isolation import describe_error
 from cvx_diagnose.decoding import Decoded, Sides
 from cvx_diagnose.judging import judged
 from cvx_diagnose.mapping import Wrong, error_maps
@@ -66,7 +66,7 @@ class Explaining:
         if isinstance(error, OUT_OF_MEMORY):
             message = "The memory does not suffice for this image alone. Use smaller images."
         else:
-            message = str(error) if isinstance(error, CvxError) else told(error)
+            message = str(error) if isinstance(error, CvxError) else describe_error(error)
         # A label that the model doesn't know is no fault of the model.
         status = BAD if isinstance(error, TargetError) else FAILED
         return failed(one.item, status, message, **_known(one), seconds=one.seconds)

@@ -10,12 +10,12 @@ import torch
 
 import cvx_core
 from cvx_core import CvxError, MethodError, OptionError, VisionModel
-from cvx_core.error_cases import errors_of
-from cvx_core.preparing import Prepared
-from cvx_core.truth import Truth
+from cvx_core.images.prepared import PreparedImage
+from cvx_core.tasks.builtin import find_mistakes
+from cvx_core.tasks.ground_truth import GroundTruth
 from cvx_diagnose.rows import OK, Row
 
-Load = Callable[[int], tuple[Prepared, Truth | None]]
+Load = Callable[[int], tuple[PreparedImage, GroundTruth | None]]
 
 PASSES = 50
 """Images that go through the network for one error."""
@@ -137,7 +137,7 @@ class Interventions:
         wrong = None
         if self.model.task == "classification":
             wrong = int((answer.predicted + 1) % answer.count)  # type: ignore[attr-defined]
-        if wrong is not None and errors_of(answer, wrong):
+        if wrong is not None and find_mistakes(answer, wrong):
             try:
                 cvx_core.why(self.model, like[None], wrong, budget=PASSES)
             except MethodError:  # it will say so of the images that count

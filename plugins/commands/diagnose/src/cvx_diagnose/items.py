@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cvx_core import InputError, TrueBox, TrueBoxes, read_truth
-from cvx_core.truth import Truth
+from cvx_core import GroundTruthBox, GroundTruthBoxes, InputError, read_ground_truth
+from cvx_core.tasks.ground_truth import GroundTruth
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Item:
         Of the file, from the source's root; ``#17`` in a data set without files.
     label
         What is true, or None where that is unknown: a class by name or index; of segmenters and
-        detectors the name of a file for `cvx_core.read_truth`, from the root, or boxes as
+        detectors the name of a file for `cvx_core.read_ground_truth`, from the root, or boxes as
         `write_boxes` writes them.
     """
 
@@ -37,18 +37,20 @@ class Item:
         return self.path.encode("utf-8", "backslashreplace").decode()
 
 
-def write_boxes(truth: TrueBoxes) -> str:
+def write_boxes(truth: GroundTruthBoxes) -> str:
     """Return boxes as text, for `Item.label`.
 
     Examples
     --------
-    >>> write_boxes(TrueBoxes.of([(1, 2, 30, 40)], ["cat"]))
+    >>> write_boxes(GroundTruthBoxes.of([(1, 2, 30, 40)], ["cat"]))
     '[[[1.0, 2.0, 30.0, 40.0], "cat", false]]'
     """
     return json.dumps([[list(one.box), one.reference, one.crowd] for one in truth.boxes])
 
 
-def truth_of(item: Item, root: Path, task: str, classes: Sequence[str] | None) -> Truth | None:
+def truth_of(
+    item: Item, root: Path, task: str, classes: Sequence[str] | None
+) -> GroundTruth | None:
     """Return what is true of an item, in the form that the task needs.
 
     Raises
@@ -60,9 +62,9 @@ def truth_of(item: Item, root: Path, task: str, classes: Sequence[str] | None) -
         return item.label
     if task == "detection" and item.label.startswith("["):
         try:
-            return TrueBoxes(
+            return GroundTruthBoxes(
                 tuple(
-                    TrueBox((left, top, right, bottom), reference, crowd)
+                    GroundTruthBox((left, top, right, bottom), reference, crowd)
                     for (left, top, right, bottom), reference, crowd in json.loads(item.label)
                 )
             )
@@ -71,4 +73,4 @@ def truth_of(item: Item, root: Path, task: str, classes: Sequence[str] | None) -
                 f"{item.label[:60]!r} are no boxes: {error}.",
                 "Boxes read [[[left, top, right, bottom], class, crowd], ...].",
             ) from error
-    return read_truth(str(root / item.label), task, root / item.path, classes)
+    return read_ground_truth(str(root / item.label), task, root / item.path, classes)

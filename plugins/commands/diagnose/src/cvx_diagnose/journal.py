@@ -75,9 +75,11 @@ class Journal:
         except (OSError, ValueError, KeyError):
             return None
         self._crashes[busy] = cause
-        told = [{"doing": d, "ids": ids, "cause": by} for (d, ids), by in self._crashes.items()]
+        describe_error = [
+            {"doing": d, "ids": ids, "cause": by} for (d, ids), by in self._crashes.items()
+        ]
         temporary = self._known.with_name(f".cvx-{self._known.name}")
-        temporary.write_text(json.dumps(told))
+        temporary.write_text(json.dumps(describe_error))
         temporary.replace(self._known)
         self.forget()
         return busy

@@ -7,10 +7,18 @@ from dataclasses import replace
 
 import numpy as np
 
-from cvx_core import Detections, ErrorCase, PixelScores, Scores, TrueBoxes, TrueClasses, errors_of
-from cvx_core.answers import Answer
-from cvx_core.scores import Detection
-from cvx_core.truth import Truth
+from cvx_core import (
+    ClassificationPrediction,
+    DetectionPrediction,
+    GroundTruthBoxes,
+    GroundTruthMask,
+    Mistake,
+    SegmentationPrediction,
+    find_mistakes,
+)
+from cvx_core.tasks.ground_truth import GroundTruth
+from cvx_core.tasks.prediction import Prediction
+from cvx_core.tasks.records import Detection
 from cvx_diagnose.rows import MOST_ERRORS, Row
 
 REPORTED_FROM = 0.05
@@ -20,7 +28,7 @@ MOST_CANDIDATES = 200
 """Boxes before suppression that are kept, best first: to search for a better suppression."""
 
 
-def judged(answer: Answer, truth: Truth | None) -> tuple[Row, list[ErrorCase]]:
+def judged(answer: Prediction, truth: GroundTruth | None) -> tuple[Row, list[Mistake]]:
     """Return what a row says of an answer, and its errors, the most costly first.
 
     Raises
@@ -28,13 +36,13 @@ def judged(answer: Answer, truth: Truth | None) -> tuple[Row, list[ErrorCase]]:
     TargetError
         If the truth names what the model does not know.
     """
-    cases = [] if truth is None else errors_of(answer, truth)
+    cases = [] if truth is None else find_mistakes(answer, truth)
     row: Row = {}
-    if isinstance(answer, Scores):
+    if isinstance(answer, ClassificationPrediction):
         row = _classified(answer, truth)
-    elif isinstance(answer, PixelScores):
+    elif isinstance(answer, SegmentationPrediction):
         row = _segmented(answer, truth)
-    elif isinstance(answer, Detections):
+    elif isinstance(answer, DetectionPrediction):
         row = _detected(answer, truth)
         row["loss"] = None if truth is None else sum(case.loss for case in cases)
     if truth is None:
@@ -46,7 +54,7 @@ def judged(answer: Answer, truth: Truth | None) -> tuple[Row, list[ErrorCase]]:
     return row, cases
 
 
-def listed(cases: Sequence[ErrorCase]) -> list[Row]:
+def listed(cases: Sequence[Mistake]) -> list[Row]:
     """Return errors as a row lists them."""
     return [
         {
@@ -62,7 +70,7 @@ def listed(cases: Sequence[ErrorCase]) -> list[Row]:
     ]
 
 
-def _classified(answer: Scores, truth: Truth | None) -> Row:
+def _classified(answer: ClassificationPrediction, truth: GroundTruth | None) -> Row:
     row: Row = {
         "predicted": answer.predicted,
         "confidence": float(answer.probabilities[answer.predicted]),
@@ -78,9 +86,9 @@ def _classified(answer: Scores, truth: Truth | None) -> Row:
     return row
 
 
-def _segmented(answer: PixelScores, truth: Truth | None) -> Row:
+def _segmented(answer: SegmentationPrediction, truth: GroundTruth | None) -> Row:
     row: Row = {"confidence": float(answer.probabilities.max(0).mean())}
-    if not isinstance(truth, TrueClasses):
+    if not isinstance(truth, GroundTruthMask):
         return row
     true = truth.on_grid(answer.frame, answer.shape, answer.count)
     at = true >= 0
@@ -95,7 +103,7 @@ def _segmented(answer: PixelScores, truth: Truth | None) -> Row:
     return row
 
 
-def _detected(answer: Detections, truth: Truth | None) -> Row:
+def _detected(answer: DetectionPrediction, truth: GroundTruth | None) -> Row:
     low = replace(answer.settings, threshold=min(REPORTED_FROM, answer.settings.threshold))
     kept = replace(answer, settings=low).kept
     row: Row = {
@@ -105,7 +113,7 @@ def _detected(answer: Detections, truth: Truth | None) -> Row:
     if low.overlap is not None:
         every = replace(low, overlap=None, most=MOST_CANDIDATES)
         row["candidates"] = _boxes(replace(answer, settings=every).kept)
-    if isinstance(truth, TrueBoxes):
+    if isinstance(truth, GroundTruthBoxes):
         row["truths"] = [
             {"box": list(one.box), "class": answer.find(one.reference), "crowd": one.crowd}
             for one in truth.boxes

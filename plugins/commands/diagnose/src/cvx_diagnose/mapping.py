@@ -10,11 +10,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from cvx_core import Error, ErrorCase, Margin, Needs, Target, VisionModel, get_explainer
-from cvx_core.levels import at_all_levels, spread
-from cvx_core.question import Question, Session
+from cvx_core import Error, Margin, Mistake, Requirements, Target, VisionModel, get_explainer
+from cvx_core.explainers.pyramid import at_all_levels, spread
+from cvx_core.explainers.request import ExplainRequest, SharedRecordings
 from cvx_core.recording import Layout
-from cvx_core.truth import Truth
+from cvx_core.tasks.ground_truth import GroundTruth
 from cvx_diagnose.decoding import Sides
 from cvx_diagnose.plan import Plan
 
@@ -36,8 +36,8 @@ class Wrong:
     """
 
     values: Tensor
-    case: ErrorCase | None
-    truth: Truth
+    case: Mistake | None
+    truth: GroundTruth
     extent: Sides
     size: tuple[int, int] | None
 
@@ -75,10 +75,10 @@ def error_maps(model: VisionModel, plan: Plan, wrong: Sequence[Wrong]) -> list[d
     if plan.fine_layer is not None:
         fine = get_explainer("activation-error", layer=plan.fine_layer, verify=False)
     wanted = [*explainer.recordings(), *(fine.recordings() if fine else ())]
-    session = Session(model, inputs, wanted)
+    session = SharedRecordings(model, inputs, wanted)
 
-    def question(targets: list[list[Target]]) -> Question:
-        return Question(
+    def request(targets: list[list[Target]]) -> ExplainRequest:
+        return ExplainRequest(
             model,
             inputs,
             targets,
@@ -90,15 +90,15 @@ def error_maps(model: VisionModel, plan: Plan, wrong: Sequence[Wrong]) -> list[d
         )
 
     try:
-        attributions = explainer.attribute(question(targets))
+        attributions = explainer.attribute(request(targets))
         maps = [one.values for one in attributions]
         names = [place.name for place in places]
-        recording = session.recording(Needs(*names, gates="frozen"))
+        recording = session.recording(Requirements(*names, gates="frozen"))
         under = torch.cat([_under(maps[0], recording.activation(name)) for name in names], 1)
         features = {"error_features": under.float().cpu().numpy()}
         if fine is not None and plan.fine_layer is not None:
-            [near] = fine.attribute(question([[Margin()] for _ in wrong]))
-            recording = session.recording(Needs(plan.fine_layer, gates="frozen"))
+            [near] = fine.attribute(request([[Margin()] for _ in wrong]))
+            recording = session.recording(Requirements(plan.fine_layer, gates="frozen"))
             under = _under(near.values, recording.activation(plan.fine_layer))
             features["fine_features"] = under.float().cpu().numpy()
     finally:

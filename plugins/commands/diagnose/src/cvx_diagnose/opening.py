@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cvx_core import InputError, UsageError
-from cvx_core.cli.output import settled
+from cvx_core.cli.kit.output_folder import settled
 from cvx_diagnose.sources import DataSet, Source
 from cvx_diagnose.tables import Listed, coco
 from cvx_diagnose.trees import ClassFolders, pairs

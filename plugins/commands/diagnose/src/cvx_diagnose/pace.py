@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from cvx_core import Listener
-from cvx_core.cli.progress import Reporter, pace
+from cvx_core.cli.kit.progress import Reporter, pace
 
 EVERY = 15.0
 """Seconds between two lines where there is no terminal to draw a bar on."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cvx_core import OutputError, UsageError
-from cvx_core.cli.output import as_json
+from cvx_core.cli.kit.output_folder import as_json
 
 NAME = "plan.json"
 SCHEMA = "cvx.plan/1"
@@ -123,11 +123,11 @@ class Plan:
         # A data set may have been named by another path.
         odd = [key for key in before if before[key] != asked[key] and key not in ("data", "note")]
         if odd:
-            told = "; ".join(
+            differences = "; ".join(
                 f"{key} was {_short(before[key])} and is {_short(asked[key])}" for key in odd[:3]
             )
             raise UsageError(
-                f"The run in {folder} was begun with another plan: {told}.",
+                f"The run in {folder} was begun with another plan: {differences}.",
                 "Go on with the same data, model and options, or begin anew with another -o.",
             )
 

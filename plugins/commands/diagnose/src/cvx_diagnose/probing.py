@@ -13,12 +13,12 @@ from PIL import Image
 from torch import Tensor
 
 from cvx_core import InputError, ModelError, VisionModel
-from cvx_core.calling import reading
 from cvx_core.errors import LayerError
+from cvx_core.models.forward import reading
 from cvx_core.recording import Layout, Recording
-from cvx_core.recording.last_linear import LastLinear
-from cvx_core.recording.needs import Needs
-from cvx_core.recording.places import Place
+from cvx_core.recording.layers.layer import Layer
+from cvx_core.recording.requirements import Requirements
+from cvx_diagnose.last_linear import LastLinear
 from cvx_diagnose.sources import DataSet, Source
 
 _SIZE = (640, 480)
@@ -92,7 +92,7 @@ def probe(model: VisionModel, image: Tensor) -> Probed:
     linear = LastLinear.of(model, image) if model.task == "classification" else None
     layer = shape = channels = None
     note = ""
-    places: tuple[Place, ...] = ()
+    places: tuple[Layer, ...] = ()
     try:
         places = Layout.of(model, image).levels(model, image)
         finest = max(places, key=lambda place: place.grid[0] * place.grid[1])
@@ -116,7 +116,7 @@ def probe(model: VisionModel, image: Tensor) -> Probed:
     return Probed(*found, threshold, overlap, note)
 
 
-def _fine(trunk: tuple[Place, ...]) -> Place | None:
+def _fine(trunk: tuple[Layer, ...]) -> Layer | None:
     """Return the last place of the trunk's first resolution, or the middle one if all have that.
 
     Deep places have brought together whatever leads to one class, so that two causes of one wrong
@@ -128,7 +128,7 @@ def _fine(trunk: tuple[Place, ...]) -> Place | None:
     return first[-1] if len(first) < len(trunk) else trunk[len(trunk) // 2]
 
 
-def _channels(place: Place) -> int:
+def _channels(place: Layer) -> int:
     return {
         "maps": place.shape[0],
         "channels-last": place.shape[-1],
@@ -149,6 +149,6 @@ def answers_and_features(model: VisionModel, inputs: Tensor) -> tuple[Any, Tenso
     except LayerError:
         found = reading(model, inputs)
         return found, found.flat
-    with Recording(model, inputs, Needs(*(place.name for place in places))) as recording:
+    with Recording(model, inputs, Requirements(*(place.name for place in places))) as recording:
         pooled = [recording.activation(place.name).mean((2, 3)) for place in places]
         return recording.reading, torch.cat(pooled, 1)

@@ -16,9 +16,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from cvx_core import OutputError
-from cvx_core.colors import VIK
-from cvx_core.files import write_atomic
-from cvx_core.printable import printable
+from cvx_core._util.files import write_atomic
+from cvx_core._util.text import printable
+from cvx_core.explanations.colormaps import VIK
 from cvx_diagnose.advice import verified
 from cvx_diagnose.causes import Causes
 from cvx_diagnose.overview import confusions, kinds, measures
@@ -122,7 +122,7 @@ def coloured(values: npt.NDArray[np.float32]) -> bytes:
     span = float(np.abs(values).max()) or 1.0
     share = values / span
     colours = VIK[np.clip(np.round(127.5 + 127.5 * share), 0, 255).astype(int)]
-    # As cvx_core.display.opacity, but fainter: what lies under the map must be seen on a thumbnail.
+    # As cvx_core.explanations.heatmap.opacity, but fainter: what lies under the map must be seen on a thumbnail.
     alpha = np.round(255 * 0.65 * np.abs(share) ** 0.7).astype(np.uint8)
     stream = io.BytesIO()
     Image.fromarray(np.dstack([colours, alpha])).save(stream, "PNG")

@@ -22,8 +22,8 @@ import numpy.typing as npt
 from torch import Tensor
 
 from cvx_core import CvxError
-from cvx_core.cli.output import as_json
-from cvx_core.files import write_atomic
+from cvx_core._util.files import write_atomic
+from cvx_core.cli.kit.output_folder import as_json
 from cvx_diagnose.causes import TYPICAL, Causes, middles_of, place_of
 from cvx_diagnose.controls import Inputs, Seen, Whole
 from cvx_diagnose.pasting import Donor, parts_of, pasted, turned

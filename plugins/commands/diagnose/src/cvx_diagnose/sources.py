@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from cvx_core import InputError, TrueBoxes, TrueClasses
-from cvx_core.foreign import foreign
-from cvx_core.images import Picture, read_picture
-from cvx_core.truth import Truth
+from cvx_core import GroundTruthBoxes, GroundTruthMask, InputError
+from cvx_core.images.reading import SourceImage, read_image
+from cvx_core.plugins.isolation import error_boundary
+from cvx_core.tasks.ground_truth import GroundTruth
 from cvx_diagnose.items import Item, truth_of
 
 
@@ -48,7 +48,7 @@ class Source(ABC):
         """
 
     @abstractmethod
-    def load(self, item: Item) -> tuple[Picture | torch.Tensor, Truth | None]:
+    def load(self, item: Item) -> tuple[SourceImage | torch.Tensor, GroundTruth | None]:
         """Return the photograph, or the network's input (C, H, W), with what is true of it.
 
         Raises
@@ -64,9 +64,9 @@ class Files(Source):
 
     root: Path
 
-    def load(self, item: Item) -> tuple[Picture, Truth | None]:
+    def load(self, item: Item) -> tuple[SourceImage, GroundTruth | None]:
         """Read the file, and what is true of it from the label."""
-        picture = read_picture(self.root / item.path, shown=item.shown)
+        picture = read_image(self.root / item.path, shown=item.shown)
         return picture, truth_of(item, self.root, self.task, self.classes)
 
 
@@ -77,7 +77,7 @@ class DataSet(Source):
     The image is a PIL image, a uint8 array (H, W, 3), or a float tensor (C, H, W) as the network
     takes it. The target is a class by index or name; of segmenters an integer array (H, W); of
     detectors a mapping with ``boxes`` (n, 4) in pixels of the photograph and ``labels``, as in
-    torchvision. A `Truth` of cvx is taken as it is, and None is unknown.
+    torchvision. A `GroundTruth` of cvx is taken as it is, and None is unknown.
     """
 
     data: Any
@@ -86,11 +86,13 @@ class DataSet(Source):
         """Yield an item for each index."""
         return (Item(i, f"#{i}", None) for i in range(len(self.data)))
 
-    def load(self, item: Item) -> tuple[Picture | torch.Tensor, Truth | None]:
+    def load(self, item: Item) -> tuple[SourceImage | torch.Tensor, GroundTruth | None]:
         """Ask the data set; whatever it raises is an `InputError`."""
         # The boundary to the user's data set, which may raise anything.
-        with foreign(
-            lambda told: InputError(f"The data set failed for {item.id}: {told}"),
+        with error_boundary(
+            lambda reason: InputError(
+                f"The data set failed for {item.id}: {reason}"
+            ),
             passing=(InputError,),
         ):
             image, target = self.data[item.id]
@@ -104,20 +106,20 @@ class DataSet(Source):
             return image, truth
         if isinstance(image, torch.Tensor):
             image = image.permute(1, 2, 0).numpy()
-        return read_picture(image, item.id), truth
+        return read_image(image, item.id), truth
 
 
-def _truth(target: Any, task: str) -> Truth | None:
-    if target is None or isinstance(target, str | TrueBoxes | TrueClasses):
+def _truth(target: Any, task: str) -> GroundTruth | None:
+    if target is None or isinstance(target, str | GroundTruthBoxes | GroundTruthMask):
         return target
     if task == "classification":
         return int(target)
     if task == "segmentation":
         if isinstance(target, Image.Image):
             target = np.asarray(target)
-        return TrueClasses(target.numpy() if isinstance(target, torch.Tensor) else target)
+        return GroundTruthMask(target.numpy() if isinstance(target, torch.Tensor) else target)
     boxes, labels = (np.asarray(target[key]).tolist() for key in ("boxes", "labels"))
-    return TrueBoxes.of(boxes, labels)
+    return GroundTruthBoxes.of(boxes, labels)
 
 
 def known(names: Sequence[str]) -> str:

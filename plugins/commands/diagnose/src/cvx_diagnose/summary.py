@@ -10,7 +10,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from cvx_core import Candidates, Detections, Frame, OutputError, TrueBox, TrueBoxes, tide
+from cvx_core import (
+    DetectionCandidates,
+    DetectionPrediction,
+    Frame,
+    GroundTruthBox,
+    GroundTruthBoxes,
+    OutputError,
+    tide,
+)
 from cvx_diagnose.judging import REPORTED_FROM
 from cvx_diagnose.rows import MODEL_FAILED, OK, STATUSES, Row
 from cvx_diagnose.run import Run
@@ -241,24 +249,26 @@ def _labelled(run: Run) -> Iterator[Row]:
         yield from (row for row in rows if row["truths"] is not None)
 
 
-def _answer(row: Row, classes: int) -> Detections:
+def _answer(row: Row, classes: int) -> DetectionPrediction:
     """Return an answer whose candidates are what was reported: nothing is left to suppress."""
     boxes = row["detections"] or []
     scores = np.array([one["score"] for one in boxes], dtype=np.float64).clip(1e-9, 1 - 1e-9)
     logits = np.full((len(boxes), classes), -50.0)
     logits[np.arange(len(boxes)), [one["class"] for one in boxes]] = np.log(scores / (1 - scores))
     sides = np.array([one["box"] for one in boxes], dtype=np.float64).reshape(-1, 4)
-    settings = Candidates(
+    settings = DetectionCandidates(
         torch.from_numpy(logits)[None],
         torch.from_numpy(sides)[None],
         threshold=1e-6,
         overlap=None,
         single=True,
     )
-    return Detections(logits, sides, settings, None, Frame((0.0, 0.0, 1.0, 1.0), (1, 1)))
+    return DetectionPrediction(logits, sides, settings, None, Frame((0.0, 0.0, 1.0, 1.0), (1, 1)))
 
 
-def _objects(row: Row) -> TrueBoxes:
-    return TrueBoxes(
-        tuple(TrueBox(tuple(one["box"]), one["class"], one["crowd"]) for one in row["truths"])
+def _objects(row: Row) -> GroundTruthBoxes:
+    return GroundTruthBoxes(
+        tuple(
+            GroundTruthBox(tuple(one["box"]), one["class"], one["crowd"]) for one in row["truths"]
+        )
     )

@@ -10,7 +10,7 @@ from cvx_diagnose.rows import OK
 _FEW = 5
 
 
-def told(summary: Mapping[str, Any]) -> list[str]:
+def describe_error(summary: Mapping[str, Any]) -> list[str]:
     """Return what a summary says, a line for each thing."""
     counts, right = summary["counts"], summary["right"]
     answered = f"{counts[OK]:,} of {summary['inputs']:,} inputs answered"

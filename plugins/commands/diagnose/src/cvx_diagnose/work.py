@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 
 from cvx_core import OutputError, VisionModel, Work
-from cvx_core.files import write_atomic
-from cvx_core.preparing import Prepared
-from cvx_core.truth import Truth
+from cvx_core._util.files import write_atomic
+from cvx_core.images.prepared import PreparedImage
+from cvx_core.tasks.ground_truth import GroundTruth
 from cvx_diagnose.decoding import Decoded, Decoder
 from cvx_diagnose.explaining import Explaining
 from cvx_diagnose.interventions import Interventions, note, tested_errors
@@ -174,7 +174,7 @@ class Diagnosis(Work[Item, Decoded, Row]):
     def _explaining(self) -> Explaining:
         return Explaining(self.model, self.plan)
 
-    def _prepared(self, item: Item) -> tuple[Prepared, Truth | None]:
+    def _prepared(self, item: Item) -> tuple[PreparedImage, GroundTruth | None]:
         loaded, truth = self.source.load(item)
         images = loaded[None] if isinstance(loaded, torch.Tensor) else [loaded]
         return self.model.prepare(images)[0], truth

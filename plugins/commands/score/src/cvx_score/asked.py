@@ -24,18 +24,20 @@ from cvx_core import (
     VisionModel,
     parse_target,
 )
-from cvx_core.answers import Seed
-from cvx_core.options import check_choice
-from cvx_core.preparing import Prepared
-from cvx_core.reading import Candidates, Reading
-from cvx_core.scores import ClassRef, TargetRecord
-from cvx_core.truth import TrueBoxes, TrueClasses, Truth
+from cvx_core.images.prepared import PreparedImage
+from cvx_core.plugins.parameters import check_choice
+from cvx_core.tasks.classes import ClassRef
+from cvx_core.tasks.detection.candidates import DetectionCandidates
+from cvx_core.tasks.ground_truth import GroundTruth, GroundTruthBoxes, GroundTruthMask
+from cvx_core.tasks.outputs import ModelOutput
+from cvx_core.tasks.prediction import Seed
+from cvx_core.tasks.records import TargetRecord
 from cvx_score.running import answers
 
 Quantity = Literal["probability", "logit"]
 QUANTITIES = ("probability", "logit")
 Questions = Target | ClassRef | Sequence[Target | ClassRef] | None
-Truths = Truth | Sequence[Truth | None] | None
+Truths = GroundTruth | Sequence[GroundTruth | None] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,14 +61,14 @@ class Asked:
         detector the candidate's box (4,), in pixels of the network's input.
     """
 
-    image: Prepared
+    image: PreparedImage
     seed: Tensor
     record: TargetRecord
     quantity: Quantity
     index: int | None
     weights: Tensor | None
 
-    def values(self, answer: Reading) -> Tensor:
+    def values(self, answer: ModelOutput) -> Tensor:
         """Return the quantity (n,) for answers to changed versions of the image."""
         if self.quantity == "logit":
             flat = answer.flat
@@ -82,7 +84,7 @@ class Asked:
         found = answer.scores.double().softmax(1)[:, self.index]
         return found if self.weights is None else (found * self.weights).sum(dim=(1, 2))
 
-    def first(self, answer: Reading) -> Tensor | None:
+    def first(self, answer: ModelOutput) -> Tensor | None:
         """Return whether a classifier's first answer is the class asked about, (n,)."""
         if answer.scores.ndim != 2 or self.index is None:
             return None
@@ -91,7 +93,7 @@ class Asked:
 
 def ask(
     model: VisionModel,
-    images: Sequence[Prepared],
+    images: Sequence[PreparedImage],
     target: Questions = None,
     label: Truths = None,
     quantity: Quantity | None = None,
@@ -132,7 +134,7 @@ def per_image(value: Any, count: int, what: str, *single: type) -> list[Any]:
     UsageError
         If there are as many as neither.
     """
-    whole = isinstance(value, (*single, TrueClasses, TrueBoxes))
+    whole = isinstance(value, (*single, GroundTruthMask, GroundTruthBoxes))
     if whole or not isinstance(value, Sequence):
         return [value] * count
     if len(value) != count:
@@ -179,7 +181,11 @@ def as_target(given: Target | ClassRef | None) -> Target:
 
 
 def _asked(
-    image: Prepared, answer: Reading, seed: Seed, record: TargetRecord, quantity: Quantity | None
+    image: PreparedImage,
+    answer: ModelOutput,
+    seed: Seed,
+    record: TargetRecord,
+    quantity: Quantity | None,
 ) -> Asked:
     if not np.any(seed):
         raise MethodError(
@@ -198,7 +204,7 @@ def _asked(
     return Asked(image, flat, record, chosen, index, weights)
 
 
-def _one_class(answer: Reading, seed: Tensor) -> tuple[int | None, Tensor | None]:
+def _one_class(answer: ModelOutput, seed: Tensor) -> tuple[int | None, Tensor | None]:
     """Return the class that a seed asks about, and which of its outputs; None if not one class."""
     shape = answer.scores.shape[1:]
     scores, rest = seed[: shape.numel()].view(shape), seed[shape.numel() :]
@@ -218,12 +224,12 @@ def _one_class(answer: Reading, seed: Tensor) -> tuple[int | None, Tensor | None
     return index, None if not others else scores[index] / scores[index].sum()
 
 
-def _boxes(candidates: Candidates, index: int) -> Tensor:
+def _boxes(candidates: DetectionCandidates, index: int) -> Tensor:
     boxes = candidates.boxes
     return (boxes if boxes.ndim == 3 else boxes[:, :, index]).double()
 
 
-def _best_of_box(candidates: Candidates, box: Tensor | None, index: int | None) -> Tensor:
+def _best_of_box(candidates: DetectionCandidates, box: Tensor | None, index: int | None) -> Tensor:
     """Return how well an object is still found, (n,): the best of overlap times score.
 
     Over all candidates, because which candidate an object is may change with the image

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from cvx_core.cli.defaults import EXPLAINERS
-from cvx_core.cli.shared import FunctionVerb, loading_options, model_option
-from cvx_core.cli.speaking import Settings, only_data, put
+from cvx_core.cli.kit.console import Settings, only_data, put
+from cvx_core.cli.kit.defaults import EXPLAINERS
+from cvx_core.cli.kit.options import FunctionVerb, loading_options, model_option
 from cvx_core.errors import UsageError
 
 
@@ -123,14 +123,14 @@ def command(
                 f"Give --{what[:-1]} once for all images, or once for each.",
             )
     with only_data():
-        from cvx_core.cli.asking import Subject, build_explainers, read_label
-        from cvx_core.cli.installed import installed_plugins
-        from cvx_core.cli.loading import loaded_model
-        from cvx_core.cli.output import Folder
-        from cvx_core.cli.output import as_json as json_bytes
-        from cvx_core.cli.progress import Console
-        from cvx_core.regions import parse_region
-        from cvx_core.target import parse_target
+        from cvx_core.cli.explain.plan import Subject, build_explainers, read_label
+        from cvx_core.cli.kit.model_loading import loaded_model
+        from cvx_core.cli.kit.output_folder import Folder
+        from cvx_core.cli.kit.output_folder import as_json as json_bytes
+        from cvx_core.cli.kit.plugin_warnings import installed_plugins
+        from cvx_core.cli.kit.progress import Console
+        from cvx_core.images.regions import parse_region
+        from cvx_core.tasks.target_syntax import parse_target
         from cvx_score.report import FILE, document, table
         from cvx_score.scoring import score
 

@@ -18,7 +18,7 @@ from cvx_core import (
     explain,
     get_explainer,
 )
-from cvx_core.preparing import Prepared
+from cvx_core.images.prepared import PreparedImage
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +50,7 @@ class Contender:
 def contenders(
     model: VisionModel,
     images: Any,
-    prepared: Sequence[Prepared],
+    prepared: Sequence[PreparedImage],
     given: Any,
     targets: Sequence[Target] | None,
     label: Any,
@@ -111,7 +111,7 @@ def _named(given: Any) -> dict[str, Any]:
 
 
 def _of_explanations(
-    name: str, several: Sequence[Explanation], prepared: Sequence[Prepared]
+    name: str, several: Sequence[Explanation], prepared: Sequence[PreparedImage]
 ) -> Contender:
     _check_count(name, len(several), len(prepared))
     for i, (one, image) in enumerate(zip(several, prepared, strict=True)):

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from cvx_core import InputError, OptionError, UsageError, VisionModel
-from cvx_core.preparing import Prepared
-from cvx_core.reference import reference_of
+from cvx_core.images.baselines import make_baseline
+from cvx_core.images.prepared import PreparedImage
 from cvx_score.asked import Asked, Quantity, Questions, Truths, ask
 from cvx_score.imputation import impute
 from cvx_score.maps import Values, on_pixels, ranks, read_map
@@ -31,7 +31,7 @@ NOISE = 0.01
 """Standard deviation of ROAD's noise in units of the network's input, as in its authors' code."""
 
 Reference = str | Tensor
-"""``"zero"``, ``"mean"``, ``"blur"`` (`cvx_core.reference`), or a tensor, (C, H, W) or for each."""
+"""``"zero"``, ``"mean"``, ``"blur"`` (`cvx_core.images.baselines`), or a tensor, (C, H, W) or for each."""
 
 
 Changed = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -244,7 +244,7 @@ def _replaced(
 
 def _ordered(
     model: VisionModel, images: Any, maps: Any, seed: int
-) -> tuple[list[Prepared], list[Tensor]]:
+) -> tuple[list[PreparedImage], list[Tensor]]:
     """Return the images as the network takes them, and the places of their pixels (H, W)."""
     prepared = prepare(model, images)
     several = [maps] if getattr(maps, "ndim", 3) == 2 else list(maps)
@@ -262,7 +262,7 @@ def _ordered(
 def references(reference: Reference, images: Tensor) -> Tensor:
     """Return what each image (B, C, H, W) is replaced by or compared with."""
     if isinstance(reference, str):
-        return reference_of(reference, images)
+        return make_baseline(reference, images)
     if reference.shape not in (images.shape, images.shape[1:]):
         raise InputError(
             f"The reference is {tuple(reference.shape)}, and the images are {tuple(images.shape)}.",

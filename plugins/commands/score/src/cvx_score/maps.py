@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 
 from cvx_core import InputError, MethodError
-from cvx_core.resample import resample
+from cvx_core.images.resampling import resample
 
 Values = npt.NDArray[np.float64]
 
@@ -55,7 +55,7 @@ def read_map(values: Any, about: str = "The map") -> Values:
 def on_pixels(values: Values, shape: tuple[int, int]) -> Values:
     """Return a map on the pixels of the network's input, (H, W).
 
-    As pictures show it (`cvx_core.resample`): linear between the centres of cells.
+    As pictures show it (`cvx_core.images.resampling`): linear between the centres of cells.
     """
     if values.shape == shape:
         return values

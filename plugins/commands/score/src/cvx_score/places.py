@@ -96,7 +96,7 @@ def _checked(values: Any, mask: npt.NDArray[np.bool_]) -> tuple[Values, npt.NDAr
     if one.shape != inside.shape:
         raise InputError(
             f"The map is {one.shape} and the region {inside.shape}.",
-            "Enlarge the map to the pixels of the region: cvx_core.resample.",
+            "Enlarge the map to the pixels of the region: cvx_core.images.resampling.",
         )
     if not inside.any():
         raise MethodError("The region is empty.", "Mark at least one pixel.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cvx_core import MethodError, Predicted, Record, VisionModel, explain
+from cvx_core import Metadata, MethodError, Predicted, VisionModel, explain
 from cvx_core.sanity import STAGES
 from cvx_score.contenders import Contender
 
@@ -62,5 +62,5 @@ def randomisation(
         "shares": tuple(STAGES),
         "curves": tuple(curves),
         "passes": None,
-        "details": Record({"verdicts": verdicts}),
+        "details": Metadata({"verdicts": verdicts}),
     }

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from cvx_core import Record, VisionModel, __version__
-from cvx_core.images import Picture
+from cvx_core import Metadata, VisionModel, __version__
+from cvx_core.images.reading import SourceImage
 
 SCHEMA = "cvx.score/1"
 FILE = "score.json"
@@ -73,7 +73,7 @@ class Score:
     curves: tuple[tuple[float | None, ...], ...] = ()
     passes: int | None = 0
     seconds: float = 0.0
-    details: Record = field(default_factory=Record)
+    details: Metadata = field(default_factory=Metadata)
 
     @property
     def value(self) -> float | None:
@@ -140,10 +140,11 @@ def _remarks(scores: Sequence[Score]) -> list[str]:
     reasons: dict[str, int] = {}
     for score in scores:
         for reason in filter(None, score.reasons):
-            told = f"{score.method}, {score.measure}: {reason.splitlines()[0]}"
-            reasons[told] = reasons.get(told, 0) + 1
+            describe_error = f"{score.method}, {score.measure}: {reason.splitlines()[0]}"
+            reasons[describe_error] = reasons.get(describe_error, 0) + 1
     return lines + [
-        f"{told} ({count} image{'s' if count > 1 else ''})" for told, count in reasons.items()
+        f"{reason} ({count} image{'s' if count > 1 else ''})"
+        for describe_error, count in reasons.items()
     ]
 
 
@@ -156,7 +157,7 @@ def _number(value: float | None) -> str:
 def document(
     scores: Sequence[Score],
     model: VisionModel,
-    pictures: Sequence[Picture],
+    pictures: Sequence[SourceImage],
     target: str,
     seed: int,
 ) -> dict[str, Any]:

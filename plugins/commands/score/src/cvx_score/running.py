@@ -11,16 +11,16 @@ import torch
 from torch import Tensor
 
 from cvx_core import ModelError, UsageError, VisionModel
-from cvx_core.answers import Answer
-from cvx_core.batching import images_at_once, in_pieces
-from cvx_core.calling import reading
-from cvx_core.preparing import Prepared
-from cvx_core.reading import Reading
+from cvx_core.explainers.batching import images_at_once, in_pieces
+from cvx_core.images.prepared import PreparedImage
+from cvx_core.models.forward import reading
+from cvx_core.tasks.outputs import ModelOutput
+from cvx_core.tasks.prediction import Prediction
 
 
-def prepare(model: VisionModel, images: Any) -> list[Prepared]:
+def prepare(model: VisionModel, images: Any) -> list[PreparedImage]:
     """Return images as the network takes them, if they are not that already."""
-    if isinstance(images, list) and images and all(isinstance(i, Prepared) for i in images):
+    if isinstance(images, list) and images and all(isinstance(i, PreparedImage) for i in images):
         return images
     prepared = model.prepare(images)
     if not prepared:
@@ -28,7 +28,7 @@ def prepare(model: VisionModel, images: Any) -> list[Prepared]:
     return prepared
 
 
-def in_shapes(images: Sequence[Prepared]) -> list[list[int]]:
+def in_shapes(images: Sequence[PreparedImage]) -> list[list[int]]:
     """Return the positions of images that can run together: neighbours of one shape."""
     positions = range(len(images))
     return [list(group) for _, group in groupby(positions, lambda i: images[i].tensor.shape)]
@@ -43,7 +43,9 @@ def at_once(model: VisionModel, image: Tensor, memory: int | None) -> int:
     return most if image.is_cuda else min(most, 16)
 
 
-def answers(model: VisionModel, images: Sequence[Prepared]) -> Iterator[tuple[Reading, Answer]]:
+def answers(
+    model: VisionModel, images: Sequence[PreparedImage]
+) -> Iterator[tuple[ModelOutput, Prediction]]:
     """Yield what the network says of each image, as outputs of a batch of one and as an answer."""
     for chosen in in_shapes(images):
         inputs = torch.stack([images[i].tensor for i in chosen])
@@ -51,7 +53,7 @@ def answers(model: VisionModel, images: Sequence[Prepared]) -> Iterator[tuple[Re
 
         def run(
             start: int, stop: int, inputs: Tensor = inputs, frames: Any = frames
-        ) -> list[tuple[Reading, Answer]]:
+        ) -> list[tuple[ModelOutput, Prediction]]:
             found = _read(model, inputs[start:stop])
             resolved = found.answers(model.classes, frames[start:stop])
             return [(rows(found, k, k + 1), answer) for k, answer in enumerate(resolved)]
@@ -60,10 +62,10 @@ def answers(model: VisionModel, images: Sequence[Prepared]) -> Iterator[tuple[Re
             yield from several
 
 
-def rows(answer: Reading, start: int, stop: int) -> Reading:
+def rows(answer: ModelOutput, start: int, stop: int) -> ModelOutput:
     """Return some of the images of a reading."""
     if answer.candidates is None:
-        return Reading(answer.scores[start:stop])
+        return ModelOutput(answer.scores[start:stop])
     one = answer.candidates
     part = replace(
         one,
@@ -71,7 +73,7 @@ def rows(answer: Reading, start: int, stop: int) -> Reading:
         boxes=one.boxes[start:stop],
         valid=None if one.valid is None else one.valid[start:stop],
     )
-    return Reading(part.logits, part)
+    return ModelOutput(part.logits, part)
 
 
 def layout(model: VisionModel) -> torch.memory_format:
@@ -84,7 +86,7 @@ def layout(model: VisionModel) -> torch.memory_format:
     return torch.contiguous_format if refused else torch.channels_last
 
 
-def _read(model: VisionModel, inputs: Tensor) -> Reading:
+def _read(model: VisionModel, inputs: Tensor) -> ModelOutput:
     try:
         return reading(model, inputs.contiguous(memory_format=layout(model)))
     except ModelError:

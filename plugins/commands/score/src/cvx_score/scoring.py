@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from cvx_core import Explainer, Explanation, OptionError, Record, UsageError, VisionModel
+from cvx_core import Explainer, Explanation, Metadata, OptionError, UsageError, VisionModel
 from cvx_core.errors import CvxError, did_you_mean
-from cvx_core.preparing import Prepared
-from cvx_core.regions import Box, MaskRegion, Region
+from cvx_core.images.prepared import PreparedImage
+from cvx_core.images.regions import Box, MaskRegion, Region
 from cvx_score.adding_up import completeness
 from cvx_score.asked import Quantity, Questions, Truths, as_target, per_image, target_of
 from cvx_score.contenders import Contender, contenders
@@ -63,7 +63,7 @@ def score(
         there already; or a mapping from names to explainers or to maps (B, h, w) made elsewhere,
         which cover the network's input.
     target, label
-        The question that all are asked: a target, or a class by name or index; one for all images
+        The request that all are asked: a target, or a class by name or index; one for all images
         or one for each. None asks about the predicted class, and of explanations what they answer.
     measures
         Of `MEASURES`; None takes all but randomisation, and those that need a region where there
@@ -98,7 +98,7 @@ def score(
     OptionError
         If there is no such measure.
     UsageError
-        If a measure needs a region and there is none, or numbers of images and maps differ.
+        If a measure requirements a region and there is none, or numbers of images and maps differ.
 
     Examples
     --------
@@ -164,7 +164,7 @@ def _measures(names: Sequence[str] | None, with_regions: bool) -> list[str]:
     return names
 
 
-def _masks(regions: Regions, prepared: Sequence[Prepared]) -> list[np.ndarray[Any, Any]]:
+def _masks(regions: Regions, prepared: Sequence[PreparedImage]) -> list[np.ndarray[Any, Any]]:
     """Return the pixels (H, W) of each input that lie in its region."""
     box = isinstance(regions, tuple) and all(isinstance(side, int | float) for side in regions)
     several = [regions] * len(prepared) if box else per_image(regions, len(prepared), "regions")
@@ -200,7 +200,7 @@ def _each(
 
 def _curved(
     model: VisionModel,
-    prepared: Sequence[Prepared],
+    prepared: Sequence[PreparedImage],
     one: Contender,
     run: Callable[..., Curves],
     common: Mapping[str, Any],
@@ -218,7 +218,7 @@ def _curved(
         else {"noise": more["noise"]}
     )
     if not good:
-        return {"values": tuple(values), "reasons": reasons, "quantity": "", "details": Record()}
+        return {"values": tuple(values), "reasons": reasons, "quantity": "", "details": Metadata()}
     asked = {
         key: [value[i] for i in good] if isinstance(value, list) else value
         for key, value in common.items()
@@ -237,13 +237,13 @@ def _curved(
         "shares": tuple(map(float, curves.shares)),
         "curves": tuple(lines),
         "passes": curves.passes,
-        "details": Record({**details, "accuracy": accuracy, "measured": run_steps}),
+        "details": Metadata({**details, "accuracy": accuracy, "measured": run_steps}),
     }
 
 
 def _complete(
     model: VisionModel,
-    prepared: Sequence[Prepared],
+    prepared: Sequence[PreparedImage],
     one: Contender,
     asked: Any,
     label: Any,
@@ -273,7 +273,7 @@ def _complete(
         "reasons": ("",) * len(values),
         "quantity": "gap",
         "passes": passes,
-        "details": Record({"against": against}),
+        "details": Metadata({"against": against}),
     }
 
 
@@ -281,7 +281,7 @@ def _placed(
     measure: str,
     one: Contender,
     masks: Sequence[np.ndarray[Any, Any]],
-    prepared: Sequence[Prepared],
+    prepared: Sequence[PreparedImage],
     tolerance: float,
     seed: int,
 ) -> dict[str, Any]:
@@ -302,7 +302,7 @@ def _placed(
         "values": values,
         "reasons": reasons,
         "quantity": "hit" if measure == "pointing" else "share",
-        "details": Record(
+        "details": Metadata(
             {**details, **({"tolerance": tolerance} if measure == "pointing" else {})}
         ),
     }

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from cvx_core import VisionModel
-from cvx_core.batching import in_pieces
-from cvx_core.calling import reading
+from cvx_core.explainers.batching import in_pieces
+from cvx_core.models.forward import reading
 from cvx_score.asked import Asked
 from cvx_score.running import at_once, layout, rows
 

@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cvx_core import Explanation, Record, VisionModel
-from cvx_core.answers import Answer
-from cvx_core.preparing import Prepared
-from cvx_core.scores import Scores
-from cvx_core.target import Predicted, Target
-from cvx_core.truth import Truth
-from cvx_core.version import __version__
+from cvx_core import Explanation, Metadata, VisionModel
+from cvx_core._util.version import __version__
+from cvx_core.images.prepared import PreparedImage
+from cvx_core.tasks.classification.prediction import ClassificationPrediction
+from cvx_core.tasks.ground_truth import GroundTruth
+from cvx_core.tasks.prediction import Prediction
+from cvx_core.tasks.targets import Predicted, Target
 from cvx_why.blame import blame_map
 from cvx_why.fixing import Fix
 from cvx_why.regions import Examined, usual_change
@@ -27,10 +27,17 @@ from cvx_why.trials import Passes
 
 
 def nothing_wrong(
-    model: VisionModel, image: Prepared, answer: Answer, label: Truth, passes: Passes, budget: int
+    model: VisionModel,
+    image: PreparedImage,
+    answer: Prediction,
+    label: GroundTruth,
+    passes: Passes,
+    budget: int,
 ) -> ErrorReport:
     """Return the report of an answer that is right: nothing is asked, and nothing blamed."""
-    true = answer.entry(answer.find(label)) if isinstance(answer, Scores) else None  # type: ignore[arg-type]
+    true = (
+        answer.entry(answer.find(label)) if isinstance(answer, ClassificationPrediction) else None
+    )  # type: ignore[arg-type]
     zero = torch.zeros(image.tensor.shape[1:])
     nothing = _explanation(model, image, answer, Predicted(), label, zero, "blame", {})
     right = "the answer is right: there is no error"
@@ -39,7 +46,7 @@ def nothing_wrong(
         name=image.picture.name,
         model=model.name,
         type="right",
-        question=nothing.target.text,
+        request=nothing.target.text,
         predicted=true,
         true=true,
         loss=0.0 if true is None else float(-np.log(max(true.probability, 1e-300))),
@@ -57,9 +64,9 @@ def nothing_wrong(
 
 def assembled(
     model: VisionModel,
-    image: Prepared,
-    answer: Answer,
-    label: Truth,
+    image: PreparedImage,
+    answer: Prediction,
+    label: GroundTruth,
     budget: int,
     search: Search,
     regions: Sequence[Examined],
@@ -94,13 +101,13 @@ def assembled(
         model, image, answer, case.target, label, search.maps.signed, "contrast", {}
     )
     contrast = contrast.replace(
-        provenance=Record({**contrast.provenance, "layers": search.maps.layers})
+        provenance=Metadata({**contrast.provenance, "layers": search.maps.layers})
     )
     return ErrorReport(
         name=image.picture.name,
         model=model.name,
         type=case.type,
-        question=blame.target.text,
+        request=blame.target.text,
         predicted=case.predicted,
         true=case.true,
         loss=case.loss,
@@ -122,7 +129,7 @@ def _flat(one: RegionReport) -> dict[str, Any]:
     return {"removals": ", ".join(f"{name} {r.change:+.2f}" for name, r in one.removals.items())}
 
 
-def _shown(image: Prepared, one: Examined) -> RegionReport:
+def _shown(image: PreparedImage, one: Examined) -> RegionReport:
     mask = _mask(one.mask)
     removals = {name: Removal(r.change, r.right, r.note) for name, r in one.removals.items()}
     return RegionReport(
@@ -136,7 +143,7 @@ def _shown(image: Prepared, one: Examined) -> RegionReport:
     )
 
 
-def _found(image: Prepared, fixed: Fix) -> FixFound:
+def _found(image: PreparedImage, fixed: Fix) -> FixFound:
     mask = _mask(fixed.removed.mask)
     inputs = fixed.inputs[0].detach().float().cpu().numpy()
     removed = fixed.removed
@@ -157,7 +164,7 @@ def _mask(mask: Tensor) -> np.ndarray[Any, np.dtype[np.bool_]]:
     return found
 
 
-def _box(image: Prepared, mask: np.ndarray[Any, Any]) -> tuple[float, float, float, float]:
+def _box(image: PreparedImage, mask: np.ndarray[Any, Any]) -> tuple[float, float, float, float]:
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     corners = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
     left, top, right, bottom = image.frame.to_photo(corners).tolist()
@@ -166,15 +173,15 @@ def _box(image: Prepared, mask: np.ndarray[Any, Any]) -> tuple[float, float, flo
 
 def _explanation(
     model: VisionModel,
-    image: Prepared,
-    answer: Answer,
+    image: PreparedImage,
+    answer: Prediction,
     target: Target,
-    label: Truth,
+    label: GroundTruth,
     values: Tensor,
     method: str,
     evidence: dict[str, Any],
 ) -> Explanation:
-    known = label if isinstance(answer, Scores) else None
+    known = label if isinstance(answer, ClassificationPrediction) else None
     return Explanation(
         values=values.detach().float().cpu().numpy(),
         extent=image.extent,
@@ -183,8 +190,8 @@ def _explanation(
         method=method,
         unit="logits",
         name=image.picture.name,
-        evidence=Record({"sum": float(values.double().sum()), **evidence}),
-        provenance=Record(
+        evidence=Metadata({"sum": float(values.double().sum()), **evidence}),
+        provenance=Metadata(
             method=method,
             model=model.name,
             model_details=model.details,
@@ -202,7 +209,7 @@ def _explanation(
     )
 
 
-def _profile(model: VisionModel, image: Prepared, target: Target) -> tuple[Record, ...]:
+def _profile(model: VisionModel, image: PreparedImage, target: Target) -> tuple[Metadata, ...]:
     from cvx_core import get_explainer
 
     explainer = get_explainer("activation-error", profile=True)

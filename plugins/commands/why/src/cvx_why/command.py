@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from cvx_core.cli.shared import FunctionVerb, loading_options, model_option
-from cvx_core.cli.speaking import Settings, only_data, put
+from cvx_core.cli.kit.console import Settings, only_data, put
+from cvx_core.cli.kit.options import FunctionVerb, loading_options, model_option
 
 
 @click.command(
@@ -81,12 +81,12 @@ def command(
     found out and the files.
     """
     with only_data():
-        from cvx_core.cli.asking import Subject, read_label
-        from cvx_core.cli.installed import installed_plugins
-        from cvx_core.cli.loading import loaded_model
-        from cvx_core.cli.output import Folder
-        from cvx_core.cli.output import as_json as json_bytes
-        from cvx_core.cli.progress import Console
+        from cvx_core.cli.explain.plan import Subject, read_label
+        from cvx_core.cli.kit.model_loading import loaded_model
+        from cvx_core.cli.kit.output_folder import Folder
+        from cvx_core.cli.kit.output_folder import as_json as json_bytes
+        from cvx_core.cli.kit.plugin_warnings import installed_plugins
+        from cvx_core.cli.kit.progress import Console
         from cvx_why.investigation import check_numbers, why
         from cvx_why.report import FILES
 

@@ -7,13 +7,15 @@ from typing import Any
 from torch import Tensor
 
 from cvx_core import OptionError, TargetError, UsageError, VisionModel
-from cvx_core.answers import Answer
-from cvx_core.calling import reading
-from cvx_core.error_case import ErrorCase, Misclassified
-from cvx_core.error_cases import errors_of
-from cvx_core.preparing import Prepared
-from cvx_core.scores import ClassRef, Scores, find_class
-from cvx_core.truth import Truth
+from cvx_core.images.prepared import PreparedImage
+from cvx_core.models.forward import reading
+from cvx_core.tasks.builtin import find_mistakes
+from cvx_core.tasks.classes import ClassRef, find_class
+from cvx_core.tasks.classification.mistakes import Misclassified
+from cvx_core.tasks.classification.prediction import ClassificationPrediction
+from cvx_core.tasks.ground_truth import GroundTruth
+from cvx_core.tasks.mistakes import Mistake
+from cvx_core.tasks.prediction import Prediction
 from cvx_why.assembling import assembled, nothing_wrong
 from cvx_why.fills import FILLS, reference
 from cvx_why.fixing import fix
@@ -34,7 +36,7 @@ MOST = 100_000
 def why(
     model: VisionModel,
     image: Any,
-    label: Truth,
+    label: GroundTruth,
     *,
     budget: int = 50,
     error: int = 0,
@@ -52,7 +54,7 @@ def why(
     image
         A path, PIL image, uint8 array (H, W, 3), or a prepared float tensor (1, C, H, W).
     label
-        The truth: a class by name or index; `TrueClasses` of a segmenter's image, `TrueBoxes` of
+        The truth: a class by name or index; `GroundTruthMask` of a segmenter's image, `GroundTruthBoxes` of
         a detector's.
     budget
         Images that may go through the network, each counting one, whoever sends them: 40 to
@@ -66,7 +68,7 @@ def why(
         A photograph of the true class: its content is used as one more fill, and the cells of a
         layer that it would take to make the answer right are found (`cvx_why.swap`).
     profile
-        Whether to add the layer profile of the error's question, if cvx-activation-error is
+        Whether to add the layer profile of the error's request, if cvx-activation-error is
         installed.
     memory
         Bytes that images run together may take, 1 or more; None chooses from the device's memory.
@@ -124,12 +126,14 @@ def why(
     return assembled(model, one, answer, label, budget, search, regions, fixed, swapped, profile)
 
 
-def _case(answer: Answer, label: Truth, error: int, rival: ClassRef | None) -> ErrorCase | None:
+def _case(
+    answer: Prediction, label: GroundTruth, error: int, rival: ClassRef | None
+) -> Mistake | None:
     if rival is not None:
-        if not isinstance(answer, Scores) or not isinstance(label, str | int):
+        if not isinstance(answer, ClassificationPrediction) or not isinstance(label, str | int):
             raise TargetError("Only a classifier's answer has a rival class.", "Leave rival out.")
         return Misclassified.between(answer, rival, label)
-    errors = errors_of(answer, label)
+    errors = find_mistakes(answer, label)
     if not errors and error == 0:
         return None
     if not 0 <= error < len(errors):
@@ -165,7 +169,7 @@ def _whole(name: str, value: Any, least: int, most: int | None = None) -> None:
         raise OptionError(f"{name} is {value!r}.", f"Take a whole number, {least} {upwards}.")
 
 
-def _same_size(model: VisionModel, image: Any, like: Prepared) -> Tensor:
+def _same_size(model: VisionModel, image: Any, like: PreparedImage) -> Tensor:
     others = model.prepare(image)
     if len(others) != 1 or others[0].tensor.shape != like.tensor.shape:
         raise UsageError(

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from cvx_core.display import overlay
-from cvx_core.printable import printable
+from cvx_core._util.text import printable
+from cvx_core.explanations.heatmap import overlay
 from cvx_why.pictures import Mask, middle, outline, seen, uri, without
 from cvx_why.report import Removal
 from cvx_why.words import MEANING, conclusion, depth, place
@@ -52,7 +52,7 @@ def _body(report: ErrorReport) -> Iterator[str]:
         return
     truth = f", the truth <b>{_text(report.true.text)}</b>" if report.true else ""
     yield f"<h1>The answer is <b>{_text(said)}</b>{truth}.</h1>"
-    yield f'<p class="soft">{_text(report.type)} · {_text(report.question)}</p>'
+    yield f'<p class="soft">{_text(report.type)} · {_text(report.request)}</p>'
     if report.blame.target.note:
         yield f"<p>{_text(report.blame.target.note)}</p>"
     yield '<ul class="conclusion">' + "".join(f"<li>{_text(c)}</li>" for c in conclusion(report))
@@ -93,16 +93,16 @@ def _map(report: ErrorReport) -> str:
         for number, one in enumerate(report.regions, 1)
     ]
     box = report.blame.target.box
-    told = "What the network saw, with the regions that were looked into"
+    caption = "What the network saw, with the regions that were looked into"
     if box is not None:
         left, top, right, bottom = report.blame.extent
         x, wide = (box[0] - left) * width / (right - left), (box[2] - box[0]) / (right - left)
         y, high = (box[1] - top) * height / (bottom - top), (box[3] - box[1]) / (bottom - top)
         place = f'x="{x:.1f}" y="{y:.1f}" width="{wide * width:.1f}" height="{high * height:.1f}"'
         shapes.insert(0, f'<rect class="halo" {place}/><rect class="asked" {place}/>')
-        told += "; yellow is what the error is about"
+        caption += "; yellow is what the error is about"
     picture = _drawn(seen(report.blame, _LARGE), (width, height), "".join(shapes))
-    return f"<figure>{picture}<figcaption>{told}.</figcaption></figure>"
+    return f"<figure>{picture}<figcaption>{caption}.</figcaption></figure>"
 
 
 def _drawn(picture: Image.Image, size: tuple[int, int], shapes: str) -> str:

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cvx_core import Explanation, Record, get_renderer
-from cvx_core.cli.output import Folder, as_json, rendered
-from cvx_core.scores import ClassEntry
+from cvx_core import Explanation, Metadata, get_renderer
+from cvx_core.cli.kit.output_folder import Folder, as_json, rendered
+from cvx_core.tasks.classes import ClassEntry
 
 SCHEMA = "cvx.why/1"
 FILES = ("index.html", "maps.html", "blame.png", "contrast.png", "why.json")
@@ -162,7 +162,7 @@ class ErrorReport:
     name: str
     model: str
     type: str
-    question: str
+    request: str
     predicted: ClassEntry | None
     true: ClassEntry | None
     loss: float
@@ -176,7 +176,7 @@ class ErrorReport:
     backwards: int
     budget: int
     additions: Mapping[str, Any] | None = None
-    profile: tuple[Record, ...] = field(default=())
+    profile: tuple[Metadata, ...] = field(default=())
 
     @property
     def blamed(self) -> tuple[RegionReport, ...]:
@@ -200,9 +200,9 @@ class ErrorReport:
     @property
     def text(self) -> str:
         """The report in a few lines."""
-        from cvx_why.words import told
+        from cvx_why.words import describe_error
 
-        return told(self)
+        return describe_error(self)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as JSON values, without maps, masks and pixels."""
@@ -211,7 +211,7 @@ class ErrorReport:
             "name": self.name,
             "model": self.model,
             "type": self.type,
-            "question": self.question,
+            "question": self.request,
             "predicted": vars(self.predicted) if self.predicted else None,
             "true": vars(self.true) if self.true else None,
             "loss": self.loss,
@@ -263,4 +263,4 @@ class ErrorReport:
         return [into.path / name for name in FILES]
 
     def __repr__(self) -> str:
-        return f"<ErrorReport {self.name}: {json.dumps(self.question)}, {len(self.blamed)} blamed>"
+        return f"<ErrorReport {self.name}: {json.dumps(self.request)}, {len(self.blamed)} blamed>"

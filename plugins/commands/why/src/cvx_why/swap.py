@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cvx_core import MethodError, Needs, Recording
-from cvx_core.batching import in_pieces
+from cvx_core import MethodError, Recording, Requirements
+from cvx_core.explainers.batching import in_pieces
 from cvx_core.recording import Layout
-from cvx_core.recording.suffix import Suffix
-from cvx_core.scores import Scores
+from cvx_core.recording.partial_forward import PartialForward
+from cvx_core.tasks.classification.prediction import ClassificationPrediction
 from cvx_why.trials import Trials
 
 
@@ -49,12 +49,12 @@ def additions(trials: Trials, other: Tensor) -> dict[str, Any]:
             "Leave the reference image out.",
         )
     place = Layout.of(trials.model, trials.inputs).last_grid(trials.model, trials.inputs)
-    with Recording(trials.model, trials.inputs, Needs(place.name)) as recording:
+    with Recording(trials.model, trials.inputs, Requirements(place.name)) as recording:
         raw, slope = (
             recording.raw(place.name),
             recording.gradients(trials.seed.to(recording.logits)[None], place.name)[0],
         )
-    with Recording(trials.model, other, Needs(place.name)) as recording:
+    with Recording(trials.model, other, Requirements(place.name)) as recording:
         there = place.cells(recording.raw(place.name))[0].flatten(1)
     here, slope = place.cells(raw)[0].flatten(1), place.cells(slope)[0].flatten(1)
     # To first order, exchanging cell i for the other's cell j changes the margin by this.
@@ -69,13 +69,15 @@ def additions(trials: Trials, other: Tensor) -> dict[str, Any]:
     for row, n in zip(values, counts, strict=True):
         row[elements[:, order[:n]]] = there[:, best.indices[order[:n]]]
     values = values.view(-1, *raw.shape[1:])
-    suffix = Suffix(trials.model, trials.inputs, place)
+    suffix = PartialForward(trials.model, trials.inputs, place)
 
     def run(start: int, stop: int) -> Tensor:
         return suffix.logits(values[start:stop], torch.zeros(stop - start, dtype=torch.long))
 
     outputs = torch.cat([*in_pieces(len(counts), trials.at_once, run)]).cpu().double().numpy()
-    judged = [trials.case.judge(Scores(one, trials.model.classes)) for one in outputs]
+    judged = [
+        trials.case.judge(ClassificationPrediction(one, trials.model.classes)) for one in outputs
+    ]
     enough = next((n for n, one in zip(counts, judged, strict=True) if one.right), None)
 
     def where(cell: Tensor) -> list[int]:

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cvx_core import Answer, Needs, Recording, VisionModel
-from cvx_core.batching import images_at_once, in_pieces
-from cvx_core.calling import reading
-from cvx_core.error_case import ErrorCase, Judgement
-from cvx_core.preparing import Prepared
+from cvx_core import Prediction, Recording, Requirements, VisionModel
+from cvx_core.explainers.batching import images_at_once, in_pieces
+from cvx_core.images.prepared import PreparedImage
+from cvx_core.models.forward import reading
+from cvx_core.tasks.mistakes import Judgement, Mistake
 
 _TOGETHER = 16
 """More at once is slower on a processor, whose caches are full, and no faster elsewhere."""
@@ -81,9 +81,9 @@ class Trials:
     def __init__(
         self,
         model: VisionModel,
-        image: Prepared,
-        case: ErrorCase,
-        answer: Answer,
+        image: PreparedImage,
+        case: Mistake,
+        answer: Prediction,
         passes: Passes,
         most: int,
         memory: int | None = None,
@@ -114,10 +114,10 @@ class Trials:
         self, inputs: Tensor, places: Sequence[str] = ("input",), *, frozen: bool = False
     ) -> dict[str, tuple[Tensor, Tensor]]:
         """Return activation and gradient of the margin at each place, (n, C, h, w) both."""
-        needs = Needs(*places, gates="frozen" if frozen else "native")
+        requirements = Requirements(*places, gates="frozen" if frozen else "native")
 
         def run(start: int, stop: int) -> list[tuple[Tensor, Tensor]]:
-            with Recording(self.model, inputs[start:stop], needs) as recording:
+            with Recording(self.model, inputs[start:stop], requirements) as recording:
                 seed = self.seed.to(recording.logits).expand_as(recording.logits)
                 raw = recording.gradients(seed, *places, missing="zero")
                 found = [

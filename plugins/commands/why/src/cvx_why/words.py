@@ -22,7 +22,7 @@ MEANING = {
 """What each verdict says."""
 
 
-def told(report: ErrorReport) -> str:
+def describe_error(report: ErrorReport) -> str:
     """Return what was found out about an error, line by line."""
     if report.type == "right":
         said = report.predicted.text if report.predicted else "The answer"

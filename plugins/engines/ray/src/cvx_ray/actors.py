@@ -13,15 +13,15 @@ from typing import Any
 
 from cvx_core import CvxError, Work
 from cvx_core.decoders import Decoders, Mishap, explained
-from cvx_core.foreign import foreign
+from cvx_core.plugins.isolation import error_boundary
 from cvx_ray.packing import unpack
 
 
 def _unpacked(packed: bytes) -> Any:
     node = platform.node()
-    with foreign(
-        lambda told: CvxError(
-            f"The work could not be opened on {node}: {told}",
+    with error_boundary(
+        lambda reason: CvxError(
+            f"The work could not be opened on {node}: {reason}",
             "Every machine of the cluster needs the same packages, cvx and the code of the model "
             "among them.",
         )

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cvx_core import CvxError
-from cvx_core.foreign import foreign, told
+from cvx_core.plugins.isolation import describe_error, error_boundary
 
 QUIET = {
     # Nothing is reported to Ray's makers.
@@ -45,7 +45,7 @@ def imported() -> Any:
     """
     for name, value in {**QUIET, **({} if _named() else LOOPBACK)}.items():
         os.environ.setdefault(name, value)
-    with foreign(
+    with error_boundary(
         lambda why: CvxError(
             f"Ray could not be imported: {why}",
             "Install it: pip install 'cvx-core[ray]'. Without it: --engine local.",
@@ -82,7 +82,7 @@ def connected(ray: Any) -> Iterator[None]:
         folder = tempfile.mkdtemp(prefix="cvx-ray-", dir=root)
         options |= {"include_dashboard": False, "_temp_dir": folder}
     try:
-        with _signals_kept(), foreign(lambda why: _none(address, why)):
+        with _signals_kept(), error_boundary(lambda why: _none(address, why)):
             ray.init(address=address or "local", **options)
         yield
     finally:
@@ -99,7 +99,7 @@ def _check_reachable(address: str) -> None:
     try:
         socket.create_connection((host, int(port)), KNOCK).close()
     except OSError as error:
-        raise _none(address, told(error)) from error
+        raise _none(address, describe_error(error)) from error
 
 
 def _none(address: str, why: str) -> CvxError:

@@ -7,7 +7,7 @@ from typing import Any
 
 from cvx_core import CvxError, Engine, Listener, OptionError, Work
 from cvx_core.decoders import Decoders, Mishap
-from cvx_core.foreign import REPORT
+from cvx_core.plugins.isolation import REPORT
 from cvx_ray import actors
 from cvx_ray.cluster import connected, imported
 from cvx_ray.flow import Flow

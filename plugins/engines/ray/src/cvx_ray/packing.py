@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from cvx_core import CvxError, Work
-from cvx_core.foreign import foreign
+from cvx_core.plugins.isolation import error_boundary
 
 WAY_OUT = (
     "What a model and a data set are made of must survive pickling: open files, locks and "
@@ -30,8 +30,10 @@ def pack(thing: Any) -> bytes:
     from ray import cloudpickle
 
     with (
-        foreign(
-            lambda told: CvxError(f"The work can't be sent to other processes: {told}", WAY_OUT)
+        error_boundary(
+            lambda reason: CvxError(
+                f"The work can't be sent to other processes: {reason}", WAY_OUT
+            )
         ),
         _by_value(cloudpickle),
     ):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cvx_core import CvxError
-from cvx_core.foreign import REPORT, told
+from cvx_core.plugins.isolation import REPORT, describe_error
 
 ASKED = 2
 """What one is asked for at a time: what it works on, and what it goes on with."""
@@ -123,7 +123,7 @@ class Pool:
             if self._false_starts >= FALSE_STARTS:
                 raise CvxError(
                     f"{FALSE_STARTS} processes in a row ended before they were ready, of those "
-                    f"that {self.kind}: {told(error)}",
+                    f"that {self.kind}: {describe_error(error)}",
                     "Does the memory suffice? Ask for fewer: --engine ray:models=1,decoders=1.",
                 ) from error
             self.coming.append(Member(*self._begin(False)))
@@ -137,7 +137,7 @@ def raised(error: Any) -> CvxError:
     cause = error.cause
     if isinstance(cause, CvxError):
         return cause
-    return CvxError(f"A process of the engine failed: {told(cause)}", REPORT)
+    return CvxError(f"A process of the engine failed: {describe_error(cause)}", REPORT)
 
 
 def _listed(resources: dict[str, float]) -> str:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cvx_activation_error.profile import profiles
 from cvx_activation_error.unconserved import held, missing, rounding
-from cvx_core import Attribution, Explainer, Margin, Needs, OptionError, Question
+from cvx_core import Attribution, Explainer, ExplainRequest, Margin, OptionError, Requirements
 
 
 @dataclass(frozen=True)
@@ -70,23 +70,23 @@ class ActivationError(Explainer):
                 "Write true, false, or names of layers: profile=[blocks.2,blocks.4].",
             )
 
-    def needs(self) -> Needs:
+    def requirements(self) -> Requirements:
         """Ask for the layer with frozen gates."""
-        return Needs(self.layer, gates="frozen", tape=self.verify)
+        return Requirements(self.layer, gates="frozen", tape=self.verify)
 
-    def attribute(self, question: Question) -> list[Attribution]:
+    def attribute(self, request: ExplainRequest) -> list[Attribution]:
         """Return the map of each seed, (B, h, w)."""
-        recording = question.recording(self.needs())
+        recording = request.recording(self.requirements())
         place = recording.place(self.layer)
         raw = recording.raw(self.layer)
         logits = recording.logits.detach()
-        seeds = question.seeds(logits)
+        seeds = request.seeds(logits)
         constant = recording.constant_part(self.layer) if self.verify else None
         reason = place.reason
-        if question.layout.leads_around(place, question.model, question.inputs):
+        if request.layout.leads_around(place, request.model, request.inputs):
             reason += "; what leads around it counts as constant"
         names = self.profile if isinstance(self.profile, tuple) else ()
-        rows = profiles(question, seeds, names, verify=self.verify) if self.profile else []
+        rows = profiles(request, seeds, names, verify=self.verify) if self.profile else []
         found = []
         for k, seed in enumerate(seeds):
             product = raw * recording.gradients(seed, self.layer)[0]

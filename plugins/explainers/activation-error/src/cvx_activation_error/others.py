@@ -128,7 +128,7 @@ class DeepLift(Propagated):
     layer
         ``"input"`` for the pixels, or the name of a layer.
     reference
-        x0: ``"zero"``, ``"mean"`` or ``"blur"``, see `cvx_core.reference`.
+        x0: ``"zero"``, ``"mean"`` or ``"blur"``, see `cvx_core.images.baselines`.
 
     Raises
     ------

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cvx_core import Attribution, Explainer, Needs, OptionError, Question
-from cvx_core.batching import in_pieces
+from cvx_core import Attribution, Explainer, ExplainRequest, OptionError, Requirements
+from cvx_core._util.files import is_file
 from cvx_core.errors import did_you_mean
-from cvx_core.files import is_file
-from cvx_core.recording import Place
-from cvx_core.reference import REFERENCES, reference_of
+from cvx_core.explainers.batching import in_pieces
+from cvx_core.images.baselines import REFERENCES, make_baseline
+from cvx_core.recording import Layer
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class ActivationPatching(Explainer):
         behind it is run once for each cell.
     reference
         The image that the activations come from: ``"zero"``, ``"mean"`` or ``"blur"`` (see
-        `cvx_core.reference`), or the path of another photograph.
+        `cvx_core.images.baselines`), or the path of another photograph.
 
     Raises
     ------
@@ -68,20 +68,20 @@ class ActivationPatching(Explainer):
                 or f"Write {', '.join(REFERENCES)}, or the path of a photograph.",
             )
 
-    def needs(self) -> list[Needs]:
+    def requirements(self) -> list[Requirements]:
         """Ask for the layer with the model's own gradient, and with held gates."""
-        return [Needs(self.layer), Needs(self.layer, gates="frozen")]
+        return [Requirements(self.layer), Requirements(self.layer, gates="frozen")]
 
-    def attribute(self, question: Question) -> list[Attribution]:
+    def attribute(self, request: ExplainRequest) -> list[Attribution]:
         """Return the map of each seed, (B, h, w)."""
-        native, frozen = map(question.recording, self.needs())
+        native, frozen = map(request.recording, self.requirements())
         place, raw = native.place(self.layer), native.raw(self.layer)
-        with question.with_inputs(self._references(question)) as other:
-            recording = other.recording(Needs(self.layer))
+        with request.with_inputs(self._references(request)) as other:
+            recording = other.recording(Requirements(self.layer))
             put_in, reference_logits = recording.raw(self.layer), recording.logits.detach()
         logits = native.logits.detach()
-        seeds = question.seeds(logits)
-        effects = self._effects(question, place, raw, put_in, torch.stack(seeds))
+        seeds = request.seeds(logits)
+        effects = self._effects(request, place, raw, put_in, torch.stack(seeds))
         all_cells = raw.clone()
         place.cells(all_cells).copy_(place.cells(put_in))
         together = native.rerun(self.layer, all_cells, torch.arange(len(raw)))
@@ -106,12 +106,12 @@ class ActivationPatching(Explainer):
             found.append(Attribution(effect, evidence, provenance))
         return found
 
-    def _references(self, question: Question) -> Tensor:
+    def _references(self, request: ExplainRequest) -> Tensor:
         """Return the reference of each image, (B, C, H, W)."""
-        inputs = question.inputs
+        inputs = request.inputs
         if self.reference in REFERENCES:
-            return reference_of(self.reference, inputs)
-        [prepared] = question.model.prepare(self.reference)
+            return make_baseline(self.reference, inputs)
+        [prepared] = request.model.prepare(self.reference)
         if prepared.tensor.shape != inputs.shape[1:]:
             raise OptionError(
                 f"The network's input for {self.reference!r} has the shape "
@@ -121,10 +121,10 @@ class ActivationPatching(Explainer):
         return prepared.tensor.to(inputs).expand_as(inputs).contiguous()
 
     def _effects(
-        self, question: Question, place: Place, raw: Tensor, put_in: Tensor, seeds: Tensor
+        self, request: ExplainRequest, place: Layer, raw: Tensor, put_in: Tensor, seeds: Tensor
     ) -> Tensor:
         """Return S(x) - S(x patched at u), (seeds, B, h, w), in double precision."""
-        recording = question.recording(self.needs()[0])
+        recording = request.recording(self.requirements()[0])
         height, width = place.grid
         cells = height * width
         source = place.cells(put_in)
@@ -139,7 +139,7 @@ class ActivationPatching(Explainer):
             return torch.einsum("snc,nc->sn", seeds[:, images].double(), answers)
 
         count = len(raw) * cells
-        patched = torch.cat(list(in_pieces(count, question.at_once_behind(place), run)), dim=1)
+        patched = torch.cat(list(in_pieces(count, request.at_once_behind(place), run)), dim=1)
         plain = (seeds * recording.logits.detach()).double().sum(2)
         return plain[:, :, None, None] - patched.reshape(len(seeds), len(raw), height, width)
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from cvx_core import Margin, Needs, OptionError, Question, Target, VisionModel
-from cvx_core.recording import Layout, Place
-from cvx_core.scores import ClassRef
+from cvx_core import ExplainRequest, Margin, OptionError, Requirements, Target, VisionModel
+from cvx_core.recording import Layer, Layout
+from cvx_core.tasks.classes import ClassRef
 
 if TYPE_CHECKING:
     from cvx_core import Explanation
@@ -71,14 +71,14 @@ class LayerProfile:
         None where the explainer was told not to verify.
     """
 
-    question: str
+    request: str
     rows: tuple[LayerBalance, ...]
     residual: float | None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the profile as JSON values."""
         rows = [{**asdict(row), "grid": list(row.grid)} for row in self.rows]
-        return {"question": self.question, "residual": self.residual, "rows": rows}
+        return {"question": self.request, "residual": self.residual, "rows": rows}
 
     @classmethod
     def of(cls, explanation: Explanation) -> LayerProfile:
@@ -119,7 +119,7 @@ def layer_profile(
     image
         One image.
     target
-        The question; None asks the margin, which needs a label.
+        The request; None asks the margin, which requirements a label.
     layers
         Names of layers with a grid, ``"input"`` for the pixels; None takes a dozen at most: the
         pixels, and from every size of grid some that everything passes.
@@ -153,22 +153,22 @@ def layer_profile(
 
 
 def profiles(
-    question: Question, seeds: Sequence[Tensor], names: Sequence[str], *, verify: bool
+    request: ExplainRequest, seeds: Sequence[Tensor], names: Sequence[str], *, verify: bool
 ) -> list[dict[str, Any]]:
     """Return the evidence of each seed, from one forward pass for all layers.
 
     One backward pass for a seed, and one more where it sets two classes against each other; to
     verify takes a replay at the first layer.
     """
-    model, inputs = question.model, question.inputs
-    places = [question.layout.find(name) for name in names] or by_stage(model, inputs)
-    places = _in_order(question.layout, places)
+    model, inputs = request.model, request.inputs
+    places = [request.layout.find(name) for name in names] or by_stage(model, inputs)
+    places = _in_order(request.layout, places)
     names = [place.name for place in places]
-    recording = question.recording(Needs(*names, gates="frozen", tape=verify))
+    recording = request.recording(Requirements(*names, gates="frozen", tape=verify))
     logits = recording.logits.detach()
     constant = recording.constant_part(names[0]) if verify else None
     found = []
-    for seed, against in zip(seeds, _two_classes(question, logits), strict=True):
+    for seed, against in zip(seeds, _two_classes(request, logits), strict=True):
         sums = _sums(recording.gradients(seed, *names, missing="zero"), recording, places)
         for_one = None
         if against.any():
@@ -205,7 +205,7 @@ def profiles(
     return found
 
 
-def by_stage(model: VisionModel, inputs: Tensor) -> list[Place]:
+def by_stage(model: VisionModel, inputs: Tensor) -> list[Layer]:
     """Return the input and places that everything passes, as many from each size of grid."""
     layout = Layout.of(model, inputs)
     trunk = layout.trunk(model, inputs) or (layout.last_grid(model, inputs),)
@@ -216,7 +216,7 @@ def by_stage(model: VisionModel, inputs: Tensor) -> list[Place]:
     return [layout.input, *(place for stage in stages for place in _outermost(stage, each))]
 
 
-def _outermost(stage: list[Place], most: int) -> list[Place]:
+def _outermost(stage: list[Layer], most: int) -> list[Layer]:
     """Return the places of a stage that lie least deep in the network's modules, in order.
 
     Stages and blocks before what is inside them; where there are too many of one depth, some at
@@ -230,16 +230,16 @@ def _outermost(stage: list[Place], most: int) -> list[Place]:
     return [stage[k] for k in sorted(chosen)]
 
 
-def _in_order(layout: Layout, places: Sequence[Place]) -> list[Place]:
+def _in_order(layout: Layout, places: Sequence[Layer]) -> list[Layer]:
     """Return places in the order of the forward pass, each once."""
     order = {place.name: number for number, place in enumerate(layout.places)}
     by_name = {place.name: place for place in places}
     return sorted(by_name.values(), key=lambda place: order.get(place.name, -1))
 
 
-def _two_classes(question: Question, logits: Tensor) -> list[Tensor]:
+def _two_classes(request: ExplainRequest, logits: Tensor) -> list[Tensor]:
     """Return for each seed which images' questions set one class against another, (B,)."""
-    records = question.records(logits)
+    records = request.records(logits)
     return [
         torch.tensor(
             [k < len(several) and several[k].signs == (1.0, -1.0) for several in records],
@@ -250,7 +250,7 @@ def _two_classes(question: Question, logits: Tensor) -> list[Tensor]:
 
 
 def _sums(
-    gradients: Sequence[Tensor], recording: Any, places: Sequence[Place]
+    gradients: Sequence[Tensor], recording: Any, places: Sequence[Layer]
 ) -> list[tuple[Tensor, Tensor]]:
     """Return what the cells and what the other tokens of each place carry, both (B,)."""
     found = []

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from cvx_core import Attribution, Explainer, Needs, Question
+from cvx_core import Attribution, Explainer, ExplainRequest, Requirements
 from cvx_core.recording import Propagation
 
 
@@ -37,16 +37,16 @@ class Propagated(Explainer):
         del reference
         return (seed * logits).double().sum(1)
 
-    def needs(self) -> Needs:
+    def requirements(self) -> Requirements:
         """Ask for the layer with these rules."""
-        return Needs(self.layer, gates=self.rules())
+        return Requirements(self.layer, gates=self.rules())
 
-    def attribute(self, question: Question) -> list[Attribution]:
+    def attribute(self, request: ExplainRequest) -> list[Attribution]:
         """Return the map of each seed, (B, h, w)."""
-        recording = question.recording(self.needs())
+        recording = request.recording(self.requirements())
         place, logits = recording.place(self.layer), recording.logits.detach()
         found = []
-        for seed in question.seeds(logits):
+        for seed in request.seeds(logits):
             relevance = recording.relevance(seed, self.layer)
             values = place.cells(relevance).sum(dim=1)
             evidence = self._evidence(

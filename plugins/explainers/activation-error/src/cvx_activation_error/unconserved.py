@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from cvx_core import Recording
-from cvx_core.recording.held import Origins
+from cvx_core.recording.interception.leakage import Origins
 
 _ROUNDINGS = 1024
 _COARSE = 1e-4

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cvx_core import Attribution, Explainer, MethodError, Needs, Question, Recording
-from cvx_core.recording import Place
-from cvx_core.recording.attending import attention_blocks, tokens_read
+from cvx_core import Attribution, Explainer, ExplainRequest, MethodError, Recording, Requirements
+from cvx_core.recording import Layer
+from cvx_core.recording.attention import attention_blocks, tokens_read
 
 
 @dataclass(frozen=True)
@@ -33,20 +33,20 @@ class GenericAttention(Explainer):
     signed = False
     unit = "attention x logits"
 
-    def needs(self) -> Needs:
+    def requirements(self) -> Requirements:
         """Ask for the attention probabilities as places."""
-        return Needs(attention_gradients=True)
+        return Requirements(attention_gradients=True)
 
-    def attribute(self, question: Question) -> list[Attribution]:
+    def attribute(self, request: ExplainRequest) -> list[Attribution]:
         """Return the map of each seed, (B, h, w)."""
-        recording = question.recording(self.needs())
-        place = _token_place(question, recording)
-        read = tokens_read(question.model, question.inputs, place)
+        recording = request.recording(self.requirements())
+        place = _token_place(request, recording)
+        read = tokens_read(request.model, request.inputs, place)
         found = []
-        for seed in question.seeds(recording.logits):
+        for seed in request.seeds(recording.logits):
             pairs = [p for p in recording.attention_gradients(seed) if _is_global(p[0], place)]
             own = torch.eye(_length(place), dtype=pairs[0][0].dtype, device=pairs[0][0].device)
-            relevance = own.expand(len(question.inputs), -1, -1)
+            relevance = own.expand(len(request.inputs), -1, -1)
             for attention, gradient in pairs:
                 relevance = relevance + (gradient * attention).clamp_min(0).mean(1) @ relevance
             row = (relevance - own)[:, read.to(own.device)].mean(dim=1)
@@ -82,15 +82,15 @@ class LeGrad(Explainer):
     signed = False
     unit = "logits per attention"
 
-    def needs(self) -> Needs:
+    def requirements(self) -> Requirements:
         """Ask for the attention probabilities as places; their blocks are found in `attribute`."""
-        return Needs(attention_gradients=True)
+        return Requirements(attention_gradients=True)
 
-    def attribute(self, question: Question) -> list[Attribution]:
+    def attribute(self, request: ExplainRequest) -> list[Attribution]:
         """Return the map of each seed, (B, h, w)."""
-        blocks = attention_blocks(question.model, question.inputs)
-        recording = question.recording(Needs(*blocks.values(), attention_gradients=True))
-        place = _token_place(question, recording)
+        blocks = attention_blocks(request.model, request.inputs)
+        recording = request.recording(Requirements(*blocks.values(), attention_gradients=True))
+        place = _token_place(request, recording)
         blocks = {
             attention: block
             for attention, block in blocks.items()
@@ -102,9 +102,9 @@ class LeGrad(Explainer):
                 "Use a method that needs no blocks, such as rollout or a class activation map.",
             )
         *_, last = blocks.values()
-        rows = torch.arange(len(question.inputs), device=question.inputs.device)
+        rows = torch.arange(len(request.inputs), device=request.inputs.device)
         found = []
-        for seed in question.seeds(recording.logits):
+        for seed in request.seeds(recording.logits):
             maps = []
             for attention, block in blocks.items():
                 tokens = recording.raw(block)
@@ -123,24 +123,24 @@ class LeGrad(Explainer):
         return found
 
 
-def _token_place(question: Question, recording: Recording) -> Place:
+def _token_place(request: ExplainRequest, recording: Recording) -> Layer:
     """Return the place that tells tokens from cells; refuse networks without global attention."""
     place = recording.place("auto")
     zero = torch.zeros_like(recording.logits)
     pairs = recording.attention_gradients(zero) if place.kind == "tokens" else []
     if not any(_is_global(attention, place) for attention, _ in pairs):
         raise MethodError(
-            f"{question.model.name} has no layer in which all tokens attend to all others.",
+            f"{request.model.name} has no layer in which all tokens attend to all others.",
             "Use a class activation map, such as grad-cam: it takes any layer with a grid.",
         )
     return place
 
 
-def _length(place: Place) -> int:
+def _length(place: Layer) -> int:
     return place.prefix + place.grid[0] * place.grid[1]
 
 
-def _is_global(attention: Tensor, place: Place) -> bool:
+def _is_global(attention: Tensor, place: Layer) -> bool:
     return bool(attention.shape[-1] == _length(place))
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from abc import abstractmethod
 from dataclasses import dataclass, replace
 
-from cvx_core import Attribution, Explainer, Needs, OptionError, Question, Recording
+from cvx_core import Attribution, Explainer, ExplainRequest, OptionError, Recording, Requirements
 from cvx_core import layers as average_over
-from cvx_core.recording import Place
+from cvx_core.recording import Layer
 
 
 @dataclass(frozen=True)
@@ -42,24 +42,26 @@ class Cam(Explainer):
                 f"layer is {self.layer!r} and layers {list(self.layers)}.", "Give one of the two."
             )
 
-    def needs(self) -> Needs:
+    def requirements(self) -> Requirements:
         """Ask for the layer or layers."""
-        return Needs(*(self.layers or (self.layer,)))
+        return Requirements(*(self.layers or (self.layer,)))
 
-    def attribute(self, question: Question) -> list[Attribution]:
+    def attribute(self, request: ExplainRequest) -> list[Attribution]:
         """Return the map of each seed, (B, h, w)."""
         if self.layers:
             single = replace(self, layers=())
             object.__setattr__(single, "_name", self.name)
-            return average_over(single, self.layers).attribute(question)
-        recording = question.recording(self.needs())
-        return self.maps(question, recording, recording.place(self.layer))
+            return average_over(single, self.layers).attribute(request)
+        recording = request.recording(self.requirements())
+        return self.maps(request, recording, recording.place(self.layer))
 
     @abstractmethod
-    def maps(self, question: Question, recording: Recording, place: Place) -> list[Attribution]:
+    def maps(
+        self, request: ExplainRequest, recording: Recording, place: Layer
+    ) -> list[Attribution]:
         """Return the map of each seed at one place."""
 
 
-def named(place: Place) -> dict[str, str]:
+def named(place: Layer) -> dict[str, str]:
     """Return the place for the provenance."""
     return {"layer": place.name, "layer_reason": place.reason}

@@ -7,9 +7,9 @@ from typing import ClassVar
 
 from cvx_class_attention.cam import Cam, named
 from cvx_class_attention.weightings import RECTIFIED, WEIGHTINGS
-from cvx_core import Attribution, Question, Recording
-from cvx_core.options import check_choice
-from cvx_core.recording import Place
+from cvx_core import Attribution, ExplainRequest, Recording
+from cvx_core.plugins.parameters import check_choice
+from cvx_core.recording import Layer
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,9 @@ class _GradientCam(Cam):
         """Whether the formula keeps the sign."""
         return self._weighting() not in RECTIFIED
 
-    def maps(self, question: Question, recording: Recording, place: Place) -> list[Attribution]:
+    def maps(
+        self, request: ExplainRequest, recording: Recording, place: Layer
+    ) -> list[Attribution]:
         """Return the map of each seed at one place."""
         activation = recording.activation(self.layer)
         combine = WEIGHTINGS[self._weighting()]
@@ -31,7 +33,7 @@ class _GradientCam(Cam):
             Attribution(
                 combine(activation, recording.gradient(seed, self.layer)), provenance=named(place)
             )
-            for seed in question.seeds(recording.logits)
+            for seed in request.seeds(recording.logits)
         ]
 
     def _weighting(self) -> str:

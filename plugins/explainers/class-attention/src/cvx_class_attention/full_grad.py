@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cvx_core import Attribution, Explainer, Needs, Question
-from cvx_core.options import check_choice
-from cvx_core.recording import Place
-from cvx_core.recording.places import as_grid
+from cvx_core import Attribution, Explainer, ExplainRequest, Requirements
+from cvx_core.plugins.parameters import check_choice
+from cvx_core.recording import Layer
+from cvx_core.recording.layers.layer import as_grid
 
 _OUTPUTS = ("signed", "saliency")
 
@@ -55,17 +55,17 @@ class FullGrad(Explainer):
         """Logits, or for the paper's picture shares of each layer's largest value."""
         return "logits" if self.signed else "sum of shares"
 
-    def needs(self) -> Needs:
+    def requirements(self) -> Requirements:
         """Ask for the input and all constants, with frozen gates."""
-        return Needs("input", gates="frozen", constants=True)
+        return Requirements("input", gates="frozen", constants=True)
 
-    def attribute(self, question: Question) -> list[Attribution]:
+    def attribute(self, request: ExplainRequest) -> list[Attribution]:
         """Return the map of each seed, (B, H, W)."""
-        recording = question.recording(self.needs())
+        recording = request.recording(self.requirements())
         x, logits = recording.raw("input"), recording.logits.detach()
-        grids = _Grids(question)
+        grids = _Grids(request)
         found = []
-        for seed in question.seeds(logits):
+        for seed in request.seeds(logits):
             carried = x * recording.gradients(seed, "input")[0]
             values = carried.sum(1) if self.signed else _psi(carried, grids.size)
             on_pixels = torch.zeros(len(x), dtype=torch.float64, device=x.device)
@@ -101,20 +101,20 @@ class FullGrad(Explainer):
 class _Grids:
     """Tells which tensors are grids of cells over the image."""
 
-    def __init__(self, question: Question) -> None:
-        self.size = (question.inputs.shape[2], question.inputs.shape[3])
-        self._batch = len(question.inputs)
-        places = question.layout.places
+    def __init__(self, request: ExplainRequest) -> None:
+        self.size = (request.inputs.shape[2], request.inputs.shape[3])
+        self._batch = len(request.inputs)
+        places = request.layout.places
         self._known = {p.grid for p in places if p.kind in ("maps", "channels-last")}
         self._lengths = {p.shape[0] for p in places if p.kind == "tokens"}
 
-    def of(self, part: Tensor) -> Place | None:
+    def of(self, part: Tensor) -> Layer | None:
         """Return a tensor (B, ...) as a place, or None."""
         if part.ndim < 3 or part.shape[0] != self._batch:
             return None
         shape = tuple(part.shape[1:])
         found = as_grid(shape, self.size, self._known, self._lengths)
-        return None if found is None else Place("", "", 0, *found, shape)
+        return None if found is None else Layer("", "", 0, *found, shape)
 
 
 def _per_image(part: Tensor, batch: int) -> Tensor:

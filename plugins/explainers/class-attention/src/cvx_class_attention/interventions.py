@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cvx_class_attention.cam import Cam, named
-from cvx_core import Attribution, Question, Recording
-from cvx_core.batching import in_pieces
-from cvx_core.recording import Place
+from cvx_core import Attribution, ExplainRequest, Recording
+from cvx_core.explainers.batching import in_pieces
+from cvx_core.recording import Layer
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,12 @@ class ScoreCam(Cam):
     signed = False
     unit = "activation"
 
-    def maps(self, question: Question, recording: Recording, place: Place) -> list[Attribution]:
+    def maps(
+        self, request: ExplainRequest, recording: Recording, place: Layer
+    ) -> list[Attribution]:
         """Return the map of each seed at one place."""
         activation = recording.activation(self.layer)
-        size = (question.inputs.shape[2], question.inputs.shape[3])
+        size = (request.inputs.shape[2], request.inputs.shape[3])
         varies = activation.amax(dim=(2, 3)) > activation.amin(dim=(2, 3))
 
         def logits(images: Tensor, channels: Tensor) -> Tensor:
@@ -46,11 +48,11 @@ class ScoreCam(Cam):
             )
             low, high = mask.amin(dim=(2, 3), keepdim=True), mask.amax(dim=(2, 3), keepdim=True)
             mask = (mask - low) / (high - low).clamp_min(torch.finfo(mask.dtype).tiny)
-            return question.logits(mask * question.inputs[images])
+            return request.logits(mask * request.inputs[images])
 
-        seeds = question.seeds(recording.logits)
+        seeds = request.seeds(recording.logits)
         found = []
-        rows = question.at_once
+        rows = request.at_once
         for seed, scores in zip(seeds, _scores(varies, seeds, logits, rows), strict=True):
             weights = scores.masked_fill(~varies, -torch.inf).softmax(dim=1).nan_to_num(0.0)
             # Without a question all channels would be weighted alike.
@@ -77,7 +79,9 @@ class AblationCam(Cam):
 
     unit = "activation"
 
-    def maps(self, question: Question, recording: Recording, place: Place) -> list[Attribution]:
+    def maps(
+        self, request: ExplainRequest, recording: Recording, place: Layer
+    ) -> list[Attribution]:
         """Return the map of each seed at one place."""
         activation, raw = recording.activation(self.layer), recording.raw(self.layer)
         acts = activation.ne(0).any(dim=3).any(dim=2)
@@ -87,8 +91,8 @@ class AblationCam(Cam):
             place.cells(value)[torch.arange(len(images)), channels] = 0
             return recording.rerun(self.layer, value, images)
 
-        seeds = question.seeds(recording.logits)
-        rows = question.at_once_behind(place)
+        seeds = request.seeds(recording.logits)
+        rows = request.at_once_behind(place)
         found = []
         for seed, without in zip(seeds, _scores(acts, seeds, logits, rows), strict=True):
             score = (seed * recording.logits.detach()).double().sum(1, keepdim=True)

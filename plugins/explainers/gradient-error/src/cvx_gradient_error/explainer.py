@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from cvx_core import Attribution, Explainer, Margin, Needs, Question
-from cvx_core.options import check_choice
+from cvx_core import Attribution, Explainer, ExplainRequest, Margin, Requirements
+from cvx_core.plugins.parameters import check_choice
 from cvx_gradient_error.integrated import IntegratedGradients
 from cvx_gradient_error.plain import InputXGradient, Saliency
 
@@ -62,15 +62,15 @@ class GradientError(Explainer):
         """What a value counts."""
         return "logits" if self.signed else "logits per unit of input"
 
-    def needs(self) -> Needs:
+    def requirements(self) -> Requirements:
         """Ask for what the output needs."""
-        return self._method().needs()
+        return self._method().requirements()
 
-    def attribute(self, question: Question) -> list[Attribution]:
+    def attribute(self, request: ExplainRequest) -> list[Attribution]:
         """Return the map of each seed, (B, H, W)."""
         return [
             replace(one, provenance={**one.provenance, "output": self.output})
-            for one in self._method().attribute(question)
+            for one in self._method().attribute(request)
         ]
 
     def _method(self) -> Saliency | InputXGradient | IntegratedGradients:

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cvx_core import Attribution, Explainer, Needs, OptionError, Question, TargetRecord
-from cvx_core.reference import check_reference, reference_of
+from cvx_core import Attribution, Explainer, ExplainRequest, OptionError, Requirements, TargetRecord
+from cvx_core.images.baselines import check_baseline, make_baseline
 from cvx_gradient_error.path import Evaluate, integrate
 
 
@@ -28,7 +28,7 @@ class IntegratedGradients(Explainer):
     tolerance
         Relative residual at which the path stops taking more.
     reference
-        x': ``"zero"``, ``"mean"`` or ``"blur"``; see `cvx_core.reference`.
+        x': ``"zero"``, ``"mean"`` or ``"blur"``; see `cvx_core.images.baselines`.
 
     Raises
     ------
@@ -41,34 +41,34 @@ class IntegratedGradients(Explainer):
     reference: str = "zero"
 
     def __post_init__(self) -> None:
-        check_reference(self.reference)
+        check_baseline(self.reference)
         if not isinstance(self.steps, int) or not 2 <= self.steps <= 1000:
             raise OptionError(f"steps is {self.steps}.", "It is a whole number from 2 to 1000.")
         if not 0 <= self.tolerance < 1:
             raise OptionError(f"tolerance is {self.tolerance}.", "It lies between 0 and 1.")
 
-    def needs(self) -> Needs:
+    def requirements(self) -> Requirements:
         """Ask for the logits."""
-        return Needs()
+        return Requirements()
 
-    def attribute(self, question: Question) -> list[Attribution]:
+    def attribute(self, request: ExplainRequest) -> list[Attribution]:
         """Return the map of each seed, (B, H, W)."""
-        logits = question.recording(self.needs()).logits
-        records = question.records(logits)
+        logits = request.recording(self.requirements()).logits
+        records = request.records(logits)
         return [
-            self._path(question, seeds, [several[min(k, len(several) - 1)] for several in records])
-            for k, seeds in enumerate(question.seeds(logits))
+            self._path(request, seeds, [several[min(k, len(several) - 1)] for several in records])
+            for k, seeds in enumerate(request.seeds(logits))
         ]
 
     def _path(
-        self, question: Question, seeds: Tensor, records: Sequence[TargetRecord]
+        self, request: ExplainRequest, seeds: Tensor, records: Sequence[TargetRecord]
     ) -> Attribution:
         """Integrate image by image, each refined where it needs it."""
-        inputs = question.inputs
-        references = reference_of(self.reference, inputs)
+        inputs = request.inputs
+        references = make_baseline(self.reference, inputs)
         found = [
             integrate(
-                _scalar(question, seed, record),
+                _scalar(request, seed, record),
                 x,
                 reference,
                 tolerance=self.tolerance,
@@ -87,13 +87,13 @@ class IntegratedGradients(Explainer):
         )
 
 
-def _scalar(question: Question, seed: Tensor, record: TargetRecord) -> Evaluate:
+def _scalar(request: ExplainRequest, seed: Tensor, record: TargetRecord) -> Evaluate:
     """Return what is integrated: the loss for the error signal, else <seed, logits>."""
     label = record.label.index if record.kind == "error" and record.label is not None else None
 
     def evaluate(points: Tensor) -> tuple[Tensor, Tensor]:
-        with question.with_inputs(points) as asked:
-            recording = asked.recording(Needs("input"))
+        with request.with_inputs(points) as asked:
+            recording = asked.recording(Requirements("input"))
             logits = recording.logits.detach()
             if label is None:
                 scalars, at = logits.double() @ seed.double(), seed.expand_as(logits)

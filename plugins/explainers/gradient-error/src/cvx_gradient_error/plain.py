@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from cvx_core import Attribution, Explainer, Needs, Question
+from cvx_core import Attribution, Explainer, ExplainRequest, Requirements
 
 
 @dataclass(frozen=True)
@@ -20,15 +20,15 @@ class Saliency(Explainer):
     signed = False
     unit = "logits per unit of input"
 
-    def needs(self) -> Needs:
+    def requirements(self) -> Requirements:
         """Ask for the input."""
-        return Needs("input")
+        return Requirements("input")
 
-    def attribute(self, question: Question) -> list[Attribution]:
+    def attribute(self, request: ExplainRequest) -> list[Attribution]:
         """Return the map of each seed, (B, H, W)."""
         return [
             Attribution(gradient.abs().amax(dim=1), provenance={"layer": "input"})
-            for gradient in _gradients(question)
+            for gradient in _gradients(request)
         ]
 
 
@@ -39,21 +39,21 @@ class InputXGradient(Explainer):
     Signed, in logits: what the pixels add to first order. It sums to nothing in particular.
     """
 
-    def needs(self) -> Needs:
+    def requirements(self) -> Requirements:
         """Ask for the input."""
-        return Needs("input")
+        return Requirements("input")
 
-    def attribute(self, question: Question) -> list[Attribution]:
+    def attribute(self, request: ExplainRequest) -> list[Attribution]:
         """Return the map of each seed, (B, H, W)."""
         return [
             Attribution(
-                (question.inputs * gradient).sum(dim=1),
+                (request.inputs * gradient).sum(dim=1),
                 provenance={"layer": "input", "order": "first"},
             )
-            for gradient in _gradients(question)
+            for gradient in _gradients(request)
         ]
 
 
-def _gradients(question: Question) -> list[Tensor]:
-    recording = question.recording(Needs("input"))
-    return [recording.gradients(seed, "input")[0] for seed in question.seeds(recording.logits)]
+def _gradients(request: ExplainRequest) -> list[Tensor]:
+    recording = request.recording(Requirements("input"))
+    return [recording.gradients(seed, "input")[0] for seed in request.seeds(recording.logits)]

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cvx_core import Attribution, Explainer, MethodError, Needs, Question, VisionModel
+from cvx_core import Attribution, Explainer, ExplainRequest, MethodError, Requirements, VisionModel
+from cvx_core.recording.interception.saved_tensors import Saved
+from cvx_core.recording.rules.base import Passage, Propagation
 from cvx_core.recording.rules.call import Call, argument
-from cvx_core.recording.rules.passage import Passage, Propagation
-from cvx_core.recording.saved import Saved
 
 _FAILS = (
     "{} fails sanity checks: its maps show the image's edges, whatever the class and whatever the "
@@ -40,13 +40,13 @@ class GuidedBackprop(Explainer):
     signed = False
     unit = "logits per unit of input"
 
-    def needs(self) -> Needs:
+    def requirements(self) -> Requirements:
         """Ask for the input, with the ReLUs' gradient changed."""
-        return Needs("input", gates=PositiveOnly(keep_mask=True))
+        return Requirements("input", gates=PositiveOnly(keep_mask=True))
 
-    def attribute(self, question: Question) -> list[Attribution]:
+    def attribute(self, request: ExplainRequest) -> list[Attribution]:
         """Return the map of each seed, (B, H, W)."""
-        return _maps(question, self.needs(), "guided backpropagation")
+        return _maps(request, self.requirements(), "guided backpropagation")
 
 
 @dataclass(frozen=True)
@@ -66,21 +66,21 @@ class Deconvnet(Explainer):
     signed = False
     unit = "logits per unit of input"
 
-    def needs(self) -> Needs:
+    def requirements(self) -> Requirements:
         """Ask for the input, with the ReLUs' gradient changed."""
-        return Needs("input", gates=PositiveOnly(keep_mask=False))
+        return Requirements("input", gates=PositiveOnly(keep_mask=False))
 
-    def attribute(self, question: Question) -> list[Attribution]:
+    def attribute(self, request: ExplainRequest) -> list[Attribution]:
         """Return the map of each seed, (B, H, W)."""
-        return _maps(question, self.needs(), "the deconvnet")
+        return _maps(request, self.requirements(), "the deconvnet")
 
 
-def _maps(question: Question, needs: Needs, method: str) -> list[Attribution]:
-    recording = question.recording(needs)
+def _maps(request: ExplainRequest, requirements: Requirements, method: str) -> list[Attribution]:
+    recording = request.recording(requirements)
     relus = _changed(recording.logits.grad_fn)
     if not relus:
         raise MethodError(
-            f"{question.model.name} has no ReLU, so that {method} would be its plain gradient.",
+            f"{request.model.name} has no ReLU, so that {method} would be its plain gradient.",
             "Use saliency or smoothgrad.",
         )
     warning = _FAILS.format(method[0].upper() + method[1:])
@@ -91,7 +91,7 @@ def _maps(question: Question, needs: Needs, method: str) -> list[Attribution]:
             {"relus": relus, "warning": warning},
             {"layer": "input"},
         )
-        for seed in question.seeds(recording.logits)
+        for seed in request.seeds(recording.logits)
     ]
 
 

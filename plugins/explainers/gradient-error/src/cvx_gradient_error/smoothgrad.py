@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cvx_core import Attribution, Explainer, Needs, OptionError, Question
-from cvx_core.batching import in_pieces
-from cvx_core.options import check_choice
+from cvx_core import Attribution, Explainer, ExplainRequest, OptionError, Requirements
+from cvx_core.explainers.batching import in_pieces
+from cvx_core.plugins.parameters import check_choice
 
 _Gradients = Callable[[int, int], list[Tensor]]
 """From a range of copies to their gradients, (copies, B, C, H, W) for each seed."""
@@ -63,18 +63,18 @@ class SmoothGrad(Explainer):
         """What a value counts."""
         return "logits" if self.signed else "logits per unit of input"
 
-    def needs(self) -> Needs:
+    def requirements(self) -> Requirements:
         """Ask for the logits of the clean image."""
-        return Needs()
+        return Requirements()
 
-    def attribute(self, question: Question) -> list[Attribution]:
+    def attribute(self, request: ExplainRequest) -> list[Attribution]:
         """Return the map of each seed, (B, H, W)."""
-        seeds = question.seeds(question.recording(self.needs()).logits)
-        inputs = question.inputs
+        seeds = request.seeds(request.recording(self.requirements()).logits)
+        inputs = request.inputs
         sums = [torch.zeros((), dtype=torch.float64, device=inputs.device) for _ in seeds]
         squares = list(sums)
-        most = question.at_once // len(inputs)
-        for gradients in in_pieces(self.copies, most, self._of_copies(question, seeds)):
+        most = request.at_once // len(inputs)
+        for gradients in in_pieces(self.copies, most, self._of_copies(request, seeds)):
             for k, gradient in enumerate(gradients):
                 values = gradient.double()
                 if self.signed:
@@ -83,11 +83,11 @@ class SmoothGrad(Explainer):
                 squares[k] = squares[k] + values.square().sum(dim=0)
         return [self._result(*both) for both in zip(sums, squares, strict=True)]
 
-    def _of_copies(self, question: Question, seeds: list[Tensor]) -> _Gradients:
-        inputs = question.inputs
+    def _of_copies(self, request: ExplainRequest, seeds: list[Tensor]) -> _Gradients:
+        inputs = request.inputs
         span = inputs.amax(dim=(1, 2, 3), keepdim=True) - inputs.amin(dim=(1, 2, 3), keepdim=True)
         # A seed for each copy, so that the noise is the same however many run at once.
-        own = torch.randint(2**62, (self.copies,), generator=question.generator()).tolist()
+        own = torch.randint(2**62, (self.copies,), generator=request.generator()).tolist()
 
         def run(start: int, stop: int) -> list[Tensor]:
             noise = torch.stack(
@@ -97,8 +97,8 @@ class SmoothGrad(Explainer):
                 ]
             )
             noisy = inputs + self.sigma * span * noise.to(inputs)[:, None]
-            with question.with_inputs(noisy.flatten(0, 1)) as asked:
-                recording = asked.recording(Needs("input"))
+            with request.with_inputs(noisy.flatten(0, 1)) as asked:
+                recording = asked.recording(Requirements("input"))
                 shape = (stop - start, *inputs.shape)
                 return [
                     recording.gradients(seed.repeat(stop - start, 1), "input")[0].reshape(shape)

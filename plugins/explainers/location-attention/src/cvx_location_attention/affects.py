@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cvx_core import Attribution, Explainer, MethodError, Needs, OptionError, Question
-from cvx_core.recording.rules.twice import Twice
+from cvx_core import Attribution, Explainer, ExplainRequest, MethodError, OptionError, Requirements
+from cvx_core.recording.rules.second_order import Twice
 from cvx_location_attention.layer_maps import named
 from cvx_location_attention.positions import Position, cell_at, position, unit_length
 
@@ -52,25 +52,25 @@ class Affects(Explainer):
         if not isinstance(self.side, int) or self.side < 1:
             raise OptionError(f"side is {self.side!r}.", "It is a whole number of pixels.")
 
-    def needs(self) -> Needs:
+    def requirements(self) -> Requirements:
         """Ask for the layer and the input, in a form that can be pushed forward."""
-        return Needs(self.layer, "input", gates=Twice())
+        return Requirements(self.layer, "input", gates=Twice())
 
-    def attribute(self, question: Question) -> list[Attribution]:
+    def attribute(self, request: ExplainRequest) -> list[Attribution]:
         """Return the map, the same for every seed, (B, h, w)."""
-        recording = question.recording(self.needs())
+        recording = request.recording(self.requirements())
         place = recording.place(self.layer)
-        pushed = recording.push(self._direction(question), at="input", to=self.layer)
+        pushed = recording.push(self._direction(request), at="input", to=self.layer)
         one = Attribution(place.cells(pushed).norm(dim=1), provenance=named(place))
-        return [one for _ in question.seeds(recording.logits)]
+        return [one for _ in request.seeds(recording.logits)]
 
-    def _direction(self, question: Question) -> Tensor:
+    def _direction(self, request: ExplainRequest) -> Tensor:
         assert self.query is not None
-        inputs = question.inputs
+        inputs = request.inputs
         vector = torch.zeros_like(inputs)
         height, width = inputs.shape[2:]
         for i in range(len(inputs)):
-            row, column = cell_at(self.query, question, i, (height, width))
+            row, column = cell_at(self.query, request, i, (height, width))
             rows, columns = (
                 slice(max(0, at - self.side // 2), at - self.side // 2 + self.side)
                 for at in (row, column)

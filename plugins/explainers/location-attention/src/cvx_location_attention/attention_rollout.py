@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from cvx_core import Attribution, Explainer, MethodError, Needs, Question, Recording
-from cvx_core.recording.attending import tokens_read
+from cvx_core import Attribution, Explainer, ExplainRequest, MethodError, Recording, Requirements
+from cvx_core.recording.attention import tokens_read
 from cvx_location_attention.maps import rollout
 
 
@@ -29,17 +29,17 @@ class AttentionRollout(Explainer):
     unit = "share of attention"
     class_specific = False
 
-    def needs(self) -> Needs:
+    def requirements(self) -> Requirements:
         """Ask for the last grid, and the attention probabilities."""
-        return Needs("auto", attention=True)
+        return Requirements("auto", attention=True)
 
-    def attribute(self, question: Question) -> list[Attribution]:
+    def attribute(self, request: ExplainRequest) -> list[Attribution]:
         """Return the map, the same for every seed, (B, h, w)."""
-        recording = question.recording(self.needs())
+        recording = request.recording(self.requirements())
         one = rolled_out(recording)
         if isinstance(one, MethodError):
             raise one
-        return [one for _ in question.seeds(recording.logits)]
+        return [one for _ in request.seeds(recording.logits)]
 
 
 def rolled_out(recording: Recording) -> Attribution | MethodError:

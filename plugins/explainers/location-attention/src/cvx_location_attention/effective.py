@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cvx_core import Attribution, Explainer, Needs, OptionError, Question, Recording
-from cvx_core.batching import in_pieces
+from cvx_core import Attribution, Explainer, ExplainRequest, OptionError, Recording, Requirements
+from cvx_core.explainers.batching import in_pieces
 from cvx_location_attention.layer_maps import named
 from cvx_location_attention.positions import as_recorded
 
@@ -48,22 +48,22 @@ class EffectiveReceptiveField(Explainer):
                 f"copies is {self.copies}.", "It is 0 for the image itself, or 2 and more."
             )
 
-    def needs(self) -> Needs:
+    def requirements(self) -> Requirements:
         """Ask for the layer and the input, or only for the answer to the image."""
-        return Needs() if self.copies else Needs(self.layer, "input")
+        return Requirements() if self.copies else Requirements(self.layer, "input")
 
-    def attribute(self, question: Question) -> list[Attribution]:
+    def attribute(self, request: ExplainRequest) -> list[Attribution]:
         """Return the map, the same for every seed, (B, H, W)."""
-        recording = question.recording(self.needs())
+        recording = request.recording(self.requirements())
         evidence: dict[str, Any] = {}
         if self.copies:
-            values, evidence = self._of_noise(question)
+            values, evidence = self._of_noise(request)
         else:
             values = self._of(recording)
         place = recording.place(self.layer)
         evidence["spread"] = spread(values)
         one = Attribution(values, evidence, named(place))
-        return [one for _ in question.seeds(recording.logits)]
+        return [one for _ in request.seeds(recording.logits)]
 
     def _of(self, recording: Recording) -> Tensor:
         place = recording.place(self.layer)
@@ -74,22 +74,22 @@ class EffectiveReceptiveField(Explainer):
         found: Tensor = recording.pull(full, at=self.layer, to="input").norm(dim=1)
         return found
 
-    def _of_noise(self, question: Question) -> tuple[Tensor, dict[str, Any]]:
-        shape = question.inputs.shape[1:]
+    def _of_noise(self, request: ExplainRequest) -> tuple[Tensor, dict[str, Any]]:
+        shape = request.inputs.shape[1:]
         # A seed for each image, so that they are the same however many run at once.
-        own = torch.randint(2**62, (self.copies,), generator=question.generator()).tolist()
+        own = torch.randint(2**62, (self.copies,), generator=request.generator()).tolist()
 
         def run(start: int, stop: int) -> Tensor:
             noise = [
                 torch.randn(shape, generator=torch.Generator().manual_seed(one))
                 for one in own[start:stop]
             ]
-            with question.with_inputs(torch.stack(noise).to(question.inputs)) as asked:
-                return self._of(asked.recording(Needs(self.layer, "input")))
+            with request.with_inputs(torch.stack(noise).to(request.inputs)) as asked:
+                return self._of(asked.recording(Requirements(self.layer, "input")))
 
-        maps = torch.cat(list(in_pieces(self.copies, question.at_once, run)))
+        maps = torch.cat(list(in_pieces(self.copies, request.at_once, run)))
         error = float((maps.std(dim=0) / self.copies**0.5).mean())
-        values = maps.mean(dim=0).expand(len(question.inputs), -1, -1)
+        values = maps.mean(dim=0).expand(len(request.inputs), -1, -1)
         return values, {"standard_error": error, "copies": self.copies}
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cvx_core import Attribution, Explainer, Needs, OptionError, Question
-from cvx_core.options import check_choice
+from cvx_core import Attribution, Explainer, ExplainRequest, OptionError, Requirements
+from cvx_core.plugins.parameters import check_choice
 from cvx_location_attention.attention_rollout import rolled_out
 from cvx_location_attention.layer_maps import Energy
 from cvx_location_attention.reads import Reads
@@ -82,24 +82,24 @@ class LocationAttention(Explainer):
     def _of_a_layer(self) -> bool:
         return (self.layer, self.power) != ("auto", 2.0)
 
-    def needs(self) -> Needs:
+    def requirements(self) -> Requirements:
         """Ask for the layer, the attention probabilities, or the input."""
         if self.query is not None:
-            return Needs(self.layer, "input")
-        return Needs(self.layer, attention=self.mode != "energy" and not self._of_a_layer)
+            return Requirements(self.layer, "input")
+        return Requirements(self.layer, attention=self.mode != "energy" and not self._of_a_layer)
 
-    def attribute(self, question: Question) -> list[Attribution]:
+    def attribute(self, request: ExplainRequest) -> list[Attribution]:
         """Return the map, the same for every seed, (B, h, w)."""
         if self.query is not None:
-            return Reads(self.query, self.layer, self.channel).attribute(question)
+            return Reads(self.query, self.layer, self.channel).attribute(request)
         if self.mode == "energy":
-            return Energy(self.layer, self.power).attribute(question)
+            return Energy(self.layer, self.power).attribute(request)
         if self._of_a_layer:
-            return Energy(self.layer, self.power).attribute(question)
-        recording = question.recording(self.needs())
+            return Energy(self.layer, self.power).attribute(request)
+        recording = request.recording(self.requirements())
         one = rolled_out(recording)
         if isinstance(one, Attribution):
-            return [one for _ in question.seeds(recording.logits)]
+            return [one for _ in request.seeds(recording.logits)]
         if self.mode == "rollout":
             raise one
-        return Energy(self.layer, self.power).attribute(question)
+        return Energy(self.layer, self.power).attribute(request)

@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from cvx_core import Attribution, Explainer, Needs, OptionError, Question
-from cvx_core.recording import Place
+from cvx_core import Attribution, Explainer, ExplainRequest, OptionError, Requirements
+from cvx_core.recording import Layer
 from cvx_location_attention.maps import energy, leading
 
 
@@ -45,19 +45,19 @@ class Energy(Explainer):
         """What a value counts."""
         return "squared activation" if self.power == 2 else f"|activation|^{self.power:g}"
 
-    def needs(self) -> Needs:
+    def requirements(self) -> Requirements:
         """Ask for the layer."""
-        return Needs(self.layer)
+        return Requirements(self.layer)
 
-    def attribute(self, question: Question) -> list[Attribution]:
+    def attribute(self, request: ExplainRequest) -> list[Attribution]:
         """Return the map, the same for every seed, (B, h, w)."""
-        recording = question.recording(self.needs())
+        recording = request.recording(self.requirements())
         one = Attribution(
             energy(recording.activation(self.layer), self.power),
             provenance={"mode": "energy", **named(recording.place(self.layer))},
             unit=self.unit,
         )
-        return [one for _ in question.seeds(recording.logits)]
+        return [one for _ in request.seeds(recording.logits)]
 
 
 @dataclass(frozen=True)
@@ -83,22 +83,22 @@ class EigenCAM(Explainer):
     unit = "activation"
     class_specific = False
 
-    def needs(self) -> Needs:
+    def requirements(self) -> Requirements:
         """Ask for the layer."""
-        return Needs(self.layer)
+        return Requirements(self.layer)
 
-    def attribute(self, question: Question) -> list[Attribution]:
+    def attribute(self, request: ExplainRequest) -> list[Attribution]:
         """Return the map, the same for every seed, (B, h, w)."""
-        recording = question.recording(self.needs())
+        recording = request.recording(self.requirements())
         values, share = leading(recording.activation(self.layer), centred=self.centred)
         one = Attribution(
             values,
             evidence={"energy_share": share},
             provenance=named(recording.place(self.layer)),
         )
-        return [one for _ in question.seeds(recording.logits)]
+        return [one for _ in request.seeds(recording.logits)]
 
 
-def named(place: Place) -> dict[str, Any]:
+def named(place: Layer) -> dict[str, Any]:
     """Return the place as the provenance names it."""
     return {"layer": place.name, "layer_reason": place.reason}

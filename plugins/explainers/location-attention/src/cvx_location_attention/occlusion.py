@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cvx_core import Attribution, Explainer, Needs, OptionError, Question
-from cvx_core.batching import in_pieces
-from cvx_core.reference import check_reference, reference_of
+from cvx_core import Attribution, Explainer, ExplainRequest, OptionError, Requirements
+from cvx_core.explainers.batching import in_pieces
+from cvx_core.images.baselines import check_baseline, make_baseline
 from cvx_location_attention.scores import SCORES, check_score, scores
 
 
@@ -31,7 +31,7 @@ class Occlusion(Explainer):
         at the upper left and go on until the border is covered, those at the border cut off.
     reference
         What covers the image: ``"zero"`` (for most networks a mean grey), ``"mean"`` or
-        ``"blur"``; see `cvx_core.reference`.
+        ``"blur"``; see `cvx_core.images.baselines`.
     score
         S is the sum of the seed times the ``"logit"``\\ s, or times each class's
         ``"probability"`` as in the paper.
@@ -48,7 +48,7 @@ class Occlusion(Explainer):
     score: str = "logit"
 
     def __post_init__(self) -> None:
-        check_reference(self.reference)
+        check_baseline(self.reference)
         check_score(self.score)
         for name in ("window", "stride"):
             value = getattr(self, name)
@@ -65,19 +65,19 @@ class Occlusion(Explainer):
         """What a value counts."""
         return SCORES[self.score]
 
-    def needs(self) -> Needs:
+    def requirements(self) -> Requirements:
         """Ask for the logits."""
-        return Needs()
+        return Requirements()
 
-    def attribute(self, question: Question) -> list[Attribution]:
+    def attribute(self, request: ExplainRequest) -> list[Attribution]:
         """Return the map of each seed, (B, H, W)."""
-        logits = question.recording(self.needs()).logits
-        seeds = torch.stack(question.seeds(logits))
-        inputs = question.inputs
+        logits = request.recording(self.requirements()).logits
+        seeds = torch.stack(request.seeds(logits))
+        inputs = request.inputs
         _, _, height, width = inputs.shape
         window, stride = self._sizes(min(height, width))
         rows, columns = (_windows(side, window, stride) for side in (height, width))
-        cover = reference_of(self.reference, inputs)
+        cover = make_baseline(self.reference, inputs)
         places = [(i, r, c) for i in range(len(inputs)) for r in rows for c in columns]
 
         def run(start: int, stop: int) -> Tensor:
@@ -87,9 +87,9 @@ class Occlusion(Explainer):
                 one[:, r, c] = cover[i, :, r, c]
                 covered.append(one)
             images = [i for i, _, _ in places[start:stop]]
-            return scores(question.logits(torch.stack(covered)), seeds[:, images], self.score)
+            return scores(request.logits(torch.stack(covered)), seeds[:, images], self.score)
 
-        found = torch.cat(list(in_pieces(len(places), question.at_once, run)), dim=1)
+        found = torch.cat(list(in_pieces(len(places), request.at_once, run)), dim=1)
         losses = scores(logits, seeds, self.score)[:, :, None] - found.reshape(
             len(seeds), len(inputs), -1
         )

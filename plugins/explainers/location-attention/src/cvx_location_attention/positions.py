@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cvx_core import MethodError, OptionError, Question, Recording
-from cvx_core.recording import Place
+from cvx_core import ExplainRequest, MethodError, OptionError, Recording
+from cvx_core.recording import Layer
 
 Position = tuple[float, float]
 
@@ -28,7 +28,9 @@ def position(query: Any) -> Position:
         raise OptionError(f"query is {query!r}.", "Write query=(x,y), in pixels.") from None
 
 
-def cell_at(query: Position, question: Question, i: int, grid: tuple[int, int]) -> tuple[int, int]:
+def cell_at(
+    query: Position, request: ExplainRequest, i: int, grid: tuple[int, int]
+) -> tuple[int, int]:
     """Return row and column of the cell of a grid over image `i` at a position.
 
     Raises
@@ -36,7 +38,7 @@ def cell_at(query: Position, question: Question, i: int, grid: tuple[int, int]) 
     MethodError
         If the position lies outside of what the network sees.
     """
-    left, top, right, bottom = question.extents[i]
+    left, top, right, bottom = request.extents[i]
     x = (query[0] - left) / (right - left)
     y = (query[1] - top) / (bottom - top)
     if not (0 <= x < 1 and 0 <= y < 1):
@@ -56,7 +58,7 @@ def unit_length(vector: Tensor) -> Tensor:
     return found
 
 
-def as_recorded(vector: Tensor, place: Place, recording: Recording, layer: str) -> Tensor:
+def as_recorded(vector: Tensor, place: Layer, recording: Recording, layer: str) -> Tensor:
     """Lay (B, C, h, w) out as the layer's own tensor, with zeros for tokens outside the grid."""
     full = torch.zeros_like(recording.raw(layer))
     place.cells(full).copy_(vector)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
-from cvx_core import Attribution, Explainer, Needs, OptionError, Question, Recording
-from cvx_core.recording import Place
+from cvx_core import Attribution, Explainer, ExplainRequest, OptionError, Recording, Requirements
+from cvx_core.recording import Layer
 from cvx_location_attention.layer_maps import named
 from cvx_location_attention.positions import (
     Position,
@@ -55,16 +55,16 @@ class Reads(Explainer):
         if self.channel is not None and not isinstance(self.channel, int):
             raise OptionError(f"channel is {self.channel!r}.", "A channel is a whole number.")
 
-    def needs(self) -> Needs:
+    def requirements(self) -> Requirements:
         """Ask for the layer and the input."""
-        return Needs(self.layer, "input")
+        return Requirements(self.layer, "input")
 
-    def attribute(self, question: Question) -> list[Attribution]:
+    def attribute(self, request: ExplainRequest) -> list[Attribution]:
         """Return the map, the same for every seed, (B, H, W)."""
-        recording = question.recording(self.needs())
+        recording = request.recording(self.requirements())
         place = recording.place(self.layer)
         assert self.query is not None
-        where = [cell_at(self.query, question, i, place.grid) for i in range(len(question.inputs))]
+        where = [cell_at(self.query, request, i, place.grid) for i in range(len(request.inputs))]
         gradient = recording.pull(
             self._direction(recording, place, where), at=self.layer, to="input"
         )
@@ -78,10 +78,10 @@ class Reads(Explainer):
             },
             unit=self.unit,
         )
-        return [one for _ in question.seeds(recording.logits)]
+        return [one for _ in request.seeds(recording.logits)]
 
     def _direction(
-        self, recording: Recording, place: Place, where: list[tuple[int, int]]
+        self, recording: Recording, place: Layer, where: list[tuple[int, int]]
     ) -> torch.Tensor:
         cells = recording.activation(self.layer)
         vector = torch.zeros_like(cells)

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cvx_core import Attribution, Explainer, Needs, OptionError, Question
-from cvx_core.batching import in_pieces
-from cvx_core.reference import check_reference, reference_of
+from cvx_core import Attribution, Explainer, ExplainRequest, OptionError, Requirements
+from cvx_core.explainers.batching import in_pieces
+from cvx_core.images.baselines import check_baseline, make_baseline
 from cvx_location_attention.moments import Moments
 from cvx_location_attention.scores import SCORES, check_score, scores
 
@@ -55,7 +55,7 @@ class RISE(Explainer):
     centred: bool = True
 
     def __post_init__(self) -> None:
-        check_reference(self.reference)
+        check_baseline(self.reference)
         check_score(self.score)
         if not isinstance(self.masks, int) or self.masks < 2:
             raise OptionError(f"masks is {self.masks}.", "It is a whole number, 2 or more.")
@@ -69,18 +69,18 @@ class RISE(Explainer):
         """What a value counts."""
         return SCORES[self.score]
 
-    def needs(self) -> Needs:
+    def requirements(self) -> Requirements:
         """Ask for the logits."""
-        return Needs()
+        return Requirements()
 
-    def attribute(self, question: Question) -> list[Attribution]:
+    def attribute(self, request: ExplainRequest) -> list[Attribution]:
         """Return the map of each seed, (B, H, W)."""
-        logits = question.recording(self.needs()).logits
-        seeds = torch.stack(question.seeds(logits))
-        inputs = question.inputs
+        logits = request.recording(self.requirements()).logits
+        seeds = torch.stack(request.seeds(logits))
+        inputs = request.inputs
         height, width = inputs.shape[2:]
-        masks = Masks.drawn(self, (height, width), question.generator())
-        cover = reference_of(self.reference, inputs)
+        masks = Masks.drawn(self, (height, width), request.generator())
+        cover = make_baseline(self.reference, inputs)
         moments = Moments()
         # No covariance depends on an offset, and rounding errors are smaller near zero.
         offset = scores(logits, seeds, self.score) * self.centred
@@ -88,13 +88,13 @@ class RISE(Explainer):
         def run(start: int, stop: int) -> tuple[Tensor, Tensor]:
             kept = masks.between(start, stop).to(inputs)
             seen = cover + kept[:, None, None] * (inputs - cover)
-            answers = question.logits(seen.flatten(0, 1))
+            answers = request.logits(seen.flatten(0, 1))
             every = seeds[:, None].expand(-1, stop - start, -1, -1).flatten(1, 2)
             found = scores(answers, every, self.score)
             found = found.reshape(len(seeds), stop - start, -1) - offset[:, None]
             return kept, found.transpose(0, 1)
 
-        for kept, found in in_pieces(self.masks, question.at_once // len(inputs), run):
+        for kept, found in in_pieces(self.masks, request.at_once // len(inputs), run):
             moments.add(found.flatten(1), kept.flatten(1))
         values, error = moments.covariance() if self.centred else moments.product()
         shape = (len(seeds), len(inputs), height, width)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import torch
 
-from cvx_core import Candidates
+from cvx_core import DetectionCandidates
 
 THRESHOLD, OVERLAP = 0.4, 0.5
 
@@ -79,7 +79,7 @@ class Cells(NamedTuple):
         return torch.cat([centres - distances[..., :2], centres + distances[..., 2:]], dim=-1)
 
 
-def candidates(cells: Cells) -> Candidates:
+def candidates(cells: Cells) -> DetectionCandidates:
     """Return a candidate for each cell, which answers with its best class alone.
 
     Examples
@@ -92,7 +92,7 @@ def candidates(cells: Cells) -> Candidates:
     >>> found.boxes[0].tolist()[0], found.levels
     ([-36.0, -36.0, 44.0, 44.0], (3,))
     """
-    return Candidates(
+    return DetectionCandidates(
         cells.class_logits,
         cells.boxes(),
         threshold=THRESHOLD,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from cvx_core.cli.speaking import Settings, only_data, put
+from cvx_core.cli.kit.console import Settings, only_data, put
 from cvx_embedded.photographs import photographs
 
 WHAT_TO_SEE = """\
@@ -42,11 +42,11 @@ def demo(settings: Settings, folder: Path, force: bool, quiet: bool) -> int:
     Writes DIR/index.html, a picture of each map, and DIR/run.json. Prints the file to open.
     """
     with only_data():
-        from cvx_core.cli.asking import Subject
-        from cvx_core.cli.explaining import explain_to_folder
-        from cvx_core.cli.installed import installed_plugins
-        from cvx_core.cli.progress import Console
-        from cvx_core.target import ClassScore, Contrast
+        from cvx_core.cli.explain.plan import Subject
+        from cvx_core.cli.explain.run import explain_to_folder
+        from cvx_core.cli.kit.plugin_warnings import installed_plugins
+        from cvx_core.cli.kit.progress import Console
+        from cvx_core.tasks.targets import ClassScore, Contrast
 
         fish, tool = photographs()
         both = "anemone fish", "sea anemone"

@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from cvx_core.checkpoints import load_weights
-from cvx_core.model_source import seeded
+from cvx_core.models.checkpoints import load_weights
+from cvx_core.models.sources import seeded
 from cvx_embedded.cells import Cells, Level
 from cvx_embedded.stretch import Stretch
 

@@ -23,7 +23,7 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import clip_boxes_to_image
 from torchvision.transforms.functional import pil_to_tensor
 
-from cvx_core import Candidates, ModelError
+from cvx_core import DetectionCandidates, ModelError
 
 _SMALLEST = 1e-2
 """Shortest side of a box that R-CNNs keep, in pixels of the input."""
@@ -52,7 +52,7 @@ def preprocess_of(detector: nn.Module) -> DetectorPreprocess:
 
 
 def with_candidates(detector: nn.Module) -> nn.Module:
-    """Return a module that runs a detector's own modules and returns its `Candidates`.
+    """Return a module that runs a detector's own modules and returns its `DetectionCandidates`.
 
     It shares the detector's modules and parameters, under the same names. It takes (B, 3, H, W)
     as `preprocess_of` prepares it, and pads it as the detector does; boxes are in pixels of that
@@ -73,7 +73,7 @@ def with_candidates(detector: nn.Module) -> nn.Module:
             return build(detector)
     raise ModelError(
         f"{type(detector).__name__} is none of torchvision's detectors.",
-        "Pass readout=... to VisionModel: a function from its output to cvx_core.Candidates.",
+        "Pass readout=... to VisionModel: a function from its output to cvx_core.DetectionCandidates.",
     )
 
 
@@ -89,7 +89,7 @@ class _Detector(nn.Module, ABC):
             self.add_module(name, child)
         self.train(detector.training)
 
-    def forward(self, inputs: Tensor) -> Candidates:
+    def forward(self, inputs: Tensor) -> DetectionCandidates:
         """Return the candidates of a batch (B, 3, H, W)."""
         size = (inputs.shape[2], inputs.shape[3])
         down, across = (-side % self.transform.size_divisible for side in size)
@@ -98,7 +98,7 @@ class _Detector(nn.Module, ABC):
         return self.candidates(images, features if isinstance(features, dict) else {"0": features})
 
     @abstractmethod
-    def candidates(self, images: ImageList, features: dict[str, Tensor]) -> Candidates:
+    def candidates(self, images: ImageList, features: dict[str, Tensor]) -> DetectionCandidates:
         """Return the candidates in padded images, given the backbone's outputs by name."""
 
 
@@ -118,7 +118,7 @@ class _OneStage(_Detector):
             "topk": detector.topk_candidates,
         }
 
-    def candidates(self, images: ImageList, features: dict[str, Tensor]) -> Candidates:
+    def candidates(self, images: ImageList, features: dict[str, Tensor]) -> DetectionCandidates:
         """Return a candidate for each anchor, the finest level first."""
         grids = list(features.values())
         heads = self.head(grids)
@@ -133,7 +133,7 @@ class _OneStage(_Detector):
                 strict=True,
             )
         ]
-        return Candidates(
+        return DetectionCandidates(
             self._logits(heads),
             torch.stack(boxes),
             levels=tuple(size * anchors_in_cell for size in sizes),
@@ -181,7 +181,7 @@ class _SSD(_Detector):
             "background": 0,
         }
 
-    def candidates(self, images: ImageList, features: dict[str, Tensor]) -> Candidates:
+    def candidates(self, images: ImageList, features: dict[str, Tensor]) -> DetectionCandidates:
         """Return a candidate for each default box."""
         grids = list(features.values())
         heads = self.head(grids)
@@ -192,7 +192,7 @@ class _SSD(_Detector):
                 heads["bbox_regression"], anchors, images.image_sizes, strict=True
             )
         ]
-        return Candidates(heads["cls_logits"], torch.stack(boxes), **self.settings)
+        return DetectionCandidates(heads["cls_logits"], torch.stack(boxes), **self.settings)
 
 
 class _RCNN(_Detector):
@@ -215,7 +215,7 @@ class _RCNN(_Detector):
             "background": 0,
         }
 
-    def candidates(self, images: ImageList, features: dict[str, Tensor]) -> Candidates:
+    def candidates(self, images: ImageList, features: dict[str, Tensor]) -> DetectionCandidates:
         """Return a candidate for each proposal; images with fewer are filled up."""
         proposals, _ = self.rpn(images, features)
         heads = self.roi_heads
@@ -231,7 +231,7 @@ class _RCNN(_Detector):
         filled = nn.utils.rnn.pad_sequence
         all_boxes = filled(clipped, batch_first=True)
         span = all_boxes[..., 2:] - all_boxes[..., :2]
-        return Candidates(
+        return DetectionCandidates(
             filled(list(logits.split(counts)), batch_first=True),
             all_boxes,
             valid=(span >= _SMALLEST).all(-1),

@@ -10,7 +10,7 @@ import torch
 from torchvision.models import WeightsEnum
 
 from cvx_core import CheckpointError
-from cvx_core.downloads import fetch
+from cvx_core.models.downloads import fetch
 
 
 def file_name(weights: WeightsEnum) -> str:

@@ -9,8 +9,8 @@ from torchvision import models
 from torchvision.models import WeightsEnum
 
 from cvx_core import CheckpointError, ModelEntry, ModelError, ModelSource, VisionModel
-from cvx_core.checkpoints import fit_weights, names_a_file, read_checkpoint
 from cvx_core.errors import did_you_mean
+from cvx_core.models.checkpoints import fit_weights, names_a_file, read_checkpoint
 from cvx_torchvision.building import build, rename
 from cvx_torchvision.detectors import preprocess_of, with_candidates
 from cvx_torchvision.published import cached_file, file_name
@@ -106,8 +106,10 @@ def _published(name: str) -> list[WeightsEnum]:
 
 def _accuracy(weights: WeightsEnum) -> str:
     metrics = weights.meta["_metrics"]
-    [told] = [f"{metrics[data][key]:.1f} {of}" for data, key, of in _MEASURES if data in metrics]
-    return told
+    [describe_error] = [
+        f"{metrics[data][key]:.1f} {of}" for data, key, of in _MEASURES if data in metrics
+    ]
+    return describe_error
 
 
 def _choose(name: str, weights: str | Path | None) -> tuple[WeightsEnum, Path | None]:

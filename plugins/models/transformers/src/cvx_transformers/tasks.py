@@ -20,8 +20,9 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_UNIVERSAL_SEGMENTATION_MAPPING,
 )
 
-from cvx_core import Candidates
-from cvx_core.readout import Readout, detection
+from cvx_core import DetectionCandidates
+from cvx_core.tasks.detection.output import detection
+from cvx_core.tasks.outputs import Readout
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def _networks(kinds: Any) -> set[str]:
     return {kind.__name__ for kind in (kinds if isinstance(kinds, tuple) else (kinds,))}
 
 
-def detr(output: Any, labels: int, most: int | None = None) -> Candidates:
+def detr(output: Any, labels: int, most: int | None = None) -> DetectionCandidates:
     """Return the candidates in the output of a detector like DETR.
 
     With one output more than there are `labels`, that one means nothing and the scores are a

@@ -12,8 +12,8 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
-from cvx_core.display import Shown, colors, opacity
-from cvx_core.explanation import Explanation
+from cvx_core.explanations.explanation import Explanation
+from cvx_core.explanations.heatmap import Shown, colors, opacity
 from cvx_figure.layout import SCALE, Box, Layout, Row
 from cvx_figure.lettering import Lettering, Weight
 from cvx_figure.words import framed, number

@@ -8,10 +8,11 @@ from unicodedata import bidirectional
 
 import numpy as np
 
-from cvx_core.display import Shown, cautions, model_text
-from cvx_core.explanation import Explanation
-from cvx_core.printable import printable
-from cvx_core.scores import ClassEntry, TargetRecord
+from cvx_core._util.text import printable
+from cvx_core.explanations.explanation import Explanation
+from cvx_core.explanations.heatmap import Shown, cautions, model_text
+from cvx_core.tasks.classes import ClassEntry
+from cvx_core.tasks.records import TargetRecord
 
 _DOT = "\N{NO-BREAK SPACE}· "  # stays at the end of a line
 

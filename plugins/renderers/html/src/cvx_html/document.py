@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from cvx_core.colors import INFERNO, VIK
-from cvx_core.display import cautions, model_text, show
-from cvx_core.explanation import Explanation
-from cvx_core.printable import printable
-from cvx_core.record import Record
+from cvx_core._util.text import printable
+from cvx_core.explanations.colormaps import INFERNO, VIK
+from cvx_core.explanations.explanation import Explanation
+from cvx_core.explanations.heatmap import cautions, model_text, show
+from cvx_core.explanations.metadata import Metadata
 from cvx_html.photographs import embed, fit
 
 CANVAS = 640
@@ -177,7 +177,7 @@ def _method_names(explanations: list[Explanation], places: list[int]) -> list[st
 
 def _settings(explanation: Explanation) -> dict[str, str]:
     parameters = explanation.provenance.get("parameters")
-    if not isinstance(parameters, Record):
+    if not isinstance(parameters, Metadata):
         return {}
     return {
         key: value if isinstance(value, str) else json.dumps(value)
@@ -193,15 +193,15 @@ def _evidence(explanation: Explanation) -> list[tuple[str, Any]]:
     return sorted(_flat(explanation.evidence), key=order)
 
 
-def _flat(record: Record) -> list[tuple[str, Any]]:
+def _flat(record: Metadata) -> list[tuple[str, Any]]:
     """Return nested records as pairs with dotted names, sorted; lists stay as they are."""
     pairs: list[tuple[str, Any]] = []
     for key in sorted(record):
         value = record[key]
-        if isinstance(value, Record) and len(value):
+        if isinstance(value, Metadata) and len(value):
             pairs += [(f"{key}.{inner}", deep) for inner, deep in _flat(value)]
         elif value != "":
-            pairs.append((key, Record({"value": value}).to_dict()["value"]))
+            pairs.append((key, Metadata({"value": value}).to_dict()["value"]))
     return pairs
 
 

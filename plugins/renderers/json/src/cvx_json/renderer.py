@@ -9,9 +9,9 @@ from importlib.resources import files
 from typing import Any, ClassVar
 
 from cvx_core.errors import OptionError
-from cvx_core.explanation import Artifact, Explanation
-from cvx_core.renderer import Renderer
-from cvx_core.storage import SCHEMA
+from cvx_core.explanations.explanation import Artifact, Explanation
+from cvx_core.explanations.npz import SCHEMA
+from cvx_core.explanations.renderer import Renderer
 
 
 @dataclass(frozen=True)

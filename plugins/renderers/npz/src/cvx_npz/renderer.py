@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from cvx_core.explanation import Artifact, Explanation
-from cvx_core.renderer import Renderer
-from cvx_core.storage import to_npz
+from cvx_core.explanations.explanation import Artifact, Explanation
+from cvx_core.explanations.npz import to_npz
+from cvx_core.explanations.renderer import Renderer
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,12 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from cvx_core.display import cautions
-from cvx_core.explanation import Explanation
-from cvx_core.printable import printable
-from cvx_core.record import Record
-from cvx_core.scores import ClassEntry, Detection
+from cvx_core._util.text import printable
+from cvx_core.explanations.explanation import Explanation
+from cvx_core.explanations.heatmap import cautions
+from cvx_core.explanations.metadata import Metadata
+from cvx_core.tasks.classes import ClassEntry
+from cvx_core.tasks.records import Detection
 
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 _BAR = 10
@@ -86,7 +87,11 @@ def records(explanation: Explanation, width: int) -> Iterator[RenderableType]:
     wider than `width` columns, each record is a paragraph.
     """
     for key, rows in explanation.evidence.items():
-        if not isinstance(rows, tuple) or not rows or not all(isinstance(r, Record) for r in rows):
+        if (
+            not isinstance(rows, tuple)
+            or not rows
+            or not all(isinstance(r, Metadata) for r in rows)
+        ):
             continue
         columns = {name: [_cell(row.get(name)) for row in rows] for row in rows for name in row}
         same = [n for n, cells in columns.items() if len(cells) > 1 and len(set(cells)) == 1]

@@ -14,8 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from cvx_core import Artifact, Explanation, OptionError, Renderer
-from cvx_core.display import show
-from cvx_core.printable import printable
+from cvx_core._util.text import printable
+from cvx_core.explanations.heatmap import show
 from cvx_terminal.picture import blocks, fit, scale, shades
 from cvx_terminal.table import facts, records
 

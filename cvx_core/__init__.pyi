@@ -1,0 +1,158 @@
+from ._util.version import (
+    __version__ as __version__,
+)
+from .api import (
+    explain as explain,
+    get_engine as get_engine,
+    get_explainer as get_explainer,
+    get_renderer as get_renderer,
+    register as register,
+)
+from .engine import (
+    Engine as Engine,
+    Listener as Listener,
+    Work as Work,
+)
+from .errors import (
+    CheckpointError as CheckpointError,
+    ConflictError as ConflictError,
+    CvxError as CvxError,
+    InputError as InputError,
+    LayerError as LayerError,
+    MethodError as MethodError,
+    ModelError as ModelError,
+    OptionError as OptionError,
+    OutputError as OutputError,
+    PluginError as PluginError,
+    TargetError as TargetError,
+    UnknownComponentError as UnknownComponentError,
+    UsageError as UsageError,
+)
+from .explainers.base import (
+    Attribution as Attribution,
+    Explainer as Explainer,
+)
+from .explainers.composition import (
+    contrast as contrast,
+    layers as layers,
+    mean as mean,
+    product as product,
+    rectify as rectify,
+    smooth as smooth,
+)
+from .explainers.request import (
+    ExplainRequest as ExplainRequest,
+)
+from .explanations.explanation import (
+    Artifact as Artifact,
+    Explanation as Explanation,
+)
+from .explanations.metadata import (
+    Metadata as Metadata,
+)
+from .explanations.npz import (
+    load_explanations as load_explanations,
+)
+from .explanations.renderer import (
+    Renderer as Renderer,
+)
+from .images.preprocessing import (
+    Preprocess as Preprocess,
+)
+from .images.regions import (
+    Box as Box,
+    Frame as Frame,
+    MaskRegion as MaskRegion,
+    Polygon as Polygon,
+    Region as Region,
+    read_mask as read_mask,
+)
+from .models.sources import (
+    ModelEntry as ModelEntry,
+    ModelSource as ModelSource,
+    list_models as list_models,
+    load_model as load_model,
+)
+from .models.vision_model import (
+    VisionModel as VisionModel,
+)
+from .plugins.component import (
+    Component as Component,
+)
+from .plugins.hookspecs import (
+    hookimpl as hookimpl,
+)
+from .recording import (
+    Recording as Recording,
+    Requirements as Requirements,
+)
+from .tasks.builtin import (
+    find_mistakes as find_mistakes,
+)
+from .tasks.classes import (
+    ClassEntry as ClassEntry,
+)
+from .tasks.classification.prediction import (
+    ClassificationPrediction as ClassificationPrediction,
+)
+from .tasks.detection.candidates import (
+    DetectionCandidates as DetectionCandidates,
+)
+from .tasks.detection.missed import (
+    Lost as Lost,
+    lost_stage as lost_stage,
+    without_stage as without_stage,
+)
+from .tasks.detection.mistakes import (
+    BoxMistake as BoxMistake,
+)
+from .tasks.detection.prediction import (
+    DetectionPrediction as DetectionPrediction,
+)
+from .tasks.detection.targets import (
+    BoxScore as BoxScore,
+    Missed as Missed,
+)
+from .tasks.ground_truth import (
+    GroundTruthBox as GroundTruthBox,
+    GroundTruthBoxes as GroundTruthBoxes,
+    GroundTruthMask as GroundTruthMask,
+)
+from .tasks.mistakes import (
+    Judgement as Judgement,
+    Mistake as Mistake,
+)
+from .tasks.prediction import (
+    Prediction as Prediction,
+)
+from .tasks.records import (
+    Detection as Detection,
+    TargetRecord as TargetRecord,
+)
+from .tasks.segmentation.mistakes import (
+    PixelMistake as PixelMistake,
+    segmentation_mistakes as segmentation_mistakes,
+)
+from .tasks.segmentation.prediction import (
+    SegmentationPrediction as SegmentationPrediction,
+)
+from .tasks.segmentation.targets import (
+    ComponentScore as ComponentScore,
+    PixelScore as PixelScore,
+    RegionScore as RegionScore,
+)
+from .tasks.target_syntax import (
+    parse_target as parse_target,
+)
+from .tasks.targets import (
+    ClassScore as ClassScore,
+    Contrast as Contrast,
+    Distribution as Distribution,
+    Error as Error,
+    Margin as Margin,
+    Predicted as Predicted,
+    Target as Target,
+)
+from .truth_files import (
+    read_ground_truth as read_ground_truth,
+)

@@ -1,0 +1,310 @@
+"""What is asked of a run: which images, which explainers, which questions, under which names."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from contextlib import suppress
+from copy import copy
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from cvx_core._util.files import MAX_BYTES
+from cvx_core.api import get_explainer
+from cvx_core.cli.kit.output_folder import Names, settled, slug
+from cvx_core.errors import InputError, ModelError, UsageError
+from cvx_core.explainers.base import Explainer
+from cvx_core.images.reading import SourceImage, read_image
+from cvx_core.models.vision_model import VisionModel
+from cvx_core.plugins.isolation import error_boundary
+from cvx_core.plugins.parameters import parse_parameters
+from cvx_core.tasks.classes import ClassRef
+from cvx_core.tasks.classification.prediction import ClassificationPrediction
+from cvx_core.tasks.ground_truth import GroundTruth
+from cvx_core.tasks.records import TargetRecord
+from cvx_core.tasks.targets import ClassScore, Contrast, Target
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One image and what is asked about it.
+
+    Attributes
+    ----------
+    path
+        Of the file.
+    label
+        The true class by name or index, of a segmenter or detector the path of a file that holds
+        the truth (see `cvx_core.read_ground_truth`), or None where it is unknown.
+    targets
+        The questions; with none, each explainer asks its own.
+    place
+        The path from the root: a plugin may change the working folder.
+    """
+
+    path: Path
+    label: ClassRef | None = None
+    targets: tuple[Target, ...] = ()
+    place: Path = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "place", settled(self.path))
+
+    def read(self) -> SourceImage:
+        """Return the picture; see `cvx_core.images.reading.read_image`."""
+        return read_image(self.place, shown=str(self.path))
+
+    def digest(self) -> str:
+        """Return the SHA-256 of the file's bytes, hexadecimal.
+
+        Raises
+        ------
+        InputError
+            If it is no file that can be read.
+        """
+        with suppress(OSError, ValueError):
+            if self.place.is_file() and 0 < self.place.stat().st_size <= MAX_BYTES:
+                with self.place.open("rb") as stream:
+                    return hashlib.file_digest(stream, "sha256").hexdigest()
+        # Neither a folder nor a device is hashed; reading says what is wrong with it.
+        return self.read().digest
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """An explainer as it was asked for.
+
+    Attributes
+    ----------
+    text
+        As written, as in ``"class-attention:layer=layer4"``.
+    stem
+        What its files' names begin with.
+    title
+        What its maps are called: the name, with the parameters where two have the same name.
+    explainer
+        The explainer.
+    """
+
+    text: str
+    stem: str
+    title: str
+    explainer: Explainer
+
+    def targets(self, subject: Subject) -> tuple[Target, ...]:
+        """Return the questions that it answers about an image."""
+        return subject.targets or (self.explainer.default_target,)
+
+    def answers(self, subject: Subject) -> bool:
+        """Return whether the image has the label that its questions need."""
+        return subject.label is not None or not any(
+            target.needs_label and getattr(target, "label", None) is None
+            for target in self.targets(subject)
+        )
+
+
+def build_explainers(texts: Sequence[str]) -> list[Asked]:
+    """Build explainers from ``name:key=value,...``; one that is asked for twice is built once.
+
+    Raises
+    ------
+    UnknownComponentError, ConflictError, OptionError
+        See `cvx_core.get_explainer`.
+    """
+    texts = list(dict.fromkeys(texts))
+    parsed = [parse_parameters(text) for text in texts]
+    plain = [name.partition("@")[0] for name, _ in parsed]
+    asked, names = [], Names()
+    for text, (name, parameters), bare in zip(texts, parsed, plain, strict=True):
+        explainer = get_explainer(name, **parameters)
+        alone = plain.count(bare) == 1
+        stem = names.fresh(bare if alone else f"{bare}-{slug(text[len(bare) :])}".rstrip("-"))
+        asked.append(Asked(text, stem, bare if alone else text, explainer))
+    return asked
+
+
+def check_labels(subjects: Sequence[Subject], asked: Sequence[Asked]) -> None:
+    """Refuse questions that need a label about images that have none.
+
+    Raises
+    ------
+    UsageError
+        Naming who needs the label.
+    """
+    for subject in subjects:
+        needing = [one for one in asked if not one.answers(subject)]
+        if not needing:
+            continue
+        if subject.targets:
+            who = "The targets error and margin compare"
+        else:
+            who = " and ".join(one.text for one in needing)
+            who += " compares" if len(needing) == 1 else " compare"
+        raise UsageError(
+            f"{who} the answer with the truth, and {subject.path.name} has no label.",
+            "Name its true class with --label CLASS.",
+        )
+
+
+def count_classes(model: VisionModel, subjects: Sequence[Subject]) -> int | None:
+    """Return how many classes a model has, asking it once if it names none.
+
+    None where nothing depends on it.
+
+    Raises
+    ------
+    InputError
+        If it must be asked, and no image can be read.
+    """
+    if model.classes is not None:
+        return len(model.classes)
+    if not any(_refers(subject) for subject in subjects):
+        return None
+    problem = InputError("There is no image.")
+    for subject in subjects:
+        try:
+            picture = subject.read()
+        except InputError as error:
+            problem = error
+        else:
+            with error_boundary(
+                lambda reason: ModelError(f"The model failed: {reason}")
+            ):
+                return model.answers([picture])[0].count
+    raise problem
+
+
+def read_label(subject: Subject, model: VisionModel) -> GroundTruth | None:
+    """Return what is true of an image, in the form that the model's task needs.
+
+    Raises
+    ------
+    InputError, TargetError
+        If the file that should hold it can't be read.
+    """
+    if subject.label is None or model.task == "classification":
+        return subject.label
+    from cvx_core.truth_files import read_ground_truth
+
+    return read_ground_truth(str(subject.label), model.task, subject.place, model.classes)
+
+
+def _refers(subject: Subject) -> bool:
+    named = any(isinstance(target, ClassScore | Contrast) for target in subject.targets)
+    named = named or any(target.asked for target in subject.targets)
+    return named or subject.label is not None
+
+
+@dataclass(frozen=True, eq=False)
+class Wanted:
+    """One map that is wanted of an image.
+
+    Attributes
+    ----------
+    asked
+        The explainer.
+    turn
+        Position of its question among the image's.
+    name
+        Of its files, without their suffix, as in ``"class-attention.predicted"``; without a
+        question where the map is the same for all.
+    """
+
+    asked: Asked
+    turn: int
+    name: str
+
+
+class Plan:
+    """Which maps are wanted of one image, and what their files are called.
+
+    A question that comes down to the same classes as an earlier one is asked once, and an
+    explainer whose maps don't depend on the question is asked once. The model is not run.
+
+    Parameters
+    ----------
+    subject
+        The image.
+    asked
+        The explainers.
+    classes, count
+        The model's class names, and their number if it is known.
+    truth
+        What is true of the image, in the form that the model's task needs.
+
+    Attributes
+    ----------
+    subject, asked, truth
+        As given.
+    targets
+        The questions, each once; empty where each explainer asks its own.
+    wanted
+        By explainer, then question.
+
+    Raises
+    ------
+    TargetError
+        If a class is unknown.
+    """
+
+    def __init__(
+        self,
+        subject: Subject,
+        asked: Sequence[Asked],
+        classes: Sequence[str] | None,
+        count: int | None,
+        truth: GroundTruth | None = None,
+    ) -> None:
+        # Any logits will do: the classes that a question names don't depend on the answer, and
+        # questions about the answer are named by their kind alone.
+        scores = ClassificationPrediction(np.zeros(count or 2), classes)
+        label = truth if count and isinstance(truth, str | int) else None
+        if label is not None:
+            scores.find(label)
+        elif truth is not None and count:
+            label = 0
+        self.subject, self.truth = subject, truth
+        self.targets = _distinct(subject.targets, scores, label)
+        self.asked = list(asked)
+        self.wanted: list[Wanted] = []
+        names = Names()
+        for one in asked:
+            for turn, target in enumerate(self.targets or one.targets(subject)):
+                if one.explainer.class_specific:
+                    stem = f"{one.stem}.{_described(target, scores, label).slug}"
+                    self.wanted.append(Wanted(one, turn, names.fresh(stem)))
+                elif turn == 0:
+                    self.wanted.append(Wanted(one, turn, names.fresh(one.stem)))
+
+    def alone(self, turn: int) -> Plan:
+        """Return the plan for one of the questions."""
+        plan = copy(self)
+        plan.targets = (self.targets[turn],)
+        plan.wanted = [replace(one, turn=0) for one in self.wanted if one.turn == turn]
+        return plan
+
+
+def _distinct(
+    targets: Sequence[Target], scores: ClassificationPrediction, label: ClassRef | None
+) -> tuple[Target, ...]:
+    found: dict[tuple[str, str, tuple[int, ...]], Target] = {}
+    for target in targets:
+        record = _described(target, scores, label)
+        same = record.kind, record.asked, tuple(entry.index for entry in record.classes)
+        found.setdefault(same, target)
+    return tuple(found.values())
+
+
+def _described(
+    target: Target, scores: ClassificationPrediction, label: ClassRef | None
+) -> TargetRecord:
+    """Describe a question before there is an answer, as far as files' names need it."""
+    if not target.asked:
+        return target.resolve(scores, label)[1]
+    for reference in (getattr(target, name, None) for name in ("reference", "against")):
+        if reference is not None:
+            scores.find(reference)
+    kind = target.asked.partition(" ")[0]
+    return replace(scores.record(kind, target.asked, scores.one_hot(0)), asked=target.asked)

@@ -1,0 +1,222 @@
+"""A run of ``cvx explain`` from the first image to the last, and what is left of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cvx_core.cli.explain.attempts import Attempt, AttemptRunner, Job
+from cvx_core.cli.explain.plan import Asked
+from cvx_core.cli.kit.output_folder import RUN, Drawing, Folder, as_json, rendered
+from cvx_core.cli.kit.progress import Reporter
+from cvx_core.cli.kit.run_file import Entry, Journal, Mishap
+from cvx_core.cli.kit.signals import SOME_FAILED, interruption_code
+from cvx_core.errors import CvxError, InputError, OutputError
+from cvx_core.explanations.explanation import Explanation
+from cvx_core.models.vision_model import VisionModel
+from cvx_core.tasks.records import TargetRecord
+
+TOGETHER = 16
+"""Images explained at once on an accelerator; on a CPU one at a time is as fast."""
+
+
+_MOST_SAID = 5
+
+
+@dataclass(frozen=True)
+class Finished:
+    """How a run went.
+
+    Attributes
+    ----------
+    document
+        What ``run.json`` holds.
+    exit_code
+        0 fine, 3 no readable image, 4 some images failed, 130 interrupted; where everything
+        failed for one reason, that reason's.
+    folder
+        Where the files are.
+    main_files
+        The files to open first: the pages of the whole run, or else every picture.
+    """
+
+    document: dict[str, Any]
+    exit_code: int
+    folder: Path
+    main_files: tuple[Path, ...]
+
+
+class Work:
+    """Explains, draws and writes, image by image.
+
+    Parameters
+    ----------
+    model, asked, drawing, folder
+        With what, by whom, how, and where to.
+    journal, reporter
+        Who remembers and who says how it goes.
+    seed
+        Of all randomness.
+    sanity
+        Whether to check the maps.
+    """
+
+    def __init__(
+        self,
+        model: VisionModel,
+        asked: Sequence[Asked],
+        drawing: Drawing,
+        folder: Folder,
+        journal: Journal,
+        reporter: Reporter,
+        seed: int,
+        *,
+        sanity: bool = False,
+    ) -> None:
+        self._drawing, self._folder = drawing, folder
+        self._journal, self._reporter = journal, reporter
+        self._answering = AttemptRunner(model, asked, seed, sanity=sanity)
+        self._together = 1 if model.device.type == "cpu" else TOGETHER
+        self._kept: list[Explanation] = []
+        self._told: set[str] = set()
+
+    def finish(self, entries: Sequence[Entry]) -> Finished:
+        """Run to the end, or to Ctrl-C, and write the journal whatever happens."""
+        journal = self._journal
+        self._save(again=False)  # a second run into this folder is refused from here on
+        code = 0
+        try:
+            images = "1 image" if len(entries) == 1 else f"{len(entries)} images"
+            self._reporter.stage(f"explaining {images}", total=len(entries))
+            for first in range(0, len(entries), self._together):
+                self._explain(entries[first : first + self._together])
+                if self._answering.exhausted:
+                    break
+            self._join()
+            code = journal.exit_code()
+            journal.status = "finished" if code in (0, SOME_FAILED) else "failed"
+        except KeyboardInterrupt as error:
+            journal.status, code = "interrupted", interruption_code(error)
+            self._reporter.note(
+                f"Interrupted. What was finished is in {self._folder.path}; go on with the "
+                "images that are left and another -o, or begin again with --force."
+            )
+        except BaseException:
+            journal.status = "failed"
+            with suppress(OutputError):  # what came first is to be told
+                self._save(again=True)
+            raise
+        document = self._save(again=True)
+        pages = [name for name in self._folder.written if name in self._drawing.joined]
+        main = pages or [name for name in self._folder.written if name != RUN]
+        files = tuple(self._folder.path / name for name in main)
+        return Finished(document, code, self._folder.path, files)
+
+    def _save(self, *, again: bool) -> dict[str, Any]:
+        document = self._journal.document(self._folder.written)
+        try:
+            self._folder.write(RUN, as_json(document), again=again)
+        except OutputError:
+            # The disk may be full. That the run goes on must not stand there all the same.
+            if again:
+                self._folder.mark(RUN, b'"status": "running"', b'"status": "failed" ')
+            raise
+        return document
+
+    def _explain(self, batch: Sequence[Entry]) -> None:
+        readable: list[tuple[Entry, Job]] = []
+        for entry in batch:
+            try:
+                picture = entry.subject.read()
+                if picture.digest != entry.digest:
+                    raise InputError(f"{entry.subject.path} was changed while it was read.")
+            except InputError as error:
+                entry.unreadable(error)
+                self._tell(error)
+            else:
+                assert entry.plan is not None
+                readable.append((entry, (entry.plan, picture)))
+        jobs = [job for _, job in readable]
+        try:
+            answers = self._answering.answer(jobs)
+        except KeyboardInterrupt:
+            self._reporter.note("Interrupted: drawing what was made. Once more ends at once.")
+            self._take(readable, self._answering.unfinished(jobs), whole=False)
+            raise
+        self._take(readable, answers, whole=True)
+        for _ in batch:
+            self._reporter.advance()
+
+    def _take(
+        self, readable: Sequence[tuple[Entry, Job]], answers: Sequence[Attempt], *, whole: bool
+    ) -> None:
+        for (entry, _), answer in zip(readable, answers, strict=True):
+            if not whole and not answer.maps:
+                continue
+            for asked, failure in answer.failures:
+                entry.mishaps.append(Mishap("explainer", asked.title, failure))
+                self._tell(failure, f"{entry.subject.path.name}, {asked.title}")
+            for wanted, explanation in answer.maps:
+                self._draw(entry, wanted.name, explanation)
+                sanity = explanation.evidence.get("sanity")
+                if sanity is not None and sanity["verdict"] != "passes":
+                    about = f"{entry.subject.path.name}, {wanted.asked.title}"
+                    said = f"Sanity check: {sanity['verdict']}. {sanity['reason']}"
+                    self._reporter.note(f"{about}: {said}")
+            entry.close(answer.seconds, whole=whole)
+            if answer.maps:
+                first = answer.maps[0][1]
+                said = _said(first.target, str(first.provenance["task"]))
+                self._reporter.note(f"{entry.subject.path.name}: {said}")
+
+    def _draw(self, entry: Entry, name: str, explanation: Explanation) -> None:
+        files = []
+        for renderer in self._drawing.each:
+            try:
+                file, data = self._drawing.draw(renderer, name, explanation)
+            except CvxError as error:
+                entry.mishaps.append(Mishap("renderer", renderer, error))
+                self._tell(error, entry.subject.path.name)
+                continue
+            path = f"{entry.folder}/{file}"
+            self._folder.write(path, data)
+            files.append(path)
+        entry.add(explanation, files)
+        if self._drawing.joined:
+            self._kept.append(explanation)
+
+    def _join(self) -> None:
+        for name, renderer in self._drawing.joined.items():
+            if not self._kept:
+                return
+            self._reporter.stage(f"writing {name}")
+            try:
+                data = rendered(renderer, self._kept).data
+            except CvxError as error:
+                self._journal.mishaps.append(Mishap("renderer", name, error))
+                self._tell(error, name)
+            else:
+                self._folder.write(name, data)
+
+    def _tell(self, error: CvxError, about: str = "") -> None:
+        # What fails on every image for one reason is said once, and stands in run.json each time.
+        if str(error) not in self._told:
+            self._told.add(str(error))
+            self._reporter.trouble(error, about)
+
+
+def _said(target: TargetRecord, task: str) -> str:
+    """Return the model's answer for people, and whether it is right."""
+    if target.reported is not None:
+        boxes = ", ".join(one.text for one in target.reported[:_MOST_SAID])
+        more = len(target.reported) - _MOST_SAID
+        return (boxes or "no box") + (f" and {more} more" if more > 0 else "")
+    if task == "segmentation":
+        return f"{target.predicted.text} on average where asked. {target.note}"
+    if target.label is None:
+        return target.predicted.text
+    verdict = "right" if target.correct else f"wrong, it is {target.label.text}"
+    return f"{target.predicted.text} ({verdict})"

@@ -1,0 +1,29 @@
+"""Load the model that the command line names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from cvx_core.errors import ModelError
+from cvx_core.models.sources import load_model
+from cvx_core.models.vision_model import VisionModel
+from cvx_core.plugins.isolation import error_boundary
+
+
+def loaded_model(
+    model: str,
+    weights: str | Path | None,
+    device: str | None,
+    trust_checkpoint: bool,
+    dtype: Any = None,
+) -> VisionModel:
+    """Return a model; what fails in foreign code is a `ModelError` that names it."""
+    with error_boundary(
+        lambda reason: ModelError(
+            f"The model {model!r} could not be loaded: {reason}"
+        )
+    ):
+        return load_model(
+            model, weights=weights, device=device, dtype=dtype, trust_checkpoint=trust_checkpoint
+        )

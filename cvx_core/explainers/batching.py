@@ -1,0 +1,83 @@
+"""How much runs at once: bytes decide, and what does not fit after all runs in halves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, TypeVar
+
+import torch
+
+from cvx_core.recording import Layout
+
+if TYPE_CHECKING:
+    from cvx_core.models.vision_model import VisionModel
+
+T = TypeVar("T")
+
+
+def images_at_once(model: VisionModel, image: torch.Tensor, budget: int | None) -> int:
+    """Return how many images (C, H, W) a byte budget lets run together, 1 or more.
+
+    Without a budget half of the memory that a GPU has left is taken, or 2 GiB. A network that
+    computes statistics over its batch answers for one image differently beside another: its
+    images run one by one.
+    """
+    if _mixes_images(model, image):
+        return 1
+    if budget is None:
+        if image.device.type == "cuda":
+            budget = int(torch.cuda.mem_get_info(image.device)[0]) // 2
+        else:
+            budget = 2 * 1024**3
+    return max(1, budget // max(1, Layout.of(model, image[None]).bytes_per_image))
+
+
+def _mixes_images(model: VisionModel, image: torch.Tensor) -> bool:
+    """Whether the answer for an image depends on what else is in the batch."""
+    key = ("mixes images", tuple(image.shape))
+    if key not in model.cache:
+        noise = torch.randn(image.shape, generator=torch.Generator().manual_seed(0)).to(image)
+        alone = model.logits(image[None])[0].float()
+        beside = model.logits(torch.stack([image, noise]))[0].float()
+        coarse = image.dtype in (torch.float16, torch.bfloat16)
+        tolerance = (0.1 if coarse else 1e-3) * float(alone.abs().max())
+        model.cache[key] = bool((alone - beside).abs().max() > tolerance)
+    mixes: bool = model.cache[key]
+    return mixes
+
+
+def in_pieces(count: int, most: int, run: Callable[[int, int], T]) -> Iterator[T]:
+    """Yield ``run(start, stop)`` for consecutive pieces of `count` items, in order.
+
+    Parameters
+    ----------
+    most
+        Items in a piece. Where memory runs out it is halved, for the rest too.
+    run
+        May be called again for items it failed on, so it must not consume anything.
+
+    Raises
+    ------
+    torch.OutOfMemoryError, MemoryError
+        If memory does not suffice for a single item.
+    """
+    start = 0
+    while start < count:
+        stop = min(count, start + max(1, most))
+        try:
+            found = run(start, stop)
+        except (torch.OutOfMemoryError, MemoryError):
+            if stop - start == 1:
+                raise
+            most = (stop - start) // 2
+            found = None
+        if found is None:
+            # Outside of the handler, whose traceback would keep the tensors alive.
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            continue
+        yield found
+        start = stop
+
+
+__all__ = ["images_at_once", "in_pieces"]

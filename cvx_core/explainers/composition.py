@@ -1,0 +1,279 @@
+"""Explainers made of explainers.
+
+Explainers are values: what is built here is an explainer like any other, and its provenance shows
+what it is made of. Parts that are asked together share their forward passes.
+
+    mean(a, b)            the average of maps
+    product(a, b)         the product of maps, cell by cell
+    contrast(a, p, q)     a, asked why p rather than q
+    smooth(a, n, sigma)   the average over noisy copies of the input (SmoothGrad)
+    layers(a, [...])      the average over layers
+    a | rectify           a map passed through a function
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cvx_core.errors import OptionError
+from cvx_core.explainers.base import Attribution, Explainer
+from cvx_core.explainers.request import ExplainRequest
+from cvx_core.plugins.component import component_name
+from cvx_core.recording import Requirements
+from cvx_core.tasks.classes import ClassRef
+from cvx_core.tasks.targets import Contrast, Target
+
+Step = Callable[[Tensor], Tensor]
+"""From maps (B, h, w) to maps (B, h, w)."""
+
+
+def rectify(values: Tensor) -> Tensor:
+    """Keep what speaks for, drop what speaks against: max(value, 0)."""
+    return values.clamp_min(0)
+
+
+class _Composite(Explainer):
+    """An explainer made of parts."""
+
+    def parts(self) -> Sequence[Explainer]:
+        """Return the explainers it is made of."""
+        raise NotImplementedError
+
+    @property
+    def name(self) -> str:
+        """What it does, and to which explainers."""
+        return f"{self.verb}({', '.join(part.name for part in self.parts())})"
+
+    @property
+    def verb(self) -> str:
+        """What it does to its parts."""
+        return component_name(type(self).__name__)
+
+    @property
+    def default_target(self) -> Target:  # type: ignore[override]
+        """The first part's."""
+        return self.parts()[0].default_target
+
+    @property
+    def signed(self) -> bool:  # type: ignore[override]
+        """Whether any part's sign means something."""
+        return any(part.signed for part in self.parts())
+
+    @property
+    def unit(self) -> str:  # type: ignore[override]
+        """The parts' unit, if it is one."""
+        units = {part.unit for part in self.parts()}
+        return units.pop() if len(units) == 1 else ""
+
+    @property
+    def class_specific(self) -> bool:  # type: ignore[override]
+        """Whether any part depends on the target."""
+        return any(part.class_specific for part in self.parts())
+
+    def requirements(self) -> list[Requirements]:
+        """Ask for what the parts ask."""
+        return [need for part in self.parts() for need in part.recordings()]
+
+    def parameters(self) -> dict[str, Any]:
+        """Return the own parameters, and under ``parts`` those of the parts."""
+        own = {
+            f.name: getattr(self, f.name)
+            for f in fields(self)  # type: ignore[arg-type]
+            if f.name not in ("explainer", "explainers")
+        }
+        named = {key: getattr(v, "__name__", v) if callable(v) else v for key, v in own.items()}
+        return {
+            **named,
+            "parts": [{"method": part.name, **part.parameters()} for part in self.parts()],
+        }
+
+
+@dataclass(frozen=True)
+class Pipeline(_Composite):
+    """An explainer whose maps pass through a function; made by ``a | step``."""
+
+    explainer: Explainer
+    step: Step
+
+    @property
+    def verb(self) -> str:
+        """The name of the step."""
+        return getattr(self.step, "__name__", "step").strip("<>")
+
+    def parts(self) -> Sequence[Explainer]:
+        """Return the one explainer."""
+        return [self.explainer]
+
+    @property
+    def signed(self) -> bool:  # type: ignore[override]
+        """False after `rectify`, else the explainer's."""
+        return self.explainer.signed and self.step is not rectify
+
+    def attribute(self, request: ExplainRequest) -> list[Attribution]:
+        """Return the explainer's attributions with their values changed."""
+        return [replace(a, values=self.step(a.values)) for a in self.explainer.attribute(request)]
+
+
+@dataclass(frozen=True)
+class Combination(_Composite):
+    """Several explainers, combined cell by cell; made by `mean` and `product`."""
+
+    explainers: tuple[Explainer, ...]
+    how: str
+
+    @property
+    def verb(self) -> str:
+        """Mean or product."""
+        return self.how
+
+    def parts(self) -> Sequence[Explainer]:
+        """Return the explainers."""
+        return self.explainers
+
+    def attribute(self, request: ExplainRequest) -> list[Attribution]:
+        """Return the combined maps, on the finest grid among them."""
+        several = [part.attribute(request) for part in self.explainers]
+        found = []
+        for ones in zip(*several, strict=True):
+            shape = max((one.values.shape[1:] for one in ones), key=lambda s: s[0] * s[1])
+            maps = torch.stack([_on_grid(one.values, (shape[0], shape[1])) for one in ones])
+            values = maps.mean(0) if self.how == "mean" else maps.prod(0)
+            found.append(Attribution(values, {}, {"parts": [dict(one.provenance) for one in ones]}))
+        return found
+
+
+@dataclass(frozen=True)
+class Contrasted(_Composite):
+    """An explainer that is asked why `p` rather than `q`, unless it is asked otherwise."""
+
+    explainer: Explainer
+    p: ClassRef
+    q: ClassRef
+
+    def parts(self) -> Sequence[Explainer]:
+        """Return the one explainer."""
+        return [self.explainer]
+
+    @property
+    def default_target(self) -> Target:  # type: ignore[override]
+        """The contrast of the two classes."""
+        return Contrast(self.p, self.q)
+
+    def attribute(self, request: ExplainRequest) -> list[Attribution]:
+        """Return the explainer's attributions."""
+        return self.explainer.attribute(request)
+
+
+@dataclass(frozen=True)
+class Smooth(_Composite):
+    """The average over noisy copies of the input (Smilkov 2017, arXiv:1706.03825).
+
+    The seed is that of the clean image, so that all copies answer the same question.
+    """
+
+    explainer: Explainer
+    n: int
+    sigma: float
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.n, int) or self.n < 2:
+            raise OptionError(f"n is {self.n}.", "Smoothing takes two copies or more.")
+        if not self.sigma > 0:
+            raise OptionError(f"sigma is {self.sigma}.", "The noise is greater than 0.")
+
+    def parts(self) -> Sequence[Explainer]:
+        """Return the one explainer."""
+        return [self.explainer]
+
+    def attribute(self, request: ExplainRequest) -> list[Attribution]:
+        """Return mean maps with their standard error, averaged over the cells."""
+        recording = request.recording(self.explainer.recordings()[0])
+        request.seeds(recording.logits)
+        inputs = request.inputs
+        span = inputs.amax(dim=(1, 2, 3), keepdim=True) - inputs.amin(dim=(1, 2, 3), keepdim=True)
+        generator = request.generator()
+        runs: list[list[Attribution]] = []
+        for _ in range(self.n):
+            noise = torch.randn(inputs.shape[1:], generator=generator).to(inputs)
+            with request.with_inputs(inputs + self.sigma * span * noise) as noisy:
+                runs.append(self.explainer.attribute(noisy))
+        found = []
+        for ones in zip(*runs, strict=True):
+            maps = torch.stack([one.values for one in ones])
+            error = maps.std(dim=0) / self.n**0.5
+            evidence = {"standard_error": error.mean(dim=(1, 2)), "copies": self.n}
+            found.append(Attribution(maps.mean(0), evidence, ones[0].provenance))
+        return found
+
+
+def mean(*explainers: Explainer) -> Combination:
+    """Return an explainer whose map is the average of the maps.
+
+    Coarser maps are brought to the finest grid, each keeping its sum.
+    """
+    return Combination(_two_or_more(explainers), "mean")
+
+
+def product(*explainers: Explainer) -> Combination:
+    """Return an explainer whose map is the product of the maps, cell by cell."""
+    return Combination(_two_or_more(explainers), "product")
+
+
+def contrast(explainer: Explainer, p: ClassRef, q: ClassRef) -> Contrasted:
+    """Return an explainer that is asked why class `p` rather than class `q`."""
+    return Contrasted(explainer, p, q)
+
+
+def smooth(explainer: Explainer, n: int = 16, sigma: float = 0.1) -> Smooth:
+    """Return an explainer averaged over `n` noisy inputs.
+
+    Parameters
+    ----------
+    sigma
+        Standard deviation of the noise, in shares of the input's range.
+    """
+    return Smooth(explainer, n, sigma)
+
+
+def layers(explainer: Explainer, names: Sequence[str]) -> Combination:
+    """Return an explainer averaged over several layers.
+
+    Raises
+    ------
+    OptionError
+        If the explainer takes no layer, or fewer than two are named.
+    """
+    if not is_dataclass(explainer) or "layer" not in {f.name for f in fields(explainer)}:
+        raise OptionError(
+            f"{explainer.name} takes no layer.", "Pass an explainer with a parameter 'layer'."
+        )
+    several = tuple(replace(explainer, layer=name) for name in names)
+    for one in several:
+        object.__setattr__(one, "_name", explainer.name)
+    return Combination(_two_or_more(several), "mean")
+
+
+def _two_or_more(explainers: tuple[Explainer, ...]) -> tuple[Explainer, ...]:
+    if len(explainers) < 2:
+        raise OptionError(f"There are {len(explainers)} explainers.", "Combine two or more.")
+    return explainers
+
+
+def _on_grid(values: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Bring maps (B, h, w) to another grid; every map keeps its sum."""
+    if tuple(values.shape[1:]) == shape:
+        return values
+    fine = F.interpolate(values[:, None], shape, mode="bilinear", align_corners=False)[:, 0]
+    before, after = values.sum(dim=(1, 2)), fine.sum(dim=(1, 2))
+    factor = values.shape[1] * values.shape[2] / (shape[0] * shape[1])
+    # Interpolation keeps the mean but for the border; the exact sum where it is not near zero.
+    exact = torch.where(
+        (after * factor - before).abs() < 0.5 * before.abs(), before / after, factor
+    )
+    return fine * exact[:, None, None]

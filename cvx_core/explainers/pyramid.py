@@ -1,0 +1,167 @@
+"""Explain at all levels of a feature pyramid: a map for each, added up.
+
+Detectors read several grids, coarse and fine. A method that looks at one layer is asked once for
+each level, and its maps are summed on the finest grid, each keeping its own sum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cvx_core.errors import LayerError
+from cvx_core.explainers.base import Attribution, Explainer
+from cvx_core.explainers.request import ExplainRequest
+from cvx_core.models.vision_model import VisionModel
+from cvx_core.recording import Layout, Requirements
+from cvx_core.tasks.targets import Target
+
+
+def at_all_levels(explainer: Explainer, model: VisionModel, inputs: Tensor) -> Explainer:
+    """Return what to ask: the explainer itself, or one for all levels that the answer is read from.
+
+    An explainer is asked level by level if the model reads several and its parameter ``layer`` is
+    ``"auto"``, its default; one that names other layers is left alone. So are the explainers that
+    it is made of.
+    """
+    if model.task == "classification":
+        return explainer
+    try:
+        names = [place.name for place in Layout.of(model, inputs).levels(model, inputs)]
+    except LayerError:  # methods at the input need no place, and the others say so themselves
+        return explainer
+    return explainer if len(names) == 1 else _at(explainer, names)
+
+
+def _at(explainer: Explainer, names: Sequence[str]) -> Explainer:
+    if not is_dataclass(explainer):
+        return explainer
+    given = {f.name: getattr(explainer, f.name) for f in fields(explainer)}
+    # Explainers that take several layers at once refuse one beside them.
+    if given.get("layer") == "auto" and not given.get("layers"):
+        parts = tuple(replace(explainer, layer=name) for name in names)
+        return Levels(explainer, parts)
+    inner: dict[str, Any] = {}
+    for key, value in given.items():
+        if isinstance(value, Explainer):
+            inner[key] = _at(value, names)
+        elif isinstance(value, tuple) and value and all(isinstance(v, Explainer) for v in value):
+            inner[key] = tuple(_at(one, names) for one in value)
+    return replace(explainer, **inner) if inner else explainer
+
+
+@dataclass(frozen=True)
+class Levels(Explainer):
+    """An explainer asked at several levels.
+
+    Attributes
+    ----------
+    explainer
+        As it was asked for: its name, parameters, unit and kind are this one's too.
+    parts
+        The same with its layer named, one for each level.
+    """
+
+    explainer: Explainer
+    parts: tuple[Explainer, ...]
+
+    @property
+    def name(self) -> str:
+        """The explainer's."""
+        return self.explainer.name
+
+    @property
+    def default_target(self) -> Target:  # type: ignore[override]
+        """The explainer's."""
+        return self.explainer.default_target
+
+    @property
+    def signed(self) -> bool:  # type: ignore[override]
+        """The explainer's."""
+        return self.explainer.signed
+
+    @property
+    def unit(self) -> str:  # type: ignore[override]
+        """The explainer's."""
+        return self.explainer.unit
+
+    @property
+    def class_specific(self) -> bool:  # type: ignore[override]
+        """The explainer's."""
+        return self.explainer.class_specific
+
+    def parameters(self) -> dict[str, Any]:
+        """Return the explainer's."""
+        return self.explainer.parameters()
+
+    def requirements(self) -> list[Requirements]:
+        """Ask for what the parts ask."""
+        return [need for part in self.parts for need in part.recordings()]
+
+    def attribute(self, request: ExplainRequest) -> list[Attribution]:
+        """Return the sums of the levels' maps, (B, h, w) of the finest."""
+        several = [part.attribute(request) for part in self.parts]
+        return [_added(ones) for ones in zip(*several, strict=True)]
+
+
+def _added(ones: Sequence[Attribution]) -> Attribution:
+    shapes = [(one.values.shape[1], one.values.shape[2]) for one in ones]
+    finest = max(shapes, key=lambda shape: shape[0] * shape[1])
+    values = torch.stack([spread(one.values, finest) for one in ones]).sum(0)
+    rows = [
+        {
+            "layer": one.provenance.get("layer", ""),
+            "grid": list(shape),
+            "sum": one.values.double().sum(dim=(1, 2)),
+            **{key: one.evidence[key] for key in ("residual",) if key in one.evidence},
+        }
+        for one, shape in zip(ones, shapes, strict=True)
+    ]
+    evidence: dict[str, Any] = {"levels": rows}
+    if all("total" in one.evidence and "other_tokens" in one.evidence for one in ones):
+        evidence |= _parts(ones, values)
+    provenance = {
+        **ones[0].provenance,
+        "layer": ", ".join(str(row["layer"]) for row in rows),
+        "layer_reason": "the levels that the answer is read from; their maps are added up",
+    }
+    return Attribution(values, evidence, provenance, ones[0].unit)
+
+
+def _parts(ones: Sequence[Attribution], values: Tensor) -> dict[str, Any]:
+    """Return what the cells of all levels, other tokens and constants add to the score, (B,)."""
+    total = ones[0].evidence["total"]
+    others = torch.stack([one.evidence["other_tokens"] for one in ones]).sum(0)
+    cells = values.double().sum(dim=(1, 2))
+    constant = total - cells - others
+    elsewhere = others.abs() + constant.abs()
+    return {
+        "total": total,
+        "other_tokens": others,
+        "constant_part": constant,
+        "non_pixel_share": elsewhere / (elsewhere + cells.abs()).clamp_min(1e-300),
+    }
+
+
+def spread(values: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Spread maps (B, h, w) over a finer grid (B, *shape), evenly: each cell keeps its sum.
+
+    Cells of the fine grid that lie in two of the coarse one get a part of both.
+    """
+    rows, columns = (
+        _shares(coarse, fine).to(values)
+        for coarse, fine in zip(values.shape[1:], shape, strict=True)
+    )
+    return torch.einsum("bhw,hy,wx->byx", values, rows, columns)
+
+
+def _shares(coarse: int, fine: int) -> Tensor:
+    """Return how much of each of `coarse` equal cells lies in each of `fine`, (coarse, fine)."""
+    edges = torch.arange(fine + 1, dtype=torch.float64) * coarse / fine
+    cells = torch.arange(coarse, dtype=torch.float64)[:, None]
+    low, high = torch.maximum(edges[:-1], cells), torch.minimum(edges[1:], cells + 1)
+    return (high - low).clamp_min(0)

@@ -1,0 +1,329 @@
+"""What an explainer is asked: a batch, its targets, and recordings that are shared."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from math import prod
+
+import numpy as np
+import torch
+
+from cvx_core.errors import PluginError
+from cvx_core.explainers.batching import images_at_once, in_pieces
+from cvx_core.images.geometry import Extent
+from cvx_core.images.regions import Frame
+from cvx_core.models.forward import answer, reading, version
+from cvx_core.models.vision_model import VisionModel
+from cvx_core.recording import Layer, Layout, Recording, Requirements
+from cvx_core.tasks.ground_truth import GroundTruth
+from cvx_core.tasks.outputs import ModelOutput
+from cvx_core.tasks.prediction import Prediction
+from cvx_core.tasks.records import TargetRecord
+from cvx_core.tasks.targets import Target
+
+_MOST_ROWS = 256
+
+
+class ExplainRequest:
+    """A batch of prepared images with the targets put to each.
+
+    Attributes
+    ----------
+    model
+        The `VisionModel`.
+    inputs
+        (B, C, H, W), as the network takes it.
+    targets
+        Those of each image.
+    seed
+        Of all randomness.
+    extents
+        For each image, the rectangle of the photograph that its input covers.
+    budget
+        Bytes that the activations of images run together may take; None for a default.
+    """
+
+    def __init__(
+        self,
+        model: VisionModel,
+        inputs: torch.Tensor,
+        targets: Sequence[Sequence[Target]],
+        labels: Sequence[GroundTruth | None],
+        seed: int,
+        session: SharedRecordings,
+        extents: Sequence[Extent],
+        budget: int | None = None,
+        photos: Sequence[tuple[int, int] | None] = (),
+    ) -> None:
+        self.model = model
+        self.inputs = inputs
+        self.seed = seed
+        self.extents = list(extents)
+        self._photos = list(photos) or [None] * len(self.extents)
+        self.targets = [list(several) for several in targets]
+        self._labels = list(labels)
+        self._session = session
+        self.budget = budget
+        self._resolved: list[list[tuple[torch.Tensor, TargetRecord]]] | None = None
+        self._asker: ExplainRequest | None = None
+        self._used: dict[Recording, None] = {}
+        self._most_elsewhere = 0
+
+    @property
+    def layout(self) -> Layout:
+        """The places of the network that can be recorded."""
+        return Layout.of(self.model, self.inputs)
+
+    def recording(self, requirements: Requirements) -> Recording:
+        """Return the recording that holds what `requirements` asks; opened once, shared by all."""
+        recording = self._session.recording(requirements)
+        self._used[recording] = None
+        return recording
+
+    def seeds(self, logits: torch.Tensor) -> list[torch.Tensor]:
+        """Return seeds (B, N) over all outputs, one tensor for each target in turn.
+
+        An image with fewer targets than others has a zero seed in the later ones; its rows are
+        not used.
+        """
+        resolved = self._resolve(logits)
+        rounds = max(len(several) for several in resolved)
+        zero = torch.zeros(logits.shape[1], dtype=torch.float64)
+        return [
+            torch.stack([several[k][0] if k < len(several) else zero for several in resolved]).to(
+                logits.device, logits.dtype
+            )
+            for k in range(rounds)
+        ]
+
+    def records(self, logits: torch.Tensor) -> list[list[TargetRecord]]:
+        """Return the description of each image's targets."""
+        return [[record for _, record in several] for several in self._resolve(logits)]
+
+    def generator(self) -> torch.Generator:
+        """Return a fresh CPU generator. Draw for one image and use it for all of them, so that
+        a map does not depend on what else is in the batch."""
+        return torch.Generator().manual_seed(self.seed)
+
+    @property
+    def at_once(self) -> int:
+        """How many images to run together when a method runs many; 1 or more."""
+        most = images_at_once(self.model, self.inputs[0], self.budget)
+        # A processor's caches are full long before its memory is: more at once is slower there.
+        return most if self.inputs.device.type == "cuda" else min(most, 16)
+
+    def at_once_behind(self, place: Layer) -> int:
+        """How many values at a place to run the network behind it for together; 1 to 256.
+
+        That part is smaller than the whole, so that it may be more than `at_once`.
+        """
+        sizes = {p.name: prod(p.shape) for p in self.layout.places}
+        names = list(sizes)
+        if place.name not in sizes:
+            return min(_MOST_ROWS, self.at_once)
+        behind = sum(sizes[name] for name in names[names.index(place.name) :])
+        return min(_MOST_ROWS, self.at_once * max(1, sum(sizes.values()) // max(1, behind)))
+
+    @property
+    def bytes_held(self) -> int:
+        """The most bytes that recordings asked for here held at once; see `Recording.memory`.
+
+        Of the questions about changed inputs, of which one follows the other, the largest counts.
+        """
+        memory = {address: size for one in self._used for address, size in one.memory().items()}
+        return sum(memory.values()) + self._most_elsewhere
+
+    def logits(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Return the logits (n, C) of other inputs (n, C, H, W), without graph.
+
+        Counted as forward passes. Where memory runs out the inputs are run in halves.
+        """
+        return self._session.logits(inputs)
+
+    def with_inputs(self, inputs: torch.Tensor) -> ExplainRequest:
+        """Return the same question about changed inputs, with the seeds of the originals.
+
+        Its recordings are its own; close them with ``with question.with_inputs(x) as q``.
+        """
+        other = ExplainRequest(
+            self.model,
+            inputs,
+            self.targets,
+            self._labels,
+            self.seed,
+            SharedRecordings(self.model, inputs, [], self._session),
+            self.extents,
+            self.budget,
+            self._photos,
+        )
+        other._resolved, other._asker = self._resolved, self
+        return other
+
+    def put_to(
+        self,
+        model: VisionModel,
+        inputs: torch.Tensor,
+        image: int,
+        requirements: Sequence[Requirements],
+    ) -> ExplainRequest:
+        """Return what was asked about one image, put to another network about other inputs.
+
+        Its seeds are those of the image, whatever the other network answers. Close its recordings
+        with ``with question.put_to(...) as q``; they are not counted here.
+
+        Parameters
+        ----------
+        model
+            The other network.
+        inputs
+            (n, C, H, W).
+        image
+            Position of the image in the batch.
+        needs
+            What will be recorded.
+        """
+        count = len(inputs)
+        other = ExplainRequest(
+            model,
+            inputs,
+            [self.targets[image]] * count,
+            [self._labels[image]] * count,
+            self.seed,
+            SharedRecordings(model, inputs, requirements),
+            [self.extents[image]] * count,
+            self.budget,
+            [self._photos[image]] * count,
+        )
+        if self._resolved is not None:
+            other._resolved = [self._resolved[image]] * count
+        return other
+
+    def __enter__(self) -> ExplainRequest:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._asker is not None:
+            self._asker._most_elsewhere = max(self._asker._most_elsewhere, self.bytes_held)
+        self._used.clear()
+        self._session.close()
+
+    def _resolve(self, logits: torch.Tensor) -> list[list[tuple[torch.Tensor, TargetRecord]]]:
+        if self._resolved is None:
+            width, height = self.inputs.shape[3], self.inputs.shape[2]
+            frames = [
+                Frame(extent, (width, height), photo)
+                for extent, photo in zip(self.extents, self._photos, strict=True)
+            ]
+            answers = self._session.answers(logits, frames)
+            self._resolved = [
+                [self._one(target, answer, label) for target in several]
+                for several, answer, label in zip(self.targets, answers, self._labels, strict=True)
+            ]
+        return self._resolved
+
+    def _one(
+        self, target: Target, answer: Prediction, label: GroundTruth | None
+    ) -> tuple[torch.Tensor, TargetRecord]:
+        seed, record = answer.resolve(target, label)
+        if target.asked:
+            record = replace(record, asked=target.asked)
+        return torch.from_numpy(np.asarray(seed, dtype=np.float64)), record
+
+
+class SharedRecordings:
+    """Recordings of one batch, opened on first use and shared by explainers and targets.
+
+    Passes are counted; those of changed inputs count for the session of the originals, `parent`.
+    """
+
+    def __init__(
+        self,
+        model: VisionModel,
+        inputs: torch.Tensor,
+        wanted: Sequence[Requirements],
+        parent: SharedRecordings | None = None,
+    ) -> None:
+        self.model, self.inputs, self.wanted, self.parent = model, inputs, list(wanted), parent
+        self._open: dict[Requirements, Recording] = {}
+        self._stack = ExitStack()
+        self._elsewhere = Counter[str]()
+        self._answers: list[Prediction] | None = None
+        self._version = version(inputs)
+
+    def recording(self, requirements: Requirements) -> Recording:
+        """Return an open recording that holds at least what is asked."""
+        # Rules treat what lies between two places as they find it: a layer with the batch
+        # normalisation behind it is one, unless a place is recorded between them.
+        ruled = not isinstance(requirements.gates, str)
+        for have, recording in self._open.items():
+            if have == requirements or (have.covers(requirements) and not ruled):
+                return recording
+        merged = requirements
+        for other in self.wanted:
+            # A tape starts at its earliest place, so recordings with tapes stay apart.
+            apart = ruled or other.tape or requirements.tape
+            if other.gates == requirements.gates and not apart:
+                merged = merged.merged(other)
+        recording = self._stack.enter_context(Recording(self.model, self.inputs, merged))
+        self._open[merged] = recording
+        return recording
+
+    def check_untouched(self, culprit: str) -> None:
+        """Refuse an explainer that worked in place on what all explainers share.
+
+        Raises
+        ------
+        PluginError
+            If the inputs or a recorded activation have changed.
+        """
+        touched = version(self.inputs) != self._version or any(
+            recording.touched() for recording in self._open.values()
+        )
+        if touched:
+            raise PluginError(
+                f"{culprit} changed the inputs or a recorded activation in place, which other "
+                "methods share.",
+                "Its author must work on a copy: tensor.clone().",
+            )
+
+    def answers(self, logits: torch.Tensor, frames: Sequence[Frame]) -> list[Prediction]:
+        """Return the answer for each image of the batch, of which `logits` are all outputs (B, N).
+
+        Those of segmenters and detectors are kept: suppressing thousands of boxes takes seconds.
+        """
+        if self.model.task == "classification":
+            return ModelOutput(logits).answers(self.model.classes, frames)
+        if self._answers is None:
+            self._answers = self._reading().answers(self.model.classes, frames)
+        return self._answers
+
+    def _reading(self) -> ModelOutput:
+        for recording in self._open.values():
+            return recording.reading
+        self._elsewhere["forwards"] += 1
+        return reading(self.model, self.inputs)
+
+    def logits(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Return the logits of other inputs, without graph; see `ExplainRequest.logits`."""
+
+        def run(start: int, stop: int) -> torch.Tensor:
+            self._elsewhere["forwards"] += 1
+            return answer(self.model, inputs[start:stop])
+
+        return torch.cat(list(in_pieces(len(inputs), len(inputs), run)))
+
+    def counts(self) -> dict[str, int]:
+        """Return how many forward and backward passes were run."""
+        kinds = ("forwards", "backwards")
+        own = {k: sum(getattr(one, k) for one in self._open.values()) for k in kinds}
+        return {kind: own[kind] + self._elsewhere[kind] for kind in kinds}
+
+    def close(self) -> None:
+        """Remove all hooks and drop all graphs."""
+        if self.parent is not None:
+            self.parent._elsewhere.update(self.counts())
+        self._open.clear()
+        self._stack.close()

@@ -1,0 +1,299 @@
+"""Run explainers on images: read, resolve, record once, attribute, assemble."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import torch
+
+from cvx_core._util.version import __version__
+from cvx_core.errors import MethodError, UsageError
+from cvx_core.explainers.base import Attribution, Explainer
+from cvx_core.explainers.batching import images_at_once, in_pieces
+from cvx_core.explainers.pyramid import at_all_levels
+from cvx_core.explainers.request import ExplainRequest, SharedRecordings
+from cvx_core.explanations.explanation import Explanation
+from cvx_core.explanations.metadata import Metadata
+from cvx_core.models.vision_model import PreparedImage, VisionModel
+from cvx_core.sanity import Answered, check
+from cvx_core.tasks.ground_truth import GroundTruth, GroundTruthBoxes, GroundTruthMask
+from cvx_core.tasks.records import TargetRecord
+from cvx_core.tasks.targets import Target
+
+Targets = Target | Sequence[Target | Sequence[Target]] | None
+Made = Callable[[int, int, int, Explanation], None]
+"""Called with the numbers of image, explainer and target, and the explanation."""
+
+Labels = GroundTruth | Sequence[GroundTruth | None] | None
+
+
+def run(
+    model: VisionModel,
+    images: Any,
+    explainers: Sequence[Explainer],
+    target: Targets = None,
+    label: Labels = None,
+    seed: int = 0,
+    *,
+    budget: int | None = None,
+    sanity: bool = False,
+    made: Made | None = None,
+) -> list[Explanation]:
+    """Return explanations by image, then explainer, then target; see `Explainer.explain`.
+
+    Each is also told to `made` as soon as it is there, before it is checked: what was made is not
+    lost if the rest is interrupted.
+
+    All explainers and targets share the forward passes: one for those that use the model's own
+    gradients and one for those that freeze its gates.
+    """
+    prepared = model.prepare(images)
+    if not prepared:
+        raise UsageError("There are no images to explain.")
+    labels = _labels_per_image(label, len(prepared))
+    targets = [_targets_per_image(target, e, len(prepared)) for e in explainers]
+    jobs = [
+        _Job(i, image, labels[i], [several[i] for several in targets])
+        for i, image in enumerate(prepared)
+    ]
+    found: list[list[Explanation]] = []
+    for _, group in groupby(jobs, key=lambda job: tuple(job.image.tensor.shape)):
+        found += _run_group(model, list(group), explainers, seed, budget, sanity, made)
+    return [explanation for several in found for explanation in several]
+
+
+class _Job:
+    """One image with its label and, for each explainer, its targets."""
+
+    def __init__(
+        self,
+        number: int,
+        image: PreparedImage,
+        label: GroundTruth | None,
+        targets: list[list[Target]],
+    ) -> None:
+        self.number, self.image, self.label, self.targets = number, image, label, targets
+
+
+def _targets_per_image(target: Targets, explainer: Explainer, count: int) -> list[list[Target]]:
+    if target is None:
+        return [[explainer.default_target]] * count
+    if isinstance(target, Target):
+        return [[target]] * count
+    if isinstance(target, str) or not isinstance(target, Sequence):
+        raise UsageError(
+            f"{target!r} is no target.",
+            "Pass a target such as ClassScore('tabby'); parse_target() reads text.",
+        )
+    if len(target) != count:
+        raise UsageError(
+            f"There are {count} images and {len(target)} targets.",
+            "Give one target for all images, or one for each.",
+        )
+    several = [[one] if isinstance(one, Target) else list(one) for one in target]
+    for one in several:
+        if not one or not all(isinstance(t, Target) for t in one):
+            raise UsageError(f"{one!r} is no list of targets.", "Pass targets such as Predicted().")
+    return several
+
+
+def _labels_per_image(label: Labels, count: int) -> list[GroundTruth | None]:
+    if label is None or isinstance(
+        label, str | int | np.integer | GroundTruthMask | GroundTruthBoxes
+    ):
+        return [label] * count
+    labels = list(label)
+    if len(labels) != count:
+        raise UsageError(
+            f"There are {count} images and {len(labels)} labels.",
+            "Give one label for all images, or one for each (None where it is unknown).",
+        )
+    return labels
+
+
+def _run_group(
+    model: VisionModel,
+    jobs: list[_Job],
+    explainers: Sequence[Explainer],
+    seed: int,
+    budget: int | None,
+    sanity: bool,
+    made: Made | None,
+) -> list[list[Explanation]]:
+    """Run images of one shape, as many at once as the byte budget allows."""
+    size = 1 if len(jobs) == 1 else images_at_once(model, jobs[0].image.tensor, budget)
+
+    def run_some(start: int, stop: int) -> list[list[Explanation]]:
+        return _run_batch(model, jobs[start:stop], explainers, seed, budget, sanity, made)
+
+    return [one for several in in_pieces(len(jobs), size, run_some) for one in several]
+
+
+def _run_batch(
+    model: VisionModel,
+    jobs: list[_Job],
+    explainers: Sequence[Explainer],
+    seed: int,
+    budget: int | None,
+    sanity: bool,
+    made: Made | None,
+) -> list[list[Explanation]]:
+    inputs = torch.stack([job.image.tensor for job in jobs])
+    explainers = [at_all_levels(explainer, model, inputs) for explainer in explainers]
+    session = SharedRecordings(model, inputs, [need for e in explainers for need in e.recordings()])
+    by_image: list[list[Explanation]] = [[] for _ in jobs]
+    answered: list[Answered] = []
+    try:
+        for number, explainer in enumerate(explainers):
+            started, before = time.perf_counter(), session.counts()
+            request = ExplainRequest(
+                model,
+                inputs,
+                [job.targets[number] for job in jobs],
+                [job.label for job in jobs],
+                seed,
+                session,
+                [job.image.extent for job in jobs],
+                budget,
+                [job.image.picture.size for job in jobs],
+            )
+            attributions = explainer.attribute(request)
+            session.check_untouched(explainer.name)
+            answered.append((explainer, request, attributions))
+            recording = request.recording(explainer.recordings()[0])
+            records = request.records(recording.logits)
+            if not explainer.class_specific:
+                records = [[_for_any_class(record) for record in several] for several in records]
+            _check(explainer, attributions, len(jobs), max(map(len, records)))
+            seconds = (time.perf_counter() - started) / sum(map(len, records))
+            shared = {
+                "seconds": round(seconds, 6),
+                "batch": len(jobs),
+                "forwards": session.counts()["forwards"] - before["forwards"],
+                "backwards": session.counts()["backwards"] - before["backwards"],
+                "bytes": request.bytes_held,
+            }
+            for i, job in enumerate(jobs):
+                for k, record in enumerate(records[i]):
+                    one = attributions[k]
+                    by_image[i].append(
+                        Explanation(
+                            values=one.values[i].detach().float().cpu().numpy(),
+                            extent=job.image.extent,
+                            image=job.image.picture.pixels,
+                            target=record,
+                            method=explainer.name,
+                            signed=explainer.signed,
+                            unit=one.unit or explainer.unit,
+                            name=job.image.picture.name,
+                            evidence=Metadata(
+                                {
+                                    "sum": float(one.values[i].detach().double().sum()),
+                                    "class_specific": explainer.class_specific,
+                                    **_row(one.evidence, i),
+                                    **shared,
+                                }
+                            ),
+                            provenance=Metadata(
+                                _provenance(model, explainer, job, seed, _row(one.provenance, i))
+                            ),
+                        )
+                    )
+                    if made is not None:
+                        made(job.number, number, k, by_image[i][-1])
+    finally:
+        session.close()
+    if sanity:
+        for several, verdicts in zip(by_image, check(model, answered, seed), strict=True):
+            several[:] = [
+                one.replace(evidence={**one.evidence, "sanity": verdict})
+                for one, verdict in zip(several, verdicts, strict=True)
+            ]
+    return by_image
+
+
+def _for_any_class(record: TargetRecord) -> TargetRecord:
+    return replace(
+        record,
+        text="where does the model look?",
+        note="This map is the same whatever class is asked about.",
+        box=None,
+        asked="",
+    )
+
+
+def _check(explainer: Explainer, attributions: list[Attribution], images: int, rounds: int) -> None:
+    if len(attributions) != rounds:
+        raise MethodError(
+            f"{explainer.name} returned {len(attributions)} attributions for {rounds} seeds.",
+            "attribute() returns one Attribution for each of question.seeds(logits).",
+        )
+    for one in attributions:
+        if one.values.ndim != 3 or one.values.shape[0] != images:
+            raise MethodError(
+                f"{explainer.name} returned maps of shape {tuple(one.values.shape)} for {images} "
+                "images.",
+                "Attribution.values has the shape (B, h, w).",
+            )
+        for key, value in {**one.evidence, **one.provenance}.items():
+            for tensor in _tensors(value):
+                if tuple(tensor.shape) != (images,):
+                    raise MethodError(
+                        f"{explainer.name} gave {key!r} as a tensor of shape "
+                        f"{tuple(tensor.shape)} for {images} images.",
+                        "A tensor in evidence or provenance holds one value for each image, (B,); "
+                        "anything else is given as numbers, text or lists.",
+                    )
+
+
+def _row(shared: Mapping[str, Any], i: int) -> dict[str, Any]:
+    """Pick one image's value out of tensors (B,), also inside lists and mappings."""
+    return {key: _of_image(value, i) for key, value in shared.items()}
+
+
+def _of_image(value: Any, i: int) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value[i].item()
+    if isinstance(value, Mapping):
+        return _row(value, i)
+    return [_of_image(item, i) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _tensors(value: Any) -> Iterator[torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, Mapping | list | tuple):
+        for item in value.values() if isinstance(value, Mapping) else value:
+            yield from _tensors(item)
+
+
+def _provenance(
+    model: VisionModel, explainer: Explainer, job: _Job, seed: int, own: Mapping[str, Any]
+) -> dict[str, Any]:
+    _, height, width = job.image.tensor.shape
+    return {
+        "method": explainer.name,
+        "parameters": explainer.parameters(),
+        **own,
+        "model": model.name,
+        "task": model.task,
+        "model_details": model.details,
+        "weights_sha256": model.digest(),
+        "image_sha256": job.image.picture.digest,
+        "input_size": [width, height],
+        "display_note": job.image.note,
+        "seed": seed,
+        "device": str(model.device),
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "versions": {
+            "cvx": __version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
+    }

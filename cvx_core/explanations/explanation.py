@@ -1,0 +1,280 @@
+"""The data that flows: an `Explanation` out of an explainer, an `Artifact` out of a renderer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cvx_core.errors import CvxError
+from cvx_core.explanations.metadata import Metadata
+from cvx_core.images.geometry import Extent
+from cvx_core.images.resampling import resample
+from cvx_core.tasks.records import TargetRecord
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """A map, the image and target it belongs to, and what vouches for it.
+
+    Attributes
+    ----------
+    values
+        float32 (h, w): the map as the method's definition gives it, signed, unnormalised, at its
+        native resolution (a layer's cells, or the pixels of the model's input). Read-only.
+    extent
+        The rectangle of `image` that `values` covers, in pixels of `image`.
+    image
+        uint8 (H, W, 3), RGB: the image as a person sees it. Read-only.
+    target
+        The question and the model's answer.
+    method
+        Name of the explainer.
+    signed
+        Whether the sign of a value means something (for or against). Maps of methods that
+        can't be negative say False.
+    unit
+        What a value counts, as in ``"logits"``.
+    name
+        Name of the image, as in the file's name.
+    evidence
+        What vouches for the map: completeness, shares, counts.
+    provenance
+        How it came about: parameters, layer, weights digest, versions, seed, device.
+    """
+
+    values: npt.NDArray[np.float32]
+    extent: Extent
+    image: npt.NDArray[np.uint8]
+    target: TargetRecord
+    method: str
+    signed: bool = True
+    unit: str = ""
+    name: str = ""
+    evidence: Metadata = field(default_factory=Metadata)
+    provenance: Metadata = field(default_factory=Metadata)
+
+    def __post_init__(self) -> None:
+        values = np.array(self.values, dtype=np.float32)
+        # Explanations of one photograph share its pixels where nobody can change them.
+        image = self.image if _settled(self.image) else np.array(self.image)
+        if values.ndim != 2 or 0 in values.shape:
+            raise CvxError(f"A map has the shape (h, w), and this one has {values.shape}.")
+        if not np.isfinite(values).all():
+            raise CvxError(
+                f"The map of {self.method!r} holds {int((~np.isfinite(values)).sum())} values that "
+                "are not finite.",
+                "Look for nan or inf in the model's weights or input, or use --dtype float32.",
+            )
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+            raise CvxError(f"An image is uint8 (H, W, 3), and this is {image.dtype} {image.shape}.")
+        sides = [float(side) for side in self.extent]
+        if not (
+            len(sides) == 4
+            and all(map(math.isfinite, sides))
+            and sides[0] < sides[2]
+            and sides[1] < sides[3]
+        ):
+            raise CvxError(f"{self.extent} is no rectangle (left, top, right, bottom).")
+        values.setflags(write=False)
+        image.setflags(write=False)
+        put = object.__setattr__
+        put(self, "values", values)
+        put(self, "image", image)
+        put(self, "extent", tuple(sides))
+        put(self, "evidence", Metadata(self.evidence))
+        put(self, "provenance", Metadata(self.provenance))
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # Pickle and deepcopy lose numpy's read-only flag.
+        for key, value in state.items():
+            object.__setattr__(self, key, value)
+        self.__post_init__()
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Explanation):
+            return NotImplemented
+        return all(
+            np.array_equal(mine, theirs) if isinstance(mine, np.ndarray) else mine == theirs
+            for mine, theirs in (
+                (getattr(self, f.name), getattr(other, f.name)) for f in fields(self)
+            )
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        h, w = self.values.shape
+        return (
+            f"<Explanation {self.method} of {self.name or 'image'}: {self.target.text} "
+            f"{h}x{w}, sum {self.values.sum():.4g} {self.unit}>"
+        )
+
+    @property
+    def title(self) -> str:
+        """One line for people: the method and the question."""
+        return f"{self.method}: {self.target.text}"
+
+    def heatmap(self, size: tuple[int, int] | None = None) -> npt.NDArray[np.float32]:
+        """Return the map resampled onto the image.
+
+        Parameters
+        ----------
+        size
+            (width, height) to which the whole image is thought scaled; None for its own size.
+
+        Returns
+        -------
+        numpy.ndarray
+            float32 (height, width): bilinear between cell centres (area-weighted when shrinking),
+            nan where the map does not reach. Values keep their unit; they are not normalised, and
+            their sum is not the map's sum.
+        """
+        height, width = self.image.shape[:2]
+        out_w, out_h = (width, height) if size is None else size
+        left, top, right, bottom = self.extent
+        scale_x, scale_y = out_w / width, out_h / height
+        return resample(
+            self.values,
+            (left * scale_x, top * scale_y, right * scale_x, bottom * scale_y),
+            (out_h, out_w),
+        )
+
+    def replace(self, **changes: Any) -> Explanation:
+        """Return a copy with some fields changed."""
+        return Explanation(**{**{f.name: getattr(self, f.name) for f in fields(self)}, **changes})
+
+    def to_dict(self, *, arrays: bool = True) -> dict[str, Any]:
+        """Return the explanation as JSON values.
+
+        Parameters
+        ----------
+        arrays
+            Whether `values` goes in, as nested lists. The image's pixels never do.
+        """
+        data: dict[str, Any] = {
+            "method": self.method,
+            "name": self.name,
+            "signed": self.signed,
+            "unit": self.unit,
+            "extent": list(self.extent),
+            "shape": list(self.values.shape),
+            "image_size": [self.image.shape[1], self.image.shape[0]],
+            "target": self.target.to_dict(),
+            "evidence": self.evidence.to_dict(),
+            "provenance": self.provenance.to_dict(),
+        }
+        if arrays:
+            data["values"] = self.values.tolist()
+        return data
+
+    @classmethod
+    def from_dict(
+        cls,
+        data: Mapping[str, Any],
+        image: npt.NDArray[np.uint8],
+        values: npt.NDArray[np.float32] | None = None,
+    ) -> Explanation:
+        """Rebuild an explanation from `to_dict`, the pixels and (if left out there) the map."""
+        return cls(
+            values=np.asarray(data["values"], dtype=np.float32) if values is None else values,
+            extent=tuple(data["extent"]),
+            image=image,
+            target=TargetRecord.from_dict(data["target"]),
+            method=str(data["method"]),
+            signed=bool(data["signed"]),
+            unit=str(data["unit"]),
+            name=str(data["name"]),
+            evidence=Metadata(data["evidence"]),
+            provenance=Metadata(data["provenance"]),
+        )
+
+    def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
+        """Write the explanation to an npz file (no pickle inside), atomically.
+
+        Raises
+        ------
+        OutputError
+            If the file exists and `overwrite` is false, or can't be written.
+        """
+        from cvx_core._util.files import write_atomic
+        from cvx_core.explanations.npz import to_npz
+
+        return write_atomic(Path(path), to_npz([self]), overwrite=overwrite)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Explanation:
+        """Read an explanation that `save` wrote.
+
+        Raises
+        ------
+        OutputError
+            If the file is no saved explanation, or holds more than one
+            (`cvx_core.load_explanations` reads those).
+        """
+        from cvx_core.errors import OutputError
+        from cvx_core.explanations.npz import load_explanations
+
+        found = load_explanations(path)
+        if len(found) != 1:
+            raise OutputError(
+                f"{path} holds {len(found)} explanations.", "Read them with load_explanations()."
+            )
+        return found[0]
+
+    def _repr_png_(self) -> bytes:
+        from cvx_core.explanations.heatmap import notebook_png
+
+        return notebook_png(self)
+
+    def _repr_html_(self) -> str:
+        from cvx_core.explanations.heatmap import notebook_html
+
+        return notebook_html(self)
+
+
+def _settled(image: object) -> bool:
+    return isinstance(image, np.ndarray) and image.flags.owndata and not image.flags.writeable
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """What a renderer returns; whoever asked for it writes the file.
+
+    Attributes
+    ----------
+    suffix
+        File name extension with its dot, as in ``".png"``.
+    media_type
+        As in ``"image/png"``.
+    data
+        The file's bytes.
+    """
+
+    suffix: str
+    media_type: str
+    data: bytes
+
+    def text(self) -> str:
+        """Return the bytes as UTF-8 text."""
+        return self.data.decode("utf-8")
+
+    def write(self, path: str | Path, *, overwrite: bool = False) -> Path:
+        """Write the bytes to a file, atomically; the suffix is added if the path has none.
+
+        Raises
+        ------
+        OutputError
+            If the file exists and `overwrite` is false, or can't be written.
+        """
+        from cvx_core._util.files import write_atomic
+
+        path = Path(path)
+        return write_atomic(
+            path if path.suffix else path.with_suffix(self.suffix), self.data, overwrite=overwrite
+        )

@@ -1,0 +1,260 @@
+"""How a map is shown over its photograph: limits, smoothing, colours, opacity.
+
+Shared by everything that draws, so that one map looks the same in every format. Nothing here
+changes an explanation.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from cvx_core.explanations.colormaps import INFERNO, VIK
+from cvx_core.explanations.explanation import Explanation
+from cvx_core.explanations.metadata import Metadata
+
+PIXEL_MAP = 64
+"""A map with more cells than this along a side is shown smoothed, because single pixels of a
+gradient can't be read at a glance."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The values at the two ends of the colour scale.
+
+    Attributes
+    ----------
+    low, high
+        Symmetric about zero for signed maps; from zero (or the smallest value) for others.
+    clipped
+        Share of the shown pixels beyond the ends, in [0, 1].
+    """
+
+    low: float
+    high: float
+    clipped: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """A map as it is shown.
+
+    Attributes
+    ----------
+    values
+        float32 (height, width): the map over the whole image, nan where it does not reach.
+    limits
+        Ends of the colour scale.
+    sigma
+        Standard deviation of the smoothing in pixels of the original image, 0 for none.
+    """
+
+    values: npt.NDArray[np.float32]
+    limits: Limits
+    sigma: float
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The part of the colour scale on which the map lies, as a key to the colours shows it.
+
+        It begins at zero where no value has the other sign; colours mean the same all the same.
+        """
+        low, high = self.limits.low, self.limits.high
+        inside = self.values[np.isfinite(self.values)]
+        if low < 0 < high and inside.any():
+            return (low if inside.min() < 0 else 0.0, high if inside.max() > 0 else 0.0)
+        return low, high
+
+    @property
+    def note(self) -> str:
+        """What was done to the numbers, for a caption; empty if nothing."""
+        parts = []
+        if self.sigma:
+            parts.append(f"smoothed for display (sigma {self.sigma:.1f} px)")
+        if self.limits.clipped > 0:
+            parts.append(f"colour saturates for {100 * self.limits.clipped:.1f} % of the pixels")
+        return "; ".join(parts)
+
+
+def show(
+    explanation: Explanation, size: tuple[int, int] | None = None, *, smooth: float | None = None
+) -> Shown:
+    """Bring a map into the form in which it is shown.
+
+    Parameters
+    ----------
+    explanation
+        Any explanation.
+    size
+        (width, height) of the picture; None for the image's own.
+    smooth
+        Standard deviation of a Gaussian in image pixels; None smooths maps of input pixels by
+        1.2 % of the covered side and leaves coarser maps alone.
+    """
+    values = explanation.heatmap(size)
+    scale = 1.0 if size is None else size[0] / explanation.image.shape[1]
+    if smooth is None:
+        fine = max(explanation.values.shape) > PIXEL_MAP
+        left, top, right, bottom = explanation.extent
+        smooth = 0.012 * min(right - left, bottom - top) if fine else 0.0
+    if smooth:
+        values = _gaussian(values, smooth * scale)
+    return Shown(values, _limits(values, explanation.signed), smooth)
+
+
+def opacity(shown: Shown, strongest: float = 0.85) -> npt.NDArray[np.float32]:
+    """Return how opaque each pixel of the map is, (height, width) in [0, strongest].
+
+    It grows with the magnitude, so that the photograph stays legible where the map says nothing.
+    """
+    span = max(abs(shown.limits.low), abs(shown.limits.high)) or 1.0
+    strength = np.clip(np.abs(np.nan_to_num(shown.values)) / span, 0.0, 1.0)
+    return (strongest * strength**0.7).astype(np.float32)
+
+
+def colors(
+    shown: Shown, signed: bool, table: npt.NDArray[np.uint8] | None = None
+) -> npt.NDArray[np.uint8]:
+    """Return the colour of each pixel of the map, uint8 (height, width, 3).
+
+    `table`, uint8 (256, 3) from the low to the high limit, takes the place of vik and inferno.
+    """
+    low, high = shown.limits.low, shown.limits.high
+    place = (np.nan_to_num(shown.values).astype(np.float64) - low) / ((high - low) or 1.0)
+    index = np.clip(np.round(place * 255), 0, 255).astype(np.uint8)
+    if table is None:
+        table = VIK if signed else INFERNO
+    chosen: npt.NDArray[np.uint8] = table[index]
+    return chosen
+
+
+def overlay(
+    explanation: Explanation, size: tuple[int, int] | None = None, *, smooth: float | None = None
+) -> Image.Image:
+    """Return the map over its photograph as an RGB picture of `size` (width, height)."""
+    width, height = size or (explanation.image.shape[1], explanation.image.shape[0])
+    photo = Image.fromarray(explanation.image).resize((width, height), Image.Resampling.LANCZOS)
+    shown = show(explanation, (width, height), smooth=smooth)
+    alpha = opacity(shown)[:, :, None]
+    mixed = np.asarray(photo) * (1 - alpha) + colors(shown, explanation.signed) * alpha
+    return Image.fromarray(mixed.round().astype(np.uint8))
+
+
+def notebook_png(explanation: Explanation, longest: int = 480) -> bytes:
+    """Return the overlay as PNG bytes for notebooks, at most `longest` pixels a side."""
+    height, width = explanation.image.shape[:2]
+    scale = min(1.0, longest / max(width, height))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    buffer = io.BytesIO()
+    overlay(explanation, size).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def notebook_html(explanation: Explanation) -> str:
+    """Return the overlay with its question and evidence as an HTML fragment for notebooks."""
+    picture = base64.b64encode(notebook_png(explanation)).decode()
+    rows = [
+        ("question", explanation.target.text),
+        ("answer", explanation.target.predicted.text),
+        ("label", explanation.target.label.text if explanation.target.label else ""),
+        ("layer", str(explanation.provenance.get("layer", ""))),
+        ("sum", f"{explanation.values.sum(dtype=np.float64):.4g} {explanation.unit}"),
+        ("note", " ".join(cautions(explanation))),
+    ]
+    cells = "".join(
+        f"<tr><th style='text-align:left'>{html.escape(key)}</th><td>{html.escape(value)}</td></tr>"
+        for key, value in rows
+        if value
+    )
+    title = html.escape(explanation.title)
+    return (
+        f"<figure style='margin:0'><img alt='{title}' src='data:image/png;base64,{picture}'>"
+        f"<figcaption><b>{title}</b><table>{cells}</table></figcaption></figure>"
+    )
+
+
+def cautions(explanation: Explanation) -> list[str]:
+    """Return what a reader must be warned of before the map is believed, and checks that it passed.
+
+    What its method says against itself, and the verdict of the sanity check, if one was made.
+
+    Examples
+    --------
+    >>> from cvx_core.testing.samples import sample_explanation
+    >>> verdict = {"verdict": "fails", "reason": "The map hardly depends on the network."}
+    >>> cautions(sample_explanation(evidence={"sanity": verdict}))
+    ['⚠ Sanity check: fails. The map hardly depends on the network.']
+    """
+    found = []
+    warning, sanity = (explanation.evidence.get(key) for key in ("warning", "sanity"))
+    if warning:
+        found.append(f"⚠ {warning}")
+    if isinstance(sanity, Metadata):
+        sign = "⚠ " if sanity["verdict"] == "fails" else ""
+        found.append(f"{sign}Sanity check: {sanity['verdict']}. {sanity['reason']}")
+    return found
+
+
+def model_text(explanation: Explanation) -> str:
+    """Return the model's name for people; that its weights are random is part of it.
+
+    Empty where the provenance names none.
+
+    Examples
+    --------
+    >>> from cvx_core.testing.samples import sample_explanation
+    >>> given = {"model": "timm:resnet18", "model_details": {"weights": "random"}}
+    >>> model_text(sample_explanation(provenance=given))
+    'timm:resnet18, random weights'
+    """
+    name = str(explanation.provenance.get("model") or "")
+    details = explanation.provenance.get("model_details")
+    random = isinstance(details, Metadata) and details.get("weights") == "random"
+    return ", ".join(part for part in (name, "random weights" if random else "") if part)
+
+
+def _limits(values: npt.NDArray[np.float32], signed: bool) -> Limits:
+    inside = values[np.isfinite(values)]
+    if not inside.size:
+        return Limits(-1.0 if signed else 0.0, 1.0)
+    magnitude = np.abs(inside)
+    end = float(magnitude.max())
+    robust = float(np.quantile(magnitude, 0.998))
+    # A few extreme pixels must not bleach everything else.
+    if robust > 0 and end > 2 * robust:
+        end = robust
+    end = end or 1.0
+    clipped = float((magnitude > end).mean())
+    return Limits(-end if signed else 0.0, end, clipped)
+
+
+def _gaussian(values: npt.NDArray[np.float32], sigma: float) -> npt.NDArray[np.float32]:
+    """Blur where the map reaches; pixels outside neither give nor take."""
+    if sigma < 0.3:
+        return values
+    reach = max(1, round(3 * sigma))
+    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
+    kernel /= kernel.sum()
+    inside = np.isfinite(values)
+    parts = [np.where(inside, values, 0.0).astype(np.float64), inside.astype(np.float64)]
+    for i, part in enumerate(parts):
+        for axis in (0, 1):
+            part = np.apply_along_axis(_convolve, axis, part, kernel)
+        parts[i] = part
+    with np.errstate(invalid="ignore", divide="ignore"):
+        blurred = parts[0] / parts[1]
+    return np.where(inside, blurred, np.nan).astype(np.float32)
+
+
+def _convolve(
+    line: npt.NDArray[np.float64], kernel: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    full = np.convolve(line, kernel, mode="full")
+    start = len(kernel) // 2
+    return full[start : start + len(line)]

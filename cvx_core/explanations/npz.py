@@ -1,0 +1,84 @@
+"""Explanations as an npz archive: arrays and JSON, never pickle.
+
+An archive holds ``metadata`` (one JSON document: schema, and a list of explanations without their
+arrays), ``values_0``, ``values_1``, ... and ``image_0``, ... (each image once).
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cvx_core._util.files import is_file
+from cvx_core.errors import OutputError
+from cvx_core.explanations.explanation import Explanation
+
+SCHEMA = "cvx.explanations/1"
+MAX_BYTES = 2 * 1024**3
+"""An archive that would unpack to more than this is refused (an npz of 190 KB can hold 190 MB)."""
+
+
+def to_npz(explanations: Sequence[Explanation]) -> bytes:
+    """Return the archive's bytes: the same explanations always give the same bytes."""
+    arrays: dict[str, Any] = {}
+    images: dict[bytes, int] = {}
+    entries = []
+    for index, explanation in enumerate(explanations):
+        key = explanation.image.tobytes() + repr(explanation.image.shape).encode()
+        number = images.setdefault(key, len(images))
+        arrays[f"image_{number}"] = explanation.image
+        arrays[f"values_{index}"] = explanation.values
+        entries.append({**explanation.to_dict(arrays=False), "image": number})
+    document = {"schema": SCHEMA, "explanations": entries}
+    arrays["metadata"] = np.array(json.dumps(document, ensure_ascii=False, sort_keys=True))
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    return buffer.getvalue()
+
+
+def load_explanations(path: str | Path) -> list[Explanation]:
+    """Read the explanations in an npz file that cvx wrote.
+
+    Raises
+    ------
+    OutputError
+        If the file is missing, damaged, too large when unpacked, or not such an archive.
+    """
+    path = Path(path)
+    # Opening a pipe would wait for somebody to write into it.
+    if not is_file(path):
+        raise OutputError(f"{path} is not there, or no ordinary file.")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+        if unpacked > MAX_BYTES:
+            raise OutputError(f"{path} would unpack to {unpacked / 1e9:.1f} GB and is refused.")
+        with np.load(path, allow_pickle=False) as arrays:
+            document = json.loads(str(arrays["metadata"]))
+            if document["schema"] != SCHEMA:
+                raise OutputError(
+                    f"{path} has the schema {document['schema']!r}; this cvx reads {SCHEMA!r}.",
+                    "Read it with the version of cvx that wrote it.",
+                )
+            return [
+                Explanation.from_dict(
+                    entry, arrays[f"image_{entry['image']}"], arrays[f"values_{index}"]
+                )
+                for index, entry in enumerate(document["explanations"])
+            ]
+    except OutputError:
+        raise
+    # The boundary to a file of unknown origin: zipfile, zlib, numpy, tokenize and json each raise
+    # exceptions of their own for damage, and no list of them turned out complete.
+    except Exception as error:
+        raise OutputError(
+            f"{path} holds no explanations that can be read: {type(error).__name__}: "
+            f"{getattr(error, 'message', error)}",
+            "Files written by Explanation.save() or '-r npz' can be read.",
+        ) from error

@@ -1,0 +1,55 @@
+"""The contract of renderers: explanations in, bytes out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar
+
+from cvx_core.errors import UsageError
+from cvx_core.explanations.explanation import Artifact, Explanation
+
+
+class Renderer(ABC):
+    """Turns explanations into the bytes of a file.
+
+    A renderer reads explanations and changes nothing; it never writes files (whoever calls it
+    does, atomically) and gives the same bytes for the same explanations. Rectifying, normalising
+    and colouring happen here, and whatever a renderer does to the numbers it says in the picture.
+    Write it as a frozen dataclass whose fields are its parameters.
+
+    Attributes
+    ----------
+    joins
+        True: one artifact for a whole run (a page, a table); False: one for each explanation.
+    """
+
+    joins: ClassVar[bool] = False
+
+    # Properties, so that a parameter can decide; most renderers put a class variable here.
+    @property
+    def suffix(self) -> str:
+        """File name extension of the artifact with its dot, as in ``".png"``."""
+        return ""
+
+    @property
+    def media_type(self) -> str:
+        """Of the artifact, as in ``"image/png"``."""
+        return "application/octet-stream"
+
+    def render(self, explanations: Explanation | Sequence[Explanation]) -> Artifact:
+        """Return the artifact for one or more explanations.
+
+        Raises
+        ------
+        UsageError
+            If there are none.
+        """
+        several = [explanations] if isinstance(explanations, Explanation) else list(explanations)
+        if not several:
+            raise UsageError("There is no explanation to render.")
+        return self.draw(several)
+
+    @abstractmethod
+    def draw(self, explanations: list[Explanation]) -> Artifact:
+        """Return the artifact; the list holds at least one explanation."""

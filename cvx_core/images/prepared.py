@@ -1,0 +1,106 @@
+"""Images in the form that a network takes, on any process: no network is needed for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+
+from cvx_core.errors import ModelError
+from cvx_core.images.geometry import Extent, Geometry, measure
+from cvx_core.images.preprocessing import Transform, apply
+from cvx_core.images.reading import SourceImage
+from cvx_core.images.regions import Frame
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedImage:
+    """One image, ready for the network.
+
+    Attributes
+    ----------
+    tensor
+        (C, H, W).
+    picture
+        What a person sees.
+    extent
+        The rectangle of `picture` that `tensor` covers.
+    note
+        What a reader of the overlay must know, or an empty string.
+    """
+
+    tensor: torch.Tensor
+    picture: SourceImage
+    extent: Extent
+    note: str = ""
+
+    @property
+    def frame(self) -> Frame:
+        """How the input lies over the picture."""
+        size = self.tensor.shape[2], self.tensor.shape[1]
+        return Frame(self.extent, size, self.picture.size)
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> PreparedImage:
+        """Return the same with the tensor elsewhere."""
+        return replace(self, tensor=self.tensor.to(device, dtype))
+
+
+class Preparer:
+    """Sends photographs through a preprocess, and knows what part of each the network sees.
+
+    Parameters
+    ----------
+    preprocess
+        From a PIL image to a float tensor (C, H, W); None refuses all photographs.
+    """
+
+    def __init__(self, preprocess: Transform | None) -> None:
+        self.preprocess = preprocess
+        self._geometries: dict[tuple[int, int], Geometry] = {}
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_geometries": {}}
+
+    def tensor(self, picture: SourceImage) -> torch.Tensor:
+        """Return the network's input (C, H, W) for a photograph.
+
+        Raises
+        ------
+        ModelError
+            If there is no preprocess, or what it returns is no such tensor.
+        """
+        return apply(self._known(), picture.pil())
+
+    def geometry(self, size: tuple[int, int]) -> Geometry:
+        """Return what the preprocess does to photographs of one size (width, height).
+
+        Measured once for each size, which takes as long as five photographs.
+        """
+        if size not in self._geometries:
+            self._geometries[size] = measure(self._known(), size)
+        return self._geometries[size]
+
+    def prepare(self, picture: SourceImage) -> PreparedImage:
+        """Return a photograph in the form that the network takes; raises as `tensor`."""
+        tensor, geometry = self.tensor(picture), self.geometry(picture.size)
+        if geometry.extent is not None:
+            return PreparedImage(tensor, picture, geometry.extent)
+        height, width = tensor.shape[1:]
+        return PreparedImage(
+            tensor,
+            SourceImage(geometry.to_pixels(tensor), picture.name, picture.digest),
+            (0.0, 0.0, float(width), float(height)),
+            "The preprocess is no plain resize and crop: the network's input is shown.",
+        )
+
+    def _known(self) -> Transform:
+        if self.preprocess is None:
+            raise ModelError(
+                "The model has no preprocess, so it can't be asked about photographs.",
+                "Use VisionModel(module, preprocess=Preprocess(crop=224, resize=256)), or another "
+                "function from a PIL image to a tensor (C, H, W); or give prepared tensors.",
+            )
+        return self.preprocess
+
+
+__all__ = ["PreparedImage", "Preparer"]

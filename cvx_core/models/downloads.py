@@ -1,0 +1,131 @@
+"""Fetch a published file, or say at once why it can't be had.
+
+One attempt, with a deadline on the connection: whoever sits in a train learns within seconds
+what is missing and where to put it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import http.client
+import logging
+import os
+import queue
+import tempfile
+import threading
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
+
+from cvx_core._util.environment import switched_on
+from cvx_core.errors import CheckpointError
+
+SECONDS = 5.0
+"""How long a server may take to answer, name look-up included."""
+
+_log = logging.getLogger(__name__)
+
+
+def offline() -> bool:
+    """Return whether ``CVX_OFFLINE`` forbids the use of the network."""
+    return switched_on("CVX_OFFLINE")
+
+
+def unreachable(url: str, seconds: float = SECONDS) -> str:
+    """Return why the server of a URL does not answer, in a few words; empty if it does.
+
+    A refusal (such as 404) counts as an answer.
+    """
+    if offline():
+        return "CVX_OFFLINE is set"
+    parts = urlsplit(url)
+    request = Request(f"{parts.scheme}://{parts.netloc}/", method="HEAD")
+    try:
+        _open(request, seconds).close()
+    except HTTPError as error:
+        error.close()
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        return _reason(error)
+    return ""
+
+
+def fetch(url: str, path: Path, *, sha256: str = "", seconds: float = SECONDS) -> Path:
+    """Download a file whole or not at all, once.
+
+    Parameters
+    ----------
+    url, path
+        From where, to where; an existing file is replaced.
+    sha256
+        First hexadecimal digits that the file's SHA-256 must have; empty checks nothing.
+    seconds
+        Deadline for the first answer, and for each silence after it.
+
+    Raises
+    ------
+    CheckpointError
+        If it can't be had; the message says why in a few words, for the caller to extend.
+    """
+    if offline():
+        raise CheckpointError("CVX_OFFLINE is set")
+    temporary = ""
+    try:
+        with _open(Request(url), seconds) as answer:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".cvx-", suffix=".tmp")
+            size = int(answer.headers.get("Content-Length") or 0)
+            # A warning, so that it is seen without any set-up: the network was used.
+            _log.warning("Downloading %s (%.0f MB) to %s", path.name, size / 1e6, path.parent)
+            digest, received = hashlib.sha256(), 0
+            with os.fdopen(handle, "wb") as stream:
+                while block := answer.read(1 << 20):
+                    digest.update(block)
+                    received += stream.write(block)
+        if size and received != size:
+            raise CheckpointError(f"the connection broke off after {received} of {size} bytes")
+        if not digest.hexdigest().startswith(sha256):
+            raise CheckpointError("what arrived is not the published file (its digest differs)")
+        Path(temporary).replace(path)
+        temporary = ""
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise CheckpointError(_reason(error)) from error
+    finally:
+        if temporary:
+            with contextlib.suppress(OSError):
+                Path(temporary).unlink()
+    return path
+
+
+def _open(request: Request, seconds: float) -> Any:
+    """Open a URL, giving up after `seconds` also while the name is being looked up.
+
+    No time-out reaches the resolver, so that the attempt is made in a thread that may be left
+    behind.
+    """
+    answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    def attempt() -> None:
+        try:
+            answers.put(urlopen(request, timeout=seconds))
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            answers.put(error)
+
+    threading.Thread(target=attempt, daemon=True).start()
+    try:
+        answer = answers.get(timeout=seconds)
+    except queue.Empty:
+        raise TimeoutError(f"no answer within {seconds:g} s") from None
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, HTTPError):
+        return f"the server answered {error.code} {error.reason}"
+    if isinstance(error, URLError):
+        return f"no connection: {error.reason}"
+    return str(error) or type(error).__name__

@@ -1,0 +1,228 @@
+"""Where models come from: the contract of model sources, and the names they are asked by."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cvx_core.errors import ModelError, PluginError, did_you_mean
+from cvx_core.models.checkpoints import names_a_file
+from cvx_core.models.factory import load_factory
+from cvx_core.models.vision_model import VisionModel
+from cvx_core.plugins.discovery import registry
+from cvx_core.plugins.isolation import REPORT, error_boundary
+from cvx_core.plugins.parameters import build
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """One model that a source can load.
+
+    Attributes
+    ----------
+    name
+        As in ``"resnet50"``; ``source:name`` loads it.
+    weights
+        Names of its trained weights, best first; empty if there are none.
+    summary
+        One line.
+    task
+        What it does: ``"classification"``, ``"segmentation"`` or ``"detection"``.
+    """
+
+    name: str
+    weights: tuple[str, ...] = ()
+    summary: str = ""
+    task: str = "classification"
+
+
+class ModelSource(ABC):
+    """Loads models by name."""
+
+    @abstractmethod
+    def load(
+        self, name: str, *, weights: str | Path | None = None, trust_checkpoint: bool = False
+    ) -> VisionModel:
+        """Return a model with its preprocessing and class names.
+
+        Parameters
+        ----------
+        name
+            What follows ``source:``; empty means the source's default, if it has one.
+        weights
+            Name of published weights, path of a ``.safetensors`` or ``.pth`` file, ``"random"``
+            for none (seeded), or None for the best published ones.
+        trust_checkpoint
+            Whether a checkpoint that can run code when it is loaded may do so.
+
+        Raises
+        ------
+        ModelError
+            If there is no such model, near names suggested.
+        CheckpointError
+            If the weights can't be had or don't fit.
+        """
+
+    @abstractmethod
+    def models(self) -> Iterable[ModelEntry]:
+        """Return the models on offer, by name; empty where they can't be listed (a hub)."""
+
+
+def first_synonyms(names: Iterable[str]) -> list[str]:
+    """Return the first of each class's synonyms, all of them where two classes share the first.
+
+    Examples
+    --------
+    >>> first_synonyms(["tench, Tinca tinca", "crane, a bird", "crane, a machine"])
+    ['tench', 'crane, a bird', 'crane, a machine']
+    """
+    full = list(names)
+    short = [name.split(",")[0].strip() for name in full]
+    count = Counter(short)
+    return [a if a and count[a] == 1 else b for a, b in zip(short, full, strict=True)]
+
+
+@contextmanager
+def seeded(seed: int = 0) -> Iterator[None]:
+    """Draw initial weights from a seed, and leave the caller's generator as it was.
+
+    Sources build every model inside, with trained weights too: modules draw initial weights
+    before the trained ones replace them.
+    """
+    state = torch.get_rng_state()
+    torch.default_generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        torch.set_rng_state(state)
+
+
+def load_model(
+    name: str,
+    *,
+    weights: str | Path | None = None,
+    device: str | None = None,
+    dtype: Any = None,
+    trust_checkpoint: bool = False,
+) -> VisionModel:
+    """Load a model by name.
+
+    Parameters
+    ----------
+    name
+        ``"source:name"``, such as ``"torchvision:resnet50"``; a source alone for its default model;
+        or code of your own, ``"path/to/file.py:factory"`` or ``"package.module:factory"``.
+    weights
+        Name of published weights, path of a ``.safetensors`` or ``.pth`` file, ``"random"``, or
+        None for the best published ones.
+    device, dtype
+        Where and in which `torch.dtype` it runs; None leaves it as loaded (CPU, float32).
+    trust_checkpoint
+        Allow a checkpoint that can run code when loaded. Only for files you made yourself.
+
+    Returns
+    -------
+    VisionModel
+
+    Raises
+    ------
+    UnknownComponentError
+        If no plugin offers the source.
+    ModelError, CheckpointError
+        If the model or its weights can't be had.
+    """
+    prefix, colon, rest = name.partition(":")
+    plugins = registry()
+    if prefix.partition("@")[0] in plugins.names("model source"):
+        model = _load_from_source(prefix, rest, weights, trust_checkpoint)
+    elif colon and _looks_like_code(name):
+        model = load_factory(name, weights=weights, trust_checkpoint=trust_checkpoint)
+    elif colon:
+        plugins.find("model source", prefix)
+        raise AssertionError("unreachable: find raises for an unknown source")
+    else:
+        raise _unknown(name)
+    if device is not None or dtype is not None:
+        model.to(device, dtype)
+    return model
+
+
+def list_models(source: str) -> list[ModelEntry]:
+    """Return the models that a source offers, sorted by name.
+
+    Raises
+    ------
+    UnknownComponentError
+        If no plugin offers the source.
+    PluginError
+        If the plugin fails.
+    """
+    found = _source(source)
+    with error_boundary(lambda reason: _broken(source, reason)):
+        return sorted(found.models(), key=lambda entry: entry.name)
+
+
+def _source(name: str) -> ModelSource:
+    made = build("model source", registry().find("model source", name), {})
+    if not isinstance(made, ModelSource):
+        raise PluginError(
+            f"The model source {name!r} is a {type(made).__name__}, not a cvx_core.ModelSource.",
+            REPORT,
+        )
+    return made
+
+
+def _load_from_source(
+    source: str, name: str, weights: str | Path | None, trust_checkpoint: bool
+) -> VisionModel:
+    found = _source(source)
+    with error_boundary(lambda reason: _broken(source, reason)):
+        model: Any = found.load(name, weights=weights, trust_checkpoint=trust_checkpoint)
+    if not isinstance(model, VisionModel):
+        raise PluginError(
+            f"The model source {source!r} returned a {type(model).__name__} for {name!r}, "
+            "not a cvx_core.VisionModel.",
+            REPORT,
+        )
+    return model
+
+
+def _broken(source: str, reason: str) -> PluginError:
+    return PluginError(f"The model source {source!r} failed: {reason}", REPORT)
+
+
+def _looks_like_code(name: str) -> bool:
+    place = name.rpartition(":")[0]
+    return place.endswith(".py") or ("." in place and place.replace(".", "").isidentifier())
+
+
+def _unknown(name: str) -> ModelError:
+    path = Path(name)
+    if path.suffix == ".py":
+        hint = f"Name the factory in it: '{name}:NAME'."
+    elif names_a_file(name):
+        hint = f"Weights need a model: -m SOURCE:NAME --weights {name}."
+    else:
+        hint = _nearest(name)
+    return ModelError(f"{name!r} is no model.", hint)
+
+
+def _nearest(name: str) -> str:
+    sources = registry().names("model source")
+    having = []
+    for source in sources:
+        # A source that is broken, or offered twice, must not hide the mistake at hand.
+        with suppress(PluginError):
+            having += [f"{source}:{name}" for entry in list_models(source) if entry.name == name]
+    if having:
+        return "Write " + " or ".join(repr(full) for full in having) + "."
+    return did_you_mean(name, sources) or (
+        "Write 'source:name' with a source of " + ", ".join(sources) + ", or 'file.py:factory'."
+    )

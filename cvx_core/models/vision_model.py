@@ -1,0 +1,341 @@
+"""A model as cvx sees it: a module, its preprocessing, its class names, its readout."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from cvx_core.errors import InputError, ModelError, UsageError
+from cvx_core.explanations.metadata import Metadata
+from cvx_core.images.prepared import PreparedImage as PreparedImage
+from cvx_core.images.prepared import Preparer
+from cvx_core.images.preprocessing import Transform
+from cvx_core.images.reading import SourceImage, read_image
+from cvx_core.models.forward import answer, reading, version
+from cvx_core.tasks.classification.output import classification
+from cvx_core.tasks.detection.candidates import DetectionCandidates
+from cvx_core.tasks.detection.output import detection
+from cvx_core.tasks.outputs import ModelOutput, Readout
+from cvx_core.tasks.prediction import Prediction
+from cvx_core.tasks.segmentation.output import segmentation
+
+TASKS: Mapping[str, Readout] = {
+    "classification": classification,
+    "segmentation": segmentation,
+    "detection": detection,
+}
+
+
+class VisionModel:
+    """A PyTorch vision model together with what is needed to ask it about a photograph.
+
+    Parameters
+    ----------
+    module
+        Any `torch.nn.Module` that takes a float tensor (B, C, H, W). It is used as it is: its
+        mode, gradients, hooks and parameters are as found after every call.
+    preprocess
+        From a PIL image to a float tensor (C, H, W): a torchvision preset, a timm transform, a
+        `cvx_core.Preprocess`, or any function. Without it only prepared tensors can be explained.
+    classes
+        Class names by index. Without them classes are given by index. A detector's last class that
+        means "nothing there" requirements no name.
+    task
+        ``"classification"``, ``"segmentation"`` or ``"detection"``.
+    name
+        For provenance, as in ``"torchvision:resnet50"``.
+    readout
+        From the module's output to its scores, where the output is unusual: a tensor (B, C) of a
+        classifier, (B, C, h, w) of a segmenter, `DetectionCandidates` of a detector.
+    details
+        More provenance: where the weights came from, say.
+
+    Raises
+    ------
+    ModelError
+        If `module` is no module or has no parameters on one device.
+    UsageError
+        If the task is unknown.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from cvx_core import VisionModel
+    >>> net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(),
+    ...                           torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(),
+    ...                           torch.nn.Linear(4, 2))
+    >>> model = VisionModel(net, classes=["cat", "dog"])
+    >>> model.logits(torch.zeros(1, 3, 8, 8)).shape
+    torch.Size([1, 2])
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        preprocess: Transform | None = None,
+        classes: Sequence[str] | None = None,
+        task: str = "classification",
+        *,
+        name: str = "",
+        readout: Readout | None = None,
+        details: Mapping[str, Any] | None = None,
+    ) -> None:
+        if not isinstance(module, nn.Module):
+            raise ModelError(
+                f"A model is a torch.nn.Module, and this is a {type(module).__name__}.",
+                "Pass the module itself; a checkpoint is loaded into one first.",
+            )
+        if task not in TASKS:
+            raise UsageError(f"The task {task!r} is unknown.", "Known: " + ", ".join(TASKS) + ".")
+        if isinstance(classes, str):
+            raise UsageError("classes is one string.", "Give a list of names, one per class.")
+        # torch.compile hides the submodules from hooks; the module inside computes the same.
+        self.module: nn.Module = getattr(module, "_orig_mod", module)
+        self.preparer = Preparer(preprocess)
+        self.classes = None if classes is None else tuple(str(c) for c in classes)
+        self.task = task
+        self.name = name or type(self.module).__name__
+        self.readout: Readout = readout or TASKS[task]
+        self.details = Metadata(details)
+        self._cache: tuple[Any, dict[Any, Any]] = (None, {})
+        self._digest: tuple[Any, str] | None = None
+
+    def __repr__(self) -> str:
+        return f"<VisionModel {self.name} ({self.task}, {self.device}, {self.dtype})>"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_cache": (None, {}), "_digest": None}
+
+    @property
+    def preprocess(self) -> Transform | None:
+        """From a PIL image to the network's input (C, H, W)."""
+        return self.preparer.preprocess
+
+    @preprocess.setter
+    def preprocess(self, preprocess: Transform | None) -> None:
+        self.preparer = Preparer(preprocess)
+
+    @property
+    def cache(self) -> dict[Any, Any]:
+        """What later layers found out about the network; emptied when a weight has changed."""
+        state = self._state()
+        if self._cache[0] != state:
+            self._cache = (state, {})
+        return self._cache[1]
+
+    def _state(self) -> tuple[tuple[int, int], ...]:
+        """Return what changes whenever a parameter or buffer does."""
+        state: list[tuple[int, int]] = []
+        # In one go, without names: this is asked for many times in each explanation.
+        for module in self.module.modules():
+            state.append((id(module), 0))
+            tensors = (*module._parameters.values(), *module._buffers.values())
+            state.extend((one.data_ptr(), version(one)) for one in tensors if one is not None)
+        return tuple(state)
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the first parameter or buffer."""
+        return self._first().device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Dtype of the first floating-point parameter or buffer."""
+        return self._first().dtype
+
+    def _first(self) -> torch.Tensor:
+        for tensors in (self.module.parameters(), self.module.buffers()):
+            for tensor in tensors:
+                if tensor.is_floating_point():
+                    return tensor
+        return torch.empty(0)
+
+    def to(
+        self, device: str | torch.device | None = None, dtype: torch.dtype | None = None
+    ) -> VisionModel:
+        """Move the module to a device and dtype, in place, and return the model.
+
+        Raises
+        ------
+        ModelError
+            If the device is not there.
+        """
+        try:
+            self.module.to(device=device, dtype=dtype)
+        except (RuntimeError, AssertionError) as error:
+            reason = (str(error).splitlines() or ["unknown reason"])[0]
+            raise ModelError(
+                f"The model can't be moved to {device or dtype}: {reason}",
+                "Use --device cpu, or install a PyTorch that supports the device.",
+            ) from error
+        return self
+
+    def digest(self) -> str:
+        """Return the SHA-256 of all parameters and buffers, first 16 hexadecimal digits."""
+        state = self.module.state_dict(keep_vars=True)
+        key = self._state()
+        if self._digest is None or self._digest[0] != key:
+            total = hashlib.sha256()
+            for name, tensor in state.items():
+                if isinstance(tensor, torch.Tensor):
+                    total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+                    flat = tensor.detach().cpu().contiguous().reshape(-1)
+                    if flat.numel():
+                        total.update(flat.view(torch.uint8).numpy().data)
+            self._digest = (key, total.hexdigest()[:16])
+        return self._digest[1]
+
+    def logits(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Return all outputs (B, N) of prepared inputs (B, C, H, W): evaluation mode, no graph.
+
+        N is the number of classes of a classifier; the logits (C, h, w) of a segmenter and the
+        logits and boxes of a detector are flattened.
+
+        Raises
+        ------
+        ModelError
+            If the module fails on the inputs.
+        """
+        return answer(self, inputs.to(self.device, self.dtype))
+
+    def read(self, output: Any) -> torch.Tensor:
+        """Return all outputs (B, N) in what the module returned; see `reading`."""
+        return self.reading(output).flat
+
+    def reading(self, output: Any) -> ModelOutput:
+        """Return the scores in what the module returned, checked against the task and classes.
+
+        Raises
+        ------
+        ModelError
+            If they don't have the task's shape, or there are not as many as class names.
+        """
+        found = self.readout(output)
+        reading = (
+            ModelOutput(found.logits, found)
+            if isinstance(found, DetectionCandidates)
+            else ModelOutput(found)
+        )
+        self._check_shape(found)
+        if self.classes is not None and len(self.classes) not in (reading.named, reading.classes):
+            raise ModelError(
+                f"The model has {reading.classes} outputs and {len(self.classes)} class names.",
+                "Pass the class names that belong to these weights.",
+            )
+        if reading.classes < 2 and self.task != "detection":
+            raise ModelError(
+                "The model has a single output, and a classifier needs two or more.",
+                "Pass readout=lambda z: torch.cat([-z, z], 1) / 2 for a binary logit.",
+            )
+        return reading
+
+    def _check_shape(self, found: torch.Tensor | DetectionCandidates) -> None:
+        wanted = {"classification": "(B, C)", "segmentation": "(B, C, h, w)"}.get(self.task)
+        if isinstance(found, DetectionCandidates):
+            shape, fits = "candidates", wanted is None
+        else:
+            shape = str(tuple(found.shape))
+            fits = wanted is not None and found.ndim == wanted.count(",") + 1
+        if not fits:
+            raise ModelError(
+                f"The readout gave {shape} for a model whose task is {self.task}.",
+                f"It gives {wanted or 'DetectionCandidates'} there; is task=... right?",
+            )
+
+    def answers(self, images: Any) -> list[Prediction]:
+        """Return the model's answer for each image: classes, pixels or boxes.
+
+        Parameters
+        ----------
+        images
+            As for `prepare`.
+
+        Returns
+        -------
+        list of Answer
+            `ClassificationPrediction` of a classifier, `SegmentationPrediction` of a segmenter, `DetectionPrediction` of a detector.
+
+        Raises
+        ------
+        ModelError, InputError
+            See `prepare` and `logits`.
+        """
+        found: list[Prediction] = []
+        for one in self.prepare(images):
+            found += reading(self, one.tensor[None]).answers(self.classes, [one.frame])
+        return found
+
+    def prepare(self, images: Any) -> list[PreparedImage]:
+        """Bring images into the form that the network takes.
+
+        Parameters
+        ----------
+        images
+            A path, PIL image, uint8 array (H, W, 3), or a sequence of these; or a prepared float
+            tensor (B, C, H, W) or (C, H, W). What was prepared before is taken as it is.
+
+        Raises
+        ------
+        InputError
+            If an image can't be read.
+        ModelError
+            If it is a photograph and the model has no preprocess.
+        """
+        if isinstance(images, torch.Tensor):
+            return self._prepare_tensor(images)
+        single = isinstance(images, str | np.ndarray | SourceImage | PreparedImage) or hasattr(
+            images, "__fspath__"
+        )
+        if single or hasattr(images, "getbands"):
+            images = [images]
+        items = list(images)
+        if items and all(isinstance(item, torch.Tensor) for item in items):
+            return [one for item in items for one in self._prepare_tensor(item)]
+        return [
+            (
+                item
+                if isinstance(item, PreparedImage)
+                else self.preparer.prepare(read_image(item, i))
+            ).to(self.device, self.dtype)
+            for i, item in enumerate(items)
+        ]
+
+    def _prepare_tensor(self, tensor: torch.Tensor) -> list[PreparedImage]:
+        batch = tensor[None] if tensor.ndim == 3 else tensor
+        if batch.ndim != 4 or not batch.is_floating_point() or 0 in batch.shape:
+            raise InputError(
+                f"The tensor is {batch.dtype} {tuple(tensor.shape)}.",
+                "A prepared batch is float (B, C, H, W), normalised as the network expects.",
+            )
+        if not torch.isfinite(batch).all():
+            raise InputError("The tensor holds values that are not finite.")
+        height, width = batch.shape[2:]
+        extent = (0.0, 0.0, float(width), float(height))
+        return [
+            PreparedImage(
+                one.detach().to(self.device, self.dtype),
+                self._picture(one, i),
+                extent,
+                "The input was a tensor; its pixels are shown, stretched to 0-255.",
+            )
+            for i, one in enumerate(batch)
+        ]
+
+    def _picture(self, tensor: torch.Tensor, index: int) -> SourceImage:
+        """Return a tensor (C, H, W) as pixels, for display only."""
+        values = tensor.detach().cpu().float()
+        values = values[:3] if values.shape[0] >= 3 else values[:1].expand(3, -1, -1)
+        low, high = (
+            (0.0, 1.0)
+            if values.min() >= 0 and values.max() <= 1
+            else (float(values.min()), float(values.max()))
+        )
+        scaled = ((values - low) / max(high - low, 1e-12) * 255).round().to(torch.uint8)
+        pixels = scaled.permute(1, 2, 0).contiguous().numpy()
+        digest = hashlib.sha256(tensor.detach().cpu().contiguous().float().numpy().tobytes())
+        return SourceImage(pixels, f"tensor {index}", digest.hexdigest())

@@ -1,0 +1,87 @@
+"""A component: the record by which a plugin announces one thing it offers."""
+
+from __future__ import annotations
+
+import re
+import sys
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Literal, get_args
+
+from cvx_core.errors import PluginError
+from cvx_core.plugins.isolation import error_boundary
+
+Kind = Literal["explainer", "renderer", "model source", "command", "engine"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+_NAME = re.compile(r"[a-z0-9]+(?:[-_.+][a-z0-9]+)*\+*")
+
+
+def component_name(class_name: str) -> str:
+    """Return the name of a class as a component's: ``MyMethod`` as ``my-method``."""
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|_", "-", class_name)
+    return words.lower().strip("-")
+
+
+@dataclass(frozen=True)
+class Component:
+    """One explainer, renderer, model source, command or engine that a plugin offers.
+
+    Parameters
+    ----------
+    name
+        Lower-case name that users type, words joined by hyphens, as in ``"grad-cam"``.
+    summary
+        One line for listings.
+    target
+        Where the work is: ``"package.module:Object"``, imported only when the component is
+        used, or the object itself for components registered in a program.
+
+    Raises
+    ------
+    PluginError
+        If the name or the target is malformed.
+    """
+
+    name: str
+    summary: str
+    target: str | type[Any] | Any
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
+            raise PluginError(
+                f"{self.name!r} is no component name.",
+                "Use lower-case words joined by hyphens, such as 'grad-cam'.",
+            )
+        if not isinstance(self.summary, str):
+            raise PluginError(f"The summary of component {self.name!r} is no string.")
+        if isinstance(self.target, str) and not re.fullmatch(r"[\w.]+:[\w.]+", self.target):
+            raise PluginError(
+                f"Component {self.name!r} points at {self.target!r}.",
+                "A target reads 'package.module:Object'.",
+            )
+
+    def load(self) -> Any:
+        """Import and return the object behind the component.
+
+        Raises
+        ------
+        PluginError
+            If the import fails; the cause is chained.
+        """
+        if not isinstance(self.target, str):
+            return self.target
+        module_name, _, path = self.target.partition(":")
+        # Standard output is for data, whatever a plugin prints.
+        with redirect_stdout(sys.stderr), error_boundary(self._unloadable, passing=()):
+            found: Any = import_module(module_name)
+            for part in path.split("."):
+                found = getattr(found, part)
+        return found
+
+    def _unloadable(self, reason: str) -> PluginError:
+        return PluginError(
+            f"{self.name!r} could not be loaded from {self.target}: {reason}",
+            "'cvx plugins --verbose' shows where it comes from.",
+        )

@@ -1,0 +1,234 @@
+"""What the plugins offer, who offers it, and what went wrong."""
+
+from __future__ import annotations
+
+import re
+import traceback
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import pluggy
+
+from cvx_core._util.environment import switched_on
+from cvx_core.errors import ConflictError, PluginError, UnknownComponentError, did_you_mean
+from cvx_core.plugins.component import KINDS, Component, Kind
+from cvx_core.plugins.hookspecs import HOOKS, CvxSpecs
+from cvx_core.plugins.isolation import message
+
+PROGRAM = "this program"
+"""Owner of the components that a program registers itself."""
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A component together with the plugin that offers it."""
+
+    kind: Kind
+    component: Component
+    owner: str
+
+    @property
+    def distribution(self) -> str:
+        """Name of the distribution, without the entry point's name."""
+        return self.owner.partition(":")[0]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A plugin that could not be used, and why."""
+
+    owner: str
+    error: BaseException
+
+    @property
+    def reason(self) -> str:
+        """One line for listings."""
+        return f"{type(self.error).__name__}: {' '.join(message(self.error).split())}"
+
+    def traceback(self) -> str:
+        """Return the full traceback as text."""
+        return "".join(traceback.format_exception(self.error))
+
+
+def normal_name(distribution: str) -> str:
+    """Write a distribution's name as package indexes do: ``My_Plugin`` becomes ``my-plugin``."""
+    return re.sub(r"[-_.]+", "-", distribution.strip()).lower()
+
+
+class Registry:
+    """Holds components by kind and name, and resolves a name to one of them.
+
+    Two plugins may offer the same name: both stay listed, and only using the bare name
+    raises. ``name@distribution`` picks one.
+    """
+
+    def __init__(self, *, strict: bool | None = None) -> None:
+        self._manager = pluggy.PluginManager("cvx")
+        self._manager.add_hookspecs(CvxSpecs)
+        self._table: dict[Kind, dict[str, dict[str, Component]]] = {kind: {} for kind in KINDS}
+        self._owner = PROGRAM
+        self._strict = switched_on("CVX_STRICT") if strict is None else strict
+        self.failures: list[Failure] = []
+        self.incompatible: list[str] = []
+        self.disabled: list[str] = []
+        for kind, hook in HOOKS.items():
+            getattr(self._manager.hook, hook).call_historic(
+                result_callback=partial(self._take, kind)
+            )
+
+    def register(self, plugin: object, owner: str) -> None:
+        """Ask one plugin for its components; on any failure none of them is kept.
+
+        Raises
+        ------
+        PluginError
+            Only under ``CVX_STRICT=1``; otherwise the failure is noted in `failures`.
+        """
+        previous, self._owner = self._owner, owner
+        try:
+            if not _implements_a_hook(plugin):
+                raise PluginError(
+                    "The plugin implements none of the hooks " + ", ".join(HOOKS.values()) + ".",
+                    "Mark its functions with @cvx_core.hookimpl.",
+                )
+            self._manager.register(plugin, owner)
+            self._manager.check_pending()
+        except KeyboardInterrupt:
+            raise
+        # The plugin boundary: a plugin may raise anything, and exit.
+        except BaseException as error:
+            self._evict(plugin, owner)
+            self.fail(owner, error)
+        finally:
+            self._owner = previous
+
+    def fail(self, owner: str, error: BaseException) -> None:
+        """Note that a plugin can't be used (raise instead when strict)."""
+        failure = Failure(owner, error)
+        if self._strict:
+            raise PluginError(f"Plugin {owner} failed: {failure.reason}") from error
+        self.failures.append(failure)
+
+    def add(self, kind: Kind, component: Component, *, replace: bool = False) -> None:
+        """Register one component from a program, for the life of the process.
+
+        Raises
+        ------
+        ConflictError
+            If the name is taken and `replace` is false.
+        """
+        owners = self._table[kind].setdefault(component.name, {})
+        if owners and not replace:
+            raise ConflictError(
+                f"The {kind} {component.name!r} is already offered by {', '.join(owners)}.",
+                "Choose another name, or pass replace=True.",
+            )
+        if replace:
+            owners.clear()
+        owners[PROGRAM] = component
+
+    def offers(self, kind: Kind) -> list[Offer]:
+        """Return all offers of one kind, sorted by name and owner."""
+        return [
+            Offer(kind, component, owner)
+            for _, owners in sorted(self._table[kind].items())
+            for owner, component in sorted(owners.items())
+        ]
+
+    def names(self, kind: Kind) -> list[str]:
+        """Return the names on offer, sorted."""
+        return sorted(self._table[kind])
+
+    def find(self, kind: Kind, name: str) -> Component:
+        """Return the component called `name` (``name`` or ``name@distribution``).
+
+        Raises
+        ------
+        UnknownComponentError
+            If nobody offers it; a plugin that failed to load is chained as the cause.
+        ConflictError
+            If several distributions offer it and none is named.
+        """
+        bare, _, wanted = name.partition("@")
+        owners = self._table[kind].get(bare, {})
+        if wanted:
+            wanted = normal_name(wanted)
+            owners = {
+                owner: component
+                for owner, component in owners.items()
+                if wanted in (normal_name(owner), normal_name(owner.partition(":")[0]))
+            }
+        if not owners:
+            raise self._unknown(kind, name)
+        if len(owners) > 1:
+            distributions = sorted(owner.partition(":")[0] for owner in owners)
+            raise ConflictError(
+                f"The {kind} {bare!r} is offered by {' and by '.join(distributions)}.",
+                "Pick one: " + " or ".join(f"'{bare}@{name}'" for name in distributions) + ".",
+            )
+        return next(iter(owners.values()))
+
+    def _take(self, kind: Kind, components: Iterable[Component]) -> None:
+        """Receive the answer of one hook of one plugin: all of it or nothing."""
+        answer = list(components)
+        for component in answer:
+            if not isinstance(component, Component):
+                raise PluginError(
+                    f"{HOOKS[kind]} returned {component!r}, a {type(component).__name__}.",
+                    "Hooks return cvx_core.Component records.",
+                )
+        for component in answer:
+            owners = self._table[kind].setdefault(component.name, {})
+            if self._owner in owners:
+                raise PluginError(f"It offers the {kind} {component.name!r} twice.")
+            owners[self._owner] = component
+
+    def _evict(self, plugin: object, owner: str) -> None:
+        # pluggy can leave a plugin half registered when a hook raises during replay.
+        if self._manager.is_registered(plugin):
+            self._manager.unregister(plugin)
+        for names in self._table.values():
+            for name in [n for n, owners in names.items() if owners.pop(owner, None)]:
+                if not names[name]:
+                    del names[name]
+
+    def _unknown(self, kind: Kind, name: str) -> UnknownComponentError:
+        hints = [did_you_mean(name, self._candidates(kind, owned="@" in name))]
+        if not hints[0]:
+            known = ", ".join(self.names(kind)) or "none"
+            hints = [f"Installed: {known}."]
+        for failure in self.failures:
+            hints.append(f"The plugin {failure.owner} failed to load ({failure.reason}).")
+        if self.disabled:
+            hints.append("Disabled: " + ", ".join(self.disabled) + ".")
+        if self.incompatible:
+            hints.append("Made for another version of cvx: " + ", ".join(self.incompatible) + ".")
+        hints.append("'cvx plugins' lists what is installed.")
+        error = UnknownComponentError(
+            f"No {kind} is called {name!r}.", " ".join(filter(None, hints))
+        )
+        if self.failures:
+            error.__cause__ = self.failures[0].error
+        return error
+
+    def _candidates(self, kind: Kind, *, owned: bool) -> list[str]:
+        if not owned:
+            return list(self._table[kind])  # as announced: the one to begin with first
+        return [f"{offer.component.name}@{offer.distribution}" for offer in self.offers(kind)]
+
+
+def _implements_a_hook(plugin: object) -> bool:
+    # Looks only at the names of the hooks: a module's lazy __getattr__ stays asleep otherwise.
+    return any(
+        getattr(getattr(plugin, name, None), "cvx_impl", None) is not None
+        for name in _names_of(plugin)
+    )
+
+
+def _names_of(plugin: object) -> list[str]:
+    attributes: Any = plugin if isinstance(plugin, type) else type(plugin)
+    own = vars(plugin) if hasattr(plugin, "__dict__") else {}
+    names = {*own, *vars(attributes)}
+    return [name for name in names if name.startswith("cvx_")]

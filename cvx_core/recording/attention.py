@@ -1,0 +1,119 @@
+"""What can be told of a transformer's attention without its module names."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from cvx_core.errors import LayerError
+from cvx_core.models.evaluation_mode import evaluation_mode
+from cvx_core.models.forward import eager, run_model
+from cvx_core.recording.hooks import hooked
+from cvx_core.recording.interception.function_mode import Interception
+from cvx_core.recording.interception.saved_tensors import Saved
+from cvx_core.recording.layers.layer import Layer
+from cvx_core.recording.layers.layout import Layout
+from cvx_core.recording.requirements import Requirements
+
+if TYPE_CHECKING:
+    from cvx_core.models.vision_model import VisionModel
+
+_LAST = 6
+
+
+def tokens_read(model: VisionModel, inputs: Tensor, place: Layer) -> Tensor:
+    """Return which tokens, class and register tokens first, the answer reads after the last layer.
+
+    They are those with a gradient at the last place that has tokens like `place` and any gradient
+    at all. Names and positions don't tell: the first token of a network that averages its
+    patches may be a register.
+
+    Returns
+    -------
+    torch.Tensor
+        Boolean (prefix + h * w,), on the CPU. Found once for each model and input size.
+    """
+    from cvx_core.recording.recording import Recording
+
+    image = inputs[:1]
+    key = ("tokens that the answer reads", tuple(image.shape[1:]), place.shape[0])
+    if key not in model.cache:
+        alike = [
+            p.name
+            for p in Layout.of(model, image).places
+            if p.kind == "tokens" and (p.prefix, p.grid) == (place.prefix, place.grid)
+        ][-_LAST:]
+        with Recording(model, image, Requirements(*alike)) as probe:
+            noise = torch.randn(probe.logits.shape, generator=torch.Generator().manual_seed(0))
+            gradients = probe.gradients(noise.to(probe.logits), *alike, missing="zero")
+        found = [gradient[0].ne(0).any(dim=1).cpu() for gradient in gradients]
+        everything = torch.ones(place.shape[0], dtype=torch.bool)
+        model.cache[key] = next((read for read in reversed(found) if read.any()), everything)
+    read: Tensor = model.cache[key]
+    return read
+
+
+def attention_blocks(model: VisionModel, inputs: Tensor) -> dict[str, str]:
+    """Return for each self-attention place the place behind its block.
+
+    A block is the outermost module that runs this attention and no other. Attentions for which
+    there is no such module with tokens as its output are left out.
+
+    Returns
+    -------
+    dict
+        ``{"attention#0": "blocks.0", ...}`` in forward order, found once for each model and input
+        size.
+    """
+    key = ("attention blocks", tuple(inputs.shape[1:]))
+    if key not in model.cache:
+        model.cache[key] = _trace(model, inputs[:1])
+    blocks: dict[str, str] = model.cache[key]
+    return blocks
+
+
+def _trace(model: VisionModel, image: Tensor) -> dict[str, str]:
+    running: list[tuple[str, int]] = []
+    calls: dict[str, int] = {}
+    inside: dict[tuple[str, int], list[int]] = {}
+    count = 0
+
+    def begin(name: str, _args: Any, _kwargs: Any) -> None:
+        calls[name] = calls.get(name, -1) + 1
+        running.append((name, calls[name]))
+
+    def end(*_: Any) -> None:
+        running.pop()
+
+    def attended(probabilities: Tensor) -> Tensor:
+        nonlocal count
+        for call in running:
+            inside.setdefault(call, []).append(count)
+        count += 1
+        return probabilities
+
+    inner = [(name, module) for name, module in model.module.named_modules() if name]
+    ours = Interception(Saved(), attended=attended)
+    with (
+        hooked(inner, before=begin, after=end),
+        torch.inference_mode(False),
+        torch.no_grad(),
+        evaluation_mode(model.module),
+        eager(),
+        ours,
+    ):
+        run_model(model, image.clone())
+    layout = Layout.of(model, image)
+    blocks: dict[str, str] = {}
+    for (name, call), attentions in inside.items():  # outer modules come before those in them
+        key = f"attention#{attentions[0]}"
+        if len(attentions) == 1 and key not in blocks:
+            try:
+                place = layout.find(f"{name}#{call}" if calls[name] else name)
+            except LayerError:
+                continue
+            if place.kind == "tokens":
+                blocks[key] = place.name
+    return dict(sorted(blocks.items(), key=lambda item: int(item[0].partition("#")[2])))

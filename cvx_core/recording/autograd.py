@@ -1,0 +1,90 @@
+"""Go backward through a model, and turn what goes wrong inside it into an error of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from cvx_core.errors import MethodError
+from cvx_core.recording.interception.leakage import Origin
+
+
+def pull_back(
+    output: Tensor, nodes: Sequence[Tensor], vector: Tensor, *, twice: bool = False
+) -> list[Tensor | None]:
+    """Return d<vector, output> / d(node) for each node, None where there is no path.
+
+    With `twice` the result has a graph of its own, and can be differentiated at the vector.
+
+    Raises
+    ------
+    MethodError
+        If the network's own backward pass fails.
+    """
+    try:
+        return list(
+            torch.autograd.grad(
+                output, nodes, vector, retain_graph=True, create_graph=twice, allow_unused=True
+            )
+        )
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise MethodError(
+            f"The network's backward pass failed: {reason}", _way_out(reason)
+        ) from error
+
+
+def no_path(name: str, ends: Sequence[Origin], *, frozen: bool) -> MethodError:
+    """Return the error for a place on which the model's answer does not depend.
+
+    Parameters
+    ----------
+    name
+        The place.
+    ends
+        The held functions that the answer is made of instead.
+    frozen
+        Whether gates are held.
+    """
+    where = ", ".join(f"{end.function} in {end.module or 'the network itself'}" for end in ends)
+    return MethodError(
+        f"No gradient flows from the model's answer back to {name!r}"
+        + (f": it ends in what is held constant, {where}." if where else "."),
+        "With frozen gates nothing passes a sigmoid, softplus or softmax. Have the model return "
+        "logits, not probabilities; where such a function is an activation inside, ask a method "
+        "that follows the model's own gradient, such as grad-cam or gradient-error."
+        if frozen
+        else "The model computes under no_grad, detaches, or decides by argmax after this "
+        "place; name a later layer.",
+    )
+
+
+def _way_out(reason: str) -> str:
+    if "inplace" in reason:
+        return (
+            "The network overwrites in place what its gradient needs, so that it can't be trained "
+            "either; write that step out of place, or name a later layer."
+        )
+    if "reentrant" in reason:
+        return "Let the network call checkpoint(..., use_reentrant=False), or no checkpoint at all."
+    return "Name a later layer, behind the function that has no gradient."
+
+
+def in_plain_order(result: Tensor) -> Tensor:
+    """Let the gradient of batch normalisation's result arrive in plain memory order.
+
+    The backward pass of PyTorch's batch normalisation in evaluation mode is wrong on the CPU (seen
+    in 2.14) for one image whose gradient has its channels innermost and C as the stride of its
+    batch, as it comes from ``x.flatten(2).transpose(1, 2)``: off by as much as the gradient itself.
+    """
+    if result.requires_grad:
+        result.register_hook(_in_plain_order)  # type: ignore[no-untyped-call]
+    return result
+
+
+def _in_plain_order(gradient: Tensor) -> Tensor:
+    return gradient.contiguous() if gradient.shape[0] == 1 else gradient

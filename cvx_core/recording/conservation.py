@@ -1,0 +1,275 @@
+"""What each module takes in and hands on of a seeded answer, with the gates held.
+
+Compare the forward pass with its replay at zero. In a frozen network, which is affine, a module
+that turns ``in`` into ``out`` hands on exactly what it takes in:
+
+    sum over outputs of <g, out - out'> = sum over inputs of <g, in - in'>,
+
+g being the gradient of the seeded answer, held gates and all, and ' the replay. What is missing
+from this balance arises in the module itself: in a function that is neither piecewise linear nor
+gated, so that its derivative does not say what it does. The balances of all modules, each without
+those of the modules inside it, add up to what the answer as a whole misses.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree
+
+from cvx_core.recording.hooks import hooked
+from cvx_core.recording.layers.layer import Layer, first_tensor
+from cvx_core.recording.layers.layout import Layout
+from cvx_core.recording.recording import Recording
+from cvx_core.recording.requirements import Requirements
+
+if TYPE_CHECKING:
+    from cvx_core.models.vision_model import VisionModel
+
+READOUT = "readout"
+"""Name of what turns the network's answer into logits."""
+
+
+@dataclass(frozen=True)
+class Flow:
+    """One call of a module.
+
+    Attributes
+    ----------
+    module, call
+        The module's name (empty for the network itself) and which call of it, from 0.
+    handed_on
+        What goes through the tensor that a recording looks at: <g, out - out'>, in logits.
+    missing
+        What arises in the module itself and not in a module inside it, in logits; rounding alone
+        where the frozen module is affine.
+    """
+
+    module: str
+    call: int
+    handed_on: float
+    missing: float
+
+
+@dataclass(frozen=True)
+class Flows:
+    """The balance of one image.
+
+    Attributes
+    ----------
+    total
+        <s, f(x)> - <s, f_frozen(0)>: what the place adds to the seeded answer, in logits.
+    calls
+        In the order in which they began.
+    """
+
+    total: float
+    calls: tuple[Flow, ...]
+
+    def missing(self) -> dict[str, float]:
+        """Return what is missing by module, largest first; together total - <g, A>."""
+        by_name: Counter[str] = Counter()
+        for one in self.calls:
+            by_name[one.module] += one.missing  # type: ignore[assignment]
+        return dict(sorted(by_name.items(), key=lambda pair: -abs(pair[1])))
+
+
+def flows(model: VisionModel, image: Tensor, name: str, seed: Tensor) -> Flows:
+    """Return what each module hands on of <seed, logits>, beginning at a place.
+
+    One forward pass, two backward passes, and one replay.
+
+    Parameters
+    ----------
+    model
+        The model; left as found.
+    image
+        (1, C, H, W). One image alone, because modules may fold others into its dimensions.
+    name
+        The place.
+    seed
+        (1, classes), held constant.
+
+    Raises
+    ------
+    MethodError
+        If the network's way depends on its data, so that it can't be replayed.
+    """
+    # Found before there are any hooks: this may run the network.
+    layout = Layout.of(model, image)
+    place = layout.last_grid(model, image) if name == "auto" else layout.find(name)
+    ledger = _Ledger()
+    with ledger.attached(model.module):
+        requirements = Requirements(place.name, gates="frozen", tape=True)
+        ledger.state = "forward"
+        with Recording(model, image, requirements) as recording:
+            ledger.state = ""
+            nodes = ledger.nodes()
+            found = (
+                recording._backward(recording.logits, nodes, seed.to(recording.logits))
+                if nodes and recording.logits.requires_grad
+                else [None] * len(nodes)
+            )
+            ledger.weigh(list(found))
+            ledger.state = "replay"
+            constant = recording.constant_part(place.name)
+            ledger.state = ""
+            total = float((seed * (recording.logits.detach() - constant)).double().sum())
+            [gradient] = recording.gradients(seed, place.name, missing="zero")
+            carried = float((gradient * recording.raw(place.name)).double().sum())
+    return Flows(total, tuple(ledger.balance(place, carried, total)))
+
+
+@dataclass
+class _Tensor:
+    """One tensor that goes into or out of a call, where it depends on the place."""
+
+    position: int
+    node: Tensor | None
+    gradient: Tensor | None = None
+    flow: float = 0.0
+
+    def replayed(self, value: Tensor) -> None:
+        """Take in what the replay has here; afterwards nothing large is held."""
+        if self.gradient is not None:
+            assert self.node is not None
+            # This runs within the forward pass, and is none of the functions on the tape.
+            with torch._C.DisableTorchFunction():
+                change = (self.node.detach() - value.detach()).double()
+                self.flow = float((self.gradient.double() * change).sum())
+        self.node = self.gradient = None
+
+
+@dataclass
+class _Call:
+    module: str
+    number: int
+    parent: int | None
+    taken: list[_Tensor] = field(default_factory=list)
+    handed: list[_Tensor] = field(default_factory=list)
+    overwritten: list[_Tensor] = field(default_factory=list)
+    looked_at: int | None = None
+
+    @property
+    def gain(self) -> float:
+        out = sum(t.flow for t in (*self.handed, *self.overwritten))
+        return out - sum(t.flow for t in self.taken)
+
+
+class _Ledger:
+    """Hooks on all modules, which keep what goes in and out."""
+
+    def __init__(self) -> None:
+        self.state: Literal["", "forward", "replay"] = ""
+        self._calls: list[_Call] = []
+        self._open: list[int] = []
+        self._count: Counter[str] = Counter()
+        self._given: dict[int, list[tuple[int, Tensor, Tensor]]] = {}
+        self._next = 0
+
+    def attached(self, module: nn.Module) -> AbstractContextManager[None]:
+        return hooked(module.named_modules(), before=self._before, after=self._after)
+
+    def nodes(self) -> list[Tensor]:
+        return [t.node for t in self._tensors() if t.node is not None]
+
+    def weigh(self, gradients: list[Tensor | None]) -> None:
+        for tensor, gradient in zip(self._tensors(), gradients, strict=True):
+            tensor.gradient = gradient
+
+    def balance(self, place: Layer, carried: float, total: float) -> Iterator[Flow]:
+        """Yield the calls, each without the gains of the calls inside it."""
+        inside = [0.0] * len(self._calls)
+        outermost = carried if place.kind == "input" else 0.0
+        for call in self._calls:
+            here = (call.module, call.number) == (place.module, place.call)
+            gain = carried if here and place.kind != "input" else call.gain
+            if call.parent is None:
+                outermost += gain
+            else:
+                inside[call.parent] += gain
+        for call, within in zip(self._calls, inside, strict=True):
+            here = (call.module, call.number) == (place.module, place.call)
+            handed = [t.flow for t in call.handed if t.position == call.looked_at]
+            if here and place.kind != "input":
+                # The balance begins with what this call returns.
+                yield Flow(call.module, call.number, carried, 0.0)
+            else:
+                yield Flow(call.module, call.number, sum(handed), call.gain - within)
+        yield Flow(READOUT, 0, total, total - outermost)
+
+    def _tensors(self) -> Iterator[_Tensor]:
+        for call in self._calls:
+            yield from call.taken
+            yield from call.handed
+            yield from call.overwritten
+
+    def _before(self, name: str, args: Any, kwargs: Any) -> Any:
+        if not self.state:
+            return None
+        leaves, spec = _pytree.tree_flatten((args, kwargs))
+        if self.state == "replay":
+            call, self._next = self._calls[self._next], self._next + 1
+            self._open.append(self._next - 1)
+            for one in call.taken:
+                one.replayed(leaves[one.position])
+            return None
+        call = _Call(name, self._count[name], self._open[-1] if self._open else None)
+        self._count[name] += 1
+        self._calls.append(call)
+        self._open.append(len(self._calls) - 1)
+        for i, leaf in enumerate(leaves):
+            if _depends(leaf):
+                node = leaf.clone()
+                call.taken.append(_Tensor(i, node))
+                leaves[i] = given = node.clone()
+                self._given.setdefault(len(self._calls) - 1, []).append((i, leaf, given))
+        return _pytree.tree_unflatten(leaves, spec) if call.taken else None
+
+    def _after(self, _name: str, args: Any, kwargs: Any, output: Any) -> Any:
+        if not self.state:
+            return None
+        number = self._open.pop()
+        call = self._calls[number]
+        leaves, spec = _pytree.tree_flatten(output)
+        if self.state == "replay":
+            for one in call.handed:
+                one.replayed(leaves[one.position])
+            inputs, _ = _pytree.tree_flatten((args, kwargs))
+            for one in call.overwritten:
+                one.replayed(inputs[one.position])
+            return None
+        for i, leaf, given in self._given.pop(number, []):
+            # The caller may go on with what the module made of its argument in place.
+            if given._version > 0:
+                node = given.clone()
+                call.overwritten.append(_Tensor(i, node))
+                leaf.copy_(node)
+        first = first_tensor(output)
+        for i, leaf in enumerate(leaves):
+            if leaf is first:
+                call.looked_at = i
+            if _depends(leaf):
+                node = leaf.clone()
+                call.handed.append(_Tensor(i, node))
+                leaves[i] = node.clone()
+        return _pytree.tree_unflatten(leaves, spec) if call.handed else None
+
+
+def _depends(value: Any) -> bool:
+    return (
+        isinstance(value, Tensor)
+        and not isinstance(value, nn.Parameter)
+        and value.is_floating_point()
+        and value.requires_grad
+        and torch.is_grad_enabled()
+    )
+
+
+__all__ = ["READOUT", "Flow", "Flows", "flows"]

@@ -1,0 +1,296 @@
+"""Hold gates constant in the backward pass by intercepting functions, whatever module calls them.
+
+With its gates held at their values for one input, a network is affine in that input, so that
+gradient times activation is conserved: the sum over a layer, plus what constants contribute, is
+the seeded output (Bach 2015 for ReLU networks; Ali 2022, arXiv:2202.07304, and Achtibat 2024,
+arXiv:2402.05602, for normalisation and attention). What is held:
+
+    gates        GELU, SiLU, hardswish, mish, tanh, ... as x * (f(x) / x)
+    scales       the deviation in layer, group, instance and RMS normalisation, norms, divisors
+    attention    softmax and sigmoid outputs, scaled dot-product attention's probabilities
+    choices      ReLU, max pooling, clamp, maximum: their own gradient already holds them
+    products     of two tensors that both depend on the input: half to each (Achtibat 2024),
+                 unless one is a function of the other element by element, and so its gate
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn.parameter import Parameter
+from torch.overrides import TorchFunctionMode
+
+from cvx_core.recording import rules
+from cvx_core.recording.autograd import in_plain_order
+from cvx_core.recording.interception.constants import Constants
+from cvx_core.recording.interception.leakage import Leakage
+from cvx_core.recording.interception.pointwise import Pointwise
+from cvx_core.recording.interception.saved_tensors import Saved
+from cvx_core.recording.interception.tape import Tape
+from cvx_core.recording.rules.attention import pass_attention
+from cvx_core.recording.rules.call import active, any_active
+
+_NAMED: dict[Any, str] = {
+    **{
+        getattr(F, f"{kind}max_pool{n}d{more}"): f"{kind}max_pool{n}d{more}"
+        for kind in ("", "adaptive_")
+        for n in (1, 2, 3)
+        for more in ("", "_with_indices")
+    },
+    torch.functional.einsum: "einsum",
+    torch.functional.norm: "norm",
+    Tensor.norm: "norm",
+}
+_PRODUCTS = ("mul", "multiply")
+_FLAGS = ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic")
+
+
+def _never(*_: Any) -> bool:
+    return False
+
+
+class Interception(TorchFunctionMode):
+    """Sees every torch function that the model calls in this thread.
+
+    Always: parameters take part without gradient, whatever their `requires_grad`, and what the
+    backward pass needs is copied before it is overwritten. On request:
+    gates are frozen (and taped) or other rules set, attention probabilities are kept.
+
+    Attributes
+    ----------
+    started
+        Whether the forward pass has reached the earliest recorded place.
+    attention
+        Probabilities (B, heads, queries, keys) in the order of the forward pass, or None.
+    attended
+        Called with the probabilities of each self-attention; what it returns goes on.
+    constants
+        Where the constants that functions add are kept, or None.
+    held
+        What is known of the signal that ends in what is held.
+    """
+
+    def __init__(
+        self,
+        saved: Saved,
+        *,
+        freeze: bool = False,
+        tape: Tape | None = None,
+        attention: bool = False,
+        attended: Callable[[Tensor], Tensor] | None = None,
+        constants: Constants | None = None,
+        table: Mapping[str, Callable[[rules.Call], Any]] | None = None,
+    ) -> None:
+        super().__init__()
+        self.saved = saved
+        self.rules = table if table is not None else rules.RULES if freeze else {}
+        self.tape = tape
+        self.started = False
+        self.attention: list[Tensor] | None = [] if attention else None
+        self.attended = attended
+        self.constants = constants
+        self.held = Leakage()
+        self._pointwise = Pointwise()
+        self._opened: dict[Any, Callable[..., Any] | None] = {}
+        self._inside: list[Any] = []
+        self._heads: list[int] = []
+
+    def __torch_function__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Run one function of the model's."""
+        kwargs = kwargs or {}
+        result = self._seen(func, args, kwargs)
+        if self._following:
+            # What is worked on by index or with out= is returned by no one.
+            self.held.follow((args, kwargs), args[0] if result is None and args else result)
+        return result
+
+    @property
+    def _replaying(self) -> bool:
+        return self.tape is not None and self.tape.replaying
+
+    @property
+    def _following(self) -> bool:
+        return self.started and bool(self.rules) and not self.held.over and not self._replaying
+
+    def _seen(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if isinstance(func, _METHOD_WRAPPER):  # an attribute such as x.shape
+            return func(*args, **kwargs)
+        args = tuple(_detached(a) for a in args)
+        if kwargs:
+            kwargs = {key: _detached(value) for key, value in kwargs.items()}
+        name = _NAMED.get(func) if isinstance(func, _FUNCTION) else None
+        if name is None:
+            if isinstance(func, _FUNCTION):
+                body = self._body(func)
+                # Tensor's own methods dispatch to themselves a second time, from inside.
+                if body is None or func in self._inside:
+                    return func(*args, **kwargs)
+                self._inside.append(func)
+                multi_head = func is F.multi_head_attention_forward
+                if multi_head:
+                    self._heads.append(kwargs["num_heads"] if "num_heads" in kwargs else args[4])
+                try:
+                    with self:  # the pieces of a composite function are seen one by one
+                        return body(*args, **kwargs)
+                finally:
+                    self._inside.pop()
+                    if multi_head:
+                        self._heads.pop()
+            name = getattr(func, "__name__", "")
+        if self.attention is not None and name in ("softmax", "scaled_dot_product_attention"):
+            self._keep_attention(name, func, args, kwargs)
+        if self.attended is not None and name in ("softmax", "scaled_dot_product_attention"):
+            return pass_attention(func, args, kwargs, self.attended)
+        if not self.started:
+            return func(*args, **kwargs)
+        in_place = name.endswith("_") and not name.endswith("__")
+        if self._replaying:
+            return self._run(name, in_place, func, args, kwargs)
+        plain = name[:-1] if in_place else name
+        added = met = None
+        made = self._pointwise.made(plain, args) if self.rules else None
+        if self.constants is not None:
+            added = self.constants.find(plain, func, args, kwargs)
+        if self._following:
+            met = self.held.meets(plain, func, args, kwargs)
+        result = self._run(name, in_place, func, args, kwargs)
+        if in_place and (added is not None or met is not None):
+            self.saved.before_overwriting(result)
+        if self.constants is not None and added is not None:
+            result = self.constants.mark(added, result, in_place=in_place)
+        if met is not None:
+            result = self.held.mark(met, result, in_place=in_place)
+        self._pointwise.note(result, made)
+        return result
+
+    def _run(
+        self,
+        name: str,
+        in_place: bool,
+        func: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        rule = self.rules.get(name[:-1] if in_place else name)
+        if rule is None or not _has_floats((*args, *kwargs.values())):
+            if in_place or name == "__setitem__":
+                self.saved.before_overwriting(args[0] if args else kwargs.get("input"))
+            result = func(*args, **kwargs)
+        else:
+            # Before: in place, what is held takes the signal's place.
+            signal = self._following and any_active((args, kwargs))
+            result = self._freeze(name, in_place, rule, func, args, kwargs)
+            if signal:
+                self.held.begin(name[:-1] if in_place else name, result)
+        return in_plain_order(result) if name == "batch_norm" else result
+
+    def _freeze(
+        self,
+        name: str,
+        in_place: bool,
+        rule: Callable[[rules.Call], Any],
+        func: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        if not args and "input" in kwargs:
+            args, kwargs = (kwargs["input"],), {k: v for k, v in kwargs.items() if k != "input"}
+        if in_place:
+            if rule in rules.OWN_GRADIENT and self.tape is None:
+                self.saved.before_overwriting(args[0])
+                return func(*args, **kwargs)
+            target = args[0]
+            run = _out_of_place(func)
+            name = name[:-1]
+            gate = self._pointwise.gate(args) if name in _PRODUCTS else None
+            result = rule(rules.Call(name, run, args, kwargs, self.tape, gate))
+            self.saved.before_overwriting(target)
+            if isinstance(result, Tensor) and active(target) and not active(result):
+                # Otherwise it would look as if it still depended on the signal, and halve what it
+                # is multiplied with. A view can't be cut off.
+                target = target if target._is_view() else target.detach_()
+            return target.copy_(result)
+        gate = self._pointwise.gate(args) if name in _PRODUCTS else None
+        return rule(rules.Call(name, func, args, kwargs, self.tape, gate))
+
+    def _body(self, func: Any) -> Callable[..., Any] | None:
+        """Return a composite function without its own dispatch, or None if it has none."""
+        if func not in self._opened:
+            names = (*func.__code__.co_names, *func.__code__.co_freevars)
+            if any(flag in names for flag in _FLAGS):
+                blind = {**func.__globals__, **dict.fromkeys(_FLAGS, _never)}
+                body = types.FunctionType(
+                    func.__code__, blind, func.__name__, func.__defaults__, func.__closure__
+                )
+                body.__kwdefaults__ = func.__kwdefaults__
+                self._opened[func] = body
+            else:
+                self._opened[func] = None
+        return self._opened[func]
+
+    def _keep_attention(
+        self, name: str, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        assert self.attention is not None
+        with torch.no_grad():
+            if name == "scaled_dot_product_attention":
+                self.attention.append(
+                    rules.attention_probabilities(*args, **_without_values(kwargs)).detach()
+                )
+                return
+            scores = args[0]
+            # Attention of any shape: a class token's own is (..., 1, N), a window's smaller than N.
+            if isinstance(scores, Tensor) and scores.ndim >= 3 and scores.shape[-1] > 1:
+                found = func(*args, **kwargs).detach()
+                if self._heads and found.ndim == 3:
+                    # Asked for its weights, nn.MultiheadAttention lays heads beside images.
+                    found = found.unflatten(0, (-1, self._heads[-1]))
+                self.attention.append(found)
+
+
+_METHOD_WRAPPER = types.MethodWrapperType
+_FUNCTION = types.FunctionType
+
+
+def _detached(value: Any) -> Any:
+    if isinstance(value, Parameter):
+        value = value.detach()
+    if isinstance(value, Tensor):
+        # Tensors made under inference_mode can't be saved for a backward pass.
+        return value.clone() if value.is_inference() else value
+    if isinstance(value, tuple | list) and any(isinstance(v, Tensor) for v in value):
+        return type(value)(_detached(v) for v in value)
+    return value
+
+
+def _has_floats(args: tuple[Any, ...]) -> bool:
+    return any(isinstance(a, Tensor) and a.is_floating_point() for a in args) or any(
+        isinstance(b, Tensor) and b.is_floating_point()
+        for a in args
+        if isinstance(a, tuple | list)
+        for b in a
+    )
+
+
+def _without_values(kwargs: dict[str, Any]) -> dict[str, Any]:
+    names = {"value": "_value", "dropout_p": "_dropout_p"}
+    return {names.get(key, key): value for key, value in kwargs.items()}
+
+
+def _out_of_place(func: Any) -> Callable[..., Any]:
+    def run(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        result: Tensor = func(x.clone(), *args, **kwargs)
+        return result
+
+    return run

@@ -1,0 +1,197 @@
+"""A place in a network: a module's output, read as a grid of cells with channels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import Tensor
+
+Kind = Literal["maps", "channels-last", "tokens", "channel-tokens", "input"]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Where a recording looks.
+
+    Attributes
+    ----------
+    name
+        The module's name, ``name#k`` for the k-th call (from 0) of a module that is used more
+        than once, or ``"input"``.
+    module, call
+        The module's name without the call, and which call.
+    kind
+        How the tensor is laid out: ``maps`` (B, C, h, w), ``channels-last`` (B, h, w, C),
+        ``tokens`` (B, prefix + h * w, C), ``channel-tokens`` (B, C, prefix + h * w), or the
+        network's ``input`` (B, C, H, W).
+    grid
+        (h, w).
+    prefix
+        How many tokens (class, distillation, register) come before the grid's.
+    shape
+        Of the tensor without its batch dimension.
+    reason
+        Why this place was chosen.
+    """
+
+    name: str
+    module: str
+    call: int
+    kind: Kind
+    grid: tuple[int, int]
+    prefix: int
+    shape: tuple[int, ...]
+    reason: str = ""
+
+    def cells(self, tensor: Tensor) -> Tensor:
+        """Return the grid's part of a tensor of this place as (B, C, h, w)."""
+        if self.kind == "channels-last":
+            return tensor.permute(0, 3, 1, 2)
+        if self.kind == "tokens":
+            tokens = tensor[:, self.prefix :].transpose(1, 2)
+            return tokens.reshape(*tokens.shape[:2], *self.grid)
+        if self.kind == "channel-tokens":
+            tokens = tensor[:, :, self.prefix :]
+            return tokens.reshape(*tokens.shape[:2], *self.grid)
+        return tensor
+
+    def outside(self, tensor: Tensor) -> Tensor:
+        """Return the part that belongs to no cell (class and register tokens), (B, n, C)."""
+        if self.kind == "tokens":
+            return tensor[:, : self.prefix]
+        if self.kind == "channel-tokens":
+            return tensor[:, :, : self.prefix].transpose(1, 2)
+        return tensor.new_zeros((tensor.shape[0], 0, 1))
+
+
+def as_grid(
+    shape: tuple[int, ...],
+    input_size: tuple[int, int],
+    known: set[tuple[int, int]],
+    lengths: set[int],
+) -> tuple[Kind, tuple[int, int], int] | None:
+    """Read a shape (without the batch dimension) as a grid of cells over the input.
+
+    Parameters
+    ----------
+    shape
+        (C, h, w), (h, w, C), (N, C) or (C, N).
+    input_size
+        (H, W) of the network's input.
+    known
+        Grids (h, w) that four-dimensional places of this network have.
+    lengths
+        Numbers of tokens N in this network: an (N, N) array is attention and no grid.
+
+    Returns
+    -------
+    The layout, the grid (h, w) of more than one cell, and the number of tokens before it; or None.
+    """
+    if len(shape) == 3:
+        c, h, w = shape
+        if fits((h, w), input_size) and not (h == w and h in lengths):
+            return "maps", (h, w), 0
+        if fits((c, h), input_size) and not (c == h and c in lengths):
+            return "channels-last", (c, h), 0
+        return None
+    if len(shape) != 2 or 1 in shape:
+        return None
+    kinds: tuple[tuple[Kind, int], ...] = (("tokens", shape[0]), ("channel-tokens", shape[1]))
+    for kind, length in kinds:
+        found = token_grid(length, known)
+        if found is not None:
+            return kind, found[0], found[1]
+    # Later stages may merge tokens without ever making maps of them (Swin in transformers).
+    found = token_grid(shape[0], stride_grids(input_size))
+    return None if found is None else ("tokens", found[0], found[1])
+
+
+def fits(grid: tuple[int, int], size: tuple[int, int]) -> bool:
+    """Whether a grid has the proportions of the input, up to what borders cost."""
+    (h, w), (height, width) = grid, size
+    if h * w < 2 or h > height or w > width:
+        return False
+    return (
+        abs(h * width - w * height) <= max(height, width) * max(1.0, 0.05 * min(h, w))
+        or abs(height / h - width / w) < 1e-9
+    )
+
+
+MOST_PREFIX = 16
+
+
+def token_grid(length: int, grids: set[tuple[int, int]]) -> tuple[tuple[int, int], int] | None:
+    """Return the grid, of those given, and the number of tokens before it."""
+    options = [(grid, length - grid[0] * grid[1]) for grid in grids]
+    fitting = [
+        (grid, before)
+        for grid, before in options
+        if grid[0] * grid[1] > 1 and 0 <= before <= min(MOST_PREFIX, grid[0] * grid[1] // 2)
+    ]
+    return min(fitting, key=lambda option: option[1]) if fitting else None
+
+
+def stride_grids(size: tuple[int, int]) -> set[tuple[int, int]]:
+    """Return the grids that whole strides make of an input (H, W)."""
+    height, width = size
+    return {
+        (height // s, width // s)
+        for s in range(1, min(height, width))
+        if height % s == 0 and width % s == 0
+    }
+
+
+def first_tensor(output: Any) -> Tensor | None:
+    """Return the tensor of a module's output that is recorded: the first with a grid's rank."""
+    if isinstance(output, Tensor):
+        return output
+    items: Any = ()
+    if isinstance(output, Mapping):
+        items = output.values()
+    elif isinstance(output, tuple | list):
+        items = output
+    tensors = [t for t in map(first_tensor, items) if t is not None and t.is_floating_point()]
+    return next((t for t in tensors if t.ndim in (3, 4)), tensors[0] if tensors else None)
+
+
+def with_tensor(output: Any, old: Tensor, new: Tensor) -> Any:
+    """Return a module's output with one tensor exchanged for another."""
+    if output is old:
+        return new
+    if isinstance(output, Mapping):
+        changed = {key: with_tensor(value, old, new) for key, value in output.items()}
+        try:
+            return type(output)(**changed)
+        except TypeError:
+            return type(output)(changed)  # type: ignore[call-arg]
+    if isinstance(output, tuple | list):
+        parts = [with_tensor(part, old, new) for part in output]
+        return type(output)(*parts) if hasattr(output, "_fields") else type(output)(parts)
+    return output
+
+
+def computed_again(output: Any) -> Any:
+    """Do to a recorded output what the forward pass did, where checkpointing computes it again."""
+    tensor = first_tensor(output)
+    if tensor is None:
+        return None
+    node = tensor if tensor.requires_grad else tensor.detach().requires_grad_()
+    return with_tensor(output, tensor, node.clone())
+
+
+def batch_first(tensor: Tensor, batch: int) -> bool:
+    """Whether a tensor's first dimension is the batch."""
+    return tensor.ndim >= 2 and tensor.shape[0] == batch
+
+
+__all__ = [
+    "Kind",
+    "Layer",
+    "as_grid",
+    "batch_first",
+    "computed_again",
+    "first_tensor",
+    "with_tensor",
+]

@@ -1,0 +1,236 @@
+"""The places of a network, found from one traced forward pass and never from names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from cvx_core._util.text import shortened
+from cvx_core.errors import LayerError, ModelError, did_you_mean
+from cvx_core.models.evaluation_mode import evaluation_mode
+from cvx_core.models.forward import run_model
+from cvx_core.recording.hooks import hooked
+from cvx_core.recording.layers.layer import Layer, as_grid, batch_first, first_tensor
+from cvx_core.recording.layers.pyramid import choose_levels
+from cvx_core.recording.layers.selection import choose_last_grid, choose_trunk, is_only_way
+
+if TYPE_CHECKING:
+    from cvx_core.models.vision_model import VisionModel
+
+
+@dataclass(frozen=True)
+class Layout:
+    """All places of a network for inputs of one size.
+
+    Attributes
+    ----------
+    places
+        Those with a grid, in the order of the forward pass; several modules that return one and
+        the same tensor are one place, under the shortest name.
+    shapes
+        Output shape (without the batch) of every module that was called, by name.
+    aliases
+        Names of further modules whose output is that of a place.
+    input
+        The network's input as a place.
+    bytes_per_image
+        Estimate of the memory that the activations of one image take in a recording.
+    """
+
+    places: tuple[Layer, ...]
+    shapes: dict[str, tuple[int, ...]]
+    aliases: dict[str, str]
+    input: Layer
+    bytes_per_image: int
+
+    @classmethod
+    def of(cls, model: VisionModel, inputs: Tensor) -> Layout:
+        """Return the layout of a model for inputs (B, C, H, W); traced once for each size."""
+        key = ("layout", tuple(inputs.shape[1:]))
+        if key not in model.cache:
+            with torch.inference_mode(False):  # its tensors have no versions
+                model.cache[key] = _trace(model, inputs)
+        layout: Layout = model.cache[key]
+        return layout
+
+    def find(self, name: str) -> Layer:
+        """Return the place that a layer's name means.
+
+        Raises
+        ------
+        LayerError
+            If there is no such layer, it was not called, or its output has no grid.
+        """
+        if name == "input":
+            return self.input
+        exact = [p for p in self.places if p.name == name or p.module == name]
+        if exact:
+            # A module that is used more than once means its last call, unless one is named.
+            return replace(exact[-1], reason="named by the caller")
+        if name in self.aliases:
+            place = self.find(self.aliases[name])
+            return replace(place, reason=f"named by the caller as {name}, the same tensor")
+        if name in self.shapes:
+            raise LayerError(
+                f"The layer {shortened(name)!r} gives {_shape(self.shapes[name])}, which is no "
+                f"grid of cells over the input {_shape(self.input.shape)}.",
+                "Layers with a grid: " + _few([p.name for p in self.places]) + ".",
+            )
+        raise LayerError(
+            f"The model has no layer {shortened(name)!r} that its forward pass calls.",
+            did_you_mean(name, [*self.shapes, *self.aliases])
+            or "Layers with a grid: " + _few([p.name for p in self.places]) + ".",
+        )
+
+    def last_grid(self, model: VisionModel, inputs: Tensor) -> Layer:
+        """Return the last place with a grid through which everything passes that the answer reads.
+
+        Two tests, run once for each model and input size, decide it; names play no part.
+
+        1. The answer has a gradient on the cells. (The last block of a vision transformer
+           hands on nothing but its class token: its patch tokens have none.)
+        2. Exchanging the activations of two images there exchanges their answers, so that no path
+           leads around the place. (One leads around the inside of a residual block.)
+
+        Where no place passes the second test, the last that passes the first is taken. Of
+        segmenters and detectors it is the last of the `levels`.
+
+        Raises
+        ------
+        LayerError
+            If there is none.
+        """
+        if model.task != "classification":
+            return self.levels(model, inputs)[-1]
+        key = ("last grid", tuple(inputs.shape[1:]))
+        if key not in model.cache:
+            model.cache[key] = choose_last_grid(self, model, inputs)
+        place: Layer = model.cache[key]
+        return place
+
+    def levels(self, model: VisionModel, inputs: Tensor) -> tuple[Layer, ...]:
+        """Return the places that together carry the answer.
+
+        Of a classifier the one of `last_grid`. Of a segmenter or detector the last with something
+        learned behind them, one on each way to the answer: the levels of a feature pyramid, say.
+
+        Raises
+        ------
+        LayerError
+            If there are none.
+        """
+        if model.task == "classification":
+            return (self.last_grid(model, inputs),)
+        key = ("levels", tuple(inputs.shape[1:]))
+        if key not in model.cache:
+            model.cache[key] = choose_levels(self, model, inputs)
+        places: tuple[Layer, ...] = model.cache[key]
+        return places
+
+    def trunk(self, model: VisionModel, inputs: Tensor) -> tuple[Layer, ...]:
+        """Return the places with a grid that everything passes, in the order of the forward pass.
+
+        Found for all places at once, from one forward pass with held gates, one backward pass and
+        one replay at zero, run once for each model and input size: a place that everything passes
+        carries the whole of what the image adds to an answer, one beside which paths lead around
+        carries a share (`cvx_core.recording.conservation`). Places before a function that is neither
+        piecewise linear nor gated are left out, because there the shares don't add up.
+        """
+        key = ("trunk", tuple(inputs.shape[1:]))
+        if key not in model.cache:
+            with torch.inference_mode(False):
+                model.cache[key] = choose_trunk(self, model, inputs)
+        places: tuple[Layer, ...] = model.cache[key]
+        return places
+
+    def leads_around(self, place: Layer, model: VisionModel, inputs: Tensor) -> bool:
+        """Whether the answer depends on the image also by paths that don't pass a place."""
+        if place.kind == "input":
+            return False
+        key = ("leads around", tuple(inputs.shape[1:]), place.name)
+        if key not in model.cache:
+            with torch.inference_mode(False):
+                model.cache[key] = not is_only_way(place, model, inputs[:1].clone())
+        around: bool = model.cache[key]
+        return around
+
+
+def _trace(model: VisionModel, inputs: Tensor) -> Layout:
+    """Run one image through the network (twice in a batch, to tell the batch dimension)."""
+    calls: list[tuple[str, Tensor, int]] = []
+    count: dict[str, int] = {}
+    total = 0
+    modules = {name: module for name, module in model.module.named_modules() if name}
+
+    def record(name: str, _args: Any, _kwargs: Any, output: Any) -> None:
+        nonlocal total
+        tensor = first_tensor(output)
+        if tensor is None:
+            return
+        k = count[name] = count.get(name, 0) + 1
+        # The version tells a tensor from what an in-place function made of it later.
+        calls.append((f"{name}#{k - 1}", tensor, tensor._version))
+        if not any(True for _ in modules[name].children()):
+            total += tensor.numel() * tensor.element_size()
+
+    batch = inputs[:1].expand(2, -1, -1, -1).contiguous()
+    if isinstance(model.module, torch.jit.ScriptModule):
+        raise ModelError(
+            "The model is a TorchScript module, whose inside can't be recorded.",
+            "Pass the Python module it was made from.",
+        )
+    with hooked(modules.items(), after=record), evaluation_mode(model.module), torch.no_grad():
+        model.read(run_model(model, batch))
+    return _arrange(calls, count, batch, total)
+
+
+def _arrange(
+    calls: list[tuple[str, Tensor, int]], count: dict[str, int], batch: Tensor, total: int
+) -> Layout:
+    size = (int(batch.shape[2]), int(batch.shape[3]))
+    names = {
+        call: call.rpartition("#")[0] if count[call.rpartition("#")[0]] == 1 else call
+        for call, _, _ in calls
+    }
+    usable = [(call, t, version) for call, t, version in calls if batch_first(t, 2)]
+    lengths = {int(n) for _, t, _ in usable if t.ndim == 3 for n in t.shape[1:2]}
+    known: set[tuple[int, int]] = set()
+    for _, t, _ in usable:
+        found = as_grid(tuple(t.shape[1:]), size, set(), lengths) if t.ndim == 4 else None
+        if found is not None:
+            known.add(found[1])
+    places: dict[tuple[int, int], Layer] = {}
+    aliases: dict[str, str] = {}
+    for call, tensor, version in usable:
+        found = as_grid(tuple(tensor.shape[1:]), size, known, lengths)
+        if found is None:
+            continue
+        kind, grid, prefix = found
+        module, _, k = call.rpartition("#")
+        place = Layer(names[call], module, int(k), kind, grid, prefix, tuple(tensor.shape[1:]))
+        other = places.get((id(tensor), version))
+        if other is not None:
+            name, longer = sorted(
+                (other.name, place.name), key=lambda name: (name.count("."), len(name))
+            )
+            aliases[longer] = name
+            # Recorded where it is made: a module may use the tensor itself before returning it.
+            place = replace(other, name=name)
+        places[id(tensor), version] = place
+    for name in list(aliases):
+        while aliases[name] in aliases:
+            aliases[name] = aliases[aliases[name]]
+    own = Layer("input", "", 0, "input", size, 0, tuple(batch.shape[1:]), "the network's input")
+    shapes = {call.rpartition("#")[0]: tuple(t.shape[1:]) for call, t, _ in calls}
+    return Layout(tuple(places.values()), shapes, aliases, own, max(1, total // 2))
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return "(" + ", ".join(map(str, shape)) + ")"
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(shortened(name) for name in names[-6:]) or "none"

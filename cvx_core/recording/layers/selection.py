@@ -1,0 +1,128 @@
+"""Choose the place to explain at, and those that everything passes, by tests on the network."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from cvx_core.errors import LayerError
+from cvx_core.models.evaluation_mode import evaluation_mode
+from cvx_core.models.forward import run_model
+from cvx_core.recording.hooks import hooked
+from cvx_core.recording.layers.layer import Layer, first_tensor, with_tensor
+from cvx_core.recording.requirements import Requirements
+
+if TYPE_CHECKING:
+    from cvx_core.models.vision_model import VisionModel
+    from cvx_core.recording.layers.layout import Layout
+
+_PROBED = 24
+_EXCHANGED = 8
+
+
+def choose_last_grid(layout: Layout, model: VisionModel, inputs: Tensor) -> Layer:
+    """Return the last place that passes the tests; see `Layout.last_grid`."""
+    with torch.inference_mode(False):
+        image = inputs[:1].clone()
+        with_gradient = _with_gradient(layout, model, image)
+        for place in with_gradient[:_EXCHANGED]:
+            if is_only_way(place, model, image):
+                return replace(place, reason=f"the last grid that everything passes {_grid(place)}")
+    if with_gradient:
+        place = with_gradient[0]
+        return replace(
+            place,
+            reason=f"the last grid that the answer depends on {_grid(place)}; "
+            "other paths lead around it",
+        )
+    if _answers_the_same(model, image):
+        raise LayerError(
+            "The network's answer is the same for every image.",
+            "Is its last layer untrained? Some start at zero; load trained weights.",
+        )
+    raise LayerError(
+        "The network has no place with a spatial grid on which its answer depends.",
+        "Methods at the input work: gradient-error, or layer=input where a method takes one.",
+    )
+
+
+def choose_trunk(layout: Layout, model: VisionModel, inputs: Tensor) -> tuple[Layer, ...]:
+    """Return the places that carry the whole of an answer; see `Layout.trunk`."""
+    from cvx_core.recording.conservation import flows
+
+    image = inputs[:1].clone()
+    noise = torch.Generator().manual_seed(0)
+    logits = model.logits(image)
+    seed = torch.randn(logits.shape, generator=noise).to(logits)
+    found = flows(model, image, "input", seed)
+    # A share may be near the whole by chance, and the whole is it up to rounding.
+    tolerance = max(1e-4, 4 * torch.finfo(logits.dtype).eps) * abs(found.total)
+    whole = {
+        (one.module, one.call)
+        for one in found.calls
+        if abs(one.handed_on - found.total) <= tolerance > 0
+    }
+    return tuple(place for place in layout.places if (place.module, place.call) in whole)
+
+
+def _grid(place: Layer) -> str:
+    h, w = place.grid
+    return f"({h} x {w} {'tokens' if 'tokens' in place.kind else 'cells'})"
+
+
+def _with_gradient(layout: Layout, model: VisionModel, image: Tensor) -> list[Layer]:
+    """Return the places whose cells have a gradient, last first, from the last few that do."""
+    from cvx_core.recording.recording import Recording
+
+    for stop in range(len(layout.places), 0, -_PROBED):
+        candidates = layout.places[max(0, stop - _PROBED) : stop]
+        names = [place.name for place in candidates]
+        with Recording(model, image, Requirements(*names)) as recording:
+            noise = torch.Generator().manual_seed(0)
+            seed = torch.randn(recording.logits.shape, generator=noise).to(recording.logits)
+            gradients = recording.gradients(seed, *names, missing="zero")
+        found = [
+            place
+            for place, gradient in zip(candidates, gradients, strict=True)
+            if bool(place.cells(gradient).ne(0).any())
+        ]
+        if found:
+            return found[::-1]
+    return []
+
+
+def _answers_the_same(model: VisionModel, image: Tensor) -> bool:
+    answers = model.logits(_with_another(image))
+    return bool(torch.equal(answers[0], answers[1]))
+
+
+def _with_another(image: Tensor) -> Tensor:
+    """Return a batch of an image (1, C, H, W) and noise of its mean and deviation."""
+    noise = torch.randn(image.shape, generator=torch.Generator().manual_seed(1)).to(image)
+    other = image.mean() + image.std(unbiased=False).clamp_min(0.1) * noise
+    return torch.cat([image, other])
+
+
+def is_only_way(place: Layer, model: VisionModel, image: Tensor) -> bool:
+    """Whether exchanging two images' activations at a place exchanges their answers."""
+    pair = _with_another(image)
+    seen = -1
+
+    def exchange(_name: object, _args: object, _kwargs: object, output: object) -> object:
+        nonlocal seen
+        seen += 1
+        tensor = first_tensor(output)
+        if seen != place.call or tensor is None:
+            return None
+        return with_tensor(output, tensor, tensor.flip(0))
+
+    with evaluation_mode(model.module), torch.no_grad():
+        plain = model.read(run_model(model, pair))
+        module = model.module.get_submodule(place.module)
+        with hooked([(place.module, module)], after=exchange):
+            exchanged = model.read(run_model(model, pair))
+    difference = (plain[0] - plain[1]).abs().max()
+    return bool((exchanged.flip(0) - plain).abs().max() <= 1e-2 * difference)

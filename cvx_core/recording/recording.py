@@ -1,0 +1,353 @@
+"""The recording: one forward pass, then any number of vector-Jacobian products."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor
+
+from cvx_core.errors import LayerError, MethodError
+from cvx_core.models.evaluation_mode import evaluation_mode
+from cvx_core.models.forward import eager, run_model, version
+from cvx_core.recording.autograd import pull_back
+from cvx_core.recording.further import FurtherAnswers
+from cvx_core.recording.interception.constants import Constants
+from cvx_core.recording.interception.function_mode import Interception
+from cvx_core.recording.interception.saved_tensors import Saved
+from cvx_core.recording.interception.tape import Tape
+from cvx_core.recording.layers.layer import Layer, computed_again, first_tensor, with_tensor
+from cvx_core.recording.layers.layout import Layout
+from cvx_core.recording.requirements import Gates, Requirements
+from cvx_core.recording.rules.base import Passage, Propagation
+
+if TYPE_CHECKING:
+    from cvx_core.models.vision_model import VisionModel
+    from cvx_core.tasks.outputs import ModelOutput
+
+
+class Recording(FurtherAnswers):
+    """One forward pass with everything in `requirements` kept; a context manager.
+
+    Entering it runs the forward pass in evaluation mode. Leaving it removes every hook and
+    restores the model's modes and the random state, also after an exception. No parameter takes
+    part in a graph, and nothing before the earliest place builds one.
+
+    Parameters
+    ----------
+    model
+        The model.
+    inputs
+        (B, C, H, W), on the model's device and in its dtype.
+    needs
+        What to record.
+
+    Attributes
+    ----------
+    logits
+        All outputs (B, N), with the graph: the logits (B, classes) of a classifier.
+    reading
+        The same in the form that targets are resolved against, without graph.
+    forwards, backwards
+        Passes run so far.
+
+    Raises
+    ------
+    ModelError
+        If the model fails on the input.
+    LayerError
+        If a place is not in the model.
+    """
+
+    def __init__(self, model: VisionModel, inputs: Tensor, requirements: Requirements) -> None:
+        self.model = model
+        self.inputs = inputs
+        self.requirements = requirements
+        self.forwards = 0
+        self.backwards = 0
+        self.logits: Tensor
+        self.reading: ModelOutput
+        self._nodes: dict[str, Tensor] = {}
+        self._thread = threading.get_ident()
+        self._stack = ExitStack()
+        self._saved = Saved()
+        self._tape = Tape(self._saved) if requirements.tape else None
+        self._constants = Constants() if requirements.constants else None
+        self._passage = self._begin(requirements.gates)
+        self._references: dict[str, Tensor] = {}
+        self.reference_logits: Tensor | None = None
+        self._calls: dict[str, int] = {}
+        self._running: Literal["", "forward", "backward"] = ""
+        self._replacing: dict[str, Tensor] | None = None
+        self._over = False
+        self._mode = Interception(
+            self._saved,
+            freeze=requirements.gates == "frozen",
+            tape=self._tape,
+            attention=requirements.attention,
+            attended=self._attended if requirements.attention_gradients else None,
+            constants=self._constants,
+            table=None if self._passage is None else self._passage.table,
+        )
+
+    def __enter__(self) -> Recording:
+        try:
+            self._stack.enter_context(torch.inference_mode(False))
+            self._places = {name: self.place(name) for name in self.requirements.places}
+            self._stack.enter_context(evaluation_mode(self.model.module))
+            self._attach()
+            self._forward()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._over = True
+        self._nodes.clear()
+        self._stack.close()
+        self._tape = self._passage = None
+        self._references.clear()
+        if hasattr(self, "logits"):
+            self.logits = self.logits.detach()
+
+    def place(self, name: str) -> Layer:
+        """Return the place that a name means; ``"auto"`` is the last grid that matters."""
+        layout = Layout.of(self.model, self.inputs)
+        if name == "auto":
+            return layout.last_grid(self.model, self.inputs)
+        return layout.find(name)
+
+    def touched(self) -> bool:
+        """Whether somebody has worked in place on a recorded tensor."""
+        return self._versions != {name: version(node) for name, node in self._nodes.items()}
+
+    def activation(self, name: str) -> Tensor:
+        """Return the activation at a place as (B, C, h, w), without graph."""
+        return self._places[name].cells(self._node(name).detach())
+
+    def raw(self, name: str) -> Tensor:
+        """Return the activation at a place as the module returned it, without graph."""
+        return self._node(name).detach()
+
+    def gradient(self, seed: Tensor, name: str) -> Tensor:
+        """Return d<seed, logits> / d(activation) at a place as (B, C, h, w)."""
+        return self._places[name].cells(self.gradients(seed, name)[0])
+
+    def gradients(
+        self, seed: Tensor, *names: str, missing: Literal["raise", "zero"] = "raise"
+    ) -> list[Tensor]:
+        """Return d<seed, logits> / d(activation) at several places, laid out as recorded.
+
+        Parameters
+        ----------
+        seed
+            (B, classes), held constant.
+        *names
+            Places that were recorded.
+        missing
+            What to do where the logits don't depend on a place at all.
+
+        Raises
+        ------
+        MethodError
+            If they don't, and `missing` is ``"raise"``.
+        """
+        nodes = [self._node(name) for name in names]
+        if not self.logits.requires_grad:
+            found: Sequence[Tensor | None] = [None] * len(nodes)
+        else:
+            found = self._backward(self.logits, nodes, seed.to(self.logits))
+        if missing == "raise":
+            for name, gradient in zip(names, found, strict=True):
+                if gradient is None:
+                    raise self._no_path(name)
+        return [
+            torch.zeros_like(node) if gradient is None else gradient
+            for node, gradient in zip(nodes, found, strict=True)
+        ]
+
+    def pull(self, vector: Tensor, *, at: str, to: str) -> Tensor:
+        """Pull a vector at one place back to an earlier one: J^T v.
+
+        Parameters
+        ----------
+        vector
+            Laid out as ``raw(at)``, held constant.
+        at, to
+            Places that were recorded.
+
+        Returns
+        -------
+        torch.Tensor
+            Laid out as ``raw(to)``; zero where `at` does not depend on it.
+        """
+        [found] = self._backward(self._node(at), [self._node(to)], vector)
+        return torch.zeros_like(self._node(to)) if found is None else found
+
+    def attention(self) -> list[Tensor]:
+        """Return the attention probabilities (B, heads, queries, keys), in forward order."""
+        return list(self._mode.attention or [])
+
+    def replay(self, name: str, value: Tensor) -> Tensor:
+        """Return the logits (B, classes) with the gates as recorded and `value` at a place.
+
+        Raises
+        ------
+        MethodError
+            If no tape was recorded, or the place is not the only one.
+        """
+        if self._tape is None:
+            raise MethodError("Nothing to replay.", "Record with gates='frozen' and tape=True.")
+        if self._first != self._places[name].name:
+            raise MethodError(
+                f"The tape starts at {self._first}, so it can't be replayed from {name}.",
+                "Record the place alone.",
+            )
+        self._tape.rewind()
+        self._tape.replaying, self._mode.started = True, False
+        self._replacing = {self._places[name].name: value.detach()}
+        try:
+            with torch.inference_mode(False), torch.no_grad():  # in this order
+                return self._run().detach()
+        finally:
+            self._tape.replaying, self._replacing = False, None
+
+    def _node(self, name: str) -> Tensor:
+        if name not in self._places and name not in self._nodes:
+            raise LayerError(
+                f"{name!r} was not recorded.", f"Recorded: {', '.join(self._places) or 'nothing'}."
+            )
+        if self._over:
+            raise MethodError(
+                "The recording is over, and what it held is gone.",
+                "Ask inside its `with` block.",
+            )
+        return self._nodes[self._places[name].name if name in self._places else name]
+
+    def _attach(self) -> None:
+        wanted: dict[str, dict[int, Layer]] = {}
+        for place in self._places.values():
+            if place.kind != "input":
+                wanted.setdefault(place.module, {})[place.call] = place
+        for name, calls in wanted.items():
+            module = self.model.module.get_submodule(name)
+            handle = module.register_forward_hook(self._hook(name, calls))
+            self._stack.callback(handle.remove)
+
+    def _hook(self, name: str, calls: dict[int, Layer]) -> Any:
+        def hook(_module: Any, _args: Any, output: Any) -> Any:
+            # Another thread may run the same model now.
+            if threading.get_ident() != self._thread:
+                return None
+            if self._running != "forward":
+                return computed_again(output) if self._running else None
+            k = self._calls[name] = self._calls.get(name, -1) + 1
+            if k not in calls:
+                return None
+            tensor = first_tensor(output)
+            assert tensor is not None
+            return with_tensor(output, tensor, self._keep(calls[k].name, tensor))
+
+        return hook
+
+    def _attended(self, probabilities: Tensor) -> Tensor:
+        """Make the probabilities of an attention a node, under a name of its own."""
+        if self._running != "forward":
+            again: Tensor = computed_again(probabilities)
+            return again
+        k = self._calls["attention"] = self._calls.get("attention", -1) + 1
+        return self._keep(f"attention#{k}", probabilities)
+
+    def _keep(self, name: str, tensor: Tensor) -> Tensor:
+        """Make a tensor a node of the graph; what comes after gets a copy it may overwrite."""
+        self._mode.started = True
+        if self._replacing is not None:
+            value = self._replacing.get(name)
+            return tensor if value is None else value.clone()
+        if not self._nodes:
+            self._first, tensor = name, tensor.detach()
+        node = tensor if tensor.requires_grad else tensor.detach().requires_grad_()
+        self._nodes[name] = node
+        # Unseen by the rules: what is recorded begins here, whatever it was made of.
+        with torch._C.DisableTorchFunction():
+            return node.clone()
+
+    def _forward(self) -> None:
+        if self._passage is not None:
+            self._compare(self._passage)
+        # Before the first place nothing requires a gradient, so that no graph is built there. (To
+        # switch gradients on at the place would not outlive a no_grad block around it.)
+        with torch.enable_grad():
+            self.logits = self._run()
+        self._versions = {name: version(node) for name, node in self._nodes.items()}
+        self._mode.held.over = True
+        if self._tape is not None:
+            self._tape.seal()
+        absent = [p.name for p in self._places.values() if p.name not in self._nodes]
+        if absent:
+            raise MethodError(
+                f"The forward pass did not come by {', '.join(absent)} this time.",
+                "The network's way depends on its data; name a layer that is always used.",
+            )
+
+    def _begin(self, gates: Gates) -> Passage | None:
+        if not isinstance(gates, Propagation):
+            return None
+        return gates.begin(self.model, self._saved, at_input="input" in self.requirements.places)
+
+    def _compare(self, passage: Passage) -> None:
+        """Run the reference before the inputs, if they are to be compared with one."""
+        reference = passage.compared_with(self.inputs)
+        if reference is None:
+            return
+        inputs, self.inputs = self.inputs, reference
+        try:
+            with torch.no_grad():
+                self.reference_logits = self._run().detach()
+        finally:
+            self.inputs = inputs
+        self._references = {name: node.detach() for name, node in self._nodes.items()}
+        self._nodes.clear()
+        self._mode.started = False
+        passage.compare()
+
+    def _run(self) -> Tensor:
+        self.forwards += 1
+        self._calls.clear()
+        self._running = "forward"
+        stance = eager()
+        try:
+            kept = torch.autograd.graph.saved_tensors_hooks(self._saved.pack, self._saved.unpack)
+            with stance, kept, self._mode:
+                inputs = self.inputs.clone() if self.inputs.is_inference() else self.inputs
+                inputs = inputs.detach()
+                for place in self._places.values():
+                    if place.kind == "input":
+                        inputs = self._keep(place.name, inputs)
+                output = run_model(self.model, inputs)
+                if self._replacing is None:
+                    self._mode.held.ends = self._mode.held.origins(output)
+            # Outside: what a readout makes of the scores is no part of the network, whose gates
+            # are held. (The sides of a box may be decoded with a softmax.)
+            with stance, kept:
+                reading = self.model.reading(output)
+        finally:
+            self._running = ""
+        if self._replacing is None:
+            self.reading = reading.detached()
+        return reading.flat
+
+    def _backward(
+        self, output: Tensor, nodes: Sequence[Tensor], vector: Tensor, *, twice: bool = False
+    ) -> Sequence[Tensor | None]:
+        self.backwards += 1
+        self._running = "backward"
+        try:
+            with torch.inference_mode(False), self._mode:
+                return pull_back(output, nodes, vector, twice=twice)
+        finally:
+            self._running = ""

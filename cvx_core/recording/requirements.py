@@ -1,0 +1,103 @@
+"""What an explainer asks to have recorded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from cvx_core.errors import OptionError
+from cvx_core.recording.rules.base import Propagation
+
+Gates = Literal["native", "frozen"] | Propagation
+
+
+@dataclass(frozen=True, init=False)
+class Requirements:
+    """A list of places, and how the backward pass is to go.
+
+    Parameters
+    ----------
+    *places
+        Names of layers, ``"auto"`` for the last one with a grid, ``"input"`` for the network's
+        input. Nothing before the earliest of them builds a graph.
+    gates
+        ``"native"``: the model's own gradient. ``"frozen"``: normalisation scales, attention
+        probabilities and the gates of GELU-like activations are constants in the backward pass.
+        A `Propagation`: rules of its own, such as those of `Relevance`.
+    tape
+        Keep the frozen gates, so that the pass can be replayed at another input.
+    attention
+        Keep the attention probabilities.
+    attention_gradients
+        Make the attention probabilities places: ``attention#0`` is the first. Nothing before it
+        builds a graph. With native gates only; frozen ones hold the probabilities.
+    constants
+        Keep what functions add that does not come from the input: biases, position embeddings,
+        class tokens. With frozen gates only.
+    """
+
+    places: tuple[str, ...]
+    gates: Gates
+    tape: bool
+    attention: bool
+    attention_gradients: bool
+    constants: bool
+
+    def __init__(
+        self,
+        *places: str,
+        gates: Gates = "native",
+        tape: bool = False,
+        attention: bool = False,
+        attention_gradients: bool = False,
+        constants: bool = False,
+    ) -> None:
+        odd = [place for place in places if not isinstance(place, str)]
+        if odd:
+            raise OptionError(
+                f"A layer is one name, and this is {odd[0]!r}.",
+                "'cvx layers MODEL' lists them. Methods that fuse several take layers=[A,B].",
+            )
+        if not isinstance(gates, Propagation) and gates not in ("native", "frozen"):
+            raise OptionError(f"gates={gates!r} is unknown.", "Write 'native' or 'frozen'.")
+        if tape and gates != "frozen":
+            raise OptionError("A tape keeps frozen gates.", "Pass gates='frozen' with tape=True.")
+        if attention_gradients and gates != "native":
+            raise OptionError("Frozen gates hold the attention.", "Record with gates='native'.")
+        if constants and gates != "frozen":
+            raise OptionError(
+                "Constants are what is left when gates are held.", "Pass gates='frozen' with them."
+            )
+        put = object.__setattr__
+        put(self, "places", tuple(dict.fromkeys(places)))
+        put(self, "gates", gates)
+        put(self, "tape", tape)
+        put(self, "attention", attention)
+        put(self, "attention_gradients", attention_gradients)
+        put(self, "constants", constants)
+
+    def covers(self, other: Requirements) -> bool:
+        """Whether a recording made for this serves the other too."""
+        return (
+            self.gates == other.gates
+            and set(other.places) <= set(self.places)
+            and self.tape >= other.tape
+            and self.attention >= other.attention
+            and self.attention_gradients >= other.attention_gradients
+            and self.constants >= other.constants
+        )
+
+    def merged(self, other: Requirements) -> Requirements:
+        """Return what serves both; the gates must be the same."""
+        return Requirements(
+            *self.places,
+            *other.places,
+            gates=self.gates,
+            tape=self.tape or other.tape,
+            attention=self.attention or other.attention,
+            attention_gradients=self.attention_gradients or other.attention_gradients,
+            constants=self.constants or other.constants,
+        )
+
+
+__all__ = ["Gates", "Requirements"]

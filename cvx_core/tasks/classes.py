@@ -1,0 +1,144 @@
+"""Classes of a model: references, look-up by name or index, scores of one class."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cvx_core.errors import TargetError, did_you_mean
+
+ClassRef = str | int
+"""A class, by name or by index."""
+
+
+SUGGESTED = 5
+"""Class names suggested in place of one that isn't there."""
+
+
+@dataclass(frozen=True)
+class ClassEntry:
+    """One class of the answer.
+
+    Attributes
+    ----------
+    index, name
+        Position among the outputs and its name (the index as text where the model names none).
+    score
+        The logit.
+    probability
+        The softmax probability, in [0, 1].
+    """
+
+    index: int
+    name: str
+    score: float
+    probability: float
+
+    @property
+    def text(self) -> str:
+        """The name with the probability, as in ``tabby 18.7 %``."""
+        return f"{self.name} {_percent(self.probability)}"
+
+
+NOTHING = (
+    "background",
+    "__background__",
+    "bg",
+    "nothing",
+    "none",
+    "void",
+    "unlabeled",
+    "unlabelled",
+)
+"""What segmenters call the class of pixels that belong to no object."""
+
+
+def background(classes: Sequence[str] | None) -> int | None:
+    """Return the class that means nothing: by its name, the first where classes have no names."""
+    if classes is None:
+        return 0
+    return next((k for k, name in enumerate(classes) if name.strip().lower() in NOTHING), None)
+
+
+def find_class(reference: ClassRef, classes: Sequence[str] | None, count: int) -> int:
+    """Return the index of a class given by name or by index.
+
+    Names match exactly, then without regard to case. A name that several indices share
+    is refused, with the indices. Text that is a number counts as an index unless a class
+    has that name.
+
+    Raises
+    ------
+    TargetError
+        If there is no such class, or more than one; names that contain it, or near ones, are
+        suggested.
+    """
+    if isinstance(reference, bool) or not isinstance(reference, str | int | np.integer):
+        raise TargetError(
+            f"{reference!r} is no class.", "Give a class by its name (str) or its index (int)."
+        )
+    if not isinstance(reference, str):
+        index = int(reference)
+        if not 0 <= index < count:
+            raise TargetError(
+                f"There is no class {index}: the model has {count} classes.",
+                f"Indices go from 0 to {count - 1}.",
+            )
+        return index
+    if classes is not None:
+        for same in (str.__eq__, lambda a, b: a.casefold() == b.casefold()):
+            found = [i for i, name in enumerate(classes) if same(name, reference.strip())]
+            if len(found) == 1:
+                return found[0]
+            if found:
+                raise TargetError(
+                    f"{len(found)} classes are called {reference!r}.",
+                    "Give the index: " + " or ".join(map(str, found)) + ".",
+                )
+    if re.fullmatch(r"\d{1,9}", reference.strip()):
+        return find_class(int(reference), classes, count)
+    if classes is None:
+        raise TargetError(
+            f"The model names no classes, so {reference!r} can't be found.",
+            f"Give an index from 0 to {count - 1}, or pass classes=[...] to VisionModel.",
+        )
+    raise TargetError(
+        f"The model has no class {reference!r}.",
+        _suggested(reference, classes)
+        or f"It has {count} classes; an index works too. 'cvx classes' lists them.",
+    )
+
+
+def classes_with(text: str, classes: Sequence[str]) -> list[int]:
+    """Return the indices of the classes whose name contains a text, without regard to case.
+
+    Those that contain it as words of their own ("tiger cat" for "cat") come before those that
+    only hold its letters ("catamaran").
+    """
+    wanted = text.strip().casefold()
+    inside = [i for i, name in enumerate(classes) if wanted and wanted in name.casefold()]
+    word = re.compile(rf"(?<!\w){re.escape(wanted)}(?!\w)")
+    return sorted(inside, key=lambda i: word.search(classes[i].casefold()) is None)
+
+
+def _suggested(reference: str, classes: Sequence[str]) -> str:
+    found = list(dict.fromkeys(classes[i] for i in classes_with(reference, classes)))
+    if not found:
+        near = did_you_mean(reference, classes)
+        return near and f"{near} An index works too; 'cvx classes' lists them."
+    shown = " or ".join(repr(name) for name in found[:SUGGESTED])
+    more = f" ({len(found) - SUGGESTED} more contain it)" if len(found) > SUGGESTED else ""
+    return f"Did you mean {shown}?{more} An index works too; 'cvx classes' lists them."
+
+
+def _percent(probability: float) -> str:
+    """Return a probability for people: three digits, never a false 0 or 100."""
+    percent = 100.0 * probability
+    if 0 < percent < 0.1:
+        return "<0.1 %"
+    if 99.9 < percent < 100:
+        return ">99.9 %"
+    return f"{percent:.1f} %"

@@ -1,0 +1,85 @@
+"""Candidates of a detector for a batch, before non-maximum suppression."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from torch import Tensor
+
+from cvx_core.errors import ModelError
+
+if TYPE_CHECKING:
+    pass
+
+
+@dataclass(frozen=True, eq=False)
+class DetectionCandidates:
+    """Everything a detector considers, before it suppresses overlapping boxes.
+
+    Attributes
+    ----------
+    logits
+        (B, M, C): M candidates with a logit for each class.
+    boxes
+        (B, M, 4), or (B, M, C, 4) where each class has a box of its own: left, top, right,
+        bottom in pixels of the network's input.
+    exclusive
+        Whether the scores are a softmax over the classes; otherwise each is its own sigmoid.
+    background
+        Index of the class that means "nothing there", or None.
+    threshold
+        Score above which a candidate is an answer, in [0, 1].
+    overlap
+        Intersection over union above which the better of two boxes of a class suppresses the
+        other, in [0, 1]; None for detectors that don't suppress.
+    single
+        Whether a candidate answers with its best class alone.
+    topk
+        How many pairs of candidate and class go on to suppression, best first; None for all.
+    topk_in
+        Of what there are that many: of each ``"level"`` or of each ``"class"``.
+    most
+        Most answers in an image.
+    relative
+        Whether the boxes are fractions of the input's sides.
+    levels
+        How many candidates each level of the pyramid has, in order; empty if unknown.
+    valid
+        (B, M), or (B, M, C) where each class has its own box: which candidates there are, where
+        images have different numbers of them.
+    """
+
+    logits: Tensor
+    boxes: Tensor
+    exclusive: bool = False
+    background: int | None = None
+    threshold: float = 0.5
+    overlap: float | None = 0.5
+    single: bool = False
+    topk: int | None = None
+    topk_in: Literal["level", "class"] = "level"
+    most: int = 100
+    relative: bool = False
+    levels: tuple[int, ...] = ()
+    valid: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        shape = tuple(self.logits.shape)
+        fits = self.logits.ndim == 3 and self.boxes.shape in ((*shape[:2], 4), (*shape, 4))
+        if not fits:
+            raise ModelError(
+                f"Candidates have logits {shape} and boxes {tuple(self.boxes.shape)}.",
+                "Logits are (B, M, C), and boxes (B, M, 4) or (B, M, C, 4).",
+            )
+        if self.levels and sum(self.levels) != shape[1]:
+            raise ModelError(
+                f"There are {shape[1]} candidates, and the levels {self.levels} have "
+                f"{sum(self.levels)}.",
+                "levels=(n1, n2, ...) says how many candidates each level has, in order.",
+            )
+        if self.valid is not None and self.valid.shape not in (shape[:2], shape):
+            raise ModelError(
+                f"Candidates have logits {shape} and valid {tuple(self.valid.shape)}.",
+                "valid is (B, M) or (B, M, C).",
+            )

@@ -1,0 +1,131 @@
+"""Targets about a reported box, a box side or a missed object of a detector."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from cvx_core.errors import TargetError
+from cvx_core.images.regions import Box
+from cvx_core.tasks.classes import ClassRef
+from cvx_core.tasks.detection.missed import lost_stage, nearest
+from cvx_core.tasks.detection.prediction import DetectionPrediction, require_detections
+from cvx_core.tasks.targets import Resolved, Target, find_two, target_text
+
+
+@dataclass(frozen=True)
+class BoxScore(Target):
+    """A class's logit at one of a detector's boxes.
+
+    Parameters
+    ----------
+    which
+        Rank of a reported box, best first from 0; or a `Box` of the photograph, for the
+        candidate that overlaps it most (with the class's best score among those within 0.05 of
+        the best overlap).
+    reference
+        The class; None takes the box's own.
+    against
+        Another class whose logit at the same candidate is taken away.
+    side
+        Ask about a side of the box instead of a class: ``left``, ``top``, ``right`` or
+        ``bottom``, in pixels of the photograph.
+    """
+
+    which: int | Box
+    reference: ClassRef | None = None
+    against: ClassRef | None = None
+    side: str = ""
+
+    @property
+    def asked(self) -> str:
+        """As in ``box 2 dog``."""
+        which = self.which.text if isinstance(self.which, Box) else f"box {self.which}"
+        return target_text(which, self.side, self.reference, self.against)
+
+    def resolve(self, scores: Any, label: Any = None) -> Resolved:
+        """Return the seed at the box's candidate.
+
+        Raises
+        ------
+        TargetError
+            If the model is no detector, or there is no such box, class or side.
+        """
+        answer = require_detections(scores, self)
+        candidate, c, where = self._found(answer)
+        if self.side:
+            return self._side(answer, candidate, c, where)
+        classes = [c]
+        if self.against is not None:
+            classes = [*find_two(answer, c, self.against)]
+        seed = answer.seed(candidate, *classes)
+        names = " rather than ".join(answer.name(index) for index in classes)
+        signs = [1.0, -1.0][: len(classes)]
+        return seed, answer.record(
+            "box", f"why {names} at {where}?", seed, candidate, classes, signs
+        )
+
+    def _found(self, answer: DetectionPrediction) -> tuple[int, int, str]:
+        given = None if self.reference is None else answer.find(self.reference)
+        if isinstance(self.which, Box):
+            candidate = nearest(answer, self.which, given)
+            c = int(answer.scores[candidate].argmax()) if given is None else given
+            return candidate, c, self.which.text
+        kept = answer.kept
+        if not 0 <= self.which < len(kept):
+            raise TargetError(
+                f"There is no box {self.which}: the detector reports {len(kept)}.",
+                "Reported, best first: " + "; ".join(one.text for one in kept[:8]) + "."
+                if kept
+                else "Ask about one that should be there: missed LEFT,TOP,RIGHT,BOTTOM CLASS.",
+            )
+        one = kept[self.which]
+        return one.candidate, one.entry.index if given is None else given, f"box {self.which}"
+
+    def _side(self, answer: DetectionPrediction, candidate: int, c: int, where: str) -> Resolved:
+        sides = ("left", "top", "right", "bottom")
+        if self.side not in sides:
+            raise TargetError(f"A box has no side {self.side!r}.", f"Sides: {', '.join(sides)}.")
+        weights = np.eye(4)[sides.index(self.side)]
+        seed = answer.box_seed(candidate, c, weights)
+        text = f"what sets the {self.side} side of {where}?"
+        return seed, answer.record("side", text, seed, candidate, [c], [1.0])
+
+
+@dataclass(frozen=True)
+class Missed(Target):
+    """An object that the detector should have found: its class's logit at the best candidate.
+
+    Parameters
+    ----------
+    box
+        Where the object is, in pixels of the photograph.
+    reference
+        Its class.
+    """
+
+    box: Box
+    reference: ClassRef
+
+    @property
+    def asked(self) -> str:
+        """As in ``missed 120,40,260,300 dog``."""
+        return target_text("missed", self.box.text.removeprefix("box "), self.reference)
+
+    def resolve(self, scores: Any, label: Any = None) -> Resolved:
+        """Return the one-hot seed of the class at the candidate that comes nearest; its stage.
+
+        Raises
+        ------
+        TargetError
+            If the model is no detector or the class is unknown.
+        """
+        answer = require_detections(scores, self)
+        c = answer.find(self.reference)
+        lost = lost_stage(answer, self.box, c)
+        seed = answer.seed(lost.candidate, c)
+        text = f"what speaks for the missed {answer.name(c)} at {self.box.text}?"
+        record = answer.record("missed", text, seed, lost.candidate, [c], [1.0], c, lost.text)
+        return seed, replace(record, box=self.box.bounds)

@@ -1,0 +1,106 @@
+"""What is true of an image, beyond the name of a class: a class for each pixel, or boxes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from cvx_core.errors import TargetError
+from cvx_core.images.regions import Frame
+
+UNKNOWN = 255
+"""Index of pixels that count for nothing, as in Pascal VOC and Cityscapes."""
+
+
+@dataclass(frozen=True, eq=False)
+class GroundTruthMask:
+    """The true class of each pixel of a photograph.
+
+    Parameters
+    ----------
+    indices
+        (H, W) integers: a class's index among the model's outputs. 255 and negative numbers mean
+        unknown. Another size than the photograph's is stretched over it.
+    size
+        (width, height) that the array is stretched over; None takes the photograph's.
+    """
+
+    indices: npt.NDArray[np.int64]
+    size: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        indices = np.asarray(self.indices)
+        if indices.ndim != 2 or indices.dtype.kind not in "iub":
+            raise TargetError(
+                f"True classes are integers (H, W), and these are {indices.dtype} {indices.shape}.",
+                "Give the index of the class of each pixel; 255 is unknown.",
+            )
+        object.__setattr__(self, "indices", indices.astype(np.int64))
+
+    def on_grid(self, frame: Frame, shape: tuple[int, int], classes: int) -> npt.NDArray[np.int64]:
+        """Return the class at the centres of a grid over the network's input, (h, w); -1 unknown.
+
+        Raises
+        ------
+        TargetError
+            If there is a class that the model hasn't.
+        """
+        height, width = self.indices.shape
+        across, down = self.size or frame.photo or (width, height)
+        x, y = frame.centres(shape)
+        columns = np.floor(x / across * width).astype(int)
+        rows = np.floor(y / down * height).astype(int)
+        valid = ((rows >= 0) & (rows < height))[:, None] & ((columns >= 0) & (columns < width))
+        found = self.indices[rows.clip(0, height - 1)][:, columns.clip(0, width - 1)]
+        known = valid & (found >= 0) & (found != UNKNOWN)
+        if known.any() and int(found[known].max()) >= classes:
+            raise TargetError(
+                f"The truth has a class {int(found[known].max())}, and the model has {classes}.",
+                f"Indices go from 0 to {classes - 1}; {UNKNOWN} is unknown.",
+            )
+        return np.where(known, found, -1)
+
+
+@dataclass(frozen=True)
+class GroundTruthBox:
+    """One object of a photograph.
+
+    Attributes
+    ----------
+    box
+        (left, top, right, bottom) in pixels of the photograph.
+    reference
+        Its class, by name or index.
+    crowd
+        Whether it marks many at once, as COCO's ``iscrowd``: it is neither found nor missed.
+    """
+
+    box: tuple[float, float, float, float]
+    reference: str | int
+    crowd: bool = False
+
+
+@dataclass(frozen=True)
+class GroundTruthBoxes:
+    """All objects of a photograph."""
+
+    boxes: tuple[GroundTruthBox, ...]
+
+    @classmethod
+    def of(
+        cls, boxes: Sequence[Sequence[float]], references: Sequence[str | int]
+    ) -> GroundTruthBoxes:
+        """Make it of boxes (n, 4) in pixels of the photograph and their classes."""
+        return cls(
+            tuple(
+                GroundTruthBox((float(b[0]), float(b[1]), float(b[2]), float(b[3])), reference)
+                for b, reference in zip(boxes, references, strict=True)
+            )
+        )
+
+
+GroundTruth = str | int | GroundTruthMask | GroundTruthBoxes
+"""What is true of an image: a class by name or index, or what the task needs."""

@@ -1,0 +1,242 @@
+"""What a segmenter answered for one image: a logit for each class at each of its pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cvx_core.errors import TargetError
+from cvx_core.images.regions import Frame, Mask
+from cvx_core.tasks.classes import ClassEntry, background
+from cvx_core.tasks.ground_truth import GroundTruthMask
+from cvx_core.tasks.prediction import Prediction, Seed, check_finite, no_such_question
+from cvx_core.tasks.records import TargetRecord
+from cvx_core.tasks.targets import (
+    ClassScore,
+    Contrast,
+    Distribution,
+    Error,
+    Margin,
+    Predicted,
+    Resolved,
+    Target,
+    find_two,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class SegmentationPrediction(Prediction):
+    """The answer of a segmenter for one image.
+
+    The words ask about the pixels where a class is predicted: `Predicted` about the class with the
+    most of them (background aside if there is another), `ClassScore` and
+    `Contrast` about theirs; `Distribution`, `Error` and `Margin` about all pixels. Logits are
+    summed over the pixels, so that the maps of disjoint regions add up to that of their union.
+
+    Parameters
+    ----------
+    logits
+        (C, h, w), float64.
+    classes
+        Names by index, or None.
+    frame
+        How the network's input lies over the photograph.
+
+    Raises
+    ------
+    ModelError
+        If a logit is not finite.
+    """
+
+    logits: npt.NDArray[np.float64]
+    classes: Sequence[str] | None = None
+    frame: Frame = field(default_factory=lambda: Frame((0.0, 0.0, 1.0, 1.0), (1, 1)))
+
+    task = "segmentation"
+
+    def __post_init__(self) -> None:
+        check_finite(self.logits, "logits")
+
+    @property
+    def outputs(self) -> npt.NDArray[np.float64]:
+        """All logits (C * h * w,)."""
+        return self.logits.reshape(-1)
+
+    @property
+    def count(self) -> int:
+        """How many classes there are."""
+        return int(self.logits.shape[0])
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(h, w) of the grid of outputs."""
+        return self.logits.shape[1], self.logits.shape[2]
+
+    @cached_property
+    def probabilities(self) -> npt.NDArray[np.float64]:
+        """Softmax over the classes, (C, h, w)."""
+        shifted = np.exp(self.logits - self.logits.max(0))
+        return np.asarray(shifted / shifted.sum(0))
+
+    @cached_property
+    def predicted(self) -> npt.NDArray[np.int64]:
+        """Index of the largest logit at each pixel, (h, w)."""
+        return np.asarray(self.logits.argmax(0))
+
+    def where(self, index: int) -> Mask:
+        """Return the pixels (h, w) where a class is predicted.
+
+        Raises
+        ------
+        TargetError
+            If there are none.
+        """
+        found = self.predicted == index
+        if not found.any():
+            here = [self.name(int(c)) for c in np.unique(self.predicted)]
+            raise TargetError(
+                f"No pixel is predicted to be {self.name(index)!r}.",
+                f"Predicted: {', '.join(here[:10])}. Ask about a region: region LEFT,TOP,RIGHT,"
+                f"BOTTOM {self.name(index)}.",
+            )
+        return np.asarray(found)
+
+    def seed(self, weights: npt.NDArray[np.float64] | Mask, index: int, *minus: int) -> Seed:
+        """Return the seed that sums a class's logits (less others') over weighted pixels (h, w)."""
+        seed = np.zeros_like(self.logits)
+        seed[index] += weights
+        for other in minus:
+            seed[other] -= weights
+        return seed.reshape(-1)
+
+    def entry(self, index: int, region: Mask) -> ClassEntry:
+        """Return a class with its mean logit and mean probability in a region (h, w)."""
+        return ClassEntry(
+            index,
+            self.name(index),
+            float(self.logits[index][region].mean()),
+            float(self.probabilities[index][region].mean()),
+        )
+
+    def record(
+        self,
+        kind: str,
+        text: str,
+        seed: Seed,
+        region: Mask,
+        classes: Sequence[int] = (),
+        signs: Sequence[float] = (),
+        label: int | None = None,
+        note: str = "",
+        box: tuple[float, float, float, float] | None = None,
+    ) -> TargetRecord:
+        """Describe a resolved target; classes come with their means over the region."""
+        means = self.probabilities[:, region].mean(1)
+        order = np.argsort(-means, kind="stable")[:5]
+        most = int(np.bincount(self.predicted[region], minlength=self.count).argmax())
+        return TargetRecord(
+            kind=kind,
+            text=text,
+            score=self.value(seed),
+            probability=float(means[classes[0]]) if len(classes) == 1 else None,
+            classes=tuple(self.entry(index, region) for index in classes),
+            signs=tuple(float(sign) for sign in signs),
+            predicted=self.entry(most, region),
+            label=None if label is None else self.entry(label, region),
+            top=tuple(self.entry(int(index), region) for index in order),
+            note=note or f"Logits are summed over {int(region.sum())} of {region.size} pixels.",
+            box=box,
+        )
+
+    def resolve(self, target: Target, label: Any = None) -> Resolved:
+        """Return the seed of a target (C * h * w,) and its description."""
+        if isinstance(target, Predicted):
+            c = self._foremost()
+            return self._about("predicted", f"why {self.name(c)}?", self.where(c), c)
+        if isinstance(target, ClassScore):
+            c = self.find(target.reference)
+            text = f"what speaks for {self.name(c)}?"
+            return self._about("class", text, self.where(c), c)
+        if isinstance(target, Contrast):
+            p, q = find_two(self, target.p, target.q)
+            text = f"why {self.name(p)} rather than {self.name(q)}?"
+            return self._about("contrast", text, self.where(p), p, q)
+        if isinstance(target, Distribution):
+            everywhere = np.ones(self.shape, dtype=bool)
+            seed = self.probabilities.reshape(-1)
+            text = "what speaks for the answer as a whole?"
+            return seed, self.record("distribution", text, seed, everywhere)
+        if isinstance(target, Error | Margin):
+            return self._against(target, target.label if target.label is not None else label)
+        return target.resolve(self, label)
+
+    def _foremost(self) -> int:
+        counts = np.bincount(self.predicted.reshape(-1), minlength=self.count)
+        nothing = background(self.classes)
+        things = counts.copy()
+        if nothing is not None:
+            things[nothing] = 0
+        return int((things if things.any() else counts).argmax())
+
+    def _about(self, kind: str, text: str, region: Mask, c: int, *minus: int) -> Resolved:
+        seed = self.seed(region, c, *minus)
+        signs = [1.0, *[-1.0] * len(minus)]
+        return seed, self.record(kind, text, seed, region, [c, *minus], signs)
+
+    def truth(self, label: Any) -> npt.NDArray[np.int64]:
+        """Return the true class of each pixel (h, w), -1 where it is unknown.
+
+        Raises
+        ------
+        TargetError
+            If the label is no `GroundTruthMask`, or names a class that the model hasn't.
+        """
+        if label is None or not isinstance(label, GroundTruthMask):
+            raise TargetError(
+                "The question compares the answer with the truth, which for a segmenter is a "
+                "class for each pixel." + ("" if label is None else f" Given: {label!r}."),
+                "Pass label=TrueClasses(array) (on the command line --label truth.png).",
+            )
+        return label.on_grid(self.frame, self.shape, self.count)
+
+    def _against(self, target: Error | Margin, label: Any) -> Resolved:
+        truth = self.truth(label)
+        known = truth >= 0
+        wrong = known & (truth != self.predicted)
+        seed = np.zeros_like(self.logits)
+        rows, columns = np.nonzero(known if isinstance(target, Error) else wrong)
+        if isinstance(target, Error):
+            seed[:, rows, columns] = self.probabilities[:, rows, columns]
+            kind, text = "error", "what makes the error?"
+        else:
+            seed[self.predicted[rows, columns], rows, columns] = 1.0
+            kind, text = "margin", "why the wrong classes and not the true ones?"
+        seed[truth[rows, columns], rows, columns] -= 1.0
+        share = f"{int(wrong.sum())} of {int(known.sum())} known pixels are wrong."
+        if not wrong.any() and kind == "margin":
+            text = "every known pixel is right: there is no error"
+        region = wrong if wrong.any() else known
+        if not region.any():
+            raise TargetError("The truth is unknown at every pixel.", "Give a mask with classes.")
+        flat = seed.reshape(-1)
+        return flat, self.record(kind, text, flat, region, note=share)
+
+
+def require_segmentation(answer: Prediction, target: Target) -> SegmentationPrediction:
+    """Return the answer if it is a segmenter's.
+
+    Raises
+    ------
+    TargetError
+        If not.
+    """
+    if not isinstance(answer, SegmentationPrediction):
+        raise no_such_question(
+            target, answer.task, "Regions and pixels are asked of segmenters; ask about a class."
+        )
+    return answer

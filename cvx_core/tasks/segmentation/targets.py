@@ -1,0 +1,176 @@
+"""Targets about a region, a pixel or a connected component of a segmentation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cvx_core.errors import TargetError
+from cvx_core.images.components import border, components
+from cvx_core.images.regions import Point, Region, mask_region
+from cvx_core.tasks.classes import ClassRef
+from cvx_core.tasks.segmentation.prediction import require_segmentation
+from cvx_core.tasks.targets import Resolved, Target, find_two, target_text
+
+
+@dataclass(frozen=True)
+class RegionScore(Target):
+    """A class's logit summed over a region, of a segmenter.
+
+    Parameters
+    ----------
+    region
+        A `Box`, `Polygon` or `MaskRegion` in pixels of the photograph.
+    reference
+        The class; None takes the one predicted for most of the region.
+    against
+        Another class whose logits are taken away: why the one rather than the other there.
+    """
+
+    region: Region
+    reference: ClassRef | None = None
+    against: ClassRef | None = None
+
+    @property
+    def asked(self) -> str:
+        """As in ``region 120,40,260,300 person``."""
+        return target_text(
+            "region", self.region.text.removeprefix("box "), self.reference, self.against
+        )
+
+    def resolve(self, scores: Any, label: Any = None) -> Resolved:
+        """Return the seed that sums the class's logits (less the other's) over the region.
+
+        Raises
+        ------
+        TargetError
+            If the model is no segmenter, a class is unknown, or the network doesn't see the
+            region.
+        """
+        answer = require_segmentation(scores, self)
+        inside = self.region.on_grid(answer.frame, answer.shape)
+        if self.reference is None:
+            counts = np.bincount(answer.predicted[inside], minlength=answer.count)
+            classes = [int(counts.argmax())]
+        else:
+            classes = [answer.find(self.reference)]
+        if self.against is not None:
+            classes = [*find_two(answer, classes[0], self.against)]
+        seed = answer.seed(inside, *classes)
+        names = " rather than ".join(answer.name(c) for c in classes)
+        text = f"what speaks for {names} in {self.region.text}?"
+        signs = [1.0, -1.0][: len(classes)]
+        return seed, answer.record(
+            "region", text, seed, inside, classes, signs, box=self.region.bounds
+        )
+
+
+@dataclass(frozen=True)
+class PixelScore(Target):
+    """A class's logit at one output pixel, of a segmenter.
+
+    Parameters
+    ----------
+    x, y
+        In pixels of the photograph; the output pixel over that place answers.
+    reference
+        The class; None takes the one predicted there.
+    """
+
+    x: float
+    y: float
+    reference: ClassRef | None = None
+
+    @property
+    def asked(self) -> str:
+        """As in ``pixel 120,40 person``."""
+        return target_text(Point(self.x, self.y).text, "", self.reference)
+
+    def resolve(self, scores: Any, label: Any = None) -> Resolved:
+        """Return the one-hot seed of the class at the pixel; raises as `RegionScore`."""
+        answer = require_segmentation(scores, self)
+        point = Point(self.x, self.y)
+        inside = point.on_grid(answer.frame, answer.shape)
+        given = self.reference
+        c = int(answer.predicted[inside][0]) if given is None else answer.find(given)
+        seed = answer.seed(inside, c)
+        text = f"why {answer.name(c)} at {point.text}?"
+        # A place has no extent; its output pixel has.
+        rows, columns = np.nonzero(inside)
+        x, y = answer.frame.centres(answer.shape)
+        dx = (answer.frame.extent[2] - answer.frame.extent[0]) / answer.shape[1] / 2
+        dy = (answer.frame.extent[3] - answer.frame.extent[1]) / answer.shape[0] / 2
+        at = float(x[columns[0]]), float(y[rows[0]])
+        box = (at[0] - dx, at[1] - dy, at[0] + dx, at[1] + dy)
+        return seed, answer.record("pixel", text, seed, inside, [c], [1.0], box=box)
+
+
+@dataclass(frozen=True)
+class ComponentScore(Target):
+    """A class's logit summed over a connected part of a segmenter's answer, or over its border.
+
+    Parameters
+    ----------
+    x, y
+        A place in it, in pixels of the photograph. The part is of all output pixels of the class
+        predicted there that are connected with it through sides and corners.
+    reference
+        The class asked about; None takes the part's own.
+    against
+        Another class whose logits are taken away.
+    band
+        Width in output pixels: only the part's pixels up to so far from its border; 0 takes all.
+    """
+
+    x: float
+    y: float
+    reference: ClassRef | None = None
+    against: ClassRef | None = None
+    band: int = 0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.band, bool) or not isinstance(self.band, int) or self.band < 0:
+            raise TargetError(f"band={self.band!r} is no width.", "Give output pixels, 0 or more.")
+
+    @property
+    def asked(self) -> str:
+        """As in ``component 120,40`` or ``boundary 120,40 person``."""
+        place = Point(self.x, self.y).text.removeprefix("pixel ")
+        kind = "boundary" if self.band else "component"
+        return target_text(kind, place, self.reference, self.against)
+
+    def resolve(self, scores: Any, label: Any = None) -> Resolved:
+        """Return the seed that sums the class's logits over the part; raises as `RegionScore`."""
+        answer = require_segmentation(scores, self)
+        point = Point(self.x, self.y)
+        [row], [column] = np.nonzero(point.on_grid(answer.frame, answer.shape))
+        parts = components(answer.predicted)
+        whole = parts == parts[row, column]
+        inside = border(whole, self.band) if self.band else whole
+        own = int(answer.predicted[row, column])
+        if not inside.any():
+            raise TargetError(
+                f"{answer.name(own)} was answered everywhere, and has no border.",
+                f"Ask about all of it: component {self.x:g},{self.y:g}.",
+            )
+        classes = [own if self.reference is None else answer.find(self.reference)]
+        if self.against is not None:
+            classes = [*find_two(answer, classes[0], self.against)]
+        seed = answer.seed(inside, *classes)
+        names = " rather than ".join(answer.name(c) for c in classes)
+        part = (
+            f"the part of {int(whole.sum())} pixels of {answer.name(own)} at {self.x:g},{self.y:g}"
+        )
+        where = f"at the border of {part}" if self.band else f"in {part}"
+        signs = [1.0, -1.0][: len(classes)]
+        return seed, answer.record(
+            "region",
+            f"what speaks for {names} {where}?",
+            seed,
+            inside,
+            classes,
+            signs,
+            box=mask_region(answer.frame, inside).bounds,
+        )
