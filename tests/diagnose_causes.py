@@ -135,7 +135,7 @@ def _shortcuts_of(model: VisionModel, seed: int, *, learned: bool) -> dict[str, 
         planted = several.write(folder / "data", 30, 300, seed=seed + 1)
         run = diagnose(model, folder / "data", folder / "run", budget=3.0, engine=Local(1))
         assert run.summary is not None
-        groups, describe_error = find_causes(run), run.summary["shortcuts"]
+        groups, result = find_causes(run), run.summary["shortcuts"]
         cause = {one.file: one.cause for one in planted}
         rows = run.table(["path", "predicted"], wrong=True).to_pylist()
     causes = np.array([cause[row["path"]] for row in rows], dtype=object)
@@ -145,7 +145,7 @@ def _shortcuts_of(model: VisionModel, seed: int, *, learned: bool) -> dict[str, 
         for name, row in zip(causes, rows, strict=True)
     ]
     causes[~np.array(due, dtype=bool) | (not learned)] = "none"
-    verified = [one for one in describe_error["found"] if one["verdict"] == "verified"]
+    verified = [one for one in result["found"] if one["verdict"] == "verified"]
     inside = np.isin(groups.groups, [k for one in verified for k in one["groups"]])
     known = [name for name in several.LEADS_TO if (causes == name).sum() >= 8]
 
@@ -159,7 +159,7 @@ def _shortcuts_of(model: VisionModel, seed: int, *, learned: bool) -> dict[str, 
         "planted": len(known),
         "found": sum(inside[causes == name].mean() > 0.5 for name in known),
         "natural": sum(natural([one["number"]]) for one in groups.described),
-        "unlike": sum(natural(one["groups"]) for one in describe_error["found"]),
+        "unlike": sum(natural(one["groups"]) for one in result["found"]),
         "false": sum(natural(one["groups"]) for one in verified),
     }
 

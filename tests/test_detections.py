@@ -279,10 +279,10 @@ def test_another_class_or_a_better_box_loses_an_object() -> None:
     ],
 )
 def test_candidates_that_do_not_fit_together_are_refused(
-    change: dict[str, Any], describe_error: str
+    change: dict[str, Any], result: str
 ) -> None:
     fitting = {"logits": torch.zeros(1, 4, 2), "boxes": torch.zeros(1, 4, 4)}
-    with pytest.raises(ModelError, match=describe_error):
+    with pytest.raises(ModelError, match=result):
         DetectionCandidates(**{**fitting, **change})
 
 

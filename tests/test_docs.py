@@ -124,9 +124,9 @@ def run_page(page: Path, folder: Path, capture: pytest.CaptureFixture[str]) -> N
                 said += printed.err + printed.out
                 assert code == 0, said
         elif (block.language, block.words) == ("text", ()) and said:
-            describe_error = said.splitlines()
+            result = said.splitlines()
             for line in block.text.splitlines():
-                assert line in describe_error, f"{line!r} is not in\n{said}"
+                assert line in result, f"{line!r} is not in\n{said}"
             said = ""
 
 

@@ -37,7 +37,7 @@ def test_the_table_of_plugins_is_what_is_installed() -> None:
         (REPOSITORY / "README.md").read_text(),
         re.M,
     )
-    describe_error = {
+    result = {
         (kind, component, package)
         for kind, components, package, _ in lines
         for component in re.findall(r"`([\w-]+)`", components)
@@ -49,7 +49,7 @@ def test_the_table_of_plugins_is_what_is_installed() -> None:
         for offer in discovery.registry().offers(kind)
         if offer.distribution in ours
     }
-    assert describe_error == found
+    assert result == found
     assert all(link.endswith(f"/{package[4:]}/README.md") for _, _, package, link in lines)
 
 
@@ -61,12 +61,10 @@ def test_the_readme_of_a_plugin_has_its_parameters_with_their_defaults(kind: Kin
             about = section(page.read_text(), offer.component.name)
             _, _, table = about.partition("| parameter | default |")
             lines = re.findall(r"^\| `(\w+)` \| `?([^`|]*?)`? \|", table, re.M)
-            describe_error = {
-                key: parse_parameters(f"x:{key}={value}")[1][key] for key, value in lines
-            }
+            result = {key: parse_parameters(f"x:{key}={value}")[1][key] for key, value in lines}
             cls = offer.component.load()
             fields = {f.name: f.default for f in dataclasses.fields(cls)}
-            assert describe_error == fields, f"{page}: {offer.component.name}"
+            assert result == fields, f"{page}: {offer.component.name}"
 
 
 def section(text: str, component: str) -> str:
@@ -85,8 +83,8 @@ def test_the_reference_of_commands_has_every_option() -> None:
         command = group.get_command(click.Context(group), verb)
         assert command is not None
         real = {o for p in command.params if isinstance(p, click.Option) for o in p.opts}
-        describe_error = set(re.findall(r"(?<![\w-])(--?[a-z][\w-]*)", rows(sections[verb])))
-        assert describe_error == real, verb
+        result = set(re.findall(r"(?<![\w-])(--?[a-z][\w-]*)", rows(sections[verb])))
+        assert result == real, verb
 
 
 def test_the_reference_of_python_has_every_public_name() -> None:
@@ -96,22 +94,20 @@ def test_the_reference_of_python_has_every_public_name() -> None:
 
 def test_the_reference_of_errors_has_every_error_with_its_exit_code() -> None:
     text = (REFERENCE / "errors.md").read_text()
-    describe_error = {
-        key: int(code) for key, code in re.findall(r"^\| `(\w+)` \| (\d+) \|", text, re.M)
-    }
+    result = {key: int(code) for key, code in re.findall(r"^\| `(\w+)` \| (\d+) \|", text, re.M)}
     tree = {
         key: value.exit_code
         for key, value in vars(errors).items()
         if isinstance(value, type) and issubclass(value, errors.CvxError)
     }
-    assert describe_error == tree
+    assert result == tree
 
 
 def test_the_reference_of_targets_has_every_question() -> None:
     text = (REFERENCE / "targets.md").read_text()
-    describe_error = re.findall(r"^\| (?:`\"?([\w, ]+)\"?`|a class[^|]*) \| `(\w+)\(", text, re.M)
-    found = {type(parse_target(words or "tabby")).__name__ for words, _ in describe_error}
-    assert found == {python for _, python in describe_error}
+    result = re.findall(r"^\| (?:`\"?([\w, ]+)\"?`|a class[^|]*) \| `(\w+)\(", text, re.M)
+    found = {type(parse_target(words or "tabby")).__name__ for words, _ in result}
+    assert found == {python for _, python in result}
     targets = (getattr(cvx_core, key) for key in cvx_core.__all__)
     classes = {c for c in targets if isinstance(c, type) and issubclass(c, cvx_core.Target)}
     assert found == {c.__name__ for c in classes} - {"Target"}
@@ -119,8 +115,8 @@ def test_the_reference_of_targets_has_every_question() -> None:
 
 def test_the_reference_of_plugins_has_every_hook_and_kind() -> None:
     text = (REFERENCE / "plugins.md").read_text()
-    describe_error = re.findall(r"^\| `(cvx_\w+)` \| ([\w ]+) \|", text, re.M)
-    assert {kind: hook for hook, kind in describe_error} == HOOKS
+    result = re.findall(r"^\| `(cvx_\w+)` \| ([\w ]+) \|", text, re.M)
+    assert {kind: hook for hook, kind in result} == HOOKS
     assert f"`{GROUP}`" in text
 
 
@@ -137,13 +133,13 @@ def test_the_references_have_every_key_that_a_run_writes(
     capfd.readouterr()
     written = json.loads((tmp_path / "out/run.json").read_text())
     page = (REFERENCE / "output-files.md").read_text()
-    describe_error = set(re.findall(r"`(\w+)`", page))
+    result = set(re.findall(r"`(\w+)`", page))
     good, bad = written["images"]
     keys = {*written, *written["model"], *good, *good["answer"], *good["explanations"][0]}
-    assert keys | set(bad["failures"][0]) | {good["status"], bad["status"]} <= describe_error
+    assert keys | set(bad["failures"][0]) | {good["status"], bad["status"]} <= result
     page = (REFERENCE / "evidence-and-provenance.md").read_text()
-    describe_error = set(re.findall(r"`(\w+)`", rows(page)))
+    result = set(re.findall(r"`(\w+)`", rows(page)))
     saved = json.loads((tmp_path / "out/explanations.json").read_text())["explanations"]
     assert len(saved) == 5
     for one in saved:
-        assert {*one["evidence"], *one["provenance"]} <= describe_error, one["method"]
+        assert {*one["evidence"], *one["provenance"]} <= result, one["method"]

@@ -105,11 +105,11 @@ def table(announced: list[str], found: dict[str, Any]) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for method in sorted(announced):
-        describe_error = [verdicts[method] for verdicts in found.values() if method in verdicts]
-        several = [one for one in describe_error if "verdict" in one]
+        result = [verdicts[method] for verdicts in found.values() if method in verdicts]
+        several = [one for one in result if "verdict" in one]
         name = f"`{method}`" + ("" if not several or several[0]["class_specific"] else " *")
         if not several:
-            why = "no answer for this network" if describe_error else "not measured: too slow"
+            why = "no answer for this network" if result else "not measured: too slow"
             lines.append(f"| {name} | | | | | | {why} |")
             continue
         cells = [mean(one["correlation"].get(stage) for one in several) for stage in STAGES]

@@ -29,11 +29,9 @@ def test_results_are_kept_for_the_code_that_measured_them(
 ) -> None:
     page, results = tmp_path / "page.md", tmp_path / "results.json"
     page.write_text(f"{measuring.BEGIN}{measuring.END}")
-    describe_error = {"verdict": "passes", "correlation": {}, "chance": {}, "class_specific": True}
+    result = {"verdict": "passes", "correlation": {}, "chance": {}, "class_specific": True}
     code = measuring.digest() if same else "of another day"
-    results.write_text(
-        json.dumps({"code": code, "found": {"fish.jpg": {"grad-cam": describe_error}}})
-    )
+    results.write_text(json.dumps({"code": code, "found": {"fish.jpg": {"grad-cam": result}}}))
     monkeypatch.setattr(measuring, "PAGE", page)
     monkeypatch.setattr(measuring, "RESULTS", results)
     monkeypatch.setattr(sys, "argv", ["sanity", "--page"])

@@ -169,9 +169,7 @@ def count_classes(model: VisionModel, subjects: Sequence[Subject]) -> int | None
         except InputError as error:
             problem = error
         else:
-            with error_boundary(
-                lambda reason: ModelError(f"The model failed: {reason}")
-            ):
+            with error_boundary(lambda reason: ModelError(f"The model failed: {reason}")):
                 return model.answers([picture])[0].count
     raise problem
 

@@ -20,9 +20,7 @@ def loaded_model(
 ) -> VisionModel:
     """Return a model; what fails in foreign code is a `ModelError` that names it."""
     with error_boundary(
-        lambda reason: ModelError(
-            f"The model {model!r} could not be loaded: {reason}"
-        )
+        lambda reason: ModelError(f"The model {model!r} could not be loaded: {reason}")
     ):
         return load_model(
             model, weights=weights, device=device, dtype=dtype, trust_checkpoint=trust_checkpoint

@@ -133,7 +133,7 @@ class Noise:
         return torch.randn(3, 32, 32, generator=generator), i % len(CLASSES)
 
 
-def _measured(rows: int, describe_error: Any) -> None:
+def _measured(rows: int, result: Any) -> None:
     model = cvx.VisionModel(convolutional().module, classes=CLASSES)
     with tempfile.TemporaryDirectory() as place:
         diagnose(model, Noise(500), Path(place) / "first", budget=0, engine=Local(workers=1))
@@ -143,7 +143,7 @@ def _measured(rows: int, describe_error: Any) -> None:
         seconds = time.perf_counter() - started
         assert run.summary is not None
         after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    describe_error.put(
+    result.put(
         {
             "rows": rows,
             "peak_mib": round(after / 1024),
@@ -157,10 +157,10 @@ def memory(*counts: str) -> None:
     """Print the peak of the process that explains, for runs of several sizes, each in its own."""
     context = multiprocessing.get_context("spawn")
     for count in counts or ("1000", "100000"):
-        describe_error = context.Queue()
-        process = context.Process(target=_measured, args=(int(count), describe_error))
+        result = context.Queue()
+        process = context.Process(target=_measured, args=(int(count), result))
         process.start()
-        print(json.dumps(describe_error.get()), flush=True)
+        print(json.dumps(result.get()), flush=True)
         process.join()
 
 

@@ -51,17 +51,17 @@ def test_two_runs_tell_what_was_fixed_and_what_broke(
     after = diagnose(changed_model, data, tmp_path / "after", compare=before, **QUICK)
     old, new = (run.table(["right"])["right"].to_pylist() for run in (before, after))
     assert after.summary is not None
-    describe_error = after.summary["compared"]
-    assert describe_error["common"] == 20
-    assert describe_error["fixed_ids"] == [i for i in range(20) if new[i] and not old[i]]
-    assert describe_error["broken_ids"] == [i for i in range(20) if old[i] and not new[i]]
+    result = after.summary["compared"]
+    assert result["common"] == 20
+    assert result["fixed_ids"] == [i for i in range(20) if new[i] and not old[i]]
+    assert result["broken_ids"] == [i for i in range(20) if old[i] and not new[i]]
     assert (
-        describe_error["fixed"] - describe_error["broken"]
+        result["fixed"] - result["broken"]
         == sum(new) - sum(old)
-        == describe_error["after"] - describe_error["before"]
+        == result["after"] - result["before"]
     )
-    assert describe_error["fixed"] > 0
-    assert json.loads((tmp_path / "after/summary.json").read_text())["compared"] == describe_error
+    assert result["fixed"] > 0
+    assert json.loads((tmp_path / "after/summary.json").read_text())["compared"] == result
 
 
 def changed_rows(run: Run, **changes: Any) -> None:
@@ -95,9 +95,9 @@ def test_an_input_that_the_model_fails_on_is_broken_and_one_with_another_label_i
         right={was_right: None, crashed: None, was_wrong: True},
         label={was_right: None, crashed: None, was_wrong: (labels[was_wrong] + 1) % 5},
     )
-    describe_error = compare(after, before)
-    assert (describe_error["common"], describe_error["relabelled"]) == (20, 1)
-    assert (describe_error["fixed"], describe_error["broken_ids"]) == (0, [was_right, crashed])
+    result = compare(after, before)
+    assert (result["common"], result["relabelled"]) == (20, 1)
+    assert (result["fixed"], result["broken_ids"]) == (0, [was_right, crashed])
     back = compare(before, after)
     assert (back["fixed_ids"], back["broken"]) == ([was_right, crashed], 0)
     numbers = summarise(after)["right"]

@@ -86,8 +86,8 @@ def test_what_was_tried_once_is_told_whenever_the_run_is_gone_on_with(
     folder = tmp_path / "run"
     first = diagnose(model, tmp_path / "data", folder, budget=0, engine=engine, try_fix=True)
     assert first.summary is not None
-    describe_error = first.summary
-    assert describe_error["fixes"][0]["after"] == 1.0
-    assert "retrain" in [one["kind"] for one in describe_error["advice"]]
+    result = first.summary
+    assert result["fixes"][0]["after"] == 1.0
+    assert "retrain" in [one["kind"] for one in result["advice"]]
     more = diagnose(model, tmp_path / "data", folder, budget=0, engine=engine, resume=True, **again)
-    assert more.summary == describe_error
+    assert more.summary == result

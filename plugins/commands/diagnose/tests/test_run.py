@@ -287,13 +287,13 @@ def test_two_runs_in_one_folder_are_refused_and_shards_are_not(tmp_path: Path) -
         pass
 
 
-def _with_little_disk(model: VisionModel, data: Path, folder: Path, describe_error: Any) -> None:
+def _with_little_disk(model: VisionModel, data: Path, folder: Path, result: Any) -> None:
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (9_000, resource.RLIM_INFINITY))
     try:
         diagnose(model, data, folder, **QUICK)
     except OutputError as error:
-        describe_error.put(str(error))
+        result.put(str(error))
 
 
 def test_a_full_disk_leaves_what_was_written_and_says_so(
@@ -301,12 +301,10 @@ def test_a_full_disk_leaves_what_was_written_and_says_so(
 ) -> None:
     data = tree(4)
     context = multiprocessing.get_context("fork")
-    describe_error = context.Queue()
-    child = context.Process(
-        target=_with_little_disk, args=(model, data, tmp_path / "run", describe_error)
-    )
+    result = context.Queue()
+    child = context.Process(target=_with_little_disk, args=(model, data, tmp_path / "run", result))
     child.start()
-    assert "could not be written" in describe_error.get(timeout=60)
+    assert "could not be written" in result.get(timeout=60)
     child.join()
     left = [path.name for path in (tmp_path / "run").rglob("*") if path.is_file()]
     assert not [name for name in left if name.endswith(".tmp")]

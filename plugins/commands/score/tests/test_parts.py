@@ -81,7 +81,5 @@ def test_the_explanation_of_a_region_is_scored_by_its_question() -> None:
     target = RegionScore(Box(0, 2, 4, 4), "on")
     made = cvx.explain(model, image, "input-x-gradient", target)
     [again] = cvx.score(model, image, made, measures=["deletion"], steps=4)
-    [describe_error] = cvx.score(
-        model, image, "input-x-gradient", target, measures=["deletion"], steps=4
-    )
-    assert again.values == describe_error.values
+    [result] = cvx.score(model, image, "input-x-gradient", target, measures=["deletion"], steps=4)
+    assert again.values == result.values

@@ -88,10 +88,8 @@ def test_explanations_are_asked_again_what_they_answer(
     if isinstance(target, cvx.Margin):
         assert all(one.target.correct is False for one in made)  # else the maps are zero
     again = cvx.score(model, images(), made, measures=["deletion"], steps=3)
-    describe_error = cvx.score(
-        model, images(), "input-x-gradient", target, measures=["deletion"], steps=3
-    )
-    assert again[0].values == describe_error[0].values
+    result = cvx.score(model, images(), "input-x-gradient", target, measures=["deletion"], steps=3)
+    assert again[0].values == result[0].values
     assert again[0].method == "input-x-gradient"
 
 
@@ -189,9 +187,9 @@ def test_what_can_t_be_measured_is_refused_with_the_way_out(model: VisionModel) 
 
 def test_a_score_is_json(model: VisionModel) -> None:
     for one in cvx.score(model, images(1), ["grad-cam", "energy"], steps=2):
-        describe_error = json.loads(json.dumps(one.to_dict(), allow_nan=False))
-        assert describe_error["value"] == one.value
-        assert describe_error["better"] == MEASURES[one.measure]
+        result = json.loads(json.dumps(one.to_dict(), allow_nan=False))
+        assert result["value"] == one.value
+        assert result["better"] == MEASURES[one.measure]
 
 
 def test_the_table_has_a_line_for_each_method(model: VisionModel) -> None:

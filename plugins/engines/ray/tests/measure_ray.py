@@ -80,7 +80,7 @@ def resident(process: int) -> int:
     return total
 
 
-def run(name: str, folder: Path, describe_error: Any) -> None:
+def run(name: str, folder: Path, result: Any) -> None:
     """Run one engine in a process of its own."""
     model, times = cvx.load_model("embedded"), Times()
     warm, where = (Path(tempfile.mkdtemp(dir=folder)) for _ in range(2))
@@ -90,7 +90,7 @@ def run(name: str, folder: Path, describe_error: Any) -> None:
     whole = time.perf_counter() - times.began
     first, last = times.rows[0][0], times.rows[-1][0]
     steady = sum(count for _, count in times.rows[1:]) / (last - first)
-    describe_error.put(
+    result.put(
         {
             "engine": name,
             "images": sum(count for _, count in times.rows),
@@ -108,13 +108,13 @@ def main(count: str = "384") -> None:
         folder = Path(place)
         write_photographs(folder, int(count))
         for name in [*ENGINES] * 2:
-            describe_error, peak = context.Queue(), 0
-            process = context.Process(target=run, args=(name, folder, describe_error))
+            result, peak = context.Queue(), 0
+            process = context.Process(target=run, args=(name, folder, result))
             process.start()
             while process.is_alive():
                 peak = max(peak, resident(process.pid or 0))
                 process.join(0.5)
-            print(json.dumps({**describe_error.get(), "peak_mib": peak >> 20}), flush=True)
+            print(json.dumps({**result.get(), "peak_mib": peak >> 20}), flush=True)
 
 
 if __name__ == "__main__":

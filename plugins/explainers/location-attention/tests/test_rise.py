@@ -110,8 +110,8 @@ def test_the_standard_error_is_how_much_maps_differ_between_seeds() -> None:
     rise = get_explainer("rise", masks=200, cells=4)
     found = [rise.explain(model, batch, ClassScore(1), seed=s)[0] for s in range(60)]
     measured = np.std([one.values for one in found], 0, ddof=1).mean()
-    describe_error = np.mean([one.evidence["standard_error"] for one in found])
-    assert describe_error == pytest.approx(measured, rel=0.1)
+    result = np.mean([one.evidence["standard_error"] for one in found])
+    assert result == pytest.approx(measured, rel=0.1)
 
 
 def test_taking_off_the_mean_score_changes_the_map_by_a_constant_in_expectation() -> None:

@@ -19,14 +19,14 @@ FOLDER = Path(cvx_embedded.__file__).parent / "weights"
 
 
 def test_every_file_is_the_one_that_its_page_names() -> None:
-    describe_error = dict(
+    result = dict(
         re.findall(r"^\| `(\S+)` \| `(\w{64})` \|", (FOLDER / "README.md").read_text(), re.M)
     )
     found = {
         path.name: hashlib.sha256(path.read_bytes()).hexdigest()
         for path in FOLDER.glob("*.safetensors")
     }
-    assert describe_error == found
+    assert result == found
 
 
 def test_every_licence_that_the_page_names_is_there() -> None:

@@ -114,10 +114,8 @@ def test_a_map_that_is_the_same_for_every_class_was_asked_about_none() -> None:
 
 def test_what_speaks_against_the_map_comes_before_everything_else() -> None:
     failed = {"verdict": "fails", "reason": "The map hardly depends on the network."}
-    describe_error = caption(
-        sample_explanation(evidence={"warning": "Edges only.", "sanity": failed})
-    )
-    assert describe_error.startswith(
+    result = caption(sample_explanation(evidence={"warning": "Edges only.", "sanity": failed}))
+    assert result.startswith(
         "⚠ Edges only · ⚠ Sanity check: fails. The map hardly depends on the network · "
     )
     passed = {"verdict": "passes", "reason": "It changes."}

@@ -156,6 +156,6 @@ def test_a_map_that_is_the_same_for_every_class_claims_no_score() -> None:
 def test_what_speaks_against_the_map_stands_beside_it_and_in_the_evidence() -> None:
     failed = {"verdict": "fails", "reason": "It stays.", "correlation": {"all": 0.9}}
     one = sample_explanation(evidence={"warning": "Edges only.", "sanity": failed}, label=None)
-    [describe_error] = _data(_page([one]))["maps"]
-    assert describe_error["notes"] == ["⚠ Edges only.", "⚠ Sanity check: fails. It stays."]
-    assert dict(describe_error["evidence"])["sanity.correlation.all"] == 0.9
+    [result] = _data(_page([one]))["maps"]
+    assert result["notes"] == ["⚠ Edges only.", "⚠ Sanity check: fails. It stays."]
+    assert dict(result["evidence"])["sanity.correlation.all"] == 0.9

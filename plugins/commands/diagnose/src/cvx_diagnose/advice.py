@@ -105,9 +105,9 @@ def advise(found: Mapping[str, Any], summary: Mapping[str, Any]) -> list[dict[st
         }
         for one in shortcuts
     ]
-    describe_error = {number for one in shortcuts for number in one["groups"]}
+    result = {number for one in shortcuts for number in one["groups"]}
     for group in found["causes"]:
-        if group["number"] in describe_error or group["mixed"]:
+        if group["number"] in result or group["mixed"]:
             continue
         # What is mislabelled needs no fix of the model.
         own = group["count"] - group["label_suspects"]

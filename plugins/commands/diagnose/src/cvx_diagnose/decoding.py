@@ -94,9 +94,7 @@ class Decoder:
             shown = _pixels(values)
         else:
             with error_boundary(
-                lambda reason: InputError(
-                    f"{item.shown} can't be prepared: {reason}"
-                )
+                lambda reason: InputError(f"{item.shown} can't be prepared: {reason}")
             ):
                 values, extent = self._prepare(loaded)
             size, digest, shown = loaded.size, loaded.digest, loaded.pil()

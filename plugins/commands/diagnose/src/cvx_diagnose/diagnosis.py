@@ -89,7 +89,7 @@ def diagnose(
     listener
         Hears how it goes, and may stop it.
     compare
-        An older, finished run over the same inputs: what was fixed and what broke is describe_error.
+        An older, finished run over the same inputs: what was fixed and what broke is result.
     training
         A finished run of the same network over the data that it was trained on: training images
         are named that pulled each group of errors the wrong way, and labels among them that are

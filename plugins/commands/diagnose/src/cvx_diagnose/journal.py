@@ -75,11 +75,9 @@ class Journal:
         except (OSError, ValueError, KeyError):
             return None
         self._crashes[busy] = cause
-        describe_error = [
-            {"doing": d, "ids": ids, "cause": by} for (d, ids), by in self._crashes.items()
-        ]
+        result = [{"doing": d, "ids": ids, "cause": by} for (d, ids), by in self._crashes.items()]
         temporary = self._known.with_name(f".cvx-{self._known.name}")
-        temporary.write_text(json.dumps(describe_error))
+        temporary.write_text(json.dumps(result))
         temporary.replace(self._known)
         self.forget()
         return busy

@@ -90,9 +90,7 @@ class DataSet(Source):
         """Ask the data set; whatever it raises is an `InputError`."""
         # The boundary to the user's data set, which may raise anything.
         with error_boundary(
-            lambda reason: InputError(
-                f"The data set failed for {item.id}: {reason}"
-            ),
+            lambda reason: InputError(f"The data set failed for {item.id}: {reason}"),
             passing=(InputError,),
         ):
             image, target = self.data[item.id]

@@ -140,11 +140,10 @@ def _remarks(scores: Sequence[Score]) -> list[str]:
     reasons: dict[str, int] = {}
     for score in scores:
         for reason in filter(None, score.reasons):
-            describe_error = f"{score.method}, {score.measure}: {reason.splitlines()[0]}"
-            reasons[describe_error] = reasons.get(describe_error, 0) + 1
+            result = f"{score.method}, {score.measure}: {reason.splitlines()[0]}"
+            reasons[result] = reasons.get(result, 0) + 1
     return lines + [
-        f"{reason} ({count} image{'s' if count > 1 else ''})"
-        for describe_error, count in reasons.items()
+        f"{reason} ({count} image{'s' if count > 1 else ''})" for result, count in reasons.items()
     ]
 
 

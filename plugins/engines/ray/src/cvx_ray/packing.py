@@ -31,9 +31,7 @@ def pack(thing: Any) -> bytes:
 
     with (
         error_boundary(
-            lambda reason: CvxError(
-                f"The work can't be sent to other processes: {reason}", WAY_OUT
-            )
+            lambda reason: CvxError(f"The work can't be sent to other processes: {reason}", WAY_OUT)
         ),
         _by_value(cloudpickle),
     ):

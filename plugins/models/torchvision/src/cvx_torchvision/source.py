@@ -106,10 +106,8 @@ def _published(name: str) -> list[WeightsEnum]:
 
 def _accuracy(weights: WeightsEnum) -> str:
     metrics = weights.meta["_metrics"]
-    [describe_error] = [
-        f"{metrics[data][key]:.1f} {of}" for data, key, of in _MEASURES if data in metrics
-    ]
-    return describe_error
+    [result] = [f"{metrics[data][key]:.1f} {of}" for data, key, of in _MEASURES if data in metrics]
+    return result
 
 
 def _choose(name: str, weights: str | Path | None) -> tuple[WeightsEnum, Path | None]:
