@@ -13,8 +13,7 @@ import torch
 
 from cvx_core.errors import PluginError
 from cvx_core.explainers.batching import images_at_once, in_pieces
-from cvx_core.images.geometry import Extent
-from cvx_core.images.regions import Frame
+from cvx_core.images.regions import Extent, Frame
 from cvx_core.models.forward import answer, reading, version
 from cvx_core.models.vision_model import VisionModel
 from cvx_core.recording import Layer, Layout, Recording, Requirements

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from cvx_core.errors import CvxError
 from cvx_core.explanations.metadata import Metadata
-from cvx_core.images.geometry import Extent
+from cvx_core.images.regions import Extent
 from cvx_core.images.resampling import resample
 from cvx_core.tasks.records import TargetRecord
 

@@ -11,10 +11,7 @@ from PIL import Image
 
 from cvx_core.errors import ModelError
 from cvx_core.images.preprocessing import Transform, apply
-
-Extent = tuple[float, float, float, float]
-"""Rectangle (left, top, right, bottom) in pixels of the original image; it may reach beyond
-the image where preprocessing padded it."""
+from cvx_core.images.regions import Extent
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 import torch
 
 from cvx_core.errors import ModelError
-from cvx_core.images.geometry import Extent, Geometry, measure
+from cvx_core.images.geometry import Geometry, measure
 from cvx_core.images.preprocessing import Transform, apply
 from cvx_core.images.reading import SourceImage
-from cvx_core.images.regions import Frame
+from cvx_core.images.regions import Extent, Frame
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,6 +21,11 @@ from cvx_core.images.reading import read_mask_image
 Mask = npt.NDArray[np.bool_]
 
 
+Extent = tuple[float, float, float, float]
+"""Rectangle (left, top, right, bottom) in pixels of the original image; it may reach beyond
+the image where preprocessing padded it."""
+
+
 @dataclass(frozen=True)
 class Frame:
     """How a network's input lies over the photograph.

@@ -154,9 +154,9 @@ def test_what_can_t_be_measured_is_refused(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
     arguments: list[str],
-    result: str,
+    told: str,
 ) -> None:
     monkeypatch.chdir(folder)
     assert cli.main(["score", *arguments, "-m", "net.py:make", "-e", "input-x-gradient"]) == 2
-    assert result in capfd.readouterr().err
+    assert told in capfd.readouterr().err
     assert not (folder / "cvx-score").exists()

@@ -118,19 +118,19 @@ def differences(model: VisionModel, x: Tensor, of_logits: object) -> Array:
     return ((up - down) / (2 * step)).reshape(x.shape[1:]).numpy()
 
 
-@pytest.mark.parametrize("question", ["loss", "margin"])
-def test_finite_differences_are_the_same(smooth: VisionModel, small: Tensor, request: str) -> None:
+@pytest.mark.parametrize("kind", ["loss", "margin"])
+def test_finite_differences_are_the_same(smooth: VisionModel, small: Tensor, kind: str) -> None:
     """Of the cross-entropy for Error(y), of z_q - z_y for Margin(y)."""
     logits = smooth.logits(small)
     q, y = int(logits.argmax()), int(logits.argmin())
 
     def scalar(z: Tensor) -> Tensor:
-        if request == "margin":
+        if kind == "margin":
             return z[:, q] - z[:, y]
         return F.cross_entropy(z, torch.full((len(z),), y), reduction="none")
 
     gradient = differences(smooth, small, scalar)
-    target = Margin(y) if request == "margin" else Error(y)
+    target = Margin(y) if kind == "margin" else Error(y)
     signed = (small[0].numpy() * gradient).sum(0)
     # second-order differences: step^2 = 1e-10 and rounding / step = 1e-11, then float32
     np.testing.assert_allclose(

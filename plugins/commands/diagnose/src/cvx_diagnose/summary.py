@@ -17,11 +17,11 @@ from cvx_core import (
     GroundTruthBox,
     GroundTruthBoxes,
     OutputError,
-    tide,
 )
 from cvx_diagnose.judging import REPORTED_FROM
 from cvx_diagnose.rows import MODEL_FAILED, OK, STATUSES, Row
 from cvx_diagnose.run import Run
+from cvx_diagnose.tide import tide
 
 SCHEMA = "cvx.diagnosis/1"
 BINS = 15
