@@ -143,7 +143,7 @@ def _remarks(scores: Sequence[Score]) -> list[str]:
             result = f"{score.method}, {score.measure}: {reason.splitlines()[0]}"
             reasons[result] = reasons.get(result, 0) + 1
     return lines + [
-        f"{reason} ({count} image{'s' if count > 1 else ''})" for result, count in reasons.items()
+        f"{result} ({count} image{'s' if count > 1 else ''})" for result, count in reasons.items()
     ]
 
 
