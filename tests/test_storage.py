@@ -18,8 +18,7 @@ from hypothesis import strategies as st
 
 from cvx_core.errors import CvxError, OutputError
 from cvx_core.explanations import npz as storage
-from cvx_core.explanations.explanation import Explanation
-from cvx_core.explanations.npz import load_explanations, to_npz
+from cvx_core.explanations.explanation import Explanation, load_explanations, to_npz
 from cvx_core.testing.samples import sample_explanation
 
 

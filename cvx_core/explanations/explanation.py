@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import html
+import io
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -11,11 +14,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cvx_core.errors import CvxError
+from cvx_core._util.files import write_atomic
+from cvx_core.errors import CvxError, OutputError
+from cvx_core.explanations.heatmap import overlay
 from cvx_core.explanations.metadata import Metadata
+from cvx_core.explanations.npz import pack, unpack
 from cvx_core.images.regions import Extent
 from cvx_core.images.resampling import resample
 from cvx_core.tasks.records import TargetRecord
+
+_NOTEBOOK_SIDE = 480
+"""Longest side of the overlay in a notebook, in pixels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,9 +211,6 @@ class Explanation:
         OutputError
             If the file exists and `overwrite` is false, or can't be written.
         """
-        from cvx_core._util.files import write_atomic
-        from cvx_core.explanations.npz import to_npz
-
         return write_atomic(Path(path), to_npz([self]), overwrite=overwrite)
 
     @classmethod
@@ -217,9 +223,6 @@ class Explanation:
             If the file is no saved explanation, or holds more than one
             (`cvx_core.load_explanations` reads those).
         """
-        from cvx_core.errors import OutputError
-        from cvx_core.explanations.npz import load_explanations
-
         found = load_explanations(path)
         if len(found) != 1:
             raise OutputError(
@@ -227,15 +230,87 @@ class Explanation:
             )
         return found[0]
 
-    def _repr_png_(self) -> bytes:
-        from cvx_core.explanations.heatmap import notebook_png
+    @property
+    def cautions(self) -> list[str]:
+        """Warnings to read before the map is believed, and the verdict of the sanity check.
 
-        return notebook_png(self)
+        Examples
+        --------
+        >>> from cvx_core.testing.samples import sample_explanation
+        >>> verdict = {"verdict": "fails", "reason": "The map hardly depends on the network."}
+        >>> sample_explanation(evidence={"sanity": verdict}).cautions
+        ['⚠ Sanity check: fails. The map hardly depends on the network.']
+        """
+        found = []
+        warning, sanity = self.evidence.get("warning"), self.evidence.get("sanity")
+        if warning:
+            found.append(f"⚠ {warning}")
+        if isinstance(sanity, Metadata):
+            sign = "⚠ " if sanity["verdict"] == "fails" else ""
+            found.append(f"{sign}Sanity check: {sanity['verdict']}. {sanity['reason']}")
+        return found
+
+    @property
+    def model_text(self) -> str:
+        """The model's name for people, with a note on random weights; may be empty.
+
+        Examples
+        --------
+        >>> from cvx_core.testing.samples import sample_explanation
+        >>> given = {"model": "timm:resnet18", "model_details": {"weights": "random"}}
+        >>> sample_explanation(provenance=given).model_text
+        'timm:resnet18, random weights'
+        """
+        name = str(self.provenance.get("model") or "")
+        details = self.provenance.get("model_details")
+        random = isinstance(details, Metadata) and details.get("weights") == "random"
+        return ", ".join(part for part in (name, "random weights" if random else "") if part)
+
+    def _repr_png_(self) -> bytes:
+        height, width = self.image.shape[:2]
+        scale = min(1.0, _NOTEBOOK_SIDE / max(width, height))
+        buffer = io.BytesIO()
+        size = max(1, round(width * scale)), max(1, round(height * scale))
+        overlay(self, size).save(buffer, "PNG", optimize=True)
+        return buffer.getvalue()
 
     def _repr_html_(self) -> str:
-        from cvx_core.explanations.heatmap import notebook_html
+        picture = base64.b64encode(self._repr_png_()).decode()
+        rows = [
+            ("target", self.target.text),
+            ("prediction", self.target.predicted.text),
+            ("label", self.target.label.text if self.target.label else ""),
+            ("layer", str(self.provenance.get("layer", ""))),
+            ("sum", f"{self.values.sum(dtype=np.float64):.4g} {self.unit}"),
+            ("note", " ".join(self.cautions)),
+        ]
+        cells = "".join(
+            f"<tr><th style='text-align:left'>{html.escape(key)}</th>"
+            f"<td>{html.escape(value)}</td></tr>"
+            for key, value in rows
+            if value
+        )
+        title = html.escape(self.title)
+        return (
+            f"<figure style='margin:0'><img alt='{title}' src='data:image/png;base64,{picture}'>"
+            f"<figcaption><b>{title}</b><table>{cells}</table></figcaption></figure>"
+        )
 
-        return notebook_html(self)
+
+def to_npz(explanations: Sequence[Explanation]) -> bytes:
+    """Return explanations as an npz archive; equal explanations give equal bytes."""
+    return pack([(e.to_dict(arrays=False), e.values, e.image) for e in explanations])
+
+
+def load_explanations(path: str | Path) -> list[Explanation]:
+    """Read the explanations in an npz file that cvx wrote.
+
+    Raises
+    ------
+    OutputError
+        If the file is missing, damaged, too large when unpacked, or not such an archive.
+    """
+    return unpack(path, Explanation.from_dict)
 
 
 def _settled(image: object) -> bool:
@@ -272,8 +347,6 @@ class Artifact:
         OutputError
             If the file exists and `overwrite` is false, or can't be written.
         """
-        from cvx_core._util.files import write_atomic
-
         path = Path(path)
         return write_atomic(
             path if path.suffix else path.with_suffix(self.suffix), self.data, overwrite=overwrite

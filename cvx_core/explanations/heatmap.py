@@ -6,22 +6,33 @@ changes an explanation.
 
 from __future__ import annotations
 
-import base64
-import html
-import io
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from cvx_core.explanations.colormaps import INFERNO, VIK
-from cvx_core.explanations.explanation import Explanation
-from cvx_core.explanations.metadata import Metadata
+from cvx_core.images.regions import Extent
 
 PIXEL_MAP = 64
 """A map with more cells than this along a side is shown smoothed, because single pixels of a
 gradient can't be read at a glance."""
+
+
+class ImageMap(Protocol):
+    """A signed map (h, w) and the image that it covers, such as an `Explanation`."""
+
+    @property
+    def values(self) -> npt.NDArray[np.float32]: ...  # noqa: D102
+    @property
+    def extent(self) -> Extent: ...  # noqa: D102
+    @property
+    def image(self) -> npt.NDArray[np.uint8]: ...  # noqa: D102
+    @property
+    def signed(self) -> bool: ...  # noqa: D102
+    def heatmap(self, size: tuple[int, int] | None = None) -> npt.NDArray[np.float32]: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -83,7 +94,7 @@ class Shown:
 
 
 def show(
-    explanation: Explanation, size: tuple[int, int] | None = None, *, smooth: float | None = None
+    explanation: ImageMap, size: tuple[int, int] | None = None, *, smooth: float | None = None
 ) -> Shown:
     """Bring a map into the form in which it is shown.
 
@@ -135,7 +146,7 @@ def colors(
 
 
 def overlay(
-    explanation: Explanation, size: tuple[int, int] | None = None, *, smooth: float | None = None
+    explanation: ImageMap, size: tuple[int, int] | None = None, *, smooth: float | None = None
 ) -> Image.Image:
     """Return the map over its photograph as an RGB picture of `size` (width, height)."""
     width, height = size or (explanation.image.shape[1], explanation.image.shape[0])
@@ -144,79 +155,6 @@ def overlay(
     alpha = opacity(shown)[:, :, None]
     mixed = np.asarray(photo) * (1 - alpha) + colors(shown, explanation.signed) * alpha
     return Image.fromarray(mixed.round().astype(np.uint8))
-
-
-def notebook_png(explanation: Explanation, longest: int = 480) -> bytes:
-    """Return the overlay as PNG bytes for notebooks, at most `longest` pixels a side."""
-    height, width = explanation.image.shape[:2]
-    scale = min(1.0, longest / max(width, height))
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    buffer = io.BytesIO()
-    overlay(explanation, size).save(buffer, "PNG", optimize=True)
-    return buffer.getvalue()
-
-
-def notebook_html(explanation: Explanation) -> str:
-    """Return the overlay with its question and evidence as an HTML fragment for notebooks."""
-    picture = base64.b64encode(notebook_png(explanation)).decode()
-    rows = [
-        ("question", explanation.target.text),
-        ("answer", explanation.target.predicted.text),
-        ("label", explanation.target.label.text if explanation.target.label else ""),
-        ("layer", str(explanation.provenance.get("layer", ""))),
-        ("sum", f"{explanation.values.sum(dtype=np.float64):.4g} {explanation.unit}"),
-        ("note", " ".join(cautions(explanation))),
-    ]
-    cells = "".join(
-        f"<tr><th style='text-align:left'>{html.escape(key)}</th><td>{html.escape(value)}</td></tr>"
-        for key, value in rows
-        if value
-    )
-    title = html.escape(explanation.title)
-    return (
-        f"<figure style='margin:0'><img alt='{title}' src='data:image/png;base64,{picture}'>"
-        f"<figcaption><b>{title}</b><table>{cells}</table></figcaption></figure>"
-    )
-
-
-def cautions(explanation: Explanation) -> list[str]:
-    """Return what a reader must be warned of before the map is believed, and checks that it passed.
-
-    What its method says against itself, and the verdict of the sanity check, if one was made.
-
-    Examples
-    --------
-    >>> from cvx_core.testing.samples import sample_explanation
-    >>> verdict = {"verdict": "fails", "reason": "The map hardly depends on the network."}
-    >>> cautions(sample_explanation(evidence={"sanity": verdict}))
-    ['⚠ Sanity check: fails. The map hardly depends on the network.']
-    """
-    found = []
-    warning, sanity = (explanation.evidence.get(key) for key in ("warning", "sanity"))
-    if warning:
-        found.append(f"⚠ {warning}")
-    if isinstance(sanity, Metadata):
-        sign = "⚠ " if sanity["verdict"] == "fails" else ""
-        found.append(f"{sign}Sanity check: {sanity['verdict']}. {sanity['reason']}")
-    return found
-
-
-def model_text(explanation: Explanation) -> str:
-    """Return the model's name for people; that its weights are random is part of it.
-
-    Empty where the provenance names none.
-
-    Examples
-    --------
-    >>> from cvx_core.testing.samples import sample_explanation
-    >>> given = {"model": "timm:resnet18", "model_details": {"weights": "random"}}
-    >>> model_text(sample_explanation(provenance=given))
-    'timm:resnet18, random weights'
-    """
-    name = str(explanation.provenance.get("model") or "")
-    details = explanation.provenance.get("model_details")
-    random = isinstance(details, Metadata) and details.get("weights") == "random"
-    return ", ".join(part for part in (name, "random weights" if random else "") if part)
 
 
 def _limits(values: npt.NDArray[np.float32], signed: bool) -> Limits:

@@ -9,41 +9,43 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from cvx_core._util.files import is_file
 from cvx_core.errors import OutputError
-from cvx_core.explanations.explanation import Explanation
+
+Array = npt.NDArray[Any]
+T = TypeVar("T")
 
 SCHEMA = "cvx.explanations/1"
 MAX_BYTES = 2 * 1024**3
 """An archive that would unpack to more than this is refused (an npz of 190 KB can hold 190 MB)."""
 
 
-def to_npz(explanations: Sequence[Explanation]) -> bytes:
-    """Return the archive's bytes: the same explanations always give the same bytes."""
+def pack(entries: Sequence[tuple[dict[str, Any], Array, Array]]) -> bytes:
+    """Return an archive of (JSON values, map, image) triples; equal entries give equal bytes."""
     arrays: dict[str, Any] = {}
     images: dict[bytes, int] = {}
-    entries = []
-    for index, explanation in enumerate(explanations):
-        key = explanation.image.tobytes() + repr(explanation.image.shape).encode()
-        number = images.setdefault(key, len(images))
-        arrays[f"image_{number}"] = explanation.image
-        arrays[f"values_{index}"] = explanation.values
-        entries.append({**explanation.to_dict(arrays=False), "image": number})
-    document = {"schema": SCHEMA, "explanations": entries}
+    documents = []
+    for index, (data, values, image) in enumerate(entries):
+        number = images.setdefault(image.tobytes() + repr(image.shape).encode(), len(images))
+        arrays[f"image_{number}"] = image
+        arrays[f"values_{index}"] = values
+        documents.append({**data, "image": number})
+    document = {"schema": SCHEMA, "explanations": documents}
     arrays["metadata"] = np.array(json.dumps(document, ensure_ascii=False, sort_keys=True))
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     return buffer.getvalue()
 
 
-def load_explanations(path: str | Path) -> list[Explanation]:
-    """Read the explanations in an npz file that cvx wrote.
+def unpack(path: str | Path, build: Callable[[dict[str, Any], Array, Array], T]) -> list[T]:
+    """Return what `build` makes of each (JSON values, image, map) in an archive.
 
     Raises
     ------
@@ -67,9 +69,7 @@ def load_explanations(path: str | Path) -> list[Explanation]:
                     "Read it with the version of cvx that wrote it.",
                 )
             return [
-                Explanation.from_dict(
-                    entry, arrays[f"image_{entry['image']}"], arrays[f"values_{index}"]
-                )
+                build(entry, arrays[f"image_{entry['image']}"], arrays[f"values_{index}"])
                 for index, entry in enumerate(document["explanations"])
             ]
     except OutputError:

@@ -13,7 +13,7 @@ import pytest
 from cvx_core import Artifact, Explanation, Renderer, register
 from cvx_core.cli.kit.output_folder import RUN, Folder
 from cvx_core.errors import OutputError
-from cvx_core.explanations.npz import to_npz
+from cvx_core.explanations.explanation import to_npz
 from cvx_core.testing.samples import sample_explanation
 
 if TYPE_CHECKING:

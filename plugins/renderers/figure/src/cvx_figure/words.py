@@ -10,7 +10,7 @@ import numpy as np
 
 from cvx_core._util.text import printable
 from cvx_core.explanations.explanation import Explanation
-from cvx_core.explanations.heatmap import Shown, cautions, model_text
+from cvx_core.explanations.heatmap import Shown
 from cvx_core.tasks.classes import ClassEntry
 from cvx_core.tasks.records import TargetRecord
 
@@ -134,8 +134,8 @@ def _caption(explanation: Explanation, shown: Shown, colour_note: str) -> list[s
     layer = provenance.get("layer")
     total = float(explanation.values.sum(dtype=np.float64))
     parts = [
-        *(printable(caution).rstrip(".") for caution in cautions(explanation)),
-        _short(model_text(explanation)),
+        *(printable(caution).rstrip(".") for caution in explanation.cautions),
+        _short(explanation.model_text),
         f"{_short(explanation.name) or 'image'}, {width} \N{MULTIPLICATION SIGN} {height} pixels",
         f"layer: {_short(str(layer))}" if layer else "",
         f"map of {columns} \N{MULTIPLICATION SIGN} {rows} cells",

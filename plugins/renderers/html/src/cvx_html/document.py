@@ -14,7 +14,7 @@ import numpy as np
 from cvx_core._util.text import printable
 from cvx_core.explanations.colormaps import INFERNO, VIK
 from cvx_core.explanations.explanation import Explanation
-from cvx_core.explanations.heatmap import cautions, model_text, show
+from cvx_core.explanations.heatmap import show
 from cvx_core.explanations.metadata import Metadata
 from cvx_html.photographs import embed, fit
 
@@ -104,7 +104,7 @@ def _image(explanation: Explanation, photo: int, number: int) -> dict[str, Any]:
         "photo": photo,
         "size": [width, height],
         "canvas": list(canvas),
-        "model": model_text(explanation),
+        "model": explanation.model_text,
         "task": _task(explanation),
         "predicted": vars(target.predicted),
         "reported": None if target.reported is None else [d.to_dict() for d in target.reported],
@@ -128,7 +128,7 @@ def _map(explanation: Explanation) -> dict[str, Any]:
     shown = show(explanation, fit((width, height), CANVAS, enlarge=True))
     target = explanation.target
     unique = target.kind in ("predicted", "distribution", "error", "margin")
-    notes = (*cautions(explanation), target.note, explanation.provenance.get("display_note"))
+    notes = (*explanation.cautions, target.note, explanation.provenance.get("display_note"))
     return {
         "question": target.text,
         "top": [vars(entry) for entry in target.top],

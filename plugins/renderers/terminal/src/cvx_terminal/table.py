@@ -14,7 +14,6 @@ from rich.text import Text
 
 from cvx_core._util.text import printable
 from cvx_core.explanations.explanation import Explanation
-from cvx_core.explanations.heatmap import cautions
 from cvx_core.explanations.metadata import Metadata
 from cvx_core.tasks.classes import ClassEntry
 from cvx_core.tasks.records import Detection
@@ -59,7 +58,7 @@ def facts(explanation: Explanation, key: Text, note: str) -> Table:
     row("evidence", _plain(_evidence(explanation)))
     if provenance.get("layer"):
         row("layer", _plain(str(provenance["layer"])))
-    for caution in cautions(explanation):
+    for caution in explanation.cautions:
         row("check", _plain(caution))
     for remark in (target.note, provenance.get("display_note"), note):
         if remark:
