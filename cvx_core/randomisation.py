@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from cvx_core.errors import MethodError
 from cvx_core.known_outputs import KnownOutputs, skipping
-from cvx_core.models.forward import answer
 from cvx_core.models.vision_model import VisionModel
 from cvx_core.recording.hooks import hooked
 
@@ -101,7 +100,7 @@ class Randomised:
                 _redraw(parameter, self._sizes.get(parameter, 0.0), generator)
             known = self._known.before(first, self.model.module)
             with self._scaling(chosen), skipping(known):
-                answer(self.model, self._inputs)
+                self.model.logits(self._inputs)
         # Which places there are is a matter of the architecture. A test on random weights
         # might choose another one than was explained at.
         self.model.cache.update(self._original.cache)
@@ -124,7 +123,7 @@ class Randomised:
                 self._spread[one] = _variation(output)
 
         with hooked(((one, one) for one in module.modules()), before=arrive, after=leave):
-            answer(self.model, self._inputs)
+            self.model.logits(self._inputs)
         inherited: dict[str, int] = {}
         found: list[tuple[int, nn.Module]] = []
         for name, one in module.named_modules():

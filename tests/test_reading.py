@@ -112,7 +112,7 @@ def test_a_readout_that_gives_another_tasks_scores_is_refused(
 @pytest.mark.parametrize("names", [["a", "b", "c"], ["a", "b", "c", "none of them"]])
 def test_the_class_that_means_nothing_may_be_named_or_not(names: list[str]) -> None:
     model = VisionModel(Says(detr), classes=names, task="detection")
-    [answer] = model.answers(torch.rand(1, 3, 4, 4))
+    [answer] = model.predict(torch.rand(1, 3, 4, 4))
     assert answer.count == 4
     assert answer.name(3) == (names[3] if len(names) == 4 else "nothing")
 
@@ -124,7 +124,7 @@ def test_other_names_must_be_complete() -> None:
     ):
         model = VisionModel(Says(output), classes=names, task=task)
         with pytest.raises(ModelError, match="outputs and 2 class names"):
-            model.answers(torch.rand(1, 3, 4, 4))
+            model.predict(torch.rand(1, 3, 4, 4))
 
 
 def test_all_outputs_are_one_vector_in_the_order_of_the_answers() -> None:
@@ -135,7 +135,7 @@ def test_all_outputs_are_one_vector_in_the_order_of_the_answers() -> None:
     ):
         model = VisionModel(Says(output), task=task)
         flat = model.logits(batch)
-        for row, answer in zip(flat, model.answers(batch), strict=True):
+        for row, answer in zip(flat, model.predict(batch), strict=True):
             assert isinstance(answer, kind)
             np.testing.assert_array_equal(row.numpy(), answer.outputs.astype(np.float32))
 

@@ -14,7 +14,7 @@ import torch
 from cvx_core.errors import PluginError
 from cvx_core.explainers.batching import images_at_once, in_pieces
 from cvx_core.images.regions import Extent, Frame
-from cvx_core.models.forward import answer, reading, version
+from cvx_core.models.forward import version
 from cvx_core.models.vision_model import VisionModel
 from cvx_core.recording import Layer, Layout, Recording, Requirements
 from cvx_core.tasks.ground_truth import GroundTruth
@@ -294,23 +294,23 @@ class SharedRecordings:
         Those of segmenters and detectors are kept: suppressing thousands of boxes takes seconds.
         """
         if self.model.task == "classification":
-            return ModelOutput(logits).answers(self.model.classes, frames)
+            return ModelOutput(logits).predictions(self.model.classes, frames)
         if self._answers is None:
-            self._answers = self._reading().answers(self.model.classes, frames)
+            self._answers = self._reading().predictions(self.model.classes, frames)
         return self._answers
 
     def _reading(self) -> ModelOutput:
         for recording in self._open.values():
-            return recording.reading
+            return recording.output
         self._elsewhere["forwards"] += 1
-        return reading(self.model, self.inputs)
+        return self.model.output(self.inputs)
 
     def logits(self, inputs: torch.Tensor) -> torch.Tensor:
         """Return the logits of other inputs, without graph; see `ExplainRequest.logits`."""
 
         def run(start: int, stop: int) -> torch.Tensor:
             self._elsewhere["forwards"] += 1
-            return answer(self.model, inputs[start:stop])
+            return self.model.logits(inputs[start:stop])
 
         return torch.cat(list(in_pieces(len(inputs), len(inputs), run)))
 

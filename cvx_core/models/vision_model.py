@@ -16,7 +16,8 @@ from cvx_core.images.prepared import PreparedImage as PreparedImage
 from cvx_core.images.prepared import Preparer
 from cvx_core.images.preprocessing import Transform
 from cvx_core.images.reading import SourceImage, read_image
-from cvx_core.models.forward import answer, reading, version
+from cvx_core.models.evaluation_mode import evaluation_mode
+from cvx_core.models.forward import eager, run_module, version
 from cvx_core.tasks.classification.output import classification
 from cvx_core.tasks.detection.candidates import DetectionCandidates
 from cvx_core.tasks.detection.output import detection
@@ -201,13 +202,35 @@ class VisionModel:
         ModelError
             If the module fails on the inputs.
         """
-        return answer(self, inputs.to(self.device, self.dtype))
+        return self.output(inputs.to(self.device, self.dtype)).flat
+
+    def run(self, inputs: torch.Tensor) -> Any:
+        """Return what the module returns for inputs (B, C, H, W), as it is now; see `run_module`."""
+        return run_module(self.module, inputs, self.name)
+
+    def output(self, inputs: torch.Tensor) -> ModelOutput:
+        """Return the parsed output for inputs (B, C, H, W): evaluation mode, no graph.
+
+        Raises
+        ------
+        ModelError
+            If the module fails on the inputs.
+        """
+        with (
+            torch.inference_mode(False),
+            torch.no_grad(),
+            eager(),
+            evaluation_mode(self.module),
+        ):
+            # Networks may work in place on what they are given, which inference tensors forbid.
+            inputs = inputs.clone() if inputs.is_inference() else inputs
+            return self.parse_output(self.run(inputs))
 
     def read(self, output: Any) -> torch.Tensor:
         """Return all outputs (B, N) in what the module returned; see `reading`."""
-        return self.reading(output).flat
+        return self.parse_output(output).flat
 
-    def reading(self, output: Any) -> ModelOutput:
+    def parse_output(self, output: Any) -> ModelOutput:
         """Return the scores in what the module returned, checked against the task and classes.
 
         Raises
@@ -247,7 +270,7 @@ class VisionModel:
                 f"It gives {wanted or 'DetectionCandidates'} there; is task=... right?",
             )
 
-    def answers(self, images: Any) -> list[Prediction]:
+    def predict(self, images: Any) -> list[Prediction]:
         """Return the model's answer for each image: classes, pixels or boxes.
 
         Parameters
@@ -267,7 +290,7 @@ class VisionModel:
         """
         found: list[Prediction] = []
         for one in self.prepare(images):
-            found += reading(self, one.tensor[None]).answers(self.classes, [one.frame])
+            found += self.output(one.tensor[None]).predictions(self.classes, [one.frame])
         return found
 
     def prepare(self, images: Any) -> list[PreparedImage]:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cvx_core.errors import LayerError
 from cvx_core.models.evaluation_mode import evaluation_mode
-from cvx_core.models.forward import eager, run_model
+from cvx_core.models.forward import eager
 from cvx_core.recording.hooks import hooked
 from cvx_core.recording.interception.function_mode import Interception
 from cvx_core.recording.interception.saved_tensors import Saved
@@ -104,7 +104,7 @@ def _trace(model: VisionModel, image: Tensor) -> dict[str, str]:
         eager(),
         ours,
     ):
-        run_model(model, image.clone())
+        model.run(image.clone())
     layout = Layout.of(model, image)
     blocks: dict[str, str] = {}
     for (name, call), attentions in inside.items():  # outer modules come before those in them

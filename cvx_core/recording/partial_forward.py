@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 
 from cvx_core.errors import MethodError, ModelError
 from cvx_core.models.evaluation_mode import evaluation_mode
-from cvx_core.models.forward import eager, run_model
+from cvx_core.models.forward import eager
 from cvx_core.recording.autograd import pull_back
 from cvx_core.recording.hooks import hooked
 from cvx_core.recording.interception.function_mode import Interception
@@ -85,7 +85,7 @@ class PartialForward:
         rows = rows.to(self.inputs.device)
         if self.place.kind == "input":
             with evaluation_mode(self.model.module), eager(), mode:
-                return self.model.read(run_model(self.model, value.clone()))
+                return self.model.read(self.model.run(value.clone()))
         if self.alone:
             try:
                 return self._run_alone(value, len(rows), mode)
@@ -106,7 +106,7 @@ class PartialForward:
             mode,
         ):
             with _OnlyShapes(self.inputs.device):
-                output = run_model(self.model, shapes)
+                output = self.model.run(shapes)
             # An answer without data, or with half of one, is refused by the readout or here.
             logits = self.model.read(output)
         if logits.is_meta:
@@ -115,7 +115,7 @@ class PartialForward:
 
     def _run_whole(self, value: Tensor, rows: Tensor, mode: AbstractContextManager[Any]) -> Tensor:
         with evaluation_mode(self.model.module), self._exchanged(value), eager(), mode:
-            return self.model.read(run_model(self.model, self.inputs[rows]))
+            return self.model.read(self.model.run(self.inputs[rows]))
 
     @contextmanager
     def _exchanged(self, value: Tensor) -> Iterator[None]:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cvx_core.errors import LayerError, MethodError
 from cvx_core.models.evaluation_mode import evaluation_mode
-from cvx_core.models.forward import eager, run_model, version
+from cvx_core.models.forward import eager, version
 from cvx_core.recording.autograd import pull_back
 from cvx_core.recording.further import FurtherAnswers
 from cvx_core.recording.interception.constants import Constants
@@ -49,7 +49,7 @@ class Recording(FurtherAnswers):
     ----------
     logits
         All outputs (B, N), with the graph: the logits (B, classes) of a classifier.
-    reading
+    output
         The same in the form that targets are resolved against, without graph.
     forwards, backwards
         Passes run so far.
@@ -69,7 +69,7 @@ class Recording(FurtherAnswers):
         self.forwards = 0
         self.backwards = 0
         self.logits: Tensor
-        self.reading: ModelOutput
+        self.output: ModelOutput
         self._nodes: dict[str, Tensor] = {}
         self._thread = threading.get_ident()
         self._stack = ExitStack()
@@ -328,17 +328,17 @@ class Recording(FurtherAnswers):
                 for place in self._places.values():
                     if place.kind == "input":
                         inputs = self._keep(place.name, inputs)
-                output = run_model(self.model, inputs)
+                output = self.model.run(inputs)
                 if self._replacing is None:
                     self._mode.held.ends = self._mode.held.origins(output)
             # Outside: what a readout makes of the scores is no part of the network, whose gates
             # are held. (The sides of a box may be decoded with a softmax.)
             with stance, kept:
-                reading = self.model.reading(output)
+                reading = self.model.parse_output(output)
         finally:
             self._running = ""
         if self._replacing is None:
-            self.reading = reading.detached()
+            self.output = reading.detached()
         return reading.flat
 
     def _backward(

@@ -25,7 +25,7 @@ def find_mistakes(answer: Prediction, truth: GroundTruth) -> list[Mistake]:
     Parameters
     ----------
     answer
-        One of `VisionModel.answers`.
+        One of `VisionModel.predict`.
     truth
         A class by name or index of a classifier's image, `GroundTruthMask` of a segmenter's,
         `GroundTruthBoxes` of a detector's; `read_ground_truth` reads them from files.
@@ -56,7 +56,7 @@ def find_mistakes(answer: Prediction, truth: GroundTruth) -> list[Mistake]:
     if not isinstance(answer, ClassificationPrediction):
         raise TargetError(
             f"The errors of a {type(answer).__name__} are not known.",
-            "Give one of model.answers(images).",
+            "Give one of model.predict(images).",
         )
     if isinstance(truth, GroundTruthMask | GroundTruthBoxes):
         raise TargetError(

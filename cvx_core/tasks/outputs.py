@@ -90,7 +90,9 @@ class ModelOutput:
         candidates = replace(self.candidates, logits=logits, boxes=boxes)
         return ModelOutput(candidates.logits, candidates)
 
-    def answers(self, classes: Sequence[str] | None, frames: Sequence[Frame]) -> list[Prediction]:
+    def predictions(
+        self, classes: Sequence[str] | None, frames: Sequence[Frame]
+    ) -> list[Prediction]:
         """Return the answer for each image, which targets are resolved against."""
         from cvx_core.tasks.classification.prediction import ClassificationPrediction
         from cvx_core.tasks.detection.prediction import DetectionPrediction

@@ -60,7 +60,7 @@ class ModelSourceConformance(Conformance):
         logits = model.logits(prepared.tensor[None])
         assert logits.ndim == 2
         assert torch.isfinite(logits).all()
-        [answer] = model.answers(photo)
+        [answer] = model.predict(photo)
         assert answer.task == model.task
         if model.classes is not None:
             assert all(answer.name(index) == name for index, name in enumerate(model.classes))

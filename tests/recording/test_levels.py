@@ -168,7 +168,7 @@ def test_frozen_gates_leave_the_decoding_of_boxes_alone(x: Tensor) -> None:
         return DetectionCandidates(found.logits, 8 * found.boxes.softmax(-1))
 
     model = cvx.VisionModel(seeded(Decoded), task="detection", readout=readout)
-    [answer] = model.answers(x)
+    [answer] = model.predict(x)
     seed = answer.box_seed(0, 0, [1.0, 0.0, 0.0, 0.0])
     from cvx_core.recording import Recording, Requirements
 

@@ -170,7 +170,7 @@ def count_classes(model: VisionModel, subjects: Sequence[Subject]) -> int | None
             problem = error
         else:
             with error_boundary(lambda reason: ModelError(f"The model failed: {reason}")):
-                return model.answers([picture])[0].count
+                return model.predict([picture])[0].count
     raise problem
 
 

@@ -11,7 +11,6 @@ from torch import Tensor
 from cvx_core._util.text import shortened
 from cvx_core.errors import LayerError, ModelError, did_you_mean
 from cvx_core.models.evaluation_mode import evaluation_mode
-from cvx_core.models.forward import run_model
 from cvx_core.recording.hooks import hooked
 from cvx_core.recording.layers.layer import Layer, as_grid, batch_first, first_tensor
 from cvx_core.recording.layers.pyramid import choose_levels
@@ -183,7 +182,7 @@ def _trace(model: VisionModel, inputs: Tensor) -> Layout:
             "Pass the Python module it was made from.",
         )
     with hooked(modules.items(), after=record), evaluation_mode(model.module), torch.no_grad():
-        model.read(run_model(model, batch))
+        model.read(model.run(batch))
     return _arrange(calls, count, batch, total)
 
 

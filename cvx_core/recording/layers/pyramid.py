@@ -15,7 +15,7 @@ from torch import Tensor
 
 from cvx_core.errors import LayerError
 from cvx_core.models.evaluation_mode import evaluation_mode
-from cvx_core.models.forward import eager, run_model
+from cvx_core.models.forward import eager
 from cvx_core.recording.hooks import hooked
 from cvx_core.recording.layers.layer import Layer, first_tensor
 
@@ -86,7 +86,7 @@ def _graph(
         torch.enable_grad(),
         eager(),
     ):
-        answer = model.read(run_model(model, image.requires_grad_()))
+        answer = model.read(model.run(image.requires_grad_()))
     return answer.grad_fn, places, learned
 
 

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from cvx_core.errors import LayerError
 from cvx_core.models.evaluation_mode import evaluation_mode
-from cvx_core.models.forward import run_model
 from cvx_core.recording.hooks import hooked
 from cvx_core.recording.layers.layer import Layer, first_tensor, with_tensor
 from cvx_core.recording.requirements import Requirements
@@ -120,9 +119,9 @@ def is_only_way(place: Layer, model: VisionModel, image: Tensor) -> bool:
         return with_tensor(output, tensor, tensor.flip(0))
 
     with evaluation_mode(model.module), torch.no_grad():
-        plain = model.read(run_model(model, pair))
+        plain = model.read(model.run(pair))
         module = model.module.get_submodule(place.module)
         with hooked([(place.module, module)], after=exchange):
-            exchanged = model.read(run_model(model, pair))
+            exchanged = model.read(model.run(pair))
     difference = (plain[0] - plain[1]).abs().max()
     return bool((exchanged.flip(0) - plain).abs().max() <= 1e-2 * difference)

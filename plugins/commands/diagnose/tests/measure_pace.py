@@ -25,7 +25,6 @@ from cvx_embedded import photographs
 from PIL import Image, ImageEnhance
 
 import cvx_core as cvx
-from cvx_core.models.forward import reading
 from cvx_core.testing.models import CLASSES, convolutional
 
 IMAGES = 64
@@ -55,11 +54,11 @@ def photographs_of_all_kinds(folder: Path, count: int) -> list[Path]:
 
 def bare(model: cvx.VisionModel, inputs: torch.Tensor) -> np.ndarray[Any, np.dtype[Any]]:
     """Seconds, and seconds of the processor, that the network alone takes, in the same batches."""
-    reading(model, inputs[:BATCH])
+    model.output(inputs[:BATCH])
     _wait(model)
     started = clocks()
     for part in inputs.split(BATCH):
-        reading(model, part).flat.sum().item()
+        model.output(part).flat.sum().item()
     _wait(model)
     return clocks() - started
 
@@ -84,7 +83,7 @@ def pace(name: str = "embedded", device: str = "cpu", count: str = str(IMAGES)) 
         folder = Path(place)
         files = photographs_of_all_kinds(folder, images)
         inputs = torch.stack([model.prepare(file)[0].tensor for file in files])
-        said = torch.cat([reading(model, part).flat.argmax(1) for part in inputs.split(BATCH)])
+        said = torch.cat([model.output(part).flat.argmax(1) for part in inputs.split(BATCH)])
         wrong = np.random.default_rng(1).random(images) < 0.1
         labels = [
             int(q) if not w else (int(q) + 1) % 1000 for q, w in zip(said, wrong, strict=True)

@@ -57,7 +57,7 @@ def test_a_row_holds_what_the_model_answered(
     assert table["id"].to_pylist() == list(range(10))
     assert set(table["status"].to_pylist()) == {"ok"}
     for row in table.to_pylist():
-        [answer] = model.answers([data / row["path"]])
+        [answer] = model.predict([data / row["path"]])
         true = CLASSES.index(row["path"].split("/")[0])
         p = torch.tensor(answer.outputs).softmax(0)
         assert row["label"] == true

@@ -48,7 +48,7 @@ def test_a_segmenter_is_measured_by_its_pixels(images: Path, tmp_path: Path) -> 
     for row in run.table().to_pylist():
         file = images.parent / row["path"]
         truth = read_ground_truth(masks / f"{file.stem}.png", model.task)
-        [answer] = model.answers([file])
+        [answer] = model.predict([file])
         assert isinstance(answer, SegmentationPrediction)
         true = truth.on_grid(answer.frame, answer.shape, 2)  # type: ignore[union-attr]
         for c in range(2):
@@ -79,7 +79,7 @@ def test_a_detectors_table_is_that_of_tide(images: Path, tmp_path: Path) -> None
     # Truth from its own boxes: the best of each image is right, and one object is invented.
     truths = []
     for i, name in enumerate(names):
-        [answer] = model.answers([images / name])
+        [answer] = model.predict([images / name])
         boxes = [(one.box, one.entry.index) for one in answer.kept[:1]]  # type: ignore[attr-defined]
         boxes.append(((5.0, 5.0, 60.0, 50.0), 3))
         truths.append(GroundTruthBoxes.of([box for box, _ in boxes], [c for _, c in boxes]))
@@ -95,7 +95,7 @@ def test_a_detectors_table_is_that_of_tide(images: Path, tmp_path: Path) -> None
         budget=0,
         engine=Local(workers=1),
     )
-    answers = model.answers([images / name for name in names])
+    answers = model.predict([images / name for name in names])
     expected = tide(answers, truths, threshold=0.05)  # type: ignore[arg-type]
     assert run.summary is not None
     found = run.summary["tide"]

@@ -150,7 +150,7 @@ def test_nanodet_on_photographs_is_given_a_threshold_that_finds_more(tmp_path: P
 
 def kept(model: Any, picture: Image.Image) -> list[Any]:
     """Return what the detector finds from a score of 0.2."""
-    [answer] = model.answers([picture])
+    [answer] = model.predict([picture])
     assert isinstance(answer, DetectionPrediction)
     above = answer.suppression(0.2)
     return [

@@ -17,7 +17,6 @@ from cvx_why.trials import Passes, Trials
 from torch import Tensor, nn
 
 from cvx_core import VisionModel
-from cvx_core.models.forward import reading
 from cvx_core.recording import Layout
 from cvx_core.tasks.classification.mistakes import Misclassified
 from cvx_core.tasks.classification.prediction import ClassificationPrediction
@@ -67,7 +66,7 @@ def test_a_fix_is_one_only_if_the_answer_is_right_again(most: int, fixed: bool) 
     [image] = model.prepare(picture())
     passes = Passes(model)
     with passes.counting():
-        [answer] = reading(model, image.tensor[None]).answers(model.classes, [image.frame])
+        [answer] = model.output(image.tensor[None]).predictions(model.classes, [image.frame])
         assert isinstance(answer, ClassificationPrediction)
         case = Misclassified.between(answer, "red", "plain")
         known = {name: getattr(case, name) for name in Mistake.__dataclass_fields__}

@@ -53,7 +53,7 @@ def write_photographs(folder: Path, count: int) -> None:
         left, top = (int(generator.integers(0, side // 4)) for side in picture.size)
         crop = picture.crop((left, top, left + picture.width * 3 // 4, picture.height * 3 // 4))
         crop.resize((500, 375)).save(folder / f"{i}.jpg", quality=90)
-        [answer] = model.answers([folder / f"{i}.jpg"])
+        [answer] = model.predict([folder / f"{i}.jpg"])
         wrong = generator.random() < 0.1
         lines.append(f"{i}.jpg,{(int(answer.predicted) + wrong) % 1000}")  # type: ignore[attr-defined]
     (folder / "list.csv").write_text("\n".join(lines) + "\n")

@@ -44,7 +44,7 @@ def model() -> VisionModel:
 
 @pytest.fixture(scope="module")
 def answers(model: VisionModel) -> dict[str, DetectionPrediction]:
-    found = model.answers([DATA / f"{name}.png" for name in TRUTHS])
+    found = model.predict([DATA / f"{name}.png" for name in TRUTHS])
     return dict(zip(TRUTHS, found, strict=True))
 
 

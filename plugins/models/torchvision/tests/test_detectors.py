@@ -104,7 +104,7 @@ def wrapped(made: nn.Module) -> VisionModel:
 
 
 def answered(model: VisionModel, photograph: Path) -> DetectionPrediction:
-    [answer] = model.answers(photograph)
+    [answer] = model.predict(photograph)
     assert isinstance(answer, DetectionPrediction)
     return answer
 
@@ -294,7 +294,7 @@ def test_a_segmenter_loads_by_name_and_sees_the_whole_photograph() -> None:
     assert model.task == "segmentation"
     [prepared] = model.prepare(PHOTOGRAPHS[0])
     assert prepared.extent == (0, 0, *Image.open(PHOTOGRAPHS[0]).size)
-    [answer] = model.answers(PHOTOGRAPHS[0])
+    [answer] = model.predict(PHOTOGRAPHS[0])
     assert isinstance(answer, cvx.SegmentationPrediction)
     assert answer.logits.shape == (21, *prepared.tensor.shape[1:])
     with torch.no_grad():

@@ -178,7 +178,7 @@ def test_what_a_detector_keeps_is_what_transformers_reports(
 ) -> None:
     model, network, processor = load(tmp_path, DETECTORS[name], seed)
     assert model.task == "detection"
-    [answer] = model.answers(PHOTOGRAPH)
+    [answer] = model.predict(PHOTOGRAPH)
     assert isinstance(answer, DetectionPrediction)
     assert answer.settings.threshold == 0.5
     with torch.no_grad():
@@ -207,7 +207,7 @@ def test_a_segmenters_pixels_are_classified_as_transformers_does(name: str, tmp_
     model, network, processor = load(tmp_path, SEGMENTERS[name])
     assert model.task == "segmentation"
     assert model.classes == ("cat", "dog", "owl")
-    [answer] = model.answers(PHOTOGRAPH)
+    [answer] = model.predict(PHOTOGRAPH)
     assert isinstance(answer, SegmentationPrediction)
     with torch.no_grad():
         output = network(**processor(images=PHOTOGRAPH, return_tensors="pt"))
@@ -231,7 +231,7 @@ def test_a_segmenters_pixels_are_classified_as_transformers_does(name: str, tmp_
 def test_the_class_that_means_nothing_is_named_and_never_answered(tmp_path: Path) -> None:
     model, _, _ = load(tmp_path, DETECTORS["detr"])
     assert model.classes == ("cat", "dog", "owl")
-    [answer] = model.answers(PHOTOGRAPH)
+    [answer] = model.predict(PHOTOGRAPH)
     assert isinstance(answer, DetectionPrediction)
     assert answer.count == 4
     assert answer.name(3) == "nothing"

@@ -133,7 +133,7 @@ class Interventions:
             return
         self._known.add(shape)
         like = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(image)
-        [answer] = self.model.answers(like[None])
+        [answer] = self.model.predict(like[None])
         wrong = None
         if self.model.task == "classification":
             wrong = int((answer.predicted + 1) % answer.count)  # type: ignore[attr-defined]

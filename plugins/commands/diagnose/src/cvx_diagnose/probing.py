@@ -14,7 +14,6 @@ from torch import Tensor
 
 from cvx_core import InputError, ModelError, VisionModel
 from cvx_core.errors import LayerError
-from cvx_core.models.forward import reading
 from cvx_core.recording import Layout, Recording
 from cvx_core.recording.layers.layer import Layer
 from cvx_core.recording.requirements import Requirements
@@ -87,7 +86,7 @@ def probe(model: VisionModel, image: Tensor) -> Probed:
     ModelError
         If the model fails on the image.
     """
-    answered = reading(model, image)
+    answered = model.output(image)
     outputs, candidates = answered.classes, answered.candidates
     linear = LastLinear.of(model, image) if model.task == "classification" else None
     layer = shape = channels = None
@@ -147,8 +146,8 @@ def answers_and_features(model: VisionModel, inputs: Tensor) -> tuple[Any, Tenso
     try:
         places = Layout.of(model, inputs).levels(model, inputs)
     except LayerError:
-        found = reading(model, inputs)
+        found = model.output(inputs)
         return found, found.flat
     with Recording(model, inputs, Requirements(*(place.name for place in places))) as recording:
         pooled = [recording.activation(place.name).mean((2, 3)) for place in places]
-        return recording.reading, torch.cat(pooled, 1)
+        return recording.output, torch.cat(pooled, 1)

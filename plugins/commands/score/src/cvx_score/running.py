@@ -13,7 +13,6 @@ from torch import Tensor
 from cvx_core import ModelError, UsageError, VisionModel
 from cvx_core.explainers.batching import images_at_once, in_pieces
 from cvx_core.images.prepared import PreparedImage
-from cvx_core.models.forward import reading
 from cvx_core.tasks.outputs import ModelOutput
 from cvx_core.tasks.prediction import Prediction
 
@@ -55,7 +54,7 @@ def answers(
             start: int, stop: int, inputs: Tensor = inputs, frames: Any = frames
         ) -> list[tuple[ModelOutput, Prediction]]:
             found = _read(model, inputs[start:stop])
-            resolved = found.answers(model.classes, frames[start:stop])
+            resolved = found.predictions(model.classes, frames[start:stop])
             return [(rows(found, k, k + 1), answer) for k, answer in enumerate(resolved)]
 
         for several in in_pieces(len(chosen), at_once(model, inputs[0], None), run):
@@ -88,7 +87,7 @@ def layout(model: VisionModel) -> torch.memory_format:
 
 def _read(model: VisionModel, inputs: Tensor) -> ModelOutput:
     try:
-        return reading(model, inputs.contiguous(memory_format=layout(model)))
+        return model.output(inputs.contiguous(memory_format=layout(model)))
     except ModelError:
         model.cache["refuses channels last"] = True
-        return reading(model, inputs)
+        return model.output(inputs)

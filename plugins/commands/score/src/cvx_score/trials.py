@@ -9,7 +9,6 @@ from torch import Tensor
 
 from cvx_core import VisionModel
 from cvx_core.explainers.batching import in_pieces
-from cvx_core.models.forward import reading
 from cvx_score.asked import Asked
 from cvx_score.running import at_once, layout, rows
 
@@ -58,7 +57,7 @@ class Trials:
 
         def run(start: int, stop: int) -> tuple[Tensor, Tensor | None]:
             inputs = make(start, stop).contiguous(memory_format=self._layout)
-            found = reading(self.model, inputs)
+            found = self.model.output(inputs)
             self.passes += stop - start
             values, firsts, a = [], [], 0
             for owner in dict.fromkeys(owners[start:stop]):

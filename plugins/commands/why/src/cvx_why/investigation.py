@@ -8,7 +8,6 @@ from torch import Tensor
 
 from cvx_core import OptionError, TargetError, UsageError, VisionModel
 from cvx_core.images.prepared import PreparedImage
-from cvx_core.models.forward import reading
 from cvx_core.tasks.builtin import find_mistakes
 from cvx_core.tasks.classes import ClassRef, find_class
 from cvx_core.tasks.classification.mistakes import Misclassified
@@ -104,8 +103,8 @@ def why(
     [one] = prepared
     passes = Passes(model)
     with passes.counting():
-        found = reading(model, one.tensor[None])
-        [answer] = found.answers(model.classes, [one.frame])
+        found = model.output(one.tensor[None])
+        [answer] = found.predictions(model.classes, [one.frame])
         case = _case(answer, label, error, rival)
         if case is None:
             return nothing_wrong(model, one, answer, label, passes, budget)

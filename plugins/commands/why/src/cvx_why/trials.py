@@ -13,7 +13,6 @@ from torch import Tensor
 from cvx_core import Prediction, Recording, Requirements, VisionModel
 from cvx_core.explainers.batching import images_at_once, in_pieces
 from cvx_core.images.prepared import PreparedImage
-from cvx_core.models.forward import reading
 from cvx_core.tasks.mistakes import Judgement, Mistake
 
 _TOGETHER = 16
@@ -104,8 +103,8 @@ class Trials:
         """Return what each of the inputs (n, C, H, W) makes of the error."""
 
         def run(start: int, stop: int) -> list[Judgement]:
-            found = reading(self.model, inputs[start:stop])
-            answers = found.answers(self.model.classes, [self.image.frame] * (stop - start))
+            found = self.model.output(inputs[start:stop])
+            answers = found.predictions(self.model.classes, [self.image.frame] * (stop - start))
             return [self.case.judge(answer) for answer in answers]
 
         return [one for several in in_pieces(len(inputs), self.at_once, run) for one in several]
