@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar, overload
 
-from cvx_core.engine import Engine
 from cvx_core.errors import PluginError, UsageError
 from cvx_core.explainers.base import Explainer
+from cvx_core.explainers.check import installed_checks
 from cvx_core.explainers.runner import Labels, Targets, run
 from cvx_core.explanations.explanation import Explanation
 from cvx_core.explanations.renderer import Renderer
-from cvx_core.models.sources import ModelSource
 from cvx_core.models.vision_model import VisionModel
-from cvx_core.plugins.component import Component, Kind, component_name
+from cvx_core.plugins.component import Component, component_name
 from cvx_core.plugins.discovery import registry
+from cvx_core.plugins.isolation import REPORT
 from cvx_core.plugins.parameters import build
+from cvx_core.tasks.ground_truth import GroundTruth
+from cvx_core.tasks.prediction import Prediction
 
-_BASES: dict[Kind, type[Any]] = {
-    "explainer": Explainer,
-    "renderer": Renderer,
-    "model source": ModelSource,
-    "engine": Engine,
-}
 T = TypeVar("T")
 
 
@@ -43,32 +40,68 @@ def get_explainer(name: str, /, **parameters: Any) -> Explainer:
     OptionError
         If a parameter is unknown or refused.
     """
-    explainer: Explainer = _get("explainer", name, parameters)
+    explainer = get_component("explainer", name, parameters, Explainer)  # type: ignore[type-abstract]
     object.__setattr__(explainer, "_name", name.partition("@")[0])
     return explainer
 
 
 def get_renderer(name: str, /, **parameters: Any) -> Renderer:
     """Return a renderer by name; see `get_explainer`."""
-    renderer: Renderer = _get("renderer", name, parameters)
-    return renderer
+    return get_component("renderer", name, parameters, Renderer)  # type: ignore[type-abstract]
 
 
-def get_engine(name: str, /, **parameters: Any) -> Engine:
-    """Return an engine by name; see `get_explainer`."""
-    engine: Engine = _get("engine", name, parameters)
-    return engine
+def get_component(kind: str, name: str, parameters: dict[str, Any], base: type[T]) -> T:
+    """Return a component by kind and name, built with its parameters; see `get_explainer`.
 
-
-def _get(kind: Kind, name: str, parameters: dict[str, Any]) -> Any:
+    Parameters
+    ----------
+    base
+        The class that components of this kind inherit from.
+    """
     made = build(kind, registry().find(kind, name), parameters)
-    base = _BASES[kind]
     if not isinstance(made, base):
         raise PluginError(
-            f"The {kind} {name!r} is a {type(made).__name__}, not a cvx_core.{base.__name__}.",
-            "Report it to the plugin's author; 'cvx plugins' names the package.",
+            f"The {kind} {name!r} is a {type(made).__name__}, not a "
+            f"{base.__module__.partition('.')[0]}.{base.__name__}.",
+            REPORT,
         )
     return made
+
+
+def read_ground_truth(
+    path: str | Path,
+    task: str | Prediction,
+    image: str | Path = "",
+    classes: Sequence[str] | None = None,
+) -> GroundTruth:
+    """Return the ground truth of an image, from a file or as written on the command line.
+
+    Parameters
+    ----------
+    path
+        A class by name or index, or a file. The installed reader decides which formats it reads;
+        ``cvx-annotations`` reads COCO, Pascal VOC and YOLO files, and masks.
+    task
+        A model's task, or its prediction.
+    image
+        The image, by path or name.
+    classes
+        The model's class names.
+
+    Raises
+    ------
+    InputError
+        If the file can't be read or isn't what it should be, with line or annotation.
+    UsageError
+        If no reader is installed.
+    """
+    offers = registry().offers("ground truth reader")
+    if not offers:
+        raise UsageError(
+            "No reader of ground truth is installed.", "Install one: pip install cvx-annotations"
+        )
+    found: GroundTruth = offers[0].component.load()(path, task, image, classes)
+    return found
 
 
 def explain(
@@ -112,7 +145,8 @@ def explain(
     if not several:
         raise UsageError("There is no explainer.", "Name one, such as 'class-attention'.")
     explainers = [get_explainer(e) if isinstance(e, str) else e for e in several]
-    return run(model, images, explainers, target, label, seed, budget=budget, sanity=sanity)
+    checks = installed_checks() if sanity else ()
+    return run(model, images, explainers, target, label, seed, budget=budget, checks=checks)
 
 
 C = TypeVar("C", bound=type[Any])
@@ -121,28 +155,28 @@ C = TypeVar("C", bound=type[Any])
 @overload
 def register(component: C, *, replace: bool = False) -> C: ...
 @overload
-def register(component: Component, *, kind: Kind, replace: bool = False) -> Component: ...
+def register(component: Component, *, kind: str, replace: bool = False) -> Component: ...
 @overload
 def register(*, name: str = "", replace: bool = False) -> Callable[[C], C]: ...
 
 
 def register(
-    component: Any = None, *, name: str = "", kind: Kind | None = None, replace: bool = False
+    component: Any = None, *, name: str = "", kind: str | None = None, replace: bool = False
 ) -> Any:
     """Register a component for the life of this process: for notebooks and programs.
 
     Parameters
     ----------
     component
-        A subclass of `Explainer`, `Renderer`, `ModelSource` or `Engine`, registered under its name
-        in lower case with hyphens (``MyMethod`` as ``my-method``); or a `Component`, with its
-        `kind`.
+        A subclass of `Explainer`, `Renderer`, `ModelSource` or another kind's base class,
+        registered under its name in lower case with hyphens (``MyMethod`` as ``my-method``); or a
+        `Component`, with its `kind`.
         Left out, `register` is a decorator that takes the options.
     name
         Another name.
     kind
         For a `Component`: ``"explainer"``, ``"renderer"``, ``"model source"``, ``"command"`` or
-        ``"engine"``.
+        another kind that ``cvx plugins`` lists.
     replace
         Take the place of components that have the name already.
 
@@ -161,16 +195,11 @@ def register(
         return lambda later: register(later, name=name, kind=kind, replace=replace)  # type: ignore[call-overload]
     record = component
     if not isinstance(component, Component):
-        kinds = [
-            k
-            for k, base in _BASES.items()
-            if isinstance(component, type) and issubclass(component, base)
-        ]
+        kinds = [k.name for k in registry().kinds.values() if k.holds(component)]
         if not kinds:
             raise PluginError(
-                f"{component!r} is no component.",
-                "Register a subclass of Explainer, Renderer, ModelSource or Engine, or a Component "
-                "record.",
+                f"component must be a subclass of Explainer, Renderer, ModelSource or another "
+                f"kind's base class, or a Component record, got {component!r}."
             )
         kind = kinds[0]
         lines = (component.__doc__ or "").strip().splitlines()

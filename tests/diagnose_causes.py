@@ -25,8 +25,8 @@ from cvx_diagnose import Run, diagnose
 from cvx_diagnose.causes import find_causes
 from cvx_diagnose.confident import doubt, out_of_fold, softmax
 from cvx_diagnose.grouping import divided, grouped
-from cvx_diagnose.local import Local
 from cvx_diagnose.suspects import find_suspects
+from cvx_engine.local import Local
 from PIL import Image
 from planted import several
 from sklearn.datasets import load_digits

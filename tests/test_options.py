@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from cvx_core.errors import CvxError, MethodError, OptionError, PluginError
 from cvx_core.plugins.component import Component

@@ -12,8 +12,7 @@ import numpy.typing as npt
 import pytest
 import torch
 from cvx_score import places
-from hypothesis import assume, given
-from hypothesis import strategies as st
+from hypothesis import assume, given, strategies as st
 from hypothesis.extra.numpy import arrays
 from planted import networks
 from planted.causes import CAUSES

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from cvx_score.checks.random_weights import Randomised
 from torch import Tensor, nn
 
 import cvx_core as cvx
 from cvx_core.errors import MethodError
 from cvx_core.models.vision_model import VisionModel
-from cvx_core.randomisation import Randomised
 from cvx_core.testing import models
 from cvx_core.testing.explainers import assert_state, state_of
 

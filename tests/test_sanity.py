@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from cvx_embedded import photographs
+from cvx_score.checks.randomization import DRAWS, STAGES, Trial, rank_correlation
 
 from cvx_core import (
     Attribution,
@@ -24,7 +25,6 @@ from cvx_core import (
     load_model,
     smooth,
 )
-from cvx_core.sanity import DRAWS, STAGES, Trial, rank_correlation
 from cvx_core.testing import models
 from cvx_core.testing.explainers import assert_state, state_of
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cvx_annotations.coco import coco_images
+from cvx_annotations.reader import read_ground_truth
 from PIL import Image
 
 from cvx_core.errors import InputError, UsageError
 from cvx_core.tasks.classification.prediction import ClassificationPrediction
 from cvx_core.tasks.ground_truth import GroundTruthBox, GroundTruthBoxes, GroundTruthMask
-from cvx_core.truth_files import read_ground_truth
-from cvx_core.truth_files.coco import coco_images
 
 CLASSES = ["person", "cat", "dog"]
 

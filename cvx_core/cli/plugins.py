@@ -13,7 +13,6 @@ from cvx_core._util.text import printable
 from cvx_core.cli.kit.console import Settings, only_data, put
 from cvx_core.cli.kit.defaults import BY_KIND
 from cvx_core.cli.program import VERBS
-from cvx_core.plugins.component import KINDS
 from cvx_core.plugins.registry import PROGRAM, Offer, Registry
 
 SCHEMA = "cvx.plugins/1"
@@ -79,7 +78,7 @@ def table(rows: Iterable[tuple[str, ...]]) -> list[str]:
 
 
 def _offers(found: Registry) -> list[Offer]:
-    return [offer for kind in KINDS for offer in sorted(found.offers(kind), key=_place)]
+    return [offer for kind in found.kinds for offer in sorted(found.offers(kind), key=_place)]
 
 
 def _place(offer: Offer) -> int:

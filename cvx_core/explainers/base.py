@@ -1,55 +1,39 @@
-"""The contract of explainers, and how they are run.
+"""Base class of explainers, and explainers made of one other explainer and a function.
 
-An explainer says what it needs recorded (`requirements`) and turns recordings into maps (`attribute`).
-The core reads the images, resolves the targets, opens the recordings, shares them between
-explainers and targets, splits large batches, and assembles the explanations.
+An explainer says what it needs recorded (`requirements`) and turns recordings into maps
+(`attribute`). The core reads the images, resolves the targets, opens the recordings, shares them
+between explainers and targets, splits large batches, and assembles the explanations.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
-import torch
+from torch import Tensor
 
+from cvx_core.explainers.check import installed_checks
+from cvx_core.explainers.method import Attribution, Method
+from cvx_core.explainers.request import ExplainRequest
+from cvx_core.explainers.runner import run
 from cvx_core.explanations.explanation import Explanation
+from cvx_core.models.vision_model import VisionModel
 from cvx_core.plugins.component import component_name
-from cvx_core.plugins.parameters import parameters_of
-from cvx_core.recording import Recording, Requirements
+from cvx_core.recording.requirements import Requirements
 from cvx_core.tasks.ground_truth import GroundTruth
-from cvx_core.tasks.targets import Predicted, Target
+from cvx_core.tasks.targets import Target
 
-if TYPE_CHECKING:
-    from cvx_core.explainers.composition import Pipeline
-    from cvx_core.explainers.request import ExplainRequest
-    from cvx_core.models.vision_model import VisionModel
+Step = Callable[[Tensor], Tensor]
+"""From maps (B, h, w) to maps (B, h, w)."""
 
 
-@dataclass(frozen=True, eq=False)
-class Attribution:
-    """Maps for one seed, as an explainer returns them.
-
-    Attributes
-    ----------
-    values
-        Tensor (B, h, w): one signed, unnormalised map for each image.
-    evidence, provenance
-        What vouches for the maps and how they came about. A tensor holds one value for each
-        image and has the shape (B,), also inside a list of mappings, which is shown as a table;
-        anything else goes to all of them.
-    unit
-        What a value counts, where it depends on the model; empty for the explainer's own.
-    """
-
-    values: torch.Tensor
-    evidence: Mapping[str, Any] = field(default_factory=dict)
-    provenance: Mapping[str, Any] = field(default_factory=dict)
-    unit: str = ""
+def rectify(values: Tensor) -> Tensor:
+    """Keep what speaks for, drop what speaks against: max(value, 0)."""
+    return values.clamp_min(0)
 
 
-class Explainer(ABC):
+class Explainer(Method):
     """Propagates a seed back to a place and returns a signed, unnormalised map.
 
     Write an explainer as a frozen dataclass: its fields are its parameters, checked in
@@ -84,19 +68,6 @@ class Explainer(ABC):
                 ]
     """
 
-    default_target: ClassVar[Target] = Predicted()
-    signed: ClassVar[bool] = True
-    unit: ClassVar[str] = "logits"
-    class_specific: ClassVar[bool] = True
-
-    @abstractmethod
-    def requirements(self) -> Requirements | Sequence[Requirements]:
-        """Return what must be recorded. Recordings are shared by all who need the same gates."""
-
-    @abstractmethod
-    def attribute(self, request: ExplainRequest) -> list[Attribution]:
-        """Return one `Attribution` for each seed of ``question.seeds(logits)``, in order."""
-
     def explain(
         self,
         model: VisionModel,
@@ -130,7 +101,7 @@ class Explainer(ABC):
             device's memory.
         sanity
             Whether to check that the maps depend on what the network has learned, and put the
-            verdict into their evidence; see `cvx_core.sanity`. It copies the model once, and
+            verdict into their evidence; see `cvx_score.checks.randomization`. It copies the model once, and
             makes each map 16 to 48 times more.
 
         Returns
@@ -146,29 +117,91 @@ class Explainer(ABC):
         InputError
             If an image can't be read.
         """
-        from cvx_core.explainers.runner import run
-
-        return run(model, images, [self], target, label, seed, budget=budget, sanity=sanity)
-
-    @property
-    def name(self) -> str:
-        """The name it was asked by, or the class's in lower case with hyphens."""
-        return getattr(self, "_name", "") or component_name(type(self).__name__)
-
-    def parameters(self) -> dict[str, Any]:
-        """Return the parameters for the provenance."""
-        return parameters_of(self)
-
-    def recordings(self) -> list[Requirements]:
-        """Return `requirements` as a list."""
-        needed = self.requirements()
-        return [needed] if isinstance(needed, Requirements) else list(needed)
+        checks = installed_checks() if sanity else ()
+        return run(model, images, [self], target, label, seed, budget=budget, checks=checks)
 
     def __or__(self, step: Any) -> Pipeline:
         """Return an explainer whose maps pass through `step`, as in ``a | rectify``."""
-        from cvx_core.explainers.composition import Pipeline
-
         return Pipeline(self, step)
 
 
-__all__ = ["Attribution", "Explainer", "Requirements", "Recording"]
+class Composite(Explainer):
+    """An explainer made of parts."""
+
+    def parts(self) -> Sequence[Explainer]:
+        """Return the explainers it is made of."""
+        raise NotImplementedError
+
+    @property
+    def name(self) -> str:
+        """What it does, and to which explainers."""
+        return f"{self.verb}({', '.join(part.name for part in self.parts())})"
+
+    @property
+    def verb(self) -> str:
+        """What it does to its parts."""
+        return component_name(type(self).__name__)
+
+    @property
+    def default_target(self) -> Target:  # type: ignore[override]
+        """The first part's."""
+        return self.parts()[0].default_target
+
+    @property
+    def signed(self) -> bool:  # type: ignore[override]
+        """Whether any part's sign means something."""
+        return any(part.signed for part in self.parts())
+
+    @property
+    def unit(self) -> str:  # type: ignore[override]
+        """The parts' unit, if it is one."""
+        units = {part.unit for part in self.parts()}
+        return units.pop() if len(units) == 1 else ""
+
+    @property
+    def class_specific(self) -> bool:  # type: ignore[override]
+        """Whether any part depends on the target."""
+        return any(part.class_specific for part in self.parts())
+
+    def requirements(self) -> list[Requirements]:
+        """Ask for what the parts ask."""
+        return [need for part in self.parts() for need in part.recordings()]
+
+    def parameters(self) -> dict[str, Any]:
+        """Return the own parameters, and under ``parts`` those of the parts."""
+        own = {
+            f.name: getattr(self, f.name)
+            for f in fields(self)  # type: ignore[arg-type]
+            if f.name not in ("explainer", "explainers")
+        }
+        named = {key: getattr(v, "__name__", v) if callable(v) else v for key, v in own.items()}
+        return {
+            **named,
+            "parts": [{"method": part.name, **part.parameters()} for part in self.parts()],
+        }
+
+
+@dataclass(frozen=True)
+class Pipeline(Composite):
+    """An explainer whose maps pass through a function; made by ``a | step``."""
+
+    explainer: Explainer
+    step: Step
+
+    @property
+    def verb(self) -> str:
+        """The name of the step."""
+        return getattr(self.step, "__name__", "step").strip("<>")
+
+    def parts(self) -> Sequence[Explainer]:
+        """Return the one explainer."""
+        return [self.explainer]
+
+    @property
+    def signed(self) -> bool:  # type: ignore[override]
+        """False after `rectify`, else the explainer's."""
+        return self.explainer.signed and self.step is not rectify
+
+    def attribute(self, request: ExplainRequest) -> list[Attribution]:
+        """Return the explainer's attributions with their values changed."""
+        return [replace(a, values=self.step(a.values)) for a in self.explainer.attribute(request)]

@@ -13,115 +13,23 @@ what it is made of. Parts that are asked together share their forward passes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from cvx_core.errors import OptionError
-from cvx_core.explainers.base import Attribution, Explainer
+from cvx_core.explainers.base import Composite, Explainer
+from cvx_core.explainers.method import Attribution
 from cvx_core.explainers.request import ExplainRequest
-from cvx_core.plugins.component import component_name
-from cvx_core.recording import Requirements
 from cvx_core.tasks.classes import ClassRef
 from cvx_core.tasks.targets import Contrast, Target
 
-Step = Callable[[Tensor], Tensor]
-"""From maps (B, h, w) to maps (B, h, w)."""
-
-
-def rectify(values: Tensor) -> Tensor:
-    """Keep what speaks for, drop what speaks against: max(value, 0)."""
-    return values.clamp_min(0)
-
-
-class _Composite(Explainer):
-    """An explainer made of parts."""
-
-    def parts(self) -> Sequence[Explainer]:
-        """Return the explainers it is made of."""
-        raise NotImplementedError
-
-    @property
-    def name(self) -> str:
-        """What it does, and to which explainers."""
-        return f"{self.verb}({', '.join(part.name for part in self.parts())})"
-
-    @property
-    def verb(self) -> str:
-        """What it does to its parts."""
-        return component_name(type(self).__name__)
-
-    @property
-    def default_target(self) -> Target:  # type: ignore[override]
-        """The first part's."""
-        return self.parts()[0].default_target
-
-    @property
-    def signed(self) -> bool:  # type: ignore[override]
-        """Whether any part's sign means something."""
-        return any(part.signed for part in self.parts())
-
-    @property
-    def unit(self) -> str:  # type: ignore[override]
-        """The parts' unit, if it is one."""
-        units = {part.unit for part in self.parts()}
-        return units.pop() if len(units) == 1 else ""
-
-    @property
-    def class_specific(self) -> bool:  # type: ignore[override]
-        """Whether any part depends on the target."""
-        return any(part.class_specific for part in self.parts())
-
-    def requirements(self) -> list[Requirements]:
-        """Ask for what the parts ask."""
-        return [need for part in self.parts() for need in part.recordings()]
-
-    def parameters(self) -> dict[str, Any]:
-        """Return the own parameters, and under ``parts`` those of the parts."""
-        own = {
-            f.name: getattr(self, f.name)
-            for f in fields(self)  # type: ignore[arg-type]
-            if f.name not in ("explainer", "explainers")
-        }
-        named = {key: getattr(v, "__name__", v) if callable(v) else v for key, v in own.items()}
-        return {
-            **named,
-            "parts": [{"method": part.name, **part.parameters()} for part in self.parts()],
-        }
-
 
 @dataclass(frozen=True)
-class Pipeline(_Composite):
-    """An explainer whose maps pass through a function; made by ``a | step``."""
-
-    explainer: Explainer
-    step: Step
-
-    @property
-    def verb(self) -> str:
-        """The name of the step."""
-        return getattr(self.step, "__name__", "step").strip("<>")
-
-    def parts(self) -> Sequence[Explainer]:
-        """Return the one explainer."""
-        return [self.explainer]
-
-    @property
-    def signed(self) -> bool:  # type: ignore[override]
-        """False after `rectify`, else the explainer's."""
-        return self.explainer.signed and self.step is not rectify
-
-    def attribute(self, request: ExplainRequest) -> list[Attribution]:
-        """Return the explainer's attributions with their values changed."""
-        return [replace(a, values=self.step(a.values)) for a in self.explainer.attribute(request)]
-
-
-@dataclass(frozen=True)
-class Combination(_Composite):
+class Combination(Composite):
     """Several explainers, combined cell by cell; made by `mean` and `product`."""
 
     explainers: tuple[Explainer, ...]
@@ -149,7 +57,7 @@ class Combination(_Composite):
 
 
 @dataclass(frozen=True)
-class Contrasted(_Composite):
+class Contrasted(Composite):
     """An explainer that is asked why `p` rather than `q`, unless it is asked otherwise."""
 
     explainer: Explainer
@@ -171,7 +79,7 @@ class Contrasted(_Composite):
 
 
 @dataclass(frozen=True)
-class Smooth(_Composite):
+class Smooth(Composite):
     """The average over noisy copies of the input (Smilkov 2017, arXiv:1706.03825).
 
     The seed is that of the clean image, so that all copies answer the same question.

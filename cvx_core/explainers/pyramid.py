@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 
 from cvx_core.errors import LayerError
-from cvx_core.explainers.base import Attribution, Explainer
+from cvx_core.explainers.method import Attribution, Method
 from cvx_core.explainers.request import ExplainRequest
 from cvx_core.models.vision_model import VisionModel
 from cvx_core.recording import Layout, Requirements
 from cvx_core.tasks.targets import Target
 
 
-def at_all_levels(explainer: Explainer, model: VisionModel, inputs: Tensor) -> Explainer:
+def at_all_levels(explainer: Method, model: VisionModel, inputs: Tensor) -> Method:
     """Return what to ask: the explainer itself, or one for all levels that the answer is read from.
 
     An explainer is asked level by level if the model reads several and its parameter ``layer`` is
@@ -37,7 +37,7 @@ def at_all_levels(explainer: Explainer, model: VisionModel, inputs: Tensor) -> E
     return explainer if len(names) == 1 else _at(explainer, names)
 
 
-def _at(explainer: Explainer, names: Sequence[str]) -> Explainer:
+def _at(explainer: Method, names: Sequence[str]) -> Method:
     if not is_dataclass(explainer):
         return explainer
     given = {f.name: getattr(explainer, f.name) for f in fields(explainer)}
@@ -47,15 +47,15 @@ def _at(explainer: Explainer, names: Sequence[str]) -> Explainer:
         return Levels(explainer, parts)
     inner: dict[str, Any] = {}
     for key, value in given.items():
-        if isinstance(value, Explainer):
+        if isinstance(value, Method):
             inner[key] = _at(value, names)
-        elif isinstance(value, tuple) and value and all(isinstance(v, Explainer) for v in value):
+        elif isinstance(value, tuple) and value and all(isinstance(v, Method) for v in value):
             inner[key] = tuple(_at(one, names) for one in value)
     return replace(explainer, **inner) if inner else explainer
 
 
 @dataclass(frozen=True)
-class Levels(Explainer):
+class Levels(Method):
     """An explainer asked at several levels.
 
     Attributes
@@ -66,8 +66,8 @@ class Levels(Explainer):
         The same with its layer named, one for each level.
     """
 
-    explainer: Explainer
-    parts: tuple[Explainer, ...]
+    explainer: Method
+    parts: tuple[Method, ...]
 
     @property
     def name(self) -> str:

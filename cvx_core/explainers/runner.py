@@ -14,14 +14,14 @@ import torch
 
 from cvx_core._util.version import __version__
 from cvx_core.errors import MethodError, UsageError
-from cvx_core.explainers.base import Attribution, Explainer
 from cvx_core.explainers.batching import images_at_once, in_pieces
+from cvx_core.explainers.check import Attributed, Check, worst
+from cvx_core.explainers.method import Attribution, Method
 from cvx_core.explainers.pyramid import at_all_levels
 from cvx_core.explainers.request import ExplainRequest, SharedRecordings
 from cvx_core.explanations.explanation import Explanation
 from cvx_core.explanations.metadata import Metadata
 from cvx_core.models.vision_model import PreparedImage, VisionModel
-from cvx_core.sanity import Answered, check
 from cvx_core.tasks.ground_truth import GroundTruth, GroundTruthBoxes, GroundTruthMask
 from cvx_core.tasks.records import TargetRecord
 from cvx_core.tasks.targets import Target
@@ -36,13 +36,13 @@ Labels = GroundTruth | Sequence[GroundTruth | None] | None
 def run(
     model: VisionModel,
     images: Any,
-    explainers: Sequence[Explainer],
+    explainers: Sequence[Method],
     target: Targets = None,
     label: Labels = None,
     seed: int = 0,
     *,
     budget: int | None = None,
-    sanity: bool = False,
+    checks: Sequence[Check] = (),
     made: Made | None = None,
 ) -> list[Explanation]:
     """Return explanations by image, then explainer, then target; see `Explainer.explain`.
@@ -64,7 +64,7 @@ def run(
     ]
     found: list[list[Explanation]] = []
     for _, group in groupby(jobs, key=lambda job: tuple(job.image.tensor.shape)):
-        found += _run_group(model, list(group), explainers, seed, budget, sanity, made)
+        found += _run_group(model, list(group), explainers, seed, budget, checks, made)
     return [explanation for several in found for explanation in several]
 
 
@@ -81,7 +81,7 @@ class _Job:
         self.number, self.image, self.label, self.targets = number, image, label, targets
 
 
-def _targets_per_image(target: Targets, explainer: Explainer, count: int) -> list[list[Target]]:
+def _targets_per_image(target: Targets, explainer: Method, count: int) -> list[list[Target]]:
     if target is None:
         return [[explainer.default_target]] * count
     if isinstance(target, Target):
@@ -120,17 +120,17 @@ def _labels_per_image(label: Labels, count: int) -> list[GroundTruth | None]:
 def _run_group(
     model: VisionModel,
     jobs: list[_Job],
-    explainers: Sequence[Explainer],
+    explainers: Sequence[Method],
     seed: int,
     budget: int | None,
-    sanity: bool,
+    checks: Sequence[Check],
     made: Made | None,
 ) -> list[list[Explanation]]:
     """Run images of one shape, as many at once as the byte budget allows."""
     size = 1 if len(jobs) == 1 else images_at_once(model, jobs[0].image.tensor, budget)
 
     def run_some(start: int, stop: int) -> list[list[Explanation]]:
-        return _run_batch(model, jobs[start:stop], explainers, seed, budget, sanity, made)
+        return _run_batch(model, jobs[start:stop], explainers, seed, budget, checks, made)
 
     return [one for several in in_pieces(len(jobs), size, run_some) for one in several]
 
@@ -138,17 +138,17 @@ def _run_group(
 def _run_batch(
     model: VisionModel,
     jobs: list[_Job],
-    explainers: Sequence[Explainer],
+    explainers: Sequence[Method],
     seed: int,
     budget: int | None,
-    sanity: bool,
+    checks: Sequence[Check],
     made: Made | None,
 ) -> list[list[Explanation]]:
     inputs = torch.stack([job.image.tensor for job in jobs])
     explainers = [at_all_levels(explainer, model, inputs) for explainer in explainers]
     session = SharedRecordings(model, inputs, [need for e in explainers for need in e.recordings()])
     by_image: list[list[Explanation]] = [[] for _ in jobs]
-    answered: list[Answered] = []
+    attributed: list[Attributed] = []
     try:
         for number, explainer in enumerate(explainers):
             started, before = time.perf_counter(), session.counts()
@@ -165,7 +165,7 @@ def _run_batch(
             )
             attributions = explainer.attribute(request)
             session.check_untouched(explainer.name)
-            answered.append((explainer, request, attributions))
+            attributed.append((explainer, request, attributions))
             recording = request.recording(explainer.recordings()[0])
             records = request.records(recording.logits)
             if not explainer.class_specific:
@@ -209,11 +209,12 @@ def _run_batch(
                         made(job.number, number, k, by_image[i][-1])
     finally:
         session.close()
-    if sanity:
-        for several, verdicts in zip(by_image, check(model, answered, seed), strict=True):
+    if checks:
+        found = [check.check(model, attributed, seed) for check in checks]
+        for i, several in enumerate(by_image):
             several[:] = [
-                one.replace(evidence={**one.evidence, "sanity": verdict})
-                for one, verdict in zip(several, verdicts, strict=True)
+                one.replace(evidence={**one.evidence, "sanity": worst([v[i][k] for v in found])})
+                for k, one in enumerate(several)
             ]
     return by_image
 
@@ -228,7 +229,7 @@ def _for_any_class(record: TargetRecord) -> TargetRecord:
     )
 
 
-def _check(explainer: Explainer, attributions: list[Attribution], images: int, rounds: int) -> None:
+def _check(explainer: Method, attributions: list[Attribution], images: int, rounds: int) -> None:
     if len(attributions) != rounds:
         raise MethodError(
             f"{explainer.name} returned {len(attributions)} attributions for {rounds} seeds.",
@@ -274,7 +275,7 @@ def _tensors(value: Any) -> Iterator[torch.Tensor]:
 
 
 def _provenance(
-    model: VisionModel, explainer: Explainer, job: _Job, seed: int, own: Mapping[str, Any]
+    model: VisionModel, explainer: Method, job: _Job, seed: int, own: Mapping[str, Any]
 ) -> dict[str, Any]:
     _, height, width = job.image.tensor.shape
     return {

@@ -12,8 +12,7 @@ from torch import nn
 
 from cvx_core.errors import InputError, ModelError, UsageError
 from cvx_core.explanations.metadata import Metadata
-from cvx_core.images.prepared import PreparedImage as PreparedImage
-from cvx_core.images.prepared import Preparer
+from cvx_core.images.prepared import PreparedImage as PreparedImage, Preparer
 from cvx_core.images.preprocessing import Transform
 from cvx_core.images.reading import SourceImage, read_image
 from cvx_core.models.evaluation_mode import evaluation_mode

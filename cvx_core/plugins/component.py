@@ -7,13 +7,10 @@ import sys
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Literal, get_args
+from typing import Any
 
 from cvx_core.errors import PluginError
 from cvx_core.plugins.isolation import error_boundary
-
-Kind = Literal["explainer", "renderer", "model source", "command", "engine"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
 
 _NAME = re.compile(r"[a-z0-9]+(?:[-_.+][a-z0-9]+)*\+*")
 
@@ -25,8 +22,33 @@ def component_name(class_name: str) -> str:
 
 
 @dataclass(frozen=True)
+class Kind:
+    """A kind of component.
+
+    Parameters
+    ----------
+    name
+        For listings and messages, as in ``"explainer"``.
+    hook
+        The hook that offers components of this kind, as in ``"cvx_explainers"``.
+    base
+        Class that their objects inherit from, as in ``"package.module:Class"``; empty if none.
+    """
+
+    name: str
+    hook: str
+    base: str = ""
+
+    def holds(self, thing: object) -> bool:
+        """Whether a class is a subclass of `base`, which is imported wherever one was made."""
+        module, _, name = self.base.partition(":")
+        base = getattr(sys.modules.get(module), name, None) if module else None
+        return base is not None and isinstance(thing, type) and issubclass(thing, base)
+
+
+@dataclass(frozen=True)
 class Component:
-    """One explainer, renderer, model source, command or engine that a plugin offers.
+    """One explainer, renderer, command or other thing that a plugin offers.
 
     Parameters
     ----------
@@ -37,6 +59,9 @@ class Component:
     target
         Where the work is: ``"package.module:Object"``, imported only when the component is
         used, or the object itself for components registered in a program.
+    function
+        Of a command, the Python function behind it, as in ``"package:function"``; `cvx_core` has
+        it as an attribute. Empty if there is none.
 
     Raises
     ------
@@ -47,6 +72,7 @@ class Component:
     name: str
     summary: str
     target: str | type[Any] | Any
+    function: str = ""
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):

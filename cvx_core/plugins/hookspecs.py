@@ -24,13 +24,15 @@ GROUP = f"cvx.plugins.v{API}"
 hookspec = pluggy.HookspecMarker("cvx")
 hookimpl = pluggy.HookimplMarker("cvx")
 
-HOOKS: dict[Kind, str] = {
-    "explainer": "cvx_explainers",
-    "renderer": "cvx_renderers",
-    "model source": "cvx_model_sources",
-    "command": "cvx_commands",
-    "engine": "cvx_engines",
-}
+KINDS = (
+    Kind("explainer", "cvx_explainers", "cvx_core.explainers.base:Explainer"),
+    Kind("renderer", "cvx_renderers", "cvx_core.explanations.renderer:Renderer"),
+    Kind("model source", "cvx_model_sources", "cvx_core.models.sources:ModelSource"),
+    Kind("command", "cvx_commands"),
+    Kind("check", "cvx_checks", "cvx_core.explainers.check:Check"),
+    Kind("ground truth reader", "cvx_ground_truth_readers"),
+)
+"""Kinds that the core knows. Plugins bring more with the hook `cvx_kinds`."""
 
 
 class CvxSpecs:
@@ -50,8 +52,16 @@ class CvxSpecs:
 
     @hookspec(historic=True)
     def cvx_commands(self) -> Iterable[Component]:  # type: ignore[empty-body]
-        """Return the verbs of the command line: targets are `click.Command` objects."""
+        """Return the commands of the command line: targets are `click.Command` objects."""
 
     @hookspec(historic=True)
-    def cvx_engines(self) -> Iterable[Component]:  # type: ignore[empty-body]
-        """Return the engines: targets are subclasses of `cvx_core.engine.Engine`."""
+    def cvx_checks(self) -> Iterable[Component]:  # type: ignore[empty-body]
+        """Return the checks of maps: targets are subclasses of `cvx_core.explainers.Check`."""
+
+    @hookspec(historic=True)
+    def cvx_ground_truth_readers(self) -> Iterable[Component]:  # type: ignore[empty-body]
+        """Return the readers of ground truth: targets are functions like `read_ground_truth`."""
+
+    @hookspec(historic=True)
+    def cvx_kinds(self) -> Iterable[Kind]:  # type: ignore[empty-body]
+        """Return kinds of components that the core doesn't know, each with its hook."""

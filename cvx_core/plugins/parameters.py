@@ -9,11 +9,11 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 from cvx_core.errors import CvxError, OptionError, PluginError, did_you_mean
-from cvx_core.plugins.component import Component, Kind
+from cvx_core.plugins.component import Component
 from cvx_core.plugins.isolation import REPORT, error_boundary, message
 
 
-def build(kind: Kind, component: Component, parameters: dict[str, Any]) -> Any:
+def build(kind: str, component: Component, parameters: dict[str, Any]) -> Any:
     """Return the component's object, called with the parameters.
 
     Raises

@@ -7,14 +7,15 @@ import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pluggy
 
 from cvx_core._util.environment import switched_on
 from cvx_core.errors import ConflictError, PluginError, UnknownComponentError, did_you_mean
-from cvx_core.plugins.component import KINDS, Component, Kind
-from cvx_core.plugins.hookspecs import HOOKS, CvxSpecs
+from cvx_core.plugins.component import Component, Kind
+from cvx_core.plugins.hookspecs import KINDS, CvxSpecs, hookspec
 from cvx_core.plugins.isolation import message
 
 PROGRAM = "this program"
@@ -25,7 +26,7 @@ PROGRAM = "this program"
 class Offer:
     """A component together with the plugin that offers it."""
 
-    kind: Kind
+    kind: str
     component: Component
     owner: str
 
@@ -67,16 +68,45 @@ class Registry:
     def __init__(self, *, strict: bool | None = None) -> None:
         self._manager = pluggy.PluginManager("cvx")
         self._manager.add_hookspecs(CvxSpecs)
-        self._table: dict[Kind, dict[str, dict[str, Component]]] = {kind: {} for kind in KINDS}
+        self.kinds: dict[str, Kind] = {kind.name: kind for kind in KINDS}
+        self._table: dict[str, dict[str, dict[str, Component]]] = {kind: {} for kind in self.kinds}
         self._owner = PROGRAM
         self._strict = switched_on("CVX_STRICT") if strict is None else strict
         self.failures: list[Failure] = []
         self.incompatible: list[str] = []
         self.disabled: list[str] = []
-        for kind, hook in HOOKS.items():
-            getattr(self._manager.hook, hook).call_historic(
-                result_callback=partial(self._take, kind)
-            )
+        for kind in self.kinds:
+            self._listen(kind)
+        self._manager.hook.cvx_kinds.call_historic(result_callback=self._add_kinds)
+
+    def _hooks(self) -> list[str]:
+        return [kind.hook for kind in self.kinds.values()]
+
+    def _listen(self, kind: str) -> None:
+        getattr(self._manager.hook, self.kinds[kind].hook).call_historic(
+            result_callback=partial(self._take, kind)
+        )
+
+    def _add_kinds(self, kinds: Iterable[Kind]) -> None:
+        """Receive the kinds that a plugin brings: from now on their hooks are heard."""
+        for kind in list(kinds):
+            if not isinstance(kind, Kind):
+                raise PluginError(
+                    f"cvx_kinds returned {kind!r}, a {type(kind).__name__}.",
+                    "It returns cvx_core.Kind records.",
+                )
+            if kind.name in self.kinds or kind.hook in self._hooks():
+                raise PluginError(f"There is a kind {kind.name!r} or a hook {kind.hook!r} already.")
+
+            def spec() -> None:
+                """Return components."""
+
+            spec.__name__ = kind.hook
+            namespace = SimpleNamespace(**{kind.hook: hookspec(historic=True)(spec)})
+            self._manager.add_hookspecs(namespace)
+            self.kinds[kind.name] = kind
+            self._table[kind.name] = {}
+            self._listen(kind.name)
 
     def register(self, plugin: object, owner: str) -> None:
         """Ask one plugin for its components; on any failure none of them is kept.
@@ -90,7 +120,7 @@ class Registry:
         try:
             if not _implements_a_hook(plugin):
                 raise PluginError(
-                    "The plugin implements none of the hooks " + ", ".join(HOOKS.values()) + ".",
+                    "The plugin implements none of the hooks " + ", ".join(self._hooks()) + ".",
                     "Mark its functions with @cvx_core.hookimpl.",
                 )
             self._manager.register(plugin, owner)
@@ -111,7 +141,7 @@ class Registry:
             raise PluginError(f"Plugin {owner} failed: {failure.reason}") from error
         self.failures.append(failure)
 
-    def add(self, kind: Kind, component: Component, *, replace: bool = False) -> None:
+    def add(self, kind: str, component: Component, *, replace: bool = False) -> None:
         """Register one component from a program, for the life of the process.
 
         Raises
@@ -129,19 +159,19 @@ class Registry:
             owners.clear()
         owners[PROGRAM] = component
 
-    def offers(self, kind: Kind) -> list[Offer]:
+    def offers(self, kind: str) -> list[Offer]:
         """Return all offers of one kind, sorted by name and owner."""
         return [
             Offer(kind, component, owner)
-            for _, owners in sorted(self._table[kind].items())
+            for _, owners in sorted(self._table.get(kind, {}).items())
             for owner, component in sorted(owners.items())
         ]
 
-    def names(self, kind: Kind) -> list[str]:
+    def names(self, kind: str) -> list[str]:
         """Return the names on offer, sorted."""
-        return sorted(self._table[kind])
+        return sorted(self._table.get(kind, {}))
 
-    def find(self, kind: Kind, name: str) -> Component:
+    def find(self, kind: str, name: str) -> Component:
         """Return the component called `name` (``name`` or ``name@distribution``).
 
         Raises
@@ -152,7 +182,7 @@ class Registry:
             If several distributions offer it and none is named.
         """
         bare, _, wanted = name.partition("@")
-        owners = self._table[kind].get(bare, {})
+        owners = self._table.get(kind, {}).get(bare, {})
         if wanted:
             wanted = normal_name(wanted)
             owners = {
@@ -170,13 +200,13 @@ class Registry:
             )
         return next(iter(owners.values()))
 
-    def _take(self, kind: Kind, components: Iterable[Component]) -> None:
+    def _take(self, kind: str, components: Iterable[Component]) -> None:
         """Receive the answer of one hook of one plugin: all of it or nothing."""
         answer = list(components)
         for component in answer:
             if not isinstance(component, Component):
                 raise PluginError(
-                    f"{HOOKS[kind]} returned {component!r}, a {type(component).__name__}.",
+                    f"{self.kinds[kind].hook} returned {component!r}, a {type(component).__name__}.",
                     "Hooks return cvx_core.Component records.",
                 )
         for component in answer:
@@ -194,7 +224,7 @@ class Registry:
                 if not names[name]:
                     del names[name]
 
-    def _unknown(self, kind: Kind, name: str) -> UnknownComponentError:
+    def _unknown(self, kind: str, name: str) -> UnknownComponentError:
         hints = [did_you_mean(name, self._candidates(kind, owned="@" in name))]
         if not hints[0]:
             known = ", ".join(self.names(kind)) or "none"
@@ -213,9 +243,9 @@ class Registry:
             error.__cause__ = self.failures[0].error
         return error
 
-    def _candidates(self, kind: Kind, *, owned: bool) -> list[str]:
+    def _candidates(self, kind: str, *, owned: bool) -> list[str]:
         if not owned:
-            return list(self._table[kind])  # as announced: the one to begin with first
+            return list(self._table.get(kind, {}))  # as announced: the one to begin with first
         return [f"{offer.component.name}@{offer.distribution}" for offer in self.offers(kind)]
 
 

@@ -20,7 +20,6 @@ from cvx_core.errors import CvxError, UsageError
 from cvx_core.explainers.base import Explainer
 from cvx_core.explanations.explanation import Explanation
 from cvx_core.models.vision_model import VisionModel
-from cvx_core.plugins.component import Kind
 from cvx_core.tasks.targets import ClassScore, Contrast, Predicted, Target
 from cvx_core.testing import models
 from cvx_core.testing.base import Conformance
@@ -46,7 +45,7 @@ class ExplainerConformance(Conformance):
         error with a hint.
     """
 
-    kind: ClassVar[Kind] = "explainer"
+    kind: ClassVar[str] = "explainer"
     networks: ClassVar[Sequence[str]] = tuple(NETWORKS)
 
     @pytest.fixture(params=tuple(NETWORKS))

@@ -21,7 +21,6 @@ from cvx_core.api import get_renderer
 from cvx_core.errors import UsageError
 from cvx_core.explanations.explanation import Artifact, Explanation
 from cvx_core.explanations.renderer import Renderer
-from cvx_core.plugins.component import Kind
 from cvx_core.testing.base import Conformance
 from cvx_core.testing.samples import sample_explanation
 
@@ -62,7 +61,7 @@ SAMPLES: dict[str, dict[str, Any]] = {
 class RendererConformance(Conformance):
     """Checks of a renderer; see `Conformance` for the attributes."""
 
-    kind: ClassVar[Kind] = "renderer"
+    kind: ClassVar[str] = "renderer"
 
     def renderer(self) -> Renderer:
         """Return the renderer under test."""

@@ -13,7 +13,6 @@ import torch
 from cvx_core.errors import CheckpointError, CvxError, ModelError
 from cvx_core.models.sources import ModelEntry, ModelSource, load_model
 from cvx_core.models.vision_model import VisionModel
-from cvx_core.plugins.component import Kind
 from cvx_core.plugins.discovery import registry
 from cvx_core.plugins.parameters import build
 from cvx_core.testing.base import Conformance
@@ -30,7 +29,7 @@ class ModelSourceConformance(Conformance):
         Largest side of a photograph that the checks send through it.
     """
 
-    kind: ClassVar[Kind] = "model source"
+    kind: ClassVar[str] = "model source"
     model: ClassVar[str] = ""
 
     def source(self) -> ModelSource:

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from cvx_embedded import photographs
+from cvx_score.checks.randomization import STAGES
 
 import cvx_core as cvx
 from cvx_core.plugins.discovery import registry
-from cvx_core.sanity import STAGES
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "build" / "sanity.json"

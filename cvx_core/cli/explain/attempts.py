@@ -18,12 +18,12 @@ from cvx_core.errors import (
     TargetError,
     UsageError,
 )
+from cvx_core.explainers.check import installed_checks, worst
 from cvx_core.explainers.runner import run
 from cvx_core.explanations.explanation import Explanation
 from cvx_core.images.reading import SourceImage
 from cvx_core.models.vision_model import VisionModel
 from cvx_core.plugins.isolation import REPORT, describe_error
-from cvx_core.sanity import unchecked
 
 Job = tuple[Plan, SourceImage]
 
@@ -59,13 +59,14 @@ class AttemptRunner:
     seed
         Of all randomness.
     sanity
-        Whether to check the maps; see `cvx_core.sanity`.
+        Whether to check the maps; see `cvx_score.checks.randomization`.
     """
 
     def __init__(
         self, model: VisionModel, asked: Sequence[Asked], seed: int, *, sanity: bool = False
     ) -> None:
-        self._model, self._seed, self._sanity = model, seed, sanity
+        self._model, self._seed = model, seed
+        self._checks = installed_checks() if sanity else []
         self._count = len(asked)
         self._worked: set[Asked] = set()
         self._retired: dict[Asked, CvxError] = {}
@@ -109,9 +110,10 @@ class AttemptRunner:
         return answers
 
     def _as_it_is(self, made: Explanation) -> Explanation:
-        if not self._sanity:
+        if not self._checks:
             return made
-        verdict = unchecked(self._seed, "the run was interrupted.")
+        reason = "the run was interrupted."
+        verdict = worst([check.unchecked(self._seed, reason) for check in self._checks])
         return made.replace(evidence={**made.evidence, "sanity": verdict})
 
     def _attempt(self, jobs: Sequence[Job], able: Sequence[Asked]) -> list[Attempt]:
@@ -148,7 +150,7 @@ class AttemptRunner:
                 [list(plan.targets) for plan in plans] if plans[0].targets else None,
                 [plan.truth for plan in plans],
                 self._seed,
-                sanity=self._sanity,
+                checks=self._checks,
                 made=made,
             )
         )

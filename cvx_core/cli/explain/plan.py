@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from cvx_core._util.files import MAX_BYTES
-from cvx_core.api import get_explainer
+from cvx_core.api import get_explainer, read_ground_truth
 from cvx_core.cli.kit.output_folder import Names, settled, slug
 from cvx_core.errors import InputError, ModelError, UsageError
 from cvx_core.explainers.base import Explainer
@@ -184,8 +184,6 @@ def read_label(subject: Subject, model: VisionModel) -> GroundTruth | None:
     """
     if subject.label is None or model.task == "classification":
         return subject.label
-    from cvx_core.truth_files import read_ground_truth
-
     return read_ground_truth(str(subject.label), model.task, subject.place, model.classes)
 
 

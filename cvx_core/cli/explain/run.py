@@ -25,7 +25,6 @@ from cvx_core.cli.kit.run_file import Entry, Journal, model_facts
 from cvx_core.errors import CvxError, InputError, UsageError
 from cvx_core.explanations.renderer import Renderer
 from cvx_core.models.vision_model import VisionModel
-from cvx_core.plugins.component import Kind
 from cvx_core.plugins.parameters import parse_parameters
 
 
@@ -69,7 +68,7 @@ def explain_to_folder(
         Of all randomness in the methods.
     sanity
         Whether to check that the maps depend on what the network has learned; see
-        `cvx_core.sanity`.
+        `cvx_score.checks.randomization`.
     force
         Replace files that are there.
     reporter
@@ -152,7 +151,7 @@ def build_renderers(texts: Sequence[str]) -> dict[str, Renderer]:
     return found
 
 
-def _used(asked: Sequence[Asked], renderers: Sequence[str], model: str) -> list[tuple[Kind, str]]:
+def _used(asked: Sequence[Asked], renderers: Sequence[str], model: str) -> list[tuple[str, str]]:
     return [
         *(("explainer", parse_parameters(one.text)[0]) for one in asked),
         *(("renderer", parse_parameters(text)[0]) for text in renderers),

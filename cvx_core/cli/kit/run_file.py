@@ -16,7 +16,6 @@ from cvx_core.cli.kit.signals import SOME_FAILED
 from cvx_core.errors import CvxError
 from cvx_core.explanations.explanation import Explanation
 from cvx_core.models.vision_model import VisionModel
-from cvx_core.plugins.component import Kind
 from cvx_core.plugins.discovery import registry
 
 SCHEMA = "cvx.run/1"
@@ -140,7 +139,7 @@ class Journal:
         See `model_facts`.
     """
 
-    def __init__(self, arguments: Mapping[str, Any], used: Sequence[tuple[Kind, str]]) -> None:
+    def __init__(self, arguments: Mapping[str, Any], used: Sequence[tuple[str, str]]) -> None:
         self.status: Literal["running", "finished", "failed", "interrupted"] = "running"
         self.model: dict[str, Any] = {}
         self.entries: list[Entry] = []
@@ -206,7 +205,7 @@ def version_of(distribution: str) -> str:
         return ""
 
 
-def _versions(used: Sequence[tuple[Kind, str]]) -> dict[str, Any]:
+def _versions(used: Sequence[tuple[str, str]]) -> dict[str, Any]:
     import torch
 
     names = {(kind, name.partition("@")[0]) for kind, name in used}

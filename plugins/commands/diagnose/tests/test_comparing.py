@@ -15,8 +15,8 @@ import torch
 from cvx_diagnose import Run, diagnose
 from cvx_diagnose.comparing import compare, mcnemar
 from cvx_diagnose.fixes import changed, try_fixes
-from cvx_diagnose.local import Local
 from cvx_diagnose.summary import summarise
+from cvx_engine.local import Local
 from PIL import Image
 from scipy.stats import binomtest
 

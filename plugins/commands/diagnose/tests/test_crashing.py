@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from cvx_diagnose import Run, diagnose
 from cvx_diagnose.journal import Journal
-from cvx_diagnose.local import Local
 from cvx_diagnose.work import TESTING
+from cvx_engine.local import Local
 
 from cvx_core import VisionModel
 

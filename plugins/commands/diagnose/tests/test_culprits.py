@@ -14,7 +14,7 @@ from cvx_diagnose import diagnose
 from cvx_diagnose.causes import find_causes
 from cvx_diagnose.confident import softmax
 from cvx_diagnose.culprits import find_culprits, influence
-from cvx_diagnose.local import Local
+from cvx_engine.local import Local
 from torch import nn
 
 from cvx_core import UsageError, VisionModel

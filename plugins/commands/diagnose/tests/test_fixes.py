@@ -9,7 +9,7 @@ import pytest
 import torch
 from cvx_diagnose import diagnose
 from cvx_diagnose.fixes import try_fixes
-from cvx_diagnose.local import Local
+from cvx_engine.local import Local
 from PIL import Image
 from torch import nn
 

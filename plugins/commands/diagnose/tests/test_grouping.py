@@ -11,7 +11,7 @@ from cvx_diagnose import diagnose
 from cvx_diagnose.advice import group_name, names_of
 from cvx_diagnose.causes import find_causes, middles_of, place_of
 from cvx_diagnose.grouping import divided, grouped
-from cvx_diagnose.local import Local
+from cvx_engine.local import Local
 from PIL import Image
 from planted import several
 from sklearn.metrics import adjusted_rand_score

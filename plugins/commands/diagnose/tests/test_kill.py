@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from cvx_diagnose import diagnose
-from cvx_diagnose.local import Local
+from cvx_engine.local import Local
 
 from cvx_core import VisionModel
 from cvx_core._util import files

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from cvx_diagnose import Run, diagnose
 from cvx_diagnose.causes import find_causes
-from cvx_diagnose.local import Local
 from cvx_diagnose.report import PAGE, PICTURES, coloured, write_report
+from cvx_engine.local import Local
 from PIL import Image
 from selenium import webdriver
 from selenium.webdriver import Keys

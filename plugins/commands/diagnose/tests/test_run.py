@@ -17,8 +17,8 @@ import pyarrow as pa
 import pytest
 import torch
 from cvx_diagnose import Run, diagnose
-from cvx_diagnose.local import Local
 from cvx_diagnose.locking import only_run
+from cvx_engine.local import Local
 
 from cvx_core import (
     Engine,

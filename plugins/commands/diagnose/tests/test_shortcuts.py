@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 from cvx_diagnose import Run, diagnose, shortcuts
-from cvx_diagnose.local import Local
 from cvx_diagnose.pasting import Donor, parts_of, pasted, turned
 from cvx_diagnose.recurrence import adjusted, joined, more_often, occurrences, order
 from cvx_diagnose.shortcuts import NAME
+from cvx_engine.local import Local
 from PIL import Image
 from torch import nn
 

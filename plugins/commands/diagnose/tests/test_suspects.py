@@ -9,8 +9,8 @@ import pytest
 import torch
 from cvx_diagnose import diagnose, labelled, suspects
 from cvx_diagnose.confident import doubt, out_of_fold, softmax, suspicious
-from cvx_diagnose.local import Local
 from cvx_diagnose.suspects import COMPANY, TYPICAL, company, find_suspects, typicality
+from cvx_engine.local import Local
 from sklearn.metrics import roc_auc_score
 from torch import nn
 

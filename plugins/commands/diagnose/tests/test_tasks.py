@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from cvx_diagnose import diagnose
 from cvx_diagnose.judging import MOST_CANDIDATES
-from cvx_diagnose.local import Local
 from cvx_diagnose.thresholds import suppressed
 from cvx_embedded import photographs
+from cvx_engine.local import Local
 from PIL import Image
 
 from cvx_core import (

@@ -11,10 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from cvx_diagnose import diagnose
-from cvx_diagnose.local import Local
 from cvx_diagnose.recurrence import order
 from cvx_diagnose.thresholds import matched, suppressed, try_thresholds
 from cvx_embedded import photographs
+from cvx_engine.local import Local
 from PIL import Image
 
 from cvx_core import DetectionPrediction, load_model

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import torch
 from cvx_score import Curves, deletion, insertion, road
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from torch import Tensor, nn
 
 from cvx_core import (

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 from cvx_score import impute
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from cvx_core import MethodError
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from cvx_score import pointing, rank_accuracy, relevance_mass
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from hypothesis.extra.numpy import arrays
 
 from cvx_core import InputError, MethodError

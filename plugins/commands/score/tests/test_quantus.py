@@ -21,10 +21,10 @@ from cvx_score import (
     relevance_mass,
     road,
 )
+from cvx_score.checks.randomization import rank_correlation
 from torch import nn
 
 from cvx_core import VisionModel
-from cvx_core.sanity import rank_correlation
 
 quantus = pytest.importorskip("quantus")
 

@@ -7,8 +7,7 @@ import pytest
 import torch
 from cvx_score import deletion, insertion, score
 from cvx_score.sparing import filled, first_steps, further_steps
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from torch import Tensor, nn
 
 from cvx_core import OptionError, VisionModel

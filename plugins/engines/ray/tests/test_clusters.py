@@ -17,9 +17,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from cvx_diagnose import Local, Run, diagnose
+from cvx_engine.testing.conformance import assert_ended
 
 from cvx_core import VisionModel
-from cvx_core.testing.engines import assert_ended
 
 pytestmark = pytest.mark.slow
 

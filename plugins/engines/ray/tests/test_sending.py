@@ -8,12 +8,12 @@ import threading
 from pathlib import Path
 
 import pytest
+from cvx_engine.testing.sample_work import SampleWork
 from cvx_ray.cluster import imported
 from cvx_ray.engine import _Share
 from cvx_ray.packing import pack, pack_work
 
 from cvx_core import CvxError, load_model
-from cvx_core.testing.sample_work import SampleWork
 
 NET = """
 from neighbour import Twice

@@ -10,7 +10,7 @@ from typing import Any
 
 _HOMES = {
     "Item": "cvx_diagnose.items",
-    "Local": "cvx_diagnose.local",
+    "Local": "cvx_engine.local",
     "Plan": "cvx_diagnose.plan",
     "Run": "cvx_diagnose.run",
     "Source": "cvx_diagnose.sources",

@@ -15,13 +15,3 @@ def cvx_commands() -> Iterable[Component]:
         "Find the errors of a model on a whole data set, each with its maps.",
         "cvx_diagnose.command:command",
     )
-
-
-@hookimpl
-def cvx_engines() -> Iterable[Component]:
-    """Offer the engine of one machine."""
-    yield Component(
-        "local",
-        "Processes of this machine decode, and this one explains.",
-        "cvx_diagnose.local:Local",
-    )

@@ -49,7 +49,7 @@ def outliving(
         if child == 0:
             # Ctrl-C reaches the one that waits, which passes it on: once, not twice.
             os.setpgid(0, 0)
-            from cvx_core.decoders import end_with
+            from cvx_engine.pool import end_with
 
             end_with(here)
             return None, again

@@ -10,9 +10,9 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from cvx_annotations.coco import coco_images
 
 from cvx_core import InputError, UsageError
-from cvx_core.truth_files.coco import coco_images
 from cvx_diagnose.items import Item, write_boxes
 from cvx_diagnose.sources import Files, known
 

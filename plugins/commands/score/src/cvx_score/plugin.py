@@ -15,3 +15,13 @@ def cvx_commands() -> Iterable[Component]:
         "Measure how faithful maps are: insertion, deletion, ROAD, pointing game and more.",
         "cvx_score.command:command",
     )
+
+
+@hookimpl
+def cvx_checks() -> Iterable[Component]:
+    """Offer the check of maps."""
+    yield Component(
+        "randomization",
+        "Compare maps with those of random networks (Adebayo 2018).",
+        "cvx_score.checks.randomization:Randomization",
+    )

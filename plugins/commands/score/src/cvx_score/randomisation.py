@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from cvx_core import Metadata, MethodError, Predicted, VisionModel, explain
-from cvx_core.sanity import STAGES
+from cvx_score.checks.randomization import STAGES, Randomization
 from cvx_score.contenders import Contender
 
 
@@ -28,7 +28,14 @@ def randomisation(
     if one.explainer is not None:
         asked = asked or [Predicted()] * len(one.maps)
         explanations = explain(
-            model, images, one.explainer, asked, label, seed, budget=memory, sanity=True
+            model,
+            images,
+            one.explainer,
+            asked,
+            label,
+            seed,
+            budget=memory,
+            checks=[Randomization()],
         )
     values: list[float | None] = []
     curves: list[tuple[float | None, ...]] = []

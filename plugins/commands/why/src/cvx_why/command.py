@@ -83,8 +83,7 @@ def command(
     with only_data():
         from cvx_core.cli.explain.plan import Subject, read_label
         from cvx_core.cli.kit.model_loading import loaded_model
-        from cvx_core.cli.kit.output_folder import Folder
-        from cvx_core.cli.kit.output_folder import as_json as json_bytes
+        from cvx_core.cli.kit.output_folder import Folder, as_json as json_bytes
         from cvx_core.cli.kit.plugin_warnings import installed_plugins
         from cvx_core.cli.kit.progress import Console
         from cvx_why.investigation import check_numbers, why

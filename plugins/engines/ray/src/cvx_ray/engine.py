@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from cvx_engine.pool import Decoders, Mishap
+
 from cvx_core import CvxError, Engine, Listener, OptionError, Work
-from cvx_core.decoders import Decoders, Mishap
 from cvx_core.plugins.isolation import REPORT
 from cvx_ray import actors
 from cvx_ray.cluster import connected, imported

@@ -5,8 +5,15 @@ from __future__ import annotations
 from abc import abstractmethod
 from dataclasses import dataclass, replace
 
-from cvx_core import Attribution, Explainer, ExplainRequest, OptionError, Recording, Requirements
-from cvx_core import layers as average_over
+from cvx_core import (
+    Attribution,
+    Explainer,
+    ExplainRequest,
+    OptionError,
+    Recording,
+    Requirements,
+    layers as average_over,
+)
 from cvx_core.recording import Layer
 
 

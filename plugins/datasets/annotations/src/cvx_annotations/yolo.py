@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from cvx_annotations.common import class_index, proper_box, read_text
 from cvx_core._util.files import is_file
 from cvx_core.errors import InputError
 from cvx_core.images.reading import read_image
 from cvx_core.tasks.ground_truth import GroundTruthBox, GroundTruthBoxes
-from cvx_core.truth_files.common import class_index, proper_box, read_text
 
 
 def read_yolo(file: Path, image: Path, classes: Sequence[str] | None) -> GroundTruthBoxes:

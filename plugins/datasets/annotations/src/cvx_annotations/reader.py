@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from cvx_annotations.coco import read_coco
+from cvx_annotations.coco_masks import read_coco_masks
+from cvx_annotations.common import read_text
+from cvx_annotations.mask import read_class_mask
+from cvx_annotations.voc import read_voc
+from cvx_annotations.yolo import read_yolo
 from cvx_core._util.files import is_file
 from cvx_core.errors import InputError, UsageError
 from cvx_core.tasks.ground_truth import GroundTruth, GroundTruthBoxes
 from cvx_core.tasks.prediction import Prediction
-from cvx_core.truth_files.coco import read_coco
-from cvx_core.truth_files.coco_masks import read_coco_masks
-from cvx_core.truth_files.common import read_text
-from cvx_core.truth_files.mask import read_class_mask
-from cvx_core.truth_files.voc import read_voc
-from cvx_core.truth_files.yolo import read_yolo
 
 __all__ = ["read_ground_truth"]
 

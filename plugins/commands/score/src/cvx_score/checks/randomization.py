@@ -20,11 +20,12 @@ import numpy.typing as npt
 import torch
 
 from cvx_core.errors import CvxError
-from cvx_core.explainers.base import Attribution, Explainer
 from cvx_core.explainers.batching import images_at_once, in_pieces
+from cvx_core.explainers.check import Attributed, Check
+from cvx_core.explainers.method import Method as Explainer
 from cvx_core.explainers.request import ExplainRequest
 from cvx_core.models.vision_model import VisionModel
-from cvx_core.randomisation import Randomised
+from cvx_score.checks.random_weights import Randomised
 
 STAGES: Mapping[str, float] = {"output": 0.0, "third": 1 / 3, "two_thirds": 2 / 3, "all": 1.0}
 """Shares of the layers that are random, from the output on; with 0 the last layer alone is."""
@@ -45,46 +46,46 @@ FIXED = 0.9
 
 Ranks = npt.NDArray[np.float64]
 
-Answered = tuple[Explainer, ExplainRequest, list[Attribution]]
-"""An explainer, what it was asked, and what it answered."""
 
+@dataclass(frozen=True)
+class Randomization(Check):
+    """Model randomization: maps are compared with those of random networks."""
 
-def check(
-    model: VisionModel, answered: Sequence[Answered], seed: int
-) -> list[list[dict[str, Any]]]:
-    """Return the verdict on every map, by image, and there by explainer, then target.
+    def check(
+        self, model: VisionModel, attributed: Sequence[Attributed], seed: int
+    ) -> list[list[dict[str, Any]]]:
+        """Return the verdict on every map, by image, and there by explainer, then target.
 
-    Parameters
-    ----------
-    model
-        The model. It is left alone; a copy of it is given random weights.
-    answered
-        Explainers that were asked about the same images.
-    seed
-        Of the random weights.
+        Parameters
+        ----------
+        model
+            The model. It is left alone; a copy of it is given random weights.
+        attributed
+            Explainers that were asked about the same images.
+        seed
+            Of the random weights.
 
-    Returns
-    -------
-    list
-        Of lists of mappings: ``verdict`` (``"passes"``, ``"fails"`` or ``"unclear"``), ``reason``,
-        ``correlation``, ``chance`` and ``draws`` by stage, ``seed``. Where it can't be checked (a
-        network can't be copied, say) the verdict is ``"unclear"``, and the reason says why.
-    """
-    inputs, untrained = answered[0][1].inputs, model.details.get("weights") == "random"
-    return [
-        [
-            trial.verdict(seed, untrained)
-            for several in _try(model, answered, i, seed)
-            for trial in several
+        Returns
+        -------
+        list
+            Of lists of mappings: ``verdict`` (``"passes"``, ``"fails"`` or ``"unclear"``), ``reason``,
+            ``correlation``, ``chance`` and ``draws`` by stage, ``seed``. Where it can't be checked (a
+            network can't be copied, say) the verdict is ``"unclear"``, and the reason says why.
+        """
+        inputs, untrained = attributed[0][1].inputs, model.details.get("weights") == "random"
+        return [
+            [
+                trial.verdict(seed, untrained)
+                for several in _try(model, attributed, i, seed)
+                for trial in several
+            ]
+            for i in range(len(inputs))
         ]
-        for i in range(len(inputs))
-    ]
 
-
-def unchecked(seed: int, reason: str) -> dict[str, Any]:
-    """Return what stands in the evidence of a map that there was no time to check."""
-    trial = Trial(np.zeros((1, 1)), failure=reason)
-    return trial.verdict(seed)
+    def unchecked(self, seed: int, reason: str) -> dict[str, Any]:
+        """Return what stands in the evidence of a map that there was no time to check."""
+        trial = Trial(np.zeros((1, 1)), failure=reason)
+        return trial.verdict(seed)
 
 
 @dataclass
@@ -234,20 +235,22 @@ def _means(by_stage: Mapping[str, list[float]]) -> dict[str, float]:
     }
 
 
-def _try(model: VisionModel, answered: Sequence[Answered], i: int, seed: int) -> list[list[Trial]]:
+def _try(
+    model: VisionModel, attributed: Sequence[Attributed], i: int, seed: int
+) -> list[list[Trial]]:
     """Make the maps of image `i` again with random networks; by explainer, then target."""
-    image = answered[0][1].inputs[i]
+    image = attributed[0][1].inputs[i]
     trials = [
         [
             Trial(_array(one.values[i]), explainer.class_specific)
             for one in attributions[: len(request.targets[i])]
         ]
-        for explainer, request, attributions in answered
+        for explainer, request, attributions in attributed
     ]
     views = [image.flip(dims) for dims in ([-1], [-2], [-2, -1])]
     # Both signs, so that layers that see only means get something that varies.
     try:
-        most = images_at_once(model, image, answered[0][1].budget)
+        most = images_at_once(model, image, attributed[0][1].budget)
         randomised = Randomised(model, torch.stack([image, -views[2]]), keep=most >= 4)
     except CvxError as error:
         return _failed(trials, error)
@@ -256,7 +259,7 @@ def _try(model: VisionModel, answered: Sequence[Answered], i: int, seed: int) ->
     for draw, (stage, share) in product(range(DRAWS), STAGES.items()):
         asked = [
             (one, several)
-            for one, several in zip(answered, trials, strict=True)
+            for one, several in zip(attributed, trials, strict=True)
             if any(trial.open(stage) for trial in several)
         ]
         if not asked:

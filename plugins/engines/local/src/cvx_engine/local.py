@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cvx_core import Engine, Listener, OptionError, Work
-from cvx_core.decoders import Decoders, explained
+from cvx_engine.pool import Decoders, explained
 
 AHEAD = 4
 """Batches that are decoded, or being decoded, while one is explained."""

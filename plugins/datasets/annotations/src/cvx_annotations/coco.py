@@ -9,10 +9,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from cvx_annotations.common import class_index, proper_box, read_text
 from cvx_core._util.files import is_file
 from cvx_core.errors import InputError
 from cvx_core.tasks.ground_truth import GroundTruthBox, GroundTruthBoxes
-from cvx_core.truth_files.common import class_index, proper_box, read_text
 
 WAY_OUT = "See COCO's data format: images, annotations and categories with their ids."
 

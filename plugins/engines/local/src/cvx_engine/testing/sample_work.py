@@ -14,9 +14,9 @@ from typing import Any
 import torch
 
 from cvx_core._util.files import write_atomic
-from cvx_core.decoders import Mishap, explained
-from cvx_core.engine import Work
 from cvx_core.errors import InputError, ModelError, OutputError
+from cvx_engine.base import Work
+from cvx_engine.pool import Mishap, explained
 
 WIDTH = 64
 """Length of what a sample holds."""

@@ -13,11 +13,10 @@ from typing import Any, ClassVar
 import pytest
 
 from cvx_core.api import get_engine
-from cvx_core.engine import Engine, Listener
 from cvx_core.errors import ModelError, OutputError, UsageError
-from cvx_core.plugins.component import Kind
 from cvx_core.testing.base import Conformance
-from cvx_core.testing.sample_work import SampleWork, plain_loop
+from cvx_engine.base import Engine, Listener
+from cvx_engine.testing.sample_work import SampleWork, plain_loop
 
 PATIENCE = 120.0
 """Seconds within which what must happen has happened on any machine."""
@@ -58,7 +57,7 @@ class EngineConformance(Conformance):
         Whether the engine goes on if an item ends the process that explains it.
     """
 
-    kind: ClassVar[Kind] = "engine"
+    kind: ClassVar[str] = "engine"
     outlives_models: ClassVar[bool] = False
 
     def engine(self) -> Engine:

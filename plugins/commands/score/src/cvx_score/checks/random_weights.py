@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from cvx_core.errors import MethodError
-from cvx_core.known_outputs import KnownOutputs, skipping
 from cvx_core.models.vision_model import VisionModel
 from cvx_core.recording.hooks import hooked
+from cvx_score.checks.forward_cache import KnownOutputs, skipping
 
 _AFFINE: dict[type[nn.Module], int] = {nn.Linear: 0, nn.Conv1d: 1, nn.Conv2d: 2, nn.Conv3d: 3}
 """Layers that multiply by their weight and add a bias; the dimensions behind their channels."""

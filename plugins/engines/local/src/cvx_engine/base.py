@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
+from cvx_core.api import get_component
 from cvx_core.plugins.component import component_name
 
 Item = TypeVar("Item", bound="Numbered")
@@ -191,4 +192,9 @@ class Engine(ABC):
         return component_name(type(self).__name__)
 
 
-__all__ = ["Engine", "Listener", "Work"]
+def get_engine(name: str, /, **parameters: Any) -> Engine:
+    """Return an engine by name; see `cvx_core.get_explainer`."""
+    return get_component("engine", name, parameters, Engine)
+
+
+__all__ = ["Engine", "Listener", "Work", "get_engine"]

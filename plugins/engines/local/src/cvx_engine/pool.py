@@ -17,9 +17,9 @@ from typing import Any
 
 import torch
 
-from cvx_core.engine import Work
 from cvx_core.errors import CvxError, InputError
 from cvx_core.plugins.isolation import describe_error
+from cvx_engine.base import Work
 
 TRIES = 2
 """How often an input is tried that ends its process, or is not done in time."""

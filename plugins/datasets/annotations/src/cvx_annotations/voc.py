@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 from xml.parsers import expat
 
+from cvx_annotations.common import class_index, proper_box
 from cvx_core._util.files import read_bytes
 from cvx_core.errors import InputError
 from cvx_core.tasks.ground_truth import GroundTruthBox, GroundTruthBoxes
-from cvx_core.truth_files.common import class_index, proper_box
 
 
 def read_voc(file: Path, classes: Sequence[str] | None) -> GroundTruthBoxes:

@@ -1,0 +1,66 @@
+"""Checks of maps, such as model randomization, and how installed ones are found."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cvx_core.errors import UsageError
+from cvx_core.explainers.method import Attribution, Method
+from cvx_core.explainers.request import ExplainRequest
+from cvx_core.models.vision_model import VisionModel
+from cvx_core.plugins.discovery import registry
+from cvx_core.plugins.parameters import build
+
+Attributed = tuple[Method, ExplainRequest, list[Attribution]]
+"""An explainer, its request, and the attributions that it returned."""
+
+Verdict = Mapping[str, Any]
+"""At least ``verdict`` (``"passes"``, ``"unclear"`` or ``"fails"``) and ``reason``."""
+
+_ORDER = ("passes", "unclear", "fails")
+
+
+class Check(ABC):
+    """Tests whether maps can be believed; the verdict becomes part of their evidence."""
+
+    @abstractmethod
+    def check(
+        self, model: VisionModel, attributed: Sequence[Attributed], seed: int
+    ) -> list[list[dict[str, Any]]]:
+        """Return a verdict for each map: by image, then explainer, then target.
+
+        Parameters
+        ----------
+        model
+            The model; it is left as found.
+        attributed
+            Explainers and their attributions for one batch of images.
+        seed
+            Of all randomness.
+        """
+
+    @abstractmethod
+    def unchecked(self, seed: int, reason: str) -> dict[str, Any]:
+        """Return the verdict ``"unclear"`` for a map that was not checked."""
+
+
+def installed_checks() -> list[Check]:
+    """Return all installed checks.
+
+    Raises
+    ------
+    UsageError
+        If there is none.
+    """
+    found = registry()
+    checks = [build("check", offer.component, {}) for offer in found.offers("check")]
+    if not checks:
+        raise UsageError("No check is installed.", "Install one: pip install cvx-score")
+    return checks
+
+
+def worst(verdicts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the least favourable of several verdicts, the first of equal ones."""
+    return max(verdicts, key=lambda one: _ORDER.index(one["verdict"]))

@@ -1,0 +1,92 @@
+"""Contract of explanation methods.
+
+An explainer says what it needs recorded (`requirements`) and turns recordings into maps (`attribute`).
+The core reads the images, resolves the targets, opens the recordings, shares them between
+explainers and targets, splits large batches, and assembles the explanations.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+
+from cvx_core.plugins.component import component_name
+from cvx_core.plugins.parameters import parameters_of
+from cvx_core.recording import Requirements
+from cvx_core.tasks.targets import Predicted, Target
+
+if TYPE_CHECKING:
+    from cvx_core.explainers.request import ExplainRequest
+
+
+@dataclass(frozen=True, eq=False)
+class Attribution:
+    """Maps for one seed, as an explainer returns them.
+
+    Attributes
+    ----------
+    values
+        Tensor (B, h, w): one signed, unnormalised map for each image.
+    evidence, provenance
+        What vouches for the maps and how they came about. A tensor holds one value for each
+        image and has the shape (B,), also inside a list of mappings, which is shown as a table;
+        anything else goes to all of them.
+    unit
+        What a value counts, where it depends on the model; empty for the explainer's own.
+    """
+
+    values: torch.Tensor
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    unit: str = ""
+
+
+class Method(ABC):
+    """What the runner needs of an explainer; write explainers as subclasses of `Explainer`.
+
+    A subclass propagates a seed back to a layer and returns a signed, unnormalised map. Write it
+    as a frozen dataclass: its fields are its parameters, checked in
+    ``__post_init__``. It holds no state between calls and never changes the model.
+
+    Attributes
+    ----------
+    default_target
+        The request when none is asked.
+    signed
+        Whether the sign of a value means something.
+    unit
+        What a value counts.
+    class_specific
+        False for maps that are the same whatever the target (they say so in their evidence).
+    """
+
+    default_target: ClassVar[Target] = Predicted()
+    signed: ClassVar[bool] = True
+    unit: ClassVar[str] = "logits"
+    class_specific: ClassVar[bool] = True
+
+    @abstractmethod
+    def requirements(self) -> Requirements | Sequence[Requirements]:
+        """Return what must be recorded. Recordings are shared by all who need the same gates."""
+
+    @abstractmethod
+    def attribute(self, request: ExplainRequest) -> list[Attribution]:
+        """Return one `Attribution` for each seed of ``question.seeds(logits)``, in order."""
+
+    @property
+    def name(self) -> str:
+        """The name it was asked by, or the class's in lower case with hyphens."""
+        return getattr(self, "_name", "") or component_name(type(self).__name__)
+
+    def parameters(self) -> dict[str, Any]:
+        """Return the parameters for the provenance."""
+        return parameters_of(self)
+
+    def recordings(self) -> list[Requirements]:
+        """Return `requirements` as a list."""
+        needed = self.requirements()
+        return [needed] if isinstance(needed, Requirements) else list(needed)

@@ -1,0 +1,5 @@
+"""Readers of annotation files: COCO, Pascal VOC, YOLO, and masks."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
