@@ -24,8 +24,11 @@ from .errors import (
     UsageError as UsageError,
 )
 from .explainers.base import (
-    Attribution as Attribution,
     Explainer as Explainer,
+    rectify as rectify,
+)
+from .explainers.check import (
+    Check as Check,
 )
 from .explainers.composition import (
     contrast as contrast,
@@ -34,18 +37,19 @@ from .explainers.composition import (
     product as product,
     smooth as smooth,
 )
+from .explainers.method import (
+    Attribution as Attribution,
+)
 from .explainers.request import (
     ExplainRequest as ExplainRequest,
 )
 from .explanations.explanation import (
     Artifact as Artifact,
     Explanation as Explanation,
+    load_explanations as load_explanations,
 )
 from .explanations.metadata import (
     Metadata as Metadata,
-)
-from .explanations.npz import (
-    load_explanations as load_explanations,
 )
 from .explanations.renderer import (
     Renderer as Renderer,

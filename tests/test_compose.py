@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from cvx_core import Attribution, Explainer, ExplainRequest, Requirements
 from cvx_core.errors import OptionError
-from cvx_core.explainers.composition import contrast, layers, mean, product, rectify, smooth
+from cvx_core.explainers.base import rectify
+from cvx_core.explainers.composition import contrast, layers, mean, product, smooth
 from cvx_core.explainers.runner import run
 from cvx_core.explanations.explanation import Explanation
 from cvx_core.models.vision_model import VisionModel

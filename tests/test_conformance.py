@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from cvx_core import api
-from cvx_core.explainers.base import Attribution, Explainer
+from cvx_core.explainers.base import Explainer
+from cvx_core.explainers.method import Attribution
 from cvx_core.explainers.request import ExplainRequest
 from cvx_core.explanations.explanation import Artifact, Explanation
 from cvx_core.explanations.renderer import Renderer

@@ -18,18 +18,16 @@ import pytest
 import torch
 from cvx_diagnose import Run, diagnose
 from cvx_diagnose.locking import only_run
+from cvx_engine import Engine, Listener, Work
 from cvx_engine.local import Local
 
 from cvx_core import (
-    Engine,
-    Listener,
     Margin,
     OptionError,
     OutputError,
     Preprocess,
     UsageError,
     VisionModel,
-    Work,
     explain,
     get_explainer,
 )

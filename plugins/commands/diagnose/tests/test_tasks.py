@@ -10,6 +10,7 @@ import pytest
 from cvx_diagnose import diagnose
 from cvx_diagnose.judging import MOST_CANDIDATES
 from cvx_diagnose.thresholds import suppressed
+from cvx_diagnose.tide import tide
 from cvx_embedded import photographs
 from cvx_engine.local import Local
 from PIL import Image
@@ -20,7 +21,6 @@ from cvx_core import (
     find_mistakes,
     load_model,
     read_ground_truth,
-    tide,
 )
 
 

@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 from cvx_diagnose import Local, diagnose
 from cvx_embedded import photographs
+from cvx_engine import Engine, Listener
 from cvx_ray.engine import Ray
 from PIL import Image
 
 import cvx_core as cvx
-from cvx_core import Engine, Listener
 
 ENGINES: dict[str, Engine] = {
     "local": Local(workers=1),

@@ -77,7 +77,7 @@ LOSES = (
     OTHERS
     + """
 import threading
-from cvx_core import Listener
+from cvx_engine import Listener
 
 class Loses(Listener):
     lost = False

@@ -5,10 +5,9 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+from cvx_engine import Listener
 from cvx_engine.testing.sample_work import SampleWork
 from cvx_ray.ledger import Ledger, Portion
-
-from cvx_core import Listener
 
 
 class Cluster:

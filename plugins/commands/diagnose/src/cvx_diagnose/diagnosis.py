@@ -10,16 +10,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from cvx_core import (
-    Engine,
-    Listener,
-    OptionError,
-    OutputError,
-    UsageError,
-    VisionModel,
-    get_engine,
-    get_explainer,
-)
+from cvx_engine import Engine, Listener, get_engine
+
+from cvx_core import OptionError, OutputError, UsageError, VisionModel, get_explainer
 from cvx_core._util.files import write_atomic
 from cvx_core.cli.kit.output_folder import settled
 from cvx_diagnose import manifest, plan

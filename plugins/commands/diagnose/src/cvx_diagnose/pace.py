@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 
-from cvx_core import Listener
+from cvx_engine import Listener
+
 from cvx_core.cli.kit.progress import Reporter, pace
 
 EVERY = 15.0

@@ -8,8 +8,9 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
+from cvx_engine import Work
 
-from cvx_core import OutputError, VisionModel, Work
+from cvx_core import OutputError, VisionModel
 from cvx_core._util.files import write_atomic
 from cvx_core.images.prepared import PreparedImage
 from cvx_core.tasks.ground_truth import GroundTruth

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from cvx_core import Engine, Listener, OptionError, Work
+from cvx_core import OptionError
+from cvx_engine import Engine, Listener, Work
 from cvx_engine.pool import Decoders, explained
 
 AHEAD = 4

@@ -11,9 +11,10 @@ import platform
 from collections.abc import Callable
 from typing import Any
 
+from cvx_engine import Work
 from cvx_engine.pool import Decoders, Mishap, explained
 
-from cvx_core import CvxError, Work
+from cvx_core import CvxError
 from cvx_core.plugins.isolation import error_boundary
 from cvx_ray.packing import unpack
 

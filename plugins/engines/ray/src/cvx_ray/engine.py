@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from cvx_engine import Engine, Listener, Work
 from cvx_engine.pool import Decoders, Mishap
 
-from cvx_core import CvxError, Engine, Listener, OptionError, Work
+from cvx_core import CvxError, OptionError
 from cvx_core.plugins.isolation import REPORT
 from cvx_ray import actors
 from cvx_ray.cluster import connected, imported

@@ -10,7 +10,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
-from cvx_core import Listener, Work
+from cvx_engine import Listener, Work
+
 from cvx_ray.ledger import TRIES, Ledger, Portion
 from cvx_ray.pool import ASKED, Member, Pool, raised
 

@@ -9,7 +9,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
-from cvx_core import Listener, Work
+from cvx_engine import Listener, Work
 
 TRIES = 2
 """How often a batch, or an item alone, may end the process that works on it."""

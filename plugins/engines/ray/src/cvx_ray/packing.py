@@ -10,7 +10,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from cvx_core import CvxError, Work
+from cvx_engine import Work
+
+from cvx_core import CvxError
 from cvx_core.plugins.isolation import error_boundary
 
 WAY_OUT = (

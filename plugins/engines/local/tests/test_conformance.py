@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from cvx_core.testing.conformance import EngineConformance
+from cvx_engine.testing.conformance import EngineConformance
 
 
 class TestLocal(EngineConformance):
