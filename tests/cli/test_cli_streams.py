@@ -99,7 +99,7 @@ def test_what_was_made_of_the_image_in_work_is_drawn_all_the_same(
         raise KeyboardInterrupt
 
     if sanity:
-        monkeypatch.setattr("cvx_core.explainers.runner.check", interrupted)
+        monkeypatch.setattr("cvx_score.checks.randomization.Randomization.check", interrupted)
     methods = ["-e", "first", *(["--sanity"] if sanity else ["-e", "signalled:number=2"])]
     done = inside("explain", "dark.png", "-m", f"{LITTLE}:make", *methods, "-r", "each")
     assert (done.code, done.traced) == (130, False)

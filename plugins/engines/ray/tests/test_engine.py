@@ -10,11 +10,11 @@ import pyarrow as pa
 import pytest
 from cvx_diagnose import Local, Run, diagnose
 from cvx_engine import Listener
+from cvx_engine.testing.conformance import EngineConformance
 from cvx_ray.cluster import connected, imported
 from cvx_ray.engine import Ray
 
 from cvx_core import OptionError, VisionModel
-from cvx_engine.testing.conformance import EngineConformance
 
 Same = Callable[[pa.Table, pa.Table], bool]
 Make = Callable[..., VisionModel]

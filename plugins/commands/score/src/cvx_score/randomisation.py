@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from cvx_core import Metadata, MethodError, Predicted, VisionModel, explain
+from cvx_core import Metadata, MethodError, Predicted, VisionModel
+from cvx_core.explainers.runner import run
 from cvx_score.checks.randomization import STAGES, Randomization
 from cvx_score.contenders import Contender
 
@@ -27,10 +28,10 @@ def randomisation(
     explanations = one.each()
     if one.explainer is not None:
         asked = asked or [Predicted()] * len(one.maps)
-        explanations = explain(
+        explanations = run(
             model,
             images,
-            one.explainer,
+            [one.explainer],
             asked,
             label,
             seed,

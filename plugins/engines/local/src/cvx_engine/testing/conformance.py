@@ -12,10 +12,9 @@ from typing import Any, ClassVar
 
 import pytest
 
-from cvx_core.api import get_engine
 from cvx_core.errors import ModelError, OutputError, UsageError
 from cvx_core.testing.base import Conformance
-from cvx_engine.base import Engine, Listener
+from cvx_engine.base import Engine, Listener, get_engine
 from cvx_engine.testing.sample_work import SampleWork, plain_loop
 
 PATIENCE = 120.0
