@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from cvx_score.checks.randomization import Randomization
 
 from cvx_core import (
     Artifact,
@@ -99,7 +100,8 @@ def test_what_was_made_of_the_image_in_work_is_drawn_all_the_same(
         raise KeyboardInterrupt
 
     if sanity:
-        monkeypatch.setattr("cvx_score.checks.randomization.Randomization.check", interrupted)
+        register(Randomization)
+        monkeypatch.setattr(Randomization, "check", interrupted)
     methods = ["-e", "first", *(["--sanity"] if sanity else ["-e", "signalled:number=2"])]
     done = inside("explain", "dark.png", "-m", f"{LITTLE}:make", *methods, "-r", "each")
     assert (done.code, done.traced) == (130, False)
