@@ -47,7 +47,7 @@ class Gradient(Explainer):
 
     def attribute(self, request: ExplainRequest) -> list[Attribution]:
         recording = request.recording(self.requirements())
-        place = recording.place(self.layer).name
+        place = recording.layer(self.layer).name
         return [
             Attribution(
                 self.times * recording.gradient(seed, self.layer).sum(1),

@@ -27,7 +27,8 @@ from cvx_core import (
     VisionModel,
     get_explainer,
 )
-from cvx_core.recording import Recording, Requirements
+from cvx_core.recording import Requirements
+from cvx_core.recording.layer_selection.selection import open_recording
 
 SIDE = 64
 CLASSES = 5
@@ -191,7 +192,9 @@ def test_the_total_of_the_error_is_the_loss_less_the_entropy(name: str, layer: s
 def test_from_one_image_to_another_the_constants_cancel(name: str) -> None:
     """<s, f(x)> - <s, f_frozen(x')> = <g, x - x'>, for any x'."""
     x, other = images(2, seed=1), images(2, seed=2)
-    with Recording(network(name), x, Requirements("input", gates="frozen", tape=True)) as recording:
+    with open_recording(
+        network(name), x, Requirements("input", gates="frozen", tape=True)
+    ) as recording:
         seed = torch.linspace(-1, 1, 2 * CLASSES, dtype=x.dtype).reshape(2, CLASSES)
         [gradient] = recording.gradients(seed, "input")
         change = (seed * (recording.logits.detach() - recording.replay("input", other))).sum(1)

@@ -11,6 +11,7 @@ from cvx_core._util.text import shortened
 from cvx_core.cli.kit.console import Settings, only_data, put
 from cvx_core.cli.plugins import table
 from cvx_core.errors import LayerError, UsageError
+from cvx_core.recording.layer_selection.selection import find_last_grid
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,7 +58,7 @@ def layers(
         inputs = _inputs(loaded, size)
         layout = Layout.of(loaded, inputs)
         try:
-            found = layout.last_grid(loaded, inputs)
+            found = find_last_grid(loaded, inputs)
         except LayerError as error:
             chosen, reason = None, f"No layer is chosen: {error.message} {error.hint}"
         else:

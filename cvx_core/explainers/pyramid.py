@@ -17,7 +17,8 @@ from cvx_core.errors import LayerError
 from cvx_core.explainers.method import Attribution, Method
 from cvx_core.explainers.request import ExplainRequest
 from cvx_core.models.vision_model import VisionModel
-from cvx_core.recording import Layout, Requirements
+from cvx_core.recording import Requirements
+from cvx_core.recording.layer_selection.selection import find_levels
 from cvx_core.tasks.targets import Target
 
 
@@ -31,7 +32,7 @@ def at_all_levels(explainer: Method, model: VisionModel, inputs: Tensor) -> Meth
     if model.task == "classification":
         return explainer
     try:
-        names = [place.name for place in Layout.of(model, inputs).levels(model, inputs)]
+        names = [place.name for place in find_levels(model, inputs)]
     except LayerError:  # methods at the input need no place, and the others say so themselves
         return explainer
     return explainer if len(names) == 1 else _at(explainer, names)

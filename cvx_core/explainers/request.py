@@ -17,6 +17,7 @@ from cvx_core.images.regions import Extent, Frame
 from cvx_core.models.forward import version
 from cvx_core.models.vision_model import VisionModel
 from cvx_core.recording import Layer, Layout, Recording, Requirements
+from cvx_core.recording.layer_selection.selection import open_recording
 from cvx_core.tasks.ground_truth import GroundTruth
 from cvx_core.tasks.outputs import ModelOutput
 from cvx_core.tasks.prediction import Prediction
@@ -266,7 +267,7 @@ class SharedRecordings:
             apart = ruled or other.tape or requirements.tape
             if other.gates == requirements.gates and not apart:
                 merged = merged.merged(other)
-        recording = self._stack.enter_context(Recording(self.model, self.inputs, merged))
+        recording = self._stack.enter_context(open_recording(self.model, self.inputs, merged))
         self._open[merged] = recording
         return recording
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,17 +10,33 @@ from torch import Tensor
 from cvx_core.errors import LayerError
 from cvx_core.models.evaluation_mode import evaluation_mode
 from cvx_core.models.forward import eager
-from cvx_core.recording.hooks import hooked
+from cvx_core.models.vision_model import VisionModel
 from cvx_core.recording.interception.function_mode import Interception
-from cvx_core.recording.interception.saved_tensors import Saved
+from cvx_core.recording.layers.hooks import hooked
 from cvx_core.recording.layers.layer import Layer
 from cvx_core.recording.layers.layout import Layout
+from cvx_core.recording.recording import Recording
 from cvx_core.recording.requirements import Requirements
-
-if TYPE_CHECKING:
-    from cvx_core.models.vision_model import VisionModel
+from cvx_core.recording.saved_tensors import Saved
 
 _LAST = 6
+
+
+def attention_gradients(recording: Recording, seed: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Return each self-attention's probabilities A and dS/dA, S = <seed, logits>.
+
+    Both (B, heads, N, N), in forward order; the windows of an image count as heads. Single ones
+    are the layers ``attention#0``, ``attention#1``, ... of `Recording.raw`, `Recording.gradients`
+    and `Recording.pull`.
+    """
+    names = recording.attention_names
+    if not names:
+        return []
+    found = recording.gradients(seed, *names, missing="zero")
+    batch, pairs = recording.inputs.shape[0], zip(map(recording.raw, names), found, strict=True)
+    return [
+        (a.reshape(batch, -1, *a.shape[-2:]), d.reshape(batch, -1, *d.shape[-2:])) for a, d in pairs
+    ]
 
 
 def tokens_read(model: VisionModel, inputs: Tensor, place: Layer) -> Tensor:
@@ -35,8 +51,6 @@ def tokens_read(model: VisionModel, inputs: Tensor, place: Layer) -> Tensor:
     torch.Tensor
         Boolean (prefix + h * w,), on the CPU. Found once for each model and input size.
     """
-    from cvx_core.recording.recording import Recording
-
     image = inputs[:1]
     key = ("tokens that the answer reads", tuple(image.shape[1:]), place.shape[0])
     if key not in model.cache:
@@ -45,7 +59,8 @@ def tokens_read(model: VisionModel, inputs: Tensor, place: Layer) -> Tensor:
             for p in Layout.of(model, image).places
             if p.kind == "tokens" and (p.prefix, p.grid) == (place.prefix, place.grid)
         ][-_LAST:]
-        with Recording(model, image, Requirements(*alike)) as probe:
+        layers = {name: Layout.of(model, image).find(name) for name in alike}
+        with Recording(model, image, Requirements(*alike), layers) as probe:
             noise = torch.randn(probe.logits.shape, generator=torch.Generator().manual_seed(0))
             gradients = probe.gradients(noise.to(probe.logits), *alike, missing="zero")
         found = [gradient[0].ne(0).any(dim=1).cpu() for gradient in gradients]

@@ -17,20 +17,20 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree
 
-from cvx_core.recording.hooks import hooked
+from cvx_core.errors import MethodError
+from cvx_core.models.vision_model import VisionModel
+from cvx_core.recording.interception.leakage import Origins
+from cvx_core.recording.layers.hooks import hooked
 from cvx_core.recording.layers.layer import Layer, first_tensor
 from cvx_core.recording.layers.layout import Layout
 from cvx_core.recording.recording import Recording
 from cvx_core.recording.requirements import Requirements
-
-if TYPE_CHECKING:
-    from cvx_core.models.vision_model import VisionModel
 
 READOUT = "readout"
 """Name of what turns the network's answer into logits."""
@@ -80,6 +80,61 @@ class Flows:
         return dict(sorted(by_name.items(), key=lambda pair: -abs(pair[1])))
 
 
+def constant_part(recording: Recording, name: str) -> Tensor:
+    """Return the logits (B, classes) with the gates as recorded and zeros at a layer.
+
+    The frozen network is affine in the layer: <s, logits> = <gradient, activation> + <s, this>.
+    """
+    return recording.replay(name, torch.zeros_like(recording.raw(name)))
+
+
+def bias_contributions(recording: Recording, seed: Tensor) -> list[Tensor]:
+    """Return what each constant of the network contributes to <seed, logits>.
+
+    One tensor for each bias, position embedding and the like, in forward order, laid out as the
+    result of the function that adds it. With the input's part they sum to the seeded output.
+
+    Raises
+    ------
+    MethodError
+        If the recording was made without ``constants=True``.
+    """
+    constants = recording.kept_constants
+    if constants is None:
+        raise MethodError("No constants were kept.", "Record with constants=True.")
+    zeros = [zeros for _, zeros in constants.kept]
+    if not zeros:
+        return []
+    return constants.parts(
+        list(recording.backward(recording.logits, zeros, seed.to(recording.logits)))
+    )
+
+
+def recorded_flows(recording: Recording, seed: Tensor, name: str, row: int) -> Flows:
+    """Return `flows` of <seed, logits> (classes,) for one image of a recording."""
+    recording.forwards, recording.backwards = recording.forwards + 2, recording.backwards + 2
+    image = recording.inputs[row : row + 1]
+    return flows(recording.model, image, recording.layer(name).name, seed[None])
+
+
+def leakage(recording: Recording, seed: Tensor, name: str, row: int) -> dict[Origins, float]:
+    """Return what frozen functions add to <seed, logits> (classes,) of one image, largest first.
+
+    Where the signal itself goes through a sigmoid, a softplus or a deviation, what that function
+    makes is a constant, which no position carries; see `cvx_core.recording.interception.leakage`.
+    """
+    image = recording.inputs[row : row + 1]
+    with recording.again(recording.layer(name).name, image) as (once_more, held):
+        nodes = held.nodes()
+        recording.forwards, recording.backwards = recording.forwards + 1, recording.backwards + 1
+        logits = once_more.logits
+        return held.carried(
+            list(once_more.backward(logits, nodes, seed[None].to(recording.logits)))
+            if nodes and logits.requires_grad
+            else [None] * len(nodes)
+        )
+
+
 def flows(model: VisionModel, image: Tensor, name: str, seed: Tensor) -> Flows:
     """Return what each module hands on of <seed, logits>, beginning at a place.
 
@@ -102,23 +157,22 @@ def flows(model: VisionModel, image: Tensor, name: str, seed: Tensor) -> Flows:
         If the network's way depends on its data, so that it can't be replayed.
     """
     # Found before there are any hooks: this may run the network.
-    layout = Layout.of(model, image)
-    place = layout.last_grid(model, image) if name == "auto" else layout.find(name)
+    place = Layout.of(model, image).find(name)
     ledger = _Ledger()
     with ledger.attached(model.module):
         requirements = Requirements(place.name, gates="frozen", tape=True)
         ledger.state = "forward"
-        with Recording(model, image, requirements) as recording:
+        with Recording(model, image, requirements, {place.name: place}) as recording:
             ledger.state = ""
             nodes = ledger.nodes()
             found = (
-                recording._backward(recording.logits, nodes, seed.to(recording.logits))
+                recording.backward(recording.logits, nodes, seed.to(recording.logits))
                 if nodes and recording.logits.requires_grad
                 else [None] * len(nodes)
             )
             ledger.weigh(list(found))
             ledger.state = "replay"
-            constant = recording.constant_part(place.name)
+            constant = constant_part(recording, place.name)
             ledger.state = ""
             total = float((seed * (recording.logits.detach() - constant)).double().sum())
             [gradient] = recording.gradients(seed, place.name, missing="zero")

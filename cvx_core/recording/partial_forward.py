@@ -12,7 +12,7 @@ from __future__ import annotations
 import types
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,14 +21,45 @@ from torch.overrides import TorchFunctionMode
 from cvx_core.errors import MethodError, ModelError
 from cvx_core.models.evaluation_mode import evaluation_mode
 from cvx_core.models.forward import eager
-from cvx_core.recording.autograd import pull_back
-from cvx_core.recording.hooks import hooked
+from cvx_core.models.vision_model import VisionModel
+from cvx_core.recording.interception.autograd import pull_back
 from cvx_core.recording.interception.function_mode import Interception
-from cvx_core.recording.interception.saved_tensors import Saved
+from cvx_core.recording.layers.hooks import hooked
 from cvx_core.recording.layers.layer import Layer, first_tensor, with_tensor
+from cvx_core.recording.recording import Recording
+from cvx_core.recording.saved_tensors import Saved
 
-if TYPE_CHECKING:
-    from cvx_core.models.vision_model import VisionModel
+
+def rerun(recording: Recording, name: str, value: Tensor, rows: Tensor) -> Tensor:
+    """Return logits (N, classes) with values (N, ...) put in at a layer, without graph.
+
+    What comes before the layer is not computed again, where the network allows that.
+
+    Parameters
+    ----------
+    recording
+        Its passes are counted there.
+    name
+        Any layer.
+    value
+        Laid out as ``recording.raw(name)``.
+    rows
+        (N,), the image that each value belongs to.
+    """
+    recording.forwards += 1
+    return _behind(recording, name).logits(value, rows)
+
+
+def rerun_gradient(
+    recording: Recording, seed: Tensor, name: str, value: Tensor, rows: Tensor
+) -> Tensor:
+    """Return d<seed, logits> / d(value) of `rerun`, for seeds (N, classes)."""
+    recording.forwards, recording.backwards = recording.forwards + 1, recording.backwards + 1
+    return _behind(recording, name).gradient(seed, value, rows)
+
+
+def _behind(recording: Recording, name: str) -> PartialForward:
+    return PartialForward(recording.model, recording.inputs, recording.layer(name))
 
 
 class PartialForward:

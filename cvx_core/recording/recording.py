@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
-from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -13,23 +13,20 @@ from torch import Tensor
 from cvx_core.errors import LayerError, MethodError
 from cvx_core.models.evaluation_mode import evaluation_mode
 from cvx_core.models.forward import eager, version
-from cvx_core.recording.autograd import pull_back
-from cvx_core.recording.further import FurtherAnswers
+from cvx_core.models.vision_model import VisionModel
+from cvx_core.recording.interception.autograd import no_path, pull_back
 from cvx_core.recording.interception.constants import Constants
 from cvx_core.recording.interception.function_mode import Interception
-from cvx_core.recording.interception.saved_tensors import Saved
-from cvx_core.recording.interception.tape import Tape
+from cvx_core.recording.interception.leakage import Leakage, Origin
 from cvx_core.recording.layers.layer import Layer, computed_again, first_tensor, with_tensor
 from cvx_core.recording.layers.layout import Layout
 from cvx_core.recording.requirements import Gates, Requirements
-from cvx_core.recording.rules.base import Passage, Propagation
-
-if TYPE_CHECKING:
-    from cvx_core.models.vision_model import VisionModel
-    from cvx_core.tasks.outputs import ModelOutput
+from cvx_core.recording.rules.base import Passage, Propagation, no_rules
+from cvx_core.recording.saved_tensors import Saved, Tape, storages
+from cvx_core.tasks.outputs import ModelOutput
 
 
-class Recording(FurtherAnswers):
+class Recording:
     """One forward pass with everything in `requirements` kept; a context manager.
 
     Entering it runs the forward pass in evaluation mode. Leaving it removes every hook and
@@ -42,8 +39,10 @@ class Recording(FurtherAnswers):
         The model.
     inputs
         (B, C, H, W), on the model's device and in its dtype.
-    needs
+    requirements
         What to record.
+    layers
+        The layer behind each name in `requirements`, as `record` finds them.
 
     Attributes
     ----------
@@ -62,10 +61,17 @@ class Recording(FurtherAnswers):
         If a place is not in the model.
     """
 
-    def __init__(self, model: VisionModel, inputs: Tensor, requirements: Requirements) -> None:
+    def __init__(
+        self,
+        model: VisionModel,
+        inputs: Tensor,
+        requirements: Requirements,
+        layers: Mapping[str, Layer],
+    ) -> None:
         self.model = model
         self.inputs = inputs
         self.requirements = requirements
+        self._layers = dict(layers)
         self.forwards = 0
         self.backwards = 0
         self.logits: Tensor
@@ -75,28 +81,27 @@ class Recording(FurtherAnswers):
         self._stack = ExitStack()
         self._saved = Saved()
         self._tape = Tape(self._saved) if requirements.tape else None
-        self._constants = Constants() if requirements.constants else None
+        self.kept_constants = Constants() if requirements.constants else None
         self._passage = self._begin(requirements.gates)
-        self._references: dict[str, Tensor] = {}
+        self.baselines: dict[str, Tensor] = {}
         self.reference_logits: Tensor | None = None
         self._calls: dict[str, int] = {}
         self._running: Literal["", "forward", "backward"] = ""
         self._replacing: dict[str, Tensor] | None = None
         self._over = False
-        self._mode = Interception(
+        self.mode = Interception(
             self._saved,
             freeze=requirements.gates == "frozen",
             tape=self._tape,
             attention=requirements.attention,
             attended=self._attended if requirements.attention_gradients else None,
-            constants=self._constants,
+            constants=self.kept_constants,
             table=None if self._passage is None else self._passage.table,
         )
 
     def __enter__(self) -> Recording:
         try:
             self._stack.enter_context(torch.inference_mode(False))
-            self._places = {name: self.place(name) for name in self.requirements.places}
             self._stack.enter_context(evaluation_mode(self.model.module))
             self._attach()
             self._forward()
@@ -110,16 +115,19 @@ class Recording(FurtherAnswers):
         self._nodes.clear()
         self._stack.close()
         self._tape = self._passage = None
-        self._references.clear()
+        self.baselines.clear()
         if hasattr(self, "logits"):
             self.logits = self.logits.detach()
 
-    def place(self, name: str) -> Layer:
-        """Return the place that a name means; ``"auto"`` is the last grid that matters."""
-        layout = Layout.of(self.model, self.inputs)
-        if name == "auto":
-            return layout.last_grid(self.model, self.inputs)
-        return layout.find(name)
+    def layer(self, name: str) -> Layer:
+        """Return the layer behind a name, recorded or not."""
+        found = self._layers.get(name)
+        return Layout.of(self.model, self.inputs).find(name) if found is None else found
+
+    @property
+    def leaks(self) -> bool:
+        """Whether what a frozen function made was added to the signal; see `leakage`."""
+        return self.mode.held.met
 
     def touched(self) -> bool:
         """Whether somebody has worked in place on a recorded tensor."""
@@ -127,15 +135,15 @@ class Recording(FurtherAnswers):
 
     def activation(self, name: str) -> Tensor:
         """Return the activation at a place as (B, C, h, w), without graph."""
-        return self._places[name].cells(self._node(name).detach())
+        return self._layers[name].cells(self.node(name).detach())
 
     def raw(self, name: str) -> Tensor:
         """Return the activation at a place as the module returned it, without graph."""
-        return self._node(name).detach()
+        return self.node(name).detach()
 
     def gradient(self, seed: Tensor, name: str) -> Tensor:
         """Return d<seed, logits> / d(activation) at a place as (B, C, h, w)."""
-        return self._places[name].cells(self.gradients(seed, name)[0])
+        return self._layers[name].cells(self.gradients(seed, name)[0])
 
     def gradients(
         self, seed: Tensor, *names: str, missing: Literal["raise", "zero"] = "raise"
@@ -156,11 +164,11 @@ class Recording(FurtherAnswers):
         MethodError
             If they don't, and `missing` is ``"raise"``.
         """
-        nodes = [self._node(name) for name in names]
+        nodes = [self.node(name) for name in names]
         if not self.logits.requires_grad:
             found: Sequence[Tensor | None] = [None] * len(nodes)
         else:
-            found = self._backward(self.logits, nodes, seed.to(self.logits))
+            found = self.backward(self.logits, nodes, seed.to(self.logits))
         if missing == "raise":
             for name, gradient in zip(names, found, strict=True):
                 if gradient is None:
@@ -185,12 +193,42 @@ class Recording(FurtherAnswers):
         torch.Tensor
             Laid out as ``raw(to)``; zero where `at` does not depend on it.
         """
-        [found] = self._backward(self._node(at), [self._node(to)], vector)
-        return torch.zeros_like(self._node(to)) if found is None else found
+        [found] = self.backward(self.node(at), [self.node(to)], vector)
+        return torch.zeros_like(self.node(to)) if found is None else found
+
+    @property
+    def attention_names(self) -> list[str]:
+        """Names of the attention probabilities that were recorded as nodes, in forward order."""
+        return [name for name in self._nodes if name.startswith("attention#")]
 
     def attention(self) -> list[Tensor]:
         """Return the attention probabilities (B, heads, queries, keys), in forward order."""
-        return list(self._mode.attention or [])
+        return list(self.mode.attention or [])
+
+    def relevance(self, seed: Tensor, name: str) -> Tensor:
+        """Return what each value at a place contributes to <seed, logits>, laid out as recorded.
+
+        By the rules that were recorded with; see `cvx_core.recording.rules.base`.
+
+        Raises
+        ------
+        MethodError
+            If there were none, or the logits don't depend on the place.
+        """
+        node, found = self.node(name), None
+        if self._passage is None:
+            raise no_rules()
+        if self.logits.requires_grad:
+            found = self._passage.relevance(
+                self.logits,
+                seed.to(self.logits),
+                node,
+                self.baselines.get(self.layer(name).name),
+                self.backward,
+            )
+        if found is None:
+            raise self._no_path(name)
+        return found
 
     def replay(self, name: str, value: Tensor) -> Tensor:
         """Return the logits (B, classes) with the gates as recorded and `value` at a place.
@@ -202,35 +240,83 @@ class Recording(FurtherAnswers):
         """
         if self._tape is None:
             raise MethodError("Nothing to replay.", "Record with gates='frozen' and tape=True.")
-        if self._first != self._places[name].name:
+        if self._first != self._layers[name].name:
             raise MethodError(
                 f"The tape starts at {self._first}, so it can't be replayed from {name}.",
                 "Record the place alone.",
             )
         self._tape.rewind()
-        self._tape.replaying, self._mode.started = True, False
-        self._replacing = {self._places[name].name: value.detach()}
+        self._tape.replaying, self.mode.started = True, False
+        self._replacing = {self._layers[name].name: value.detach()}
         try:
             with torch.inference_mode(False), torch.no_grad():  # in this order
                 return self._run().detach()
         finally:
             self._tape.replaying, self._replacing = False, None
 
-    def _node(self, name: str) -> Tensor:
-        if name not in self._places and name not in self._nodes:
+    def node(self, name: str) -> Tensor:
+        """Return the activation of a recorded layer as a node of the graph.
+
+        Raises
+        ------
+        LayerError, MethodError
+            If it was not recorded, or the recording is over.
+        """
+        if name not in self._layers and name not in self._nodes:
             raise LayerError(
-                f"{name!r} was not recorded.", f"Recorded: {', '.join(self._places) or 'nothing'}."
+                f"{name!r} was not recorded.", f"Recorded: {', '.join(self._layers) or 'nothing'}."
             )
         if self._over:
             raise MethodError(
                 "The recording is over, and what it held is gone.",
                 "Ask inside its `with` block.",
             )
-        return self._nodes[self._places[name].name if name in self._places else name]
+        return self._nodes[self._layers[name].name if name in self._layers else name]
+
+    def memory(self) -> dict[tuple[torch.device, int], int]:
+        """Return the bytes of each piece of memory that the recording keeps alive, by its address.
+
+        Activations at places, what the backward pass and a replay will need, attention that was
+        asked for, and the logits; memory that several of these share stands there once. The
+        model's weights are left out: they are there without the recording.
+        """
+        optional = [self.reference_logits, *(self.mode.attention or [])]
+        if self.kept_constants is not None:
+            optional += [tensor for pair in self.kept_constants.kept for tensor in pair]
+        held = storages(
+            [
+                self.logits,
+                *self._nodes.values(),
+                *self.baselines.values(),
+                *self._saved.tensors(),
+                *(tensor for tensor in optional if tensor is not None),
+            ]
+        )
+        module = self.model.module
+        weights = storages([*module.parameters(), *module.buffers()])
+        return {address: size for address, size in held.items() if address not in weights}
+
+    @contextmanager
+    def again(self, name: str, image: Tensor) -> Iterator[tuple[Recording, Leakage]]:
+        """Run one image once more, and learn which modules hold what."""
+        layer = self.layer(name)
+        again = Requirements(layer.name, gates=self.requirements.gates)
+        recording = Recording(self.model, image, again, {layer.name: layer})
+        held = recording.mode.held
+        with held.measuring(self.model.module), recording:
+            yield recording, held
+
+    def _no_path(self, name: str) -> MethodError:
+        """Return the error for a place on which the model's answer does not depend."""
+        ends: Sequence[Origin] = self.mode.held.ends
+        if ends:
+            with self.again(self.layer(name).name, self.inputs[:1]) as (_, held):
+                ends = held.ends
+        return no_path(name, ends, frozen=self.requirements.gates != "native")
 
     def _attach(self) -> None:
         wanted: dict[str, dict[int, Layer]] = {}
-        for place in self._places.values():
+        for place in self._layers.values():
             if place.kind != "input":
                 wanted.setdefault(place.module, {})[place.call] = place
         for name, calls in wanted.items():
@@ -264,7 +350,7 @@ class Recording(FurtherAnswers):
 
     def _keep(self, name: str, tensor: Tensor) -> Tensor:
         """Make a tensor a node of the graph; what comes after gets a copy it may overwrite."""
-        self._mode.started = True
+        self.mode.started = True
         if self._replacing is not None:
             value = self._replacing.get(name)
             return tensor if value is None else value.clone()
@@ -284,10 +370,10 @@ class Recording(FurtherAnswers):
         with torch.enable_grad():
             self.logits = self._run()
         self._versions = {name: version(node) for name, node in self._nodes.items()}
-        self._mode.held.over = True
+        self.mode.held.over = True
         if self._tape is not None:
             self._tape.seal()
-        absent = [p.name for p in self._places.values() if p.name not in self._nodes]
+        absent = [p.name for p in self._layers.values() if p.name not in self._nodes]
         if absent:
             raise MethodError(
                 f"The forward pass did not come by {', '.join(absent)} this time.",
@@ -297,7 +383,7 @@ class Recording(FurtherAnswers):
     def _begin(self, gates: Gates) -> Passage | None:
         if not isinstance(gates, Propagation):
             return None
-        return gates.begin(self.model, self._saved, at_input="input" in self.requirements.places)
+        return gates.begin(self.model, self._saved, at_input="input" in self.requirements.layers)
 
     def _compare(self, passage: Passage) -> None:
         """Run the reference before the inputs, if they are to be compared with one."""
@@ -310,9 +396,9 @@ class Recording(FurtherAnswers):
                 self.reference_logits = self._run().detach()
         finally:
             self.inputs = inputs
-        self._references = {name: node.detach() for name, node in self._nodes.items()}
+        self.baselines = {name: node.detach() for name, node in self._nodes.items()}
         self._nodes.clear()
-        self._mode.started = False
+        self.mode.started = False
         passage.compare()
 
     def _run(self) -> Tensor:
@@ -322,15 +408,15 @@ class Recording(FurtherAnswers):
         stance = eager()
         try:
             kept = torch.autograd.graph.saved_tensors_hooks(self._saved.pack, self._saved.unpack)
-            with stance, kept, self._mode:
+            with stance, kept, self.mode:
                 inputs = self.inputs.clone() if self.inputs.is_inference() else self.inputs
                 inputs = inputs.detach()
-                for place in self._places.values():
+                for place in self._layers.values():
                     if place.kind == "input":
                         inputs = self._keep(place.name, inputs)
                 output = self.model.run(inputs)
                 if self._replacing is None:
-                    self._mode.held.ends = self._mode.held.origins(output)
+                    self.mode.held.ends = self.mode.held.origins(output)
             # Outside: what a readout makes of the scores is no part of the network, whose gates
             # are held. (The sides of a box may be decoded with a softmax.)
             with stance, kept:
@@ -341,13 +427,14 @@ class Recording(FurtherAnswers):
             self.output = reading.detached()
         return reading.flat
 
-    def _backward(
+    def backward(
         self, output: Tensor, nodes: Sequence[Tensor], vector: Tensor, *, twice: bool = False
     ) -> Sequence[Tensor | None]:
+        """Return d<vector, output> / d(node) for tensors of the recorded graph; see `pull_back`."""
         self.backwards += 1
         self._running = "backward"
         try:
-            with torch.inference_mode(False), self._mode:
+            with torch.inference_mode(False), self.mode:
                 return pull_back(output, nodes, vector, twice=twice)
         finally:
             self._running = ""

@@ -13,11 +13,11 @@ Gates = Literal["native", "frozen"] | Propagation
 
 @dataclass(frozen=True, init=False)
 class Requirements:
-    """A list of places, and how the backward pass is to go.
+    """Layers to record, and how the backward pass is to go.
 
     Parameters
     ----------
-    *places
+    *layers
         Names of layers, ``"auto"`` for the last one with a grid, ``"input"`` for the network's
         input. Nothing before the earliest of them builds a graph.
     gates
@@ -29,14 +29,14 @@ class Requirements:
     attention
         Keep the attention probabilities.
     attention_gradients
-        Make the attention probabilities places: ``attention#0`` is the first. Nothing before it
+        Make the attention probabilities layers: ``attention#0`` is the first. Nothing before it
         builds a graph. With native gates only; frozen ones hold the probabilities.
     constants
         Keep what functions add that does not come from the input: biases, position embeddings,
         class tokens. With frozen gates only.
     """
 
-    places: tuple[str, ...]
+    layers: tuple[str, ...]
     gates: Gates
     tape: bool
     attention: bool
@@ -45,14 +45,14 @@ class Requirements:
 
     def __init__(
         self,
-        *places: str,
+        *layers: str,
         gates: Gates = "native",
         tape: bool = False,
         attention: bool = False,
         attention_gradients: bool = False,
         constants: bool = False,
     ) -> None:
-        odd = [place for place in places if not isinstance(place, str)]
+        odd = [name for name in layers if not isinstance(name, str)]
         if odd:
             raise OptionError(
                 f"A layer is one name, and this is {odd[0]!r}.",
@@ -69,7 +69,7 @@ class Requirements:
                 "Constants are what is left when gates are held.", "Pass gates='frozen' with them."
             )
         put = object.__setattr__
-        put(self, "places", tuple(dict.fromkeys(places)))
+        put(self, "layers", tuple(dict.fromkeys(layers)))
         put(self, "gates", gates)
         put(self, "tape", tape)
         put(self, "attention", attention)
@@ -80,7 +80,7 @@ class Requirements:
         """Whether a recording made for this serves the other too."""
         return (
             self.gates == other.gates
-            and set(other.places) <= set(self.places)
+            and set(other.layers) <= set(self.layers)
             and self.tape >= other.tape
             and self.attention >= other.attention
             and self.attention_gradients >= other.attention_gradients
@@ -90,8 +90,8 @@ class Requirements:
     def merged(self, other: Requirements) -> Requirements:
         """Return what serves both; the gates must be the same."""
         return Requirements(
-            *self.places,
-            *other.places,
+            *self.layers,
+            *other.layers,
             gates=self.gates,
             tape=self.tape or other.tape,
             attention=self.attention or other.attention,

@@ -18,7 +18,7 @@ from torch import Tensor
 
 import cvx_core as cvx
 from cvx_core import VisionModel
-from cvx_core.recording import Layout
+from cvx_core.recording.layer_selection.selection import find_last_grid
 
 Method = Callable[[VisionModel, Tensor, int, int], Tensor | ErrorReport]
 
@@ -99,7 +99,7 @@ def of_grad_cam(kind: str) -> Method:
     """Return a map of pytorch-grad-cam's for the margin, at the last grid."""
 
     def method(model: VisionModel, inputs: Tensor, wrong: int, true: int) -> Tensor:
-        place = Layout.of(model, inputs).last_grid(model, inputs)
+        place = find_last_grid(model, inputs)
         layer = model.module.get_submodule(place.module)
         reshape = place.cells if place.kind == "tokens" else None
         with getattr(pgc, kind)(model.module, [layer], reshape_transform=reshape) as cam:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from cvx_core.models.vision_model import VisionModel
-from cvx_core.recording import Recording, Requirements
+from cvx_core.recording import Requirements
+from cvx_core.recording.layer_selection.selection import open_recording
 
 Residual = Callable[..., float]
 
@@ -38,7 +39,7 @@ def measured_residual(
     With a reference A' the constants cancel: <s, f(x)> - <s, f_frozen(A')> = <g, A - A'>.
     """
     model = as_model(module)
-    with Recording(model, inputs, Requirements(place, gates="frozen", tape=True)) as recording:
+    with open_recording(model, inputs, Requirements(place, gates="frozen", tape=True)) as recording:
         noise = torch.Generator().manual_seed(3)
         seed = torch.randn(recording.logits.shape, generator=noise).to(recording.logits)
         [gradient] = recording.gradients(seed, place)
@@ -101,7 +102,7 @@ def check_function(function: Function) -> None:
     with torch.no_grad():
         plain = model.module(x)
     for requirements in (Requirements("input"), Requirements("input", gates="frozen", tape=True)):
-        with Recording(model, x, requirements) as recording:
+        with open_recording(model, x, requirements) as recording:
             # A replaced formula may round differently: a few units in the last place.
             torch.testing.assert_close(recording.logits.detach(), plain, rtol=1e-12, atol=1e-12)
             for _ in range(2 * requirements.tape):  # a replay must not spoil what is on the tape

@@ -15,7 +15,8 @@ from torch import nn
 from zoo.networks import TRANSFORMERS, awake
 
 from cvx_core.models.vision_model import VisionModel
-from cvx_core.recording import Recording, Requirements
+from cvx_core.recording import Requirements
+from cvx_core.recording.layer_selection.selection import open_recording
 from cvx_core.testing.explainers import assert_state, state_of
 
 Residual = Callable[..., float]
@@ -176,10 +177,10 @@ def test_an_architecture_needs_no_configuration(
     net.train()
     before = state_of(net)
     for gates in ("native", "frozen"):
-        with Recording(model, x, Requirements("auto", gates=gates)) as recording:
+        with open_recording(model, x, Requirements("auto", gates=gates)) as recording:
             # The same functions; a replaced formula rounds differently in float32.
             torch.testing.assert_close(recording.logits.detach(), plain, rtol=1e-4, atol=1e-4)
-            place = recording.place("auto")
+            place = recording.layer("auto")
             [gradient] = recording.gradients(torch.ones_like(plain), "auto")
             cells = place.cells(gradient * recording.raw("auto")).sum(1)
             assert torch.isfinite(cells).all()

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from cvx_core.errors import CvxError
 from cvx_core.models.evaluation_mode import evaluation_mode
 from cvx_core.models.vision_model import VisionModel
-from cvx_core.recording import Layout, Recording, Requirements
+from cvx_core.recording import Layout, Requirements
+from cvx_core.recording.conservation import constant_part
+from cvx_core.recording.layer_selection.selection import open_recording
 from cvx_core.testing import models
 from cvx_core.testing.explainers import assert_state, state_of, unusual
 
@@ -27,11 +29,11 @@ EVERYTHING = (
 def record_everything(model: VisionModel, x: Tensor) -> None:
     """Trace, choose, record, go back and replay."""
     for requirements in EVERYTHING:
-        with Recording(model, x, requirements) as recording:
+        with open_recording(model, x, requirements) as recording:
             seed = torch.ones_like(recording.logits)
-            recording.gradients(seed, *requirements.places)
+            recording.gradients(seed, *requirements.layers)
             if requirements.tape:
-                recording.constant_part(requirements.places[0])
+                constant_part(recording, requirements.layers[0])
 
 
 # Every call of the one; of the other, which has many more, every third.
@@ -120,7 +122,7 @@ def test_an_interruption_in_the_backward_pass_leaves_the_model_as_found() -> Non
     module.train()
     x = torch.rand(1, 3, 6, 6)
     before = state_of(module)
-    recording = Recording(VisionModel(module), x, Requirements("input"))
+    recording = open_recording(VisionModel(module), x, Requirements("input"))
     with pytest.raises(KeyboardInterrupt), recording:
         recording.gradients(torch.ones_like(recording.logits), "input")
     assert_state(before, state_of(module))
@@ -132,7 +134,7 @@ def test_random_numbers_that_the_model_draws_do_not_move_the_caller_s() -> None:
             return (x + torch.rand(1)).flatten(1)
 
     before = torch.get_rng_state()
-    with Recording(VisionModel(Drawing()), torch.ones(1, 3, 4, 4), Requirements("input")):
+    with open_recording(VisionModel(Drawing()), torch.ones(1, 3, 4, 4), Requirements("input")):
         assert not torch.equal(torch.get_rng_state(), before)
     assert torch.equal(torch.get_rng_state(), before)
     Layout.of(VisionModel(Drawing()), torch.zeros(1, 3, 4, 4))

@@ -13,7 +13,9 @@ from torch.utils.checkpoint import checkpoint
 
 from cvx_core.errors import OptionError
 from cvx_core.models.vision_model import VisionModel
-from cvx_core.recording import Recording, Requirements
+from cvx_core.recording import Requirements
+from cvx_core.recording.attention import attention_gradients
+from cvx_core.recording.layer_selection.selection import open_recording
 from cvx_core.testing import models
 
 Build = Callable[[Callable[[], Any]], Any]
@@ -82,8 +84,8 @@ def test_the_gradient_of_every_attention_is_that_of_finite_differences(
     """
     net = seeded(lambda: Attending(how)).double()
     seed = torch.tensor([[1.0, -2, 0.5], [0, 1, 1]], dtype=torch.float64)
-    with Recording(VisionModel(net), x, Requirements(attention_gradients=True)) as recording:
-        pairs = recording.attention_gradients(seed)
+    with open_recording(VisionModel(net), x, Requirements(attention_gradients=True)) as recording:
+        pairs = attention_gradients(recording, seed)
     assert [tuple(a.shape) for a, _ in pairs] == [(2, HEADS, 4, 4)] * 2
     torch.testing.assert_close(pairs[0][0].sum(-1), torch.ones(2, HEADS, 4).double())
     step = torch.randn(2, HEADS, 4, 4, generator=torch.Generator().manual_seed(1)).double()
@@ -102,9 +104,9 @@ def test_the_gradient_of_an_earlier_attention_counts_what_later_ones_do_with_it(
 ) -> None:
     """The total derivative, as by autograd through a network that returns its probabilities."""
     net = seeded(lambda: Attending("by hand")).double()
-    with Recording(VisionModel(net), x, Requirements(attention_gradients=True)) as recording:
+    with open_recording(VisionModel(net), x, Requirements(attention_gradients=True)) as recording:
         seed = torch.ones_like(recording.logits)
-        pairs = recording.attention_gradients(seed)
+        pairs = attention_gradients(recording, seed)
     layers = list(net.layers)
     first = pairs[0][0].clone().requires_grad_()
     tokens = net.patches(x).flatten(2).transpose(1, 2).detach()
@@ -124,7 +126,7 @@ def test_nothing_before_the_first_attention_builds_a_graph(x: Tensor, seeded: Bu
     net.layers[0].out_proj.register_forward_hook(
         lambda _m, args, _out: seen.append(args[0].requires_grad)
     )
-    with Recording(VisionModel(net), x, Requirements(attention_gradients=True)) as recording:
+    with open_recording(VisionModel(net), x, Requirements(attention_gradients=True)) as recording:
         assert recording.logits.requires_grad
     assert seen == [False, True]
 
@@ -132,7 +134,7 @@ def test_nothing_before_the_first_attention_builds_a_graph(x: Tensor, seeded: Bu
 def test_the_answer_is_the_network_s_own() -> None:
     """Attention written out gives what the fused function gives, but for rounding."""
     model, x = models.tokens().to(dtype=torch.float64), models.inputs().double()
-    with Recording(model, x, Requirements(attention_gradients=True)) as recording:
+    with open_recording(model, x, Requirements(attention_gradients=True)) as recording:
         torch.testing.assert_close(recording.logits, model.logits(x), rtol=1e-12, atol=1e-12)
 
 
@@ -140,7 +142,7 @@ def test_single_attentions_are_places(x: Tensor, seeded: Build) -> None:
     """What the last attention's entries do to a vector at the tokens, by name."""
     model, x = models.tokens().to(dtype=torch.float64), models.inputs().double()
     requirements = Requirements("blocks.0", attention_gradients=True)
-    with Recording(model, x, requirements) as recording:
+    with open_recording(model, x, requirements) as recording:
         vector = torch.randn_like(recording.raw("blocks.0"))
         pulled = recording.pull(vector, at="blocks.0", to="attention#0")
         assert pulled.shape == recording.raw("attention#0").shape == (3, 2, 17, 17)

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from cvx_core.models.vision_model import VisionModel
-from cvx_core.recording import Recording, Requirements
+from cvx_core.recording import Requirements
+from cvx_core.recording.layer_selection.selection import open_recording
 
 
 class ToTokens(nn.Module):
@@ -39,7 +40,7 @@ def test_behind_batch_normalisation_tokens_have_the_right_gradient(
     torch.manual_seed(0)
     net = ToTokens().double().eval()
     x = torch.randn(count, 3, 4, 4, dtype=torch.float64).to(memory_format=order)
-    with Recording(VisionModel(net), x, Requirements("input", gates=gates)) as recording:
+    with open_recording(VisionModel(net), x, Requirements("input", gates=gates)) as recording:
         seed = torch.zeros_like(recording.logits)
         seed[:, 2] = 1
         [found] = recording.gradients(seed, "input")

@@ -14,6 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cvx_core.recording.conservation import constant_part
+from cvx_core.recording.layer_selection.selection import open_recording
+
 Forward = Callable[["Net", Tensor], Tensor]
 
 IMAGES = torch.randn(2, 3, 12, 12, generator=torch.Generator().manual_seed(0))
@@ -194,16 +197,16 @@ def last_shape(net: Net) -> tuple[int, ...]:
 def test_plain_gradient_times_input_is_not_conserved(seeded: Callable[..., Any]) -> None:
     """What frozen gates are for: the same sum with the network's own gradient misses."""
     from cvx_core.models.vision_model import VisionModel
-    from cvx_core.recording import Recording, Requirements
+    from cvx_core.recording import Requirements
 
     model = VisionModel(seeded(NETS["functional GELU"]).double())
-    with Recording(model, IMAGES.double(), Requirements("stem")) as native:
+    with open_recording(model, IMAGES.double(), Requirements("stem")) as native:
         seed = torch.ones_like(native.logits)
         plain = (native.gradients(seed, "stem")[0] * native.raw("stem")).flatten(1).sum(1)
-    with Recording(
+    with open_recording(
         model, IMAGES.double(), Requirements("stem", gates="frozen", tape=True)
     ) as frozen:
-        total = ((frozen.logits.detach() - frozen.constant_part("stem")) * seed).sum(1)
+        total = ((frozen.logits.detach() - constant_part(frozen, "stem")) * seed).sum(1)
         held = (frozen.gradients(seed, "stem")[0] * frozen.raw("stem")).flatten(1).sum(1)
     torch.testing.assert_close(held, total)
     assert float((plain - total).abs().min()) > 1e-3, "the gap is a tenth of the total"
@@ -222,7 +225,7 @@ def test_a_log_softmax_head_is_conserved_like_its_logits(
 def test_gelu_written_out_has_the_gate_of_the_function(seeded: Callable[..., Any]) -> None:
     """x * (1 + erf(x / sqrt 2)) / 2 is gelu(x), so its frozen gradient is gelu's."""
     from cvx_core.models.vision_model import VisionModel
-    from cvx_core.recording import Recording, Requirements
+    from cvx_core.recording import Requirements
 
     def written_out(net: Net, x: Tensor) -> Tensor:
         return x * 0.5 * (1.0 + torch.erf(x / 2**0.5))
@@ -231,6 +234,6 @@ def test_gelu_written_out_has_the_gate_of_the_function(seeded: Callable[..., Any
     for body in (written_out, lambda net, x: F.gelu(x)):
         net = seeded(lambda body=body: Net(body)).double()
         requirements = Requirements("input", gates="frozen")
-        with Recording(VisionModel(net), IMAGES.double(), requirements) as recording:
+        with open_recording(VisionModel(net), IMAGES.double(), requirements) as recording:
             found += recording.gradients(torch.ones_like(recording.logits), "input")
     torch.testing.assert_close(found[0], found[1])

@@ -14,7 +14,9 @@ from torch import Tensor, nn
 
 from cvx_core.errors import MethodError, OptionError
 from cvx_core.models.vision_model import VisionModel
-from cvx_core.recording import Recording, Requirements
+from cvx_core.recording import Requirements
+from cvx_core.recording.conservation import bias_contributions
+from cvx_core.recording.layer_selection.selection import open_recording
 from cvx_core.testing import models
 
 Build = Callable[[Callable[[], Any]], Any]
@@ -22,12 +24,14 @@ Build = Callable[[Callable[[], Any]], Any]
 
 def missing(model: VisionModel, x: Tensor) -> float:
     """What <g, x> and the constants leave of the answer, relative to the largest of the three."""
-    with Recording(model, x, Requirements("input", gates="frozen", constants=True)) as recording:
+    with open_recording(
+        model, x, Requirements("input", gates="frozen", constants=True)
+    ) as recording:
         seed = torch.randn(
             recording.logits.shape, generator=torch.Generator().manual_seed(1), dtype=x.dtype
         )
         carried = float((recording.gradients(seed, "input")[0] * x).sum())
-        added = float(sum(part.sum() for part in recording.constants(seed)))
+        added = float(sum(part.sum() for part in bias_contributions(recording, seed)))
         total = float((seed * recording.logits.detach()).sum())
     assert added != 0
     return abs(total - carried - added) / max(abs(total), abs(carried), abs(added))
@@ -106,8 +110,10 @@ def test_each_constant_has_its_own_part() -> None:
     nn.init.constant_(conv.bias, 2.0)
     model = VisionModel(nn.Sequential(conv, mean, nn.Flatten()))
     x = torch.ones(1, 1, 4, 4)
-    with Recording(model, x, Requirements("input", gates="frozen", constants=True)) as recording:
-        [part] = recording.constants(torch.tensor([[1.0, 0.0]]))
+    with open_recording(
+        model, x, Requirements("input", gates="frozen", constants=True)
+    ) as recording:
+        [part] = bias_contributions(recording, torch.tensor([[1.0, 0.0]]))
     torch.testing.assert_close(part[0, 0], torch.full((4, 4), 0.125))
     assert part[0, 1].abs().max() == 0
 
@@ -117,7 +123,7 @@ def test_constants_must_be_asked_for_and_go_with_frozen_gates() -> None:
         Requirements("input", constants=True)
     model, x = models.convolutional(), models.inputs()
     with (
-        Recording(model, x, Requirements("input", gates="frozen")) as recording,
+        open_recording(model, x, Requirements("input", gates="frozen")) as recording,
         pytest.raises(MethodError, match="No constants were kept"),
     ):
-        recording.constants(torch.ones(3, 5))
+        bias_contributions(recording, torch.ones(3, 5))

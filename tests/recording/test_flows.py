@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from cvx_core.models.vision_model import VisionModel
-from cvx_core.recording import Layout, Recording, Requirements
-from cvx_core.recording.conservation import flows
+from cvx_core.recording import Layout, Requirements
+from cvx_core.recording.conservation import constant_part, flows
+from cvx_core.recording.layer_selection.selection import find_trunk, leads_around, open_recording
 
 IMAGE = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0)).double() + 0.5
 SEED = torch.tensor([[1.0, -2.0, 0.5]]).double()
@@ -54,9 +55,9 @@ def built(seeded: Callable[..., Any], branch: nn.Module, between: Any = same) ->
 
 def gap(model: VisionModel, image: Tensor, name: str, seed: Tensor) -> float:
     """What the answer misses from a place on: total - <g, A> - constants."""
-    with Recording(model, image, Requirements(name, gates="frozen", tape=True)) as recording:
+    with open_recording(model, image, Requirements(name, gates="frozen", tape=True)) as recording:
         carried = (recording.gradients(seed, name)[0] * recording.raw(name)).sum()
-        rest = recording.logits.detach() - recording.constant_part(name)
+        rest = recording.logits.detach() - constant_part(recording, name)
         return float((seed * rest).sum() - carried)
 
 
@@ -154,10 +155,10 @@ def test_the_trunk_is_what_everything_passes(seeded: Callable[..., Any]) -> None
     """Neither of the two branches, also where an in-place ReLU is used twice."""
     model = built(seeded, nn.Identity())
     layout = Layout.of(model, IMAGE)
-    trunk = [place.name for place in layout.trunk(model, IMAGE)]
+    trunk = [place.name for place in find_trunk(model, IMAGE)]
     assert trunk == ["stem", "relu#0", "last"]
     for place in layout.places:
-        assert layout.leads_around(place, model, IMAGE) == (place.name not in trunk)
+        assert leads_around(place, model, IMAGE) == (place.name not in trunk)
 
 
 @pytest.mark.parametrize(
@@ -178,10 +179,9 @@ def test_the_trunk_of_real_architectures(
             nn.init.uniform_(module.weight, 0.5, 1.5)
     model = VisionModel(net)
     image = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)).double()
-    layout = Layout.of(model, image)
-    trunk = layout.trunk(model, image)
+    trunk = find_trunk(model, image)
     names = {place.name for place in trunk}
     assert len(trunk) > 5
     assert not any(name.startswith(inside) for name in names)
     for place in trunk[::3]:
-        assert not layout.leads_around(place, model, image), place.name
+        assert not leads_around(place, model, image), place.name

@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from cvx_core import VisionModel
-from cvx_core.recording import Recording, Requirements
+from cvx_core.recording import Requirements
+from cvx_core.recording.layer_selection.selection import open_recording
 
 Function = Callable[[Tensor], Tensor]
 ROOT = math.sqrt(2 / math.pi)
@@ -45,7 +46,7 @@ BY_HAND: dict[str, tuple[Function, Function]] = {
 
 
 def gradient(model: VisionModel, x: Tensor) -> Tensor:
-    with Recording(model, x, Requirements("input", gates="frozen", tape=True)) as recording:
+    with open_recording(model, x, Requirements("input", gates="frozen", tape=True)) as recording:
         return recording.gradients(torch.ones_like(recording.logits), "input")[0]
 
 
@@ -86,6 +87,6 @@ def test_other_products_are_halved_and_conserved(
         return 0.5 * (a * b.detach() + a.detach() * b)
 
     plain: Any = between(halved)
-    with Recording(plain, x, Requirements("input")) as recording:
+    with open_recording(plain, x, Requirements("input")) as recording:
         expected = recording.gradients(torch.ones_like(recording.logits), "input")[0]
     torch.testing.assert_close(gradient(between(function), x), expected, rtol=1e-9, atol=1e-12)

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from cvx_core.errors import LayerError
 from cvx_core.models.vision_model import VisionModel
-from cvx_core.recording import Layout, Recording, Requirements
+from cvx_core.recording import Layout, Requirements
+from cvx_core.recording.layer_selection.selection import find_last_grid, open_recording
 from cvx_core.recording.layers.layer import as_grid, fits, token_grid
 from cvx_core.testing import models
 
@@ -83,8 +84,8 @@ class Registers(nn.Module):
 
 def test_class_and_register_tokens_are_told_from_the_grid(seeded: Build) -> None:
     model, x = VisionModel(seeded(Registers)), torch.rand(2, 3, 24, 40)
-    with Recording(model, x, Requirements("block")) as recording:
-        place, raw = recording.place("block"), recording.raw("block")
+    with open_recording(model, x, Requirements("block")) as recording:
+        place, raw = recording.layer("block"), recording.raw("block")
         assert (place.kind, place.grid, place.prefix) == ("tokens", (3, 5), 5)
         assert place.outside(raw).shape == (2, 5, 8)
         cells = place.cells(raw)
@@ -106,8 +107,8 @@ class ChannelsLast(nn.Module):
 
 def test_channels_last_cells_are_turned_to_maps(seeded: Build) -> None:
     model, x = VisionModel(seeded(ChannelsLast)), torch.rand(2, 3, 16, 24)
-    with Recording(model, x, Requirements("auto", "stem")) as recording:
-        place = recording.place("auto")
+    with open_recording(model, x, Requirements("auto", "stem")) as recording:
+        place = recording.layer("auto")
         assert (place.name, place.kind, place.grid) == ("up", "channels-last", (4, 6))
         assert recording.activation("auto").shape == (2, 12, 4, 6)
         assert torch.equal(recording.activation("auto")[0, :, 1, 2], recording.raw("auto")[0, 1, 2])
@@ -163,7 +164,9 @@ def test_modules_that_return_one_tensor_are_one_place(seeded: Build) -> None:
     layout = Layout.of(model, x)
     assert [place.name for place in layout.places] == ["net.body.0", "net.body"]
     assert layout.find("net.body.1.0").name == "net.body"
-    with Recording(model, x, Requirements("net.body", "net.body.1", "net.body.1.0")) as recording:
+    with open_recording(
+        model, x, Requirements("net.body", "net.body.1", "net.body.1.0")
+    ) as recording:
         assert torch.equal(recording.raw("net.body"), recording.raw("net.body.1.0"))
 
 
@@ -189,8 +192,8 @@ def test_a_tensor_is_recorded_where_it_is_made(seeded: Build) -> None:
             return self.head(self.backbone(x)["pooled"])
 
     model, x = VisionModel(seeded(Model)), torch.rand(1, 3, 4, 4)
-    with Recording(model, x, Requirements("auto")) as recording:
-        assert recording.place("auto").name == "backbone"
+    with open_recording(model, x, Requirements("auto")) as recording:
+        assert recording.layer("auto").name == "backbone"
         seed = torch.tensor([[1.0, 0, 0]])
         [gradient] = recording.gradients(seed, "auto")
         # The mean of 16 cells, then a weight for each channel.
@@ -233,7 +236,7 @@ def test_the_last_grid_is_the_one_that_everything_passes(
     seeded: Build, way: str, place: str, reason: str
 ) -> None:
     model = VisionModel(seeded(lambda: Choosing(way)))
-    found = Layout.of(model, torch.rand(1, 3, 6, 6)).last_grid(model, torch.rand(1, 3, 6, 6))
+    found = find_last_grid(model, torch.rand(1, 3, 6, 6))
     assert found.name == place
     assert reason in found.reason
     assert "(6 x 6 cells)" in found.reason
@@ -242,7 +245,7 @@ def test_the_last_grid_is_the_one_that_everything_passes(
 def test_two_ways_that_part_at_the_beginning_meet_nowhere_later(seeded: Build) -> None:
     """Both branches read `one`, so that it is the only grid that everything passes."""
     model = VisionModel(seeded(lambda: Choosing("parallel")))
-    found = Layout.of(model, torch.rand(1, 3, 6, 6)).last_grid(model, torch.rand(1, 3, 6, 6))
+    found = find_last_grid(model, torch.rand(1, 3, 6, 6))
     assert found.name == "one"
 
 
@@ -256,7 +259,7 @@ def test_where_nothing_is_passed_by_everything_the_reason_says_so(seeded: Build)
             return self.left(x).relu().mean((2, 3)) + self.right(x).relu().amax((2, 3))
 
     model, x = VisionModel(seeded(Two)), torch.rand(1, 3, 6, 6)
-    found = Layout.of(model, x).last_grid(model, x)
+    found = find_last_grid(model, x)
     assert found.name == "right"
     assert "other paths lead around it" in found.reason
 
@@ -264,17 +267,17 @@ def test_where_nothing_is_passed_by_everything_the_reason_says_so(seeded: Build)
 def test_a_network_without_a_grid_points_to_the_input(seeded: Build) -> None:
     model = VisionModel(seeded(lambda: nn.Sequential(nn.Flatten(), nn.Linear(48, 3))))
     with pytest.raises(LayerError, match=r"(?s)no place with a spatial grid.*layer=input"):
-        Recording(model, torch.rand(1, 3, 4, 4), Requirements("auto")).__enter__()
+        open_recording(model, torch.rand(1, 3, 4, 4), Requirements("auto")).__enter__()
 
 
 def test_the_last_block_of_a_vision_transformer_hands_on_its_class_token_alone() -> None:
     """Its patch tokens have no gradient, so the block before it is chosen, 4 x 4 and one token."""
     model, x = models.tokens(), models.inputs(1)
-    place = Layout.of(model, x).last_grid(model, x)
+    place = find_last_grid(model, x)
     assert (place.name, place.grid, place.prefix) == ("blocks.1.norm1", (4, 4), 1) or (
         place.name.startswith("blocks.0")
     )
-    with Recording(model, x, Requirements("auto", "blocks")) as recording:
+    with open_recording(model, x, Requirements("auto", "blocks")) as recording:
         seed = torch.ones_like(recording.logits)
         auto, last = recording.gradients(seed, "auto", "blocks")
         assert place.cells(auto).any()
@@ -302,14 +305,14 @@ def test_each_level_of_a_feature_pyramid_is_a_place(seeded: Build) -> None:
     # Strides of 4, 8, 16 and 32.
     grids = [layout.find(f"backbone.fpn.layer_blocks.{k}").grid for k in range(4)]
     assert grids == [(16, 16), (8, 8), (4, 4), (2, 2)]
-    found = layout.last_grid(model, x)
+    found = find_last_grid(model, x)
     assert found.grid == (16, 16)
     assert "other paths lead around it" in found.reason, "the other levels are read too"
-    with Recording(
+    with open_recording(
         model, x, Requirements(*(f"backbone.fpn.layer_blocks.{k}" for k in range(4)))
     ) as r:
         seed = torch.ones_like(r.logits)
-        shapes = [r.gradient(seed, name).shape for name in r.requirements.places]
+        shapes = [r.gradient(seed, name).shape for name in r.requirements.layers]
     assert shapes == [(1, 256, h, w) for h, w in grids]
 
 
@@ -325,5 +328,5 @@ def test_a_hybrid_has_cells_first_and_tokens_behind_them(seeded: Build) -> None:
         ("maps", (16, 16), 0),
         ("maps", (2, 2), 0),
     ]
-    found = layout.last_grid(model, torch.rand(1, 3, 64, 64))
+    found = find_last_grid(model, torch.rand(1, 3, 64, 64))
     assert (found.name, found.kind, found.grid, found.prefix) == ("blocks.0", "tokens", (2, 2), 1)

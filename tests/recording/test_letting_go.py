@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from cvx_core import Requirements, VisionModel
-from cvx_core.recording import Recording
+from cvx_core.recording.layer_selection.selection import open_recording
 
 
 def tensors() -> int:
@@ -28,7 +28,7 @@ def test_an_operation_that_keeps_its_own_output_is_let_go(gates: str) -> None:
     inputs = torch.zeros(1, 3, 8, 8)
 
     def record() -> None:
-        with Recording(model, inputs, Requirements("0", gates=gates)) as recording:  # type: ignore[arg-type]
+        with open_recording(model, inputs, Requirements("0", gates=gates)) as recording:  # type: ignore[arg-type]
             recording.gradient(torch.ones(1, 2), "0")
 
     record()

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import cvx_core as cvx
 from cvx_core.explainers.pyramid import spread
-from cvx_core.recording import Layout
+from cvx_core.recording.layer_selection.selection import find_levels, open_recording
 from cvx_core.tasks.detection.candidates import DetectionCandidates
 
 
@@ -84,20 +84,20 @@ def detector() -> cvx.VisionModel:
 
 def test_a_detector_is_read_from_the_last_learned_place_of_each_level(x: Tensor) -> None:
     model = detector()
-    places = Layout.of(model, x).levels(model, x)
+    places = find_levels(model, x)
     assert [(p.name, p.grid) for p in places] == [("tower.0", (4, 4)), ("tower.1", (2, 2))]
 
 
 def test_the_place_of_a_segmenter_is_not_its_answer(x: Tensor) -> None:
     model = cvx.VisionModel(seeded(Unet), task="segmentation")
-    [place] = Layout.of(model, x).levels(model, x)
+    [place] = find_levels(model, x)
     assert place.name == "join"  # the head's output, on the same grid, is the answer itself
 
 
 def test_no_level_lies_behind_another(x: Tensor) -> None:
     # The way through `inner` begins at `shared` too: both would count it twice.
     model = cvx.VisionModel(seeded(TwoBranches), task="segmentation")
-    [place] = Layout.of(model, x).levels(model, x)
+    [place] = find_levels(model, x)
     assert place.name == "shared"
 
 
@@ -170,8 +170,8 @@ def test_frozen_gates_leave_the_decoding_of_boxes_alone(x: Tensor) -> None:
     model = cvx.VisionModel(seeded(Decoded), task="detection", readout=readout)
     [answer] = model.predict(x)
     seed = answer.box_seed(0, 0, [1.0, 0.0, 0.0, 0.0])
-    from cvx_core.recording import Recording, Requirements
+    from cvx_core.recording import Requirements
 
-    with Recording(model, x, Requirements("tower.0", gates="frozen")) as recording:
+    with open_recording(model, x, Requirements("tower.0", gates="frozen")) as recording:
         gradient = recording.gradient(torch.from_numpy(seed)[None], "tower.0")
     assert float(gradient.abs().max()) > 1e-4

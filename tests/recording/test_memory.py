@@ -11,7 +11,8 @@ from torch import nn
 
 from cvx_core import Attribution, Explainer, ExplainRequest, explain, smooth
 from cvx_core.models.vision_model import VisionModel
-from cvx_core.recording import Recording, Requirements
+from cvx_core.recording import Requirements
+from cvx_core.recording.layer_selection.selection import open_recording
 from cvx_core.testing import models
 
 PIXELS, CELLS, LOGITS = 3 * 8 * 8, 4 * 8 * 8, 5
@@ -28,8 +29,8 @@ def images(batch: int = 1) -> torch.Tensor:
 
 
 def held(model: VisionModel, x: torch.Tensor, requirements: Requirements) -> int:
-    with Recording(model, x, requirements) as recording:
-        recording.gradients(torch.ones_like(recording.logits), *requirements.places)
+    with open_recording(model, x, requirements) as recording:
+        recording.gradients(torch.ones_like(recording.logits), *requirements.layers)
         return sum(recording.memory().values())
 
 

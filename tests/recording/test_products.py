@@ -10,7 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cvx_core import VisionModel
-from cvx_core.recording import Recording, Requirements
+from cvx_core.recording import Requirements
+from cvx_core.recording.conservation import constant_part
+from cvx_core.recording.layer_selection.selection import open_recording
 
 PRODUCTS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "tensordot": lambda a, b: torch.tensordot(a[0], b[0], dims=1)[None],
@@ -44,10 +46,10 @@ def test_a_product_is_conserved(name: str) -> None:
     model = VisionModel(_Product(PRODUCTS[name]).double())
     x = torch.randn(1, 3, 4, 4, dtype=torch.float64)
     seed = torch.tensor([[1.0, -0.5]], dtype=torch.float64)
-    with Recording(model, x, Requirements("input", gates="frozen", tape=True)) as recording:
+    with open_recording(model, x, Requirements("input", gates="frozen", tape=True)) as recording:
         total = float((seed * recording.logits.detach()).sum())
         [gradient] = recording.gradients(seed, "input")
-        constant = float((seed * recording.constant_part("input")).sum())
+        constant = float((seed * constant_part(recording, "input")).sum())
         assert torch.equal(recording.logits.detach(), model.logits(x)) or name.startswith("add")
     part = float((gradient * x).sum())
     assert abs(part) > 1e-3, "the product must pass something on"

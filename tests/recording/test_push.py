@@ -9,10 +9,11 @@ import timm
 import torch
 import torch.nn.functional as F
 import torchvision
+from cvx_location_attention.second_order import Twice, push
 from torch import Tensor, nn
 
-from cvx_core import MethodError, Recording, Requirements, VisionModel
-from cvx_core.recording.rules.second_order import Twice
+from cvx_core import MethodError, Requirements, VisionModel
+from cvx_core.recording.layer_selection.selection import open_recording
 from cvx_core.testing import models
 
 
@@ -21,10 +22,10 @@ def test_a_linear_layer_is_multiplied_with_the_vector() -> None:
     net = nn.Sequential(nn.Conv2d(1, 1, 1), nn.Flatten(), nn.Linear(4, 2))
     nn.init.constant_(net[0].weight, 2.0)
     v = torch.tensor([[[[1.0, 0.0], [-3.0, 5.0]]]])
-    with Recording(
+    with open_recording(
         VisionModel(net), torch.randn(1, 1, 2, 2), Requirements("input", "0")
     ) as recording:
-        assert recording.push(v, at="input", to="0").tolist() == (2 * v).tolist()
+        assert push(recording, v, at="input", to="0").tolist() == (2 * v).tolist()
 
 
 def of_timm(name: str, **options: object) -> Callable[[], VisionModel]:
@@ -66,9 +67,9 @@ def test_it_is_the_transpose_of_pulling_back(build: Callable[[], VisionModel]) -
         return torch.randn(like.shape, generator=generator, dtype=like.dtype)
 
     requirements = Requirements("input", "auto", gates=Twice())
-    with Recording(model, batch, requirements) as recording:
+    with open_recording(model, batch, requirements) as recording:
         v, w = noise(batch), noise(recording.raw("auto"))
-        pushed = recording.push(v, at="input", to="auto")
+        pushed = push(recording, v, at="input", to="auto")
         pulled = recording.pull(w, at="auto", to="input")
         # sums of some thousand products in float64
         torch.testing.assert_close((w * pushed).sum(), (pulled * v).sum(), rtol=1e-9, atol=1e-12)
@@ -99,11 +100,11 @@ def test_heads_that_share_keys_and_values_are_pushed_through_as_they_are() -> No
     x, v = torch.randn(2, 1, 3, 4, 4, dtype=torch.float64)
 
     def tokens(at: Tensor) -> Tensor:
-        with Recording(model, at, Requirements("mix")) as recording:
+        with open_recording(model, at, Requirements("mix")) as recording:
             return recording.raw("mix")
 
-    with Recording(model, x, Requirements("input", "mix", gates=Twice())) as recording:
-        pushed = recording.push(v, at="input", to="mix")
+    with open_recording(model, x, Requirements("input", "mix", gates=Twice())) as recording:
+        pushed = push(recording, v, at="input", to="mix")
     differences = (tokens(x + 1e-6 * v) - tokens(x - 1e-6 * v)) / 2e-6
     # rounding of tokens near 1 over a step of 1e-6
     torch.testing.assert_close(pushed, differences, rtol=0, atol=1e-8)
@@ -115,11 +116,11 @@ def test_differences_are_the_same() -> None:
     v, step = torch.randn_like(batch), 1e-6
 
     def third(x: Tensor) -> Tensor:
-        with Recording(model, x, Requirements("third")) as recording:
+        with open_recording(model, x, Requirements("third")) as recording:
             return recording.raw("third")
 
-    with Recording(model, batch, Requirements("input", "third")) as recording:
-        pushed = recording.push(v, at="input", to="third")
+    with open_recording(model, batch, Requirements("input", "third")) as recording:
+        pushed = push(recording, v, at="input", to="third")
     differences = (third(batch + step * v) - third(batch - step * v)) / (2 * step)
     # a few ReLUs may switch on the way; they are of the order of the step
     torch.testing.assert_close(pushed, differences, rtol=1e-5, atol=1e-5)
@@ -127,9 +128,9 @@ def test_differences_are_the_same() -> None:
 
 def test_nothing_reaches_an_earlier_place() -> None:
     model, batch = models.convolutional(), models.inputs(1)
-    with Recording(model, batch, Requirements("first", "third")) as recording:
+    with open_recording(model, batch, Requirements("first", "third")) as recording:
         v = torch.ones_like(recording.raw("third"))
-        assert not recording.push(v, at="third", to="first").any()
+        assert not push(recording, v, at="third", to="first").any()
 
 
 @pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
@@ -138,8 +139,8 @@ def test_the_caller_s_gradient_mode_does_not_matter(context: Callable[[], object
     v = torch.randn_like(batch)
 
     def pushed() -> Tensor:
-        with Recording(model, batch, Requirements("input", "third")) as recording:
-            return recording.push(v, at="input", to="third")
+        with open_recording(model, batch, Requirements("input", "third")) as recording:
+            return push(recording, v, at="input", to="third")
 
     expected = pushed()
     with context():  # type: ignore[attr-defined]
@@ -171,7 +172,7 @@ class Closed(nn.Module):
 def test_what_can_t_be_differentiated_twice_is_refused_in_words() -> None:
     batch = torch.randn(1, 3, 4, 4)
     with (
-        Recording(VisionModel(Closed()), batch, Requirements("input", "cells")) as recording,
+        open_recording(VisionModel(Closed()), batch, Requirements("input", "cells")) as recording,
         pytest.raises(MethodError, match="can't be differentiated twice"),
     ):
-        recording.push(torch.ones_like(batch), at="input", to="cells")
+        push(recording, torch.ones_like(batch), at="input", to="cells")

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from cvx_core.models.vision_model import VisionModel
 from cvx_core.recording import Recording, Requirements
+from cvx_core.recording.layer_selection.selection import open_recording
 from cvx_core.testing.explainers import assert_state, state_of, unusual
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -170,7 +171,7 @@ def test_conservation(recipe: Recipe, residual: Callable[..., float]) -> None:
 @given(recipe=RECIPES, a=st.floats(-3, 3), b=st.floats(-3, 3))
 def test_linearity_and_antisymmetry_in_the_seed(recipe: Recipe, a: float, b: float) -> None:
     for requirements in (Requirements("input"), Requirements("input", gates="frozen")):
-        with Recording(network(recipe), images(recipe), requirements) as recording:
+        with open_recording(network(recipe), images(recipe), requirements) as recording:
             p, q = gradients(recording, 1, 0, 0), gradients(recording, 0, 1, 0)
             both = gradients(recording, a, b, 0)
             # Sums of some hundred products in float64, in another order.
@@ -184,7 +185,7 @@ def test_linearity_and_antisymmetry_in_the_seed(recipe: Recipe, a: float, b: flo
 def test_locality(recipe: Recipe) -> None:
     """What the network never sees has exactly nothing, and something else has something."""
     for requirements in (Requirements("input"), Requirements("input", gates="frozen")):
-        with Recording(network(recipe, half=True), images(recipe), requirements) as recording:
+        with open_recording(network(recipe, half=True), images(recipe), requirements) as recording:
             gradient = gradients(recording, 1, -2, 0.5)
         assert not gradient[..., SIZE // 2 :].any()
 
@@ -195,7 +196,7 @@ def test_the_state_is_restored(recipe: Recipe) -> None:
     model = network(recipe)
     unusual(model.module)
     before = state_of(model.module)
-    with Recording(
+    with open_recording(
         model, images(recipe), Requirements("input", "auto", gates="frozen")
     ) as recording:
         seed: Any = torch.ones_like(recording.logits)

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cvx_core.models.vision_model import VisionModel
-from cvx_core.recording import Recording, Requirements
+from cvx_core.recording import Requirements
+from cvx_core.recording.layer_selection.selection import open_recording
 
 Residual = Callable[..., float]
 LAYERS: dict[str, Callable[[], nn.Module]] = {
@@ -76,7 +77,7 @@ def x() -> Tensor:
 def test_a_recurrent_layer_is_conserved(name: str, x: Tensor, residual: Residual) -> None:
     model = seeded(lambda: Sequencer(LAYERS[name]()), x)
     plain = model.logits(x)
-    with Recording(model, x, Requirements("input", gates="frozen")) as recording:
+    with open_recording(model, x, Requirements("input", gates="frozen")) as recording:
         torch.testing.assert_close(recording.logits.detach(), plain, rtol=1e-12, atol=1e-12)
     assert residual(model, x, "input") < 1e-13
 
@@ -85,7 +86,7 @@ def test_a_recurrent_layer_keeps_its_own_gradient(x: Tensor) -> None:
     model = seeded(lambda: Sequencer(LAYERS["lstm"]()), x)
     leaf = x.clone().requires_grad_()
     [expected] = torch.autograd.grad(model.module(leaf)[:, 0].sum(), leaf)
-    with Recording(model, x, Requirements("input")) as recording:
+    with open_recording(model, x, Requirements("input")) as recording:
         seed = torch.tensor([[1.0, 0, 0]] * 2).double()
         torch.testing.assert_close(recording.gradient(seed, "input"), expected)
 
@@ -108,7 +109,7 @@ def test_a_gate_by_hand() -> None:
             return torch.cat([h, -h], 1)
 
     x = torch.full((1, 1, 1, 1), 0.7, dtype=torch.float64)
-    with Recording(
+    with open_recording(
         VisionModel(One().double()), x, Requirements("input", gates="frozen")
     ) as recording:
         seed = torch.tensor([[1.0, 0.0]]).double()

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from cvx_core.errors import LayerError, MethodError, ModelError
 from cvx_core.models.vision_model import VisionModel
-from cvx_core.recording import Recording, Requirements
-from cvx_core.recording.interception.saved_tensors import Saved
-from cvx_core.recording.interception.tape import Tape
+from cvx_core.recording import Requirements
+from cvx_core.recording.conservation import constant_part
+from cvx_core.recording.layer_selection.selection import open_recording
+from cvx_core.recording.saved_tensors import Saved, Tape
 
 IMAGES = torch.rand(2, 3, 6, 6, generator=torch.Generator().manual_seed(0)).double() + 0.5
 UNCOVERED: dict[str, Callable[[Tensor], Tensor]] = {
@@ -48,12 +49,12 @@ def test_a_network_that_ends_in_probabilities_is_asked_for_its_logits(
     ending: nn.Module, seeded: Callable[..., Any]
 ) -> None:
     model = VisionModel(seeded(lambda: Small(F.silu, ending).double()))
-    with Recording(model, IMAGES, Requirements("conv", gates="frozen")) as recording:
+    with open_recording(model, IMAGES, Requirements("conv", gates="frozen")) as recording:
         with pytest.raises(MethodError, match=r"(?s)back to 'conv'.*return logits"):
             recording.gradients(torch.ones_like(recording.logits), "conv")
         [zero] = recording.gradients(torch.ones_like(recording.logits), "conv", missing="zero")
         assert not zero.any()
-    with Recording(model, IMAGES, Requirements("conv")) as recording:
+    with open_recording(model, IMAGES, Requirements("conv")) as recording:
         [gradient] = recording.gradients(torch.eye(5)[:2].double(), "conv")
         assert gradient.any(), "the network's own gradient passes a softmax"
 
@@ -71,7 +72,7 @@ def test_a_network_that_cuts_its_own_graph_is_refused_with_a_way_out(
 ) -> None:
     model = VisionModel(seeded(lambda: Small(function).double()))
     refused = pytest.raises(MethodError, match=r"(?s)No gradient flows.*name a later layer")
-    with Recording(model, IMAGES, Requirements("conv")) as recording, refused:
+    with open_recording(model, IMAGES, Requirements("conv")) as recording, refused:
         recording.gradients(torch.ones_like(recording.logits), "conv")
 
 
@@ -93,10 +94,10 @@ def test_a_backbone_under_no_grad_leaves_the_layers_after_it(
 
     net = seeded(lambda: Frozen().double())
     assert residual(net, IMAGES, "neck") < 1e-12
-    with Recording(VisionModel(net), IMAGES, Requirements("auto")) as recording:
-        assert recording.place("auto").name == "neck"
+    with open_recording(VisionModel(net), IMAGES, Requirements("auto")) as recording:
+        assert recording.layer("auto").name == "neck"
     # Also beside a place inside the block, whose own gradient is cut.
-    with Recording(VisionModel(net), IMAGES, Requirements("backbone", "neck")) as recording:
+    with open_recording(VisionModel(net), IMAGES, Requirements("backbone", "neck")) as recording:
         seed = torch.ones_like(recording.logits)
         assert recording.gradients(seed, "neck")[0].any()
         assert not recording.gradients(seed, "backbone", missing="zero")[0].any()
@@ -111,9 +112,9 @@ def test_a_network_whose_way_depends_on_its_data_is_refused_by_the_replay(
     net = seeded(lambda: Small(by_brightness).double())
     nn.init.zeros_(net.conv.bias)
     requirements = Requirements("input", gates="frozen", tape=True)
-    with Recording(VisionModel(net), IMAGES, requirements) as recording:
+    with open_recording(VisionModel(net), IMAGES, requirements) as recording:
         with pytest.raises(MethodError, match=r"(?s)replaying met 'relu' where gelu.*verify=False"):
-            recording.constant_part("input")
+            constant_part(recording, "input")
         # The recording itself goes on.
         assert recording.gradients(torch.ones_like(recording.logits), "input")[0].any()
 
@@ -131,21 +132,21 @@ def test_a_place_that_the_forward_pass_does_not_come_by_this_time_is_named(
             return branch(x).mean((2, 3))
 
     model = VisionModel(seeded(lambda: Moody().double()))
-    with Recording(model, IMAGES, Requirements("one")):
+    with open_recording(model, IMAGES, Requirements("one")):
         pass
     with pytest.raises(MethodError, match=r"did not come by one.*"):
-        Recording(model, -IMAGES, Requirements("one")).__enter__()
+        open_recording(model, -IMAGES, Requirements("one")).__enter__()
     with pytest.raises(LayerError, match="no layer 'two' that its forward pass calls"):
-        Recording(model, IMAGES, Requirements("two")).__enter__()
+        open_recording(model, IMAGES, Requirements("two")).__enter__()
 
 
 def test_a_tape_replays_from_its_earliest_place_only(seeded: Callable[..., Any]) -> None:
     model = VisionModel(seeded(lambda: Small(F.relu).double()))
     requirements = Requirements("input", "conv", gates="frozen", tape=True)
-    with Recording(model, IMAGES, requirements) as recording:
-        recording.constant_part("input")
+    with open_recording(model, IMAGES, requirements) as recording:
+        constant_part(recording, "input")
         with pytest.raises(MethodError, match="starts at input, so it can't be replayed from conv"):
-            recording.constant_part("conv")
+            constant_part(recording, "conv")
 
 
 def test_a_tape_hands_out_its_gates_in_order() -> None:
@@ -166,4 +167,4 @@ def test_a_tape_hands_out_its_gates_in_order() -> None:
 def test_torchscript_is_refused_before_anything_is_hooked(seeded: Callable[..., Any]) -> None:
     scripted = torch.jit.trace(seeded(lambda: nn.Conv2d(3, 4, 6)), torch.rand(1, 3, 6, 6))
     with pytest.raises(ModelError, match=r"(?s)TorchScript.*Pass the Python module"):
-        Recording(VisionModel(scripted), IMAGES.float(), Requirements("input")).__enter__()
+        open_recording(VisionModel(scripted), IMAGES.float(), Requirements("input")).__enter__()

@@ -10,10 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cvx_core.models.vision_model import VisionModel
-from cvx_core.recording import Recording, Requirements
-from cvx_core.recording.rules import RULES
+from cvx_core.recording import Requirements
+from cvx_core.recording.layer_selection.selection import open_recording
 from cvx_core.recording.rules.rescale import Rescale
 from cvx_core.recording.rules.rescaled import OWN_DERIVATIVE, RESCALED
+from cvx_core.recording.rules.table import RULES
 
 Function = Callable[[Tensor], Tensor]
 
@@ -89,7 +90,7 @@ def missing(model: VisionModel) -> tuple[float, float]:
     """Return by how much the contributions of a batch miss its total, and the total."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(2, 3, 6, 6, generator=generator, dtype=torch.float64)
-    with Recording(model, x, Requirements("input", gates=Rescale("mean"))) as recording:
+    with open_recording(model, x, Requirements("input", gates=Rescale("mean"))) as recording:
         torch.testing.assert_close(recording.logits.detach(), model.logits(x))
         seed = torch.randn(2, 3, generator=generator, dtype=torch.float64)
         assert recording.reference_logits is not None

@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cvx_core.models.vision_model import VisionModel
-from cvx_core.recording import Recording, Requirements
+from cvx_core.recording import Requirements
+from cvx_core.recording.layer_selection.selection import open_recording
 
 Function = Callable[[Tensor], Tensor]
 
@@ -154,7 +155,7 @@ def test_a_gate_at_exactly_zero_is_its_limit(name: str) -> None:
     function, slope = AT_ZERO[name]
     net = nn.Sequential(nn.Flatten(), Applied(function))
     x = torch.zeros(1, 1, 1, 2, dtype=torch.float64)
-    with Recording(VisionModel(net), x, Requirements("input", gates="frozen")) as recording:
+    with open_recording(VisionModel(net), x, Requirements("input", gates="frozen")) as recording:
         [gradient] = recording.gradients(torch.tensor([[1.0, 1.0]]), "input")
     # PyTorch divides by celu's alpha in single precision
     assert gradient.flatten().tolist() == pytest.approx([slope] * 2, rel=1e-7)
@@ -173,7 +174,7 @@ def test_half_of_a_product_goes_to_each_factor() -> None:
     """d(a b) with both active: b / 2 and a / 2, so that together they carry a b once."""
     halves = VisionModel(Split(), name="split")
     x = torch.tensor([[[[3.0, 5.0]]]], dtype=torch.float64)
-    with Recording(halves, x, Requirements("input", gates="frozen")) as recording:
+    with open_recording(halves, x, Requirements("input", gates="frozen")) as recording:
         [gradient] = recording.gradients(torch.tensor([[1.0, 0.0]]), "input")
     assert gradient.flatten().tolist() == [2.5, 1.5]
 
@@ -195,6 +196,6 @@ def test_a_gelu_s_frozen_slope_is_its_value_over_its_argument() -> None:
             return F.gelu(x.flatten(1))
 
     x = torch.ones(1, 1, 1, 2, dtype=torch.float64)
-    with Recording(VisionModel(Gelu()), x, Requirements("input", gates="frozen")) as recording:
+    with open_recording(VisionModel(Gelu()), x, Requirements("input", gates="frozen")) as recording:
         [gradient] = recording.gradients(torch.tensor([[1.0, 0.0]]), "input")
     assert gradient.flatten().tolist() == pytest.approx([expected, 0])

@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from cvx_location_attention.second_order import Twice
 from torch import Tensor
 
 from cvx_core.errors import LayerError, MethodError, ModelError
 from cvx_core.models.vision_model import VisionModel
-from cvx_core.recording import Recording, Requirements
-from cvx_core.recording.rules.second_order import Twice
+from cvx_core.recording import Requirements
+from cvx_core.recording.layer_selection.selection import open_recording
 from cvx_core.testing import models
 
 Build = Callable[[Callable[[], Any]], Any]
@@ -25,7 +26,7 @@ def images(count: int = 2, size: int = 8, dtype: torch.dtype = torch.float64) ->
 
 
 def maps(model: VisionModel, x: Tensor, *places: str, gates: Any = "native") -> list[Tensor]:
-    with Recording(model, x, Requirements(*places, gates=gates)) as recording:
+    with open_recording(model, x, Requirements(*places, gates=gates)) as recording:
         return recording.gradients(torch.ones_like(recording.logits), *places)
 
 
@@ -39,7 +40,7 @@ def test_native_gradients_are_those_of_autograd(model: VisionModel) -> None:
     )
     expected = torch.autograd.grad((model.module(x) * seed).sum(), [x, kept["two"]])
     handle.remove()
-    with Recording(model, x.detach(), Requirements("input", "two")) as recording:
+    with open_recording(model, x.detach(), Requirements("input", "two")) as recording:
         found = recording.gradients(seed, "input", "two")
     # The same kernels in the same order: a few roundings of float64.
     torch.testing.assert_close(found, list(expected), rtol=1e-12, atol=1e-14)
@@ -47,7 +48,7 @@ def test_native_gradients_are_those_of_autograd(model: VisionModel) -> None:
 
 def test_the_gradient_is_what_finite_differences_say(model: VisionModel) -> None:
     x, seed = images(1), torch.tensor([[0.0, 1, 0, 0, 0]], dtype=torch.float64)
-    with Recording(model, x, Requirements("input")) as recording:
+    with open_recording(model, x, Requirements("input")) as recording:
         [gradient] = recording.gradients(seed, "input")
     step = 1e-6
     for index in [(0, 0, 0, 0), (0, 1, 4, 5), (0, 2, 7, 3)]:
@@ -81,7 +82,7 @@ def leaves(logits: Tensor) -> list[Tensor]:
 def test_the_graph_begins_at_the_place_and_holds_no_parameter(
     model: VisionModel, place: str, convolutions: int, gates: Any
 ) -> None:
-    with Recording(model, images(), Requirements(place, gates=gates)) as recording:
+    with open_recording(model, images(), Requirements(place, gates=gates)) as recording:
         [leaf] = leaves(recording.logits)
         assert leaf.shape == recording.raw(place).shape
         assert not any(leaf is parameter for parameter in model.module.parameters())
@@ -91,16 +92,16 @@ def test_the_graph_begins_at_the_place_and_holds_no_parameter(
 
 def test_an_input_that_requires_a_gradient_stays_outside_the_graph(model: VisionModel) -> None:
     x = images().requires_grad_()
-    with Recording(model, x, Requirements("two")) as recording:
+    with open_recording(model, x, Requirements("two")) as recording:
         assert len(leaves(recording.logits)) == 1
         recording.gradients(torch.ones_like(recording.logits), "two")
-    with Recording(model, x, Requirements()) as recording:
+    with open_recording(model, x, Requirements()) as recording:
         assert not recording.logits.requires_grad
     assert x.grad is None
 
 
 def test_after_leaving_nothing_holds_the_graph(model: VisionModel) -> None:
-    with Recording(model, images(), Requirements("input")) as recording:
+    with open_recording(model, images(), Requirements("input")) as recording:
         assert recording.logits.requires_grad
     assert not recording.logits.requires_grad
     with pytest.raises(MethodError, match="The recording is over"):
@@ -110,7 +111,7 @@ def test_after_leaving_nothing_holds_the_graph(model: VisionModel) -> None:
 def test_asking_for_a_place_that_was_not_recorded_names_those_that_were(
     model: VisionModel,
 ) -> None:
-    with Recording(model, images(), Requirements("two")) as recording:
+    with open_recording(model, images(), Requirements("two")) as recording:
         with pytest.raises(LayerError, match=r"'one' was not recorded"):
             recording.raw("one")
         with pytest.raises(MethodError, match="Nothing to replay"):
@@ -119,14 +120,14 @@ def test_asking_for_a_place_that_was_not_recorded_names_those_that_were(
 
 @pytest.mark.parametrize("gates", ["native", "frozen", Twice()])
 def test_relevance_without_rules_for_it_is_refused_in_words(model: VisionModel, gates: Any) -> None:
-    with Recording(model, images(), Requirements("two", gates=gates)) as recording:
+    with open_recording(model, images(), Requirements("two", gates=gates)) as recording:
         with pytest.raises(MethodError, match="No rules were recorded with") as caught:
             recording.relevance(torch.ones_like(recording.logits), "two")
         assert "Relevance" in caught.value.hint
 
 
 def test_several_seeds_and_places_cost_one_forward(model: VisionModel) -> None:
-    with Recording(model, images(), Requirements("one", "two")) as recording:
+    with open_recording(model, images(), Requirements("one", "two")) as recording:
         eye = torch.eye(5, dtype=torch.float64)
         each = [recording.gradients(row.expand(2, -1), "one", "two") for row in eye]
         together = recording.gradients(torch.ones(2, 5), "one", "two")
@@ -139,7 +140,7 @@ def test_pulling_a_vector_back_is_the_transpose_of_pushing_one_forward(
     model: VisionModel,
 ) -> None:
     """<v, J u> = <J^T v, u>, with J u from finite differences between the two layers."""
-    with Recording(model, images(1), Requirements("one", "two")) as recording:
+    with open_recording(model, images(1), Requirements("one", "two")) as recording:
         start, out = recording.raw("one"), recording.raw("two")
         u, v = torch.randn_like(start), torch.randn_like(out)
         pulled = recording.pull(v, at="two", to="one")
@@ -155,7 +156,7 @@ def test_pulling_a_vector_back_is_the_transpose_of_pushing_one_forward(
 
 
 def test_the_k_th_call_of_a_reused_module_is_recorded_by_number(model: VisionModel) -> None:
-    with Recording(model, images(), Requirements("relu#0", "relu#1", "relu")) as recording:
+    with open_recording(model, images(), Requirements("relu#0", "relu#1", "relu")) as recording:
         first, second = recording.raw("relu#0"), recording.raw("relu#1")
         assert torch.equal(recording.raw("relu"), second)
         net = model.module
@@ -166,7 +167,7 @@ def test_the_k_th_call_of_a_reused_module_is_recorded_by_number(model: VisionMod
 
 
 def test_activations_are_kept_as_they_were_before_in_place_work(model: VisionModel) -> None:
-    with Recording(model, images(), Requirements("two")) as recording:
+    with open_recording(model, images(), Requirements("two")) as recording:
         assert float(recording.raw("two").min()) < 0, "the in-place ReLU came first"
 
 
@@ -237,7 +238,10 @@ def test_the_caller_s_autocast_gives_the_map_to_its_precision(seeded: Build, gat
 
 def test_a_module_that_fails_is_named_with_the_input_it_got(model: VisionModel) -> None:
     message = r"Plain failed on an input of shape \(2, 5, 8, 8\)"
-    with pytest.raises(ModelError, match=message), Recording(model, wrong(), Requirements("input")):
+    with (
+        pytest.raises(ModelError, match=message),
+        open_recording(model, wrong(), Requirements("input")),
+    ):
         pass
 
 

@@ -14,9 +14,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from cvx_core.errors import MethodError, ModelError
 from cvx_core.models.vision_model import VisionModel
-from cvx_core.recording import Layout, Recording, Requirements
+from cvx_core.recording import Layout, Requirements
+from cvx_core.recording.layer_selection.selection import open_recording
 from cvx_core.recording.layers.layer import Layer
-from cvx_core.recording.partial_forward import PartialForward
+from cvx_core.recording.partial_forward import PartialForward, rerun, rerun_gradient
 from cvx_core.testing import models
 
 Build = Callable[[Callable[[], Any]], Any]
@@ -59,21 +60,23 @@ def ran_alone(model: VisionModel, shape: tuple[int, ...], name: str) -> bool:
     return PartialForward(model, x, Layout.of(model, x).find(name)).alone
 
 
-def rerun(model: VisionModel, x: Tensor, name: str, rows: Tensor = ROWS) -> tuple[Tensor, Tensor]:
+def rerun_both(
+    model: VisionModel, x: Tensor, name: str, rows: Tensor = ROWS
+) -> tuple[Tensor, Tensor]:
     """Return the logits for noise at a place, and the oracle's."""
-    with Recording(model, x, Requirements(name)) as recording:
+    with open_recording(model, x, Requirements(name)) as recording:
         noise = torch.Generator().manual_seed(0)
         shape = (len(rows), *recording.raw(name).shape[1:])
         value = torch.randn(shape, generator=noise).to(recording.raw(name))
-        found = recording.rerun(name, value, rows)
-        return found, put_in(model, x[rows], recording.place(name), value)
+        found = rerun(recording, name, value, rows)
+        return found, put_in(model, x[rows], recording.layer(name), value)
 
 
 @pytest.mark.parametrize("name", ["first", "relu#0", "norm", "second", "relu#1", "third"])
 def test_a_convolutional_network_answers_as_when_it_is_run_whole(name: str) -> None:
     """Also behind the first of two calls of one module, and where a sum leads around it."""
     model = models.convolutional().to(dtype=torch.float64)
-    found, expected = rerun(model, models.inputs().double(), name)
+    found, expected = rerun_both(model, models.inputs().double(), name)
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
 
 
@@ -81,7 +84,7 @@ def test_a_convolutional_network_answers_as_when_it_is_run_whole(name: str) -> N
 def test_a_transformer_answers_as_when_it_is_run_whole(name: str) -> None:
     """Whose class token and positions are put beside the tokens that have no data."""
     model = models.tokens().to(dtype=torch.float64)
-    found, expected = rerun(model, models.inputs().double(), name)
+    found, expected = rerun_both(model, models.inputs().double(), name)
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
 
 
@@ -101,7 +104,7 @@ def test_published_networks_run_their_last_part_alone(
 ) -> None:
     model = VisionModel(seeded(build))
     x = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
-    found, expected = rerun(model, x, name, torch.tensor([1, 0]))
+    found, expected = rerun_both(model, x, name, torch.tensor([1, 0]))
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
     assert ran_alone(model, (3, 224, 224), name)
 
@@ -109,10 +112,10 @@ def test_published_networks_run_their_last_part_alone(
 def test_what_comes_before_the_place_is_not_computed() -> None:
     """Of three convolutions and a linear layer only those behind the second convolution run."""
     model, x = models.convolutional(), models.inputs()
-    with Recording(model, x, Requirements("second")) as recording:
+    with open_recording(model, x, Requirements("second")) as recording:
         value = recording.raw("second")
         with Convolutions() as counted:
-            recording.rerun("second", value, torch.arange(3))
+            rerun(recording, "second", value, torch.arange(3))
     assert counted.count == 2
     assert ran_alone(model, (3, 32, 32), "second")
 
@@ -152,7 +155,7 @@ def test_where_the_part_can_t_run_alone_the_whole_network_runs(
 ) -> None:
     model = VisionModel(seeded(network).double())
     x = torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(0)).double()
-    found, expected = rerun(model, x, "two")
+    found, expected = rerun_both(model, x, "two")
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
     assert not ran_alone(model, (3, 8, 8), "two")
 
@@ -176,7 +179,7 @@ class Masking(Around):
 def test_what_the_network_makes_beside_its_input_is_real(seeded: Build) -> None:
     model = VisionModel(seeded(Masking).double())
     x = torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(0)).double()
-    found, expected = rerun(model, x, "two")
+    found, expected = rerun_both(model, x, "two")
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
     assert ran_alone(model, (3, 8, 8), "two")
 
@@ -184,9 +187,9 @@ def test_what_the_network_makes_beside_its_input_is_real(seeded: Build) -> None:
 def test_a_network_that_keeps_what_it_computes_keeps_nothing_without_data(seeded: Build) -> None:
     """Asked right after the part has run: any later run of the whole would cover the traces."""
     model, x = VisionModel(seeded(Masking)), torch.randn(3, 3, 8, 8)
-    with Recording(model, x, Requirements("two")) as recording:
+    with open_recording(model, x, Requirements("two")) as recording:
         kept = model.module.seen
-        recording.rerun("two", recording.raw("two")[ROWS], ROWS)
+        rerun(recording, "two", recording.raw("two")[ROWS], ROWS)
         assert ran_alone(model, (3, 8, 8), "two")
         assert model.module.seen is kept
         assert not [count for count, one in model.module.by_count.items() if one.is_meta]
@@ -196,12 +199,12 @@ def test_the_gradient_of_the_part_is_that_of_finite_differences() -> None:
     """Central differences in float64 err by about 1e-9 of a value of order 1."""
     model, x = models.tokens().to(dtype=torch.float64), models.inputs().double()
     noise = torch.Generator().manual_seed(0)
-    with Recording(model, x, Requirements("blocks.0")) as recording:
+    with open_recording(model, x, Requirements("blocks.0")) as recording:
         value = torch.randn(4, 17, 16, generator=noise, dtype=torch.float64)
         step = 1e-6 * torch.randn(value.shape, generator=noise, dtype=torch.float64)
         seed = torch.randn(4, 5, generator=noise, dtype=torch.float64)
-        gradient = recording.rerun_gradient(seed, "blocks.0", value, ROWS)
-        ahead, back = (recording.rerun("blocks.0", value + s, ROWS) for s in (step, -step))
+        gradient = rerun_gradient(recording, seed, "blocks.0", value, ROWS)
+        ahead, back = (rerun(recording, "blocks.0", value + s, ROWS) for s in (step, -step))
     expected = ((ahead - back) * seed).sum()
     assert float(2 * (gradient * step).sum().detach()) == pytest.approx(float(expected), rel=1e-6)
 
@@ -209,10 +212,10 @@ def test_the_gradient_of_the_part_is_that_of_finite_differences() -> None:
 def test_an_error_of_the_network_s_own_comes_through() -> None:
     model, x = models.convolutional(), models.inputs()
     with (
-        Recording(model, x, Requirements("second")) as recording,
+        open_recording(model, x, Requirements("second")) as recording,
         pytest.raises(ModelError, match="failed on an input"),
     ):
-        recording.rerun("second", torch.zeros(1, 7, 8, 8), torch.tensor([0]))
+        rerun(recording, "second", torch.zeros(1, 7, 8, 8), torch.tensor([0]))
 
 
 def test_a_place_that_is_not_passed_is_named(seeded: Build) -> None:
@@ -222,7 +225,7 @@ def test_a_place_that_is_not_passed_is_named(seeded: Build) -> None:
 
     model = VisionModel(seeded(Sometimes))
     with (
-        Recording(model, torch.zeros(2, 3, 8, 8), Requirements("two")) as recording,
+        open_recording(model, torch.zeros(2, 3, 8, 8), Requirements("two")) as recording,
         pytest.raises(MethodError, match="did not come by two"),
     ):
-        recording.rerun("two", torch.zeros(4, 3, 8, 8), torch.tensor([0, 0, 1, 1]))
+        rerun(recording, "two", torch.zeros(4, 3, 8, 8), torch.tensor([0, 0, 1, 1]))

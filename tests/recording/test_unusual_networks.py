@@ -14,7 +14,8 @@ from torch.utils.checkpoint import checkpoint
 
 from cvx_core.errors import MethodError
 from cvx_core.models.vision_model import VisionModel
-from cvx_core.recording import Recording, Requirements
+from cvx_core.recording import Requirements
+from cvx_core.recording.layer_selection.selection import open_recording
 from cvx_core.testing import models
 
 Build = Callable[[Callable[[], Any]], Any]
@@ -26,7 +27,7 @@ def images(count: int = 2, size: int = 8, dtype: torch.dtype = torch.float64) ->
 
 
 def maps(model: VisionModel, x: Tensor, *places: str, gates: Any = "native") -> list[Tensor]:
-    with Recording(model, x, Requirements(*places, gates=gates)) as recording:
+    with open_recording(model, x, Requirements(*places, gates=gates)) as recording:
         return recording.gradients(torch.ones_like(recording.logits), *places)
 
 
@@ -94,7 +95,7 @@ def test_modules_may_return_tuples_and_mappings(
     model = VisionModel(seeded(lambda: Wrapping(wrap, unwrap).double()))
     expected = maps(model, images(), "block.inner")
     assert residual(model, images(), "block") < 1e-12
-    with Recording(model, images(), Requirements("block")) as recording:
+    with open_recording(model, images(), Requirements("block")) as recording:
         [gradient] = recording.gradients(torch.ones_like(recording.logits), "block")
         passed = gradient * (recording.raw("block") > 0)
     torch.testing.assert_close([passed], expected)

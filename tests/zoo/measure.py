@@ -16,6 +16,7 @@ from torch import Tensor, nn
 import cvx_core as cvx
 from cvx_core.errors import CvxError
 from cvx_core.recording import Layout
+from cvx_core.recording.layer_selection.selection import find_last_grid
 from cvx_core.testing.explainers import assert_state, state_of
 from zoo import rivals
 from zoo.networks import Network, networks
@@ -133,7 +134,7 @@ def _grid(model: cvx.VisionModel, x: Tensor, layer: str) -> tuple[int, ...]:
     try:
         return layout.find(layer).grid
     except CvxError:  # rollout goes over all the attention layers, whose grid is the tokens'
-        return layout.last_grid(model, x).grid
+        return find_last_grid(model, x).grid
 
 
 def _conserved(model: cvx.VisionModel, x: Tensor, label: int, layer: str) -> dict[str, Any]:
@@ -155,7 +156,7 @@ def _smaller(model: cvx.VisionModel, x: Tensor, side: int) -> Tensor:
     probe = cvx.VisionModel(copy.deepcopy(model.module))
     try:
         probe.logits(torch.cat([corner, corner]))
-        Layout.of(probe, corner).last_grid(probe, corner)
+        find_last_grid(probe, corner)
     except CvxError:
         return x
     return corner
@@ -181,6 +182,6 @@ def _unchanged(before: Any, net: nn.Module) -> bool | str:
 def _module_of_the_place(model: cvx.VisionModel, x: Tensor) -> str:
     """Return the name of the module that cvx found, to be given to rivals who need one."""
     try:
-        return Layout.of(model, x).last_grid(model, x).module
+        return find_last_grid(model, x).module
     except CvxError:
         return ""

@@ -25,15 +25,14 @@ from torch import Tensor
 from torch.nn.parameter import Parameter
 from torch.overrides import TorchFunctionMode
 
-from cvx_core.recording import rules
-from cvx_core.recording.autograd import in_plain_order
+from cvx_core.recording.interception.batch_norm import in_plain_order
 from cvx_core.recording.interception.constants import Constants
 from cvx_core.recording.interception.leakage import Leakage
 from cvx_core.recording.interception.pointwise import Pointwise
-from cvx_core.recording.interception.saved_tensors import Saved
-from cvx_core.recording.interception.tape import Tape
-from cvx_core.recording.rules.attention import pass_attention
-from cvx_core.recording.rules.call import active, any_active
+from cvx_core.recording.rules.attention import attention_probabilities, pass_attention
+from cvx_core.recording.rules.call import Call, active, any_active
+from cvx_core.recording.rules.table import OWN_GRADIENT, RULES
+from cvx_core.recording.saved_tensors import Saved, Tape
 
 _NAMED: dict[Any, str] = {
     **{
@@ -84,11 +83,11 @@ class Interception(TorchFunctionMode):
         attention: bool = False,
         attended: Callable[[Tensor], Tensor] | None = None,
         constants: Constants | None = None,
-        table: Mapping[str, Callable[[rules.Call], Any]] | None = None,
+        table: Mapping[str, Callable[[Call], Any]] | None = None,
     ) -> None:
         super().__init__()
         self.saved = saved
-        self.rules = table if table is not None else rules.RULES if freeze else {}
+        self.rules = table if table is not None else RULES if freeze else {}
         self.tape = tape
         self.started = False
         self.attention: list[Tensor] | None = [] if attention else None
@@ -199,7 +198,7 @@ class Interception(TorchFunctionMode):
         self,
         name: str,
         in_place: bool,
-        rule: Callable[[rules.Call], Any],
+        rule: Callable[[Call], Any],
         func: Any,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
@@ -207,14 +206,14 @@ class Interception(TorchFunctionMode):
         if not args and "input" in kwargs:
             args, kwargs = (kwargs["input"],), {k: v for k, v in kwargs.items() if k != "input"}
         if in_place:
-            if rule in rules.OWN_GRADIENT and self.tape is None:
+            if rule in OWN_GRADIENT and self.tape is None:
                 self.saved.before_overwriting(args[0])
                 return func(*args, **kwargs)
             target = args[0]
             run = _out_of_place(func)
             name = name[:-1]
             gate = self._pointwise.gate(args) if name in _PRODUCTS else None
-            result = rule(rules.Call(name, run, args, kwargs, self.tape, gate))
+            result = rule(Call(name, run, args, kwargs, self.tape, gate))
             self.saved.before_overwriting(target)
             if isinstance(result, Tensor) and active(target) and not active(result):
                 # Otherwise it would look as if it still depended on the signal, and halve what it
@@ -222,7 +221,7 @@ class Interception(TorchFunctionMode):
                 target = target if target._is_view() else target.detach_()
             return target.copy_(result)
         gate = self._pointwise.gate(args) if name in _PRODUCTS else None
-        return rule(rules.Call(name, func, args, kwargs, self.tape, gate))
+        return rule(Call(name, func, args, kwargs, self.tape, gate))
 
     def _body(self, func: Any) -> Callable[..., Any] | None:
         """Return a composite function without its own dispatch, or None if it has none."""
@@ -246,7 +245,7 @@ class Interception(TorchFunctionMode):
         with torch.no_grad():
             if name == "scaled_dot_product_attention":
                 self.attention.append(
-                    rules.attention_probabilities(*args, **_without_values(kwargs)).detach()
+                    attention_probabilities(*args, **_without_values(kwargs)).detach()
                 )
                 return
             scores = args[0]

@@ -16,8 +16,8 @@ from weakref import ref
 
 from torch import Tensor, nn
 
-from cvx_core.recording.hooks import hooked
 from cvx_core.recording.interception.constants import MAKERS, Constants
+from cvx_core.recording.layers.hooks import hooked
 from cvx_core.recording.rules.call import active
 
 _SHIFTED = ("log_softmax", "log_sigmoid")

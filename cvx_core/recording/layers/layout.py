@@ -11,10 +11,8 @@ from torch import Tensor
 from cvx_core._util.text import shortened
 from cvx_core.errors import LayerError, ModelError, did_you_mean
 from cvx_core.models.evaluation_mode import evaluation_mode
-from cvx_core.recording.hooks import hooked
+from cvx_core.recording.layers.hooks import hooked
 from cvx_core.recording.layers.layer import Layer, as_grid, batch_first, first_tensor
-from cvx_core.recording.layers.pyramid import choose_levels
-from cvx_core.recording.layers.selection import choose_last_grid, choose_trunk, is_only_way
 
 if TYPE_CHECKING:
     from cvx_core.models.vision_model import VisionModel
@@ -83,78 +81,6 @@ class Layout:
             did_you_mean(name, [*self.shapes, *self.aliases])
             or "Layers with a grid: " + _few([p.name for p in self.places]) + ".",
         )
-
-    def last_grid(self, model: VisionModel, inputs: Tensor) -> Layer:
-        """Return the last place with a grid through which everything passes that the answer reads.
-
-        Two tests, run once for each model and input size, decide it; names play no part.
-
-        1. The answer has a gradient on the cells. (The last block of a vision transformer
-           hands on nothing but its class token: its patch tokens have none.)
-        2. Exchanging the activations of two images there exchanges their answers, so that no path
-           leads around the place. (One leads around the inside of a residual block.)
-
-        Where no place passes the second test, the last that passes the first is taken. Of
-        segmenters and detectors it is the last of the `levels`.
-
-        Raises
-        ------
-        LayerError
-            If there is none.
-        """
-        if model.task != "classification":
-            return self.levels(model, inputs)[-1]
-        key = ("last grid", tuple(inputs.shape[1:]))
-        if key not in model.cache:
-            model.cache[key] = choose_last_grid(self, model, inputs)
-        place: Layer = model.cache[key]
-        return place
-
-    def levels(self, model: VisionModel, inputs: Tensor) -> tuple[Layer, ...]:
-        """Return the places that together carry the answer.
-
-        Of a classifier the one of `last_grid`. Of a segmenter or detector the last with something
-        learned behind them, one on each way to the answer: the levels of a feature pyramid, say.
-
-        Raises
-        ------
-        LayerError
-            If there are none.
-        """
-        if model.task == "classification":
-            return (self.last_grid(model, inputs),)
-        key = ("levels", tuple(inputs.shape[1:]))
-        if key not in model.cache:
-            model.cache[key] = choose_levels(self, model, inputs)
-        places: tuple[Layer, ...] = model.cache[key]
-        return places
-
-    def trunk(self, model: VisionModel, inputs: Tensor) -> tuple[Layer, ...]:
-        """Return the places with a grid that everything passes, in the order of the forward pass.
-
-        Found for all places at once, from one forward pass with held gates, one backward pass and
-        one replay at zero, run once for each model and input size: a place that everything passes
-        carries the whole of what the image adds to an answer, one beside which paths lead around
-        carries a share (`cvx_core.recording.conservation`). Places before a function that is neither
-        piecewise linear nor gated are left out, because there the shares don't add up.
-        """
-        key = ("trunk", tuple(inputs.shape[1:]))
-        if key not in model.cache:
-            with torch.inference_mode(False):
-                model.cache[key] = choose_trunk(self, model, inputs)
-        places: tuple[Layer, ...] = model.cache[key]
-        return places
-
-    def leads_around(self, place: Layer, model: VisionModel, inputs: Tensor) -> bool:
-        """Whether the answer depends on the image also by paths that don't pass a place."""
-        if place.kind == "input":
-            return False
-        key = ("leads around", tuple(inputs.shape[1:]), place.name)
-        if key not in model.cache:
-            with torch.inference_mode(False):
-                model.cache[key] = not is_only_way(place, model, inputs[:1].clone())
-        around: bool = model.cache[key]
-        return around
 
 
 def _trace(model: VisionModel, inputs: Tensor) -> Layout:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from cvx_core.errors import MethodError
-from cvx_core.recording.interception.saved_tensors import Saved
 from cvx_core.recording.rules.call import Call
+from cvx_core.recording.saved_tensors import Saved
 
 if TYPE_CHECKING:
     from cvx_core.models.vision_model import VisionModel

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cvx_core.recording.interception.tape import Tape
+from cvx_core.recording.saved_tensors import Tape
 
 
 @dataclass

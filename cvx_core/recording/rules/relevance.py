@@ -22,7 +22,6 @@ from torch import Tensor
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from cvx_core.errors import MethodError
-from cvx_core.recording.interception.saved_tensors import Saved
 from cvx_core.recording.rules.base import (
     Backward,
     Mixed,
@@ -45,6 +44,7 @@ from cvx_core.recording.rules.layers import (
 )
 from cvx_core.recording.rules.normalization import batch_norm
 from cvx_core.recording.rules.products import product
+from cvx_core.recording.saved_tensors import Saved
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -116,7 +116,7 @@ _SATURATING = (
 
 class _Layers(Passage):
     def __init__(self, rules: Relevance, first: FirstRule | None) -> None:
-        from cvx_core.recording.rules import RULES
+        from cvx_core.recording.rules.table import RULES
 
         self.rules, self.first = rules, first
         self.sources: list[_Source] = []

@@ -19,10 +19,10 @@ from torch import Tensor
 
 from cvx_core.errors import MethodError
 from cvx_core.images.baselines import check_baseline, make_baseline
-from cvx_core.recording.interception.saved_tensors import Saved
 from cvx_core.recording.rules.base import Backward, Passage, Propagation
 from cvx_core.recording.rules.call import Call, active
 from cvx_core.recording.rules.rescaled import RESCALED
+from cvx_core.recording.saved_tensors import Saved
 
 if TYPE_CHECKING:
     from cvx_core.models.vision_model import VisionModel

@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cvx_core import ClassScore, Explanation, Recording, Requirements, VisionModel, get_explainer
+from cvx_core import ClassScore, Explanation, Requirements, VisionModel, get_explainer
+from cvx_core.recording.layer_selection.selection import open_recording
 from cvx_core.recording.rules.relevance import Relevance
 from cvx_core.testing import models
 
@@ -150,7 +151,9 @@ def test_without_damping_held_attention_is_activation_error() -> None:
     """Epsilon zero, held gates: gradient times activation of the frozen network."""
     model, batch = models.tokens().to(dtype=torch.float64), models.inputs(2)
     frozen = get_explainer("activation-error", layer="input").explain(model, batch, ClassScore(1))
-    with Recording(model, batch.double(), Requirements("input", gates=Relevance())) as recording:
+    with open_recording(
+        model, batch.double(), Requirements("input", gates=Relevance())
+    ) as recording:
         seed = torch.zeros_like(recording.logits)
         seed[:, 1] = 1
         found = recording.relevance(seed, "input").sum(1)

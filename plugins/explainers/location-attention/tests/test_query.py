@@ -15,11 +15,11 @@ from cvx_core import (
     MethodError,
     OptionError,
     Preprocess,
-    Recording,
     Requirements,
     VisionModel,
     get_explainer,
 )
+from cvx_core.recording.layer_selection.selection import open_recording
 from cvx_core.testing import models
 
 Array = npt.NDArray[np.float64]
@@ -149,7 +149,7 @@ def test_what_a_cell_reads_is_the_transpose_of_what_a_pixel_affects(
     with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
         output, pushed = torch.func.jvp(part, (batch,), (u,))
     v = noise(output)
-    with Recording(model, batch, Requirements(layer, "input")) as recording:
+    with open_recording(model, batch, Requirements(layer, "input")) as recording:
         pulled = recording.pull(v, at=layer, to="input")
     # sums of some thousand products in float64
     torch.testing.assert_close((v * pushed).sum(), (pulled * u).sum(), rtol=1e-10, atol=0)

@@ -13,7 +13,7 @@ from torch import Tensor
 from cvx_core import Error, Margin, Mistake, Requirements, Target, VisionModel, get_explainer
 from cvx_core.explainers.pyramid import at_all_levels, spread
 from cvx_core.explainers.request import ExplainRequest, SharedRecordings
-from cvx_core.recording import Layout
+from cvx_core.recording.layer_selection.selection import find_levels
 from cvx_core.tasks.ground_truth import GroundTruth
 from cvx_diagnose.decoding import Sides
 from cvx_diagnose.plan import Plan
@@ -61,7 +61,7 @@ def error_maps(model: VisionModel, plan: Plan, wrong: Sequence[Wrong]) -> list[d
         If cvx-activation-error is not installed.
     """
     inputs = torch.stack([one.values for one in wrong])
-    places = Layout.of(model, inputs).levels(model, inputs)
+    places = find_levels(model, inputs)
     classifies = plan.task == "classification"
     # A classifier's only level is named, so that its recording is found again by that name.
     layer = places[0].name if classifies else "auto"

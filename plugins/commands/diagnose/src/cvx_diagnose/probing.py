@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cvx_core import InputError, ModelError, VisionModel
 from cvx_core.errors import LayerError
-from cvx_core.recording import Layout, Recording
+from cvx_core.recording.layer_selection.selection import find_levels, find_trunk, open_recording
 from cvx_core.recording.layers.layer import Layer
 from cvx_core.recording.requirements import Requirements
 from cvx_diagnose.last_linear import LastLinear
@@ -93,7 +93,7 @@ def probe(model: VisionModel, image: Tensor) -> Probed:
     note = ""
     places: tuple[Layer, ...] = ()
     try:
-        places = Layout.of(model, image).levels(model, image)
+        places = find_levels(model, image)
         finest = max(places, key=lambda place: place.grid[0] * place.grid[1])
         layer, shape = ", ".join(place.name for place in places), finest.grid
         channels = sum(_channels(place) for place in places)
@@ -107,7 +107,7 @@ def probe(model: VisionModel, image: Tensor) -> Probed:
         features = "the logits", answered.flat.shape[1], False
     fine = None
     if layer is not None and model.task == "classification":
-        fine = _fine(Layout.of(model, image).trunk(model, image))
+        fine = _fine(find_trunk(model, image))
     name, count = (None, None) if fine is None else (fine.name, _channels(fine))
     threshold = None if candidates is None else candidates.threshold
     overlap = None if candidates is None else candidates.overlap
@@ -144,10 +144,12 @@ def answers_and_features(model: VisionModel, inputs: Tensor) -> tuple[Any, Tenso
         if linear is not None:
             return linear.read(model, inputs)
     try:
-        places = Layout.of(model, inputs).levels(model, inputs)
+        places = find_levels(model, inputs)
     except LayerError:
         found = model.output(inputs)
         return found, found.flat
-    with Recording(model, inputs, Requirements(*(place.name for place in places))) as recording:
+    with open_recording(
+        model, inputs, Requirements(*(place.name for place in places))
+    ) as recording:
         pooled = [recording.activation(place.name).mean((2, 3)) for place in places]
         return recording.output, torch.cat(pooled, 1)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 import cvx_core as cvx
 from cvx_core.errors import MethodError
 from cvx_core.models.vision_model import VisionModel
+from cvx_core.recording.layer_selection.selection import find_last_grid
 from cvx_core.testing import models
 from cvx_core.testing.explainers import assert_state, state_of
 
@@ -236,12 +237,11 @@ def test_compiled_parts_are_copied_too() -> None:
 
 def test_the_place_that_was_chosen_is_kept() -> None:
     """A test on random weights might choose another one."""
-    from cvx_core.recording import Layout
 
     model, x = models.convolutional(), models.inputs(1)
-    chosen = Layout.of(model, x).last_grid(model, x)
+    chosen = find_last_grid(model, x)
     random = Randomised(model, images()).randomise(1.0, generator())
-    assert Layout.of(random, x).last_grid(random, x) is chosen
+    assert find_last_grid(random, x) is chosen
 
 
 def test_the_same_generator_gives_the_same_network() -> None:

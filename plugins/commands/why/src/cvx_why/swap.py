@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cvx_core import MethodError, Recording, Requirements
+from cvx_core import MethodError, Requirements
 from cvx_core.explainers.batching import in_pieces
-from cvx_core.recording import Layout
+from cvx_core.recording.layer_selection.selection import find_last_grid, open_recording
 from cvx_core.recording.partial_forward import PartialForward
 from cvx_core.tasks.classification.prediction import ClassificationPrediction
 from cvx_why.trials import Trials
@@ -48,13 +48,13 @@ def additions(trials: Trials, other: Tensor) -> dict[str, Any]:
             f"for {trials.model.task}.",
             "Leave the reference image out.",
         )
-    place = Layout.of(trials.model, trials.inputs).last_grid(trials.model, trials.inputs)
-    with Recording(trials.model, trials.inputs, Requirements(place.name)) as recording:
+    place = find_last_grid(trials.model, trials.inputs)
+    with open_recording(trials.model, trials.inputs, Requirements(place.name)) as recording:
         raw, slope = (
             recording.raw(place.name),
             recording.gradients(trials.seed.to(recording.logits)[None], place.name)[0],
         )
-    with Recording(trials.model, other, Requirements(place.name)) as recording:
+    with open_recording(trials.model, other, Requirements(place.name)) as recording:
         there = place.cells(recording.raw(place.name))[0].flatten(1)
     here, slope = place.cells(raw)[0].flatten(1), place.cells(slope)[0].flatten(1)
     # To first order, exchanging cell i for the other's cell j changes the margin by this.

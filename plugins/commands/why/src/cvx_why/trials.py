@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cvx_core import Prediction, Recording, Requirements, VisionModel
+from cvx_core import Prediction, Requirements, VisionModel
 from cvx_core.explainers.batching import images_at_once, in_pieces
 from cvx_core.images.prepared import PreparedImage
+from cvx_core.recording.layer_selection.selection import open_recording
 from cvx_core.tasks.mistakes import Judgement, Mistake
 
 _TOGETHER = 16
@@ -116,11 +117,11 @@ class Trials:
         requirements = Requirements(*places, gates="frozen" if frozen else "native")
 
         def run(start: int, stop: int) -> list[tuple[Tensor, Tensor]]:
-            with Recording(self.model, inputs[start:stop], requirements) as recording:
+            with open_recording(self.model, inputs[start:stop], requirements) as recording:
                 seed = self.seed.to(recording.logits).expand_as(recording.logits)
                 raw = recording.gradients(seed, *places, missing="zero")
                 found = [
-                    (recording.activation(name), recording.place(name).cells(gradient))
+                    (recording.activation(name), recording.layer(name).cells(gradient))
                     for name, gradient in zip(places, raw, strict=True)
                 ]
                 self.passes.backwards += stop - start

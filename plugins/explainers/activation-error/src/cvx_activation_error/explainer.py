@@ -11,6 +11,8 @@ from torch import Tensor
 from cvx_activation_error.profile import profiles
 from cvx_activation_error.unconserved import held, missing, rounding
 from cvx_core import Attribution, Explainer, ExplainRequest, Margin, OptionError, Requirements
+from cvx_core.recording.conservation import constant_part
+from cvx_core.recording.layer_selection.selection import leads_around
 
 
 @dataclass(frozen=True)
@@ -77,13 +79,13 @@ class ActivationError(Explainer):
     def attribute(self, request: ExplainRequest) -> list[Attribution]:
         """Return the map of each seed, (B, h, w)."""
         recording = request.recording(self.requirements())
-        place = recording.place(self.layer)
+        place = recording.layer(self.layer)
         raw = recording.raw(self.layer)
         logits = recording.logits.detach()
         seeds = request.seeds(logits)
-        constant = recording.constant_part(self.layer) if self.verify else None
+        constant = constant_part(recording, self.layer) if self.verify else None
         reason = place.reason
-        if request.layout.leads_around(place, request.model, request.inputs):
+        if leads_around(place, request.model, request.inputs):
             reason += "; what leads around it counts as constant"
         names = self.profile if isinstance(self.profile, tuple) else ()
         rows = profiles(request, seeds, names, verify=self.verify) if self.profile else []
@@ -100,7 +102,7 @@ class ActivationError(Explainer):
                 gap = total - cells - others - measured
                 limit = rounding(product, seed * logits, seed * constant)
                 evidence |= missing(recording, self.layer, seed, gap, limit)
-                if recording.holds_signal():
+                if recording.leaks:
                     lost = held(recording, self.layer, seed, limit)
                     evidence |= {"held": lost} if lost else {}
             evidence.update(rows[k] if rows else {})

@@ -13,6 +13,7 @@ from cvx_core.errors import did_you_mean
 from cvx_core.explainers.batching import in_pieces
 from cvx_core.images.baselines import REFERENCES, make_baseline
 from cvx_core.recording import Layer
+from cvx_core.recording.partial_forward import rerun
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class ActivationPatching(Explainer):
     def attribute(self, request: ExplainRequest) -> list[Attribution]:
         """Return the map of each seed, (B, h, w)."""
         native, frozen = map(request.recording, self.requirements())
-        place, raw = native.place(self.layer), native.raw(self.layer)
+        place, raw = native.layer(self.layer), native.raw(self.layer)
         with request.with_inputs(self._references(request)) as other:
             recording = other.recording(Requirements(self.layer))
             put_in, reference_logits = recording.raw(self.layer), recording.logits.detach()
@@ -84,7 +85,7 @@ class ActivationPatching(Explainer):
         effects = self._effects(request, place, raw, put_in, torch.stack(seeds))
         all_cells = raw.clone()
         place.cells(all_cells).copy_(place.cells(put_in))
-        together = native.rerun(self.layer, all_cells, torch.arange(len(raw)))
+        together = rerun(native, self.layer, all_cells, torch.arange(len(raw)))
         found = []
         for seed, effect in zip(seeds, effects, strict=True):
             first, held = (
@@ -135,7 +136,7 @@ class ActivationPatching(Explainer):
             value = raw[images]
             at = (torch.arange(len(rows)), slice(None), cell // width, cell % width)
             place.cells(value)[at] = source[images, :, cell // width, cell % width]
-            answers = recording.rerun(self.layer, value, images).double()
+            answers = rerun(recording, self.layer, value, images).double()
             return torch.einsum("snc,nc->sn", seeds[:, images].double(), answers)
 
         count = len(raw) * cells

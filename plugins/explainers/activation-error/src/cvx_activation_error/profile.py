@@ -12,6 +12,8 @@ from torch import Tensor
 
 from cvx_core import ExplainRequest, Margin, OptionError, Requirements, Target, VisionModel
 from cvx_core.recording import Layer, Layout
+from cvx_core.recording.conservation import constant_part
+from cvx_core.recording.layer_selection.selection import find_last_grid, find_trunk
 from cvx_core.tasks.classes import ClassRef
 
 if TYPE_CHECKING:
@@ -166,7 +168,7 @@ def profiles(
     names = [place.name for place in places]
     recording = request.recording(Requirements(*names, gates="frozen", tape=verify))
     logits = recording.logits.detach()
-    constant = recording.constant_part(names[0]) if verify else None
+    constant = constant_part(recording, names[0]) if verify else None
     found = []
     for seed, against in zip(seeds, _two_classes(request, logits), strict=True):
         sums = _sums(recording.gradients(seed, *names, missing="zero"), recording, places)
@@ -208,7 +210,7 @@ def profiles(
 def by_stage(model: VisionModel, inputs: Tensor) -> list[Layer]:
     """Return the input and places that everything passes, as many from each size of grid."""
     layout = Layout.of(model, inputs)
-    trunk = layout.trunk(model, inputs) or (layout.last_grid(model, inputs),)
+    trunk = find_trunk(model, inputs) or (find_last_grid(model, inputs),)
     stages = [list(stage) for _, stage in groupby(trunk, key=lambda place: place.grid)]
     # Of more stages than rows, those near the answer.
     stages = stages[1 - MOST_LAYERS :]

@@ -44,7 +44,7 @@ class Propagated(Explainer):
     def attribute(self, request: ExplainRequest) -> list[Attribution]:
         """Return the map of each seed, (B, h, w)."""
         recording = request.recording(self.requirements())
-        place, logits = recording.place(self.layer), recording.logits.detach()
+        place, logits = recording.layer(self.layer), recording.logits.detach()
         found = []
         for seed in request.seeds(logits):
             relevance = recording.relevance(seed, self.layer)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from cvx_core import Recording
+from cvx_core.recording.conservation import leakage, recorded_flows
 from cvx_core.recording.interception.leakage import Origins
 
 _ROUNDINGS = 1024
@@ -76,7 +77,7 @@ def _unconserved(
 ) -> list[dict[str, Any]]:
     lost: dict[str, Tensor] = {}
     for i in (gap.abs() > limit).nonzero().flatten().tolist():
-        found = recording.flows(seed[i], name, i).missing()
+        found = recorded_flows(recording, seed[i], name, i).missing()
         for number, (module, missing) in enumerate(found.items()):
             # The first always: rounding spread over very many modules would otherwise have no name.
             if number == 0 or abs(missing) > float(limit[i]):
@@ -110,7 +111,7 @@ def held(recording: Recording, name: str, seed: Tensor, limit: Tensor) -> list[d
     """
     found: dict[Origins, Tensor] = {}
     for i in range(len(seed)):
-        for origins, carried in recording.held(seed[i], name, i).items():
+        for origins, carried in leakage(recording, seed[i], name, i).items():
             if abs(carried) > float(limit[i]):
                 found.setdefault(origins, torch.zeros_like(limit))[i] = carried
     own = _own(recording)

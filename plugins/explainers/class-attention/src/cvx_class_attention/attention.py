@@ -9,7 +9,9 @@ from torch import Tensor
 
 from cvx_core import Attribution, Explainer, ExplainRequest, MethodError, Recording, Requirements
 from cvx_core.recording import Layer
-from cvx_core.recording.attention import attention_blocks, tokens_read
+from cvx_core.recording.attention import attention_blocks, attention_gradients, tokens_read
+from cvx_core.recording.layer_selection.selection import find_layer
+from cvx_core.recording.partial_forward import rerun_gradient
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class GenericAttention(Explainer):
         read = tokens_read(request.model, request.inputs, place)
         found = []
         for seed in request.seeds(recording.logits):
-            pairs = [p for p in recording.attention_gradients(seed) if _is_global(p[0], place)]
+            pairs = [p for p in attention_gradients(recording, seed) if _is_global(p[0], place)]
             own = torch.eye(_length(place), dtype=pairs[0][0].dtype, device=pairs[0][0].device)
             relevance = own.expand(len(request.inputs), -1, -1)
             for attention, gradient in pairs:
@@ -94,7 +96,7 @@ class LeGrad(Explainer):
         blocks = {
             attention: block
             for attention, block in blocks.items()
-            if recording.place(block).shape == place.shape
+            if recording.layer(block).shape == place.shape
         }
         if not blocks:
             raise MethodError(
@@ -108,7 +110,7 @@ class LeGrad(Explainer):
             maps = []
             for attention, block in blocks.items():
                 tokens = recording.raw(block)
-                vector = recording.rerun_gradient(seed, last, tokens, rows)
+                vector = rerun_gradient(recording, seed, last, tokens, rows)
                 pulled = recording.pull(vector, at=block, to=attention)
                 heads = pulled.reshape(len(rows), -1, *pulled.shape[-2:]).clamp_min(0)
                 maps.append(heads.mean(dim=(1, 2)))
@@ -125,9 +127,9 @@ class LeGrad(Explainer):
 
 def _token_place(request: ExplainRequest, recording: Recording) -> Layer:
     """Return the place that tells tokens from cells; refuse networks without global attention."""
-    place = recording.place("auto")
+    place = find_layer("auto", recording.model, recording.inputs)
     zero = torch.zeros_like(recording.logits)
-    pairs = recording.attention_gradients(zero) if place.kind == "tokens" else []
+    pairs = attention_gradients(recording, zero) if place.kind == "tokens" else []
     if not any(_is_global(attention, place) for attention, _ in pairs):
         raise MethodError(
             f"{request.model.name} has no layer in which all tokens attend to all others.",

@@ -60,7 +60,7 @@ class Cam(Explainer):
             object.__setattr__(single, "_name", self.name)
             return average_over(single, self.layers).attribute(request)
         recording = request.recording(self.requirements())
-        return self.maps(request, recording, recording.place(self.layer))
+        return self.maps(request, recording, recording.layer(self.layer))
 
     @abstractmethod
     def maps(

@@ -12,6 +12,7 @@ from torch import Tensor
 from cvx_core import Attribution, Explainer, ExplainRequest, Requirements
 from cvx_core.plugins.parameters import check_choice
 from cvx_core.recording import Layer
+from cvx_core.recording.conservation import bias_contributions
 from cvx_core.recording.layers.layer import as_grid
 
 _OUTPUTS = ("signed", "saliency")
@@ -70,7 +71,7 @@ class FullGrad(Explainer):
             values = carried.sum(1) if self.signed else _psi(carried, grids.size)
             on_pixels = torch.zeros(len(x), dtype=torch.float64, device=x.device)
             elsewhere = on_pixels.clone()
-            for part in recording.constants(seed):
+            for part in bias_contributions(recording, seed):
                 place = grids.of(part)
                 # A constant that is the same for all images comes without their dimension.
                 whole = _per_image(part, len(x))

@@ -13,6 +13,7 @@ from cvx_class_attention.cam import Cam, named
 from cvx_core import Attribution, ExplainRequest, Recording
 from cvx_core.explainers.batching import in_pieces
 from cvx_core.recording import Layer
+from cvx_core.recording.partial_forward import rerun
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ class AblationCam(Cam):
         def logits(images: Tensor, channels: Tensor) -> Tensor:
             value = raw[images]
             place.cells(value)[torch.arange(len(images)), channels] = 0
-            return recording.rerun(self.layer, value, images)
+            return rerun(recording, self.layer, value, images)
 
         seeds = request.seeds(recording.logits)
         rows = request.at_once_behind(place)

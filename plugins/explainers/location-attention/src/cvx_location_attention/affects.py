@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from cvx_core import Attribution, Explainer, ExplainRequest, MethodError, OptionError, Requirements
-from cvx_core.recording.rules.second_order import Twice
 from cvx_location_attention.layer_maps import named
 from cvx_location_attention.positions import Position, cell_at, position, unit_length
+from cvx_location_attention.second_order import Twice, push
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,8 @@ class Affects(Explainer):
     def attribute(self, request: ExplainRequest) -> list[Attribution]:
         """Return the map, the same for every seed, (B, h, w)."""
         recording = request.recording(self.requirements())
-        place = recording.place(self.layer)
-        pushed = recording.push(self._direction(request), at="input", to=self.layer)
+        place = recording.layer(self.layer)
+        pushed = push(recording, self._direction(request), at="input", to=self.layer)
         one = Attribution(place.cells(pushed).norm(dim=1), provenance=named(place))
         return [one for _ in request.seeds(recording.logits)]
 

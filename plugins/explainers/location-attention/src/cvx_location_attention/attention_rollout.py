@@ -8,6 +8,7 @@ from torch import Tensor
 
 from cvx_core import Attribution, Explainer, ExplainRequest, MethodError, Recording, Requirements
 from cvx_core.recording.attention import tokens_read
+from cvx_core.recording.layer_selection.selection import find_layer
 from cvx_location_attention.maps import rollout
 
 
@@ -49,7 +50,7 @@ def rolled_out(recording: Recording) -> Attribution | MethodError:
     every token attends to every other in all of it: not over the windows of Swin, the pyramids of
     LeViT, or without the class-attention layers of CaiT.
     """
-    place = recording.place("auto")
+    place = find_layer("auto", recording.model, recording.inputs)
     length = place.prefix + place.grid[0] * place.grid[1]
     batch = recording.logits.shape[0]
     found = recording.attention()

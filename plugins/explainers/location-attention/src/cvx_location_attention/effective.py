@@ -10,6 +10,7 @@ from torch import Tensor
 
 from cvx_core import Attribution, Explainer, ExplainRequest, OptionError, Recording, Requirements
 from cvx_core.explainers.batching import in_pieces
+from cvx_core.recording.layer_selection.selection import find_layer
 from cvx_location_attention.layer_maps import named
 from cvx_location_attention.positions import as_recorded
 
@@ -60,13 +61,13 @@ class EffectiveReceptiveField(Explainer):
             values, evidence = self._of_noise(request)
         else:
             values = self._of(recording)
-        place = recording.place(self.layer)
+        place = find_layer(self.layer, recording.model, recording.inputs)
         evidence["spread"] = spread(values)
         one = Attribution(values, evidence, named(place))
         return [one for _ in request.seeds(recording.logits)]
 
     def _of(self, recording: Recording) -> Tensor:
-        place = recording.place(self.layer)
+        place = find_layer(self.layer, recording.model, recording.inputs)
         vector = torch.zeros_like(recording.activation(self.layer))
         h, w = place.grid
         vector[:, :, h // 2, w // 2] = 1.0

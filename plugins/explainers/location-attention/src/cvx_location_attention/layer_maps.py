@@ -54,7 +54,7 @@ class Energy(Explainer):
         recording = request.recording(self.requirements())
         one = Attribution(
             energy(recording.activation(self.layer), self.power),
-            provenance={"mode": "energy", **named(recording.place(self.layer))},
+            provenance={"mode": "energy", **named(recording.layer(self.layer))},
             unit=self.unit,
         )
         return [one for _ in request.seeds(recording.logits)]
@@ -94,7 +94,7 @@ class EigenCAM(Explainer):
         one = Attribution(
             values,
             evidence={"energy_share": share},
-            provenance=named(recording.place(self.layer)),
+            provenance=named(recording.layer(self.layer)),
         )
         return [one for _ in request.seeds(recording.logits)]
 

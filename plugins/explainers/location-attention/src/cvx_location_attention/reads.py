@@ -62,7 +62,7 @@ class Reads(Explainer):
     def attribute(self, request: ExplainRequest) -> list[Attribution]:
         """Return the map, the same for every seed, (B, H, W)."""
         recording = request.recording(self.requirements())
-        place = recording.place(self.layer)
+        place = recording.layer(self.layer)
         assert self.query is not None
         where = [cell_at(self.query, request, i, place.grid) for i in range(len(request.inputs))]
         gradient = recording.pull(

@@ -3,23 +3,127 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from cvx_core.errors import LayerError
 from cvx_core.models.evaluation_mode import evaluation_mode
-from cvx_core.recording.hooks import hooked
+from cvx_core.models.vision_model import VisionModel
+from cvx_core.recording.conservation import flows
+from cvx_core.recording.layer_selection.pyramid import choose_levels
+from cvx_core.recording.layers.hooks import hooked
 from cvx_core.recording.layers.layer import Layer, first_tensor, with_tensor
+from cvx_core.recording.layers.layout import Layout
+from cvx_core.recording.recording import Recording
 from cvx_core.recording.requirements import Requirements
-
-if TYPE_CHECKING:
-    from cvx_core.models.vision_model import VisionModel
-    from cvx_core.recording.layers.layout import Layout
 
 _PROBED = 24
 _EXCHANGED = 8
+
+
+def find_last_grid(model: VisionModel, inputs: Tensor) -> Layer:
+    """Return the last place with a grid through which everything passes that the answer reads.
+
+    Two tests, run once for each model and input size, decide it; names play no part.
+
+    1. The answer has a gradient on the cells. (The last block of a vision transformer
+       hands on nothing but its class token: its patch tokens have none.)
+    2. Exchanging the activations of two images there exchanges their answers, so that no path
+       leads around the place. (One leads around the inside of a residual block.)
+
+    Where no place passes the second test, the last that passes the first is taken. Of
+    segmenters and detectors it is the last of the `levels`.
+
+    Raises
+    ------
+    LayerError
+        If there is none.
+    """
+    if model.task != "classification":
+        return find_levels(model, inputs)[-1]
+    key = ("last grid", tuple(inputs.shape[1:]))
+    if key not in model.cache:
+        model.cache[key] = choose_last_grid(Layout.of(model, inputs), model, inputs)
+    layer: Layer = model.cache[key]
+    return layer
+
+
+def find_levels(model: VisionModel, inputs: Tensor) -> tuple[Layer, ...]:
+    """Return the places that together carry the answer.
+
+    Of a classifier the one of `last_grid`. Of a segmenter or detector the last with something
+    learned behind them, one on each way to the answer: the levels of a feature pyramid, say.
+
+    Raises
+    ------
+    LayerError
+        If there are none.
+    """
+    if model.task == "classification":
+        return (find_last_grid(model, inputs),)
+    key = ("levels", tuple(inputs.shape[1:]))
+    if key not in model.cache:
+        model.cache[key] = choose_levels(Layout.of(model, inputs), model, inputs)
+    layers: tuple[Layer, ...] = model.cache[key]
+    return layers
+
+
+def find_trunk(model: VisionModel, inputs: Tensor) -> tuple[Layer, ...]:
+    """Return the places with a grid that everything passes, in the order of the forward pass.
+
+    Found for all places at once, from one forward pass with held gates, one backward pass and
+    one replay at zero, run once for each model and input size: a place that everything passes
+    carries the whole of what the image adds to an answer, one beside which paths lead around
+    carries a share (`cvx_core.recording.conservation`). Places before a function that is neither
+    piecewise linear nor gated are left out, because there the shares don't add up.
+    """
+    key = ("trunk", tuple(inputs.shape[1:]))
+    if key not in model.cache:
+        with torch.inference_mode(False):
+            model.cache[key] = choose_trunk(Layout.of(model, inputs), model, inputs)
+    layers: tuple[Layer, ...] = model.cache[key]
+    return layers
+
+
+def leads_around(layer: Layer, model: VisionModel, inputs: Tensor) -> bool:
+    """Whether the answer depends on the image also by paths that don't pass a place."""
+    if layer.kind == "input":
+        return False
+    key = ("leads around", tuple(inputs.shape[1:]), layer.name)
+    if key not in model.cache:
+        with torch.inference_mode(False):
+            model.cache[key] = not is_only_way(layer, model, inputs[:1].clone())
+    around: bool = model.cache[key]
+    return around
+
+
+def find_layer(name: str, model: VisionModel, inputs: Tensor) -> Layer:
+    """Return the layer that a name means; ``"auto"`` is `last_grid`.
+
+    Raises
+    ------
+    LayerError
+        If there is no such layer, or it has no grid.
+    """
+    if name == "auto":
+        return find_last_grid(model, inputs)
+    return Layout.of(model, inputs).find(name)
+
+
+def open_recording(model: VisionModel, inputs: Tensor, requirements: Requirements) -> Recording:
+    """Return a recording, to be entered; ``"auto"`` among its layers is resolved to `last_grid`.
+
+    Examples
+    --------
+    >>> from cvx_core import Requirements, open_recording
+    >>> from cvx_core.testing import models
+    >>> with open_recording(models.convolutional(), models.inputs(2), Requirements("auto")) as recording:
+    ...     print(recording.layer("auto").name, recording.logits.shape)
+    relu#1 torch.Size([2, 3])
+    """
+    layers = {name: find_layer(name, model, inputs) for name in requirements.layers}
+    return Recording(model, inputs, requirements, layers)
 
 
 def choose_last_grid(layout: Layout, model: VisionModel, inputs: Tensor) -> Layer:
@@ -50,8 +154,6 @@ def choose_last_grid(layout: Layout, model: VisionModel, inputs: Tensor) -> Laye
 
 def choose_trunk(layout: Layout, model: VisionModel, inputs: Tensor) -> tuple[Layer, ...]:
     """Return the places that carry the whole of an answer; see `Layout.trunk`."""
-    from cvx_core.recording.conservation import flows
-
     image = inputs[:1].clone()
     noise = torch.Generator().manual_seed(0)
     logits = model.logits(image)
@@ -74,12 +176,11 @@ def _grid(place: Layer) -> str:
 
 def _with_gradient(layout: Layout, model: VisionModel, image: Tensor) -> list[Layer]:
     """Return the places whose cells have a gradient, last first, from the last few that do."""
-    from cvx_core.recording.recording import Recording
-
     for stop in range(len(layout.places), 0, -_PROBED):
         candidates = layout.places[max(0, stop - _PROBED) : stop]
         names = [place.name for place in candidates]
-        with Recording(model, image, Requirements(*names)) as recording:
+        layers = {place.name: place for place in candidates}
+        with Recording(model, image, Requirements(*names), layers) as recording:
             noise = torch.Generator().manual_seed(0)
             seed = torch.randn(recording.logits.shape, generator=noise).to(recording.logits)
             gradients = recording.gradients(seed, *names, missing="zero")

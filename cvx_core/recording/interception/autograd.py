@@ -72,19 +72,3 @@ def _way_out(reason: str) -> str:
     if "reentrant" in reason:
         return "Let the network call checkpoint(..., use_reentrant=False), or no checkpoint at all."
     return "Name a later layer, behind the function that has no gradient."
-
-
-def in_plain_order(result: Tensor) -> Tensor:
-    """Let the gradient of batch normalisation's result arrive in plain memory order.
-
-    The backward pass of PyTorch's batch normalisation in evaluation mode is wrong on the CPU (seen
-    in 2.14) for one image whose gradient has its channels innermost and C as the stride of its
-    batch, as it comes from ``x.flatten(2).transpose(1, 2)``: off by as much as the gradient itself.
-    """
-    if result.requires_grad:
-        result.register_hook(_in_plain_order)  # type: ignore[no-untyped-call]
-    return result
-
-
-def _in_plain_order(gradient: Tensor) -> Tensor:
-    return gradient.contiguous() if gradient.shape[0] == 1 else gradient

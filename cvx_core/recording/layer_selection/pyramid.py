@@ -8,7 +8,7 @@ something learned behind them, on every way from the input to the answer.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,12 +16,10 @@ from torch import Tensor
 from cvx_core.errors import LayerError
 from cvx_core.models.evaluation_mode import evaluation_mode
 from cvx_core.models.forward import eager
-from cvx_core.recording.hooks import hooked
+from cvx_core.models.vision_model import VisionModel
+from cvx_core.recording.layers.hooks import hooked
 from cvx_core.recording.layers.layer import Layer, first_tensor
-
-if TYPE_CHECKING:
-    from cvx_core.models.vision_model import VisionModel
-    from cvx_core.recording.layers.layout import Layout
+from cvx_core.recording.layers.layout import Layout
 
 Node = Any
 """A node of the graph of automatic differentiation."""

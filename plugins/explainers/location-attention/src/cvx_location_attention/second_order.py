@@ -6,13 +6,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cvx_core.recording.interception.saved_tensors import Saved
+from cvx_core.errors import MethodError
+from cvx_core.recording.recording import Recording
 from cvx_core.recording.rules.attention import attention_probabilities
 from cvx_core.recording.rules.base import Passage, Propagation
 from cvx_core.recording.rules.call import Call, argument
+from cvx_core.recording.saved_tensors import Saved
 
 if TYPE_CHECKING:
     from cvx_core.models.vision_model import VisionModel
@@ -59,3 +62,41 @@ def _attention(call: Call) -> Tensor:
 
 def _hardsigmoid(call: Call) -> Tensor:
     return F.hardtanh(argument(call, 0, "input") / 6 + 0.5, 0.0, 1.0)
+
+
+def push(recording: Recording, vector: Tensor, *, at: str, to: str) -> Tensor:
+    """Push a vector at one place forward to a later one: J v, the counterpart of `pull`.
+
+    J^T u is linear in u, so its own derivative is J; hence two passes backward. Record with
+    ``gates=Twice()``: some functions have no second derivative as PyTorch computes them.
+
+    Parameters
+    ----------
+    vector
+        Laid out as ``raw(at)``, held constant.
+    at, to
+        Places that were recorded.
+
+    Returns
+    -------
+    torch.Tensor
+        Laid out as ``raw(to)``; zero where `to` does not depend on `at`.
+
+    Raises
+    ------
+    MethodError
+        If a function between the two can't be differentiated twice.
+    """
+    source, sink = recording.node(at), recording.node(to)
+    with torch.inference_mode(False):
+        dual = torch.zeros_like(sink).requires_grad_()
+    [pulled] = recording.backward(sink, [source], dual, twice=True)
+    if pulled is None:
+        return torch.zeros_like(sink)
+    [found] = recording.backward(pulled, [dual], vector) if pulled.requires_grad else [None]
+    if found is None:
+        raise MethodError(
+            f"What happens between {at!r} and {to!r} can't be differentiated twice.",
+            "Name a place before the function that has a gradient of its own.",
+        )
+    return found.detach()

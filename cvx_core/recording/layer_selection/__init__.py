@@ -1,0 +1,1 @@
+"""Layer selection: the last grid, the trunk, and the levels of a feature pyramid."""
