@@ -89,7 +89,7 @@ class Component:
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
             raise PluginError(
                 f"{self.name!r} is no component name.",
-                "Use lower-case words joined by hyphens, such as 'grad-cam'.",
+                "Use lower-case words joined by hyphens, such as 'my-method'.",
             )
         if not isinstance(self.summary, str):
             raise PluginError(f"The summary of component {self.name!r} is no string.")
