@@ -3,6 +3,7 @@ from ._util.version import (
 )
 from .api import (
     explain as explain,
+    get_component as get_component,
     get_explainer as get_explainer,
     get_renderer as get_renderer,
     read_ground_truth as read_ground_truth,

@@ -60,6 +60,8 @@ def plugins(settings: Settings, as_json: bool, verbose: bool) -> int:
         if offer.component.name in VERBS:
             verb = f"the verb {offer.component.name} of {_package(offer)}"
             put(printable(f"hidden by cvx's own: {verb}"))
+    for owner, hook in found.unknown_hooks:
+        put(printable(f"not used: {owner}: no installed plugin defines its hook {hook}"))
     for owner in found.disabled:
         put(printable(f"disabled: {owner}"))
     for owner in found.incompatible:
@@ -132,6 +134,7 @@ def _document(found: Registry) -> dict[str, Any]:
             {"plugin": failure.owner, "reason": failure.reason, "traceback": failure.traceback()}
             for failure in found.failures
         ],
+        "unknown_hooks": [{"plugin": owner, "hook": hook} for owner, hook in found.unknown_hooks],
         "disabled": found.disabled,
         "incompatible": found.incompatible,
     }

@@ -1,4 +1,4 @@
-"""A component: the record by which a plugin announces one thing it offers."""
+"""Records by which a plugin announces what it offers: components, and kinds of them."""
 
 from __future__ import annotations
 
@@ -33,11 +33,22 @@ class Kind:
         The hook that offers components of this kind, as in ``"cvx_explainers"``.
     base
         Class that their objects inherit from, as in ``"package.module:Class"``; empty if none.
+
+    Raises
+    ------
+    PluginError
+        If the name of the hook is malformed.
     """
 
     name: str
     hook: str
     base: str = ""
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"cvx_[a-z_]+", self.hook):
+            raise PluginError(
+                f"The hook of the kind {self.name!r} must be called cvx_..., got {self.hook!r}."
+            )
 
     def holds(self, thing: object) -> bool:
         """Whether a class is a subclass of `base`, which is imported wherever one was made."""
@@ -78,7 +89,7 @@ class Component:
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
             raise PluginError(
                 f"{self.name!r} is no component name.",
-                "Use lower-case words joined by hyphens, such as 'grad-cam'.",
+                "Use lower-case words joined by hyphens, such as 'my-method'.",
             )
         if not isinstance(self.summary, str):
             raise PluginError(f"The summary of component {self.name!r} is no string.")

@@ -1,4 +1,4 @@
-"""Find the installed plugins by their entry points, each in isolation."""
+"""Discovery of the installed plugins by their entry points, each in isolation."""
 
 from __future__ import annotations
 
@@ -42,22 +42,21 @@ def discover(into: Registry) -> None:
 def _discover(into: Registry) -> None:
     words = os.environ.get("CVX_DISABLE_PLUGINS", "").split(",")
     disabled = {normal_name(word) for word in words}
-    loaded: list[tuple[object, str]] = []
     for entry in sorted(entry_points(group=GROUP), key=_owner):
         owner = _owner(entry)
         if disabled & {"*", normal_name(owner), owner.partition(":")[0]}:
             into.disabled.append(owner)
             continue
         try:
-            loaded.append((entry.load(), owner))
+            plugin = entry.load()
         except KeyboardInterrupt:
             raise
         # The plugin boundary: importing foreign code may raise anything, and exit.
         except BaseException as error:
             into.fail(owner, error)
-    # Whoever brings a kind comes before those who offer components of it.
-    for plugin, owner in sorted(loaded, key=lambda pair: "cvx_kinds" not in dir(pair[0])):
-        into.register(plugin, owner)
+        else:
+            into.register(plugin, owner)
+    into.check_hooks()
     for group in sorted(entry_points().groups):
         if group.startswith(_PREFIX) and group != GROUP:
             for entry in entry_points(group=group):

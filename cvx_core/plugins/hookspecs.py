@@ -1,4 +1,4 @@
-"""The hooks that a plugin implements.
+"""Hooks that a plugin implements.
 
 Hooks take no arguments and return records; the objects behind the records do the work,
 because objects compose, take parameters and can be pickled. The hooks are historic: each
@@ -64,4 +64,7 @@ class CvxSpecs:
 
     @hookspec(historic=True)
     def cvx_kinds(self) -> Iterable[Kind]:  # type: ignore[empty-body]
-        """Return kinds of components that the core doesn't know, each with its hook."""
+        """Return kinds of components that the core doesn't know, each with its hook.
+
+        Plugins that implement the hook of a kind may be registered earlier or later.
+        """

@@ -1,4 +1,4 @@
-"""The boundary to code that is not ours: a plugin or a model may raise anything, and exit."""
+"""Error boundary around foreign code: a plugin or a model may raise anything, and exit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Build a component from its name and parameters, with errors that name the way out."""
+"""Parameters of components: parsing, checks, and building a component with them."""
 
 from __future__ import annotations
 
@@ -72,12 +72,12 @@ def parameters_of(thing: Any) -> dict[str, Any]:
 
 
 def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
-    """Refuse a parameter's value that is none of its choices.
+    """Check that a parameter's value is one of its choices.
 
     Raises
     ------
     OptionError
-        If it isn't; the hint has the choice that is meant, or all.
+        If it isn't; the hint has the closest choice, or all.
     """
     known = list(choices)
     if value not in known:

@@ -1,4 +1,4 @@
-"""What the plugins offer, who offers it, and what went wrong."""
+"""Registry of components: what plugins offer, who offers it, and which plugins failed."""
 
 from __future__ import annotations
 
@@ -75,9 +75,11 @@ class Registry:
         self.failures: list[Failure] = []
         self.incompatible: list[str] = []
         self.disabled: list[str] = []
+        self._waiting: list[tuple[object, str, str]] = []
+        self._brought: list[tuple[Kind, str]] = []
         for kind in self.kinds:
             self._listen(kind)
-        self._manager.hook.cvx_kinds.call_historic(result_callback=self._add_kinds)
+        self._manager.hook.cvx_kinds.call_historic(result_callback=self._take_kinds)
 
     def _hooks(self) -> list[str]:
         return [kind.hook for kind in self.kinds.values()]
@@ -87,29 +89,54 @@ class Registry:
             result_callback=partial(self._take, kind)
         )
 
-    def _add_kinds(self, kinds: Iterable[Kind]) -> None:
-        """Receive the kinds that a plugin brings: from now on their hooks are heard."""
+    @property
+    def unknown_hooks(self) -> list[tuple[str, str]]:
+        """Owners of the plugins that implement a hook that nothing defines, each with the hook."""
+        return [(owner, hook) for _, owner, hook in self._waiting]
+
+    def _take_kinds(self, kinds: Iterable[Kind]) -> None:
+        """Receive the kinds that a plugin brings."""
         for kind in list(kinds):
             if not isinstance(kind, Kind):
                 raise PluginError(
                     f"cvx_kinds returned {kind!r}, a {type(kind).__name__}.",
                     "It returns cvx_core.Kind records.",
                 )
-            if kind.name in self.kinds or kind.hook in self._hooks():
+            if (kind, self._owner) in self._brought:
+                continue  # the plugin is registered anew, for the hook of its own kind
+            taken = [*self.kinds.values(), *(brought for brought, _ in self._brought)]
+            if any(kind.name == one.name or kind.hook == one.hook for one in taken):
                 raise PluginError(f"There is a kind {kind.name!r} or a hook {kind.hook!r} already.")
+            self._brought.append((kind, self._owner))
+
+    def _add_kinds(self) -> None:
+        """Define the hooks of the kinds that were brought, and ask the plugins that wait for one.
+
+        Only after the plugin that brings them is registered: pluggy can't take a hook back.
+        """
+        new = [kind for kind, _ in self._brought if kind.name not in self.kinds]
+        hooks = {kind.hook for kind in new}
+        asked = {owner: plugin for plugin, owner, hook in self._waiting if hook in hooks}
+        # They are registered anew as a whole, so that one that fails loses all its components.
+        for owner, plugin in asked.items():
+            self._evict(plugin, owner)
+        for kind in new:
 
             def spec() -> None:
                 """Return components."""
 
-            spec.__name__ = kind.hook
             namespace = SimpleNamespace(**{kind.hook: hookspec(historic=True)(spec)})
             self._manager.add_hookspecs(namespace)
             self.kinds[kind.name] = kind
             self._table[kind.name] = {}
             self._listen(kind.name)
+        for owner, plugin in asked.items():
+            self.register(plugin, owner)
 
     def register(self, plugin: object, owner: str) -> None:
         """Ask one plugin for its components; on any failure none of them is kept.
+
+        A hook that nothing defines yet is heard once a plugin brings its kind (`unknown_hooks`).
 
         Raises
         ------
@@ -124,15 +151,34 @@ class Registry:
                     "Mark its functions with @cvx_core.hookimpl.",
                 )
             self._manager.register(plugin, owner)
-            self._manager.check_pending()
+            for hook in self._manager.get_hookcallers(plugin) or ():
+                if not hook.has_spec():
+                    self._waiting.append((plugin, owner, hook.name))
         except KeyboardInterrupt:
             raise
         # The plugin boundary: a plugin may raise anything, and exit.
         except BaseException as error:
             self._evict(plugin, owner)
+            self._brought = [one for one in self._brought if one[0].name in self.kinds]
             self.fail(owner, error)
+        else:
+            self._add_kinds()
         finally:
             self._owner = previous
+
+    def check_hooks(self) -> None:
+        """When strict, refuse hooks that nothing defines; to be called after discovery.
+
+        Raises
+        ------
+        PluginError
+            Only under ``CVX_STRICT=1``.
+        """
+        for owner, hook in self.unknown_hooks if self._strict else ():
+            raise PluginError(
+                f"Plugin {owner} implements {hook}, a hook that no installed plugin defines.",
+                did_you_mean(hook, self._hooks()),
+            )
 
     def fail(self, owner: str, error: BaseException) -> None:
         """Note that a plugin can't be used (raise instead when strict)."""
@@ -206,7 +252,8 @@ class Registry:
         for component in answer:
             if not isinstance(component, Component):
                 raise PluginError(
-                    f"{self.kinds[kind].hook} returned {component!r}, a {type(component).__name__}.",
+                    f"{self.kinds[kind].hook} returned {component!r}, "
+                    f"a {type(component).__name__}.",
                     "Hooks return cvx_core.Component records.",
                 )
         for component in answer:
@@ -219,6 +266,7 @@ class Registry:
         # pluggy can leave a plugin half registered when a hook raises during replay.
         if self._manager.is_registered(plugin):
             self._manager.unregister(plugin)
+        self._waiting = [one for one in self._waiting if one[0] is not plugin]
         for names in self._table.values():
             for name in [n for n, owners in names.items() if owners.pop(owner, None)]:
                 if not names[name]:
@@ -231,6 +279,8 @@ class Registry:
             hints = [f"Installed: {known}."]
         for failure in self.failures:
             hints.append(f"The plugin {failure.owner} failed to load ({failure.reason}).")
+        for owner, hook in self.unknown_hooks:
+            hints.append(f"No installed plugin defines the hook {hook} of {owner}.")
         if self.disabled:
             hints.append("Disabled: " + ", ".join(self.disabled) + ".")
         if self.incompatible:

@@ -62,15 +62,20 @@ class Conformance:
         if offer.owner == PROGRAM:
             pytest.skip("registered by a program, not by an installed plugin")
         entry = next(entry for entry in entry_points(group=GROUP) if _owns(entry, offer))
+        kind = registry().kinds[self.kind]
         code = (
             "import sys\n"
             f"for name in {HEAVY!r}: sys.modules[name] = None\n"
             f"sys.path[:] = {sys.path!r}\n"
             "from importlib import import_module\n"
             f"plugin = import_module({entry.module!r})\n"
-            f"from cvx_core.plugins.registry import Registry\n"
+            "from cvx_core.plugins import Kind, Registry, hookimpl\n"
             "found = Registry(strict=True)\n"
             f"found.register(plugin, {offer.owner!r})\n"
+            # The kind may be another plugin's.
+            "class Kinds:\n"
+            f"    cvx_kinds = hookimpl(lambda self: [{kind!r}], specname='cvx_kinds')\n"
+            f"if {self.kind!r} not in found.kinds: found.register(Kinds(), 'kinds')\n"
             f"found.find({self.kind!r}, {offer.component.name!r})\n"
         )
         environment = {**os.environ, "CVX_DISABLE_PLUGINS": "*"}

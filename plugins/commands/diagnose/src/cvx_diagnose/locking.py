@@ -1,4 +1,4 @@
-"""One run in a folder at a time, or one for each shard."""
+"""Lock on the folder of a run: one run at a time, or one for each shard."""
 
 from __future__ import annotations
 
@@ -14,41 +14,41 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-_held: set[int] = set()
+_handles: set[int] = set()
 
 
-def _let_go() -> None:
-    """Close what a fork inherited: it would hold the folder after its parent was killed."""
-    for handle in _held:
+def _close_inherited() -> None:
+    """Close the handles that a fork inherited: they would keep the lock after its parent is killed."""
+    for handle in _handles:
         os.close(handle)
-    _held.clear()
+    _handles.clear()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_let_go)
+    os.register_at_fork(after_in_child=_close_inherited)
 
 
 @contextmanager
 def only_run(folder: Path, shard: tuple[int, int]) -> Iterator[None]:
-    """Hold a folder for one run; shards share it, each being run once.
+    """Lock a folder for one run; shards share it, each being run once.
 
-    The operating system lets go of it when the process ends, however it does. Nothing is held
-    where there are no such locks (Windows).
+    The operating system releases the lock when the process ends, however it does. Nothing is
+    locked on systems without such locks (Windows).
 
     Raises
     ------
     UsageError
-        If another process holds it.
+        If another process has the lock.
     OutputError
         If the folder can't be written to.
     """
     i, n = shard
-    with ExitStack() as held:
+    with ExitStack() as locks:
         if fcntl is not None:
             whole = n == 1
-            held.enter_context(_lock(folder / ".lock", shared=not whole))
+            locks.enter_context(_lock(folder / ".lock", shared=not whole))
             if not whole:
-                held.enter_context(_lock(folder / f".lock-{i}-of-{n}", shared=False))
+                locks.enter_context(_lock(folder / f".lock-{i}-of-{n}", shared=False))
         yield
 
 
@@ -60,7 +60,7 @@ def _lock(file: Path, *, shared: bool) -> Iterator[None]:
         raise OutputError(
             f"{file} could not be written: {error.strerror}.", "Choose another folder with -o."
         ) from error
-    _held.add(handle)
+    _handles.add(handle)
     try:
         fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         yield
@@ -71,5 +71,5 @@ def _lock(file: Path, *, shared: bool) -> Iterator[None]:
             "each is given its part: --shard 0/4, 1/4, ...",
         ) from error
     finally:
-        _held.discard(handle)
+        _handles.discard(handle)
         os.close(handle)

@@ -49,9 +49,9 @@ def outliving(
         if child == 0:
             # Ctrl-C reaches the one that waits, which passes it on: once, not twice.
             os.setpgid(0, 0)
-            from cvx_engine.pool import end_with
+            from cvx_engine.pool import end_with_parent
 
-            end_with(here)
+            end_with_parent(here)
             return None, again
         code = _waited(child)
         if code >= 0:

@@ -1,6 +1,6 @@
-"""Engines: where the work on many inputs runs, and what any of them is handed.
+"""Engine and work: base classes of what runs on many inputs, and of what is run.
 
-A verb that works on a whole data set cuts it into blocks of items. For each item something is
+A command that works on a whole data set cuts it into blocks of items. For each item something is
 decoded, which takes a processor; what was decoded is explained in batches, which takes the model; a
 block's rows are committed together. An engine decides in which processes and on which machines
 that happens, and nothing else: whichever is chosen, the same rows come out.
@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
-from cvx_core.api import get_component
-from cvx_core.plugins.component import component_name
+from cvx_core import get_component
+from cvx_core.plugins import component_name
 
 Item = TypeVar("Item", bound="Numbered")
 Decoded = TypeVar("Decoded")
@@ -183,7 +183,7 @@ class Engine(ABC):
         Raises
         ------
         CvxError
-            If the work can't go on. What was committed stays, and can be gone on from.
+            If the work can't go on. What was committed stays, and a later run resumes from it.
         """
 
     @property

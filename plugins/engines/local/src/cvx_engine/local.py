@@ -1,4 +1,4 @@
-"""The engine of one machine: processes decode ahead, and this process explains."""
+"""Engine of one machine: processes decode ahead, and this process explains."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from cvx_core import OptionError
 from cvx_engine import Engine, Listener, Work
-from cvx_engine.pool import Decoders, explained
+from cvx_engine.pool import DecoderPool, explain_batch
 
 AHEAD = 4
 """Batches that are decoded, or being decoded, while one is explained."""
@@ -27,21 +27,21 @@ class Local(Engine):
     Raises
     ------
     OptionError
-        If it is no positive number.
+        If workers isn't a positive integer.
     """
 
     workers: int | None = None
 
     def __post_init__(self) -> None:
         if self.workers is not None and (not isinstance(self.workers, int) or self.workers < 1):
-            raise OptionError(f"workers is {self.workers!r}.", "Give 1 or more.")
+            raise OptionError(f"workers must be a positive integer, got {self.workers!r}.")
 
     def run(self, work: Work[Any, Any, Any], listener: Listener) -> None:
         """Do all blocks that are pending."""
         blocks = work.pending()
         if not blocks:
             return
-        with Decoders(work.decoder(), work.timeout, self.workers or _cores()) as decoders:
+        with DecoderPool(work.decoder(), work.timeout, self.workers or _cores()) as decoders:
             coming = _Coming((batch for block in blocks for batch in work.batches(block)), decoders)
             for block in blocks:
                 if listener.stop:
@@ -49,7 +49,7 @@ class Local(Engine):
                 rows: list[Any] = []
                 for batch in work.batches(block):
                     coming.reach(AHEAD)
-                    rows += explained(work, batch, map(decoders.take, batch))
+                    rows += explain_batch(work, batch, map(decoders.take, batch))
                     coming.used()
                     listener.advanced(len(batch))
                 work.complete(work.items(block), rows)
@@ -60,7 +60,7 @@ class Local(Engine):
 class _Coming:
     """Submits batches some way ahead of the one that is explained, also those of later blocks."""
 
-    def __init__(self, batches: Iterator[list[Any]], decoders: Decoders) -> None:
+    def __init__(self, batches: Iterator[list[Any]], decoders: DecoderPool) -> None:
         self._batches, self._decoders = batches, decoders
         self._submitted = 0
 

@@ -1,4 +1,4 @@
-"""Processes that decode: one that dies or hangs costs the input that it was busy with, no more."""
+"""Pool of decoder processes: one that crashes or times out fails only its current item."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from typing import Any
 
 import torch
 
-from cvx_core.errors import CvxError, InputError
-from cvx_core.plugins.isolation import describe_error
+from cvx_core import CvxError, InputError
+from cvx_core.plugins import describe_error
 from cvx_engine.base import Work
 
 TRIES = 2
@@ -26,18 +26,20 @@ TRIES = 2
 
 
 @dataclass(frozen=True)
-class Mishap:
-    """What is handed back of an item that could not be decoded; see `Work.failed`."""
+class FailedItem:
+    """Result for an item that could not be decoded; see `Work.failed`."""
 
     status: str
     message: str
 
 
-def explained(work: Work[Any, Any, Any], items: Iterable[Any], found: Iterable[Any]) -> list[Any]:
-    """Return the rows of items, of each of which was found what it holds or a `Mishap`."""
+def explain_batch(
+    work: Work[Any, Any, Any], items: Iterable[Any], found: Iterable[Any]
+) -> list[Any]:
+    """Return the rows of a batch, given for each item what it holds or a `FailedItem`."""
     rows, decoded = [], []
     for item, one in zip(items, found, strict=True):
-        if isinstance(one, Mishap):
+        if isinstance(one, FailedItem):
             rows.append(work.failed(item, one.status, one.message))
         else:
             decoded.append(one)
@@ -58,8 +60,8 @@ class _Task:
     tries: int = field(default=0)
 
 
-class Decoders:
-    """Decodes items in processes of their own, in the order in which they are asked for.
+class DecoderPool:
+    """Decodes items in processes of their own, in the order in which they are submitted.
 
     Parameters
     ----------
@@ -88,7 +90,7 @@ class Decoders:
             self._workers.append(self._begin())
         self._thread = threading.Thread(target=self._serve, name="cvx-decoders", daemon=True)
 
-    def __enter__(self) -> Decoders:
+    def __enter__(self) -> DecoderPool:
         self._thread.start()
         return self
 
@@ -108,7 +110,7 @@ class Decoders:
         self._ring.send_bytes(b"!")
 
     def take(self, item: Any) -> Any:
-        """Return what an item holds, or a `Mishap`; waits for it.
+        """Return what an item holds, or a `FailedItem`; waits for it.
 
         Raises
         ------
@@ -179,7 +181,7 @@ class Decoders:
             if not in_time:
                 how = f"was not done after {self._timeout:g} s"
             message = f"Decoding it {how}, {TRIES} times. Look at the file; the others went on."
-            self._put(task.item, Mishap("crashed", message))
+            self._put(task.item, FailedItem("crashed", message))
         self._workers[self._workers.index(worker)] = self._begin()
 
     def _put(self, item: Any, found: Any) -> None:
@@ -228,7 +230,7 @@ def _decode_all(
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     torch.set_num_threads(1)
-    end_with(os.getppid())
+    end_with_parent(os.getppid())
     while True:
         try:
             item = pipe.recv()
@@ -237,15 +239,15 @@ def _decode_all(
         try:
             found: Any = decode(item)
         except InputError as error:
-            found = Mishap("bad input", str(error))
+            found = FailedItem("bad input", str(error))
         # The boundary of one input: whatever it does, the others go on.
         except Exception as error:
             text = str(error) if isinstance(error, CvxError) else describe_error(error)
-            found = Mishap("bad input", text)
+            found = FailedItem("bad input", text)
         pipe.send(found)
 
 
-def end_with(parent: int) -> None:
+def end_with_parent(parent: int) -> None:
     """End this process with its parent, however that ends and whatever this one does; on Linux."""
     if sys.platform != "linux":
         return

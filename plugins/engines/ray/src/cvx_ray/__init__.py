@@ -1,1 +1,1 @@
-"""The engine of a Ray cluster."""
+"""Engine of a Ray cluster."""

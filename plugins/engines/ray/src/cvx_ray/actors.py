@@ -1,4 +1,4 @@
-"""What runs in the processes of the cluster: one kind decodes, the other has the model.
+"""Actors of the cluster: one kind decodes, the other has the model.
 
 They are plain classes, so that this module is imported where Ray isn't. Both take the work as bytes
 and open it when they are greeted: what goes wrong then can be told, and an actor that fails as it
@@ -12,11 +12,11 @@ from collections.abc import Callable
 from typing import Any
 
 from cvx_engine import Work
-from cvx_engine.pool import Decoders, Mishap, explained
+from cvx_engine.pool import DecoderPool, FailedItem, explain_batch
 
 from cvx_core import CvxError
-from cvx_core.plugins.isolation import error_boundary
-from cvx_ray.packing import unpack
+from cvx_core.plugins import error_boundary
+from cvx_ray.serialization import unpack
 
 
 def _unpacked(packed: bytes) -> Any:
@@ -59,10 +59,10 @@ class Decoding:
             If the work can't be opened here, or the item not decoded.
         """
         decode: Callable[[Any], Any] = _unpacked(self._packed)
-        self._decoders = Decoders(decode, self._timeout, 1)
+        self._decoders = DecoderPool(decode, self._timeout, 1)
         self._decoders.__enter__()  # it ends with this process
         found = None if proof is None else self.decode([proof])[1][0]
-        if isinstance(found, Mishap):
+        if isinstance(found, FailedItem):
             raise CvxError(
                 f"{platform.node()} can't read what the machine reads on which the run was begun: "
                 f"{found.message}",
@@ -70,7 +70,7 @@ class Decoding:
             )
 
     def decode(self, items: list[Any]) -> tuple[int, list[Any]]:
-        """Return how many items there are, and what each holds, or a `Mishap`."""
+        """Return how many items there are, and what each holds, or a `FailedItem`."""
         self._decoders.submit(items)
         return len(items), [self._decoders.take(item) for item in items]
 
@@ -101,8 +101,8 @@ class Explaining:
         self._work.to(self._device)
 
     def explain(self, items: list[Any], found: list[Any]) -> list[Any]:
-        """Return the rows of items, of each of which was found what it holds or a `Mishap`."""
-        return explained(self._work, items, found)
+        """Return the rows of items, of each of which was found what it holds or a `FailedItem`."""
+        return explain_batch(self._work, items, found)
 
     def complete(self, items: list[Any], rows: list[Any]) -> list[Any]:
         """Return a block's rows with what takes all of them."""

@@ -1,4 +1,4 @@
-"""The cluster: one that is there is joined and left, and one of our own is begun and ended."""
+"""Connection to a Ray cluster: an existing one is joined, otherwise one is started and stopped."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cvx_core import CvxError
-from cvx_core.plugins.isolation import describe_error, error_boundary
+from cvx_core.plugins import describe_error, error_boundary
 
 QUIET = {
     # Nothing is reported to Ray's makers.

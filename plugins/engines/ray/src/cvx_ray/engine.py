@@ -1,4 +1,4 @@
-"""The engine: `cvx_core.Engine` on a Ray cluster."""
+"""Engine that runs on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from cvx_engine import Engine, Listener, Work
-from cvx_engine.pool import Decoders, Mishap
+from cvx_engine.pool import DecoderPool, FailedItem
 
 from cvx_core import CvxError, OptionError
-from cvx_core.plugins.isolation import REPORT
+from cvx_core.plugins import REPORT
 from cvx_ray import actors
 from cvx_ray.cluster import connected, imported
-from cvx_ray.flow import Flow
-from cvx_ray.packing import pack, pack_work
 from cvx_ray.pool import Pool
+from cvx_ray.scheduler import Scheduler
+from cvx_ray.serialization import pack, pack_work
 
 DECODERS_OF_A_MODEL = 16
 """Processes that decode for one that explains, at most, unless more are asked for."""
@@ -55,11 +55,11 @@ class Ray(Engine):
         for name in ("models", "decoders"):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or value < 1):
-                raise OptionError(f"{name} is {value!r}.", "Give 1 or more.")
+                raise OptionError(f"{name} must be a positive integer, got {value!r}.")
         if self.device not in (None, "cpu", "cuda"):
-            raise OptionError(f"device is {self.device!r}.", "Give cpu or cuda.")
+            raise OptionError(f"device must be cpu or cuda, got {self.device!r}.")
         if not isinstance(self.wait, int | float) or not self.wait > 0:
-            raise OptionError(f"wait is {self.wait!r}.", "Give a number of seconds above 0.")
+            raise OptionError(f"wait must be a number of seconds above 0, got {self.wait!r}.")
 
     def run(self, work: Work[Any, Any, Any], listener: Listener) -> None:
         """Do all blocks that are pending."""
@@ -73,9 +73,9 @@ class Ray(Engine):
             proof = _proof(work) if several else None
             with _decoders(ray, work, decoder, share, proof, self.wait) as decoders:  # noqa: SIM117
                 with _models(ray, whole, share, self.wait) as models:
-                    flow = Flow(ray, work, listener, decoders, models)
-                    flow.run()
-        _reconcile(work, flow.ledger.begun, listener)
+                    scheduler = Scheduler(ray, work, listener, decoders, models)
+                    scheduler.run()
+        _reconcile(work, scheduler.tracker.begun, listener)
 
 
 @dataclass(frozen=True)
@@ -145,10 +145,10 @@ def _proof(work: Work[Any, Any, Any]) -> Any:
     On a machine that doesn't see the inputs, all would become bad ones.
     """
     items = work.items(work.pending()[0])[:PROOFS]
-    with Decoders(work.decoder(), work.timeout, 1) as decoders:
+    with DecoderPool(work.decoder(), work.timeout, 1) as decoders:
         for item in items:
             decoders.submit([item])
-            if not isinstance(decoders.take(item), Mishap):
+            if not isinstance(decoders.take(item), FailedItem):
                 return item
     return None
 

@@ -1,4 +1,4 @@
-"""What this plugin offers."""
+"""Components of this plugin: the engine of a Ray cluster."""
 
 from __future__ import annotations
 

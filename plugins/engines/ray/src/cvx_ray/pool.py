@@ -1,4 +1,4 @@
-"""The processes that work: begun, greeted when they are ready, replaced when they end."""
+"""Pool of actors: started, used when they are ready, replaced when they end."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cvx_core import CvxError
-from cvx_core.plugins.isolation import REPORT, describe_error
+from cvx_core.plugins import REPORT, describe_error
 
 ASKED = 2
 """What one is asked for at a time: what it works on, and what it goes on with."""

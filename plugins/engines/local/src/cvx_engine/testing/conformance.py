@@ -1,4 +1,4 @@
-"""Checks that every engine passes."""
+"""Conformance tests of an engine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from cvx_core.errors import ModelError, OutputError, UsageError
+from cvx_core import ModelError, OutputError, UsageError
 from cvx_core.testing.base import Conformance
 from cvx_engine.base import Engine, Listener, get_engine
 from cvx_engine.testing.sample_work import SampleWork, plain_loop

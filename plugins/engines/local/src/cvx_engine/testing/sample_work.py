@@ -13,10 +13,9 @@ from typing import Any
 
 import torch
 
-from cvx_core._util.files import write_atomic
-from cvx_core.errors import InputError, ModelError, OutputError
+from cvx_core import InputError, ModelError, OutputError
 from cvx_engine.base import Work
-from cvx_engine.pool import Mishap, explained
+from cvx_engine.pool import FailedItem, explain_batch
 
 WIDTH = 64
 """Length of what a sample holds."""
@@ -180,7 +179,9 @@ class SampleWork(Work[Sample, Read, dict[str, Any]]):
         if self.full:
             raise OutputError("The disk is full.", "Make room.")
         ordered = sorted(rows, key=lambda row: int(row["id"]))
-        write_atomic(self.file(block), json.dumps(ordered).encode(), overwrite=True)
+        partial = self.file(block).with_suffix(".partial")
+        partial.write_text(json.dumps(ordered))
+        partial.replace(self.file(block))
 
     def rows(self) -> list[dict[str, Any]]:
         """Return all rows that were committed, in order."""
@@ -198,7 +199,7 @@ def plain_loop(work: SampleWork) -> list[dict[str, Any]]:
     for block in work.pending():
         rows = []
         for batch in work.batches(block):
-            rows += explained(work, batch, [_decoded(work, item) for item in batch])
+            rows += explain_batch(work, batch, [_decoded(work, item) for item in batch])
         work.complete(work.items(block), rows)
         found += sorted(rows, key=lambda row: int(row["id"]))
     return found
@@ -206,8 +207,8 @@ def plain_loop(work: SampleWork) -> list[dict[str, Any]]:
 
 def _decoded(work: SampleWork, item: Sample) -> Any:
     if item.does in ("kills", "hangs"):
-        return Mishap("crashed", "")
+        return FailedItem("crashed", "")
     try:
         return work.decode(item)
     except (InputError, ValueError) as error:
-        return Mishap("bad input", str(error))
+        return FailedItem("bad input", str(error))

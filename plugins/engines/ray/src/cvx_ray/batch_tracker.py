@@ -1,4 +1,4 @@
-"""What has become of each batch: waiting, done, tried again, or looked through item by item.
+"""State of each batch: waiting, done, tried again, or tried item by item.
 
 Nothing in here knows of Ray. Whatever ends, an item is either on its way or has its row.
 """
@@ -47,7 +47,7 @@ class Portion:
     spare: list[Any] = field(default_factory=list)
 
 
-class Ledger:
+class BatchTracker:
     """Hands out portions, and gathers their rows until a block has them all.
 
     A batch that ends its process twice is looked through: each of its items is tried alone, and

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cvx_core.errors import ConflictError, PluginError, UnknownComponentError
-from cvx_core.plugins.component import Component
+from cvx_core.plugins.component import Component, Kind
 from cvx_core.plugins.hookspecs import hookimpl
 from cvx_core.plugins.registry import PROGRAM, Registry
 
@@ -140,10 +140,101 @@ def test_a_record_of_another_type_is_refused_by_name(
     assert says in registry.failures[0].reason
 
 
-def test_a_hook_that_cvx_does_not_know_fails_that_plugin(registry: Registry) -> None:
-    registry.register(plugin(component(), hook="cvx_exploders"), "bad:main")
-    assert "cvx_exploders" in registry.failures[0].reason
+def test_a_hook_that_nothing_defines_is_noted_and_the_others_are_heard(registry: Registry) -> None:
+    both = plugin(component(), hook="cvx_exploders")
+    both.cvx_renderers = plugin(component("json"), hook="cvx_renderers").cvx_renderers
+    registry.register(both, "some:main")
+    assert registry.unknown_hooks == [("some:main", "cvx_exploders")]
+    assert registry.failures == []
+    assert registry.names("renderer") == ["json"]
+    with pytest.raises(UnknownComponentError, match="defines the hook cvx_exploders of some:main"):
+        registry.find("exploder", "grid")
+
+
+def test_a_strict_registry_refuses_a_hook_that_nothing_defines() -> None:
+    strict = Registry(strict=True)
+    strict.register(plugin(component(), hook="cvx_explainer"), "some:main")
+    with pytest.raises(PluginError, match="some:main implements cvx_explainer") as caught:
+        strict.check_hooks()
+    assert "Did you mean 'cvx_explainers'" in caught.value.hint
+
+
+QUEUE = Kind("queue", "cvx_queues")
+
+
+def test_a_plugin_brings_a_kind_and_offers_components_of_it(registry: Registry) -> None:
+    own = plugin(QUEUE, hook="cvx_kinds")
+    own.cvx_queues = plugin(component("fast"), hook="cvx_queues").cvx_queues
+    registry.register(own, "bringer:main")
+    assert registry.kinds["queue"] == QUEUE
+    assert registry.names("queue") == ["fast"]
+    assert registry.failures == registry.unknown_hooks == []
+
+
+@pytest.mark.parametrize("bringer_first", [True, False])
+def test_a_kind_of_one_plugin_is_offered_by_another_in_either_order(
+    registry: Registry, bringer_first: bool
+) -> None:
+    bringer = (plugin(QUEUE, hook="cvx_kinds"), "bringer:main")
+    other = (plugin(offered := component("slow"), hook="cvx_queues"), "other:main")
+    for one in (bringer, other) if bringer_first else (other, bringer):
+        registry.register(*one)
+    assert registry.find("queue", "slow") is offered
+    assert [offer.owner for offer in registry.offers("queue")] == ["other:main"]
+    assert registry.failures == registry.unknown_hooks == []
+
+
+def test_a_plugin_that_waited_for_a_kind_and_then_fails_costs_itself_alone(
+    registry: Registry,
+) -> None:
+    cause = ValueError("no")
+    bad = SimpleNamespace(
+        cvx_queues=hookimpl(raising(cause), specname="cvx_queues"),
+        cvx_explainers=plugin(component()).cvx_explainers,
+    )
+    registry.register(bad, "bad:main")
+    registry.register(plugin(component("good"), hook="cvx_queues"), "good:main")
+    assert registry.names("explainer") == ["grid"]
+    registry.register(plugin(QUEUE, hook="cvx_kinds"), "bringer:main")
     assert registry.names("explainer") == []
+    assert registry.names("queue") == ["good"]
+    assert [(f.owner, f.error) for f in registry.failures] == [("bad:main", cause)]
+
+
+def test_a_kind_of_a_plugin_that_fails_is_not_kept(registry: Registry) -> None:
+    bad = plugin(QUEUE, hook="cvx_kinds")
+    bad.cvx_renderers = hookimpl(raising(ValueError("no")), specname="cvx_renderers")
+    registry.register(bad, "bad:main")
+    assert "queue" not in registry.kinds
+    registry.register(plugin(QUEUE, hook="cvx_kinds"), "good:main")
+    assert registry.kinds["queue"] == QUEUE
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        (Kind("queue", "cvx_renderers"), "a hook 'cvx_renderers' already"),
+        (Kind("explainer", "cvx_queues"), "a kind 'explainer'"),
+        (component(), "Kind records"),
+    ],
+)
+def test_a_kind_that_is_taken_or_no_record_fails_its_plugin(
+    registry: Registry, kind: Any, says: str
+) -> None:
+    registry.register(plugin(kind, hook="cvx_kinds"), "bad:main")
+    assert says in registry.failures[0].reason
+
+
+def test_a_kind_brought_twice_fails_the_second_plugin(registry: Registry) -> None:
+    registry.register(plugin(QUEUE, hook="cvx_kinds"), "one:main")
+    registry.register(plugin(QUEUE, hook="cvx_kinds"), "two:main")
+    assert [failure.owner for failure in registry.failures] == ["two:main"]
+
+
+@pytest.mark.parametrize("hook", ["", "queues", "cvx_Queues", "cvx_a b"])
+def test_a_hook_that_could_not_be_implemented_is_refused(hook: str) -> None:
+    with pytest.raises(PluginError, match="must be called cvx_"):
+        Kind("queue", hook)
 
 
 def test_a_plugin_without_hooks_fails_with_the_way_out(registry: Registry) -> None:

@@ -1,4 +1,4 @@
-"""From blocks to rows: who is asked for what next, and what is done with the answers.
+"""Scheduler of the actors: which one decodes, explains or completes what, until all has rows.
 
 What is decoded goes from the process that decodes to the one that explains, and never through
 this one, which has the rows alone and commits them.
@@ -12,7 +12,7 @@ from typing import Any
 
 from cvx_engine import Listener, Work
 
-from cvx_ray.ledger import TRIES, Ledger, Portion
+from cvx_ray.batch_tracker import TRIES, BatchTracker, Portion
 from cvx_ray.pool import ASKED, Member, Pool, raised
 
 PATIENCE = 0.5
@@ -56,7 +56,7 @@ class Flight:
     answer: Any
 
 
-class Flow:
+class Scheduler:
     """Does what is pending.
 
     Parameters
@@ -64,7 +64,7 @@ class Flow:
     ray
         The module.
     work, listener
-        See `cvx_core.Engine.run`.
+        See `cvx_engine.Engine.run`.
     decoders, models
         The processes that decode, and those that explain.
     """
@@ -74,7 +74,7 @@ class Flow:
     ) -> None:
         self._ray, self._work, self._listener = ray, work, listener
         self._decoders, self._models = decoders, models
-        self.ledger = Ledger(work, listener)
+        self.tracker = BatchTracker(work, listener)
         self._flights: dict[Any, Flight] = {}
         self._decoded: deque[Decoding] = deque()
         self._gathered: deque[Completing] = deque()
@@ -102,7 +102,7 @@ class Flow:
 
     def _ask(self) -> bool:
         """Give everybody enough to do; return whether anything is left to be done."""
-        self._gathered.extend(Completing(*one) for one in _taken(self.ledger.gathered))
+        self._gathered.extend(Completing(*one) for one in _taken(self.tracker.gathered))
         while self._gathered and (member := self._models.free()):
             block = self._gathered.popleft()
             answer = member.handle.complete.remote(self._work.items(block.block), block.rows)
@@ -112,12 +112,12 @@ class Flow:
             answer = member.handle.explain.remote(decoded.portion.items, decoded.payload)
             self._fly(Flight(Explaining(decoded.portion), self._models, member, answer))
         while self._room and (member := self._decoders.free()):
-            portion = self.ledger.next()
+            portion = self.tracker.next()
             if portion is None:
                 break
             answer, payload = member.handle.decode.options(num_returns=2).remote(portion.items)
             self._fly(Flight(Decoding(portion, payload), self._decoders, member, answer))
-        return bool(self._flights or self._decoded or self._gathered or self.ledger.unfinished)
+        return bool(self._flights or self._decoded or self._gathered or self.tracker.unfinished)
 
     @property
     def _room(self) -> bool:
@@ -152,7 +152,7 @@ class Flow:
         if isinstance(what, Decoding):
             self._decoded.append(what)
         elif isinstance(what, Explaining):
-            self.ledger.done(what.portion, found)
+            self.tracker.done(what.portion, found)
         else:
             self._work.commit(what.block, found)
             self._listener.done(what.block, found)
@@ -182,9 +182,9 @@ class Flow:
                 self._work.not_completed(what.rows, why)
                 self._use(what, what.rows)
         elif blamed:
-            self.ledger.died(what.portion)
+            self.tracker.died(what.portion)
         else:
-            self.ledger.again(what.portion)
+            self.tracker.again(what.portion)
 
 
 def _taken(queue: deque[Any]) -> list[Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cvx_engine import Listener
 from cvx_engine.testing.sample_work import SampleWork
-from cvx_ray.ledger import Ledger, Portion
+from cvx_ray.batch_tracker import BatchTracker, Portion
 
 
 class Cluster:
@@ -17,7 +17,7 @@ class Cluster:
         self.work, self.chance = work, random.Random(0)
         self.often = chance
         self.listener = Listener()
-        self.ledger = Ledger(work, self.listener)
+        self.tracker = BatchTracker(work, self.listener)
 
     def ends(self, portion: Portion) -> bool:
         killers = any(item.does == "kills the model" for item in portion.items)
@@ -27,19 +27,19 @@ class Cluster:
     def run(self) -> list[int]:
         """Work until all is done, several portions at a time, and return how many ended it."""
         ended, flying = [], []
-        while self.ledger.unfinished:
-            while len(flying) < 3 and (portion := self.ledger.next()) is not None:
+        while self.tracker.unfinished:
+            while len(flying) < 3 and (portion := self.tracker.next()) is not None:
                 flying.append(portion)
             if flying:
                 portion = flying.pop(self.chance.randrange(len(flying)))
                 if self.ends(portion):
                     ended.append(portion.block)
-                    self.ledger.died(portion)
+                    self.tracker.died(portion)
                 else:
                     found = [self.work.decode(item) for item in portion.items]
-                    self.ledger.done(portion, self.work.explain(found))
-            while self.ledger.gathered:
-                block, rows = self.ledger.gathered.popleft()
+                    self.tracker.done(portion, self.work.explain(found))
+            while self.tracker.gathered:
+                block, rows = self.tracker.gathered.popleft()
                 self.work.complete(self.work.items(block), rows)
                 self.work.commit(block, rows)
         return ended
@@ -85,10 +85,10 @@ def test_processes_that_end_for_no_reason_cost_nothing(tmp_path: Path) -> None:
 def test_once_stopped_no_block_is_begun_and_those_begun_are_ended(tmp_path: Path) -> None:
     work = SampleWork(tmp_path, 32)
     cluster = Cluster(work)
-    first = cluster.ledger.next()
+    first = cluster.tracker.next()
     assert first is not None
     cluster.listener.stop = True
-    cluster.ledger.again(first)
+    cluster.tracker.again(first)
     cluster.run()
-    assert cluster.ledger.begun == [0]
+    assert cluster.tracker.begun == [0]
     assert work.pending() == [1, 2, 3]

@@ -1,4 +1,4 @@
-"""The work as bytes that can be opened in a process that knows nothing of it."""
+"""Serialization of the work for processes on other machines."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 from cvx_engine import Work
 
 from cvx_core import CvxError
-from cvx_core.plugins.isolation import error_boundary
+from cvx_core.plugins import error_boundary
 
 WAY_OUT = (
     "What a model and a data set are made of must survive pickling: open files, locks and "

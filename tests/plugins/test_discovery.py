@@ -6,6 +6,7 @@ interpreter sees it.
 
 from __future__ import annotations
 
+import json
 import shutil
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,8 @@ print(json.dumps({
     "offers": [[o.component.name, o.owner] for k in ("explainer", "renderer", "command")
                for o in found.offers(k)],
     "failures": {f.owner: f.reason for f in found.failures},
+    "unknown hooks": found.unknown_hooks,
+    "kinds": list(found.kinds),
     "disabled": found.disabled,
     "incompatible": found.incompatible,
 }))
@@ -61,7 +64,6 @@ BAD = {
         GOOD.replace('"grid"', '"Not A Name"'),
         "'Not A Name' is no component name",
     ),
-    "unknown-hook": (GOOD.replace("cvx_explainers", "cvx_exploders"), "cvx_exploders"),
     "with-arguments": (GOOD.replace("cvx_explainers()", "cvx_explainers(config)"), "config"),
     "no-hook": ("x = 1", "implements none of the hooks"),
 }
@@ -86,6 +88,42 @@ def test_every_badly_behaved_plugin_costs_itself_alone(environment: Environment)
     assert set(found["failures"]) == {f"cvx-{name}:main" for name in BAD}
     for name, (_, reason) in BAD.items():
         assert reason in found["failures"][f"cvx-{name}:main"]
+
+
+BRINGER = """
+from cvx_core import Kind, hookimpl
+
+@hookimpl
+def cvx_kinds():
+    yield Kind("queue", "cvx_queues")
+"""
+
+
+@pytest.mark.parametrize("name", ["cvx-a-bringer", "cvx-z-bringer"])
+def test_a_plugin_offers_a_component_of_a_kind_that_another_brings(
+    environment: Environment, name: str
+) -> None:
+    """Plugins are loaded in the order of their names, so the two names are the two orders."""
+    environment.install(name, "bringer", BRINGER)
+    environment.install("cvx-m-queue", "queue_plugin", GOOD.replace("cvx_explainers", "cvx_queues"))
+    done = environment.python("-m", "cvx_core.cli", "plugins", "--json")
+    offers = json.loads(done.stdout)["components"]
+    assert [(o["kind"], o["name"], o["distribution"]) for o in offers] == [
+        ("queue", "grid", "cvx-m-queue")
+    ]
+    assert about(environment, CVX_STRICT="1")["unknown hooks"] == []
+
+
+def test_a_component_of_a_kind_that_nobody_brings_is_noted(environment: Environment) -> None:
+    environment.install("cvx-m-queue", "queue_plugin", GOOD.replace("cvx_explainers", "cvx_queues"))
+    found = about(environment)
+    assert found["unknown hooks"] == [["cvx-m-queue:main", "cvx_queues"]]
+    assert found["failures"] == {}
+    listed = environment.python("-m", "cvx_core.cli", "plugins").stdout
+    assert "not used: cvx-m-queue:main: no installed plugin defines its hook cvx_queues" in listed
+    done = environment.run(ABOUT, CVX_STRICT="1")
+    assert done.returncode == 1
+    assert "implements cvx_queues, a hook that no installed plugin defines" in done.stderr
 
 
 def test_what_plugins_print_stays_out_of_standard_output(environment: Environment) -> None:
@@ -202,7 +240,8 @@ def test_a_component_that_exits_when_it_is_loaded_is_a_plugin_error(
     site = environment.install("cvx-late", "cvx_late", GOOD.replace("collections", "cvx_late.work"))
     (site / "cvx_late" / "work.py").write_text("print('loading')\nraise SystemExit(5)")
     done = environment.run(
-        "from cvx_core.plugins.discovery import registry\nregistry().find('explainer', 'grid').load()"
+        "from cvx_core.plugins.discovery import registry\n"
+        "registry().find('explainer', 'grid').load()"
     )
     assert done.returncode == 1
     assert "'grid' could not be loaded" in done.stderr

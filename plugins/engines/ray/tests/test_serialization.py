@@ -11,7 +11,7 @@ import pytest
 from cvx_engine.testing.sample_work import SampleWork
 from cvx_ray.cluster import imported
 from cvx_ray.engine import _Share
-from cvx_ray.packing import pack, pack_work
+from cvx_ray.serialization import pack, pack_work
 
 from cvx_core import CvxError, load_model
 
@@ -41,7 +41,7 @@ def test_code_of_a_file_comes_along_with_what_the_file_imports(tmp_path: Path) -
     (tmp_path / "neighbour.py").unlink()
     code = (
         "import sys, pathlib\n"
-        "from cvx_ray.packing import unpack\n"
+        "from cvx_ray.serialization import unpack\n"
         "print(unpack(pathlib.Path(sys.argv[1]).read_bytes())(21))"
     )
     done = subprocess.run(
