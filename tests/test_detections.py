@@ -270,7 +270,7 @@ def test_another_class_or_a_better_box_loses_an_object() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "result"),
     [
         ({"boxes": torch.zeros(1, 3, 4)}, r"logits \(1, 4, 2\) and boxes \(1, 3, 4\)"),
         ({"levels": (1, 2)}, "4 candidates, and the levels .* have 3"),

@@ -20,7 +20,6 @@ from cvx_core import (
     VisionModel,
 )
 from cvx_core.tasks.detection.output import detection
-from cvx_core.tasks.outputs import ModelOutput
 from cvx_core.tasks.segmentation.output import segmentation
 
 
@@ -159,14 +158,14 @@ def test_suppression_runs_once_for_all_methods_and_questions(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked = 0
-    answers = ModelOutput.predictions
+    answers = VisionModel.predictions
 
-    def counted(self: ModelOutput, *given: Any) -> Any:
+    def counted(self: VisionModel, *given: Any) -> Any:
         nonlocal asked
         asked += 1
         return answers(self, *given)
 
-    monkeypatch.setattr(ModelOutput, "predictions", counted)
+    monkeypatch.setattr(VisionModel, "predictions", counted)
     model = VisionModel(Says(detr), preprocess=cvx.Preprocess(8), task="detection")
     photo = np.full((8, 8, 3), 250, dtype=np.uint8)
     questions = [[cvx.ClassScore(0), cvx.ClassScore(1), cvx.Contrast(0, 1)]]

@@ -295,9 +295,9 @@ class SharedRecordings:
         Those of segmenters and detectors are kept: suppressing thousands of boxes takes seconds.
         """
         if self.model.task == "classification":
-            return ModelOutput(logits).predictions(self.model.classes, frames)
+            return self.model.predictions(ModelOutput(logits), frames)
         if self._answers is None:
-            self._answers = self._reading().predictions(self.model.classes, frames)
+            self._answers = self.model.predictions(self._reading(), frames)
         return self._answers
 
     def _reading(self) -> ModelOutput:

@@ -15,20 +15,12 @@ from cvx_core.explanations.metadata import Metadata
 from cvx_core.images.prepared import PreparedImage as PreparedImage, Preparer
 from cvx_core.images.preprocessing import Transform
 from cvx_core.images.reading import SourceImage, read_image
+from cvx_core.images.regions import Frame
 from cvx_core.models.evaluation_mode import evaluation_mode
 from cvx_core.models.forward import eager, run_module, version
-from cvx_core.tasks.classification.output import classification
-from cvx_core.tasks.detection.candidates import DetectionCandidates
-from cvx_core.tasks.detection.output import detection
+from cvx_core.tasks.builtin import TASKS
 from cvx_core.tasks.outputs import ModelOutput, Readout
 from cvx_core.tasks.prediction import Prediction
-from cvx_core.tasks.segmentation.output import segmentation
-
-TASKS: Mapping[str, Readout] = {
-    "classification": classification,
-    "segmentation": segmentation,
-    "detection": detection,
-}
 
 
 class VisionModel:
@@ -100,7 +92,7 @@ class VisionModel:
         self.classes = None if classes is None else tuple(str(c) for c in classes)
         self.task = task
         self.name = name or type(self.module).__name__
-        self.readout: Readout = readout or TASKS[task]
+        self.readout: Readout = readout or TASKS[task].readout
         self.details = Metadata(details)
         self._cache: tuple[Any, dict[Any, Any]] = (None, {})
         self._digest: tuple[Any, str] | None = None
@@ -237,37 +229,23 @@ class VisionModel:
         ModelError
             If they don't have the task's shape, or there are not as many as class names.
         """
-        found = self.readout(output)
-        reading = (
-            ModelOutput(found.logits, found)
-            if isinstance(found, DetectionCandidates)
-            else ModelOutput(found)
-        )
-        self._check_shape(found)
-        if self.classes is not None and len(self.classes) not in (reading.named, reading.classes):
+        found = TASKS[self.task].parse(self.readout(output))
+        if self.classes is not None and len(self.classes) not in (found.named, found.classes):
             raise ModelError(
-                f"The model has {reading.classes} outputs and {len(self.classes)} class names.",
+                f"The model has {found.classes} outputs and {len(self.classes)} class names.",
                 "Pass the class names that belong to these weights.",
             )
-        if reading.classes < 2 and self.task != "detection":
-            raise ModelError(
-                "The model has a single output, and a classifier needs two or more.",
-                "Pass readout=lambda z: torch.cat([-z, z], 1) / 2 for a binary logit.",
-            )
-        return reading
+        return found
 
-    def _check_shape(self, found: torch.Tensor | DetectionCandidates) -> None:
-        wanted = {"classification": "(B, C)", "segmentation": "(B, C, h, w)"}.get(self.task)
-        if isinstance(found, DetectionCandidates):
-            shape, fits = "candidates", wanted is None
-        else:
-            shape = str(tuple(found.shape))
-            fits = wanted is not None and found.ndim == wanted.count(",") + 1
-        if not fits:
-            raise ModelError(
-                f"The readout gave {shape} for a model whose task is {self.task}.",
-                f"It gives {wanted or 'DetectionCandidates'} there; is task=... right?",
-            )
+    def predictions(self, output: ModelOutput, frames: Sequence[Frame]) -> list[Prediction]:
+        """Return the prediction for each image of an output, against which targets are resolved.
+
+        Parameters
+        ----------
+        frames
+            How the network's input lies over each image.
+        """
+        return TASKS[self.task].predictions(output, self.classes, frames)
 
     def predict(self, images: Any) -> list[Prediction]:
         """Return the model's answer for each image: classes, pixels or boxes.
@@ -289,7 +267,7 @@ class VisionModel:
         """
         found: list[Prediction] = []
         for one in self.prepare(images):
-            found += self.output(one.tensor[None]).predictions(self.classes, [one.frame])
+            found += self.predictions(self.output(one.tensor[None]), [one.frame])
         return found
 
     def prepare(self, images: Any) -> list[PreparedImage]:

@@ -1,30 +1,29 @@
-"""The errors of an answer, whatever the task: what each asks, and who judges it when it is mended.
-
-`cvx_core.error_case` says what an error case is; here are those of segmenters and detectors.
-"""
+"""Built-in tasks, and the mistakes of any prediction."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from cvx_core.errors import TargetError
-from cvx_core.tasks.classification.mistakes import classification_mistakes
-from cvx_core.tasks.classification.prediction import ClassificationPrediction
-from cvx_core.tasks.detection.mistakes import detection_mistakes
-from cvx_core.tasks.detection.prediction import DetectionPrediction
-from cvx_core.tasks.ground_truth import GroundTruth, GroundTruthBoxes, GroundTruthMask
+from cvx_core.tasks.base import Task
+from cvx_core.tasks.classification.task import Classification
+from cvx_core.tasks.detection.task import Detection
+from cvx_core.tasks.ground_truth import GroundTruth
 from cvx_core.tasks.mistakes import Mistake
 from cvx_core.tasks.prediction import Prediction
-from cvx_core.tasks.segmentation.mistakes import segmentation_mistakes
-from cvx_core.tasks.segmentation.prediction import SegmentationPrediction
+from cvx_core.tasks.segmentation.task import Segmentation
 
-__all__ = ["find_mistakes"]
+TASKS: Mapping[str, Task] = {
+    task.name: task for task in (Classification(), Segmentation(), Detection())
+}
 
 
-def find_mistakes(answer: Prediction, truth: GroundTruth) -> list[Mistake]:
+def find_mistakes(prediction: Prediction, truth: GroundTruth) -> list[Mistake]:
     """Return the errors of a model's answer for one image, the most costly first.
 
     Parameters
     ----------
-    answer
+    prediction
         One of `VisionModel.predict`.
     truth
         A class by name or index of a classifier's image, `GroundTruthMask` of a segmenter's,
@@ -49,17 +48,10 @@ def find_mistakes(answer: Prediction, truth: GroundTruth) -> list[Mistake]:
     >>> case.text, case.judge(ClassificationPrediction(np.array([2.0, 1.5]), ["cat", "dog"])).right
     ('misclassified: dog and not cat', True)
     """
-    if isinstance(answer, SegmentationPrediction):
-        return segmentation_mistakes(answer, truth)
-    if isinstance(answer, DetectionPrediction):
-        return detection_mistakes(answer, truth)
-    if not isinstance(answer, ClassificationPrediction):
+    task = TASKS.get(getattr(prediction, "task", ""))
+    if task is None:
         raise TargetError(
-            f"The errors of a {type(answer).__name__} are not known.",
+            f"The errors of a {type(prediction).__name__} are not known.",
             "Give one of model.predict(images).",
         )
-    if isinstance(truth, GroundTruthMask | GroundTruthBoxes):
-        raise TargetError(
-            "The truth of a classifier's image is a class.", "Pass its name or its index."
-        )
-    return classification_mistakes(answer, truth)
+    return task.mistakes(prediction, truth)

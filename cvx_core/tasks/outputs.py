@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from cvx_core.images.regions import Frame
-from cvx_core.tasks.detection.candidates import DetectionCandidates
-
-if TYPE_CHECKING:
-    from cvx_core.tasks.prediction import Prediction
-
-
-Readout = Callable[[Any], torch.Tensor | DetectionCandidates]
-"""Takes what the model returned and gives its scores, with their graph."""
+Readout = Callable[[Any], Any]
+"""From what the model returned to what its task parses: scores or candidates, with their graph."""
 
 
 _NAMES = ("logits", "out", "scores", "prediction")
@@ -48,67 +41,32 @@ def _first_tensor(items: Any) -> torch.Tensor | None:
 
 @dataclass(frozen=True, eq=False)
 class ModelOutput:
-    """A model's answer for a batch.
+    """Parsed output of a model for a batch.
 
     Attributes
     ----------
     scores
         (B, C) logits of a classifier, or (B, C, h, w) of a segmenter, or (B, M, C) of a detector's
         candidates.
-    candidates
-        The detector's, or None.
     """
 
     scores: Tensor
-    candidates: DetectionCandidates | None = None
 
     @property
     def classes(self) -> int:
         """How many classes there are."""
-        return self.scores.shape[2 if self.candidates is not None else 1]
+        return self.scores.shape[1]
 
     @property
     def named(self) -> int:
-        """How many of the classes have names: all but a last one that means "nothing there"."""
-        candidates = self.candidates
-        last = candidates is not None and candidates.background == self.classes - 1
-        return self.classes - last
+        """How many of the classes have names."""
+        return self.classes
 
     @property
     def flat(self) -> Tensor:
         """All outputs (B, N), with their graph: what seeds are vectors over."""
-        if self.candidates is None:
-            return self.scores.flatten(1)
-        parts = (self.scores, self.candidates.boxes.to(self.scores.dtype))
-        return torch.cat([part.flatten(1) for part in parts], dim=1)
+        return self.scores.flatten(1)
 
     def detached(self) -> ModelOutput:
-        """Return the reading without its graph."""
-        if self.candidates is None:
-            return ModelOutput(self.scores.detach())
-        logits, boxes = self.candidates.logits.detach(), self.candidates.boxes.detach()
-        candidates = replace(self.candidates, logits=logits, boxes=boxes)
-        return ModelOutput(candidates.logits, candidates)
-
-    def predictions(
-        self, classes: Sequence[str] | None, frames: Sequence[Frame]
-    ) -> list[Prediction]:
-        """Return the answer for each image, which targets are resolved against."""
-        from cvx_core.tasks.classification.prediction import ClassificationPrediction
-        from cvx_core.tasks.detection.prediction import DetectionPrediction
-        from cvx_core.tasks.segmentation.prediction import SegmentationPrediction
-
-        scores = self.scores.detach().cpu()
-        if self.candidates is not None:
-            found: list[Prediction] = [
-                DetectionPrediction.of(self.candidates, i, classes, frame)
-                for i, frame in enumerate(frames)
-            ]
-        elif scores.ndim == 4:
-            found = [
-                SegmentationPrediction(one.double().numpy(), classes, frame)
-                for one, frame in zip(scores, frames, strict=True)
-            ]
-        else:
-            found = [ClassificationPrediction(one.double().numpy(), classes) for one in scores]
-        return found
+        """Return the output without its graph."""
+        return ModelOutput(self.scores.detach())

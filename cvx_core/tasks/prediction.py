@@ -4,20 +4,29 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from cvx_core.errors import ModelError, TargetError
 from cvx_core.plugins.component import component_name
-
-if TYPE_CHECKING:
-    from cvx_core.tasks.records import TargetRecord
-    from cvx_core.tasks.targets import Target
+from cvx_core.tasks.classes import ClassRef, find_class
+from cvx_core.tasks.records import TargetRecord
 
 Seed = npt.NDArray[np.float64]
 """A vector over the outputs, (N,)."""
+
+
+Resolved = tuple[Seed, TargetRecord]
+"""A seed (N,) over all outputs and its description."""
+
+
+class Resolvable(Protocol):
+    """A target, as a prediction sees it."""
+
+    def resolve(self, prediction: Any, label: Any = None) -> Resolved:
+        """Return the seed and its description for one image."""
 
 
 class Prediction(ABC):
@@ -31,9 +40,33 @@ class Prediction(ABC):
 
     classes: Sequence[str] | None
 
-    def resolve(self, target: Target, label: Any = None) -> tuple[Seed, TargetRecord]:
+    def resolve(self, target: Resolvable, label: Any = None) -> Resolved:
         """Return the seed of a target and its description; see `Target.resolve`."""
         return target.resolve(self, label)
+
+    @abstractmethod
+    def resolve_predicted(self, label: Any) -> Resolved:
+        """Return the seed of what the model predicts."""
+
+    @abstractmethod
+    def resolve_class(self, reference: ClassRef, label: Any) -> Resolved:
+        """Return the seed of one class."""
+
+    @abstractmethod
+    def resolve_contrast(self, p: ClassRef, q: ClassRef, label: Any) -> Resolved:
+        """Return the seed of one class less that of another."""
+
+    @abstractmethod
+    def resolve_distribution(self, label: Any) -> Resolved:
+        """Return the seed of the whole prediction, each part weighted by its probability."""
+
+    @abstractmethod
+    def resolve_error(self, label: Any) -> Resolved:
+        """Return the error signal: prediction less ground truth."""
+
+    @abstractmethod
+    def resolve_margin(self, label: Any) -> Resolved:
+        """Return the seed of what is predicted wrongly less that of the ground truth."""
 
     @property
     @abstractmethod
@@ -52,9 +85,23 @@ class Prediction(ABC):
 
     def find(self, reference: str | int) -> int:
         """Return the index of a class given by name or index; see `find_class`."""
-        from cvx_core.tasks.classes import find_class
-
         return find_class(reference, self.classes, self.count)
+
+    def find_two(self, p: ClassRef, q: ClassRef) -> tuple[int, int]:
+        """Return the indices of two different classes.
+
+        Raises
+        ------
+        TargetError
+            If one is unknown, or both are the same.
+        """
+        found = self.find(p), self.find(q)
+        if found[0] == found[1]:
+            raise TargetError(
+                f"A contrast needs two classes, and both are {self.name(found[0])!r}.",
+                "Ask about one class alone, or name a second class.",
+            )
+        return found
 
     def name(self, index: int) -> str:
         """Return the name of a class, or its index as text."""
@@ -82,13 +129,29 @@ def check_finite(values: npt.NDArray[np.float64], what: str) -> None:
         )
 
 
-def no_such_question(target: Target, task: str, way_out: str) -> TargetError:
+def no_such_question(target: object, task: str, way_out: str) -> TargetError:
     """Return the refusal of a question that a model of this kind can't be asked."""
     return TargetError(
         f"The question {question_word(target)!r} can't be put to a model for {task}.", way_out
     )
 
 
-def question_word(target: Target) -> str:
+P = TypeVar("P", bound=Prediction)
+
+
+def require(prediction: Prediction, kind: type[P], target: object, way_out: str) -> P:
+    """Return a prediction if it is of the task that a target is about.
+
+    Raises
+    ------
+    TargetError
+        If not.
+    """
+    if not isinstance(prediction, kind):
+        raise no_such_question(target, prediction.task, way_out)
+    return prediction
+
+
+def question_word(target: object) -> str:
     """Return what a question is called on the command line: ``region`` for a `RegionScore`."""
     return component_name(type(target).__name__.removesuffix("Score"))

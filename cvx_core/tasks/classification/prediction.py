@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from cvx_core.errors import ModelError
-from cvx_core.tasks.classes import ClassEntry
-from cvx_core.tasks.prediction import Prediction
+from cvx_core.errors import ModelError, TargetError
+from cvx_core.tasks.classes import ClassEntry, ClassRef
+from cvx_core.tasks.ground_truth import GroundTruthBoxes, GroundTruthMask
+from cvx_core.tasks.prediction import Prediction, Resolved
 from cvx_core.tasks.records import TargetRecord
 
 
@@ -101,3 +103,89 @@ class ClassificationPrediction(Prediction):
             top=tuple(self.entry(int(index)) for index in order),
             note=note,
         )
+
+    def resolve_predicted(self, label: Any) -> Resolved:
+        """Return the one-hot seed of the largest logit."""
+        q = self.predicted
+        seed = self.one_hot(q)
+        text = f"why {self.entry(q).name}?"
+        return seed, self.record("predicted", text, seed, [q], [1.0], self._label(label))
+
+    def resolve_class(self, reference: ClassRef, label: Any) -> Resolved:
+        """Return the one-hot seed of the class."""
+        c = self.find(reference)
+        seed = self.one_hot(c)
+        text = f"what speaks for {self.entry(c).name}?"
+        return seed, self.record("class", text, seed, [c], [1.0], self._label(label))
+
+    def resolve_contrast(self, p: ClassRef, q: ClassRef, label: Any) -> Resolved:
+        """Return the difference of the two one-hot seeds.
+
+        Raises
+        ------
+        TargetError
+            If both are the same class.
+        """
+        first, second = self.find_two(p, q)
+        seed = self.one_hot(first) - self.one_hot(second)
+        text = f"why {self.entry(first).name} rather than {self.entry(second).name}?"
+        return seed, self.record(
+            "contrast", text, seed, [first, second], [1.0, -1.0], self._label(label)
+        )
+
+    def resolve_distribution(self, label: Any) -> Resolved:
+        """Return the softmax vector, held constant."""
+        seed = self.probabilities.copy()
+        return seed, self.record(
+            "distribution",
+            "what speaks for the answer as a whole?",
+            seed,
+            label=self._label(label),
+        )
+
+    def resolve_error(self, label: Any) -> Resolved:
+        """Return p - 1_y, held constant."""
+        y = self._required(label, "error")
+        seed = self.probabilities - self.one_hot(y)
+        text = f"what makes the error, the truth being {self.entry(y).name}?"
+        note = ""
+        if np.abs(seed).max() < np.finfo(np.float64).eps:
+            seed = np.zeros_like(seed)
+            note = "The answer is right and certain: the error and its map are zero."
+        elif y == self.predicted:
+            left = 1 - self.probabilities[y]
+            note = f"The answer is right; the error that is left is 1 - p = {left:.2g}."
+        return seed, self.record("error", text, seed, [y], [-1.0], y, note)
+
+    def resolve_margin(self, label: Any) -> Resolved:
+        """Return the difference of predicted and true class."""
+        y, q = self._required(label, "margin"), self.predicted
+        seed = self.one_hot(q) - self.one_hot(y)
+        names = self.entry(q).name, self.entry(y).name
+        if q == y:
+            return seed, self.record(
+                "margin",
+                f"the answer {names[0]} is right: there is no error",
+                seed,
+                [q],
+                [0.0],
+                y,
+                "The prediction is right, so the margin and its map are zero.",
+            )
+        text = f"why {names[0]} and not {names[1]}?"
+        return seed, self.record("margin", text, seed, [q, y], [1.0, -1.0], y)
+
+    def _label(self, label: Any) -> int | None:
+        return None if label is None else self.find(label)
+
+    def _required(self, label: Any, kind: str) -> int:
+        if isinstance(label, GroundTruthMask | GroundTruthBoxes):
+            raise TargetError(
+                "The truth of a classifier's image is a class.", "Pass label=NAME or its index."
+            )
+        if label is None:
+            raise TargetError(
+                f"The target {kind!r} compares the answer with the truth, and no label was given.",
+                "Pass label=... (--label on the command line), or ask about Predicted().",
+            )
+        return self.find(label)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
+import torch
 from torch import Tensor
 
 from cvx_core.errors import ModelError
+from cvx_core.tasks.outputs import ModelOutput
 
 if TYPE_CHECKING:
     pass
@@ -83,3 +85,38 @@ class DetectionCandidates:
                 f"Candidates have logits {shape} and valid {tuple(self.valid.shape)}.",
                 "valid is (B, M) or (B, M, C).",
             )
+
+
+@dataclass(frozen=True, eq=False)
+class DetectionOutput(ModelOutput):
+    """Parsed output of a detector for a batch.
+
+    Attributes
+    ----------
+    candidates
+        Everything it considers.
+    """
+
+    candidates: DetectionCandidates
+
+    @property
+    def classes(self) -> int:
+        """How many classes there are."""
+        return self.scores.shape[2]
+
+    @property
+    def named(self) -> int:
+        """How many of the classes have names: all but a last one that means "nothing there"."""
+        return self.classes - (self.candidates.background == self.classes - 1)
+
+    @property
+    def flat(self) -> Tensor:
+        """All logits and box sides (B, N), with their graph."""
+        parts = (self.scores, self.candidates.boxes.to(self.scores.dtype))
+        return torch.cat([part.flatten(1) for part in parts], dim=1)
+
+    def detached(self) -> DetectionOutput:
+        """Return the output without its graph."""
+        logits, boxes = self.candidates.logits.detach(), self.candidates.boxes.detach()
+        candidates = replace(self.candidates, logits=logits, boxes=boxes)
+        return DetectionOutput(candidates.logits, candidates)

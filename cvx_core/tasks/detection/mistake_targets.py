@@ -14,8 +14,8 @@ from cvx_core.errors import TargetError
 from cvx_core.images.regions import Box
 from cvx_core.tasks.detection.missed import FOUND_FROM, nearest
 from cvx_core.tasks.detection.prediction import DetectionPrediction, overlaps, require_detections
-from cvx_core.tasks.prediction import Seed
-from cvx_core.tasks.targets import Resolved, Target
+from cvx_core.tasks.prediction import Resolved, Seed
+from cvx_core.tasks.targets import Target
 
 Sides = tuple[float, float, float, float]
 

@@ -12,27 +12,10 @@ import numpy.typing as npt
 
 from cvx_core.errors import TargetError
 from cvx_core.images.regions import Frame
-from cvx_core.tasks.classes import ClassEntry
+from cvx_core.tasks.classes import ClassEntry, ClassRef
 from cvx_core.tasks.detection.candidates import DetectionCandidates
-from cvx_core.tasks.prediction import (
-    Prediction,
-    Seed,
-    check_finite,
-    no_such_question,
-    question_word,
-)
+from cvx_core.tasks.prediction import Prediction, Resolved, Seed, check_finite, require
 from cvx_core.tasks.records import Detection, TargetRecord
-from cvx_core.tasks.targets import (
-    ClassScore,
-    Contrast,
-    Distribution,
-    Error,
-    Margin,
-    Predicted,
-    Resolved,
-    Target,
-    find_two,
-)
 
 Floats = npt.NDArray[np.float64]
 
@@ -268,42 +251,55 @@ class DetectionPrediction(Prediction):
         """Return the candidate with the best score for a class, reported or not."""
         return int(self.scores[:, index].argmax())
 
-    def resolve(self, target: Target, label: Any = None) -> Resolved:
-        """Return the seed of a target (N,) and its description."""
-        if isinstance(target, Predicted):
-            if not self.kept:
-                raise TargetError(
-                    f"The detector reports nothing above {self.settings.threshold:g}.",
-                    "Ask about a class (its best candidate answers), or about a box that should be "
-                    "there: missed LEFT,TOP,RIGHT,BOTTOM CLASS.",
-                )
-            first = self.kept[0]
-            text = f"why {first.entry.name} there?"
-            return self._about("predicted", text, first.candidate, first.entry.index)
-        if isinstance(target, ClassScore):
-            c = self.find(target.reference)
-            text = f"what speaks for {self.name(c)} where its score is best?"
-            return self._about("class", text, self.best(c), c)
-        if isinstance(target, Contrast):
-            p, q = find_two(self, target.p, target.q)
-            text = f"why {self.name(p)} rather than {self.name(q)} there?"
-            return self._about("contrast", text, self.best(p), p, q)
-        if isinstance(target, Distribution):
-            seed = np.zeros(self.logits.size + self.boxes.size)
-            for one in self.kept:
-                seed[one.candidate * self.count + one.entry.index] = one.entry.probability
-            if not self.kept:
-                raise TargetError("The detector reports nothing.", "Ask about a class.")
-            text = "what speaks for all that is reported?"
-            return seed, self.record("distribution", text, seed, self.kept[0].candidate)
-        if isinstance(target, Error | Margin):
-            word = question_word(target)
+    def resolve_predicted(self, label: Any) -> Resolved:
+        """Return the seed of the best reported box."""
+        if not self.kept:
             raise TargetError(
-                f"A detector makes errors one by one, and {word!r} asks about all.",
-                "Ask about one: cvx_core.find_mistakes(answer, truth) lists them with their targets; "
-                "on the command line, 'box 0' or 'missed LEFT,TOP,RIGHT,BOTTOM CLASS'.",
+                f"The detector reports nothing above {self.settings.threshold:g}.",
+                "Ask about a class (its best candidate answers), or about a box that should be "
+                "there: missed LEFT,TOP,RIGHT,BOTTOM CLASS.",
             )
-        return target.resolve(self, label)
+        first = self.kept[0]
+        text = f"why {first.entry.name} there?"
+        return self._about("predicted", text, first.candidate, first.entry.index)
+
+    def resolve_class(self, reference: ClassRef, label: Any) -> Resolved:
+        """Return the seed of a class at its best candidate."""
+        c = self.find(reference)
+        text = f"what speaks for {self.name(c)} where its score is best?"
+        return self._about("class", text, self.best(c), c)
+
+    def resolve_contrast(self, p: ClassRef, q: ClassRef, label: Any) -> Resolved:
+        """Return the seed of a class less another at the best candidate of the first."""
+        first, second = self.find_two(p, q)
+        text = f"why {self.name(first)} rather than {self.name(second)} there?"
+        return self._about("contrast", text, self.best(first), first, second)
+
+    def resolve_distribution(self, label: Any) -> Resolved:
+        """Return the seed of all that is reported, each box weighted by its score."""
+        seed = np.zeros(self.logits.size + self.boxes.size)
+        for one in self.kept:
+            seed[one.candidate * self.count + one.entry.index] = one.entry.probability
+        if not self.kept:
+            raise TargetError("The detector reports nothing.", "Ask about a class.")
+        text = "what speaks for all that is reported?"
+        return seed, self.record("distribution", text, seed, self.kept[0].candidate)
+
+    def resolve_error(self, label: Any) -> Resolved:
+        """Refuse: a detector makes several errors."""
+        raise self._one_by_one("error")
+
+    def resolve_margin(self, label: Any) -> Resolved:
+        """Refuse: a detector makes several errors."""
+        raise self._one_by_one("margin")
+
+    @staticmethod
+    def _one_by_one(word: str) -> TargetError:
+        return TargetError(
+            f"A detector makes errors one by one, and {word!r} asks about all.",
+            "Ask about one: cvx_core.find_mistakes(prediction, truth) lists them with their "
+            "targets; on the command line, 'box 0' or 'missed LEFT,TOP,RIGHT,BOTTOM CLASS'.",
+        )
 
     def _about(self, kind: str, text: str, candidate: int, c: int, *minus: int) -> Resolved:
         seed = self.seed(candidate, c, *minus)
@@ -322,16 +318,7 @@ def overlaps(a: Floats, b: Floats) -> Floats:
     return found
 
 
-def require_detections(answer: Prediction, target: Target) -> DetectionPrediction:
-    """Return the answer if it is a detector's.
-
-    Raises
-    ------
-    TargetError
-        If not.
-    """
-    if not isinstance(answer, DetectionPrediction):
-        raise no_such_question(
-            target, answer.task, "Boxes are asked of detectors; ask about a class."
-        )
-    return answer
+def require_detections(prediction: Prediction, target: object) -> DetectionPrediction:
+    """Return the prediction if it is a detector's; raises `TargetError` if not."""
+    way_out = "Boxes are asked of detectors; ask about a class."
+    return require(prediction, DetectionPrediction, target, way_out)

@@ -12,7 +12,8 @@ from cvx_core.images.regions import Box
 from cvx_core.tasks.classes import ClassRef
 from cvx_core.tasks.detection.missed import lost_stage, nearest
 from cvx_core.tasks.detection.prediction import DetectionPrediction, require_detections
-from cvx_core.tasks.targets import Resolved, Target, find_two, target_text
+from cvx_core.tasks.prediction import Resolved
+from cvx_core.tasks.targets import Target, target_text
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class BoxScore(Target):
             return self._side(answer, candidate, c, where)
         classes = [c]
         if self.against is not None:
-            classes = [*find_two(answer, c, self.against)]
+            classes = [*answer.find_two(c, self.against)]
         seed = answer.seed(candidate, *classes)
         names = " rather than ".join(answer.name(index) for index in classes)
         signs = [1.0, -1.0][: len(classes)]

@@ -15,9 +15,9 @@ from cvx_core.images.regions import Mask, MaskRegion, cells_region
 from cvx_core.tasks.classes import ClassEntry, background as find_background
 from cvx_core.tasks.ground_truth import GroundTruth
 from cvx_core.tasks.mistakes import Judgement, Mistake
-from cvx_core.tasks.prediction import Prediction
+from cvx_core.tasks.prediction import Prediction, Resolved
 from cvx_core.tasks.segmentation.prediction import SegmentationPrediction, require_segmentation
-from cvx_core.tasks.targets import Resolved, Target
+from cvx_core.tasks.targets import Target
 
 TYPES = ("false negative", "false positive", "confusion", "boundary")
 

@@ -12,21 +12,10 @@ import numpy.typing as npt
 
 from cvx_core.errors import TargetError
 from cvx_core.images.regions import Frame, Mask
-from cvx_core.tasks.classes import ClassEntry, background
+from cvx_core.tasks.classes import ClassEntry, ClassRef, background
 from cvx_core.tasks.ground_truth import GroundTruthMask
-from cvx_core.tasks.prediction import Prediction, Seed, check_finite, no_such_question
+from cvx_core.tasks.prediction import Prediction, Resolved, Seed, check_finite, require
 from cvx_core.tasks.records import TargetRecord
-from cvx_core.tasks.targets import (
-    ClassScore,
-    Contrast,
-    Distribution,
-    Error,
-    Margin,
-    Predicted,
-    Resolved,
-    Target,
-    find_two,
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,27 +142,37 @@ class SegmentationPrediction(Prediction):
             box=box,
         )
 
-    def resolve(self, target: Target, label: Any = None) -> Resolved:
-        """Return the seed of a target (C * h * w,) and its description."""
-        if isinstance(target, Predicted):
-            c = self._foremost()
-            return self._about("predicted", f"why {self.name(c)}?", self.where(c), c)
-        if isinstance(target, ClassScore):
-            c = self.find(target.reference)
-            text = f"what speaks for {self.name(c)}?"
-            return self._about("class", text, self.where(c), c)
-        if isinstance(target, Contrast):
-            p, q = find_two(self, target.p, target.q)
-            text = f"why {self.name(p)} rather than {self.name(q)}?"
-            return self._about("contrast", text, self.where(p), p, q)
-        if isinstance(target, Distribution):
-            everywhere = np.ones(self.shape, dtype=bool)
-            seed = self.probabilities.reshape(-1)
-            text = "what speaks for the answer as a whole?"
-            return seed, self.record("distribution", text, seed, everywhere)
-        if isinstance(target, Error | Margin):
-            return self._against(target, target.label if target.label is not None else label)
-        return target.resolve(self, label)
+    def resolve_predicted(self, label: Any) -> Resolved:
+        """Return the seed of the foremost class where it is predicted."""
+        c = self._foremost()
+        return self._about("predicted", f"why {self.name(c)}?", self.where(c), c)
+
+    def resolve_class(self, reference: ClassRef, label: Any) -> Resolved:
+        """Return the seed of a class where it is predicted."""
+        c = self.find(reference)
+        text = f"what speaks for {self.name(c)}?"
+        return self._about("class", text, self.where(c), c)
+
+    def resolve_contrast(self, p: ClassRef, q: ClassRef, label: Any) -> Resolved:
+        """Return the seed of a class less another, where the first is predicted."""
+        first, second = self.find_two(p, q)
+        text = f"why {self.name(first)} rather than {self.name(second)}?"
+        return self._about("contrast", text, self.where(first), first, second)
+
+    def resolve_distribution(self, label: Any) -> Resolved:
+        """Return the softmax of all pixels, held constant."""
+        everywhere = np.ones(self.shape, dtype=bool)
+        seed = self.probabilities.reshape(-1)
+        text = "what speaks for the answer as a whole?"
+        return seed, self.record("distribution", text, seed, everywhere)
+
+    def resolve_error(self, label: Any) -> Resolved:
+        """Return p - 1_y at every pixel whose class is known."""
+        return self._against("error", label)
+
+    def resolve_margin(self, label: Any) -> Resolved:
+        """Return the predicted less the true class at every wrong pixel."""
+        return self._against("margin", label)
 
     def _foremost(self) -> int:
         counts = np.bincount(self.predicted.reshape(-1), minlength=self.count)
@@ -204,18 +203,18 @@ class SegmentationPrediction(Prediction):
             )
         return label.on_grid(self.frame, self.shape, self.count)
 
-    def _against(self, target: Error | Margin, label: Any) -> Resolved:
+    def _against(self, kind: str, label: Any) -> Resolved:
         truth = self.truth(label)
         known = truth >= 0
         wrong = known & (truth != self.predicted)
         seed = np.zeros_like(self.logits)
-        rows, columns = np.nonzero(known if isinstance(target, Error) else wrong)
-        if isinstance(target, Error):
+        rows, columns = np.nonzero(known if kind == "error" else wrong)
+        if kind == "error":
             seed[:, rows, columns] = self.probabilities[:, rows, columns]
-            kind, text = "error", "what makes the error?"
+            text = "what makes the error?"
         else:
             seed[self.predicted[rows, columns], rows, columns] = 1.0
-            kind, text = "margin", "why the wrong classes and not the true ones?"
+            text = "why the wrong classes and not the true ones?"
         seed[truth[rows, columns], rows, columns] -= 1.0
         share = f"{int(wrong.sum())} of {int(known.sum())} known pixels are wrong."
         if not wrong.any() and kind == "margin":
@@ -227,16 +226,7 @@ class SegmentationPrediction(Prediction):
         return flat, self.record(kind, text, flat, region, note=share)
 
 
-def require_segmentation(answer: Prediction, target: Target) -> SegmentationPrediction:
-    """Return the answer if it is a segmenter's.
-
-    Raises
-    ------
-    TargetError
-        If not.
-    """
-    if not isinstance(answer, SegmentationPrediction):
-        raise no_such_question(
-            target, answer.task, "Regions and pixels are asked of segmenters; ask about a class."
-        )
-    return answer
+def require_segmentation(prediction: Prediction, target: object) -> SegmentationPrediction:
+    """Return the prediction if it is a segmenter's; raises `TargetError` if not."""
+    way_out = "Regions and pixels are asked of segmenters; ask about a class."
+    return require(prediction, SegmentationPrediction, target, way_out)

@@ -11,8 +11,9 @@ from cvx_core.errors import TargetError
 from cvx_core.images.components import border, components
 from cvx_core.images.regions import Point, Region, mask_region
 from cvx_core.tasks.classes import ClassRef
+from cvx_core.tasks.prediction import Resolved
 from cvx_core.tasks.segmentation.prediction import require_segmentation
-from cvx_core.tasks.targets import Resolved, Target, find_two, target_text
+from cvx_core.tasks.targets import Target, target_text
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class RegionScore(Target):
         else:
             classes = [answer.find(self.reference)]
         if self.against is not None:
-            classes = [*find_two(answer, classes[0], self.against)]
+            classes = [*answer.find_two(classes[0], self.against)]
         seed = answer.seed(inside, *classes)
         names = " rather than ".join(answer.name(c) for c in classes)
         text = f"what speaks for {names} in {self.region.text}?"
@@ -157,7 +158,7 @@ class ComponentScore(Target):
             )
         classes = [own if self.reference is None else answer.find(self.reference)]
         if self.against is not None:
-            classes = [*find_two(answer, classes[0], self.against)]
+            classes = [*answer.find_two(classes[0], self.against)]
         seed = answer.seed(inside, *classes)
         names = " rather than ".join(answer.name(c) for c in classes)
         part = (

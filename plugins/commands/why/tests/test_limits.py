@@ -66,7 +66,7 @@ def test_a_fix_is_one_only_if_the_answer_is_right_again(most: int, fixed: bool) 
     [image] = model.prepare(picture())
     passes = Passes(model)
     with passes.counting():
-        [answer] = model.output(image.tensor[None]).predictions(model.classes, [image.frame])
+        [answer] = model.predictions(model.output(image.tensor[None]), [image.frame])
         assert isinstance(answer, ClassificationPrediction)
         case = Misclassified.between(answer, "red", "plain")
         known = {name: getattr(case, name) for name in Mistake.__dataclass_fields__}

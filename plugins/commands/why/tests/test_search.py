@@ -104,7 +104,7 @@ def test_squares_are_of_the_size_of_what_the_error_is_about() -> None:
     [image] = model.prepare(picture((slice(20, 30), slice(40, 50))))
     passes = Passes(model)
     with passes.counting():
-        [answer] = model.output(image.tensor[None]).predictions(model.classes, [image.frame])
+        [answer] = model.predictions(model.output(image.tensor[None]), [image.frame])
         [case] = find_mistakes(answer, GroundTruthMask(np.zeros((64, 64), dtype=int)))
         search = Search(Trials(model, image, case, answer, passes, 50))
         search.run(1.0)

@@ -7,7 +7,6 @@ import torch
 from cvx_embedded.cells import Cells, Level, candidates
 
 from cvx_core import DetectionPrediction, Frame
-from cvx_core.tasks.outputs import ModelOutput
 
 LEVELS = (Level(8, 2, 3), Level(16, 1, 2))
 """Cells 0 to 5 on the first, 6 and 7 on the second."""
@@ -66,6 +65,6 @@ def test_a_cell_answers_with_its_best_class_alone() -> None:
     scores = torch.full((8, 2), 0.1)
     scores[0] = torch.tensor([0.6, 0.7])
     found = candidates(cells(torch.tensor([[5, 5, 5, 5]] * 8), scores))
-    [answer] = ModelOutput(found.logits, found).predictions(None, [Frame((0, 0, 24, 16), (24, 16))])
+    answer = DetectionPrediction.of(found, 0, None, Frame((0, 0, 24, 16), (24, 16)))
     assert isinstance(answer, DetectionPrediction)
     assert [(one.candidate, one.entry.index) for one in answer.kept] == [(0, 1)]

@@ -85,7 +85,7 @@ class Explaining:
         numbers = features.float().cpu().numpy()
         rows: list[Row] = []
         wrong: list[tuple[Row, Wrong]] = []
-        for i, answer in enumerate(reading.predictions(self.model.classes, frames)):
+        for i, answer in enumerate(self.model.predictions(reading, frames)):
             one = several[i]
             try:
                 found, cases = judged(answer, one.truth)

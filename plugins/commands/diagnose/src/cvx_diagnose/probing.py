@@ -17,6 +17,7 @@ from cvx_core.errors import LayerError
 from cvx_core.recording.layer_selection.selection import find_levels, find_trunk, open_recording
 from cvx_core.recording.layers.layer import Layer
 from cvx_core.recording.requirements import Requirements
+from cvx_core.tasks.detection.candidates import DetectionOutput
 from cvx_diagnose.last_linear import LastLinear
 from cvx_diagnose.sources import DataSet, Source
 
@@ -87,7 +88,8 @@ def probe(model: VisionModel, image: Tensor) -> Probed:
         If the model fails on the image.
     """
     answered = model.output(image)
-    outputs, candidates = answered.classes, answered.candidates
+    outputs = answered.classes
+    candidates = answered.candidates if isinstance(answered, DetectionOutput) else None
     linear = LastLinear.of(model, image) if model.task == "classification" else None
     layer = shape = channels = None
     note = ""

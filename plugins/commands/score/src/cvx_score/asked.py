@@ -27,7 +27,7 @@ from cvx_core import (
 from cvx_core.images.prepared import PreparedImage
 from cvx_core.plugins.parameters import check_choice
 from cvx_core.tasks.classes import ClassRef
-from cvx_core.tasks.detection.candidates import DetectionCandidates
+from cvx_core.tasks.detection.candidates import DetectionCandidates, DetectionOutput
 from cvx_core.tasks.ground_truth import GroundTruth, GroundTruthBoxes, GroundTruthMask
 from cvx_core.tasks.outputs import ModelOutput
 from cvx_core.tasks.prediction import Seed
@@ -79,7 +79,7 @@ class Asked:
                     "Measure its probability: quantity='probability'.",
                 )
             return flat.double() @ self.seed
-        if answer.candidates is not None:
+        if isinstance(answer, DetectionOutput):
             return _best_of_box(answer.candidates, self.weights, self.index)
         found = answer.scores.double().softmax(1)[:, self.index]
         return found if self.weights is None else (found * self.weights).sum(dim=(1, 2))
@@ -208,14 +208,14 @@ def _one_class(answer: ModelOutput, seed: Tensor) -> tuple[int | None, Tensor | 
     """Return the class that a seed asks about, and which of its outputs; None if not one class."""
     shape = answer.scores.shape[1:]
     scores, rest = seed[: shape.numel()].view(shape), seed[shape.numel() :]
-    dimension = 1 if answer.candidates is not None else 0
+    dimension = 1 if isinstance(answer, DetectionOutput) else 0
     others = [d for d in range(scores.ndim) if d != dimension]
     used = (scores != 0).sum(dim=others) if others else (scores != 0)
     classes = used.nonzero().flatten()
     if len(classes) != 1 or bool((seed < 0).any()) or bool(rest.any()):
         return None, None
     index = int(classes[0])
-    if answer.candidates is not None:
+    if isinstance(answer, DetectionOutput):
         which = scores[:, index].nonzero().flatten()
         if len(which) != 1:
             return None, None

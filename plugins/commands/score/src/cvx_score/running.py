@@ -13,6 +13,7 @@ from torch import Tensor
 from cvx_core import ModelError, UsageError, VisionModel
 from cvx_core.explainers.batching import images_at_once, in_pieces
 from cvx_core.images.prepared import PreparedImage
+from cvx_core.tasks.detection.candidates import DetectionOutput
 from cvx_core.tasks.outputs import ModelOutput
 from cvx_core.tasks.prediction import Prediction
 
@@ -54,7 +55,7 @@ def answers(
             start: int, stop: int, inputs: Tensor = inputs, frames: Any = frames
         ) -> list[tuple[ModelOutput, Prediction]]:
             found = _read(model, inputs[start:stop])
-            resolved = found.predictions(model.classes, frames[start:stop])
+            resolved = model.predictions(found, frames[start:stop])
             return [(rows(found, k, k + 1), answer) for k, answer in enumerate(resolved)]
 
         for several in in_pieces(len(chosen), at_once(model, inputs[0], None), run):
@@ -63,7 +64,7 @@ def answers(
 
 def rows(answer: ModelOutput, start: int, stop: int) -> ModelOutput:
     """Return some of the images of a reading."""
-    if answer.candidates is None:
+    if not isinstance(answer, DetectionOutput):
         return ModelOutput(answer.scores[start:stop])
     one = answer.candidates
     part = replace(
@@ -72,7 +73,7 @@ def rows(answer: ModelOutput, start: int, stop: int) -> ModelOutput:
         boxes=one.boxes[start:stop],
         valid=None if one.valid is None else one.valid[start:stop],
     )
-    return ModelOutput(part.logits, part)
+    return DetectionOutput(part.logits, part)
 
 
 def layout(model: VisionModel) -> torch.memory_format:

@@ -104,7 +104,7 @@ def why(
     passes = Passes(model)
     with passes.counting():
         found = model.output(one.tensor[None])
-        [answer] = found.predictions(model.classes, [one.frame])
+        [answer] = model.predictions(found, [one.frame])
         case = _case(answer, label, error, rival)
         if case is None:
             return nothing_wrong(model, one, answer, label, passes, budget)

@@ -105,7 +105,7 @@ class Trials:
 
         def run(start: int, stop: int) -> list[Judgement]:
             found = self.model.output(inputs[start:stop])
-            answers = found.predictions(self.model.classes, [self.image.frame] * (stop - start))
+            answers = self.model.predictions(found, [self.image.frame] * (stop - start))
             return [self.case.judge(answer) for answer in answers]
 
         return [one for several in in_pieces(len(inputs), self.at_once, run) for one in several]

@@ -1,0 +1,56 @@
+"""Classification as a task."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from cvx_core.errors import ModelError, TargetError
+from cvx_core.images.regions import Frame
+from cvx_core.tasks.base import Task, shape_of
+from cvx_core.tasks.classification.mistakes import classification_mistakes
+from cvx_core.tasks.classification.output import classification
+from cvx_core.tasks.classification.prediction import ClassificationPrediction
+from cvx_core.tasks.ground_truth import GroundTruth, GroundTruthBoxes, GroundTruthMask
+from cvx_core.tasks.mistakes import Mistake
+from cvx_core.tasks.outputs import ModelOutput
+from cvx_core.tasks.prediction import Prediction
+
+
+class Classification(Task):
+    """One class for each image."""
+
+    name = "classification"
+
+    def readout(self, output: Any) -> Tensor:
+        """Return logits (B, C); see `classification`."""
+        return classification(output)
+
+    def parse(self, found: Any) -> ModelOutput:
+        """Return scores of shape (B, C) as an output."""
+        if getattr(found, "ndim", 0) != 2:
+            raise self.wrong_shape(shape_of(found), "(B, C)")
+        output = ModelOutput(found)
+        if output.classes < 2:
+            raise ModelError(
+                "The model has a single output, and a classifier needs two or more.",
+                "Pass readout=lambda z: torch.cat([-z, z], 1) / 2 for a binary logit.",
+            )
+        return output
+
+    def predictions(
+        self, output: ModelOutput, classes: Sequence[str] | None, frames: Sequence[Frame]
+    ) -> list[Prediction]:
+        """Return the prediction for each image."""
+        scores = output.scores.detach().cpu()
+        return [ClassificationPrediction(one.double().numpy(), classes) for one in scores]
+
+    def mistakes(self, prediction: ClassificationPrediction, truth: GroundTruth) -> list[Mistake]:
+        """Return the mistakes; see `classification_mistakes`."""
+        if isinstance(truth, GroundTruthMask | GroundTruthBoxes):
+            raise TargetError(
+                "The truth of a classifier's image is a class.", "Pass its name or its index."
+            )
+        return classification_mistakes(prediction, truth)

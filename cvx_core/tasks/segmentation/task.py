@@ -1,0 +1,55 @@
+"""Semantic segmentation as a task."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from cvx_core.errors import ModelError
+from cvx_core.images.regions import Frame
+from cvx_core.tasks.base import Task, shape_of
+from cvx_core.tasks.ground_truth import GroundTruth
+from cvx_core.tasks.mistakes import Mistake
+from cvx_core.tasks.outputs import ModelOutput
+from cvx_core.tasks.prediction import Prediction
+from cvx_core.tasks.segmentation.mistakes import segmentation_mistakes
+from cvx_core.tasks.segmentation.output import segmentation
+from cvx_core.tasks.segmentation.prediction import SegmentationPrediction
+
+
+class Segmentation(Task):
+    """A class for each pixel."""
+
+    name = "segmentation"
+
+    def readout(self, output: Any) -> Tensor:
+        """Return logits (B, C, h, w); see `segmentation`."""
+        return segmentation(output)
+
+    def parse(self, found: Any) -> ModelOutput:
+        """Return scores of shape (B, C, h, w) as an output."""
+        if getattr(found, "ndim", 0) != 4:
+            raise self.wrong_shape(shape_of(found), "(B, C, h, w)")
+        output = ModelOutput(found)
+        if output.classes < 2:
+            raise ModelError(
+                "The model has a single output, and a classifier needs two or more.",
+                "Pass readout=lambda z: torch.cat([-z, z], 1) / 2 for a binary logit.",
+            )
+        return output
+
+    def predictions(
+        self, output: ModelOutput, classes: Sequence[str] | None, frames: Sequence[Frame]
+    ) -> list[Prediction]:
+        """Return the prediction for each image."""
+        scores = output.scores.detach().cpu()
+        return [
+            SegmentationPrediction(one.double().numpy(), classes, frame)
+            for one, frame in zip(scores, frames, strict=True)
+        ]
+
+    def mistakes(self, prediction: SegmentationPrediction, truth: GroundTruth) -> list[Mistake]:
+        """Return the mistakes; see `segmentation_mistakes`."""
+        return segmentation_mistakes(prediction, truth)
