@@ -7,7 +7,6 @@ import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
-from types import SimpleNamespace
 from typing import Any
 
 import pluggy
@@ -125,8 +124,8 @@ class Registry:
             def spec() -> None:
                 """Return components."""
 
-            namespace = SimpleNamespace(**{kind.hook: hookspec(historic=True)(spec)})
-            self._manager.add_hookspecs(namespace)
+            specs = type("Specs", (), {kind.hook: staticmethod(hookspec(historic=True)(spec))})
+            self._manager.add_hookspecs(specs)
             self.kinds[kind.name] = kind
             self._table[kind.name] = {}
             self._listen(kind.name)

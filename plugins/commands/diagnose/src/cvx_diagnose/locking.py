@@ -18,7 +18,7 @@ _handles: set[int] = set()
 
 
 def _close_inherited() -> None:
-    """Close the handles that a fork inherited: they would keep the lock after its parent is killed."""
+    """Close the handles that a fork inherited: they would keep the lock after its parent's end."""
     for handle in _handles:
         os.close(handle)
     _handles.clear()

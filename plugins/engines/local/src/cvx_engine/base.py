@@ -194,7 +194,7 @@ class Engine(ABC):
 
 def get_engine(name: str, /, **parameters: Any) -> Engine:
     """Return an engine by name; see `cvx_core.get_explainer`."""
-    return get_component("engine", name, parameters, Engine)
+    return get_component("engine", name, parameters, Engine)  # type: ignore[type-abstract]
 
 
 __all__ = ["Engine", "Listener", "Work", "get_engine"]
