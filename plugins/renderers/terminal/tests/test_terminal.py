@@ -52,11 +52,11 @@ def test_the_table_says_question_answer_label_likeliest_classes_evidence_and_lay
         "prediction power drill 86.7 %",
         "label      screwdriver 11.7 % ✗ wrong",
         "top        ████████▋   86.7 % power drill",
-        "residual 1.2e-07, 25 % of the total magnitude has no position in the map",
+        "residual 1.2e-07, 25 % of the magnitude has no position",
         "layer      layer4",
     ):
         assert row in text
-    assert "label    power drill 86.7 % ✓ correct" in text_of(
+    assert "label      power drill 86.7 % ✓ correct" in text_of(
         sample_explanation(label=0), width=120
     )
     assert "label " not in text_of(sample_explanation(label=None))
@@ -73,7 +73,7 @@ def test_evidence_that_is_a_list_of_records_is_a_table() -> None:
     lines = text_of(sample_explanation(evidence={"layer_profile": LIST})).splitlines()
     assert lines[-4:] == [
         "layer profile (total 3.25)",
-        "layer            grid   cells",
+        "layer          grid   cells",
         "stem      112 x 112  -1.235",
         "blocks.1    56 x 56       -",
     ]

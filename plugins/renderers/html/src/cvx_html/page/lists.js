@@ -98,10 +98,11 @@ function showMap() {
   const score = [["score of the target", `${brief(map.score)} logits`]];
   rows(find("evidence"), [...(map.score === null ? [] : score), ...map.evidence]);
   rows(find("provenance"), map.provenance);
+  const colors = map.signed ? "red regions support the target, blue oppose it" : "";
   const size = `${map.shape[1]} × ${map.shape[0]} positions`;
   find("notes").replaceChildren(
     ...map.notes.map((note) => make("p", { dir: "auto" }, note)),
-    make("p", { class: "hint" }, [size, map.drawing].filter(Boolean).join("; ")),
+    make("p", { class: "hint" }, [size, map.drawing, colors].filter(Boolean).join("; ")),
   );
   showTop(image, map);
   stage.show(image, map);

@@ -73,13 +73,13 @@ const stage = {
     paintScale(find("colours"), map);
     const unit = map.unit ? ` ${map.unit}` : "";
     const [low, high] = map.ends;
-    find("low").textContent = round(low) + (map.signed && low < 0 ? " negative" : "");
+    find("low").textContent = round(low);
     find("middle").textContent = low < 0 && high > 0 ? `0${unit}` : map.unit;
-    find("high").textContent = (map.signed && high > 0 ? "positive " : "") + round(high);
+    find("high").textContent = round(high);
     find("colours").setAttribute(
       "aria-label",
       `Colours from ${round(low)} to ${round(high)}${unit}` +
-      (map.signed ? ": blue is negative, red is positive" : ": dark is low, bright is high"),
+      (map.signed ? ": blue opposes the target, red supports it" : ": dark is low, bright is high"),
     );
   },
 
