@@ -60,11 +60,11 @@ OPENINGS = re.compile(
 )
 """Words that don't open a noun phrase."""
 
-FIELD = frozenset(
-    "testing recording pooling padding preprocessing batching embedding embeddings rendering "
-    "sampling inpainting scaling matching clustering grouping segmentation integrated embedded "
-    "guided resampling reading".split()
-)
+FIELD = {
+    *("testing", "recording", "pooling", "padding", "preprocessing", "batching", "embedding"),
+    *("embeddings", "rendering", "sampling", "inpainting", "scaling", "matching", "clustering"),
+    *("grouping", "segmentation", "integrated", "embedded", "guided", "resampling", "reading"),
+}
 """Participles and gerunds that are nouns of the field."""
 
 
