@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from cvx_embedded import photographs
-from cvx_torchvision.building import build, rename
+from cvx_torchvision.builder import build, rename
 from cvx_torchvision.detectors import preprocess_of, with_candidates
 from PIL import Image
 from torch import Tensor, nn
@@ -206,7 +206,7 @@ def test_modules_and_weights_keep_their_names(kind: str) -> None:
 
 
 def test_what_is_no_detector_of_torchvision_is_refused_with_the_way_out() -> None:
-    with pytest.raises(ModelError, match=r"Linear is none(.|\n)*readout="):
+    with pytest.raises(ModelError, match=r"Unsupported detector: Linear(.|\n)*readout="):
         with_candidates(nn.Linear(1, 1))
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 import torch
-from cvx_torchvision.building import build, rename
-from cvx_torchvision.published import file_name
+from cvx_torchvision.builder import build, rename
 from cvx_torchvision.source import _published
+from cvx_torchvision.weights import file_name
 from safetensors.torch import save_file
 from torch import nn
 from torchvision import models
@@ -169,12 +169,14 @@ def test_random_weights_are_the_same_each_time() -> None:
 
 
 def test_weights_of_a_mere_backbone_are_not_offered() -> None:
-    with pytest.raises(CheckpointError, match="no weights 'IMAGENET1K_FEATURES' for vgg16"):
+    with pytest.raises(CheckpointError, match="weights for vgg16: 'IMAGENET1K_FEATURES'"):
         cvx.load_model("torchvision:vgg16", weights="IMAGENET1K_FEATURES")
 
 
 def test_a_name_that_no_weights_have_leads_to_random_ones_and_to_a_file() -> None:
-    with pytest.raises(CheckpointError, match=r"It has .*IMAGENET1K_V1.*'random' or the path of a"):
+    with pytest.raises(
+        CheckpointError, match=r"Available: .*IMAGENET1K_V1.*'random' or a file path"
+    ):
         cvx.load_model("torchvision:resnet18", weights="none")
 
 

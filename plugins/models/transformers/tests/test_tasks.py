@@ -260,5 +260,5 @@ def test_a_network_that_wants_a_task_in_words_is_refused_with_the_way_out(tmp_pa
     config = hf.OneFormerConfig(backbone_config=resnet(), hidden_dim=32, num_queries=7)
     config.architectures = ["OneFormerForUniversalSegmentation"]
     config.save_pretrained(tmp_path)
-    with pytest.raises(ModelError, match="takes task_inputs besides the photograph"):
+    with pytest.raises(ModelError, match="requires task_inputs besides the image"):
         cvx.load_model(f"transformers:{tmp_path}", weights="random")

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cvx_figure.words import words
+from cvx_figure.captions import make_caption
 
 from cvx_core import ClassScore, Explanation
 from cvx_core.explanations.heatmap import show
@@ -16,7 +16,7 @@ from cvx_core.testing.samples import sample_explanation, sample_of_a_detector
 
 
 def caption(explanation: Explanation) -> str:
-    text = words(explanation, show(explanation, (300, 300))).caption
+    text = make_caption(explanation, show(explanation, (300, 300))).caption
     return text.replace("\N{NO-BREAK SPACE}", " ").replace("\N{MINUS SIGN}", "-")
 
 
@@ -56,7 +56,7 @@ def test_the_model_is_named_first_and_with_it_that_it_has_learned_nothing() -> N
             "constants -0.00025 logits: 0.00125 - 0.00025 = 0.001",
         ),
         (2.0, {"total": 3.0, "constant_part": 0.5}, ": 2.00 + 0.50 \N{NOT EQUAL TO} 3.00"),
-        (2.0, {"non_pixel_share": 0.25}, "25 % of the magnitudes are carried by no cell"),
+        (2.0, {"non_pixel_share": 0.25}, "25 % of the total magnitude has no position in the map"),
     ],
 )
 def test_the_parts_of_a_conserved_score_are_a_sum_to_check(
@@ -64,7 +64,7 @@ def test_the_parts_of_a_conserved_score_are_a_sum_to_check(
 ) -> None:
     found = caption(summing_to(total, evidence))
     assert said in found
-    assert ("carried by no cell" in found) == ("carried" in said)
+    assert ("has no position in the map" in found) == ("no position" in said)
 
 
 def test_what_a_module_loses_is_said_with_its_name() -> None:
@@ -76,7 +76,7 @@ def test_what_a_module_loses_is_said_with_its_name() -> None:
 
 def test_signal_that_is_held_is_said_with_the_function_and_the_module() -> None:
     one = {"module": "blocks.4.act", "function": "softplus", "carries": 1.25}
-    said = "1.25 logits of the constants are signal, held in softplus in blocks.4.act"
+    said = "1.25 logits of the constants are signal absorbed by softplus in blocks.4.act"
     assert said in caption(summing_to(2, {"residual": 1e-7, "held": [one]}))
 
 
@@ -94,7 +94,7 @@ def test_an_intervention_says_how_far_the_estimate_agrees() -> None:
 
 
 def test_a_first_order_map_that_misses_the_score_says_that_it_need_not_sum_to_it() -> None:
-    said = "first order only: it need not sum to the score of 2 logits"
+    said = "first-order estimate: need not sum to the score of 2 logits"
     assert said in caption(summing_to(2.2, {}, order="first"))
     assert said in caption(summing_to(-0.4, {}, order="first"))
     assert "first order" not in caption(summing_to(2.05, {}, order="first")), "within 5 %"
@@ -108,8 +108,8 @@ def test_a_map_that_is_the_same_for_every_class_was_asked_about_none() -> None:
     target = ClassScore("hammer").resolve(logits)[1]
     for specific in (True, False):
         one = sample_explanation(evidence={"class_specific": specific}).replace(target=target)
-        answer = words(one, show(one, (300, 300))).answer
-        assert ("asked about" in answer) == specific
+        prediction = make_caption(one, show(one, (300, 300))).prediction
+        assert ("target" in prediction) == specific
 
 
 def test_what_speaks_against_the_map_comes_before_everything_else() -> None:
@@ -125,14 +125,17 @@ def test_what_speaks_against_the_map_comes_before_everything_else() -> None:
 def test_the_answer_of_a_detector_names_its_boxes_and_what_is_asked_about_beside_them() -> None:
     one = sample_of_a_detector()
     shown = show(one, (300, 300))
-    assert words(one, shown).answer == "answer: cat 90.0 %, dog 70.0 %"
-    assert "the yellow box is what the question is about" in caption(one)
+    assert make_caption(one, shown).prediction == "prediction: cat 90.0 %, dog 70.0 %"
+    assert "the yellow box is the target" in caption(one)
     unreported = one.replace(target=replace(one.target, reported=one.target.reported[:1]))
-    assert plain(words(unreported, shown).answer) == "answer: cat 90.0 % · asked about: dog 70.0 %"
+    assert (
+        plain(make_caption(unreported, shown).prediction)
+        == "prediction: cat 90.0 % · target: dog 70.0 %"
+    )
     none = one.replace(target=replace(one.target, reported=()))
-    assert plain(words(none, shown).answer) == "answer: no box · asked about: dog 70.0 %"
+    assert plain(make_caption(none, shown).prediction) == "prediction: no box · target: dog 70.0 %"
     many = one.replace(target=replace(one.target, reported=one.target.reported * 4))
-    assert plain(words(many, shown).answer).endswith("dog 70.0 % · 2 boxes more")
+    assert plain(make_caption(many, shown).prediction).endswith("dog 70.0 % · 2 more boxes")
 
 
 def plain(text: str) -> str:

@@ -14,11 +14,11 @@ import matplotlib
 import numpy as np
 import numpy.typing as npt
 import pytest
-from cvx_figure.drawing import chequers
+from cvx_figure.captions import make_caption
 from cvx_figure.figure import Figure
+from cvx_figure.fonts import Fonts
 from cvx_figure.layout import Layout, arrange, panel_size
-from cvx_figure.lettering import Lettering
-from cvx_figure.words import words
+from cvx_figure.sheet import checkerboard
 from PIL import Image
 
 import cvx_core
@@ -48,8 +48,8 @@ def pixels(explanation: Explanation, **parameters: object) -> npt.NDArray[np.int
 
 def layout_of(explanation: Explanation, width: float = 8.0, dpi: int = 150) -> Layout:
     size = explanation.image.shape[1], explanation.image.shape[0]
-    text = words(explanation, show(explanation, panel_size(size, width, dpi)))
-    return arrange([size], [text], Lettering(text.all), width, dpi)
+    text = make_caption(explanation, show(explanation, panel_size(size, width, dpi)))
+    return arrange([size], [text], Fonts(text.all), width, dpi)
 
 
 def svg_text(explanation: Explanation | list[Explanation], **parameters: object) -> list[str]:
@@ -166,7 +166,7 @@ def test_the_map_is_drawn_only_where_the_network_looked_and_a_frame_says_so() ->
     photo = picture[row.photo.top : row.photo.bottom, row.photo.left : row.photo.right]
     edge = photo[round(140 * scale), round(50 * scale) - 3 : round(50 * scale) + 4]
     assert edge.max() > 200
-    assert "the network saw only what the white frame holds" in " ".join(svg_text(explanation))
+    assert "the white frame marks the network's input" in " ".join(svg_text(explanation))
 
 
 def test_no_frame_is_drawn_where_the_network_saw_everything() -> None:
@@ -210,7 +210,7 @@ def test_the_colour_bar_fades_as_the_overlay_does() -> None:
     explanation = grey_sample(np.array([[-3.0, 3.0]], np.float32))
     bar = layout_of(explanation).rows[0].bar
     shown = pixels(explanation)[bar.top : bar.bottom, bar.left : bar.right]
-    board = chequers(bar.width, bar.height)
+    board = checkerboard(bar.width, bar.height)
     centre = slice(5, -5)
     # The fourth row from the end lies 2 % of the scale below it.
     np.testing.assert_allclose(shown[3, centre], 0.15 * board[3, centre] + 0.85 * VIK[255], atol=6)
@@ -223,7 +223,7 @@ def test_the_colour_bar_of_a_map_without_negative_values_begins_at_zero() -> Non
     explanation = grey_sample(np.array([[1.0, 3.0]], np.float32))
     bar = layout_of(explanation).rows[0].bar
     shown = pixels(explanation)[bar.top : bar.bottom, bar.left : bar.right]
-    board, centre = chequers(bar.width, bar.height), slice(5, -5)
+    board, centre = checkerboard(bar.width, bar.height), slice(5, -5)
     np.testing.assert_allclose(shown[3, centre], 0.15 * board[3, centre] + 0.85 * VIK[255], atol=6)
     assert np.abs(shown[-4, centre] - board[-4, centre]).max() < 25
     texts = svg_text(explanation)
@@ -235,17 +235,17 @@ def test_the_words_say_method_question_answer_label_and_evidence() -> None:
     text = " ".join(svg_text(sample_explanation())).replace("\N{NO-BREAK SPACE}", " ")
     for phrase in (
         "sample: why power drill and not screwdriver?",
-        "answer: power drill 86.7 % · label: screwdriver 11.7 % · ✗ wrong",
+        "prediction: power drill 86.7 % · label: screwdriver 11.7 % · ✗ wrong",
         "sample.jpg, 320 \N{MULTIPLICATION SIGN} 240 pixels",
         "layer: layer4",
-        "map of 7 \N{MULTIPLICATION SIGN} 7 cells",
+        "map of 7 \N{MULTIPLICATION SIGN} 7 positions",
         "residual 1.2e\N{MINUS SIGN}07",
-        "25 % of the magnitudes are carried by no cell",
+        "25 % of the total magnitude has no position in the map",
         "logits",
     ):
         assert phrase in text
     right = " ".join(svg_text(sample_explanation(label=0))).replace("\N{NO-BREAK SPACE}", " ")
-    assert "label: power drill 86.7 % · ✓ right" in right
+    assert "label: power drill 86.7 % · ✓ correct" in right
 
 
 def test_the_caption_says_what_was_done_to_the_numbers() -> None:
@@ -319,7 +319,7 @@ def test_a_hostile_name_stands_in_the_svg_letter_by_letter() -> None:
 
 def test_a_number_stays_behind_a_name_that_reads_from_right_to_left() -> None:
     text = " ".join(svg_text(sample_explanation(classes=("قطة", "b", "c"))))
-    assert "answer: قطة\N{LEFT-TO-RIGHT MARK} 86.7 %" in text
+    assert "prediction: قطة\N{LEFT-TO-RIGHT MARK} 86.7 %" in text
 
 
 def test_two_long_names_are_cut_and_both_stay_in_the_title() -> None:
@@ -355,7 +355,7 @@ def test_the_figure_is_no_wider_than_asked() -> None:
 
 
 def test_a_figure_too_large_for_memory_is_refused() -> None:
-    with pytest.raises(UsageError, match="2 explanations would hold"):
+    with pytest.raises(UsageError, match="2 explanations would have"):
         Figure(width=40, dpi=1200).render([sample_explanation()] * 2)
 
 
@@ -366,8 +366,8 @@ def test_a_figure_too_large_for_memory_is_refused() -> None:
         ({"format": "jpg"}, "Did you mean 'png'"),
         ({"colormap": "infreno"}, "Did you mean 'inferno'"),
         ({"colormap": "vick"}, "'vik'"),
-        ({"dpi": 0}, "dpi is a number from 30 to 1200"),
-        ({"dpi": 99.5}, "whole number"),
+        ({"dpi": 0}, "dpi must be a number from 30 to 1200"),
+        ({"dpi": 99.5}, "must be an integer"),
         ({"dpi": True}, "dpi"),
         ({"width": float("nan")}, "width"),
         ({"width": "wide"}, "width"),

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from cvx_html.document import CANVAS
-from cvx_html.photographs import fit
+from cvx_html.images import fit
+from cvx_html.page_data import CANVAS
 from cvx_html.renderer import Html
 from PIL import Image
 from selenium import webdriver
@@ -124,8 +124,8 @@ def page(driver: webdriver.Chrome, tmp_path: Path) -> Iterator[Page]:
     assert shown.complaints() == []
 
 
-def _questions() -> list[Explanation]:
-    """Two questions to one method, one to another."""
+def _targets() -> list[Explanation]:
+    """Two targets of one method, one of another."""
     scores = ClassificationPrediction(
         np.array([3.0, 1.0, -1.0]), ("power drill", "screwdriver", "hammer")
     )
@@ -170,7 +170,10 @@ def test_the_page_draws_what_the_core_draws(page: Page, explanation: Explanation
 def test_the_key_shows_the_side_of_the_colours_on_which_the_map_lies(page: Page) -> None:
     sample = sample_explanation(cells=(2, 2))
     values = np.array([[0.0, 1.0], [2.0, 3.0]], np.float32)
-    for signed, (low, high) in ((values - 1, ("-2 against", "for 2")), (values, ("0", "for 3"))):
+    for signed, (low, high) in (
+        (values - 1, ("-2", "2")),
+        (values, ("0", "3")),
+    ):
         page.open([sample.replace(values=signed)])
         assert (page.find("#low").text, page.find("#high").text) == (low, high)
     left = "document.getElementById('colours').getContext('2d').getImageData(0, 0, 1, 1).data"
@@ -182,10 +185,10 @@ def test_a_detectors_boxes_are_listed_and_outlined_and_the_one_asked_about_is_ma
     page: Page,
 ) -> None:
     page.open([sample_of_a_detector(asked=k, classes=("cat", HOSTILE[:40])) for k in (0, 1)])
-    assert "The model reports 2 objects" in page.find("#answer").text
-    assert "label" not in page.find("#answer").text
+    assert "Prediction: 2 objects" in page.find("#prediction").text
+    assert "label" not in page.find("#prediction").text
     lines = [item.text.replace("\n", " ") for item in page.all("#top li")]
-    assert lines[0] == "box 0: cat (asked about) 90.0 %"
+    assert lines[0] == "box 0: cat (target) 90.0 %"
     assert lines[1].startswith("box 1: </script>")
     stage = page.find("#stage").rect
 
@@ -200,37 +203,37 @@ def test_a_detectors_boxes_are_listed_and_outlined_and_the_one_asked_about_is_ma
     boxes = [sides(box) for box in page.all("#boxes div")]
     assert boxes[0] == pytest.approx([20, 30, 120, 200], abs=1)
     assert boxes[1] == pytest.approx([150, 60, 290, 180], abs=1)
-    assert sides(page.find("#asked")) == pytest.approx(boxes[0], abs=1)
-    page.choose("question", "box 1")
-    assert sides(page.find("#asked")) == pytest.approx(boxes[1], abs=1)
-    assert "(asked about)" in page.all("#top li")[1].text
+    assert sides(page.find("#target-box")) == pytest.approx(boxes[0], abs=1)
+    page.choose("target", "box 1")
+    assert sides(page.find("#target-box")) == pytest.approx(boxes[1], abs=1)
+    assert "(target)" in page.all("#top li")[1].text
     assert len(page.all("#image-list label")) <= 1, "both maps are of one image"
 
 
 def test_where_there_is_no_box_none_is_outlined(page: Page) -> None:
-    page.open(_questions())
+    page.open(_targets())
     assert page.all("#boxes div") == []
-    assert not page.find("#asked").is_displayed()
+    assert not page.find("#target-box").is_displayed()
 
 
-def test_the_first_screen_says_what_the_model_answered_and_whether_it_is_right(
+def test_the_first_screen_shows_the_prediction_and_whether_it_is_correct(
     page: Page,
 ) -> None:
-    page.open(_questions())
-    text = page.find("#answer").text
+    page.open(_targets())
+    text = page.find("#prediction").text
     assert "power drill 86.7 %" in text
     assert "wrong" in text
-    assert "the label is screwdriver 11.7 %" in text
+    assert "Label: screwdriver 11.7 %" in text
     assert page.find("#top li").text.split("\n")[0] == "power drill"
     assert [tile.text.split("\n")[0] for tile in page.all("#methods .tile")] == [
-        "photograph",
+        "image",
         "one",
         "two",
     ]
 
 
-def test_another_method_is_another_picture_with_its_own_evidence(page: Page) -> None:
-    page.open(_questions())
+def test_another_method_is_another_image_with_its_own_evidence(page: Page) -> None:
+    page.open(_targets())
     before, table = page.canvas(), page.find("#evidence").text
     page.choose("method", 1)
     assert not np.array_equal(page.canvas(), before)
@@ -256,10 +259,10 @@ def test_evidence_that_is_a_list_of_records_is_a_table(page: Page) -> None:
     assert page.driver.execute_script(f"return {root}.scrollWidth <= {root}.clientWidth")
 
 
-def test_another_question_is_another_picture(page: Page) -> None:
-    page.open(_questions())
+def test_another_target_is_another_image(page: Page) -> None:
+    page.open(_targets())
     before = page.canvas()
-    radios = page.all("#questions input")
+    radios = page.all("#targets input")
     assert len(radios) == 2
     radios[1].click()
     assert not np.array_equal(page.canvas(), before)
@@ -269,8 +272,8 @@ def test_another_question_is_another_picture(page: Page) -> None:
     assert "hammer" in page.find("#evidence-of").text
 
 
-def test_the_small_pictures_show_the_photograph_and_the_maps(page: Page) -> None:
-    page.open(_questions())
+def test_the_thumbnails_show_the_image_and_the_maps(page: Page) -> None:
+    page.open(_targets())
     script = """return [...document.querySelectorAll('#methods canvas')].map((canvas) => {
         const { width, height } = canvas;
         const middle = canvas.getContext('2d').getImageData(width / 2, height / 3, 1, 1);
@@ -330,7 +333,7 @@ def test_the_keyboard_reads_every_value_and_says_it_aloud(page: Page) -> None:
     assert read(Keys.HOME, Keys.SHIFT, Keys.ARROW_RIGHT)[1] == explanation.values[row, 10]
 
 
-def test_the_slider_goes_from_the_photograph_alone_to_the_map_alone(page: Page) -> None:
+def test_the_slider_goes_from_the_image_alone_to_the_map_alone(page: Page) -> None:
     explanation = sample_explanation()
     page.open([explanation])
     inside = np.isfinite(display.show(explanation, (640, 480)).values)
@@ -343,16 +346,16 @@ def test_the_slider_goes_from_the_photograph_alone_to_the_map_alone(page: Page) 
     assert slider.get_attribute("aria-valuetext") == "map only"
 
 
-def test_what_was_done_to_the_picture_is_said_beside_it(page: Page) -> None:
+def test_display_notes_are_beside_the_image(page: Page) -> None:
     page.open([sample_explanation(cells=(100, 100), label=0)])
     note, drawing = page.find("#notes").text.split("\n")
     assert note == "The prediction is right, so the margin and its map are zero."
-    assert "cells; smoothed for display" in drawing
+    assert "positions; smoothed for display" in drawing
     assert "logits" in page.find(".ends").text
 
 
 def test_everything_can_be_reached_with_the_tab_key(page: Page) -> None:
-    several = [*_questions(), sample_explanation(method="one", name="b.jpg", label=0)]
+    several = [*_targets(), sample_explanation(method="one", name="b.jpg", label=0)]
     page.open(several)
     reached = set()
     for _ in range(14):
@@ -360,16 +363,16 @@ def test_everything_can_be_reached_with_the_tab_key(page: Page) -> None:
         active = page.driver.switch_to.active_element
         reached.add(active.get_attribute("id") or active.get_attribute("name") or active.tag_name)
     assert reached >= {
-        "filter", "view", "image", "map", "blend", "method", "question", "summary",
+        "filter", "view", "image", "map", "blend", "method", "target", "summary",
     }  # fmt: skip
 
 
 def test_images_are_switched_filtered_and_overlooked(page: Page) -> None:
     right = sample_explanation(method="one", name="right.jpg", label=0, size=(90, 120))
-    page.open([*_questions(), right])
+    page.open([*_targets(), right])
     page.choose("image", 1)
     assert page.find("#name").text == "right.jpg"
-    assert "✓ right" in page.find("#answer").text
+    assert "✓ correct" in page.find("#prediction").text
     page.choose("filter", "false")
     assert [item.is_displayed() for item in page.all("#image-list label")] == [True, False]
     page.choose("view", "all")
@@ -400,7 +403,7 @@ def test_hostile_names_run_nothing_and_are_shown_as_text(page: Page) -> None:
     assert page.driver.execute_script("return window.hacked") is None
     assert page.driver.execute_script("return document.querySelectorAll('img').length") == 1
     assert page.find("#name").text.startswith("</script><script>window.hacked = 1")
-    assert r"\u202e{{7*7}}" in page.find("#answer").text
+    assert r"\u202e{{7*7}}" in page.find("#prediction").text
     wide = """return [...document.querySelectorAll('body *')].filter(
         (element) => element.getBoundingClientRect().right > innerWidth + 1).length"""
     assert page.driver.execute_script(wide) == 0

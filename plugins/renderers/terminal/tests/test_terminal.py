@@ -10,9 +10,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from cvx_terminal.picture import AGAINST, FOR, blocks, fit, scale, shades
 from cvx_terminal.table import bar
 from cvx_terminal.terminal import Terminal
+from cvx_terminal.text_image import NEGATIVE, POSITIVE, blocks, fit, scale, shades
 from rich.cells import cell_len
 
 from cvx_core import Explanation, OptionError
@@ -48,15 +48,17 @@ def test_the_table_says_question_answer_label_likeliest_classes_evidence_and_lay
     text = text_of(sample_explanation(), width=160)
     for row in (
         "sample · sample.jpg",
-        "question why power drill and not screwdriver?",
-        "answer   power drill 86.7 %",
-        "label    screwdriver 11.7 % ✗ wrong",
-        "top      ████████▋   86.7 % power drill",
-        "residual 1.2e-07, 25 % of the magnitudes carried by no cell",
-        "layer    layer4",
+        "target     why power drill and not screwdriver?",
+        "prediction power drill 86.7 %",
+        "label      screwdriver 11.7 % ✗ wrong",
+        "top        ████████▋   86.7 % power drill",
+        "residual 1.2e-07, 25 % of the magnitude has no position",
+        "layer      layer4",
     ):
         assert row in text
-    assert "label    power drill 86.7 % ✓ right" in text_of(sample_explanation(label=0), width=120)
+    assert "label      power drill 86.7 % ✓ correct" in text_of(
+        sample_explanation(label=0), width=120
+    )
     assert "label " not in text_of(sample_explanation(label=None))
 
 
@@ -168,7 +170,7 @@ def test_names_reach_the_terminal_as_text_and_as_nothing_else(first: str, color:
 
 def test_markup_in_a_name_is_shown_letter_by_letter() -> None:
     text = text_of(sample_explanation(classes=("[red]x[/red] :smile:", "b", "c")), width=120)
-    assert "answer   [red]x[/red] :smile: 86.7 %" in text
+    assert "prediction [red]x[/red] :smile: 86.7 %" in text
 
 
 def test_a_character_shows_two_pixels_of_the_overlay() -> None:
@@ -188,14 +190,14 @@ def test_a_character_shows_two_pixels_of_the_overlay() -> None:
 
 def test_shades_tell_for_from_against_and_strong_from_weak() -> None:
     top, middle, bottom = shades(grey([[4.0], [0.0], [-4.0]]), 3, 3).plain.split("\n")
-    assert (top, middle, bottom) == (FOR[-1] * 3, FOR[0] * 3, AGAINST[-1] * 3)
+    assert (top, middle, bottom) == (POSITIVE[-1] * 3, POSITIVE[0] * 3, NEGATIVE[-1] * 3)
     weak = shades(grey([[4.0, 1.0]]), 2, 1).plain
-    assert weak == FOR[-1] + FOR[1]
+    assert weak == POSITIVE[-1] + POSITIVE[1]
 
 
 def test_the_map_covers_only_what_the_network_saw() -> None:
     picture = shades(grey([[1.0]], extent=(20, 0, 40, 40)), 4, 2).plain.split("\n")
-    assert picture == [FOR[0] * 2 + FOR[-1] * 2] * 2
+    assert picture == [POSITIVE[0] * 2 + POSITIVE[-1] * 2] * 2
 
 
 def test_the_key_names_both_ends_of_the_colours() -> None:
@@ -271,9 +273,9 @@ def test_what_speaks_against_the_map_has_rows_of_its_own() -> None:
 
 def test_the_boxes_of_a_detector_are_named_with_their_places() -> None:
     text = text_of(sample_of_a_detector(), width=120)
-    assert re.search(r"answer +box 0: cat 90.0 % at 20,30,120,200\n", text)
+    assert re.search(r"prediction +box 0: cat 90.0 % at 20,30,120,200\n", text)
     assert re.search(r"\n.* box 1: dog 70.0 % at 150,60,290,180\n", text)
-    assert re.search(r"asked at +150,60,290,180\n", text)
+    assert re.search(r"target box +150,60,290,180\n", text)
 
 
 def test_of_many_boxes_the_best_are_named_and_of_none_none() -> None:
@@ -281,4 +283,4 @@ def test_of_many_boxes_the_best_are_named_and_of_none_none() -> None:
     many = one.replace(target=replace(one.target, reported=one.target.reported * 8))
     assert "and 6 more" in text_of(many, width=120)
     none = one.replace(target=replace(one.target, reported=()))
-    assert re.search(r"answer +no box\n", text_of(none, width=120))
+    assert re.search(r"prediction +no box\n", text_of(none, width=120))

@@ -1,4 +1,4 @@
-"""timm's published weights: in the caches of its hubs, or fetched into them once."""
+"""Files of timm's published weights, from the local cache or downloaded once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def published_file(config: PretrainedCfg) -> Path:
     Raises
     ------
     CheckpointError
-        At once, if it can't be had; with the file's name and the ways out.
+        If it is unavailable; names the file and the alternatives.
     """
     if config.hf_hub_id:
         return _from_hub(str(config.hf_hub_id), config.hf_hub_filename)
@@ -30,7 +30,7 @@ def published_file(config: PretrainedCfg) -> Path:
         return _from_url(str(config.url))
     raise CheckpointError(
         f"timm publishes no weights for {config.architecture}.",
-        "Pass a file of your own as --weights FILE; --weights random does without.",
+        "Pass a file with --weights FILE, or use --weights random.",
     )
 
 
@@ -43,9 +43,9 @@ def _from_url(url: str) -> Path:
         return fetch(url, path)
     except CheckpointError as error:
         raise CheckpointError(
-            f"The weights {name} are not on this machine, and downloading them failed: "
+            f"The weights {name} are not in the local cache, and the download failed: "
             f"{error.message}.",
-            f"Fetch {url} elsewhere and put it at {path}; --weights random does without.",
+            f"Download {url} elsewhere and copy it to {path}, or use --weights random.",
         ) from error
 
 
@@ -67,14 +67,14 @@ def _from_hub(repository: str, file_name: str | None) -> Path:
             return Path(hf_hub_download(repository, name, revision=revision or None))
         except EntryNotFoundError as error:
             cause = error
-        # What the hub's client raises is ever changing, and all of it means the same here.
+        # The hub client's exceptions change between versions, and all mean the same here.
         except (OSError, RuntimeError, ValueError) as error:
             cause = error
             break
     reason = reason or str(cause).partition("\n")[0]
     raise CheckpointError(
-        f"The weights {repository} ({names[0]}) are not on this machine, and downloading them "
+        f"The weights {repository} ({names[0]}) are not in the local cache, and the download "
         f"failed: {reason}.",
-        f"Run this once where there is a network and copy {constants.HF_HUB_CACHE} here, or pass "
-        "the file as --weights FILE; --weights random does without.",
+        f"Run this once with network access and copy {constants.HF_HUB_CACHE} here, or pass "
+        "the file with --weights FILE, or use --weights random.",
     ) from cause

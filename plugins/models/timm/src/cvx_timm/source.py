@@ -1,4 +1,4 @@
-"""Classifiers of timm, by name."""
+"""Model source for timm's classifiers."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from timm.models import PretrainedCfg
 from cvx_core import CheckpointError, ModelEntry, ModelError, ModelSource, VisionModel
 from cvx_core.errors import did_you_mean
 from cvx_core.models.checkpoints import names_a_file
-from cvx_timm.building import bare, trained, with_file
-from cvx_timm.names import class_names, classifies
+from cvx_timm.builder import bare, trained, with_file
+from cvx_timm.class_names import class_names, classifies
 
 
 class TimmSource(ModelSource):
-    """The models of timm that classify, each with its own transforms."""
+    """Classifiers of timm, each with its own transforms."""
 
     def load(
         self, name: str, *, weights: str | Path | None = None, trust_checkpoint: bool = False
@@ -30,29 +30,29 @@ class TimmSource(ModelSource):
             As in ``timm.list_models()``, with or without the tag of its weights: ``"resnet50"``,
             ``"resnet50.a1_in1k"``.
         weights
-            A tag (``"a1_in1k"``); None takes timm's default. With ``"random"`` or a file of your
-            own, photographs are prepared as for the tag in the name.
+            A tag (``"a1_in1k"``); None takes timm's default. With ``"random"`` or your own file,
+            images are preprocessed as for the tag in the name.
         trust_checkpoint
             See `cvx_core.load_model`.
 
         Raises
         ------
         ModelError
-            If there is no such model, or it does not classify.
+            If the model is unknown, or not a classifier.
         CheckpointError
-            If there are no such weights, they can't be had, or don't fit.
+            If the weights are unknown, unavailable, or don't fit.
         """
         architecture, _, tag = name.partition(".")
         if architecture not in timm.list_models():
             raise ModelError(
-                f"timm has no model {architecture!r}.",
+                f"Unknown timm model: {architecture!r}.",
                 did_you_mean(architecture, timm.list_models()) or "'cvx models timm' lists them.",
             )
         own = weights is not None and (str(weights) == "random" or names_a_file(weights))
         if weights is not None and not own:
             if tag and tag != str(weights):
                 raise CheckpointError(
-                    f"{name} names its weights already, and {str(weights)!r} are others.",
+                    f"{name} already names its weights; got --weights {str(weights)!r} too.",
                     f"Write timm:{architecture}.{weights}.",
                 )
             tag = str(weights)
@@ -86,31 +86,31 @@ class TimmSource(ModelSource):
 
 
 def _config(architecture: str, tag: str) -> PretrainedCfg:
-    """Return what timm knows about a network and its weights.
+    """Return timm's configuration of a network and its weights.
 
     Raises
     ------
     CheckpointError
-        If there is no such tag.
+        If the tag is unknown.
     ModelError
         If the weights come without a classifier.
     """
     known = [full.partition(".")[2] for full in timm.list_pretrained(f"{architecture}.*")]
     if tag and tag not in known:
         raise CheckpointError(
-            f"timm has no weights {tag!r} for {architecture}.",
-            (did_you_mean(tag, known) or "It has " + (", ".join(known) or "none") + ".")
-            + " 'random' or the path of a file works too.",
+            f"Unknown timm weights for {architecture}: {tag!r}.",
+            (did_you_mean(tag, known) or "Available: " + (", ".join(known) or "none") + ".")
+            + " 'random' or a file path also works.",
         )
     full = f"{architecture}.{tag}" if tag else architecture
     config = timm.get_pretrained_cfg(full) or PretrainedCfg(architecture=architecture)
     if not classifies(config):
         able = [one for one in known if _tag_classifies(f"{architecture}.{one}")]
         raise ModelError(
-            f"{full} gives features and no class scores: its weights have no classifier.",
-            f"With classes: {', '.join(able)}."
+            f"{full} returns features, not class scores: its weights have no classifier.",
+            f"Weights with classes: {', '.join(able)}."
             if able
-            else "Put a classifier on it in code of your own: -m path/to/file.py:factory.",
+            else "Add a classifier in your own code: -m path/to/file.py:factory.",
         )
     return config
 

@@ -1,7 +1,7 @@
-"""torchvision's detectors, stopped before they throw candidates away.
+"""torchvision's detectors up to their candidates, before any suppression.
 
-A detector of torchvision takes images of any size, and returns boxes without a graph of what was
-not kept. Here its own modules are run, under their own names, up to the scores and boxes; its
+A detector of torchvision takes images of any size and returns only the boxes that it keeps. Here
+its own modules run, under their own names, up to the scores and boxes of all candidates; its
 thresholds become settings of the candidates.
 """
 
@@ -33,7 +33,7 @@ _SMALLEST = 1e-2
 class DetectorPreprocess:
     """A detector's own normalisation and resizing, without the padding.
 
-    The aspect ratio is kept, or not where the detector takes one size; everything is seen.
+    The aspect ratio is kept unless the detector takes one size; nothing is cropped.
     """
 
     transform: GeneralizedRCNNTransform
@@ -55,7 +55,7 @@ def with_candidates(detector: nn.Module) -> nn.Module:
     """Return a module that runs a detector's own modules and returns its `DetectionCandidates`.
 
     It shares the detector's modules and parameters, under the same names. It takes (B, 3, H, W)
-    as `preprocess_of` prepares it, and pads it as the detector does; boxes are in pixels of that
+    as prepared by `preprocess_of`, and pads it as the detector does; boxes are in pixels of that
     input.
 
     Parameters
@@ -66,14 +66,14 @@ def with_candidates(detector: nn.Module) -> nn.Module:
     Raises
     ------
     ModelError
-        If it is another one.
+        If it is another detector.
     """
     for kind, build in _KINDS.items():
         if isinstance(detector, kind):
             return build(detector)
     raise ModelError(
-        f"{type(detector).__name__} is none of torchvision's detectors.",
-        "Pass readout=... to VisionModel: a function from its output to cvx_core.DetectionCandidates.",
+        f"Unsupported detector: {type(detector).__name__}.",
+        "Pass readout=... to VisionModel: a function from its output to DetectionCandidates.",
     )
 
 
@@ -103,7 +103,7 @@ class _Detector(nn.Module, ABC):
 
 
 class _OneStage(_Detector):
-    """RetinaNet (Lin 2017), FCOS (Tian 2019): classes are independent, in each cell's anchors."""
+    """RetinaNet (Lin 2017), FCOS (Tian 2019): independent classes for each anchor."""
 
     head: nn.Module
     anchor_generator: nn.Module
@@ -123,7 +123,7 @@ class _OneStage(_Detector):
         grids = list(features.values())
         heads = self.head(grids)
         sizes = [grid.shape[2] * grid.shape[3] for grid in grids]
-        anchors_in_cell = heads["cls_logits"].shape[1] // sum(sizes)
+        anchors_per_position = heads["cls_logits"].shape[1] // sum(sizes)
         boxes = [
             clip_boxes_to_image(self._decoded(sides, anchors), size)
             for sides, anchors, size in zip(
@@ -136,7 +136,7 @@ class _OneStage(_Detector):
         return DetectionCandidates(
             self._logits(heads),
             torch.stack(boxes),
-            levels=tuple(size * anchors_in_cell for size in sizes),
+            levels=tuple(size * anchors_per_position for size in sizes),
             **self.settings,
         )
 
@@ -156,7 +156,7 @@ class _FCOS(_OneStage):
         return decoded
 
     def _logits(self, heads: dict[str, Tensor]) -> Tensor:
-        # The logit whose sigmoid is that score, so that questions are about what is reported.
+        # The logit whose sigmoid is that score, so that targets are about the reported score.
         log_score = (F.logsigmoid(heads["cls_logits"]) + F.logsigmoid(heads["bbox_ctrness"])) / 2
         log_score = log_score.clamp(max=-torch.finfo(log_score.dtype).eps)
         return log_score - torch.log(-torch.expm1(log_score))
@@ -196,9 +196,9 @@ class _SSD(_Detector):
 
 
 class _RCNN(_Detector):
-    """R-CNNs (Ren 2015): classes and a box for each, at the places that a first stage proposes.
+    """R-CNNs (Ren 2015): classes, and a box for each, at the proposals of a first stage.
 
-    The proposals are held constant in the backward pass, as in torchvision.
+    The proposals are constant in the backward pass, as in torchvision.
     """
 
     rpn: nn.Module
@@ -216,7 +216,7 @@ class _RCNN(_Detector):
         }
 
     def candidates(self, images: ImageList, features: dict[str, Tensor]) -> DetectionCandidates:
-        """Return a candidate for each proposal; images with fewer are filled up."""
+        """Return a candidate for each proposal; images with fewer are padded."""
         proposals, _ = self.rpn(images, features)
         heads = self.roi_heads
         pooled = heads.box_head(heads.box_roi_pool(features, proposals, images.image_sizes))

@@ -1,4 +1,4 @@
-"""Classifiers, segmenters and detectors of torchvision, by name."""
+"""Model source for torchvision's classifiers, segmenters and detectors."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from torchvision.models import WeightsEnum
 from cvx_core import CheckpointError, ModelEntry, ModelError, ModelSource, VisionModel
 from cvx_core.errors import did_you_mean
 from cvx_core.models.checkpoints import fit_weights, names_a_file, read_checkpoint
-from cvx_torchvision.building import build, rename
+from cvx_torchvision.builder import build, rename
 from cvx_torchvision.detectors import preprocess_of, with_candidates
-from cvx_torchvision.published import cached_file, file_name
+from cvx_torchvision.weights import cached_file, file_name
 
 _TASKS = {
     "classification": models,
@@ -29,9 +29,9 @@ _MEASURES = (
 
 
 class TorchvisionSource(ModelSource):
-    """Models of torchvision for photographs, each with its weights' own transforms.
+    """Image models of torchvision, each with its weights' own transforms.
 
-    Of those that find masks or keypoints, too, the boxes are asked about.
+    For models that also return masks or keypoints, targets are about the boxes.
     """
 
     def load(
@@ -45,22 +45,22 @@ class TorchvisionSource(ModelSource):
             As in ``torchvision.models.list_models()``: ``"resnet50"``.
         weights
             ``"IMAGENET1K_V1"`` and the like; None takes the best (``DEFAULT``). With ``"random"``
-            or a file of your own, the photographs are prepared as for the best. A file that is
-            named like published weights counts as these.
+            or your own file, images are preprocessed as for the best. A file named like published
+            weights is treated as these.
         trust_checkpoint
             See `cvx_core.load_model`.
 
         Raises
         ------
         ModelError
-            If there is no such model.
+            If the model is unknown.
         CheckpointError
-            If there are no such weights, they can't be had, or don't fit.
+            If the weights are unknown, unavailable, or don't fit.
         """
         task = _names().get(name)
         if task is None:
             raise ModelError(
-                f"torchvision has no classifier, segmenter or detector {name!r}.",
+                f"Unknown torchvision classifier, segmenter or detector: {name!r}.",
                 did_you_mean(name, _names()) or "'cvx models torchvision' lists them.",
             )
         published, path = _choose(name, weights)
@@ -91,14 +91,14 @@ class TorchvisionSource(ModelSource):
 
 
 def _names() -> dict[str, str]:
-    """Return what each model does, by name."""
+    """Return the task of each model, by name."""
     return {
         name: task for task, module in _TASKS.items() for name in models.list_models(module=module)
     }
 
 
 def _published(name: str) -> list[WeightsEnum]:
-    """Return the published weights of a model, best first; not those of a mere backbone."""
+    """Return the published weights of a model, best first; without those of a backbone only."""
     family = models.get_model_weights(name)
     able = [weights for weights in family if weights.meta.get("categories")]
     return sorted(able, key=lambda weights: weights is not family.DEFAULT)
@@ -111,7 +111,7 @@ def _accuracy(weights: WeightsEnum) -> str:
 
 
 def _choose(name: str, weights: str | Path | None) -> tuple[WeightsEnum, Path | None]:
-    """Return the weights that say how photographs are prepared, and the file to load."""
+    """Return the weights that define the preprocessing, and the file to load."""
     published = _published(name)
     if str(weights) == "random":
         return published[0], None
@@ -123,9 +123,9 @@ def _choose(name: str, weights: str | Path | None) -> tuple[WeightsEnum, Path | 
     chosen = by_name.get("DEFAULT" if weights is None else str(weights))
     if chosen is None:
         raise CheckpointError(
-            f"torchvision has no weights {str(weights)!r} for {name}.",
-            (did_you_mean(str(weights), by_name) or "It has " + ", ".join(by_name) + ".")
-            + " 'random' or the path of a file works too.",
+            f"Unknown torchvision weights for {name}: {str(weights)!r}.",
+            (did_you_mean(str(weights), by_name) or "Available: " + ", ".join(by_name) + ".")
+            + " 'random' or a file path also works.",
         )
     return chosen, cached_file(chosen)
 

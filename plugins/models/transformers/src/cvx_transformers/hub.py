@@ -1,4 +1,4 @@
-"""Where a model's files are: a folder, the hub's cache, or fetched into the cache once."""
+"""Files of a model: from a folder, from the hub's cache, or downloaded once."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ def model_folder(name: str, *, with_weights: bool) -> Path:
     Raises
     ------
     ModelError
-        If the name can't be a model's.
+        If the name is invalid.
     CheckpointError
-        At once, if it is not on this machine and can't be fetched.
+        If it is not in the local cache and can't be downloaded.
     """
     path = Path(name).expanduser()
     if name and path.is_dir():
         if not (path / "config.json").is_file():
             raise ModelError(
-                f"The folder {name} holds no model: there is no config.json.",
-                "Name a folder written by save_pretrained().",
+                f"No config.json in the folder {name}.",
+                "Use a folder written by save_pretrained().",
             )
         return path
     if not name or name[0] in "./~" or name.count("/") > 1 or "\\" in name:
         raise ModelError(
-            f"There is no folder {name!r}." if name else "transformers needs a model's name.",
-            "Name a folder written by save_pretrained(), or OWNER/NAME on the hub.",
+            f"Folder not found: {name!r}." if name else "transformers requires a model name.",
+            "Use a folder written by save_pretrained(), or OWNER/NAME on the hub.",
         )
     return _cached(name, with_weights) or _fetched(name, with_weights)
 
@@ -63,7 +63,7 @@ def _fetched(name: str, with_weights: bool) -> Path:
     cause: Exception | None = None
     if not reason:
         try:
-            # Pickled weights only where there are no others.
+            # Pickled weights only if there are no others.
             for wanted in (_DESCRIPTION + _SAFE, _PICKLED) if with_weights else (_DESCRIPTION,):
                 folder = Path(
                     snapshot_download(
@@ -75,13 +75,13 @@ def _fetched(name: str, with_weights: bool) -> Path:
                 )
                 if _complete(folder, with_weights):
                     return folder
-            reason = "it holds no config.json with weights"
-        # What the hub's client raises is ever changing, and all of it means the same here.
+            reason = "it has no config.json with weights"
+        # The hub client's exceptions change between versions, and all mean the same here.
         except (OSError, RuntimeError, ValueError) as error:
             cause, reason = error, str(error).partition("\n")[0]
     raise CheckpointError(
-        f"The model {name} is neither a folder nor on this machine, and downloading it failed: "
+        f"The model {name} is neither a folder nor in the local cache, and the download failed: "
         f"{reason}.",
-        f"Run this once where there is a network and copy {constants.HF_HUB_CACHE} here, or name a "
+        f"Run this once with network access and copy {constants.HF_HUB_CACHE} here, or use a "
         "folder written by save_pretrained().",
     ) from cause

@@ -1,4 +1,4 @@
-"""Classifiers, segmenters and detectors of transformers, from a folder or a hub."""
+"""Model source for classifiers, segmenters and detectors of transformers."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from typing import Any
 from cvx_core import CheckpointError, ModelEntry, ModelSource, VisionModel
 from cvx_core.models.checkpoints import names_a_file
 from cvx_core.models.sources import first_synonyms
-from cvx_transformers.building import bare, read_config, trained, with_file
+from cvx_transformers.builder import bare, read_config, trained, with_file
 from cvx_transformers.hub import model_folder
-from cvx_transformers.preparing import read_preprocess
+from cvx_transformers.preprocessing import read_preprocess
 
 
 class TransformersSource(ModelSource):
-    """Models of transformers for photographs, without running code that comes with them.
+    """Image models of transformers; code included in a model is never run.
 
-    They are what ``AutoModelForImageClassification``, ``AutoModelForSemanticSegmentation``,
-    ``AutoModelForUniversalSegmentation`` and ``AutoModelForObjectDetection`` read.
+    Supported are the models of ``AutoModelForImageClassification``,
+    ``AutoModelForSemanticSegmentation``, ``AutoModelForUniversalSegmentation`` and
+    ``AutoModelForObjectDetection``.
     """
 
     def load(
@@ -32,23 +33,23 @@ class TransformersSource(ModelSource):
             A folder written by ``save_pretrained``, or the name of a repository on the hub
             (``"owner/name"``, ``"owner/name@revision"``).
         weights
-            None takes the model's own; ``"random"``, or a file of your own.
+            None uses the model's own; or ``"random"``, or your own file.
         trust_checkpoint
             See `cvx_core.load_model`.
 
         Raises
         ------
         ModelError
-            If there is no such model, or it does something else.
+            If the model is unknown, or its task is unsupported.
         CheckpointError
-            If it can't be had, or its weights don't fill the network.
+            If it is unavailable, or its weights don't fill the network.
         """
         random = str(weights) == "random"
         own = None if weights is None or random else Path(weights)
         if own is not None and not names_a_file(own if isinstance(weights, Path) else str(weights)):
             raise CheckpointError(
-                f"Models of transformers have no weights by name, such as {str(weights)!r}.",
-                "Take another model, or NAME@REVISION; 'random' or the path of a file works too.",
+                f"Models of transformers have no named weights, got {str(weights)!r}.",
+                "Use NAME@REVISION, another model, 'random' or a file path.",
             )
         folder = model_folder(name, with_weights=weights is None)
         config, task = read_config(folder, name)
@@ -65,7 +66,7 @@ class TransformersSource(ModelSource):
             classes=_class_names(config),
             task=task.name,
             readout=task.readout(config, getattr(preprocess, "processor", None)),
-            # A folder's whereabouts are nobody's business in a result that is passed on.
+            # A local path is private, and results are shared.
             name=f"transformers:{Path(name).name if Path(name).is_dir() else name}",
             details={"weights": "random" if random else own.name if own else "pretrained"},
         )

@@ -1,4 +1,4 @@
-"""What networks of transformers do, and how their answers are read."""
+"""Tasks of transformers' networks, and the readout of their outputs."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ from cvx_core.tasks.outputs import Readout
 
 @dataclass(frozen=True)
 class Task:
-    """One thing that networks of transformers do.
+    """A task of networks of transformers.
 
     Attributes
     ----------
     name
-        In cvx's words.
+        Name of the task in cvx.
     auto
-        The class that builds the networks.
+        Auto class that builds the networks.
     mapping
-        From the types of their configurations to their own types.
+        Mapping from configuration types to model types.
     """
 
     name: str
@@ -44,14 +44,14 @@ class Task:
     mapping: Any
 
     def readout(self, config: Any, processor: Any) -> Readout | None:
-        """Return how the answers are read; None where cvx's own way will do.
+        """Return the readout of the outputs; None for cvx's default.
 
         Parameters
         ----------
         config
-            Of the network.
+            Configuration of the network.
         processor
-            Its image processor, or None; it knows how many boxes are reported.
+            Its image processor, or None; defines the number of reported boxes.
         """
         if self.name != "detection":
             return None
@@ -71,7 +71,7 @@ TASKS = (
 
 
 def task_of(config: Any) -> Task | None:
-    """Return what the network of a configuration was saved to do, or else could; None if nothing.
+    """Return the task that a configuration was saved for, or one that it supports; else None.
 
     One configuration may serve several networks; ``architectures`` names the one that was saved.
     """
@@ -88,9 +88,9 @@ def _networks(kinds: Any) -> set[str]:
 def detr(output: Any, labels: int, most: int | None = None) -> DetectionCandidates:
     """Return the candidates in the output of a detector like DETR.
 
-    With one output more than there are `labels`, that one means nothing and the scores are a
+    With one output more than `labels`, that output means "no object" and the scores are a
     softmax (Carion 2020); otherwise each class is a sigmoid of its own (Zhu 2021), and `most`
-    boxes are reported, or as many as there are queries.
+    boxes are reported, by default one for each query.
     """
     found = detection(output)
     queries, outputs = found.logits.shape[1:]

@@ -1,4 +1,4 @@
-"""The renderer: explanations in, one picture file out."""
+"""Figure renderer: explanations as one png, svg or pdf file."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import matplotlib
 from cvx_core import Artifact, Explanation, OptionError, Renderer, UsageError
 from cvx_core.explanations.heatmap import show
 from cvx_core.plugins.parameters import check_choice
-from cvx_figure.drawing import Sheet
+from cvx_figure.captions import make_caption
+from cvx_figure.fonts import Fonts
 from cvx_figure.layout import arrange, panel_size
-from cvx_figure.lettering import Lettering
 from cvx_figure.palette import is_uneven, table
-from cvx_figure.words import words
+from cvx_figure.sheet import Sheet
 
 Format = Literal["png", "svg", "pdf"]
 
@@ -38,7 +38,7 @@ _settings = Lock()
 
 @dataclass(frozen=True)
 class Figure(Renderer):
-    """The photograph beside the map over it, with colour bar, answer and evidence.
+    """The image beside its overlay, with color bar, prediction and evidence.
 
     Several explanations become the rows of one figure. The bytes are the same for the same
     explanations, parameters, fonts and version of matplotlib.
@@ -48,16 +48,16 @@ class Figure(Renderer):
     format
         ``"png"``, ``"svg"`` (text stays text) or ``"pdf"``.
     colormap
-        Any colour map of matplotlib or cmcrameri; None for inferno, or vik for signed maps.
+        Any color map of matplotlib or cmcrameri; None for inferno, or vik for signed maps.
     width
-        The most that the figure may measure, in inches, 4 to 40.
+        Maximum width of the figure in inches, 4 to 40.
     dpi
-        Pixels in an inch, 30 to 1200; in svg and pdf, of the pictures inside.
+        Dots per inch, 30 to 1200; in svg and pdf, of the embedded images.
     opacity
-        Of the strongest value, in (0, 1].
+        Opacity of the strongest value, in (0, 1].
     smooth
-        Standard deviation of the smoothing in pixels of the photograph; None smooths only maps
-        of single pixels. The caption says what was done.
+        Standard deviation of the smoothing in pixels of the image; None smooths only maps
+        of single pixels. The caption names the smoothing.
 
     Raises
     ------
@@ -84,7 +84,7 @@ class Figure(Renderer):
         _in_range("dpi", self.dpi, 30, 1200)
         _in_range("opacity", self.opacity, 0.01, 1)
         if not isinstance(self.dpi, int):
-            raise OptionError(f"dpi is a whole number, not {self.dpi!r}.")
+            raise OptionError(f"dpi must be an integer, got {self.dpi!r}.")
         if self.smooth is not None:
             _in_range("smooth", self.smooth, 0, 1000)
         if self.colormap is not None:
@@ -106,7 +106,7 @@ class Figure(Renderer):
         Raises
         ------
         UsageError
-            If its pictures would hold more than 200 million pixels.
+            If its images would hold more than 200 million pixels.
         """
         with _settings, matplotlib.rc_context(_defaults()):
             return Artifact(self.suffix, self.media_type, self._bytes(explanations))
@@ -117,21 +117,22 @@ class Figure(Renderer):
         pixels = 2 * sum(wide * high for wide, high in panels)
         if pixels > MAX_PIXELS:
             raise UsageError(
-                f"The pictures of {len(explanations)} explanations would hold {pixels:,} pixels.",
-                f"Render fewer at once, or lower dpi; {MAX_PIXELS:,} are allowed.",
+                f"The figure of {len(explanations)} explanations would have {pixels:,} pixels; "
+                f"the limit is {MAX_PIXELS:,}.",
+                "Render fewer explanations at once, or lower dpi.",
             )
         maps = [
             show(e, panel, smooth=self.smooth)
             for e, panel in zip(explanations, panels, strict=True)
         ]
-        note = _colour_note(self.colormap)
-        texts = [words(e, shown, note) for e, shown in zip(explanations, maps, strict=True)]
-        fonts = Lettering([text for several in texts for text in several.all])
+        note = _color_note(self.colormap)
+        texts = [make_caption(e, shown, note) for e, shown in zip(explanations, maps, strict=True)]
+        fonts = Fonts([text for several in texts for text in several.all])
         layout = arrange(sizes, texts, fonts, self.width, self.dpi)
         sheet = Sheet(layout, fonts, self.dpi)
-        colours = None if self.colormap is None else table(self.colormap)
+        color_table = None if self.colormap is None else table(self.colormap)
         for row, explanation, shown in zip(layout.rows, explanations, maps, strict=True):
-            sheet.draw(row, explanation, shown, self.opacity, colours)
+            sheet.draw(row, explanation, shown, self.opacity, color_table)
         buffer = io.BytesIO()
         sheet.figure.savefig(
             buffer,
@@ -142,18 +143,18 @@ class Figure(Renderer):
         return buffer.getvalue()
 
 
-def _colour_note(colormap: str | None) -> str:
+def _color_note(colormap: str | None) -> str:
     if colormap is None:
         return ""
     if is_uneven(colormap):
-        return f"{colormap} is not perceptually uniform and draws edges that the map does not have"
-    return f"colours: {colormap}"
+        return f"{colormap} is not perceptually uniform and shows edges that are not in the map"
+    return f"color map: {colormap}"
 
 
 def _in_range(name: str, value: Any, low: float, high: float) -> None:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or not math.isfinite(value) or not low <= value <= high:
-        raise OptionError(f"{name} is a number from {low} to {high}, not {value!r}.")
+        raise OptionError(f"{name} must be a number from {low} to {high}, got {value!r}.")
 
 
 def _defaults() -> Any:

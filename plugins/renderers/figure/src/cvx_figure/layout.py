@@ -1,14 +1,14 @@
-"""Where everything stands in a figure: whole device pixels, counted from the top left corner."""
+"""Layout of a figure in whole device pixels, counted from the top left corner."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cvx_figure.lettering import Lettering, Weight
-from cvx_figure.words import Words
+from cvx_figure.captions import Caption
+from cvx_figure.fonts import Fonts, Weight
 
 STACKED = 2.5
-"""Photographs wider than this many times their height stand above their map, not beside it."""
+"""Images with a larger aspect ratio are placed above their overlay, not beside it."""
 
 # Inches.
 _MARGIN = 0.22
@@ -19,22 +19,22 @@ _SCALE = 0.62  # numbers and unit beside the bar
 _SHORTEST_BAR = 1.3
 _NARROWEST = 4.5
 _ROW_GAP = 0.3
-_TALLEST = 0.56  # of the figure's width: the pictures of one explanation
+_TALLEST = 0.56  # of the figure's width: the images of one explanation
 
 
 @dataclass(frozen=True)
 class Style:
-    """How a kind of text is set: sizes in points."""
+    """Type style of a kind of text: sizes in points."""
 
     size: float
     weight: Weight
     leading: float
     lines: int
-    colour: str
+    color: str
 
 
 TITLE = Style(11.0, "bold", 15.0, 3, "#1a1a1a")
-ANSWER = Style(9.0, "normal", 13.0, 3, "#1a1a1a")
+PREDICTION = Style(9.0, "normal", 13.0, 3, "#1a1a1a")
 CAPTION = Style(7.0, "normal", 10.0, 6, "#4d4d4d")
 SCALE = Style(7.0, "normal", 10.0, 1, "#1a1a1a")
 
@@ -71,7 +71,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Row:
-    """The place of one explanation."""
+    """Layout of one explanation."""
 
     photo: Box
     overlay: Box
@@ -89,22 +89,22 @@ class Layout:
 
 
 def arrange(
-    sizes: list[tuple[int, int]], texts: list[Words], fonts: Lettering, width: float, dpi: int
+    sizes: list[tuple[int, int]], texts: list[Caption], fonts: Fonts, width: float, dpi: int
 ) -> Layout:
     """Lay out one row for each explanation.
 
     Parameters
     ----------
     sizes
-        (width, height) of the photographs.
+        (width, height) of the images.
     texts
-        Of the explanations.
+        Captions of the explanations.
     fonts
         Measures the texts.
     width
-        The most that the figure may measure, in inches. Tall photographs need less.
+        Maximum width of the figure in inches. Tall images need less.
     dpi
-        Pixels in an inch.
+        Dots per inch.
     """
     panels = [panel_size(size, width, dpi) for size in sizes]
     content = max(
@@ -132,7 +132,7 @@ def _side_by_side(size: tuple[int, int]) -> bool:
 
 
 def panel_size(size: tuple[int, int], width: float, dpi: int) -> tuple[int, int]:
-    """Return (width, height) of the picture of a photograph, in pixels of the figure."""
+    """Return the (width, height) of an image in pixels of the figure."""
     across = width - 2 * _MARGIN - _BAR_GAP - _BAR - _SCALE
     down = _TALLEST * width
     if _side_by_side(size):
@@ -147,14 +147,14 @@ def _row(
     top: int,
     beside: bool,
     panel: tuple[int, int],
-    text: Words,
-    fonts: Lettering,
+    text: Caption,
+    fonts: Fonts,
     room: int,
     dpi: int,
 ) -> tuple[Row, int]:
     left, gap = _px(_MARGIN, dpi), _px(_GAP, dpi)
     lines, top = _set(text.title, TITLE, left, top, fonts, room, dpi)
-    more, top = _set(text.answer, ANSWER, left, top, fonts, room, dpi)
+    more, top = _set(text.prediction, PREDICTION, left, top, fonts, room, dpi)
     lines += more
     top += _px(0.08, dpi)
     photo = Box(left, top, *panel)
@@ -173,9 +173,9 @@ def _row(
 
 
 def _set(
-    text: str, style: Style, left: int, top: int, fonts: Lettering, room: int, dpi: int
+    text: str, style: Style, left: int, top: int, fonts: Fonts, room: int, dpi: int
 ) -> tuple[list[Line], int]:
-    """Return the lines of a text below `top`, and where they end."""
+    """Return the lines of a text below `top`, and their lower edge."""
     broken = fonts.wrap(text, room * 72 / dpi, style.size, style.weight, style.lines)
     leading = style.leading * dpi / 72
     lines = [

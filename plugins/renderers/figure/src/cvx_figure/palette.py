@@ -1,4 +1,4 @@
-"""Colour maps by name: matplotlib's, and Crameri's scientific ones."""
+"""Color maps by name: those of matplotlib and Crameri's scientific ones."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def table(name: str) -> npt.NDArray[np.uint8]:
     Raises
     ------
     OptionError
-        If there is no such colour map.
+        If the color map is unknown.
     """
     bare = name.removeprefix("cmc.")
     crameri = _crameri()
@@ -53,13 +53,13 @@ def table(name: str) -> npt.NDArray[np.uint8]:
         chosen = chosen[::-1] if bare.endswith("_r") else chosen
     else:
         raise OptionError(
-            f"There is no colour map {name!r}.",
+            f"Unknown color map: {name!r}.",
             did_you_mean(name, [*matplotlib.colormaps, *crameri])
             or "Any name of matplotlib or cmcrameri works, such as 'magma' or 'batlow'.",
         )
-    colours = np.round(chosen * 255).astype(np.uint8)
-    colours.setflags(write=False)
-    return colours
+    colors = np.round(chosen * 255).astype(np.uint8)
+    colors.setflags(write=False)
+    return colors
 
 
 @cache

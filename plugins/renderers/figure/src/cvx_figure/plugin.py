@@ -1,4 +1,4 @@
-"""What this distribution offers."""
+"""Components of this plugin."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ def cvx_renderers() -> Iterator[Component]:
     """Offer the figure renderer."""
     yield Component(
         "figure",
-        "the photograph beside the map over it, with colour bar and evidence (png, svg, pdf)",
+        "image beside its overlay, with color bar and evidence (png, svg, pdf)",
         "cvx_figure.figure:Figure",
     )

@@ -1,4 +1,4 @@
-"""One self-contained interactive page for a whole run."""
+"""HTML renderer: one self-contained interactive page for a whole run."""
 
 from __future__ import annotations
 
@@ -15,32 +15,31 @@ from cvx_core._util.text import printable
 from cvx_core.errors import OptionError
 from cvx_core.explanations.explanation import Artifact, Explanation
 from cvx_core.explanations.renderer import Renderer
-from cvx_html.document import describe
+from cvx_html.page_data import describe
 
-_SCRIPTS = ("field.js", "paint.js", "words.js", "viewer.js", "lists.js", "start.js")
-"""Parts of the page's one script, in order: they are joined and share one scope."""
+_SCRIPTS = ("field.js", "paint.js", "text.js", "viewer.js", "lists.js", "start.js")
+"""Parts of the page's script, in order; they are concatenated and share one scope."""
 
 
 @dataclass(frozen=True)
 class Html(Renderer):
     """A page with every image, method and target of a run, in one file.
 
-    It asks the network for nothing and its content security policy forbids it to: the
-    photographs, the maps at their native resolution with exact values, the style and the script
-    are inside. Text from outside (class names, file names) reaches the page as JSON only.
+    It loads nothing over the network, and its content security policy forbids it to: images,
+    maps at native resolution with exact values, style and script are embedded. Untrusted text
+    (class names, file names) reaches the page as JSON only.
 
     Parameters
     ----------
     title
         Heading of the page.
     longest
-        Longest side in pixels at which photographs are embedded, at least 64. Maps are not
-        affected.
+        Longest side in pixels of embedded images, at least 64. Maps are not affected.
 
     Raises
     ------
     OptionError
-        If a parameter is of the wrong kind or out of its range.
+        If a parameter has the wrong type or is out of range.
     """
 
     title: str = "What the model looked at"
@@ -52,12 +51,9 @@ class Html(Renderer):
 
     def __post_init__(self) -> None:
         if isinstance(self.longest, bool) or not isinstance(self.longest, int) or self.longest < 64:
-            raise OptionError(
-                f"Photographs can't be embedded with {self.longest!r} pixels a side.",
-                "longest is a whole number from 64.",
-            )
+            raise OptionError(f"longest must be an integer of at least 64, got {self.longest!r}.")
         if not isinstance(self.title, str):
-            raise OptionError(f"A title is text, and {self.title!r} is not.")
+            raise OptionError(f"title must be a str, got {type(self.title).__name__}.")
 
     def draw(self, explanations: list[Explanation]) -> Artifact:
         """Return the page; the same explanations always give the same bytes."""

@@ -1,4 +1,4 @@
-"""What this package offers to cvx."""
+"""Components of this plugin."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Explanations as one JSON document."""
+"""JSON renderer: explanations as one document."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from cvx_core.explanations.renderer import Renderer
 
 @dataclass(frozen=True)
 class Json(Renderer):
-    """Maps and metadata as JSON, for any program and for reading.
+    """Maps and metadata as JSON.
 
     Parameters
     ----------
     arrays
-        Whether the maps go in, as nested lists of numbers that are exact as float32. Without
-        them a document of any run stays small. The photographs' pixels never go in.
+        Whether to include the maps, as nested lists of numbers that are exact as float32.
+        Image pixels are never included.
 
     Raises
     ------
     OptionError
-        If `arrays` is neither true nor false.
+        If `arrays` is not a bool.
     """
 
     arrays: bool = True
@@ -38,26 +38,26 @@ class Json(Renderer):
 
     def __post_init__(self) -> None:
         if not isinstance(self.arrays, bool):
-            raise OptionError(f"arrays is true or false, and {self.arrays!r} is neither.")
+            raise OptionError(f"arrays must be true or false, got {self.arrays!r}.")
 
     def draw(self, explanations: list[Explanation]) -> Artifact:
         """Return the document of all explanations, in order."""
         entries = ",\n".join(_entry(one, self.arrays) for one in explanations)
         text = f'{{\n "schema": {json.dumps(SCHEMA)},\n "explanations": [\n{entries}\n ]\n}}\n'
-        # File names may hold bytes that are no text (lone surrogates); a backslash escape of such
-        # a code is also its escape in JSON, and it can stand nowhere but inside a string.
+        # File names may contain undecodable bytes (lone surrogates). Python's backslash escape of
+        # these is also JSON's, and they occur only inside strings.
         return Artifact(self.suffix, self.media_type, text.encode("utf-8", "backslashreplace"))
 
 
 def schema() -> dict[str, Any]:
-    """Return the JSON Schema (draft 2020-12) that every document of this renderer fulfils."""
+    """Return the JSON Schema (draft 2020-12) of this renderer's documents."""
     text = files("cvx_json").joinpath("explanations.schema.json").read_text(encoding="utf-8")
     loaded: dict[str, Any] = json.loads(text)
     return loaded
 
 
 def _entry(explanation: Explanation, arrays: bool) -> str:
-    """Write one explanation: sorted keys, and each row of the map on a line of its own."""
+    """Return one explanation as JSON: sorted keys, one line for each row of the map."""
     text = _dumps(explanation.to_dict(arrays=False), indent=1)
     if not arrays:
         return text
@@ -78,7 +78,7 @@ def _dumps(value: Any, indent: int | None) -> str:
 
 
 def _strict(value: Any) -> Any:
-    """Put null where a number is not finite: JSON has no nan, and most readers refuse it."""
+    """Replace non-finite numbers by null: JSON has no nan, and most parsers reject it."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, dict):

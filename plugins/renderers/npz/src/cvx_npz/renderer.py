@@ -1,4 +1,4 @@
-"""Explanations as one NumPy archive."""
+"""NPZ renderer: explanations as one NumPy archive."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from cvx_core.explanations.renderer import Renderer
 
 @dataclass(frozen=True)
 class Npz(Renderer):
-    """Maps, photographs and metadata, exactly as they are, for another program.
+    """Maps, images and metadata without loss, for other programs.
 
-    The archive holds no pickle: ``numpy.load(path, allow_pickle=False)`` opens it, and
-    `cvx_core.load_explanations` gives back equal explanations. The same explanations always
+    The archive contains no pickle: ``numpy.load(path, allow_pickle=False)`` opens it, and
+    `cvx_core.load_explanations` returns equal explanations. The same explanations always
     give the same bytes.
     """
 
@@ -23,5 +23,5 @@ class Npz(Renderer):
     joins: ClassVar[bool] = True
 
     def draw(self, explanations: list[Explanation]) -> Artifact:
-        """Return the archive of all explanations; each photograph is in it once."""
+        """Return the archive of all explanations; each image is stored once."""
         return Artifact(self.suffix, self.media_type, to_npz(explanations))

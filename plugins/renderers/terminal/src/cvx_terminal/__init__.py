@@ -1,1 +1,1 @@
-"""Half-block pictures and a table in the terminal."""
+"""Half-block overlays and tables in the terminal."""

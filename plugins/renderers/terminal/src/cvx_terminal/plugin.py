@@ -1,4 +1,4 @@
-"""What this distribution offers."""
+"""Components of this plugin."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ def cvx_renderers() -> Iterator[Component]:
     """Offer the terminal renderer."""
     yield Component(
         "terminal",
-        "a half-block picture and a table of the answer, for a terminal or a text file",
+        "half-block overlay and a table of the prediction, for a terminal or a text file",
         "cvx_terminal.terminal:Terminal",
     )

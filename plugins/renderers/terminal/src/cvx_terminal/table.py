@@ -1,4 +1,4 @@
-"""What is known about an explanation, in rows of names and values, and tables of records."""
+"""Facts about an explanation as rows of names and values, and tables of records."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ _MOST_BOXES = 10
 
 
 def facts(explanation: Explanation, key: Text, note: str) -> Table:
-    """Return question, answer, label, the five likeliest classes, evidence and layer.
+    """Return target, prediction, label, the five most probable classes, evidence and layer.
 
     Parameters
     ----------
     explanation
-        What to describe.
+        The explanation.
     key
-        To the colours of the picture.
+        Color scale of the image.
     note
-        What was done to show the map.
+        Display settings of the map.
     """
     target, provenance = explanation.target, explanation.provenance
     grid = Table.grid(padding=(0, 1))
@@ -43,15 +43,15 @@ def facts(explanation: Explanation, key: Text, note: str) -> Table:
     def row(name: str, value: Text | Table) -> None:
         grid.add_row(Text(name), value)
 
-    row("question", _plain(target.text))
+    row("target", _plain(target.text))
     if target.reported is None:
-        row("answer", _plain(target.predicted.text))
+        row("prediction", _plain(target.predicted.text))
     else:
         _boxes(target.reported, row)
     if target.box is not None:
-        row("asked at", _plain(_corners(target.box)))
+        row("target box", _plain(_corners(target.box)))
     if target.label is not None:
-        verdict = ("✓ right", "green") if target.correct else ("✗ wrong", "red")
+        verdict = ("✓ correct", "green") if target.correct else ("✗ wrong", "red")
         row("label", Text.assemble(_plain(target.label.text), " ", verdict))
     row("top 5" if len(target.top) == 5 else "top", _top(target.top))
     row("scale", key)
@@ -72,7 +72,7 @@ def _boxes(reported: tuple[Detection, ...], row: Callable[[str, Text], None]) ->
     if len(reported) > _MOST_BOXES:
         lines.append(f"and {len(reported) - _MOST_BOXES} more")
     for number, line in enumerate(lines or ["no box"]):
-        row("" if number else "answer", _plain(line))
+        row("" if number else "prediction", _plain(line))
 
 
 def _corners(box: tuple[float, float, float, float]) -> str:
@@ -82,8 +82,8 @@ def _corners(box: tuple[float, float, float, float]) -> str:
 def records(explanation: Explanation, width: int) -> Iterator[RenderableType]:
     """Yield a table for each piece of evidence that is a list of records.
 
-    A column that says the same in all of several rows is said once, above them. Where the table is
-    wider than `width` columns, each record is a paragraph.
+    A column with the same value in all rows is written once, above them. If the table is wider
+    than `width` columns, each record is a paragraph.
     """
     for key, rows in explanation.evidence.items():
         if (
@@ -138,7 +138,7 @@ def bar(share: float, cells: int = _BAR) -> str:
 
 def _top(entries: tuple[ClassEntry, ...]) -> Table:
     grid = Table.grid(padding=(0, 1))
-    # Long names give way, not the numbers.
+    # Long names are cut, not the numbers.
     grid.add_column(no_wrap=True, min_width=_BAR)
     grid.add_column(justify="right", no_wrap=True, min_width=len(">99.9 %"))
     grid.add_column(no_wrap=True, overflow="ellipsis")
@@ -157,13 +157,13 @@ def _evidence(explanation: Explanation) -> str:
     if isinstance(residual, int | float) and math.isfinite(residual):
         parts.append(f"residual {residual:.2g}")
     if isinstance(share, int | float) and math.isfinite(share):
-        parts.append(f"{100 * share:.3g} % of the magnitudes carried by no cell")
+        parts.append(f"{100 * share:.3g} % of the magnitude has no position")
     if isinstance(correlation, int | float) and math.isfinite(correlation):
         parts.append(f"correlation with the first-order estimate {correlation:.3g}")
     if evidence.get("unconserved_reason"):
         parts.append(str(evidence["unconserved_reason"]))
     if evidence.get("class_specific") is False and not explanation.target.note:
-        parts.append("the same map whatever the question")
+        parts.append("the map does not depend on the target")
     return ", ".join(parts)
 
 

@@ -1,4 +1,4 @@
-"""The renderer: explanations in, text out."""
+"""Terminal renderer: explanations as text."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from rich.text import Text
 from cvx_core import Artifact, Explanation, OptionError, Renderer
 from cvx_core._util.text import printable
 from cvx_core.explanations.heatmap import show
-from cvx_terminal.picture import blocks, fit, scale, shades
 from cvx_terminal.table import facts, records
+from cvx_terminal.text_image import blocks, fit, scale, shades
 
 _BESIDE = 64
-"""Columns from which picture and table stand side by side."""
+"""Minimum number of columns for image and table side by side."""
 
 
 @dataclass(frozen=True)
 class Terminal(Renderer):
-    """A small picture and a table for each explanation, one below the other.
+    """A small overlay and a table for each explanation.
 
-    In colour the picture is the map over its photograph, two pixels to a character; without
-    colour it is the map alone, in shades.
+    In color, the map is drawn over the image, two pixels to a character; without color, the map
+    is drawn alone, in shades.
 
     Parameters
     ----------
@@ -60,9 +60,9 @@ class Terminal(Renderer):
     def __post_init__(self) -> None:
         whole = isinstance(self.width, int) and not isinstance(self.width, bool)
         if not whole or not 30 <= self.width <= 400:
-            raise OptionError(f"width is a whole number from 30 to 400, not {self.width!r}.")
+            raise OptionError(f"width must be an integer from 30 to 400, got {self.width!r}.")
         if self.color not in (True, False, "auto"):
-            raise OptionError(f"color is true, false or auto, not {self.color!r}.")
+            raise OptionError(f"color must be true, false or auto, got {self.color!r}.")
 
     def draw(self, explanations: list[Explanation]) -> Artifact:
         """Return the text, UTF-8."""
@@ -79,7 +79,7 @@ class Terminal(Renderer):
             markup=False,
             emoji=False,
             highlight=False,
-            # What was decided above must not be decided again from the environment.
+            # Otherwise rich would decide about color again from the environment.
             _environ={},
         )
         for explanation in explanations:
@@ -90,8 +90,8 @@ class Terminal(Renderer):
     def _block(self, explanation: Explanation, color: bool) -> RenderableType:
         beside = self.width >= _BESIDE
         size = fit(explanation, int(self.width * 0.45) if beside else self.width)
-        picture = (blocks if color else shades)(explanation, *size)
-        # Of the picture's size, because the limits of a map depend on how it is sampled.
+        image = (blocks if color else shades)(explanation, *size)
+        # At the size of the image, because the limits of a map depend on its sampling.
         shown = show(explanation, (size[0], 2 * size[1] if color else size[1]))
         unit = printable(explanation.unit)
         table = facts(explanation, scale(shown, explanation.signed, unit, color), shown.note)
@@ -102,9 +102,9 @@ class Terminal(Renderer):
             grid = Table.grid(padding=(0, 2))
             grid.add_column(width=size[0], no_wrap=True)
             grid.add_column()
-            grid.add_row(picture, table)
+            grid.add_row(image, table)
             return Group(Rule(heading, align="left"), grid, *below)
-        return Group(Rule(heading, align="left"), picture, Text(""), table, *below)
+        return Group(Rule(heading, align="left"), image, Text(""), table, *below)
 
 
 def _wanted() -> bool:

@@ -1,16 +1,16 @@
-// What can be chosen: images, methods, questions; and the facts about the choice.
+// Selection of image, method and target, and the facts about the selected map.
 
-const chosen = { image: 0, method: 0, question: null };
+const chosen = { image: 0, method: 0, target: null };
 
 const mapsOf = (image) => data.maps.filter((map) => map.image === image.number);
 
-// Each method's map for this image: the chosen question's where the method answers it.
+// Each method's map for this image: of the selected target if there is one.
 function mapFor(image, method) {
   const own = mapsOf(image).filter((map) => map.method === method);
-  return own.find((map) => map.same === chosen.question) ?? own[0];
+  return own.find((map) => map.same === chosen.target) ?? own[0];
 }
 
-function choice(group, value, checked, ...content) {
+function option(group, value, checked, ...content) {
   const input = make("input", { type: "radio", name: group, value });
   input.checked = checked;
   return make("label", {}, input, ...content);
@@ -21,26 +21,26 @@ function showImage() {
   const methods = [...new Set(mapsOf(image).map((map) => map.method))];
   if (!methods.includes(chosen.method)) chosen.method = methods[0];
   find("name").replaceChildren(make("span", { class: "given", dir: "ltr" }, image.name));
-  const answer = image.task === "classification"
+  const prediction = image.task === "classification"
     ? [
-      "The model answers ", name(image.predicted.name),
+      "Prediction: ", name(image.predicted.name),
       ` ${percent(image.predicted.probability)} `, verdict(image),
     ]
-    : [image.reported ? "The model reports " : "The model gives ", gist(image)];
+    : ["Prediction: ", gist(image)];
   if (image.correct === false) {
     const label = image.label;
-    answer.push(" the label is ", name(label.name), ` ${percent(label.probability)}`);
+    prediction.push(" Label: ", name(label.name), ` ${percent(label.probability)}`);
   }
-  find("answer").replaceChildren(...answer);
+  find("prediction").replaceChildren(...prediction);
   showMethods(image, methods);
   showMap();
 }
 
-// The five likeliest classes where the question is put, or all boxes of a detector.
+// The five most probable classes at the target, or all boxes of a detector.
 function showTop(image, map) {
-  const asked = (one) => map.box && one.box.every((side, i) => side === map.box[i]);
+  const matches = (one) => map.box && one.box.every((side, i) => side === map.box[i]);
   const boxes = image.reported?.map((one) => (
-    { ...one.class, box: `box ${one.index}: `, isAsked: asked(one) }
+    { ...one.class, box: `box ${one.index}: `, isTarget: matches(one) }
   ));
   const entries = (boxes ?? map.top).map((entry) => {
     const bar = make("span", { class: "bar", "aria-hidden": "true" }, make("span"));
@@ -50,7 +50,7 @@ function showTop(image, map) {
       "li", isLabel ? { class: "is-label" } : {},
       make(
         "span", { class: "class" }, entry.box ?? "", name(entry.name, "span"),
-        isLabel ? " (label)" : entry.isAsked ? " (asked about)" : "",
+        isLabel ? " (label)" : entry.isTarget ? " (target)" : "",
       ),
       make("span", { class: "percent" }, percent(entry.probability)),
       bar,
@@ -58,26 +58,26 @@ function showTop(image, map) {
   });
   find("top").replaceChildren(...entries);
   find("top-of").textContent = image.task === "segmentation"
-    ? "mean over the pixels asked about" : boxes && !boxes.length ? "nothing is reported" : "";
+    ? "mean over the target's pixels" : boxes && !boxes.length ? "no boxes" : "";
 }
 
 function showMethods(image, methods) {
   const tiles = methods.map((method) => {
     const map = mapFor(image, method);
-    const canvas = picture(image, map, 360, `Map of ${data.methods[method]}`);
-    return choice(
+    const canvas = thumbnail(image, map, 360, `Map of ${data.methods[method]}`);
+    return option(
       "method", method, method === chosen.method,
       make(
         "span", { class: "tile" }, canvas,
         make("span", { class: "method given" }, data.methods[method]),
-        make("span", { class: "question given", dir: "auto" }, map.question),
+        make("span", { class: "target given", dir: "auto" }, map.target),
       ),
     );
   });
-  const canvas = picture(image, null, 360, `Photograph ${image.name}`);
+  const canvas = thumbnail(image, null, 360, `Image ${image.name}`);
   const photo = make(
-    "div", { class: "tile photo" }, canvas, make("span", { class: "method" }, "photograph"),
-    make("span", { class: "question" }, `${image.size.join(" × ")} pixels`),
+    "div", { class: "tile photo" }, canvas, make("span", { class: "method" }, "image"),
+    make("span", { class: "target" }, `${image.size.join(" × ")} pixels`),
   );
   find("methods").replaceChildren(find("methods").firstElementChild, photo, ...tiles);
 }
@@ -86,22 +86,23 @@ function showMap() {
   const image = data.images[chosen.image];
   const map = mapFor(image, chosen.method);
   const own = mapsOf(image).filter((other) => other.method === chosen.method);
-  const questions = own.map((other) =>
-    choice(
-      "question", other.same, other === map,
-      make("span", { class: "given", dir: "auto" }, other.question),
+  const targets = own.map((other) =>
+    option(
+      "target", other.same, other === map,
+      make("span", { class: "given", dir: "auto" }, other.target),
     ));
-  find("questions").replaceChildren(find("questions").firstElementChild, ...questions);
+  find("targets").replaceChildren(find("targets").firstElementChild, ...targets);
   find("evidence-of").replaceChildren(
-    `${data.methods[map.method]}: `, name(map.question, "span"),
+    `${data.methods[map.method]}: `, name(map.target, "span"),
   );
-  const score = [["score of the question", `${brief(map.score)} logits`]];
+  const score = [["score of the target", `${brief(map.score)} logits`]];
   rows(find("evidence"), [...(map.score === null ? [] : score), ...map.evidence]);
   rows(find("provenance"), map.provenance);
-  const cells = `${map.shape[1]} × ${map.shape[0]} cells`;
+  const colors = map.signed ? "red regions support the target, blue oppose it" : "";
+  const size = `${map.shape[1]} × ${map.shape[0]} positions`;
   find("notes").replaceChildren(
     ...map.notes.map((note) => make("p", { dir: "auto" }, note)),
-    make("p", { class: "hint" }, [cells, map.drawing].filter(Boolean).join("; ")),
+    make("p", { class: "hint" }, [size, map.drawing, colors].filter(Boolean).join("; ")),
   );
   showTop(image, map);
   stage.show(image, map);
@@ -109,8 +110,8 @@ function showMap() {
 
 function showList() {
   const items = data.images.map((image) => {
-    const canvas = picture(image, null, 128, "");
-    return choice(
+    const canvas = thumbnail(image, null, 128, "");
+    return option(
       "image", image.number, image.number === chosen.image,
       make(
         "span", { class: "item" }, canvas,
@@ -131,8 +132,8 @@ function showCards() {
   const method = Number(find("overview-method").value);
   const cards = data.images.map((image) => {
     const map = mapFor(image, method);
-    const canvas = picture(
-      image, map, 320, map ? `Map of ${data.methods[method]}` : `Photograph ${image.name}`,
+    const canvas = thumbnail(
+      image, map, 320, map ? `Map of ${data.methods[method]}` : `Image ${image.name}`,
     );
     const button = make(
       "button", { type: "button", value: image.number }, canvas,

@@ -75,7 +75,7 @@ async function paintSmall(canvas, image, map) {
   context.drawImage(layer, 0, 0);
 }
 
-// Small pictures are painted when they come near the screen.
+// Thumbnails are painted when they come near the viewport.
 const waiting = new WeakMap();
 const watcher = new IntersectionObserver((entries) => {
   for (const { isIntersecting, target } of entries) {
@@ -85,8 +85,8 @@ const watcher = new IntersectionObserver((entries) => {
   }
 }, { rootMargin: "200px" });
 
-// A canvas with a small picture of an image, told to those who can't see it as `spoken`.
-function picture(image, map, longest, spoken) {
+// A canvas with a thumbnail of an image, with the accessible name `spoken`.
+function thumbnail(image, map, longest, spoken) {
   const scale = longest / Math.max(...image.size);
   const [width, height] = image.size.map((side) => Math.max(1, Math.round(side * scale)));
   const role = spoken ? { role: "img", "aria-label": spoken } : { "aria-hidden": "true" };

@@ -1,4 +1,4 @@
-// Wire the page up and show the first image.
+// Event handlers and the first image.
 
 const counted = (count, word) => `${count} ${word}${count === 1 ? "" : "s"}`;
 
@@ -7,7 +7,7 @@ function summary() {
   const parts = [counted(data.images.length, "image"), counted(data.methods.length, "method")];
   const judged = data.images.filter((image) => image.correct !== null);
   const wrong = judged.filter((image) => !image.correct).length;
-  if (judged.length > 1) parts.push(`${wrong} of ${judged.length} answers wrong`);
+  if (judged.length > 1) parts.push(`${wrong} of ${judged.length} predictions wrong`);
   if (models.length) parts.push(`model ${models.join(", ")}`);
   return parts.join(" · ");
 }
@@ -38,13 +38,13 @@ function offerFilter() {
   const kinds = [
     ["all", "All", data.images.length],
     ["false", "Wrong", data.images.filter((image) => image.correct === false).length],
-    ["true", "Right", data.images.filter((image) => image.correct === true).length],
+    ["true", "Correct", data.images.filter((image) => image.correct === true).length],
   ];
   if (!kinds[1][2] || !kinds[2][2]) return;
   find("filter").hidden = false;
   find("filter").append(
     ...kinds.map(([value, word, count]) =>
-      choice("filter", value, value === "all", make("span", {}, `${word} ${count}`))),
+      option("filter", value, value === "all", make("span", {}, `${word} ${count}`))),
   );
 }
 
@@ -56,12 +56,12 @@ document.addEventListener("change", (event) => {
   } else if (group === "method") {
     chosen.method = Number(value);
     showMap();
-  } else if (group === "question") {
-    chosen.question = value;
+  } else if (group === "target") {
+    chosen.target = value;
     const image = data.images[chosen.image];
     showMethods(image, [...new Set(mapsOf(image).map((map) => map.method))]);
     showMap();
-    find("questions").querySelector("input:checked").focus();
+    find("targets").querySelector("input:checked").focus();
   } else if (group === "filter") {
     filter = value;
     applyFilter();
@@ -83,7 +83,7 @@ if (data.images.length > 1) {
   find("views").hidden = false;
   find("overview-method").append(
     ...data.methods.map((method, i) => make("option", { value: i }, method)),
-    make("option", { value: -1 }, "nothing (photographs)"),
+    make("option", { value: -1 }, "none (images only)"),
   );
   showList();
   offerFilter();

@@ -1,4 +1,4 @@
-// The large view: one map over its photograph, with exact values under a cursor.
+// The large view: one map over its image, with exact values at the cursor.
 
 const stage = {
   image: null,
@@ -15,7 +15,7 @@ const stage = {
     frame.style.maxWidth = `calc(66vh * ${width / height})`;
     frame.classList.toggle("tiny", Math.max(...image.size) <= 128);
     find("photo").src = data.photos[image.photo];
-    find("photo").alt = `Photograph ${image.name}`;
+    find("photo").alt = `Image ${image.name}`;
     if (moved) {
       [canvas.width, canvas.height] = [width, height];
       this.field = spread(map, valuesOf(map), image.size, width, height);
@@ -23,7 +23,7 @@ const stage = {
     }
     canvas.setAttribute(
       "aria-label",
-      `${data.methods[map.method]}, ${map.question} Map of ${map.shape.join(" by ")} cells over ` +
+      `${data.methods[map.method]}, ${map.target} Map of ${map.shape.join(" by ")} positions over ` +
       `${image.name}. Arrow keys read its values.`,
     );
     this.outline(image.size, map.extent);
@@ -39,7 +39,7 @@ const stage = {
     const blend = slider.value / 100;
     slider.setAttribute(
       "aria-valuetext",
-      blend === 0 ? "photograph only" : blend === 1 ? "map only" : `${slider.value} % map`,
+      blend === 0 ? "image only" : blend === 1 ? "map only" : `${slider.value} % map`,
     );
     const pixels = toPixels(this.map, this.field, width, height, blend);
     find("map").getContext("2d").putImageData(pixels, 0, 0);
@@ -54,7 +54,7 @@ const stage = {
     ]);
   },
 
-  // What a detector reports, and what the question is about.
+  // A detector's boxes, and the target's box.
   boxes({ size: [width, height], reported }, { box }) {
     const shares = ([left, top, right, bottom]) => [
       Math.max(0, left) / width, Math.max(0, top) / height,
@@ -65,32 +65,32 @@ const stage = {
       place(outline, shares(one.box));
       return outline;
     }));
-    find("asked").hidden = !box;
-    if (box) place(find("asked"), shares(box));
+    find("target-box").hidden = !box;
+    if (box) place(find("target-box"), shares(box));
   },
 
   scale(map) {
     paintScale(find("colours"), map);
     const unit = map.unit ? ` ${map.unit}` : "";
     const [low, high] = map.ends;
-    find("low").textContent = round(low) + (map.signed && low < 0 ? " against" : "");
+    find("low").textContent = round(low);
     find("middle").textContent = low < 0 && high > 0 ? `0${unit}` : map.unit;
-    find("high").textContent = (map.signed && high > 0 ? "for " : "") + round(high);
+    find("high").textContent = round(high);
     find("colours").setAttribute(
       "aria-label",
       `Colours from ${round(low)} to ${round(high)}${unit}` +
-      (map.signed ? ": blue speaks against, red for" : ": dark is nothing, bright is much"),
+      (map.signed ? ": blue opposes the target, red supports it" : ": dark is low, bright is high"),
     );
   },
 
-  // Show the value of a cell [row, column], or of none.
+  // Show the value at a position [row, column], or none.
   point(cell, aloud) {
     const [readout, cursor] = [find("readout"), find("cursor")];
-    // A mouse crosses many cells; only the keyboard's are read out.
+    // The pointer crosses many positions; screen readers announce the keyboard's only.
     readout.setAttribute("aria-live", aloud ? "polite" : "off");
     cursor.hidden = !cell;
     if (!cell) {
-      readout.replaceChildren(make("span", { class: "hint" }, "exact values under the pointer"));
+      readout.replaceChildren(make("span", { class: "hint" }, "Hover for exact values"));
       return;
     }
     const [h, w] = this.map.shape;
@@ -108,7 +108,7 @@ const stage = {
     place(cursor, [x, y, x + stepX, y + stepY]);
   },
 
-  // The cell under a place given as shares of the image's sides, or null.
+  // The position at relative coordinates of the image, or null.
   cellAt(x, y) {
     const [h, w] = this.map.shape;
     const [left, top, right, bottom] = this.map.extent;

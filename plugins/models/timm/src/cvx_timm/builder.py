@@ -1,7 +1,7 @@
-"""Build timm's networks, with cvx reading the weights.
+"""Construction of timm's networks; cvx reads the weights.
 
-timm renames and reshapes published tensors on the way into some networks; it is handed the tensors
-and does that here too.
+timm renames and reshapes published tensors for some networks. It gets the tensors from cvx, so
+that it does the same here.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ def bare(config: PretrainedCfg) -> nn.Module:
 
 
 def with_file(config: PretrainedCfg, path: Path, trust: bool) -> nn.Module:
-    """Return the network with a checkpoint of the user's own.
+    """Return the network with the user's checkpoint.
 
     Raises
     ------
     CheckpointError
-        If it can't be read, or does not fit.
+        If it can't be read or does not fit.
     """
     module = bare(config)
     load_weights(module, path, trust=trust)
@@ -39,12 +39,12 @@ def with_file(config: PretrainedCfg, path: Path, trust: bool) -> nn.Module:
 
 
 def trained(config: PretrainedCfg) -> nn.Module:
-    """Return the network with its published weights, fetched if need be.
+    """Return the network with its published weights, downloaded if necessary.
 
     Raises
     ------
     CheckpointError
-        If they can't be had.
+        If they are unavailable.
     """
     path = published_file(config)
     state = read_checkpoint(path)
@@ -57,7 +57,7 @@ def trained(config: PretrainedCfg) -> nn.Module:
         first = (str(error).splitlines() or [""])[0]
         raise CheckpointError(
             f"The weights in {path} don't fit {_full_name(config)}: {first}",
-            "Delete the file, so that it is fetched anew; or update timm.",
+            "Delete the file to download it again, or update timm.",
         ) from error
     # The network would hold the tensors a second time, and take them along when pickled.
     remembered = getattr(module, "pretrained_cfg", None)

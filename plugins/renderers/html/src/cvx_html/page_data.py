@@ -1,4 +1,4 @@
-"""What the page knows: images, methods, questions and maps as JSON values."""
+"""Page data: images, methods, targets and maps as JSON values."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from cvx_core.explanations.colormaps import INFERNO, VIK
 from cvx_core.explanations.explanation import Explanation
 from cvx_core.explanations.heatmap import show
 from cvx_core.explanations.metadata import Metadata
-from cvx_html.photographs import embed, fit
+from cvx_html.images import embed, fit
 
 CANVAS = 640
-"""Longest side in pixels of the canvas on which the page draws a map. Limits and smoothing are
-worked out at this size, so that the page needs no statistics of its own."""
+"""Longest side in pixels of the canvas of a map. Color limits and smoothing are computed at this
+size, so that the page needs no statistics of its own."""
 
 _WHOLE = "classification"
-"""The task whose answer is about the whole image, whatever is asked."""
+"""The task with one prediction for the whole image, whatever the target."""
 
 _FIRST = ("sum",)
 _LAST = ("forwards", "backwards", "bytes", "batch", "seconds")
-"""Evidence that is read first, and what the map cost, which is read last."""
+"""Evidence that is listed first, and the cost of the map, which is listed last."""
 
 
 def describe(explanations: list[Explanation], longest: int) -> dict[str, Any]:
@@ -38,20 +38,20 @@ def describe(explanations: list[Explanation], longest: int) -> dict[str, Any]:
     explanations
         At least one, in the order of the run.
     longest
-        Longest side of an embedded photograph in pixels.
+        Longest side of an embedded image in pixels.
 
     Returns
     -------
     dict
         ``tables``: the colours, base64 of 256 x 3 bytes; ``methods``: names; ``photos``: data
-        URIs; ``images``: what the model answered for each, with the number of its photo;
+        URIs; ``images``: the prediction for each, with the number of its photo;
         ``maps``: each with the numbers of its image and method, its values as base64 of float32,
-        little-endian, by rows, exact, and how it is to be shown on a canvas of `CANVAS` pixels.
+        little-endian, by rows, exact, and its display settings on a canvas of `CANVAS` pixels.
     """
     photos: dict[str, int] = {}
     uris: list[str] = []
     images: dict[tuple[Any, ...], dict[str, Any]] = {}
-    places: list[int] = []
+    image_numbers: list[int] = []
     for explanation in explanations:
         digest = hashlib.sha256(
             repr(explanation.image.shape).encode() + explanation.image.tobytes()
@@ -59,31 +59,31 @@ def describe(explanations: list[Explanation], longest: int) -> dict[str, Any]:
         if digest not in photos:
             photos[digest] = len(uris)
             uris.append(embed(explanation.image, longest))
-        # Another model's answer for the same photograph is another image of the page. Scores are
-        # no part of the key: two recordings of one model may differ in the last bit.
+        # Another model's prediction for the same image is another entry of the page. Scores are
+        # not part of the key: two recordings of one model may differ in the last bit.
         key = (
             digest,
             explanation.name,
             explanation.provenance.get("model"),
             explanation.provenance.get("weights_sha256"),
-            # Of detectors and segmenters that is the answer where the question is put.
+            # For detectors and segmenters, `predicted` depends on the target.
             explanation.target.predicted.index if _task(explanation) == _WHOLE else None,
         )
         if key not in images:
             images[key] = _image(explanation, photos[digest], len(images))
         if images[key]["label"] is None:
             images[key] |= _verdict(explanation)
-        places.append(images[key]["number"])
-    methods = _method_names(explanations, places)
+        image_numbers.append(images[key]["number"])
+    methods = _method_names(explanations, image_numbers)
     names = list(dict.fromkeys(methods))
     maps = [
         {
-            "image": place,
+            "image": number,
             "method": names.index(method),
             "values": _base64(explanation.values.astype("<f4")),
             **_legible(_map(explanation)),
         }
-        for explanation, place, method in zip(explanations, places, methods, strict=True)
+        for explanation, number, method in zip(explanations, image_numbers, methods, strict=True)
     ]
     return {
         "tables": {"signed": _base64(VIK), "unsigned": _base64(INFERNO)},
@@ -130,12 +130,12 @@ def _map(explanation: Explanation) -> dict[str, Any]:
     unique = target.kind in ("predicted", "distribution", "error", "margin")
     notes = (*explanation.cautions, target.note, explanation.provenance.get("display_note"))
     return {
-        "question": target.text,
+        "target": target.text,
         "top": [vars(entry) for entry in target.top],
         "box": None if target.box is None else list(target.box),
-        # The same question to another image keeps its place when the image is switched.
+        # The same target stays selected when the image is switched.
         "same": target.kind if unique else target.asked or target.text,
-        # A map that is the same for every class has no question to score.
+        # A map that does not depend on the target has no score.
         "score": None if explanation.evidence.get("class_specific") is False else target.score,
         "extent": list(explanation.extent),
         "shape": list(explanation.values.shape),
@@ -152,24 +152,24 @@ def _map(explanation: Explanation) -> dict[str, Any]:
     }
 
 
-def _method_names(explanations: list[Explanation], places: list[int]) -> list[str]:
-    """Return a name for each explanation's method that tells settings apart.
+def _method_names(explanations: list[Explanation], image_numbers: list[int]) -> list[str]:
+    """Return a name for each explanation's method that distinguishes its settings.
 
-    A method that occurs with several settings is named with the parameters that differ, and
-    one that answers the same question about the same image twice with a number.
+    A method that occurs with several settings gets the parameters that differ, and one that
+    explains the same target of the same image twice gets a number.
     """
     settings: dict[str, list[dict[str, str]]] = {}
     for one in explanations:
         settings.setdefault(one.method, []).append(_settings(one))
     names = []
     seen: Counter[tuple[Any, ...]] = Counter()
-    for one, place in zip(explanations, places, strict=True):
+    for one, number in zip(explanations, image_numbers, strict=True):
         mine, others = _settings(one), settings[one.method]
         differing = [key for key in mine if any(other.get(key) != mine[key] for other in others)]
         name = one.method
         if differing:
             name += " (" + ", ".join(f"{key}={mine[key]}" for key in differing) + ")"
-        again = (name, place, one.target.text)
+        again = (name, number, one.target.text)
         seen[again] += 1
         names.append(name if seen[again] == 1 else f"{name} #{seen[again]}")
     return names
@@ -206,7 +206,7 @@ def _flat(record: Metadata) -> list[tuple[str, Any]]:
 
 
 def _legible(value: Any) -> Any:
-    """Make text printable, and put None where a number is not finite, which JSON lacks."""
+    """Make text printable, and replace non-finite numbers, which JSON lacks, by None."""
     if isinstance(value, str):
         return printable(value)
     if isinstance(value, float) and not math.isfinite(value):

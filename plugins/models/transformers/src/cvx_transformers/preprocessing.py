@@ -1,4 +1,4 @@
-"""From a photograph to the input of a network of transformers."""
+"""Preprocessing of images for networks of transformers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class ProcessorPreprocess:
 
 @dataclass(frozen=True)
 class MissingPreprocess:
-    """Stands where a model came without an image processor: prepared tensors still work."""
+    """Placeholder for a missing image processor; prepared tensors still work."""
 
     name: str
     reason: str
@@ -41,21 +41,21 @@ class MissingPreprocess:
             Always.
         """
         raise ModelError(
-            f"{self.name} does not say how to prepare a photograph: {self.reason}",
-            "Save its image processor beside it (processor.save_pretrained(folder)), or explain "
-            "prepared tensors.",
+            f"{self.name} has no preprocessing for images: {self.reason}",
+            "Save its image processor in its folder (processor.save_pretrained(folder)), or "
+            "explain prepared tensors.",
         )
 
 
 def read_preprocess(folder: Path, name: str) -> ProcessorPreprocess | MissingPreprocess:
-    """Return the preprocess that a model's folder describes."""
+    """Return the preprocessing defined in a model's folder."""
     if not (folder / "preprocessor_config.json").is_file():
-        return MissingPreprocess(name, "there is no preprocessor_config.json.")
+        return MissingPreprocess(name, "preprocessor_config.json not found.")
     try:
         processor = AutoImageProcessor.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False
         )
-    # The boundary to a file from anywhere: checks of transformers raise what they please.
+    # Boundary to untrusted files: checks of transformers raise any exception.
     except Exception as error:
         first = (str(error).splitlines() or [""])[0]
         return MissingPreprocess(name, f"{type(error).__name__}: {first}")

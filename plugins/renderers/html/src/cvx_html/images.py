@@ -1,4 +1,4 @@
-"""Photographs as data URIs."""
+"""Images as data URIs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy.typing as npt
 from PIL import Image
 
 _EXACT = 128
-"""A photograph no larger than this is embedded losslessly, since it is shown enlarged."""
+"""An image up to this size is embedded losslessly, since it is shown enlarged."""
 
 
 def fit(size: tuple[int, int], longest: int, *, enlarge: bool = False) -> tuple[int, int]:
@@ -22,7 +22,7 @@ def fit(size: tuple[int, int], longest: int, *, enlarge: bool = False) -> tuple[
 
 
 def embed(pixels: npt.NDArray[np.uint8], longest: int) -> str:
-    """Return uint8 (H, W, 3) as a data URI: JPEG, or PNG where the photograph is tiny."""
+    """Return uint8 (H, W, 3) as a data URI: JPEG, or PNG for a small image."""
     image = Image.fromarray(pixels)
     size = fit(image.size, longest)
     if size != image.size:

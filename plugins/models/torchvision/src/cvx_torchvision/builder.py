@@ -1,7 +1,7 @@
-"""Build torchvision's networks without letting torchvision read the weights.
+"""Construction of torchvision's networks; cvx reads the weights.
 
-Its builders load a checkpoint with ``weights_only=False``. Here they build the bare network with
-the arguments that they would choose for the weights, and cvx reads the file.
+torchvision's builders load a checkpoint with ``weights_only=False``. Here they build the network
+with the arguments that they would choose for the weights, and cvx reads the file.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _RENAMED = (
     (r"(mask_head)\.mask_fcn(\d+)\.(\w+)$", lambda m: f"{m[1]}.{int(m[2]) - 1}.0.{m[3]}"),
     (r"(_head\.conv)\.(\d+)\.(\w+)$", lambda m: f"{m[1]}.{int(m[2]) // 2}.0.{m[3]}"),
 )
-"""What modules were called when the oldest weights were saved, and what they are called now."""
+"""Module names in the oldest weights, and their current names."""
 
 
 def build(name: str, task: str, weights: WeightsEnum, *, random: bool) -> nn.Module:
@@ -43,11 +43,11 @@ def build(name: str, task: str, weights: WeightsEnum, *, random: bool) -> nn.Mod
     Parameters
     ----------
     name, task
-        Of the builder, and what it builds.
+        Name of the builder, and the task of its networks.
     weights
-        Whose shape to take.
+        The weights that define the shape.
     random
-        Whether the random parameters are kept, and so worth the time of a slow initialisation.
+        Whether the random parameters are kept, so that a slow initialisation is worth its time.
     """
     arguments: dict[str, Any] = {"num_classes": len(weights.meta["categories"])}
     if task != "classification":
@@ -72,7 +72,7 @@ def build(name: str, task: str, weights: WeightsEnum, *, random: bool) -> nn.Mod
 
 
 def rename(module: nn.Module, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Return a checkpoint under the names of today's network; what fits no name keeps its own."""
+    """Return a checkpoint under the names of today's network; unmatched names are kept."""
     own = module.state_dict().keys()
     return {_name(key, own): tensor for key, tensor in state.items()}
 

@@ -1,4 +1,4 @@
-"""Published weights: in PyTorch's cache, or fetched into it once."""
+"""Files of torchvision's published weights, from PyTorch's cache or downloaded once."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def cached_file(weights: WeightsEnum) -> Path:
     Raises
     ------
     CheckpointError
-        At once, if it can't be had; with the file's name, its address and where to put it.
+        If it is unavailable; names the file, its URL and its path in the cache.
     """
     name = file_name(weights)
     path = Path(torch.hub.get_dir()) / "checkpoints" / name
@@ -36,8 +36,8 @@ def cached_file(weights: WeightsEnum) -> Path:
         return fetch(weights.url, path, sha256=digest[1] if digest else "")
     except CheckpointError as error:
         raise CheckpointError(
-            f"The weights {weights} are not on this machine ({name}), and downloading them failed: "
+            f"The weights {weights} ({name}) are not in the local cache, and the download failed: "
             f"{error.message}.",
-            f"Fetch {weights.url} elsewhere and put it at {path}, or pass it as --weights FILE; "
-            "--weights random does without.",
+            f"Download {weights.url} elsewhere and copy it to {path}, or pass it with "
+            "--weights FILE, or use --weights random.",
         ) from error

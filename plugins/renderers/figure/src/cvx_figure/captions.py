@@ -1,4 +1,4 @@
-"""What a figure says about an explanation, in words."""
+"""Title, prediction line and caption of an explanation in a figure."""
 
 from __future__ import annotations
 
@@ -18,59 +18,59 @@ _DOT = "\N{NO-BREAK SPACE}· "  # stays at the end of a line
 
 MINUS = "\N{MINUS SIGN}"
 LONGEST_NAME = 60
-"""Names with more characters are cut, so that one class can't push the other out of a title."""
+"""Longer names are cut, so that both classes of a contrast fit in a title."""
 
 
 MOST_BOXES = 6
-"""Boxes of a detector that the answer names."""
+"""Maximum number of a detector's boxes in the prediction line."""
 
 
 @dataclass(frozen=True)
-class Words:
+class Caption:
     """The texts of one explanation.
 
     Attributes
     ----------
     title
-        Method and question.
-    answer
-        What the model answers, the label, and whether they agree.
+        Method and target.
+    prediction
+        The model's prediction, the label, and whether they agree.
     caption
-        Where the map comes from, what vouches for it, what was done to show it.
+        Model, image, layer, evidence and display settings.
     unit
-        What the numbers at the colour bar count.
+        Unit of the color bar.
     """
 
     title: str
-    answer: str
+    prediction: str
     caption: str
     unit: str
 
     @property
     def all(self) -> tuple[str, ...]:
-        """Every text, to find fonts for."""
-        return self.title, self.answer, self.caption, self.unit
+        """All texts, for the choice of fonts."""
+        return self.title, self.prediction, self.caption, self.unit
 
 
-def words(explanation: Explanation, shown: Shown, colour_note: str = "") -> Words:
+def make_caption(explanation: Explanation, shown: Shown, color_note: str = "") -> Caption:
     """Return the texts of one explanation."""
-    return Words(
-        title=f"{_short(explanation.method)}: {_question(explanation)}",
-        answer=_answer(explanation),
-        caption=_DOT.join(part for part in _caption(explanation, shown, colour_note) if part),
+    return Caption(
+        title=f"{_short(explanation.method)}: {_target(explanation)}",
+        prediction=_prediction(explanation),
+        caption=_DOT.join(part for part in _caption(explanation, shown, color_note) if part),
         unit=_short(explanation.unit),
     )
 
 
 def framed(explanation: Explanation) -> bool:
-    """Return whether the network saw less than the whole photograph."""
+    """Return whether preprocessing cropped the image."""
     height, width = explanation.image.shape[:2]
     left, top, right, bottom = explanation.extent
     return bool(max(left, top, width - right, height - bottom) >= 0.5)
 
 
 def number(value: float) -> str:
-    """Return a number for people: three digits, a true minus."""
+    """Return a number with three significant digits and a true minus sign."""
     return f"{value:.3g}".replace("-", MINUS)
 
 
@@ -83,7 +83,7 @@ def _short(text: str) -> str:
     return text + "\N{LEFT-TO-RIGHT MARK}" if leftwards else text
 
 
-def _question(explanation: Explanation) -> str:
+def _target(explanation: Explanation) -> str:
     target = explanation.target
     text = target.text
     named = [*target.classes, target.predicted, *([target.label] if target.label else [])]
@@ -93,33 +93,35 @@ def _question(explanation: Explanation) -> str:
     return printable(text)
 
 
-def _answer(explanation: Explanation) -> str:
+def _prediction(explanation: Explanation) -> str:
     target = explanation.target
     if target.reported is not None:
         return _reported(target)
-    parts = [f"answer: {_entry(target.predicted)}"]
+    parts = [f"prediction: {_entry(target.predicted)}"]
     if target.label is not None:
         parts.append(f"label: {_entry(target.label)}")
-        parts.append("✓\N{NO-BREAK SPACE}right" if target.correct else "✗\N{NO-BREAK SPACE}wrong")
+        parts.append("✓\N{NO-BREAK SPACE}correct" if target.correct else "✗\N{NO-BREAK SPACE}wrong")
     if explanation.evidence.get("class_specific") is False:
-        return _DOT.join(parts)  # such a map was asked about no class
+        return _DOT.join(parts)  # such a map has no target class
     said = {target.predicted.index, *([target.label.index] if target.label else [])}
     asked = [_entry(entry) for entry in target.classes if entry.index not in said]
     if asked:
-        parts.append("asked about: " + ", ".join(asked))
+        parts.append("target: " + ", ".join(asked))
     return _DOT.join(parts)
 
 
 def _reported(target: TargetRecord) -> str:
-    """Return a detector's answer, and the class asked about where it reports no such box."""
+    """Return a detector's boxes, and the target class if no reported box has it."""
     found = target.reported or ()
-    parts = ["answer: " + (", ".join(_entry(one.entry) for one in found[:MOST_BOXES]) or "no box")]
+    parts = [
+        "prediction: " + (", ".join(_entry(one.entry) for one in found[:MOST_BOXES]) or "no box")
+    ]
     if len(found) > MOST_BOXES:
-        parts.append(f"{len(found) - MOST_BOXES} boxes more")
+        parts.append(f"{len(found) - MOST_BOXES} more boxes")
     said = {(one.entry.index, one.box) for one in found}
     asked = [_entry(e) for e in target.classes if (e.index, target.box) not in said]
     if asked:
-        parts.append("asked about: " + ", ".join(asked))
+        parts.append("target: " + ", ".join(asked))
     return _DOT.join(parts)
 
 
@@ -127,7 +129,7 @@ def _entry(entry: ClassEntry) -> str:
     return replace(entry, name=_short(entry.name)).text
 
 
-def _caption(explanation: Explanation, shown: Shown, colour_note: str) -> list[str]:
+def _caption(explanation: Explanation, shown: Shown, color_note: str) -> list[str]:
     rows, columns = explanation.values.shape
     height, width = explanation.image.shape[:2]
     evidence, provenance = explanation.evidence, explanation.provenance
@@ -138,7 +140,7 @@ def _caption(explanation: Explanation, shown: Shown, colour_note: str) -> list[s
         _short(explanation.model_text),
         f"{_short(explanation.name) or 'image'}, {width} \N{MULTIPLICATION SIGN} {height} pixels",
         f"layer: {_short(str(layer))}" if layer else "",
-        f"map of {columns} \N{MULTIPLICATION SIGN} {rows} cells",
+        f"map of {columns} \N{MULTIPLICATION SIGN} {rows} positions",
         f"sum {number(total)} {_short(explanation.unit)}".rstrip(),
     ]
     residual = _finite(evidence.get("residual"))
@@ -152,25 +154,25 @@ def _caption(explanation: Explanation, shown: Shown, colour_note: str) -> list[s
     for one in evidence.get("held") or ():
         where = f"{_short(one['function'])} in {_short(one['module'])}"
         carried = f"{number(one['carries'])} {_short(explanation.unit)}"
-        parts.append(f"{carried} of the constants are signal, held in {where}")
+        parts.append(f"{carried} of the constants are signal absorbed by {where}")
     correlation = _finite(evidence.get("pearson_r"))
     if correlation is not None:
         parts.append(f"correlation with the first-order estimate {number(correlation)}")
     parts.append(_balance(explanation, total))
     if evidence.get("class_specific") is False and not explanation.target.note:
-        parts.append("the same map whatever the question")
+        parts.append("the map does not depend on the target")
     if not explanation.values.any():
         parts.append("the map is zero everywhere")
     if framed(explanation):
-        parts.append("the network saw only what the white frame holds")
+        parts.append("the white frame marks the network's input")
     if explanation.target.box is not None:
-        parts.append("the yellow box is what the question is about")
-    notes = (shown.note, colour_note, explanation.target.note, provenance.get("display_note"))
+        parts.append("the yellow box is the target")
+    notes = (shown.note, color_note, explanation.target.note, provenance.get("display_note"))
     return parts + [printable(str(note)).rstrip(".") for note in notes if note]
 
 
 def _balance(explanation: Explanation, total: float) -> str:
-    """Return how the map's sum and the score that it explains are related."""
+    """Return the relation of the map's sum to the score that it explains."""
     evidence, unit = explanation.evidence, _short(explanation.unit)
     whole, constants = (_finite(evidence.get(key)) for key in ("total", "constant_part"))
     share = _finite(evidence.get("non_pixel_share"))
@@ -183,15 +185,15 @@ def _balance(explanation: Explanation, total: float) -> str:
         text = _two if max(sizes) >= 0.1 else number
         named = ", ".join(f"{name} {text(value)} {unit}".rstrip() for name, value in terms)
         parts = "".join(f" {'+' if v >= 0 else MINUS} {text(abs(v))}" for _, v in terms)
-        # A hundredth is more than rounding; a sum that misses by so much is not drawn as one.
+        # A gap of a hundredth is more than rounding, so the sum is not written as an equation.
         gap = abs(whole - total - sum(value for _, value in terms))
         equal = "=" if gap <= 0.01 * max(sizes) else "\N{NOT EQUAL TO}"
         return f"{named}: {text(total)}{parts} {equal} {text(whole)}"
     if share is not None:
-        return f"{number(100 * share)} % of the magnitudes are carried by no cell"
+        return f"{number(100 * share)} % of the total magnitude has no position in the map"
     score = explanation.target.score
     if explanation.provenance.get("order") == "first" and abs(total - score) > 0.05 * abs(score):
-        return f"first order only: it need not sum to the score of {number(score)} {unit}".rstrip()
+        return f"first-order estimate: need not sum to the score of {number(score)} {unit}".rstrip()
     return ""
 
 

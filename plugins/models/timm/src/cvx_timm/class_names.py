@@ -1,4 +1,4 @@
-"""What timm's weights tell apart: classes, with their names, or none."""
+"""Class names of timm's weights, and weights without classes."""
 
 from __future__ import annotations
 

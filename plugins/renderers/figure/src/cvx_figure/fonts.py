@@ -1,4 +1,4 @@
-"""Set text that comes from outside: which fonts have its characters, how wide it is."""
+"""Fonts for any text: their coverage of its characters, its width and its line breaks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from matplotlib.textpath import TextToPath
 Weight = Literal["normal", "bold"]
 
 BASE = "DejaVu Sans"
-"""Comes with matplotlib, so that a figure looks the same everywhere."""
+"""Included in matplotlib, so that a figure looks the same on every machine."""
 
 _LAST = "Last Resort High-Efficiency"  # boxes that name the script; comes with matplotlib >= 3.11
 _SLACK = 1.01  # a backend rounds the advance of each character
@@ -23,8 +23,8 @@ _PLAIN = {(400, "normal", "normal", "normal"), ("normal", "normal", "normal", "n
 _ruler = TextToPath()
 
 
-class Lettering:
-    """The fonts for a set of texts, and the means to break lines with them.
+class Fonts:
+    """Fonts for a set of texts, with line breaking.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ class Lettering:
     def wrap(
         self, text: str, room: float, size: float, weight: Weight = "normal", lines: int = 4
     ) -> list[str]:
-        """Break the text into at most so many lines of `room` points; the last is elided.
+        """Break the text into at most `lines` lines of `room` points; the last is elided.
 
         Lines break between words, and within a word only if it is longer than a line.
         """
@@ -117,7 +117,7 @@ def _covered(family: str) -> frozenset[int]:
 
 
 def _families(wanted: frozenset[int]) -> list[str]:
-    """Return the families, as few as come, that have the wanted characters."""
+    """Return a small set of font families that covers the wanted characters."""
     chosen: list[str] = []
     for name in [*sorted(_upright().keys() - {BASE, _LAST}), _LAST]:
         if wanted & _covered(name):

@@ -1,4 +1,4 @@
-"""Build networks of transformers, never running code that comes with a model."""
+"""Construction of networks of transformers, without running code included in a model."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ from cvx_transformers.tasks import Task, task_of
 
 
 def read_config(folder: Path, name: str) -> tuple[Any, Task]:
-    """Return the configuration in a folder, and what its network does.
+    """Return the configuration in a folder, and the task of its network.
 
     Raises
     ------
     ModelError
-        If it can't be read, or its network does nothing that cvx explains.
+        If it can't be read, or cvx does not support its task.
     """
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    # The boundary to a file from anywhere: checks of transformers raise what they please.
+    # Boundary to untrusted files: checks of transformers raise any exception.
     except Exception as error:
         raise ModelError(
-            f"The configuration of {name} can't be read: {_told(error)}",
-            "cvx runs no code that comes with a model; build such a one in code of your own.",
+            f"The configuration of {name} can't be read: {_describe_error(error)}",
+            "cvx does not run code included in a model; build such a model in your own code.",
         ) from error
     task = task_of(config)
     if task is None:
         raise ModelError(
-            f"{name} is a {config.model_type!r}, for which transformers has no image classifier, "
-            "segmenter or object detector.",
-            "Take a model for one of these tasks.",
+            f"Unsupported model type of {name}: {config.model_type!r}. transformers has no image "
+            "classifier, segmenter or object detector for it.",
+            "Use a model for one of these tasks.",
         )
     return config, task
 
@@ -51,22 +51,22 @@ def bare(config: Any, task: Task) -> nn.Module:
     Raises
     ------
     ModelError
-        If its configuration does not describe one.
+        If its configuration is invalid.
     """
     try:
         with seeded(), _quiet():
             module: nn.Module = task.auto.from_config(config, trust_remote_code=False)
-    # The boundary to a file from anywhere: numbers that don't go together fail wherever they meet.
+    # Boundary to untrusted files: inconsistent numbers fail anywhere.
     except Exception as error:
         raise ModelError(
-            f"No {config.model_type!r} can be built from this configuration: {_told(error)}"
+            f"Can't build a {config.model_type!r} from this configuration: {_describe_error(error)}"
         ) from error
     _check_inputs(module)
     return module
 
 
 def _check_inputs(module: nn.Module) -> None:
-    """Refuse a network that wants more than a photograph, such as a task in words."""
+    """Refuse a network that requires more than an image, such as a text prompt."""
     _, *others = signature(module.forward).parameters.values()
     wanted = [
         one.name
@@ -75,20 +75,20 @@ def _check_inputs(module: nn.Module) -> None:
     ]
     if wanted:
         raise ModelError(
-            f"A {type(module).__name__} takes {' and '.join(wanted)} besides the photograph.",
-            "Wrap it in a module of your own that sets them: -m file.py:FACTORY.",
+            f"{type(module).__name__} requires {' and '.join(wanted)} besides the image.",
+            "Wrap it in your own module that sets them: -m file.py:FACTORY.",
         )
 
 
 def with_file(config: Any, task: Task, path: Path, trust: bool) -> nn.Module:
-    """Return the network with a checkpoint of the user's own.
+    """Return the network with the user's checkpoint.
 
     Raises
     ------
     CheckpointError
-        If it can't be read, or does not fit.
+        If it can't be read or does not fit.
     """
-    # Not copied in by name: transformers saves networks under other names than they have inside.
+    # Not loaded by name: transformers saves networks under other names than their modules have.
     state = read_checkpoint(path, trust=trust)
     kind = type(bare(config, task))
     module, report = _load(kind, None, str(path), config=config, state_dict=state)
@@ -106,7 +106,7 @@ def trained(config: Any, task: Task, folder: Path, name: str, trust: bool) -> nn
     """
     if not any(folder.glob("*.safetensors")):
         for pickled in folder.glob("pytorch_model*.bin"):
-            read_checkpoint(pickled, trust=trust)  # says better than transformers what is wrong
+            read_checkpoint(pickled, trust=trust)  # has clearer errors than transformers
     module, report = _load(
         task.auto,
         folder,
@@ -124,7 +124,7 @@ def trained(config: Any, task: Task, folder: Path, name: str, trust: bool) -> nn
 def _load(
     kind: Any, folder: Path | None, origin: str, **arguments: Any
 ) -> tuple[nn.Module, Mapping[str, Iterable[Any]]]:
-    """Call transformers and return the network with the report of what fitted."""
+    """Call transformers and return the network with the loading report."""
     try:
         with seeded(), _quiet():
             module, report = kind.from_pretrained(
@@ -134,11 +134,11 @@ def _load(
                 output_loading_info=True,
                 **arguments,
             )
-    # The boundary to a file from anywhere: a damaged one fails wherever it is first looked at.
+    # Boundary to untrusted files: a damaged one fails anywhere.
     except Exception as error:
         raise CheckpointError(
-            f"The weights of {origin} can't be loaded: {_told(error)}",
-            "Weights as model.safetensors are read, and pickled ones that hold nothing else.",
+            f"The weights of {origin} can't be loaded: {_describe_error(error)}",
+            "Supported: model.safetensors, and pickled files that contain only tensors.",
         ) from error
     return module, report
 
@@ -156,7 +156,7 @@ def _check(report: Mapping[str, Iterable[Any]], origin: str, *, strict: bool = F
     if problems:
         raise CheckpointError(
             f"The weights of {origin} don't fit the network: {'; '.join(problems)}.",
-            "Take a model trained for this task, or see it untrained with --weights random.",
+            "Use a model trained for this task, or --weights random.",
         )
 
 
@@ -167,13 +167,13 @@ def _described(item: Any) -> str:
     return str(item)
 
 
-def _told(error: BaseException) -> str:
+def _describe_error(error: BaseException) -> str:
     return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep transformers' bars and reports off the terminal; what matters becomes an error."""
+    """Silence transformers' progress bars and reports; problems are raised as errors."""
     verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()

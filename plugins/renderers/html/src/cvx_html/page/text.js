@@ -1,4 +1,4 @@
-// Numbers and answers in words, and the only way in which text reaches the page: as text nodes.
+// Numbers and predictions as text; untrusted text reaches the page as text nodes only.
 
 const find = (id) => document.getElementById(id);
 
@@ -11,7 +11,7 @@ function make(tag, attributes = {}, ...children) {
   return element;
 }
 
-// Names come from files and models: isolated, so that right-to-left text turns nothing around it.
+// Names from files and models are isolated, so that right-to-left text affects nothing around it.
 const name = (text, tag = "b") => make(tag, { class: "given", dir: "auto" }, text);
 
 function percent(probability) {
@@ -32,7 +32,7 @@ function exact(value) {
 }
 
 function brief(value) {
-  if (value === null) return "not finite or not known";
+  if (value === null) return "not finite or unknown";
   if (value === true) return "yes";
   if (value === false) return "no";
   if (typeof value === "number") return String(Number(value.toPrecision(6)));
@@ -42,7 +42,7 @@ function brief(value) {
 
 const round = (value) => String(Number(value.toPrecision(3)));
 
-// The answer in a word or two: a class, or how many objects there are.
+// Short form of the prediction: a class, or the number of objects.
 function gist(image) {
   if (image.task === "segmentation") return "a class for each pixel";
   if (!image.reported) return name(image.predicted.name, "span");
@@ -52,16 +52,16 @@ function gist(image) {
 function verdict(image) {
   if (image.task !== "classification") return "";
   if (image.correct === null) return make("span", { class: "badge" }, "no label given");
-  if (image.correct) return make("span", { class: "badge right" }, "✓ right");
+  if (image.correct) return make("span", { class: "badge right" }, "✓ correct");
   return make("span", { class: "badge wrong" }, "✗ wrong");
 }
 
 function verdictText(image) {
   if (image.correct === null) return "";
-  return image.correct ? ", right" : `, wrong, the label is ${image.label.name}`;
+  return image.correct ? ", correct" : `, wrong, label ${image.label.name}`;
 }
 
-// Several records of one kind: a table of their own.
+// A list of records is shown as a table.
 const isRecord = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
 const isTable = (value) => Array.isArray(value) && value.length > 0 && value.every(isRecord);
 
@@ -71,7 +71,7 @@ function cell(value) {
   return Array.isArray(value) ? value.join(" × ") : brief(value);
 }
 
-// A column that says the same in all of several records is said once, above them.
+// A column with the same value in all records is written once, above them.
 function records(name, values) {
   const keys = [...new Set(values.flatMap((record) => Object.keys(record)))];
   const said = (key) => cell(values[0][key]);

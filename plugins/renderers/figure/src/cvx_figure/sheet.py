@@ -1,4 +1,4 @@
-"""Put the pictures, the colour bar and the texts of a layout on a matplotlib figure."""
+"""A matplotlib figure with the images, the color bar and the texts of a layout."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from PIL import Image
 
 from cvx_core.explanations.explanation import Explanation
 from cvx_core.explanations.heatmap import Shown, colors, opacity
+from cvx_figure.captions import framed, number
+from cvx_figure.fonts import Fonts, Weight
 from cvx_figure.layout import SCALE, Box, Layout, Row
-from cvx_figure.lettering import Lettering, Weight
-from cvx_figure.words import framed, number
 
 Pixels = npt.NDArray[np.uint8]
 
 _BLOCKY = 6
-"""Photographs that are enlarged more than this show their pixels as squares: blurred, an icon of
-8 x 8 pixels would look like a photograph out of focus."""
+"""Images that are enlarged more than this are resampled to the nearest pixel: interpolated, an icon
+of 8 x 8 pixels would look out of focus."""
 
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -33,14 +33,14 @@ class Sheet:
     Parameters
     ----------
     layout
-        Its size and what stands where.
+        Size of the figure and positions of its parts.
     fonts
-        For all texts.
+        Fonts of all texts.
     dpi
-        Pixels in an inch.
+        Dots per inch.
     """
 
-    def __init__(self, layout: Layout, fonts: Lettering, dpi: int) -> None:
+    def __init__(self, layout: Layout, fonts: Fonts, dpi: int) -> None:
         self._width, self._height = layout.size
         self._fonts = fonts
         self.figure = matplotlib.figure.Figure(
@@ -60,18 +60,18 @@ class Sheet:
         Parameters
         ----------
         row
-            Where.
+            Its layout.
         explanation, shown
-            What; `shown` has the size of ``row.overlay``.
+            The explanation, and its map at the size of ``row.overlay``.
         strongest
             Opacity of the strongest value, in (0, 1].
         table
-            Colours, uint8 (256, 3); None for the usual ones.
+            Color table, uint8 (256, 3); None for the default.
         """
-        photo = photograph(explanation.image, (row.overlay.width, row.overlay.height))
+        photo = resize(explanation.image, (row.overlay.width, row.overlay.height))
         over = blend(photo, shown, explanation.signed, strongest, table)
-        for box, picture in ((row.photo, photo), (row.overlay, over)):
-            axes = self._picture(box, picture, explanation.image.shape)
+        for box, pixels in ((row.photo, photo), (row.overlay, over)):
+            axes = self._image(box, pixels, explanation.image.shape)
             if framed(explanation):
                 _outline(axes, explanation, explanation.extent, "#ffffff")
             if box is row.photo:
@@ -87,7 +87,7 @@ class Sheet:
                 line.text,
                 line.style.size,
                 line.style.weight,
-                line.style.colour,
+                line.style.color,
             )
 
     def _axes(self, box: Box) -> Axes:
@@ -100,7 +100,7 @@ class Sheet:
             )
         )
 
-    def _picture(self, box: Box, pixels: Pixels, shape: tuple[int, ...]) -> Axes:
+    def _image(self, box: Box, pixels: Pixels, shape: tuple[int, ...]) -> Axes:
         """Show pixels in a box whose coordinates are the pixels of an image of `shape`."""
         axes = self._axes(box)
         axes.set_axis_off()
@@ -118,7 +118,7 @@ class Sheet:
         height, width = row.bar.height, row.bar.width
         steps = np.linspace(high, low, height, dtype=np.float32)
         column = Shown(np.repeat(steps[:, None], width, axis=1), shown.limits, 0.0)
-        board = chequers(width, height)
+        board = checkerboard(width, height)
         axes.imshow(
             blend(board, column, signed, strongest, table),
             extent=(0, 1, low, high),
@@ -138,7 +138,7 @@ class Sheet:
             [tick * scale for tick in inside],
             labels,
             fontproperties=self._fonts.font(SCALE.size),
-            color=SCALE.colour,
+            color=SCALE.color,
         )
         axes.tick_params(length=2.5, width=0.6, pad=2)
         for spine in axes.spines.values():
@@ -158,11 +158,11 @@ class Sheet:
             va="center",
             parse_math=False,
             fontproperties=self._fonts.font(SCALE.size),
-            color=SCALE.colour,
+            color=SCALE.color,
         )
 
     def _text(
-        self, left: int, baseline: int, text: str, size: float, weight: Weight, colour: str
+        self, left: int, baseline: int, text: str, size: float, weight: Weight, color: str
     ) -> None:
         self.figure.text(
             left / self._width,
@@ -172,11 +172,11 @@ class Sheet:
             va="baseline",
             parse_math=False,
             fontproperties=self._fonts.font(size, weight),
-            color=colour,
+            color=color,
         )
 
 
-def photograph(image: Pixels, size: tuple[int, int]) -> Pixels:
+def resize(image: Pixels, size: tuple[int, int]) -> Pixels:
     """Return an image at `size` (width, height), as uint8 (height, width, 3)."""
     enlarged = size[0] / image.shape[1]
     how = Image.Resampling.NEAREST if enlarged > _BLOCKY else Image.Resampling.LANCZOS
@@ -186,7 +186,7 @@ def photograph(image: Pixels, size: tuple[int, int]) -> Pixels:
 def blend(
     below: Pixels, shown: Shown, signed: bool, strongest: float, table: Pixels | None
 ) -> Pixels:
-    """Return the map over a picture of the same size; it covers more where it is stronger."""
+    """Return the map over an image of the same size; stronger values are more opaque."""
     alpha = opacity(shown, strongest)[:, :, None]
     mixed: Pixels = (
         (below * (1 - alpha) + colors(shown, signed, table) * alpha).round().astype(np.uint8)
@@ -194,8 +194,8 @@ def blend(
     return mixed
 
 
-def chequers(width: int, height: int) -> Pixels:
-    """Return two light greys, the usual sign for what shines through; uint8 (height, width, 3)."""
+def checkerboard(width: int, height: int) -> Pixels:
+    """Return a checkerboard of two light greys as a background; uint8 (height, width, 3)."""
     side = max(1, round(width / 4))
     odd = (np.arange(height)[:, None] // side + np.arange(width)[None, :] // side) % 2
     grey = np.where(odd, 205, 245).astype(np.uint8)
@@ -206,14 +206,14 @@ def _outline(
     axes: Axes,
     explanation: Explanation,
     sides: tuple[float, float, float, float],
-    colour: str,
+    color: str,
     thickness: float = 1.0,
 ) -> None:
-    """Draw what of a rectangle lies in the photograph, on a dark edge that shows on any."""
+    """Draw the part of a rectangle inside the image, on a dark edge visible on any image."""
     height, width = explanation.image.shape[:2]
     left, top, right, bottom = sides
     left, top, right, bottom = max(left, 0), max(top, 0), min(right, width), min(bottom, height)
-    for edge, wide in (("#000000", thickness + 1.2), (colour, thickness)):
+    for edge, wide in (("#000000", thickness + 1.2), (color, thickness)):
         axes.add_patch(
             Rectangle(
                 (left, top),
@@ -230,6 +230,6 @@ def _outline(
 
 
 def _exponent(largest: float) -> int:
-    """Return the power of ten to take out of a scale's numbers, 0 for numbers easily read."""
+    """Return the power of ten to factor out of a scale's numbers, 0 for readable numbers."""
     power = math.floor(math.log10(largest)) if largest > 0 else 0
     return 0 if -3 <= power < 4 else power
