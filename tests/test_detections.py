@@ -233,7 +233,9 @@ def test_questions_that_have_no_answer_tell_the_way_out() -> None:
         with pytest.raises(TargetError, match=f"'{word}' can't be put to a model for detection"):
             found.resolve(error_boundary)
     for whole in (Error(), Margin()):
-        with pytest.raises(TargetError, match=r"one by one, and '(error|margin)'(.|\n)*errors_of"):
+        with pytest.raises(
+            TargetError, match=r"one by one, and '(error|margin)'(.|\n)*find_mistakes"
+        ):
             found.resolve(whole)
 
 

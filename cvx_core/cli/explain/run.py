@@ -16,12 +16,12 @@ from cvx_core.cli.explain.plan import (
     count_classes,
     read_label,
 )
+from cvx_core.cli.explain.run_file import Entry, Journal, model_facts
 from cvx_core.cli.explain.worker import Finished, Work
 from cvx_core.cli.kit.defaults import EXPLAINERS, MODEL, RENDERERS
 from cvx_core.cli.kit.model_loading import loaded_model
 from cvx_core.cli.kit.output_folder import RUN, Drawing, Folder, ImageFolders
 from cvx_core.cli.kit.progress import Reporter
-from cvx_core.cli.kit.run_file import Entry, Journal, model_facts
 from cvx_core.errors import CvxError, InputError, UsageError
 from cvx_core.explanations.renderer import Renderer
 from cvx_core.models.vision_model import VisionModel

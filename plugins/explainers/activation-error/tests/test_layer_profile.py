@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import timm
 import torch
-from cvx_activation_error.profile import MOST_LAYERS, LayerProfile, by_stage, layer_profile
+from cvx_activation_error.layer_profile import layer_profile
+from cvx_activation_error.profile import MOST_LAYERS, LayerProfile, by_stage
 from cvx_embedded import photographs
 from torch import Tensor, nn
 

@@ -19,9 +19,10 @@ from cvx_core.tasks.ground_truth import GroundTruth
 from cvx_core.tasks.prediction import Prediction
 from cvx_core.tasks.targets import Predicted, Target
 from cvx_why.blame import blame_map
+from cvx_why.error_report import ErrorReport
 from cvx_why.fixing import Fix
 from cvx_why.regions import Examined, usual_change
-from cvx_why.report import ErrorReport, FixFound, RegionReport, Removal
+from cvx_why.report import FixFound, RegionReport, Removal
 from cvx_why.search import Search
 from cvx_why.trials import Passes
 

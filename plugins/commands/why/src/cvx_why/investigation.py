@@ -16,10 +16,10 @@ from cvx_core.tasks.ground_truth import GroundTruth
 from cvx_core.tasks.mistakes import Mistake
 from cvx_core.tasks.prediction import Prediction
 from cvx_why.assembling import assembled, nothing_wrong
+from cvx_why.error_report import ErrorReport
 from cvx_why.fills import FILLS, reference
 from cvx_why.fixing import fix
 from cvx_why.regions import examined
-from cvx_why.report import ErrorReport
 from cvx_why.search import Search
 from cvx_why.swap import additions
 from cvx_why.trials import Passes, Trials

@@ -17,14 +17,14 @@ from cvx_why.words import MEANING, conclusion, depth, place
 
 if TYPE_CHECKING:
     from cvx_core import Explanation
-    from cvx_why.report import ErrorReport, FixFound, RegionReport
+    from cvx_why.report import FixFound, RegionReport, ReportData
 
 _LARGE, _SMALL = 640, 260
 """Longest sides of pictures, in pixels."""
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
-def page(report: ErrorReport) -> str:
+def page(report: ReportData) -> str:
     """Return a report as one self-contained HTML page, without scripts."""
     style = files("cvx_why").joinpath("page.css").read_text("utf-8")
     body = "\n".join(_body(report))
@@ -43,7 +43,7 @@ def _text(text: str) -> str:
     return html.escape(printable(text))
 
 
-def _body(report: ErrorReport) -> Iterator[str]:
+def _body(report: ReportData) -> Iterator[str]:
     said = report.predicted.text if report.predicted else "nothing"
     yield f'<p class="soft">{_text(report.name)} · {_text(report.model)}</p>'
     if report.type == "right":
@@ -86,7 +86,7 @@ def _picture(source: str, alt: str) -> str:
     return f'<img src="{source}" alt="{_text(alt)}">'
 
 
-def _map(report: ErrorReport) -> str:
+def _map(report: ReportData) -> str:
     height, width = report.blame.values.shape
     shapes = [
         _shape(one.mask, one.verdict.split()[0], str(number))
@@ -127,7 +127,7 @@ def _shape(mask: Mask, kind: str, number: str = "") -> str:
     )
 
 
-def _legend(report: ErrorReport) -> str:
+def _legend(report: ReportData) -> str:
     rows = []
     for number, one in enumerate(report.regions, 1):
         kind = one.verdict.split()[0]
@@ -139,7 +139,7 @@ def _legend(report: ErrorReport) -> str:
     return f'<ol class="legend">{"".join(rows)}</ol>' if rows else ""
 
 
-def _yardstick(report: ErrorReport) -> str:
+def _yardstick(report: ReportData) -> str:
     return (
         '<p class="soft">The margin is by how much the wrong answer is ahead, in logits: '
         f"{report.margin:.2f} now. Removing as much elsewhere takes {report.usual:.2f} off it "
@@ -147,7 +147,7 @@ def _yardstick(report: ErrorReport) -> str:
     )
 
 
-def _region(report: ErrorReport, number: int, one: RegionReport, small: Image.Image) -> str:
+def _region(report: ReportData, number: int, one: RegionReport, small: Image.Image) -> str:
     kind = one.verdict.split()[0]
     cells = [
         _removal(report, name, removal, without(small, one.mask, name))
@@ -161,13 +161,13 @@ def _region(report: ErrorReport, number: int, one: RegionReport, small: Image.Im
     )
 
 
-def _before(report: ErrorReport, small: Image.Image, mask: Mask, kind: str) -> str:
+def _before(report: ReportData, small: Image.Image, mask: Mask, kind: str) -> str:
     height, width = mask.shape
     picture = _drawn(small, (width, height), _shape(mask, kind))
     return _cell(picture, "as it is", report.margin, report.margin, "")
 
 
-def _removal(report: ErrorReport, name: str, removal: Removal, shown: Image.Image | None) -> str:
+def _removal(report: ReportData, name: str, removal: Removal, shown: Image.Image | None) -> str:
     picture = _picture(uri(shown), name) if shown else '<div class="none">not shown</div>'
     note = f"{removal.note} {'✓ right' if removal.right else ''}".strip()
     return _cell(picture, name, report.margin + removal.change, report.margin, note)
@@ -186,7 +186,7 @@ def _cell(picture: str, name: str, margin: float, before: float, note: str) -> s
     )
 
 
-def _fix(report: ErrorReport, fix: FixFound) -> Iterator[str]:
+def _fix(report: ReportData, fix: FixFound) -> Iterator[str]:
     small = seen(report.blame, _SMALL)
     removal = Removal(fix.change, True, fix.note)
     yield "<h2>The smallest removal found that makes it right</h2>"
@@ -207,7 +207,7 @@ def _overlay(explanation: Explanation, caption: str) -> str:
     )
 
 
-def _profile(report: ErrorReport) -> str:
+def _profile(report: ReportData) -> str:
     rows = [row.to_dict() for row in report.profile]
     largest = max(abs(row["cells"]) for row in rows) or 1.0
     cells = []

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from cvx_core import Explanation, Metadata, get_renderer
-from cvx_core.cli.kit.output_folder import Folder, as_json, rendered
+from cvx_core import Explanation, Metadata
 from cvx_core.tasks.classes import ClassEntry
 
 SCHEMA = "cvx.why/1"
@@ -123,7 +120,7 @@ class FixFound:
 
 
 @dataclass(frozen=True, eq=False)
-class ErrorReport:
+class ReportData:
     """Why an answer is wrong, with what was tested.
 
     Attributes
@@ -197,13 +194,6 @@ class ErrorReport:
         """The map of blame and the contrast map, for any renderer."""
         return [self.blame, self.contrast]
 
-    @property
-    def text(self) -> str:
-        """The report in a few lines."""
-        from cvx_why.words import describe_error
-
-        return describe_error(self)
-
     def to_dict(self) -> dict[str, Any]:
         """Return the report as JSON values, without maps, masks and pixels."""
         return {
@@ -226,41 +216,3 @@ class ErrorReport:
             "additions": dict(self.additions) if self.additions is not None else None,
             "profile": [row.to_dict() for row in self.profile],
         }
-
-    def save(self, folder: str | Path, *, overwrite: bool = False) -> list[Path]:
-        """Write the report into a folder: ``index.html``, the maps, and ``why.json``.
-
-        Raises
-        ------
-        UsageError
-            If one of them is there and `overwrite` is false.
-        UnknownComponentError
-            If no renderer html or figure is installed.
-        OutputError
-            If the disk refuses; then no file is left that this call made.
-        """
-        into = Folder(Path(folder), force=overwrite)
-        from cvx_why.page import page
-
-        figure, maps = get_renderer("figure"), get_renderer("html", title="Why is it wrong?")
-        into.check(FILES)
-        written = (
-            page(self).encode(),
-            rendered(maps, self.explanations).data,
-            rendered(figure, [self.blame]).data,
-            rendered(figure, [self.contrast]).data,
-            as_json(self.to_dict()),
-        )
-        try:
-            # The page comes last, and so is there only beside all that it shows.
-            for name, data in reversed([*zip(FILES, written, strict=True)]):
-                into.write(name, data)
-        except BaseException:
-            # What is left would keep the next call from writing.
-            if not overwrite:
-                into.take_back()
-            raise
-        return [into.path / name for name in FILES]
-
-    def __repr__(self) -> str:
-        return f"<ErrorReport {self.name}: {json.dumps(self.request)}, {len(self.blamed)} blamed>"

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from cvx_why.report import ErrorReport, RegionReport
+    from cvx_why.report import RegionReport, ReportData
 
 UNSEEN = 0.2
 """Share of a photograph that was cut off, from which on a report says so."""
@@ -22,7 +22,7 @@ MEANING = {
 """What each verdict says."""
 
 
-def describe_error(report: ErrorReport) -> str:
+def describe_error(report: ReportData) -> str:
     """Return what was found out about an error, line by line."""
     if report.type == "right":
         said = report.predicted.text if report.predicted else "The answer"
@@ -57,7 +57,7 @@ def describe_error(report: ErrorReport) -> str:
     return "\n".join(lines)
 
 
-def conclusion(report: ErrorReport) -> list[str]:
+def conclusion(report: ReportData) -> list[str]:
     """Return what a person should take along, in one to three sentences."""
     found = []
     for number, one in enumerate(report.regions, 1):
