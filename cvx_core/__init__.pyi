@@ -1,6 +1,6 @@
-from ._util.version import (
-    __version__ as __version__,
-)
+from ._util.files import is_file as is_file, read_bytes as read_bytes, write_atomic as write_atomic
+from ._util.text import printable as printable
+from ._util.version import __version__ as __version__
 from .api import (
     explain as explain,
     get_component as get_component,
@@ -23,14 +23,10 @@ from .errors import (
     TargetError as TargetError,
     UnknownComponentError as UnknownComponentError,
     UsageError as UsageError,
+    did_you_mean as did_you_mean,
 )
-from .explainers.base import (
-    Explainer as Explainer,
-    rectify as rectify,
-)
-from .explainers.check import (
-    Check as Check,
-)
+from .explainers.base import Explainer as Explainer, rectify as rectify
+from .explainers.check import Check as Check
 from .explainers.composition import (
     contrast as contrast,
     layers as layers,
@@ -38,26 +34,16 @@ from .explainers.composition import (
     product as product,
     smooth as smooth,
 )
-from .explainers.method import (
-    Attribution as Attribution,
-)
-from .explainers.request import (
-    ExplainRequest as ExplainRequest,
-)
+from .explainers.method import Attribution as Attribution
+from .explainers.request import ExplainRequest as ExplainRequest
 from .explanations.explanation import (
     Artifact as Artifact,
     Explanation as Explanation,
     load_explanations as load_explanations,
 )
-from .explanations.metadata import (
-    Metadata as Metadata,
-)
-from .explanations.renderer import (
-    Renderer as Renderer,
-)
-from .images.preprocessing import (
-    Preprocess as Preprocess,
-)
+from .explanations.metadata import Metadata as Metadata
+from .explanations.renderer import Renderer as Renderer
+from .images.preprocessing import Preprocess as Preprocess
 from .images.regions import (
     Box as Box,
     Frame as Frame,
@@ -72,78 +58,41 @@ from .models.sources import (
     list_models as list_models,
     load_model as load_model,
 )
-from .models.vision_model import (
-    VisionModel as VisionModel,
-)
-from .plugins.component import (
-    Component as Component,
-    Kind as Kind,
-)
-from .plugins.hookspecs import (
-    hookimpl as hookimpl,
-)
-from .recording import (
-    Recording as Recording,
-    Requirements as Requirements,
-)
-from .tasks.builtin import (
-    find_mistakes as find_mistakes,
-)
-from .tasks.classes import (
-    ClassEntry as ClassEntry,
-)
-from .tasks.classification.prediction import (
-    ClassificationPrediction as ClassificationPrediction,
-)
-from .tasks.detection.candidates import (
-    DetectionCandidates as DetectionCandidates,
-)
+from .models.vision_model import VisionModel as VisionModel
+from .plugins.component import Component as Component, Kind as Kind
+from .plugins.hookspecs import hookimpl as hookimpl
+from .recording import Recording as Recording, Requirements as Requirements
+from .tasks.builtin import find_mistakes as find_mistakes
+from .tasks.classes import ClassEntry as ClassEntry
+from .tasks.classification.prediction import ClassificationPrediction as ClassificationPrediction
+from .tasks.detection.candidates import DetectionCandidates as DetectionCandidates
 from .tasks.detection.missed import (
     Lost as Lost,
     lost_stage as lost_stage,
     without_stage as without_stage,
 )
-from .tasks.detection.mistakes import (
-    BoxMistake as BoxMistake,
-)
-from .tasks.detection.prediction import (
-    DetectionPrediction as DetectionPrediction,
-)
-from .tasks.detection.targets import (
-    BoxScore as BoxScore,
-    Missed as Missed,
-)
+from .tasks.detection.mistakes import BoxMistake as BoxMistake
+from .tasks.detection.prediction import DetectionPrediction as DetectionPrediction
+from .tasks.detection.targets import BoxScore as BoxScore, Missed as Missed
 from .tasks.ground_truth import (
     GroundTruthBox as GroundTruthBox,
     GroundTruthBoxes as GroundTruthBoxes,
     GroundTruthMask as GroundTruthMask,
 )
-from .tasks.mistakes import (
-    Judgement as Judgement,
-    Mistake as Mistake,
-)
-from .tasks.prediction import (
-    Prediction as Prediction,
-)
-from .tasks.records import (
-    Detection as Detection,
-    TargetRecord as TargetRecord,
-)
+from .tasks.mistakes import Judgement as Judgement, Mistake as Mistake
+from .tasks.prediction import Prediction as Prediction
+from .tasks.records import Detection as Detection, TargetRecord as TargetRecord
 from .tasks.segmentation.mistakes import (
     PixelMistake as PixelMistake,
     segmentation_mistakes as segmentation_mistakes,
 )
-from .tasks.segmentation.prediction import (
-    SegmentationPrediction as SegmentationPrediction,
-)
+from .tasks.segmentation.prediction import SegmentationPrediction as SegmentationPrediction
 from .tasks.segmentation.targets import (
     ComponentScore as ComponentScore,
     PixelScore as PixelScore,
     RegionScore as RegionScore,
 )
-from .tasks.target_syntax import (
-    parse_target as parse_target,
-)
+from .tasks.target_syntax import parse_target as parse_target
 from .tasks.targets import (
     ClassScore as ClassScore,
     Contrast as Contrast,

@@ -2,6 +2,6 @@
 
 import sys
 
-from cvx_core.cli import main
+from cvx_core.cli.entry import main
 
 sys.exit(main())

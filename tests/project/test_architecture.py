@@ -157,15 +157,13 @@ PUBLIC_PACKAGES = {
     *(
         f"cvx_core.{name}"
         for name in (
-            "cli.kit",
-            "errors",
+            "cli",
             "explainers",
             "explanations",
             "images",
             "models",
             "plugins",
             "recording",
-            "recording.rules",
             "tasks",
             "testing",
         )

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from cvx_core._util.text import printable
+from cvx_core import printable
 
 Names = Callable[[int | None], str]
 

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import click
 
-from cvx_core.cli.kit.console import Settings, only_data, put, say
-from cvx_core.cli.kit.options import FunctionVerb, loading_options, model_option
+from cvx_core.cli import kit
 from cvx_diagnose.supervising import outliving
 
 
@@ -23,14 +22,14 @@ def _part(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int, 
 
 @click.command(
     "diagnose",
-    cls=FunctionVerb,
+    cls=kit.FunctionVerb,
     target="cvx_diagnose.diagnosis:diagnose",
     epilog="Examples: cvx diagnose photographs -m torchvision:resnet50   |   "
     "cvx diagnose val.csv -m net.py:make -o run --resume   |   "
     "cvx diagnose instances_val2017.json -m embedded:nanodet --shard 0/4",
 )
 @click.argument("data", type=click.Path(path_type=Path))
-@model_option
+@kit.model_option
 @click.option(
     "-o",
     "--output",
@@ -91,12 +90,12 @@ def _part(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int, 
     is_flag=True,
     help="Try a new last layer, or a detector's threshold, on one half; judge it on the other.",
 )
-@loading_options
+@kit.loading_options
 @click.option("--json", "as_json", is_flag=True, help="Print summary.json on standard output.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
 @click.pass_obj
 def command(
-    settings: Settings,
+    settings: kit.Settings,
     data: Path,
     model: str,
     folder: Path,
@@ -127,27 +126,22 @@ def command(
     An input on which the network ends its process is found, and the others go on. Prints the
     summary. A finished run is looked into again with --resume.
     """
-    code, again = outliving(folder, shard, say)
+    code, again = outliving(folder, shard, kit.say)
     if code is not None:
         return code
-    with only_data():
-        from cvx_core.api import get_engine
-        from cvx_core.cli.kit.model_loading import loaded_model
-        from cvx_core.cli.kit.output_folder import as_json as json_bytes
-        from cvx_core.cli.kit.plugin_warnings import installed_plugins
-        from cvx_core.cli.kit.progress import Console
-        from cvx_core.cli.kit.signals import INTERRUPTED, SOME_FAILED
-        from cvx_core.plugins.parameters import parse_parameters
+    with kit.only_data():
+        from cvx_core import get_engine
+        from cvx_core.plugins import parse_parameters
         from cvx_diagnose.diagnosis import diagnose, finishing
         from cvx_diagnose.pace import Pace
         from cvx_diagnose.words import describe_error
 
-        installed_plugins()
+        kit.installed_plugins()
         name, parameters = parse_parameters(engine)
         runner = get_engine(name, **parameters)
-        with Console(quiet=quiet, verbose=settings.verbose) as reporter:
+        with kit.Console(quiet=quiet, verbose=settings.verbose) as reporter:
             reporter.stage("loading the model")
-            loaded = loaded_model(model, weights, device, trust_checkpoint)
+            loaded = kit.loaded_model(model, weights, device, trust_checkpoint)
             pace = Pace(reporter)
             try:
                 with finishing(pace, pace.stopping):
@@ -178,15 +172,15 @@ def command(
     if run.pending:
         left = f"{len(run.pending)} of {run.manifest.blocks} blocks are left in {folder}"
         if pace.stop:
-            put(f"{left}; go on with the same command and --resume.")
-            return INTERRUPTED
-        put(f"Part {shard[0]}/{shard[1]} is done; {left}, of other parts.")
+            kit.put(f"{left}; go on with the same command and --resume.")
+            return kit.INTERRUPTED
+        kit.put(f"Part {shard[0]}/{shard[1]} is done; {left}, of other parts.")
         return 0
     assert summary is not None
     if as_json:
-        put(json_bytes(summary).decode().rstrip())
+        kit.put(kit.as_json(summary).decode().rstrip())
     else:
         for line in describe_error(summary):
-            put(line)
-        put(str(folder / "index.html"))
-    return SOME_FAILED if summary["counts"]["ok"] < summary["inputs"] else 0
+            kit.put(line)
+        kit.put(str(folder / "index.html"))
+    return kit.SOME_FAILED if summary["counts"]["ok"] < summary["inputs"] else 0

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from cvx_core import CvxError, InputError, VisionModel
-from cvx_core.explainers.batching import images_at_once, in_pieces
+from cvx_core.explainers import images_at_once, in_pieces
 from cvx_diagnose.mapping import Wrong, error_maps
 from cvx_diagnose.plan import Plan
 from cvx_diagnose.rows import OK

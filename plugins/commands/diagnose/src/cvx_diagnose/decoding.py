@@ -14,10 +14,9 @@ import torch
 from PIL import Image
 
 from cvx_core import InputError
-from cvx_core.images.prepared import Preparer
-from cvx_core.images.reading import SourceImage
-from cvx_core.plugins.isolation import error_boundary
-from cvx_core.tasks.ground_truth import GroundTruth
+from cvx_core.images import Preparer, SourceImage
+from cvx_core.plugins import error_boundary
+from cvx_core.tasks import GroundTruth
 from cvx_diagnose.items import Item
 from cvx_diagnose.sources import Source
 

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from cvx_core import CvxError, Frame, TargetError, VisionModel
-from cvx_core.explainers.batching import images_at_once, in_pieces
-from cvx_core.plugins.isolation import describe_error
+from cvx_core.explainers import images_at_once, in_pieces
+from cvx_core.plugins import describe_error
 from cvx_diagnose.decoding import Decoded, Sides
 from cvx_diagnose.judging import judged
 from cvx_diagnose.mapping import Wrong, error_maps

@@ -10,9 +10,8 @@ import torch
 
 import cvx_core
 from cvx_core import CvxError, MethodError, OptionError, VisionModel
-from cvx_core.images.prepared import PreparedImage
-from cvx_core.tasks.builtin import find_mistakes
-from cvx_core.tasks.ground_truth import GroundTruth
+from cvx_core.images import PreparedImage
+from cvx_core.tasks import GroundTruth, find_mistakes
 from cvx_diagnose.rows import OK, Row
 
 Load = Callable[[int], tuple[PreparedImage, GroundTruth | None]]

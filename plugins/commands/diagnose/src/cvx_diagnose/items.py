@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cvx_core import GroundTruthBox, GroundTruthBoxes, InputError, read_ground_truth
-from cvx_core.tasks.ground_truth import GroundTruth
+from cvx_core.tasks import GroundTruth
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,7 @@ from cvx_core import (
     SegmentationPrediction,
     find_mistakes,
 )
-from cvx_core.tasks.ground_truth import GroundTruth
-from cvx_core.tasks.prediction import Prediction
-from cvx_core.tasks.records import Detection
+from cvx_core.tasks import Detection, GroundTruth, Prediction
 from cvx_diagnose.rows import MOST_ERRORS, Row
 
 REPORTED_FROM = 0.05

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from cvx_core.models.vision_model import VisionModel
-    from cvx_core.tasks.outputs import ModelOutput
+    from cvx_core.models import VisionModel
+    from cvx_core.tasks import ModelOutput
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,9 @@ import torch
 from torch import Tensor
 
 from cvx_core import Error, Margin, Mistake, Requirements, Target, VisionModel, get_explainer
-from cvx_core.explainers.pyramid import at_all_levels, spread
-from cvx_core.explainers.request import ExplainRequest, SharedRecordings
-from cvx_core.recording.layer_selection.selection import find_levels
-from cvx_core.tasks.ground_truth import GroundTruth
+from cvx_core.explainers import ExplainRequest, SharedRecordings, at_all_levels, spread
+from cvx_core.recording import find_levels
+from cvx_core.tasks import GroundTruth
 from cvx_diagnose.decoding import Sides
 from cvx_diagnose.plan import Plan
 

@@ -6,7 +6,7 @@ import time
 
 from cvx_engine import Listener
 
-from cvx_core.cli.kit.progress import Reporter, pace
+from cvx_core.cli import kit
 
 EVERY = 15.0
 """Seconds between two lines where there is no terminal to draw a bar on."""
@@ -21,7 +21,7 @@ class Pace(Listener):
         Who says it.
     """
 
-    def __init__(self, reporter: Reporter) -> None:
+    def __init__(self, reporter: kit.Reporter) -> None:
         self.reporter = reporter
         self.total = self.count = 0
         self.started = self.said = time.monotonic()
@@ -39,7 +39,7 @@ class Pace(Listener):
         now = time.monotonic()
         if not self.reporter.moving and now - self.said >= EVERY:
             self.said = now
-            self.reporter.note(pace(self.count, self.total, now - self.started))
+            self.reporter.note(kit.pace(self.count, self.total, now - self.started))
 
     def stopping(self) -> None:
         """Say that what has begun is finished first."""

@@ -13,7 +13,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from scipy.stats import binomtest
 from torch import Tensor
 
-from cvx_core.images.components import components
+from cvx_core.images import components
 
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom as shares of the network's input."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cvx_core import OutputError, UsageError
-from cvx_core.cli.kit.output_folder import as_json
+from cvx_core.cli import kit
 
 NAME = "plan.json"
 SCHEMA = "cvx.plan/1"
@@ -85,7 +85,7 @@ class Plan:
 
     def to_json(self) -> bytes:
         """Return what `read` reads."""
-        return as_json(self.to_dict())
+        return kit.as_json(self.to_dict())
 
     @classmethod
     def read(cls, folder: Path) -> Plan:

@@ -12,12 +12,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from cvx_core import InputError, ModelError, VisionModel
-from cvx_core.errors import LayerError
-from cvx_core.recording.layer_selection.selection import find_levels, find_trunk, open_recording
-from cvx_core.recording.layers.layer import Layer
-from cvx_core.recording.requirements import Requirements
-from cvx_core.tasks.detection.candidates import DetectionOutput
+from cvx_core import InputError, LayerError, ModelError, VisionModel
+from cvx_core.recording import Layer, Requirements, find_levels, find_trunk, open_recording
+from cvx_core.tasks import DetectionOutput
 from cvx_diagnose.last_linear import LastLinear
 from cvx_diagnose.sources import DataSet, Source
 

@@ -15,10 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from cvx_core import OutputError
-from cvx_core._util.files import write_atomic
-from cvx_core._util.text import printable
-from cvx_core.explanations.colormaps import VIK
+from cvx_core import OutputError, printable, write_atomic
+from cvx_core.explanations import VIK
 from cvx_diagnose.advice import verified
 from cvx_diagnose.causes import Causes
 from cvx_diagnose.overview import confusions, kinds, measures

@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 
 from cvx_core import GroundTruthBoxes, GroundTruthMask, InputError
-from cvx_core.images.reading import SourceImage, read_image
-from cvx_core.plugins.isolation import error_boundary
-from cvx_core.tasks.ground_truth import GroundTruth
+from cvx_core.images import SourceImage, read_image
+from cvx_core.plugins import error_boundary
+from cvx_core.tasks import GroundTruth
 from cvx_diagnose.items import Item, truth_of
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cvx_core.tasks.detection.prediction import overlaps
+from cvx_core.tasks import overlaps
 from cvx_diagnose.comparing import DRAWS, mcnemar
 from cvx_diagnose.judging import MOST_CANDIDATES, REPORTED_FROM
 from cvx_diagnose.recurrence import order

@@ -14,12 +14,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cvx_core.errors import InputError
-from cvx_core.tasks.detection.assignment import TYPES, Assignment, assign
-from cvx_core.tasks.detection.mistakes import cases_of
-from cvx_core.tasks.detection.prediction import DetectionPrediction
-from cvx_core.tasks.ground_truth import GroundTruthBoxes
-from cvx_core.tasks.mistakes import Mistake
+from cvx_core import InputError
+from cvx_core.tasks import (
+    TYPES,
+    Assignment,
+    DetectionPrediction,
+    GroundTruthBoxes,
+    Mistake,
+    assign,
+    cases_of,
+)
 
 MOST = 100
 """Most boxes of an image that count, as in COCO."""

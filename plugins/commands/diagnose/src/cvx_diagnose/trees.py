@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cvx_core import InputError, TargetError, UsageError
-from cvx_core.tasks.classes import find_class
+from cvx_core.tasks import find_class
 from cvx_diagnose.items import Item
 from cvx_diagnose.sources import Files, known
 

@@ -10,10 +10,9 @@ from pathlib import Path
 import torch
 from cvx_engine import Work
 
-from cvx_core import OutputError, VisionModel
-from cvx_core._util.files import write_atomic
-from cvx_core.images.prepared import PreparedImage
-from cvx_core.tasks.ground_truth import GroundTruth
+from cvx_core import OutputError, VisionModel, write_atomic
+from cvx_core.images import PreparedImage
+from cvx_core.tasks import GroundTruth
 from cvx_diagnose.decoding import Decoded, Decoder
 from cvx_diagnose.explaining import Explaining
 from cvx_diagnose.interventions import Interventions, note, tested_errors

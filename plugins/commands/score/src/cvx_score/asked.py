@@ -24,14 +24,19 @@ from cvx_core import (
     VisionModel,
     parse_target,
 )
-from cvx_core.images.prepared import PreparedImage
-from cvx_core.plugins.parameters import check_choice
-from cvx_core.tasks.classes import ClassRef
-from cvx_core.tasks.detection.candidates import DetectionCandidates, DetectionOutput
-from cvx_core.tasks.ground_truth import GroundTruth, GroundTruthBoxes, GroundTruthMask
-from cvx_core.tasks.outputs import ModelOutput
-from cvx_core.tasks.prediction import Seed
-from cvx_core.tasks.records import TargetRecord
+from cvx_core.images import PreparedImage
+from cvx_core.plugins import check_choice
+from cvx_core.tasks import (
+    ClassRef,
+    DetectionCandidates,
+    DetectionOutput,
+    GroundTruth,
+    GroundTruthBoxes,
+    GroundTruthMask,
+    ModelOutput,
+    Seed,
+    TargetRecord,
+)
 from cvx_score.running import answers
 
 Quantity = Literal["probability", "logit"]

@@ -6,21 +6,19 @@ from pathlib import Path
 
 import click
 
-from cvx_core.cli.kit.console import Settings, only_data, put
-from cvx_core.cli.kit.defaults import EXPLAINERS
-from cvx_core.cli.kit.options import FunctionVerb, loading_options, model_option
-from cvx_core.errors import UsageError
+from cvx_core import UsageError
+from cvx_core.cli import kit
 
 
 @click.command(
     "score",
-    cls=FunctionVerb,
+    cls=kit.FunctionVerb,
     target="cvx_score.scoring:score",
     epilog="Examples: cvx score tool.jpg -e grad-cam -e activation-error   |   "
     "cvx score tool.jpg -e grad-cam --region 40,60,300,420 --measure pointing",
 )
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
-@model_option
+@kit.model_option
 @click.option(
     "-e",
     "--explainer",
@@ -84,13 +82,13 @@ from cvx_core.errors import UsageError
 )
 @click.option("--memory", type=int, metavar="BYTES", help="What images run together may take.")
 @click.option("--seed", default=0, show_default=True, help="Of all randomness.")
-@loading_options
+@kit.loading_options
 @click.option("--json", "as_json", is_flag=True, help="Print score.json on standard output.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
 @click.option("--force", is_flag=True, help="Replace files that are there.")
 @click.pass_obj
 def command(
-    settings: Settings,
+    settings: kit.Settings,
     images: tuple[Path, ...],
     model: str,
     explainers: tuple[str, ...],
@@ -122,27 +120,23 @@ def command(
                 f"There are {len(images)} images and {len(given)} {what}.",
                 f"Give --{what[:-1]} once for all images, or once for each.",
             )
-    with only_data():
-        from cvx_core.cli.explain.plan import Subject, build_explainers, read_label
-        from cvx_core.cli.kit.model_loading import loaded_model
-        from cvx_core.cli.kit.output_folder import Folder, as_json as json_bytes
-        from cvx_core.cli.kit.plugin_warnings import installed_plugins
-        from cvx_core.cli.kit.progress import Console
-        from cvx_core.images.regions import parse_region
-        from cvx_core.tasks.target_syntax import parse_target
+    with kit.only_data():
+        from cvx_core.cli import Subject, build_explainers, kit, read_label
+        from cvx_core.images import parse_region
+        from cvx_core.tasks import parse_target
         from cvx_score.report import FILE, document, table
         from cvx_score.scoring import score
 
-        output = Folder(folder, force=force)
+        output = kit.Folder(folder, force=force)
         output.check([FILE])
-        installed_plugins()
+        kit.installed_plugins()
         places = [parse_region(text) for text in regions]
         truths = labels * len(images) if len(labels) == 1 else labels or (None,) * len(images)
         subjects = [Subject(path, label) for path, label in zip(images, truths, strict=True)]
-        asked = build_explainers(explainers or EXPLAINERS)
-        with Console(quiet=quiet, verbose=settings.verbose) as reporter:
+        asked = build_explainers(explainers or kit.EXPLAINERS)
+        with kit.Console(quiet=quiet, verbose=settings.verbose) as reporter:
             reporter.stage("loading the model")
-            loaded = loaded_model(model, weights, device, trust_checkpoint)
+            loaded = kit.loaded_model(model, weights, device, trust_checkpoint)
             reporter.stage(f"scoring the maps of {len(images)} image{'s'[: len(images) > 1]}")
             pictures = [subject.read() for subject in subjects]
             scores = score(
@@ -160,11 +154,11 @@ def command(
                 memory=memory,
             )
         found = document(scores, loaded, pictures, target or "predicted", seed)
-        written = json_bytes(found)
+        written = kit.as_json(found)
         output.write(FILE, written)
     if as_json:
-        put(written.decode().rstrip())
+        kit.put(written.decode().rstrip())
         return 0
-    put(table(scores))
-    put(str(folder / FILE))
+    kit.put(table(scores))
+    kit.put(str(folder / FILE))
     return 0

@@ -18,7 +18,7 @@ from cvx_core import (
     explain,
     get_explainer,
 )
-from cvx_core.images.prepared import PreparedImage
+from cvx_core.images import PreparedImage
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from cvx_core import InputError, OptionError, UsageError, VisionModel
-from cvx_core.images.baselines import make_baseline
-from cvx_core.images.prepared import PreparedImage
+from cvx_core.images import PreparedImage, make_baseline
 from cvx_score.asked import Asked, Quantity, Questions, Truths, ask
 from cvx_score.imputation import impute
 from cvx_score.maps import Values, on_pixels, ranks, read_map

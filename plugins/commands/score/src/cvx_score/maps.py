@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 
 from cvx_core import InputError, MethodError
-from cvx_core.images.resampling import resample
+from cvx_core.images import resample
 
 Values = npt.NDArray[np.float64]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from cvx_core import Metadata, MethodError, Predicted, VisionModel
-from cvx_core.explainers.runner import run
+from cvx_core.explainers import run
 from cvx_score.checks.randomization import STAGES, Randomization
 from cvx_score.contenders import Contender
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from cvx_core import Metadata, VisionModel, __version__
-from cvx_core.images.reading import SourceImage
+from cvx_core.images import SourceImage
 
 SCHEMA = "cvx.score/1"
 FILE = "score.json"

@@ -11,11 +11,9 @@ import torch
 from torch import Tensor
 
 from cvx_core import ModelError, UsageError, VisionModel
-from cvx_core.explainers.batching import images_at_once, in_pieces
-from cvx_core.images.prepared import PreparedImage
-from cvx_core.tasks.detection.candidates import DetectionOutput
-from cvx_core.tasks.outputs import ModelOutput
-from cvx_core.tasks.prediction import Prediction
+from cvx_core.explainers import images_at_once, in_pieces
+from cvx_core.images import PreparedImage
+from cvx_core.tasks import DetectionOutput, ModelOutput, Prediction
 
 
 def prepare(model: VisionModel, images: Any) -> list[PreparedImage]:

@@ -8,10 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from cvx_core import Explainer, Explanation, Metadata, OptionError, UsageError, VisionModel
-from cvx_core.errors import CvxError, did_you_mean
-from cvx_core.images.prepared import PreparedImage
-from cvx_core.images.regions import Box, MaskRegion, Region
+from cvx_core import (
+    CvxError,
+    Explainer,
+    Explanation,
+    Metadata,
+    OptionError,
+    UsageError,
+    VisionModel,
+    did_you_mean,
+)
+from cvx_core.images import Box, MaskRegion, PreparedImage, Region
 from cvx_score.adding_up import completeness
 from cvx_score.asked import Quantity, Questions, Truths, as_target, per_image, target_of
 from cvx_score.contenders import Contender, contenders

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from cvx_core import VisionModel
-from cvx_core.explainers.batching import in_pieces
+from cvx_core.explainers import in_pieces
 from cvx_score.asked import Asked
 from cvx_score.running import at_once, layout, rows
 

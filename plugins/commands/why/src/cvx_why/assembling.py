@@ -11,13 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cvx_core import Explanation, Metadata, VisionModel
-from cvx_core._util.version import __version__
-from cvx_core.images.prepared import PreparedImage
-from cvx_core.tasks.classification.prediction import ClassificationPrediction
-from cvx_core.tasks.ground_truth import GroundTruth
-from cvx_core.tasks.prediction import Prediction
-from cvx_core.tasks.targets import Predicted, Target
+from cvx_core import Explanation, Metadata, VisionModel, __version__
+from cvx_core.images import PreparedImage
+from cvx_core.tasks import ClassificationPrediction, GroundTruth, Predicted, Prediction, Target
 from cvx_why.blame import blame_map
 from cvx_why.error_report import ErrorReport
 from cvx_why.fixing import Fix

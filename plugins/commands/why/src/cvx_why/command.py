@@ -6,13 +6,12 @@ from pathlib import Path
 
 import click
 
-from cvx_core.cli.kit.console import Settings, only_data, put
-from cvx_core.cli.kit.options import FunctionVerb, loading_options, model_option
+from cvx_core.cli import kit
 
 
 @click.command(
     "why",
-    cls=FunctionVerb,
+    cls=kit.FunctionVerb,
     target="cvx_why.investigation:why",
     epilog="Examples: cvx why tool.jpg --label screwdriver   |   "
     "cvx why tool.jpg --label screwdriver --reference other.jpg --profile",
@@ -24,7 +23,7 @@ from cvx_core.cli.kit.options import FunctionVerb, loading_options, model_option
     required=True,
     help="The true class by name or index, or the file that holds the truth.",
 )
-@model_option
+@kit.model_option
 @click.option(
     "-o",
     "--output",
@@ -51,13 +50,13 @@ from cvx_core.cli.kit.options import FunctionVerb, loading_options, model_option
     help="A photograph of the true class: what would have to be added?",
 )
 @click.option("--profile", is_flag=True, help="Add the layer profile.")
-@loading_options
+@kit.loading_options
 @click.option("--json", "as_json", is_flag=True, help="Print why.json on standard output.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
 @click.option("--force", is_flag=True, help="Replace files that are there.")
 @click.pass_obj
 def command(
-    settings: Settings,
+    settings: kit.Settings,
     image: Path,
     label: str,
     model: str,
@@ -80,21 +79,17 @@ def command(
     Writes the report as a page, DIR/index.html, beside its maps and DIR/why.json. Prints what was
     found out and the files.
     """
-    with only_data():
-        from cvx_core.cli.explain.plan import Subject, read_label
-        from cvx_core.cli.kit.model_loading import loaded_model
-        from cvx_core.cli.kit.output_folder import Folder, as_json as json_bytes
-        from cvx_core.cli.kit.plugin_warnings import installed_plugins
-        from cvx_core.cli.kit.progress import Console
+    with kit.only_data():
+        from cvx_core.cli import Subject, kit, read_label
         from cvx_why.investigation import check_numbers, why
         from cvx_why.report import FILES
 
         check_numbers(budget, memory)
-        Folder(folder, force=force).check(FILES)
-        installed_plugins()
-        with Console(quiet=quiet, verbose=settings.verbose) as reporter:
+        kit.Folder(folder, force=force).check(FILES)
+        kit.installed_plugins()
+        with kit.Console(quiet=quiet, verbose=settings.verbose) as reporter:
             reporter.stage("loading the model")
-            loaded = loaded_model(model, weights, device, trust_checkpoint)
+            loaded = kit.loaded_model(model, weights, device, trust_checkpoint)
             reporter.stage(f"removing parts of {image.name}")
             subject = Subject(image, label)
             truth = read_label(subject, loaded)
@@ -113,9 +108,9 @@ def command(
             reporter.stage("drawing")
             files = report.save(folder, overwrite=force)
     if as_json:
-        put(json_bytes(report.to_dict()).decode().rstrip())
+        kit.put(kit.as_json(report.to_dict()).decode().rstrip())
         return 0
-    put(report.text)
+    kit.put(report.text)
     for file in files:
-        put(str(file))
+        kit.put(str(file))
     return 0

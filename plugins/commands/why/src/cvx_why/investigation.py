@@ -7,14 +7,17 @@ from typing import Any
 from torch import Tensor
 
 from cvx_core import OptionError, TargetError, UsageError, VisionModel
-from cvx_core.images.prepared import PreparedImage
-from cvx_core.tasks.builtin import find_mistakes
-from cvx_core.tasks.classes import ClassRef, find_class
-from cvx_core.tasks.classification.mistakes import Misclassified
-from cvx_core.tasks.classification.prediction import ClassificationPrediction
-from cvx_core.tasks.ground_truth import GroundTruth
-from cvx_core.tasks.mistakes import Mistake
-from cvx_core.tasks.prediction import Prediction
+from cvx_core.images import PreparedImage
+from cvx_core.tasks import (
+    ClassificationPrediction,
+    ClassRef,
+    GroundTruth,
+    Misclassified,
+    Mistake,
+    Prediction,
+    find_class,
+    find_mistakes,
+)
 from cvx_why.assembling import assembled, nothing_wrong
 from cvx_why.error_report import ErrorReport
 from cvx_why.fills import FILLS, reference

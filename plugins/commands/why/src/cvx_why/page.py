@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from cvx_core._util.text import printable
-from cvx_core.explanations.heatmap import overlay
+from cvx_core import printable
+from cvx_core.explanations import overlay
 from cvx_why.pictures import Mask, middle, outline, seen, uri, without
 from cvx_why.report import Removal
 from cvx_why.words import MEANING, conclusion, depth, place

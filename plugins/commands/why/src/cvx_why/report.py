@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cvx_core import Explanation, Metadata
-from cvx_core.tasks.classes import ClassEntry
+from cvx_core.tasks import ClassEntry
 
 SCHEMA = "cvx.why/1"
 FILES = ("index.html", "maps.html", "blame.png", "contrast.png", "why.json")

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cvx_core.images.components import components
+from cvx_core.images import components
 from cvx_why.fills import FILLS, Fill, smooth
 from cvx_why.outlines import outlined
 from cvx_why.proposals import MarginMaps, dilated, edges, level_sets, margin_maps, windows

@@ -8,10 +8,9 @@ import torch
 from torch import Tensor
 
 from cvx_core import MethodError, Requirements
-from cvx_core.explainers.batching import in_pieces
-from cvx_core.recording.layer_selection.selection import find_last_grid, open_recording
-from cvx_core.recording.partial_forward import PartialForward
-from cvx_core.tasks.classification.prediction import ClassificationPrediction
+from cvx_core.explainers import in_pieces
+from cvx_core.recording import PartialForward, find_last_grid, open_recording
+from cvx_core.tasks import ClassificationPrediction
 from cvx_why.trials import Trials
 
 

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from cvx_core import Prediction, Requirements, VisionModel
-from cvx_core.explainers.batching import images_at_once, in_pieces
-from cvx_core.images.prepared import PreparedImage
-from cvx_core.recording.layer_selection.selection import open_recording
-from cvx_core.tasks.mistakes import Judgement, Mistake
+from cvx_core.explainers import images_at_once, in_pieces
+from cvx_core.images import PreparedImage
+from cvx_core.recording import open_recording
+from cvx_core.tasks import Judgement, Mistake
 
 _TOGETHER = 16
 """More at once is slower on a processor, whose caches are full, and no faster elsewhere."""

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from cvx_annotations.common import class_index, proper_box, read_text
-from cvx_core._util.files import is_file
-from cvx_core.errors import InputError
-from cvx_core.tasks.ground_truth import GroundTruthBox, GroundTruthBoxes
+from cvx_core import InputError, is_file
+from cvx_core.tasks import GroundTruthBox, GroundTruthBoxes
 
 WAY_OUT = "See COCO's data format: images, annotations and categories with their ids."
 

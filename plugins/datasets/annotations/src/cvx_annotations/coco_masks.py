@@ -11,11 +11,9 @@ import numpy.typing as npt
 
 from cvx_annotations.coco import WAY_OUT, annotations_of, is_crowd, real_numbers
 from cvx_annotations.common import class_index
-from cvx_core.errors import InputError, TargetError
-from cvx_core.images.reading import MAX_PIXELS
-from cvx_core.images.regions import Polygon
-from cvx_core.tasks.classes import background
-from cvx_core.tasks.ground_truth import UNKNOWN, GroundTruthMask
+from cvx_core import InputError, TargetError
+from cvx_core.images import MAX_PIXELS, Polygon
+from cvx_core.tasks import UNKNOWN, GroundTruthMask, background
 
 _FORM = (
     "segmentation is a list of polygons [x1, y1, x2, y2, ...], or run lengths {size: [h, w], "

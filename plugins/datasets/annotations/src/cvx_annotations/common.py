@@ -6,9 +6,8 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from cvx_core._util.files import read_bytes
-from cvx_core.errors import InputError, TargetError
-from cvx_core.tasks.classes import find_class
+from cvx_core import InputError, TargetError, read_bytes
+from cvx_core.tasks import find_class
 
 
 def read_text(file: Path) -> str:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from cvx_core.errors import InputError
-from cvx_core.images.reading import read_mask_image
-from cvx_core.tasks.ground_truth import UNKNOWN, GroundTruthMask
+from cvx_core import InputError
+from cvx_core.images import read_mask_image
+from cvx_core.tasks import UNKNOWN, GroundTruthMask
 
 
 def read_class_mask(file: Path) -> GroundTruthMask:

@@ -11,10 +11,8 @@ from cvx_annotations.common import read_text
 from cvx_annotations.mask import read_class_mask
 from cvx_annotations.voc import read_voc
 from cvx_annotations.yolo import read_yolo
-from cvx_core._util.files import is_file
-from cvx_core.errors import InputError, UsageError
-from cvx_core.tasks.ground_truth import GroundTruth, GroundTruthBoxes
-from cvx_core.tasks.prediction import Prediction
+from cvx_core import InputError, UsageError, is_file
+from cvx_core.tasks import GroundTruth, GroundTruthBoxes, Prediction
 
 __all__ = ["read_ground_truth"]
 

@@ -8,9 +8,8 @@ from typing import Any
 from xml.parsers import expat
 
 from cvx_annotations.common import class_index, proper_box
-from cvx_core._util.files import read_bytes
-from cvx_core.errors import InputError
-from cvx_core.tasks.ground_truth import GroundTruthBox, GroundTruthBoxes
+from cvx_core import InputError, read_bytes
+from cvx_core.tasks import GroundTruthBox, GroundTruthBoxes
 
 
 def read_voc(file: Path, classes: Sequence[str] | None) -> GroundTruthBoxes:

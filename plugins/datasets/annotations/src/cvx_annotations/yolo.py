@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cvx_annotations.common import class_index, proper_box, read_text
-from cvx_core._util.files import is_file
-from cvx_core.errors import InputError
-from cvx_core.images.reading import read_image
-from cvx_core.tasks.ground_truth import GroundTruthBox, GroundTruthBoxes
+from cvx_core import InputError, is_file
+from cvx_core.images import read_image
+from cvx_core.tasks import GroundTruthBox, GroundTruthBoxes
 
 
 def read_yolo(file: Path, image: Path, classes: Sequence[str] | None) -> GroundTruthBoxes:

@@ -11,8 +11,7 @@ from torch import Tensor
 from cvx_activation_error.profile import profiles
 from cvx_activation_error.unconserved import held, missing, rounding
 from cvx_core import Attribution, Explainer, ExplainRequest, Margin, OptionError, Requirements
-from cvx_core.recording.conservation import constant_part
-from cvx_core.recording.layer_selection.selection import leads_around
+from cvx_core.recording import constant_part, leads_around
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 from cvx_activation_error.explainer import ActivationError
 from cvx_activation_error.profile import LayerProfile
 from cvx_core import Margin, OptionError, Target, VisionModel
-from cvx_core.tasks.classes import ClassRef
+from cvx_core.tasks import ClassRef
 
 
 def layer_profile(

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 
 from cvx_activation_error.propagated import Propagated
 from cvx_core import OptionError
-from cvx_core.recording.rules.layers import AlphaBeta, Epsilon, Flat, Gamma, ZBox
-from cvx_core.recording.rules.relevance import Relevance
+from cvx_core.recording import AlphaBeta, Epsilon, Flat, Gamma, Relevance, ZBox
 
 _PLUS = AlphaBeta(1.0, 0.0)
 _BOTH = AlphaBeta(2.0, 1.0)

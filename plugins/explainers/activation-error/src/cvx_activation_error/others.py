@@ -9,9 +9,7 @@ from torch import Tensor
 
 from cvx_activation_error.propagated import Propagated
 from cvx_core import OptionError
-from cvx_core.recording.rules.layers import AlphaBeta, Epsilon, Gamma, Rule
-from cvx_core.recording.rules.relevance import Relevance
-from cvx_core.recording.rules.rescale import Rescale
+from cvx_core.recording import AlphaBeta, Epsilon, Gamma, Relevance, Rescale, Rule
 
 _EXCITATION = AlphaBeta(1.0, 0.0, biased=False)
 

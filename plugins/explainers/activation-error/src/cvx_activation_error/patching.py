@@ -7,13 +7,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cvx_core import Attribution, Explainer, ExplainRequest, OptionError, Requirements
-from cvx_core._util.files import is_file
-from cvx_core.errors import did_you_mean
-from cvx_core.explainers.batching import in_pieces
-from cvx_core.images.baselines import REFERENCES, make_baseline
-from cvx_core.recording import Layer
-from cvx_core.recording.partial_forward import rerun
+from cvx_core import (
+    Attribution,
+    Explainer,
+    ExplainRequest,
+    OptionError,
+    Requirements,
+    did_you_mean,
+    is_file,
+)
+from cvx_core.explainers import in_pieces
+from cvx_core.images import REFERENCES, make_baseline
+from cvx_core.recording import Layer, rerun
 
 
 @dataclass(frozen=True)

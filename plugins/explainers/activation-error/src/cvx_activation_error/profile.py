@@ -11,9 +11,7 @@ import torch
 from torch import Tensor
 
 from cvx_core import ExplainRequest, OptionError, Requirements, VisionModel
-from cvx_core.recording import Layer, Layout
-from cvx_core.recording.conservation import constant_part
-from cvx_core.recording.layer_selection.selection import find_last_grid, find_trunk
+from cvx_core.recording import Layer, Layout, constant_part, find_last_grid, find_trunk
 
 if TYPE_CHECKING:
     from cvx_core import Explanation

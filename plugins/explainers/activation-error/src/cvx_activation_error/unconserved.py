@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from cvx_core import Recording
-from cvx_core.recording.conservation import leakage, recorded_flows
-from cvx_core.recording.interception.leakage import Origins
+from cvx_core.recording import Origins, leakage, recorded_flows
 
 _ROUNDINGS = 1024
 _COARSE = 1e-4

@@ -8,10 +8,14 @@ import torch
 from torch import Tensor
 
 from cvx_core import Attribution, Explainer, ExplainRequest, MethodError, Recording, Requirements
-from cvx_core.recording import Layer
-from cvx_core.recording.attention import attention_blocks, attention_gradients, tokens_read
-from cvx_core.recording.layer_selection.selection import find_layer
-from cvx_core.recording.partial_forward import rerun_gradient
+from cvx_core.recording import (
+    Layer,
+    attention_blocks,
+    attention_gradients,
+    find_layer,
+    rerun_gradient,
+    tokens_read,
+)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import ClassVar
 from cvx_class_attention.cam import Cam, named
 from cvx_class_attention.weightings import RECTIFIED, WEIGHTINGS
 from cvx_core import Attribution, ExplainRequest, Recording
-from cvx_core.plugins.parameters import check_choice
+from cvx_core.plugins import check_choice
 from cvx_core.recording import Layer
 
 

@@ -10,10 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cvx_core import Attribution, Explainer, ExplainRequest, Requirements
-from cvx_core.plugins.parameters import check_choice
-from cvx_core.recording import Layer
-from cvx_core.recording.conservation import bias_contributions
-from cvx_core.recording.layers.layer import as_grid
+from cvx_core.plugins import check_choice
+from cvx_core.recording import Layer, as_grid, bias_contributions
 
 _OUTPUTS = ("signed", "saliency")
 

@@ -11,9 +11,8 @@ from torch import Tensor
 
 from cvx_class_attention.cam import Cam, named
 from cvx_core import Attribution, ExplainRequest, Recording
-from cvx_core.explainers.batching import in_pieces
-from cvx_core.recording import Layer
-from cvx_core.recording.partial_forward import rerun
+from cvx_core.explainers import in_pieces
+from cvx_core.recording import Layer, rerun
 
 
 @dataclass(frozen=True)

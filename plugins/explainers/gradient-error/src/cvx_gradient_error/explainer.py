@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from cvx_core import Attribution, Explainer, ExplainRequest, Margin, Requirements
-from cvx_core.plugins.parameters import check_choice
+from cvx_core.plugins import check_choice
 from cvx_gradient_error.integrated import IntegratedGradients
 from cvx_gradient_error.plain import InputXGradient, Saliency
 

@@ -9,15 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cvx_core import (
-    Attribution,
-    Explainer,
-    ExplainRequest,
-    OptionError,
-    Requirements,
-    TargetRecord,
-)
-from cvx_core.images.baselines import check_baseline, make_baseline
+from cvx_core import Attribution, Explainer, ExplainRequest, OptionError, Requirements, TargetRecord
+from cvx_core.images import check_baseline, make_baseline
 from cvx_gradient_error.path import Evaluate, integrate
 
 

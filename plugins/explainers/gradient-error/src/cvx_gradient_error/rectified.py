@@ -12,9 +12,7 @@ import torch
 from torch import Tensor
 
 from cvx_core import Attribution, Explainer, ExplainRequest, MethodError, Requirements, VisionModel
-from cvx_core.recording.rules.base import Passage, Propagation
-from cvx_core.recording.rules.call import Call, argument
-from cvx_core.recording.saved_tensors import Saved
+from cvx_core.recording import Call, Passage, Propagation, Saved, argument
 
 _FAILS = (
     "{} fails sanity checks: its maps show the image's edges, whatever the class and whatever the "

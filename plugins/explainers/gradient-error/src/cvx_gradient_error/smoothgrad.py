@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from cvx_core import Attribution, Explainer, ExplainRequest, OptionError, Requirements
-from cvx_core.explainers.batching import in_pieces
-from cvx_core.plugins.parameters import check_choice
+from cvx_core.explainers import in_pieces
+from cvx_core.plugins import check_choice
 
 _Gradients = Callable[[int, int], list[Tensor]]
 """From a range of copies to their gradients, (copies, B, C, H, W) for each seed."""

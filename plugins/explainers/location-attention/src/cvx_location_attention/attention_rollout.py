@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from cvx_core import Attribution, Explainer, ExplainRequest, MethodError, Recording, Requirements
-from cvx_core.recording.attention import tokens_read
-from cvx_core.recording.layer_selection.selection import find_layer
+from cvx_core.recording import find_layer, tokens_read
 from cvx_location_attention.maps import rollout
 
 

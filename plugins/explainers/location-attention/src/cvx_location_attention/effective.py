@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from cvx_core import Attribution, Explainer, ExplainRequest, OptionError, Recording, Requirements
-from cvx_core.explainers.batching import in_pieces
-from cvx_core.recording.layer_selection.selection import find_layer
+from cvx_core.explainers import in_pieces
+from cvx_core.recording import find_layer
 from cvx_location_attention.layer_maps import named
 from cvx_location_attention.positions import as_recorded
 

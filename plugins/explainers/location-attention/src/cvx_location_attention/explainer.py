@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cvx_core import Attribution, Explainer, ExplainRequest, OptionError, Requirements
-from cvx_core.plugins.parameters import check_choice
+from cvx_core.plugins import check_choice
 from cvx_location_attention.attention_rollout import rolled_out
 from cvx_location_attention.layer_maps import Energy
 from cvx_location_attention.reads import Reads

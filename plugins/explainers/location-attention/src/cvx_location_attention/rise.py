@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cvx_core import Attribution, Explainer, ExplainRequest, OptionError, Requirements
-from cvx_core.explainers.batching import in_pieces
-from cvx_core.images.baselines import check_baseline, make_baseline
+from cvx_core.explainers import in_pieces
+from cvx_core.images import check_baseline, make_baseline
 from cvx_location_attention.moments import Moments
 from cvx_location_attention.scores import SCORES, check_score, scores
 

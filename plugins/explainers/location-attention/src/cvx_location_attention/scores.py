@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from cvx_core.plugins.parameters import check_choice
+from cvx_core.plugins import check_choice
 
 SCORES = {"logit": "logits", "probability": "probability"}
 """What can be watched, and its unit."""

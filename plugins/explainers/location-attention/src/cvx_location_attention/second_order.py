@@ -10,15 +10,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cvx_core.errors import MethodError
-from cvx_core.recording.recording import Recording
-from cvx_core.recording.rules.attention import attention_probabilities
-from cvx_core.recording.rules.base import Passage, Propagation
-from cvx_core.recording.rules.call import Call, argument
-from cvx_core.recording.saved_tensors import Saved
+from cvx_core import MethodError
+from cvx_core.recording import (
+    Call,
+    Passage,
+    Propagation,
+    Recording,
+    Saved,
+    argument,
+    attention_probabilities,
+)
 
 if TYPE_CHECKING:
-    from cvx_core.models.vision_model import VisionModel
+    from cvx_core.models import VisionModel
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from cvx_core.cli.kit.console import Settings, only_data, put
+from cvx_core.cli import kit
 from cvx_embedded.photographs import photographs
 
 WHAT_TO_SEE = """\
@@ -35,18 +35,15 @@ The same for a photograph of yours: {cvx} explain PHOTOGRAPH --label CLASS"""
 @click.option("--force", is_flag=True, help="Replace files that are there.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
 @click.pass_obj
-def demo(settings: Settings, folder: Path, force: bool, quiet: bool) -> int:
+def demo(settings: kit.Settings, folder: Path, force: bool, quiet: bool) -> int:
     """Explain two photographs and say what there is to see.
 
     Needs no network and no files: the photographs and the network's weights are installed.
     Writes DIR/index.html, a picture of each map, and DIR/run.json. Prints the file to open.
     """
-    with only_data():
-        from cvx_core.cli.explain.plan import Subject
-        from cvx_core.cli.explain.run import explain_to_folder
-        from cvx_core.cli.kit.plugin_warnings import installed_plugins
-        from cvx_core.cli.kit.progress import Console
-        from cvx_core.tasks.targets import ClassScore, Contrast
+    with kit.only_data():
+        from cvx_core.cli import Subject, explain_to_folder
+        from cvx_core.tasks import ClassScore, Contrast
 
         fish, tool = photographs()
         both = "anemone fish", "sea anemone"
@@ -54,13 +51,13 @@ def demo(settings: Settings, folder: Path, force: bool, quiet: bool) -> int:
             Subject(fish.path, None, (Contrast(*both), *map(ClassScore, both))),
             Subject(tool.path, tool.label),
         ]
-        installed_plugins()
-        with Console(quiet=quiet, verbose=settings.verbose) as reporter:
+        kit.installed_plugins()
+        with kit.Console(quiet=quiet, verbose=settings.verbose) as reporter:
             finished = explain_to_folder(
                 subjects, folder, model="embedded", force=force, reporter=reporter
             )
     for file in finished.main_files:
-        put(str(file))
+        kit.put(str(file))
     if not quiet and finished.exit_code == 0:
         click.echo(
             WHAT_TO_SEE.format(

@@ -14,8 +14,7 @@ import timm
 from torch import nn
 
 from cvx_core import CheckpointError, Preprocess
-from cvx_core.models.checkpoints import fit_weights, read_checkpoint
-from cvx_core.models.sources import seeded
+from cvx_core.models import fit_weights, read_checkpoint, seeded
 from cvx_embedded.renaming import to_timm
 
 PREPROCESS = Preprocess(

@@ -15,8 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from cvx_core.models.checkpoints import load_weights
-from cvx_core.models.sources import seeded
+from cvx_core.models import load_weights, seeded
 from cvx_embedded.cells import Cells, Level
 from cvx_embedded.stretch import Stretch
 

@@ -9,9 +9,8 @@ from typing import Any
 
 from torch import nn
 
-from cvx_core import CheckpointError, ModelEntry, ModelError, ModelSource, VisionModel
-from cvx_core.errors import did_you_mean
-from cvx_core.models.checkpoints import load_weights, names_a_file
+from cvx_core import CheckpointError, ModelEntry, ModelError, ModelSource, VisionModel, did_you_mean
+from cvx_core.models import load_weights, names_a_file
 from cvx_embedded import efficientnet_lite0, nanodet, selfie_segmenter
 from cvx_embedded.cells import candidates
 

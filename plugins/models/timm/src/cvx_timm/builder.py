@@ -13,8 +13,7 @@ from timm.models import PretrainedCfg
 from torch import nn
 
 from cvx_core import CheckpointError
-from cvx_core.models.checkpoints import load_weights, read_checkpoint
-from cvx_core.models.sources import seeded
+from cvx_core.models import load_weights, read_checkpoint, seeded
 from cvx_timm.hub import published_file
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from timm.data import ImageNetInfo, infer_imagenet_subset
 from timm.models import PretrainedCfg
 
-from cvx_core.models.sources import first_synonyms
+from cvx_core.models import first_synonyms
 
 _IMAGENET = 1000
 _EMBEDDINGS = ("clip", "pe_core")

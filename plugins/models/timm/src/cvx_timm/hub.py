@@ -11,7 +11,7 @@ from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from timm.models import PretrainedCfg
 
 from cvx_core import CheckpointError
-from cvx_core.models.downloads import fetch, unreachable
+from cvx_core.models import fetch, unreachable
 
 _FILES = ("model.safetensors", "pytorch_model.bin")
 

@@ -9,9 +9,8 @@ import timm
 from timm.data import create_transform, resolve_model_data_config
 from timm.models import PretrainedCfg
 
-from cvx_core import CheckpointError, ModelEntry, ModelError, ModelSource, VisionModel
-from cvx_core.errors import did_you_mean
-from cvx_core.models.checkpoints import names_a_file
+from cvx_core import CheckpointError, ModelEntry, ModelError, ModelSource, VisionModel, did_you_mean
+from cvx_core.models import names_a_file
 from cvx_timm.builder import bare, trained, with_file
 from cvx_timm.class_names import class_names, classifies
 

@@ -15,7 +15,7 @@ from torch import nn
 from torchvision import models
 from torchvision.models import WeightsEnum, detection
 
-from cvx_core.models.sources import seeded
+from cvx_core.models import seeded
 
 _INCEPTIONS = ("googlenet", "inception_v3")
 

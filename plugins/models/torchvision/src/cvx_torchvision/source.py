@@ -8,9 +8,8 @@ from pathlib import Path
 from torchvision import models
 from torchvision.models import WeightsEnum
 
-from cvx_core import CheckpointError, ModelEntry, ModelError, ModelSource, VisionModel
-from cvx_core.errors import did_you_mean
-from cvx_core.models.checkpoints import fit_weights, names_a_file, read_checkpoint
+from cvx_core import CheckpointError, ModelEntry, ModelError, ModelSource, VisionModel, did_you_mean
+from cvx_core.models import fit_weights, names_a_file, read_checkpoint
 from cvx_torchvision.builder import build, rename
 from cvx_torchvision.detectors import preprocess_of, with_candidates
 from cvx_torchvision.weights import cached_file, file_name

@@ -10,7 +10,7 @@ import torch
 from torchvision.models import WeightsEnum
 
 from cvx_core import CheckpointError
-from cvx_core.models.downloads import fetch
+from cvx_core.models import fetch
 
 
 def file_name(weights: WeightsEnum) -> str:

@@ -14,8 +14,7 @@ from transformers import AutoConfig
 from transformers.utils import logging
 
 from cvx_core import CheckpointError, ModelError
-from cvx_core.models.checkpoints import read_checkpoint
-from cvx_core.models.sources import seeded
+from cvx_core.models import read_checkpoint, seeded
 from cvx_transformers.tasks import Task, task_of
 
 

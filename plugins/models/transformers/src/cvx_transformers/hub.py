@@ -7,7 +7,7 @@ from pathlib import Path
 from huggingface_hub import constants, snapshot_download
 
 from cvx_core import CheckpointError, ModelError
-from cvx_core.models.downloads import unreachable
+from cvx_core.models import unreachable
 
 _DESCRIPTION = ("*.json",)
 _SAFE = ("model*.safetensors",)

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cvx_core import CheckpointError, ModelEntry, ModelSource, VisionModel
-from cvx_core.models.checkpoints import names_a_file
-from cvx_core.models.sources import first_synonyms
+from cvx_core.models import first_synonyms, names_a_file
 from cvx_transformers.builder import bare, read_config, trained, with_file
 from cvx_transformers.hub import model_folder
 from cvx_transformers.preprocessing import read_preprocess

@@ -21,8 +21,7 @@ from transformers.models.auto.modeling_auto import (
 )
 
 from cvx_core import DetectionCandidates
-from cvx_core.tasks.detection.output import detection
-from cvx_core.tasks.outputs import Readout
+from cvx_core.tasks import Readout, detection
 
 
 @dataclass(frozen=True)

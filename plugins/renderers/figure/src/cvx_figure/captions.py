@@ -8,11 +8,9 @@ from unicodedata import bidirectional
 
 import numpy as np
 
-from cvx_core._util.text import printable
-from cvx_core.explanations.explanation import Explanation
-from cvx_core.explanations.heatmap import Shown
-from cvx_core.tasks.classes import ClassEntry
-from cvx_core.tasks.records import TargetRecord
+from cvx_core import printable
+from cvx_core.explanations import Explanation, Shown
+from cvx_core.tasks import ClassEntry, TargetRecord
 
 _DOT = "\N{NO-BREAK SPACE}· "  # stays at the end of a line
 

@@ -11,8 +11,8 @@ from typing import Any, Literal, get_args
 import matplotlib
 
 from cvx_core import Artifact, Explanation, OptionError, Renderer, UsageError
-from cvx_core.explanations.heatmap import show
-from cvx_core.plugins.parameters import check_choice
+from cvx_core.explanations import show
+from cvx_core.plugins import check_choice
 from cvx_figure.captions import make_caption
 from cvx_figure.fonts import Fonts
 from cvx_figure.layout import arrange, panel_size

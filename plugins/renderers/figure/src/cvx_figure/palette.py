@@ -10,7 +10,7 @@ import matplotlib
 import numpy as np
 import numpy.typing as npt
 
-from cvx_core.errors import OptionError, did_you_mean
+from cvx_core import OptionError, did_you_mean
 
 UNEVEN = frozenset(
     ("jet", "hsv", "rainbow", "gist_rainbow", "nipy_spectral", "gist_ncar", "prism", "flag")

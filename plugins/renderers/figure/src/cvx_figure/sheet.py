@@ -12,8 +12,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
-from cvx_core.explanations.explanation import Explanation
-from cvx_core.explanations.heatmap import Shown, colors, opacity
+from cvx_core.explanations import Explanation, Shown, colors, opacity
 from cvx_figure.captions import framed, number
 from cvx_figure.fonts import Fonts, Weight
 from cvx_figure.layout import SCALE, Box, Layout, Row

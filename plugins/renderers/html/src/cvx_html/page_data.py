@@ -11,11 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from cvx_core._util.text import printable
-from cvx_core.explanations.colormaps import INFERNO, VIK
-from cvx_core.explanations.explanation import Explanation
-from cvx_core.explanations.heatmap import show
-from cvx_core.explanations.metadata import Metadata
+from cvx_core import printable
+from cvx_core.explanations import INFERNO, VIK, Explanation, Metadata, show
 from cvx_html.images import embed, fit
 
 CANVAS = 640

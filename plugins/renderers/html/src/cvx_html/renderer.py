@@ -11,10 +11,8 @@ from typing import ClassVar
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from cvx_core._util.text import printable
-from cvx_core.errors import OptionError
-from cvx_core.explanations.explanation import Artifact, Explanation
-from cvx_core.explanations.renderer import Renderer
+from cvx_core import OptionError, printable
+from cvx_core.explanations import Artifact, Explanation, Renderer
 from cvx_html.page_data import describe
 
 _SCRIPTS = ("field.js", "paint.js", "text.js", "viewer.js", "lists.js", "start.js")

@@ -8,10 +8,8 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, ClassVar
 
-from cvx_core.errors import OptionError
-from cvx_core.explanations.explanation import Artifact, Explanation
-from cvx_core.explanations.npz import SCHEMA
-from cvx_core.explanations.renderer import Renderer
+from cvx_core import OptionError
+from cvx_core.explanations import SCHEMA, Artifact, Explanation, Renderer
 
 
 @dataclass(frozen=True)

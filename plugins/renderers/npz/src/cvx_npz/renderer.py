@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from cvx_core.explanations.explanation import Artifact, Explanation, to_npz
-from cvx_core.explanations.renderer import Renderer
+from cvx_core.explanations import Artifact, Explanation, Renderer, to_npz
 
 
 @dataclass(frozen=True)

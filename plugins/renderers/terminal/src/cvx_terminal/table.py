@@ -12,11 +12,9 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from cvx_core._util.text import printable
-from cvx_core.explanations.explanation import Explanation
-from cvx_core.explanations.metadata import Metadata
-from cvx_core.tasks.classes import ClassEntry
-from cvx_core.tasks.records import Detection
+from cvx_core import printable
+from cvx_core.explanations import Explanation, Metadata
+from cvx_core.tasks import ClassEntry, Detection
 
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 _BAR = 10

@@ -13,9 +13,8 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from cvx_core import Artifact, Explanation, OptionError, Renderer
-from cvx_core._util.text import printable
-from cvx_core.explanations.heatmap import show
+from cvx_core import Artifact, Explanation, OptionError, Renderer, printable
+from cvx_core.explanations import show
 from cvx_terminal.table import facts, records
 from cvx_terminal.text_image import blocks, fit, scale, shades
 

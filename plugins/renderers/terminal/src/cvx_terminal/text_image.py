@@ -8,9 +8,7 @@ from rich.color import Color
 from rich.style import Style
 from rich.text import Text
 
-from cvx_core.explanations.colormaps import INFERNO, VIK
-from cvx_core.explanations.explanation import Explanation
-from cvx_core.explanations.heatmap import Shown, overlay, show
+from cvx_core.explanations import INFERNO, VIK, Explanation, Shown, overlay, show
 
 POSITIVE = " ░▒▓█"
 """Shades of values above zero, weak to strong."""

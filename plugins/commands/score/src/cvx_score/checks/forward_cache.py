@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from cvx_core.models.forward import version
+from cvx_core.models import version
 
 
 class KnownOutputs:

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cvx_core.errors import MethodError
-from cvx_core.models.vision_model import VisionModel
-from cvx_core.recording.layers.hooks import hooked
+from cvx_core import MethodError
+from cvx_core.models import VisionModel
+from cvx_core.recording import hooked
 from cvx_score.checks.forward_cache import KnownOutputs, skipping
 
 _AFFINE: dict[type[nn.Module], int] = {nn.Linear: 0, nn.Conv1d: 1, nn.Conv2d: 2, nn.Conv3d: 3}

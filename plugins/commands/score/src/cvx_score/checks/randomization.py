@@ -19,12 +19,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from cvx_core.errors import CvxError
-from cvx_core.explainers.batching import images_at_once, in_pieces
-from cvx_core.explainers.check import Attributed, Check
-from cvx_core.explainers.method import Method as Explainer
-from cvx_core.explainers.request import ExplainRequest
-from cvx_core.models.vision_model import VisionModel
+from cvx_core import CvxError
+from cvx_core.explainers import (
+    Attributed,
+    Check,
+    ExplainRequest,
+    Method as Explainer,
+    images_at_once,
+    in_pieces,
+)
+from cvx_core.models import VisionModel
 from cvx_score.checks.random_weights import Randomised
 
 STAGES: Mapping[str, float] = {"output": 0.0, "third": 1 / 3, "two_thirds": 2 / 3, "all": 1.0}

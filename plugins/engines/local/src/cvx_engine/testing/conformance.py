@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import pytest
 
 from cvx_core import ModelError, OutputError, UsageError
-from cvx_core.testing.base import Conformance
+from cvx_core.testing import Conformance
 from cvx_engine.base import Engine, Listener, get_engine
 from cvx_engine.testing.sample_work import SampleWork, plain_loop
 

@@ -1,0 +1,21 @@
+from .baselines import (
+    REFERENCES as REFERENCES,
+    check_baseline as check_baseline,
+    make_baseline as make_baseline,
+)
+from .components import components as components
+from .prepared import PreparedImage as PreparedImage, Preparer as Preparer
+from .reading import (
+    MAX_PIXELS as MAX_PIXELS,
+    SourceImage as SourceImage,
+    read_image as read_image,
+    read_mask_image as read_mask_image,
+)
+from .regions import (
+    Box as Box,
+    MaskRegion as MaskRegion,
+    Polygon as Polygon,
+    Region as Region,
+    parse_region as parse_region,
+)
+from .resampling import resample as resample

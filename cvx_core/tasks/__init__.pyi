@@ -1,0 +1,35 @@
+from .builtin import find_mistakes as find_mistakes
+from .classes import (
+    ClassEntry as ClassEntry,
+    ClassRef as ClassRef,
+    background as background,
+    find_class as find_class,
+)
+from .classification.mistakes import Misclassified as Misclassified
+from .classification.prediction import ClassificationPrediction as ClassificationPrediction
+from .detection.assignment import TYPES as TYPES, Assignment as Assignment, assign as assign
+from .detection.candidates import (
+    DetectionCandidates as DetectionCandidates,
+    DetectionOutput as DetectionOutput,
+)
+from .detection.mistakes import cases_of as cases_of
+from .detection.output import detection as detection
+from .detection.prediction import DetectionPrediction as DetectionPrediction, overlaps as overlaps
+from .ground_truth import (
+    UNKNOWN as UNKNOWN,
+    GroundTruth as GroundTruth,
+    GroundTruthBox as GroundTruthBox,
+    GroundTruthBoxes as GroundTruthBoxes,
+    GroundTruthMask as GroundTruthMask,
+)
+from .mistakes import Judgement as Judgement, Mistake as Mistake
+from .outputs import ModelOutput as ModelOutput, Readout as Readout
+from .prediction import Prediction as Prediction, Seed as Seed
+from .records import Detection as Detection, TargetRecord as TargetRecord
+from .target_syntax import parse_target as parse_target
+from .targets import (
+    ClassScore as ClassScore,
+    Contrast as Contrast,
+    Predicted as Predicted,
+    Target as Target,
+)
