@@ -62,8 +62,13 @@ from .models.vision_model import VisionModel as VisionModel
 from .plugins.component import Component as Component, Kind as Kind
 from .plugins.hookspecs import hookimpl as hookimpl
 from .recording import Recording as Recording, Requirements as Requirements
+from .tasks.base import Judgement as Judgement, Mistake as Mistake
 from .tasks.builtin import find_mistakes as find_mistakes
-from .tasks.classes import ClassEntry as ClassEntry
+from .tasks.classes import (
+    ClassEntry as ClassEntry,
+    Detection as Detection,
+    TargetRecord as TargetRecord,
+)
 from .tasks.classification.prediction import ClassificationPrediction as ClassificationPrediction
 from .tasks.detection.candidates import DetectionCandidates as DetectionCandidates
 from .tasks.detection.missed import (
@@ -79,9 +84,7 @@ from .tasks.ground_truth import (
     GroundTruthBoxes as GroundTruthBoxes,
     GroundTruthMask as GroundTruthMask,
 )
-from .tasks.mistakes import Judgement as Judgement, Mistake as Mistake
 from .tasks.prediction import Prediction as Prediction
-from .tasks.records import Detection as Detection, TargetRecord as TargetRecord
 from .tasks.segmentation.mistakes import (
     PixelMistake as PixelMistake,
     segmentation_mistakes as segmentation_mistakes,

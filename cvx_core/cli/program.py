@@ -21,7 +21,7 @@ VERBS = {
     "layers": ("cvx_core.cli.layers:layers", "List the layers of a model that can be looked at."),
     "models": ("cvx_core.cli.models:models", "List the models that can be explained."),
     "plugins": ("cvx_core.cli.plugins:plugins", "List what is installed, and what failed."),
-    "render": ("cvx_core.cli.render:render", "Draw saved explanations again."),
+    "render": ("cvx_core.cli.render.command:render", "Draw saved explanations again."),
 }
 """Where each verb is, and its line in the help; written down here so that the help imports
 none of them."""

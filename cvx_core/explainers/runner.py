@@ -22,8 +22,8 @@ from cvx_core.explainers.request import ExplainRequest, SharedRecordings
 from cvx_core.explanations.explanation import Explanation
 from cvx_core.explanations.metadata import Metadata
 from cvx_core.models.vision_model import PreparedImage, VisionModel
+from cvx_core.tasks.classes import TargetRecord
 from cvx_core.tasks.ground_truth import GroundTruth, GroundTruthBoxes, GroundTruthMask
-from cvx_core.tasks.records import TargetRecord
 from cvx_core.tasks.targets import Target
 
 Targets = Target | Sequence[Target | Sequence[Target]] | None

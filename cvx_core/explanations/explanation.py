@@ -21,7 +21,7 @@ from cvx_core.explanations.metadata import Metadata
 from cvx_core.explanations.npz import pack, unpack
 from cvx_core.images.regions import Extent
 from cvx_core.images.resampling import resample
-from cvx_core.tasks.records import TargetRecord
+from cvx_core.tasks.classes import TargetRecord
 
 _NOTEBOOK_SIDE = 480
 """Longest side of the overlay in a notebook, in pixels."""

@@ -19,8 +19,7 @@ from cvx_core.images.regions import Frame
 from cvx_core.models.evaluation_mode import evaluation_mode
 from cvx_core.models.forward import eager, run_module, version
 from cvx_core.tasks.builtin import TASKS
-from cvx_core.tasks.outputs import ModelOutput, Readout
-from cvx_core.tasks.prediction import Prediction
+from cvx_core.tasks.prediction import ModelOutput, Prediction, Readout
 
 
 class VisionModel:

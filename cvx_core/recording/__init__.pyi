@@ -29,16 +29,19 @@ from .partial_forward import (
 from .recording import Recording as Recording
 from .requirements import Requirements as Requirements
 from .rules.attention import attention_probabilities as attention_probabilities
-from .rules.base import Passage as Passage, Propagation as Propagation
-from .rules.call import Call as Call, argument as argument
-from .rules.layers import (
-    AlphaBeta as AlphaBeta,
-    Epsilon as Epsilon,
-    Flat as Flat,
-    Gamma as Gamma,
-    Rule as Rule,
-    ZBox as ZBox,
+from .rules.base import (
+    Backward as Backward,
+    Mixed as Mixed,
+    Passage as Passage,
+    Propagation as Propagation,
+    from_input as from_input,
+    nearest as nearest,
+    reaches as reaches,
 )
-from .rules.relevance import Relevance as Relevance
-from .rules.rescale import Rescale as Rescale
+from .rules.call import Call as Call, active as active, argument as argument
+from .rules.elementwise import gated as gated
+from .rules.normalization import batch_norm as batch_norm
+from .rules.products import product as product
+from .rules.recurrent import RECURRENT as RECURRENT
+from .rules.table import RULES as RULES
 from .saved_tensors import Saved as Saved

@@ -23,7 +23,7 @@ from cvx_core.recording.layers.layout import Layout
 from cvx_core.recording.requirements import Gates, Requirements
 from cvx_core.recording.rules.base import Passage, Propagation, no_rules
 from cvx_core.recording.saved_tensors import Saved, Tape, storages
-from cvx_core.tasks.outputs import ModelOutput
+from cvx_core.tasks.prediction import ModelOutput
 
 
 class Recording:

@@ -1,7 +1,10 @@
+from .base import Judgement as Judgement, Mistake as Mistake
 from .builtin import find_mistakes as find_mistakes
 from .classes import (
     ClassEntry as ClassEntry,
     ClassRef as ClassRef,
+    Detection as Detection,
+    TargetRecord as TargetRecord,
     background as background,
     find_class as find_class,
 )
@@ -22,10 +25,12 @@ from .ground_truth import (
     GroundTruthBoxes as GroundTruthBoxes,
     GroundTruthMask as GroundTruthMask,
 )
-from .mistakes import Judgement as Judgement, Mistake as Mistake
-from .outputs import ModelOutput as ModelOutput, Readout as Readout
-from .prediction import Prediction as Prediction, Seed as Seed
-from .records import Detection as Detection, TargetRecord as TargetRecord
+from .prediction import (
+    ModelOutput as ModelOutput,
+    Prediction as Prediction,
+    Readout as Readout,
+    Seed as Seed,
+)
 from .target_syntax import parse_target as parse_target
 from .targets import (
     ClassScore as ClassScore,

@@ -4,14 +4,83 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from cvx_core.errors import ModelError
-from cvx_core.images.regions import Frame
+from cvx_core.images.regions import Frame, Region
+from cvx_core.tasks.classes import ClassEntry
 from cvx_core.tasks.ground_truth import GroundTruth
-from cvx_core.tasks.mistakes import Mistake
-from cvx_core.tasks.outputs import ModelOutput
-from cvx_core.tasks.prediction import Prediction
+from cvx_core.tasks.prediction import ModelOutput, Prediction
+from cvx_core.tasks.targets import Target
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What another answer says about an error.
+
+    Attributes
+    ----------
+    margin
+        By how much it is wrong, in logits, for the same predicted and true class; positive while
+        the wrong one is ahead.
+    right
+        Whether the error is gone. A negative margin alone does not say so: a third class may
+        have come first.
+    note
+        What a reader should know beside it, as "63 % of its pixels became cat."; may be empty.
+    """
+
+    margin: float
+    right: bool
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Mistake(ABC):
+    """One error of a model on one image.
+
+    Attributes
+    ----------
+    type
+        What kind of error it is, as in ``"misclassified"``.
+    target
+        The question that asks for it: its seed is the error's, the gradient of the margin.
+    region
+        The part of the photograph that the error is about; None for all of it.
+    predicted, true
+        What was answered and what is there, with scores; None where there is no such thing.
+    loss
+        Cross-entropy in nats, 0 or more; 1 - IoU where the place of a box is wrong.
+    margin
+        By how much the answer is wrong, in logits (in IoU where the place of a box is); positive
+        while it is.
+    """
+
+    type: str
+    target: Target
+    region: Region | None
+    predicted: ClassEntry | None
+    true: ClassEntry | None
+    loss: float
+    margin: float
+
+    @property
+    def text(self) -> str:
+        """The error in words, as in ``misclassified: power drill and not screwdriver``."""
+        # A box at the wrong place has the true class.
+        names = [one.name for one in (self.predicted, self.true) if one is not None]
+        return f"{self.type}: {' and not '.join(dict.fromkeys(names))}"
+
+    @abstractmethod
+    def judge(self, answer: Prediction) -> Judgement:
+        """Return what another answer says about this error.
+
+        Parameters
+        ----------
+        answer
+            The same model's, for the image after an intervention.
+        """
 
 
 class Task(ABC):

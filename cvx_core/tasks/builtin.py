@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from cvx_core.errors import TargetError
-from cvx_core.tasks.base import Task
+from cvx_core.tasks.base import Mistake, Task
 from cvx_core.tasks.classification.task import Classification
 from cvx_core.tasks.detection.task import Detection
 from cvx_core.tasks.ground_truth import GroundTruth
-from cvx_core.tasks.mistakes import Mistake
 from cvx_core.tasks.prediction import Prediction
 from cvx_core.tasks.segmentation.task import Segmentation
 

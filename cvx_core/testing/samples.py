@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 
 from cvx_core.explanations.explanation import Explanation
-from cvx_core.tasks.classes import ClassEntry
+from cvx_core.tasks.classes import ClassEntry, Detection, TargetRecord
 from cvx_core.tasks.classification.prediction import ClassificationPrediction
-from cvx_core.tasks.records import Detection, TargetRecord
 from cvx_core.tasks.targets import Margin, Predicted
 
 

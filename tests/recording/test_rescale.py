@@ -7,13 +7,13 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
+from cvx_activation_error.deep_lift.propagation import Rescale
+from cvx_activation_error.deep_lift.rules import OWN_DERIVATIVE, RESCALED
 from torch import Tensor
 
 from cvx_core.models.vision_model import VisionModel
 from cvx_core.recording import Requirements
 from cvx_core.recording.layer_selection.selection import open_recording
-from cvx_core.recording.rules.rescale import Rescale
-from cvx_core.recording.rules.rescaled import OWN_DERIVATIVE, RESCALED
 from cvx_core.recording.rules.table import RULES
 
 Function = Callable[[Tensor], Tensor]

@@ -20,10 +20,9 @@ from cvx_core.images.reading import SourceImage, read_image
 from cvx_core.models.vision_model import VisionModel
 from cvx_core.plugins.isolation import error_boundary
 from cvx_core.plugins.parameters import parse_parameters
-from cvx_core.tasks.classes import ClassRef
+from cvx_core.tasks.classes import ClassRef, TargetRecord
 from cvx_core.tasks.classification.prediction import ClassificationPrediction
 from cvx_core.tasks.ground_truth import GroundTruth
-from cvx_core.tasks.records import TargetRecord
 from cvx_core.tasks.targets import ClassScore, Contrast, Target
 
 

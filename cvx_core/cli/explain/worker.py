@@ -17,7 +17,7 @@ from cvx_core.cli.kit.signals import SOME_FAILED, interruption_code
 from cvx_core.errors import CvxError, InputError, OutputError
 from cvx_core.explanations.explanation import Explanation
 from cvx_core.models.vision_model import VisionModel
-from cvx_core.tasks.records import TargetRecord
+from cvx_core.tasks.classes import TargetRecord
 
 TOGETHER = 16
 """Images explained at once on an accelerator; on a CPU one at a time is as fast."""

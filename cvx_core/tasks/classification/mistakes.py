@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cvx_core.tasks.base import Judgement, Mistake
 from cvx_core.tasks.classes import ClassEntry, ClassRef
 from cvx_core.tasks.classification.prediction import ClassificationPrediction
-from cvx_core.tasks.mistakes import Judgement, Mistake
 from cvx_core.tasks.prediction import Prediction
 from cvx_core.tasks.targets import Contrast
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from cvx_core.errors import ModelError
-from cvx_core.tasks.outputs import _find
+from cvx_core.tasks.prediction import _find
 
 
 def classification(output: Any) -> torch.Tensor:

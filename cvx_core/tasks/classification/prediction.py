@@ -10,10 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from cvx_core.errors import ModelError, TargetError
-from cvx_core.tasks.classes import ClassEntry, ClassRef
+from cvx_core.tasks.classes import ClassEntry, ClassRef, TargetRecord
 from cvx_core.tasks.ground_truth import GroundTruthBoxes, GroundTruthMask
 from cvx_core.tasks.prediction import Prediction, Resolved
-from cvx_core.tasks.records import TargetRecord
 
 
 @dataclass(frozen=True)

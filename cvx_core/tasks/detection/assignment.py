@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from cvx_core.tasks.classes import Detection
 from cvx_core.tasks.detection.missed import FOUND_FROM
 from cvx_core.tasks.detection.prediction import DetectionPrediction, overlaps
 from cvx_core.tasks.ground_truth import GroundTruthBoxes
-from cvx_core.tasks.records import Detection
 
 TYPES = ("classification", "localisation", "both", "duplicate", "background", "missed")
 """In the paper's order."""

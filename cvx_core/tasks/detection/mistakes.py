@@ -9,7 +9,8 @@ import numpy as np
 
 from cvx_core.errors import TargetError
 from cvx_core.images.regions import Box
-from cvx_core.tasks.classes import ClassEntry
+from cvx_core.tasks.base import Judgement, Mistake
+from cvx_core.tasks.classes import ClassEntry, Detection
 from cvx_core.tasks.detection.assignment import Assignment, Finding, assign
 from cvx_core.tasks.detection.missed import FOUND_FROM, Lost, lost_object, rival
 from cvx_core.tasks.detection.mistake_targets import (
@@ -25,9 +26,7 @@ from cvx_core.tasks.detection.mistake_targets import (
 )
 from cvx_core.tasks.detection.prediction import DetectionPrediction, overlaps, require_detections
 from cvx_core.tasks.ground_truth import GroundTruth, GroundTruthBoxes
-from cvx_core.tasks.mistakes import Judgement, Mistake
 from cvx_core.tasks.prediction import Prediction
-from cvx_core.tasks.records import Detection
 
 
 @dataclass(frozen=True, eq=False)

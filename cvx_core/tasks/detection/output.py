@@ -8,7 +8,7 @@ import torch
 
 from cvx_core.errors import ModelError
 from cvx_core.tasks.detection.candidates import DetectionCandidates
-from cvx_core.tasks.outputs import _named
+from cvx_core.tasks.prediction import _named
 
 
 def detection(output: Any) -> DetectionCandidates:

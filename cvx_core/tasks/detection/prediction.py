@@ -12,10 +12,9 @@ import numpy.typing as npt
 
 from cvx_core.errors import TargetError
 from cvx_core.images.regions import Frame
-from cvx_core.tasks.classes import ClassEntry, ClassRef
+from cvx_core.tasks.classes import ClassEntry, ClassRef, Detection, TargetRecord
 from cvx_core.tasks.detection.candidates import DetectionCandidates
 from cvx_core.tasks.prediction import Prediction, Resolved, Seed, check_finite, require
-from cvx_core.tasks.records import Detection, TargetRecord
 
 Floats = npt.NDArray[np.float64]
 

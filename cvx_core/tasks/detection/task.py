@@ -6,15 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from cvx_core.images.regions import Frame
-from cvx_core.tasks.base import Task, shape_of
+from cvx_core.tasks.base import Mistake, Task, shape_of
 from cvx_core.tasks.detection.candidates import DetectionCandidates, DetectionOutput
 from cvx_core.tasks.detection.mistakes import detection_mistakes
 from cvx_core.tasks.detection.output import detection
 from cvx_core.tasks.detection.prediction import DetectionPrediction
 from cvx_core.tasks.ground_truth import GroundTruth
-from cvx_core.tasks.mistakes import Mistake
-from cvx_core.tasks.outputs import ModelOutput
-from cvx_core.tasks.prediction import Prediction
+from cvx_core.tasks.prediction import ModelOutput, Prediction
 
 
 class Detection(Task):

@@ -12,9 +12,9 @@ from numpy.lib.stride_tricks import sliding_window_view
 from cvx_core.errors import OptionError
 from cvx_core.images.components import Ints, components
 from cvx_core.images.regions import Mask, MaskRegion, cells_region
+from cvx_core.tasks.base import Judgement, Mistake
 from cvx_core.tasks.classes import ClassEntry, background as find_background
 from cvx_core.tasks.ground_truth import GroundTruth
-from cvx_core.tasks.mistakes import Judgement, Mistake
 from cvx_core.tasks.prediction import Prediction, Resolved
 from cvx_core.tasks.segmentation.prediction import SegmentationPrediction, require_segmentation
 from cvx_core.tasks.targets import Target

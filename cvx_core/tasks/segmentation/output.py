@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from cvx_core.errors import ModelError
-from cvx_core.tasks.outputs import _find, _named
+from cvx_core.tasks.prediction import _find, _named
 
 _QUERIES = (("class_queries_logits", "masks_queries_logits"), ("logits", "pred_masks"))
 

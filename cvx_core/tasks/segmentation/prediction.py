@@ -12,10 +12,9 @@ import numpy.typing as npt
 
 from cvx_core.errors import TargetError
 from cvx_core.images.regions import Frame, Mask
-from cvx_core.tasks.classes import ClassEntry, ClassRef, background
+from cvx_core.tasks.classes import ClassEntry, ClassRef, TargetRecord, background
 from cvx_core.tasks.ground_truth import GroundTruthMask
 from cvx_core.tasks.prediction import Prediction, Resolved, Seed, check_finite, require
-from cvx_core.tasks.records import TargetRecord
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,11 +9,9 @@ from torch import Tensor
 
 from cvx_core.errors import ModelError
 from cvx_core.images.regions import Frame
-from cvx_core.tasks.base import Task, shape_of
+from cvx_core.tasks.base import Mistake, Task, shape_of
 from cvx_core.tasks.ground_truth import GroundTruth
-from cvx_core.tasks.mistakes import Mistake
-from cvx_core.tasks.outputs import ModelOutput
-from cvx_core.tasks.prediction import Prediction
+from cvx_core.tasks.prediction import ModelOutput, Prediction
 from cvx_core.tasks.segmentation.mistakes import segmentation_mistakes
 from cvx_core.tasks.segmentation.output import segmentation
 from cvx_core.tasks.segmentation.prediction import SegmentationPrediction

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from cvx_core import VisionModel
 from cvx_core.recording import Layout
+from cvx_core.tasks.base import Judgement, Mistake
 from cvx_core.tasks.classification.mistakes import Misclassified
 from cvx_core.tasks.classification.prediction import ClassificationPrediction
-from cvx_core.tasks.mistakes import Judgement, Mistake
 from cvx_core.tasks.prediction import Prediction
 
 

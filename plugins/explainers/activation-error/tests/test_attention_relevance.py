@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from cvx_activation_error.lrp.relevance import Relevance
 from torch import Tensor, nn
 
 from cvx_core import ClassScore, Explanation, Requirements, VisionModel, get_explainer
 from cvx_core.recording.layer_selection.selection import open_recording
-from cvx_core.recording.rules.relevance import Relevance
 from cvx_core.testing import models
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import timm
 import torch
-from cvx_activation_error.unconserved import rounding
+from cvx_activation_error.conservation_report import rounding
 from torch import Tensor, nn
 
 from cvx_core import ClassScore, Contrast, Explanation, Margin, VisionModel, get_explainer

@@ -121,7 +121,7 @@ def command(
                 f"Give --{what[:-1]} once for all images, or once for each.",
             )
     with kit.only_data():
-        from cvx_core.cli import Subject, build_explainers, kit, read_label
+        from cvx_core.cli import Subject, build_explainers, read_label
         from cvx_core.images import parse_region
         from cvx_core.tasks import parse_target
         from cvx_score.report import FILE, document, table

@@ -80,7 +80,7 @@ def command(
     found out and the files.
     """
     with kit.only_data():
-        from cvx_core.cli import Subject, kit, read_label
+        from cvx_core.cli import Subject, read_label
         from cvx_why.investigation import check_numbers, why
         from cvx_why.report import FILES
 

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cvx_activation_error.conservation_report import held, missing, rounding
 from cvx_activation_error.profile import profiles
-from cvx_activation_error.unconserved import held, missing, rounding
 from cvx_core import Attribution, Explainer, ExplainRequest, Margin, OptionError, Requirements
 from cvx_core.recording import constant_part, leads_around
 

@@ -7,9 +7,11 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from cvx_activation_error.propagated import Propagated
+from cvx_activation_error.deep_lift.propagation import Rescale
+from cvx_activation_error.lrp.relevance import Relevance
+from cvx_activation_error.lrp.rules import AlphaBeta, Epsilon, Gamma, Rule
+from cvx_activation_error.propagation import Propagated
 from cvx_core import OptionError
-from cvx_core.recording import AlphaBeta, Epsilon, Gamma, Relevance, Rescale, Rule
 
 _EXCITATION = AlphaBeta(1.0, 0.0, biased=False)
 

@@ -17,15 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from cvx_core.errors import MethodError
-from cvx_core.images.baselines import check_baseline, make_baseline
-from cvx_core.recording.rules.base import Backward, Passage, Propagation
-from cvx_core.recording.rules.call import Call, active
-from cvx_core.recording.rules.rescaled import RESCALED
-from cvx_core.recording.saved_tensors import Saved
+from cvx_activation_error.deep_lift.rules import RESCALED
+from cvx_core import MethodError
+from cvx_core.images import check_baseline, make_baseline
+from cvx_core.recording import Backward, Call, Passage, Propagation, Saved, active
 
 if TYPE_CHECKING:
-    from cvx_core.models.vision_model import VisionModel
+    from cvx_core.models import VisionModel
 
 
 @dataclass(frozen=True)

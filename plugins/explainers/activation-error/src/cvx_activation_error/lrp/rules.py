@@ -14,11 +14,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from cvx_core.errors import OptionError
-from cvx_core.recording.rules.call import Call, argument
+from cvx_core import OptionError
+from cvx_core.recording import Call, argument
 
 if TYPE_CHECKING:
-    from cvx_core.models.vision_model import VisionModel
+    from cvx_core.models import VisionModel
 
 Terms = tuple[list[Tensor], list[Tensor]]
 """Terms, linear in x, and the slope of each."""

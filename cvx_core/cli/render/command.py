@@ -53,7 +53,7 @@ def render(
         from cvx_core.cli.kit.defaults import RENDERERS
         from cvx_core.cli.kit.output_folder import Drawing, Folder
         from cvx_core.cli.kit.plugin_warnings import installed_plugins
-        from cvx_core.cli.redrawing import redraw
+        from cvx_core.cli.render.redraw import redraw
         from cvx_core.explanations.explanation import load_explanations
 
         # Before any plugin's code runs: it may change the working folder.

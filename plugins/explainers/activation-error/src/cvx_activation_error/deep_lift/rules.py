@@ -11,9 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cvx_core.recording.rules.call import Call, active, argument
-from cvx_core.recording.rules.recurrent import RECURRENT
-from cvx_core.recording.rules.secants import (
+from cvx_activation_error.deep_lift.secants import (
     chosen,
     larger,
     of_degree_two,
@@ -23,6 +21,7 @@ from cvx_core.recording.rules.secants import (
     scaled,
     valued,
 )
+from cvx_core.recording import RECURRENT, Call, active, argument
 
 _ELEMENTWISE = (
     "gelu silu hardswish mish tanh elu selu celu softsign tanhshrink sqrt "

@@ -21,35 +21,29 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-from cvx_core.errors import MethodError
-from cvx_core.recording.rules.base import (
+from cvx_activation_error.lrp.rules import LINEAR, Epsilon, FirstRule, Parts, Rule, ZBox, over
+from cvx_core import MethodError
+from cvx_core.recording import (
     Backward,
+    Call,
     Mixed,
     Passage,
     Propagation,
+    Saved,
+    active,
+    argument,
+    batch_norm,
     from_input,
+    gated,
     nearest,
+    product,
     reaches,
 )
-from cvx_core.recording.rules.call import Call, active, argument
-from cvx_core.recording.rules.elementwise import gated
-from cvx_core.recording.rules.layers import (
-    LINEAR,
-    Epsilon,
-    FirstRule,
-    Parts,
-    Rule,
-    ZBox,
-    over,
-)
-from cvx_core.recording.rules.normalization import batch_norm
-from cvx_core.recording.rules.products import product
-from cvx_core.recording.saved_tensors import Saved
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cvx_core.models.vision_model import VisionModel
+    from cvx_core.models import VisionModel
 
 
 _EPSILON = Epsilon()
@@ -116,7 +110,7 @@ _SATURATING = (
 
 class _Layers(Passage):
     def __init__(self, rules: Relevance, first: FirstRule | None) -> None:
-        from cvx_core.recording.rules.table import RULES
+        from cvx_core.recording import RULES
 
         self.rules, self.first = rules, first
         self.sources: list[_Source] = []

@@ -3,16 +3,17 @@
 In all of them relevance begins with seed times logit; ReLU and its like pass it on, pooling and
 residual sums share it in proportion, products halve it, and a batch normalisation is one layer
 with the convolution before it. What the rules are is written in
-`cvx_core.recording.rules.layers`.
+`cvx_activation_error.lrp.rules`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cvx_activation_error.propagated import Propagated
+from cvx_activation_error.lrp.relevance import Relevance
+from cvx_activation_error.lrp.rules import AlphaBeta, Epsilon, Flat, Gamma, ZBox
+from cvx_activation_error.propagation import Propagated
 from cvx_core import OptionError
-from cvx_core.recording import AlphaBeta, Epsilon, Flat, Gamma, Relevance, ZBox
 
 _PLUS = AlphaBeta(1.0, 0.0)
 _BOTH = AlphaBeta(2.0, 1.0)

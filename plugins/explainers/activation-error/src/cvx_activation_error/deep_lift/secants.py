@@ -12,8 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cvx_core.recording.rules.base import Mixed
-from cvx_core.recording.rules.call import Call, active
+from cvx_core.recording import Call, Mixed, active
 
 Unary = Callable[[Tensor], Tensor]
 

@@ -1,0 +1,1 @@
+"""DeepLIFT: the rescale rule."""
