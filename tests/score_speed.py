@@ -20,7 +20,7 @@ import numpy as np
 import quantus
 import torch
 from cvx_score import completeness, deletion, pointing, rank_accuracy, relevance_mass, road, score
-from cvx_score.maps import on_pixels
+from cvx_score.measures.pixel_order import on_pixels
 from quantus.functions.perturb_func import noisy_linear_imputation
 
 import cvx_core as cvx

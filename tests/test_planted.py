@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from cvx_score import places
+from cvx_score.measures import localization as places
 from hypothesis import assume, given, strategies as st
 from hypothesis.extra.numpy import arrays
 from planted import networks

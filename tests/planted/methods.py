@@ -13,7 +13,7 @@ import pytorch_grad_cam as pgc
 import torch
 import torch.nn.functional as F
 from cvx_why import ErrorReport
-from cvx_why.fills import inpaint
+from cvx_why.search.inpainting import inpaint
 from torch import Tensor
 
 import cvx_core as cvx

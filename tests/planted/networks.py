@@ -11,7 +11,7 @@ import timm
 import torch
 import torch.nn.functional as F
 from cvx_embedded.efficientnet_lite0 import efficientnet_lite0
-from cvx_why.fills import FILLS
+from cvx_why.search.inpainting import FILLS
 from planted import photographs, stripes
 from planted.causes import Cause
 from torch import Tensor, nn

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from cvx_why import ErrorReport
-from cvx_why.fills import inpaint
+from cvx_why.search.inpainting import inpaint
 from planted.measures import hit, rank_accuracy, relevance_mass, top
 from planted.methods import Method
 from planted.networks import SHORTCUT, Case, Pair

@@ -12,15 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from cvx_score import (
-    completeness,
-    deletion,
-    impute,
-    pointing,
-    rank_accuracy,
-    relevance_mass,
-    road,
-)
+from cvx_score import completeness, deletion, impute, pointing, rank_accuracy, relevance_mass, road
 from cvx_score.checks.randomization import rank_correlation
 from torch import nn
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from cvx_why.fills import FILLS, Fill, elsewhere, inpaint, mean, reference
+from cvx_why.search.inpainting import FILLS, Fill, elsewhere, inpaint, mean, reference
 from torch import Tensor
 
 

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import torch
 from cvx_why import why
-from cvx_why.fills import FILLS
-from cvx_why.fixing import fix
-from cvx_why.search import Search
-from cvx_why.trials import Passes, Trials
+from cvx_why.search.fix import fix
+from cvx_why.search.inpainting import FILLS
+from cvx_why.search.perturbations import Passes, Trials
+from cvx_why.search.search import Search
 from torch import Tensor, nn
 
 from cvx_core import VisionModel

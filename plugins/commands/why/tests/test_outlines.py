@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
-from cvx_why.colours import by_colour
-from cvx_why.fills import smooth
-from cvx_why.outlines import outlined
+from cvx_why.search.colors import by_colour
+from cvx_why.search.contours import outlined
+from cvx_why.search.inpainting import smooth
 from torch import Tensor
 
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 from cvx_why import ErrorReport, why
-from cvx_why.page import page
-from cvx_why.pictures import middle, outline, seen, without
-from cvx_why.words import conclusion, depth, place
+from cvx_why.report.images import middle, outline, seen, without
+from cvx_why.report.page import page
+from cvx_why.report.summary import conclusion, depth, place
 from torch import Tensor, nn
 
 from cvx_core import Metadata, VisionModel

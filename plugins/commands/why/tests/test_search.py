@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 from cvx_why import ErrorReport, why
-from cvx_why.search import Search
-from cvx_why.trials import Passes, Trials
+from cvx_why.search.perturbations import Passes, Trials
+from cvx_why.search.search import Search
 from torch import Tensor, nn
 
 from cvx_core import VisionModel

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 from cvx_why import ErrorReport, why
-from cvx_why.fills import FILLS
-from cvx_why.regions import _verdict
-from cvx_why.report import FILES as FILE_NAMES
-from cvx_why.search import Removed
+from cvx_why.report.data import FILES as FILE_NAMES
+from cvx_why.search.inpainting import FILLS
+from cvx_why.search.regions import _verdict
+from cvx_why.search.search import Removed
 from torch import Tensor, nn
 
 import cvx_core as cvx

@@ -10,18 +10,18 @@ from typing import Any
 
 _HOMES = {
     "MEASURES": "cvx_score.report",
-    "Completeness": "cvx_score.adding_up",
-    "Curves": "cvx_score.curves",
+    "Completeness": "cvx_score.measures.completeness",
+    "Curves": "cvx_score.measures.curves",
     "Score": "cvx_score.report",
-    "completeness": "cvx_score.adding_up",
-    "deletion": "cvx_score.curves",
-    "impute": "cvx_score.imputation",
-    "insertion": "cvx_score.curves",
-    "pointing": "cvx_score.places",
-    "rank_accuracy": "cvx_score.places",
-    "relevance_mass": "cvx_score.places",
-    "road": "cvx_score.curves",
-    "score": "cvx_score.scoring",
+    "completeness": "cvx_score.measures.completeness",
+    "deletion": "cvx_score.measures.curves",
+    "impute": "cvx_score.measures.imputation",
+    "insertion": "cvx_score.measures.curves",
+    "pointing": "cvx_score.measures.localization",
+    "rank_accuracy": "cvx_score.measures.localization",
+    "relevance_mass": "cvx_score.measures.localization",
+    "road": "cvx_score.measures.curves",
+    "score": "cvx_score.evaluation",
 }
 
 __all__ = sorted(_HOMES)

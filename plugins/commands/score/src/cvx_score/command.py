@@ -13,7 +13,7 @@ from cvx_core.cli import kit
 @click.command(
     "score",
     cls=kit.FunctionVerb,
-    target="cvx_score.scoring:score",
+    target="cvx_score.evaluation:score",
     epilog="Examples: cvx score tool.jpg -e grad-cam -e activation-error   |   "
     "cvx score tool.jpg -e grad-cam --region 40,60,300,420 --measure pointing",
 )
@@ -124,8 +124,8 @@ def command(
         from cvx_core.cli import Subject, build_explainers, read_label
         from cvx_core.images import parse_region
         from cvx_core.tasks import parse_target
+        from cvx_score.evaluation import score
         from cvx_score.report import FILE, document, table
-        from cvx_score.scoring import score
 
         output = kit.Folder(folder, force=force)
         output.check([FILE])

@@ -9,10 +9,10 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
-    "ErrorReport": "cvx_why.error_report",
-    "FixFound": "cvx_why.report",
-    "RegionReport": "cvx_why.report",
-    "Removal": "cvx_why.report",
+    "ErrorReport": "cvx_why.report.error_report",
+    "FixFound": "cvx_why.report.data",
+    "RegionReport": "cvx_why.report.data",
+    "Removal": "cvx_why.report.data",
     "why": "cvx_why.investigation",
 }
 

@@ -82,7 +82,7 @@ def command(
     with kit.only_data():
         from cvx_core.cli import Subject, read_label
         from cvx_why.investigation import check_numbers, why
-        from cvx_why.report import FILES
+        from cvx_why.report.data import FILES
 
         check_numbers(budget, memory)
         kit.Folder(folder, force=force).check(FILES)

@@ -18,14 +18,14 @@ from cvx_core.tasks import (
     find_class,
     find_mistakes,
 )
-from cvx_why.assembling import assembled, nothing_wrong
-from cvx_why.error_report import ErrorReport
-from cvx_why.fills import FILLS, reference
-from cvx_why.fixing import fix
-from cvx_why.regions import examined
-from cvx_why.search import Search
-from cvx_why.swap import additions
-from cvx_why.trials import Passes, Trials
+from cvx_why.report.error_report import ErrorReport
+from cvx_why.report_assembly import assembled, nothing_wrong
+from cvx_why.search.counterfactual import additions
+from cvx_why.search.fix import fix
+from cvx_why.search.inpainting import FILLS, reference
+from cvx_why.search.perturbations import Passes, Trials
+from cvx_why.search.regions import examined
+from cvx_why.search.search import Search
 
 _FIRST_LOOK = 6
 """Images that it takes to get to know a network, the picture as it is among them."""
@@ -68,7 +68,7 @@ def why(
         first. Then a right answer is looked into as well.
     reference_image
         A photograph of the true class: its content is used as one more fill, and the cells of a
-        layer that it would take to make the answer right are found (`cvx_why.swap`).
+        layer that it would take to make the answer right are found (`cvx_why.search.counterfactual`).
     profile
         Whether to add the layer profile of the error's request, if cvx-activation-error is
         installed.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from cvx_score.maps import Values
+from cvx_score.measures.pixel_order import Values
 
 WITHIN = 0.01
 """How far off an area may be for the sake of fewer passes, in units of the curve."""

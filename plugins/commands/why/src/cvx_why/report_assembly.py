@@ -14,13 +14,13 @@ from torch import Tensor
 from cvx_core import Explanation, Metadata, VisionModel, __version__
 from cvx_core.images import PreparedImage
 from cvx_core.tasks import ClassificationPrediction, GroundTruth, Predicted, Prediction, Target
-from cvx_why.blame import blame_map
-from cvx_why.error_report import ErrorReport
-from cvx_why.fixing import Fix
-from cvx_why.regions import Examined, usual_change
-from cvx_why.report import FixFound, RegionReport, Removal
-from cvx_why.search import Search
-from cvx_why.trials import Passes
+from cvx_why.report.data import FixFound, RegionReport, Removal
+from cvx_why.report.error_report import ErrorReport
+from cvx_why.search.attribution import blame_map
+from cvx_why.search.fix import Fix
+from cvx_why.search.perturbations import Passes
+from cvx_why.search.regions import Examined, usual_change
+from cvx_why.search.search import Search
 
 
 def nothing_wrong(

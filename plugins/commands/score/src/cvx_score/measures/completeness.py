@@ -10,11 +10,11 @@ import numpy as np
 import torch
 
 from cvx_core import UsageError, VisionModel
-from cvx_score.asked import Questions, Truths, ask
-from cvx_score.curves import Reference, references
-from cvx_score.maps import Values
-from cvx_score.running import in_shapes, prepare
-from cvx_score.trials import Trials
+from cvx_score.forward import in_shapes, prepare
+from cvx_score.measures.curves import Reference, references
+from cvx_score.measures.perturbations import Trials
+from cvx_score.measures.pixel_order import Values
+from cvx_score.targets import Questions, Truths, ask
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from cvx_core import get_renderer
 from cvx_core.cli import kit
-from cvx_why.page import page
-from cvx_why.report import FILES, ReportData
-from cvx_why.words import describe_error
+from cvx_why.report.data import FILES, ReportData
+from cvx_why.report.page import page
+from cvx_why.report.summary import describe_error
 
 
 @dataclass(frozen=True, eq=False)

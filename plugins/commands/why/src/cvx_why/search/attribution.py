@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from cvx_why.outlines import outlined
-from cvx_why.regions import Examined
-from cvx_why.search import Search
+from cvx_why.search.contours import outlined
+from cvx_why.search.regions import Examined
+from cvx_why.search.search import Search
 
 
 def blame_map(search: Search, regions: list[Examined]) -> Tensor:

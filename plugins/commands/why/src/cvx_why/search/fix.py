@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from cvx_why.fills import Fill, elsewhere
-from cvx_why.proposals import dilated, level_sets
-from cvx_why.regions import Examined
-from cvx_why.search import Removed, Search
+from cvx_why.search.candidates import dilated, level_sets
+from cvx_why.search.inpainting import Fill, elsewhere
+from cvx_why.search.regions import Examined
+from cvx_why.search.search import Removed, Search
 
 _SHRUNK = (0.4, 0.6, 0.8)
 _TIGHT = (0.5, 0.7)

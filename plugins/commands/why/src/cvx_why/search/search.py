@@ -20,10 +20,10 @@ import torch
 from torch import Tensor
 
 from cvx_core.images import components
-from cvx_why.fills import FILLS, Fill, smooth
-from cvx_why.outlines import outlined
-from cvx_why.proposals import MarginMaps, dilated, edges, level_sets, margin_maps, windows
-from cvx_why.trials import Trials
+from cvx_why.search.candidates import MarginMaps, dilated, edges, level_sets, margin_maps, windows
+from cvx_why.search.contours import outlined
+from cvx_why.search.inpainting import FILLS, Fill, smooth
+from cvx_why.search.perturbations import Trials
 
 MOST_OF_IT = 0.8
 """Share of the largest fall of the margin that a smaller region must reach to be preferred."""

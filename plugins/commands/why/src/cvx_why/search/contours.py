@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cvx_why.colours import by_colour
+from cvx_why.search.colors import by_colour
 
 _EVEN = 1 / 64
 """Share of the picture's variance below which a surface counts as even."""

@@ -9,8 +9,8 @@ from typing import Literal
 
 from torch import Tensor
 
-from cvx_why.fills import Fill
-from cvx_why.search import Removed, Search
+from cvx_why.search.inpainting import Fill
+from cvx_why.search.search import Removed, Search
 
 Verdict = Literal["verified", "partly", "not verified"]
 

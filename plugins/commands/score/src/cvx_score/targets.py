@@ -37,7 +37,7 @@ from cvx_core.tasks import (
     Seed,
     TargetRecord,
 )
-from cvx_score.running import answers
+from cvx_score.forward import answers
 
 Quantity = Literal["probability", "logit"]
 QUANTITIES = ("probability", "logit")

@@ -13,12 +13,12 @@ from torch import Tensor
 
 from cvx_core import InputError, OptionError, UsageError, VisionModel
 from cvx_core.images import PreparedImage, make_baseline
-from cvx_score.asked import Asked, Quantity, Questions, Truths, ask
-from cvx_score.imputation import impute
-from cvx_score.maps import Values, on_pixels, ranks, read_map
-from cvx_score.running import in_shapes, prepare
-from cvx_score.sparing import WITHIN, filled, first_steps, further_steps
-from cvx_score.trials import Trials
+from cvx_score.forward import in_shapes, prepare
+from cvx_score.measures.early_stopping import WITHIN, filled, first_steps, further_steps
+from cvx_score.measures.imputation import impute
+from cvx_score.measures.perturbations import Trials
+from cvx_score.measures.pixel_order import Values, on_pixels, ranks, read_map
+from cvx_score.targets import Asked, Quantity, Questions, Truths, ask
 
 STEPS = 50
 """Steps of insertion and deletion, each of 2 % of the pixels."""

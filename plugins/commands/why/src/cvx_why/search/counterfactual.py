@@ -11,7 +11,7 @@ from cvx_core import MethodError, Requirements
 from cvx_core.explainers import in_pieces
 from cvx_core.recording import PartialForward, find_last_grid, open_recording
 from cvx_core.tasks import ClassificationPrediction
-from cvx_why.trials import Trials
+from cvx_why.search.perturbations import Trials
 
 
 def additions(trials: Trials, other: Tensor) -> dict[str, Any]:

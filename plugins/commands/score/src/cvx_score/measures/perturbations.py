@@ -9,8 +9,8 @@ from torch import Tensor
 
 from cvx_core import VisionModel
 from cvx_core.explainers import in_pieces
-from cvx_score.asked import Asked
-from cvx_score.running import at_once, layout, rows
+from cvx_score.forward import at_once, layout, rows
+from cvx_score.targets import Asked
 
 
 class Trials:

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from cvx_core import Explanation
-from cvx_why.fills import FILLS, elsewhere
+from cvx_why.search.inpainting import FILLS, elsewhere
 
 _FILLS = {**FILLS, "elsewhere": elsewhere}
 _BESIDE = (128, 128, 128)

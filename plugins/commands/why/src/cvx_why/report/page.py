@@ -11,13 +11,13 @@ from PIL import Image
 
 from cvx_core import printable
 from cvx_core.explanations import overlay
-from cvx_why.pictures import Mask, middle, outline, seen, uri, without
-from cvx_why.report import Removal
-from cvx_why.words import MEANING, conclusion, depth, place
+from cvx_why.report.data import Removal
+from cvx_why.report.images import Mask, middle, outline, seen, uri, without
+from cvx_why.report.summary import MEANING, conclusion, depth, place
 
 if TYPE_CHECKING:
     from cvx_core import Explanation
-    from cvx_why.report import FixFound, RegionReport, ReportData
+    from cvx_why.report.data import FixFound, RegionReport, ReportData
 
 _LARGE, _SMALL = 640, 260
 """Longest sides of pictures, in pixels."""
@@ -26,7 +26,7 @@ _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 def page(report: ReportData) -> str:
     """Return a report as one self-contained HTML page, without scripts."""
-    style = files("cvx_why").joinpath("page.css").read_text("utf-8")
+    style = files("cvx_why.report").joinpath("page.css").read_text("utf-8")
     body = "\n".join(_body(report))
     title = _text(f"Why is it wrong? {report.name}")
     return (

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cvx_why.fills import widened
+from cvx_why.search.inpainting import widened
 
 _BINS = 8
 """For each axis of colour; a picture of a few thousand pixels fills no more of them."""

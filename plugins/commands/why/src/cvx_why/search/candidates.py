@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cvx_core.recording import Layout
-from cvx_why.fills import smooth, widened
-from cvx_why.trials import Trials
+from cvx_why.search.inpainting import smooth, widened
+from cvx_why.search.perturbations import Trials
 
 MOST_LAYERS = 5
 _FINE = 32

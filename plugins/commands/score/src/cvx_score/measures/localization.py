@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cvx_core import InputError, MethodError
-from cvx_score.maps import Values, ranks, read_map
+from cvx_score.measures.pixel_order import Values, ranks, read_map
 
 TOLERANCE = 15.0
 """Pixels around a region that count as hit, as in the pointing game's paper."""

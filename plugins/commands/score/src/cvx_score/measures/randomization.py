@@ -7,7 +7,7 @@ from typing import Any
 from cvx_core import Metadata, MethodError, Predicted, VisionModel
 from cvx_core.explainers import run
 from cvx_score.checks.randomization import STAGES, Randomization
-from cvx_score.contenders import Contender
+from cvx_score.methods import Contender
 
 
 def randomisation(

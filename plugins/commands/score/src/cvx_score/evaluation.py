@@ -19,16 +19,16 @@ from cvx_core import (
     did_you_mean,
 )
 from cvx_core.images import Box, MaskRegion, PreparedImage, Region
-from cvx_score.adding_up import completeness
-from cvx_score.asked import Quantity, Questions, Truths, as_target, per_image, target_of
-from cvx_score.contenders import Contender, contenders
-from cvx_score.curves import NOISE, SHARES, STEPS, Curves, deletion, insertion, road
-from cvx_score.maps import on_pixels, read_map
-from cvx_score.places import TOLERANCE, pointing, rank_accuracy, relevance_mass
-from cvx_score.randomisation import randomisation
+from cvx_score.forward import prepare
+from cvx_score.measures.completeness import completeness
+from cvx_score.measures.curves import NOISE, SHARES, STEPS, Curves, deletion, insertion, road
+from cvx_score.measures.early_stopping import WITHIN
+from cvx_score.measures.localization import TOLERANCE, pointing, rank_accuracy, relevance_mass
+from cvx_score.measures.pixel_order import on_pixels, read_map
+from cvx_score.measures.randomization import randomisation
+from cvx_score.methods import Contender, contenders
 from cvx_score.report import MEASURES, NEED_REGION, Score, finite
-from cvx_score.running import prepare
-from cvx_score.sparing import WITHIN
+from cvx_score.targets import Quantity, Questions, Truths, as_target, per_image, target_of
 
 DEFAULT = ("insertion", "deletion", "road", "road-lerf", "completeness")
 """What is measured if nothing is asked for, with `NEED_REGION` where regions are given."""

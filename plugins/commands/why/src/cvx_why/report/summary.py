@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from cvx_why.report import RegionReport, ReportData
+    from cvx_why.report.data import RegionReport, ReportData
 
 UNSEEN = 0.2
 """Share of a photograph that was cut off, from which on a report says so."""

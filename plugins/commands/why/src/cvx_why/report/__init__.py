@@ -1,0 +1,1 @@
+"""Report on one error: data, text, page and files."""

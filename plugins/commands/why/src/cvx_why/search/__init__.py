@@ -1,0 +1,1 @@
+"""Search for the regions that cause an error."""
