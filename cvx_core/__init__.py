@@ -22,4 +22,6 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *__all__]
+    from cvx_core.plugins.functions import command_functions
+
+    return sorted({*globals(), *__all__, *command_functions()})

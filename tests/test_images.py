@@ -18,8 +18,8 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from PIL import Image
 
 from cvx_core.errors import InputError
-from cvx_core.images import reading as images
-from cvx_core.images.reading import read_image
+from cvx_core.images import image_files as images
+from cvx_core.images.image_files import read_image
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 

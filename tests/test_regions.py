@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from cvx_core import Box, Frame, InputError, MaskRegion, Polygon, TargetError, read_mask
-from cvx_core.images import reading as images
+from cvx_core.images import image_files as images
 from cvx_core.images.regions import Point, parse_region
 
 WHOLE = Frame((0, 0, 8, 8), (8, 8), (8, 8))

@@ -9,4 +9,10 @@ from .heatmap import (
 )
 from .metadata import Metadata as Metadata
 from .npz import SCHEMA as SCHEMA
+from .output_folder import (
+    Folder as Folder,
+    as_json as as_json,
+    rendered as rendered,
+    settled as settled,
+)
 from .renderer import Renderer as Renderer

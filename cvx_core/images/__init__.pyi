@@ -4,13 +4,13 @@ from .baselines import (
     make_baseline as make_baseline,
 )
 from .components import components as components
-from .prepared import PreparedImage as PreparedImage, Preparer as Preparer
-from .reading import (
+from .image_files import (
     MAX_PIXELS as MAX_PIXELS,
     SourceImage as SourceImage,
     read_image as read_image,
     read_mask_image as read_mask_image,
 )
+from .prepared_image import PreparedImage as PreparedImage, Preparer as Preparer
 from .regions import (
     Box as Box,
     MaskRegion as MaskRegion,

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cvx_core.errors import TargetError
-from cvx_core.images.reading import read_mask_image
+from cvx_core.images.image_files import read_mask_image
 
 Mask = npt.NDArray[np.bool_]
 

@@ -12,9 +12,9 @@ from torch import nn
 
 from cvx_core.errors import InputError, ModelError, UsageError
 from cvx_core.explanations.metadata import Metadata
-from cvx_core.images.prepared import PreparedImage as PreparedImage, Preparer
+from cvx_core.images.image_files import SourceImage, read_image
+from cvx_core.images.prepared_image import PreparedImage as PreparedImage, Preparer
 from cvx_core.images.preprocessing import Transform
-from cvx_core.images.reading import SourceImage, read_image
 from cvx_core.images.regions import Frame
 from cvx_core.models.evaluation_mode import evaluation_mode
 from cvx_core.models.forward import eager, run_module, version

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from importlib import import_module
 from typing import Any
 
 from cvx_core.errors import UnknownComponentError
@@ -11,8 +12,16 @@ from cvx_core.plugins.discovery import registry
 _looking = threading.local()
 
 
+def command_functions() -> list[str]:
+    """Return the names of the functions that installed commands bring."""
+    found = registry()
+    return [
+        o.component.name.replace("-", "_") for o in found.offers("command") if o.component.function
+    ]
+
+
 def command_function(name: str) -> Any:
-    """Return the function that an installed command carries as its attribute ``function``.
+    """Return the function of an installed command, without importing the command itself.
 
     Parameters
     ----------
@@ -22,29 +31,29 @@ def command_function(name: str) -> Any:
     Raises
     ------
     AttributeError
-        If no installed command has the name, or it carries no function; it says what to install.
-    ConflictError, PluginError
-        If several distributions offer the command, or it can't be imported.
+        If no installed command has the name, or it has no function; it says what to install.
+    ConflictError
+        If several distributions offer the command.
     """
     # A plugin that asks cvx_core for what isn't there, while plugins are looked for, must not
     # have them looked for again.
     if name.startswith("_") or getattr(_looking, "now", False):
         raise AttributeError(f"module 'cvx_core' has no attribute {name!r}")
-    wanted = name.replace("_", "-")
+    command = name.replace("_", "-")
     _looking.now = True
     try:
-        command = registry().find("command", wanted).load()
+        component = registry().find("command", command)
     except UnknownComponentError as error:
         raise AttributeError(
             f"module 'cvx_core' has no attribute {name!r}, and no installed plugin brings a "
-            f"command {wanted!r}. If one does, install it: pip install cvx-{wanted}"
+            f"command {command!r}. If one does, install it: pip install cvx-{command}"
         ) from error
     finally:
         _looking.now = False
-    function = getattr(command, "function", None)
-    if function is None:
+    if not component.function:
         raise AttributeError(
-            f"module 'cvx_core' has no attribute {name!r}: the command {wanted!r} has no Python "
-            f"function. Use it on the command line: cvx {wanted} --help"
+            f"module 'cvx_core' has no attribute {name!r}: the command {command!r} has no Python "
+            f"function. Use it on the command line: cvx {command} --help"
         )
-    return function
+    module, _, attribute = component.function.partition(":")
+    return getattr(import_module(module), attribute)

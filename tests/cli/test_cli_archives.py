@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, ClassVar
 import pytest
 
 from cvx_core import Artifact, Explanation, Renderer, register
-from cvx_core.cli.kit.output_folder import RUN, Folder
 from cvx_core.errors import OutputError
 from cvx_core.explanations.explanation import to_npz
+from cvx_core.explanations.output_folder import RUN, Folder
 from cvx_core.testing.samples import sample_explanation
 
 if TYPE_CHECKING:

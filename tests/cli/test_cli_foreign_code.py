@@ -25,7 +25,7 @@ from cvx_core import (
     register,
 )
 from cvx_core.cli import program as verbs
-from cvx_core.cli.kit import output_folder as output
+from cvx_core.explanations import output_folder as output
 
 if TYPE_CHECKING:
     from conftest import Outcome

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cvx_core.cli.kit.output_folder import ImageFolders, Names, as_json, safe_stem
+from cvx_core.explanations.output_folder import ImageFolders, Names, as_json, safe_stem
 
 if TYPE_CHECKING:
     from conftest import Cvx

@@ -24,9 +24,9 @@ from cvx_core import (
     Requirements,
     register,
 )
-from cvx_core.cli.kit import output_folder as output
 from cvx_core.cli.kit.signals import INTERRUPTED, Ended, heeding_signals, interruption_code
 from cvx_core.errors import OutputError
+from cvx_core.explanations import output_folder as output
 from cvx_core.explanations.renderer import Renderer
 
 if TYPE_CHECKING:

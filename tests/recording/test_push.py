@@ -9,7 +9,7 @@ import timm
 import torch
 import torch.nn.functional as F
 import torchvision
-from cvx_location_attention.second_order import Twice, push
+from cvx_location_attention.receptive_field.second_order import Twice, push
 from torch import Tensor, nn
 
 from cvx_core import MethodError, Requirements, VisionModel

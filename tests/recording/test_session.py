@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from cvx_location_attention.second_order import Twice
+from cvx_location_attention.receptive_field.second_order import Twice
 from torch import Tensor
 
 from cvx_core.errors import LayerError, MethodError, ModelError

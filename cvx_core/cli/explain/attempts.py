@@ -21,7 +21,7 @@ from cvx_core.errors import (
 from cvx_core.explainers.check import installed_checks, worst
 from cvx_core.explainers.runner import run
 from cvx_core.explanations.explanation import Explanation
-from cvx_core.images.reading import SourceImage
+from cvx_core.images.image_files import SourceImage
 from cvx_core.models.vision_model import VisionModel
 from cvx_core.plugins.isolation import REPORT, describe_error
 

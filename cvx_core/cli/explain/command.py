@@ -115,9 +115,9 @@ def explain(
     with only_data():
         from cvx_core.cli.explain.plan import Subject
         from cvx_core.cli.explain.run import explain_to_folder
-        from cvx_core.cli.kit.output_folder import as_json as json_bytes
         from cvx_core.cli.kit.plugin_warnings import installed_plugins
         from cvx_core.cli.kit.progress import Console
+        from cvx_core.explanations.output_folder import as_json as json_bytes
         from cvx_core.tasks.target_syntax import parse_target
 
         questions = tuple(parse_target(text) for text in targets)

@@ -13,10 +13,10 @@ import numpy as np
 
 from cvx_core._util.files import MAX_BYTES
 from cvx_core.api import get_explainer, read_ground_truth
-from cvx_core.cli.kit.output_folder import Names, settled, slug
 from cvx_core.errors import InputError, ModelError, UsageError
 from cvx_core.explainers.base import Explainer
-from cvx_core.images.reading import SourceImage, read_image
+from cvx_core.explanations.output_folder import Names, settled, slug
+from cvx_core.images.image_files import SourceImage, read_image
 from cvx_core.models.vision_model import VisionModel
 from cvx_core.plugins.isolation import error_boundary
 from cvx_core.plugins.parameters import parse_parameters
@@ -52,7 +52,7 @@ class Subject:
         object.__setattr__(self, "place", settled(self.path))
 
     def read(self) -> SourceImage:
-        """Return the picture; see `cvx_core.images.reading.read_image`."""
+        """Return the picture; see `cvx_core.images.image_files.read_image`."""
         return read_image(self.place, shown=str(self.path))
 
     def digest(self) -> str:

@@ -11,11 +11,11 @@ from typing import Any
 from cvx_core.cli.explain.attempts import Attempt, AttemptRunner, Job
 from cvx_core.cli.explain.plan import Asked
 from cvx_core.cli.explain.run_file import Entry, Journal, Mishap
-from cvx_core.cli.kit.output_folder import RUN, Drawing, Folder, as_json, rendered
 from cvx_core.cli.kit.progress import Reporter
 from cvx_core.cli.kit.signals import SOME_FAILED, interruption_code
 from cvx_core.errors import CvxError, InputError, OutputError
 from cvx_core.explanations.explanation import Explanation
+from cvx_core.explanations.output_folder import RUN, Drawing, Folder, as_json, rendered
 from cvx_core.models.vision_model import VisionModel
 from cvx_core.tasks.classes import TargetRecord
 

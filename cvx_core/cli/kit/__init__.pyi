@@ -1,16 +1,9 @@
 from .console import Settings as Settings, only_data as only_data, put as put, say as say
 from .defaults import EXPLAINERS as EXPLAINERS
-from .model_loading import loaded_model as loaded_model
+from .model_loader import loaded_model as loaded_model
 from .options import (
-    FunctionVerb as FunctionVerb,
     loading_options as loading_options,
     model_option as model_option,
-)
-from .output_folder import (
-    Folder as Folder,
-    as_json as as_json,
-    rendered as rendered,
-    settled as settled,
 )
 from .plugin_warnings import installed_plugins as installed_plugins
 from .progress import Console as Console, Reporter as Reporter, pace as pace

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib import import_module
 from typing import Any, TypeVar
 
 import click
@@ -41,23 +40,3 @@ def loading_options(command: F) -> F:
     ):
         command = option(command)
     return command
-
-
-class FunctionVerb(click.Command):
-    """A verb with a Python function of the same name, which `cvx_core` offers too.
-
-    Parameters
-    ----------
-    target
-        ``package.module:function``; imported when the function is asked for.
-    """
-
-    def __init__(self, *args: Any, target: str, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.target = target
-
-    @property
-    def function(self) -> Any:
-        """The function."""
-        module, _, name = self.target.partition(":")
-        return getattr(import_module(module), name)

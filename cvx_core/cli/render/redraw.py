@@ -7,9 +7,16 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from cvx_core.cli.kit.output_folder import Drawing, Folder, ImageFolders, Names, rendered, slug
 from cvx_core.errors import CvxError
 from cvx_core.explanations.explanation import Explanation
+from cvx_core.explanations.output_folder import (
+    Drawing,
+    Folder,
+    ImageFolders,
+    Names,
+    rendered,
+    slug,
+)
 
 
 def redraw(

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cvx_core.tasks.classes import Detection
-from cvx_core.tasks.detection.missed import FOUND_FROM
+from cvx_core.tasks.detection.missed_objects import FOUND_FROM
 from cvx_core.tasks.detection.prediction import DetectionPrediction, overlaps
 from cvx_core.tasks.ground_truth import GroundTruthBoxes
 

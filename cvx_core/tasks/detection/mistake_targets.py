@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from cvx_core.errors import TargetError
 from cvx_core.images.regions import Box
-from cvx_core.tasks.detection.missed import FOUND_FROM, nearest
+from cvx_core.tasks.detection.missed_objects import FOUND_FROM, nearest
 from cvx_core.tasks.detection.prediction import DetectionPrediction, overlaps, require_detections
 from cvx_core.tasks.prediction import Resolved, Seed
 from cvx_core.tasks.targets import Target

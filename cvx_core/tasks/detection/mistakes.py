@@ -12,7 +12,7 @@ from cvx_core.images.regions import Box
 from cvx_core.tasks.base import Judgement, Mistake
 from cvx_core.tasks.classes import ClassEntry, Detection
 from cvx_core.tasks.detection.assignment import Assignment, Finding, assign
-from cvx_core.tasks.detection.missed import FOUND_FROM, Lost, lost_object, rival
+from cvx_core.tasks.detection.missed_objects import FOUND_FROM, Lost, lost_object, rival
 from cvx_core.tasks.detection.mistake_targets import (
     ABSENT,
     ENOUGH,

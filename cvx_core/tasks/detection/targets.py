@@ -10,7 +10,7 @@ import numpy as np
 from cvx_core.errors import TargetError
 from cvx_core.images.regions import Box
 from cvx_core.tasks.classes import ClassRef
-from cvx_core.tasks.detection.missed import lost_stage, nearest
+from cvx_core.tasks.detection.missed_objects import lost_stage, nearest
 from cvx_core.tasks.detection.prediction import DetectionPrediction, require_detections
 from cvx_core.tasks.prediction import Resolved
 from cvx_core.tasks.targets import Target, target_text

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from cvx_score import deletion, insertion, score
-from cvx_score.measures.early_stopping import filled, first_steps, further_steps
+from cvx_score.measures.early_stop import filled, first_steps, further_steps
 from hypothesis import given, settings, strategies as st
 from torch import Tensor, nn
 

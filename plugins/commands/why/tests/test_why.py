@@ -19,7 +19,7 @@ from torch import Tensor, nn
 import cvx_core as cvx
 from cvx_core import OptionError, OutputError, TargetError, UsageError, VisionModel
 from cvx_core._util.files import write_atomic
-from cvx_core.cli.kit import output_folder as output
+from cvx_core.explanations import output_folder as output
 
 RED = 200.0
 PLAIN = 2.0

@@ -11,7 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from captum.attr import Deconvolution, GuidedBackprop
-from cvx_gradient_error.rectified import _warn_once
+from cvx_gradient_error.deconvnet import _warn_once
 from torch import Tensor, nn
 
 from cvx_core import ClassScore, MethodError, VisionModel, explain

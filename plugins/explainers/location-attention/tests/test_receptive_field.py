@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from cvx_location_attention.effective import spread
+from cvx_location_attention.receptive_field.effective_field import spread
 from torch import Tensor, nn
 
 from cvx_core import OptionError, VisionModel, get_explainer

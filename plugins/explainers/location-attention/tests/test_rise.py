@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from cvx_location_attention.moments import Moments
-from cvx_location_attention.rise import RISE, Masks
+from cvx_location_attention.perturbation.rise import RISE, Masks
 from torch import Tensor, nn
 
 from cvx_core import ClassScore, Contrast, OptionError, VisionModel, explain, get_explainer

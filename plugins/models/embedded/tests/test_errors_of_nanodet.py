@@ -11,7 +11,7 @@ from tidecv import TIDE, Data
 
 from cvx_core import Box, DetectionPrediction, GroundTruthBoxes, VisionModel, load_model
 from cvx_core.tasks.builtin import find_mistakes
-from cvx_core.tasks.detection.missed import without_stage
+from cvx_core.tasks.detection.missed_objects import without_stage
 from cvx_core.tasks.detection.mistakes import BoxMistake
 
 DATA = Path(__file__).parent / "data/nanodet"

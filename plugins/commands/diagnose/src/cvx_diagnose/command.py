@@ -22,8 +22,6 @@ def _part(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int, 
 
 @click.command(
     "diagnose",
-    cls=kit.FunctionVerb,
-    target="cvx_diagnose.diagnosis:diagnose",
     epilog="Examples: cvx diagnose photographs -m torchvision:resnet50   |   "
     "cvx diagnose val.csv -m net.py:make -o run --resume   |   "
     "cvx diagnose instances_val2017.json -m embedded:nanodet --shard 0/4",
@@ -178,7 +176,7 @@ def command(
         return 0
     assert summary is not None
     if as_json:
-        kit.put(kit.as_json(summary).decode().rstrip())
+        kit.put(as_json(summary).decode().rstrip())
     else:
         for line in describe_error(summary):
             kit.put(line)

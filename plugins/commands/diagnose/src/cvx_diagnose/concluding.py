@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cvx_core import write_atomic
-from cvx_core.cli import kit
+from cvx_core.explanations import as_json
 from cvx_diagnose.findings import find
 from cvx_diagnose.report import write_report
 from cvx_diagnose.run import SUMMARY, Run
@@ -33,7 +33,7 @@ def conclude(
     summary |= found
     write_report(run, summary, causes)
     # Last, as the sign that all else is there.
-    write_atomic(run.folder / SUMMARY, kit.as_json(summary), overwrite=True)
+    write_atomic(run.folder / SUMMARY, as_json(summary), overwrite=True)
 
 
 def opened(folder: str | Path | Run | None) -> Run | None:

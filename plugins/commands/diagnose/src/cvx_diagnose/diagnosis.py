@@ -13,7 +13,7 @@ from typing import Any
 from cvx_engine import Engine, Listener, get_engine
 
 from cvx_core import OptionError, OutputError, UsageError, VisionModel, get_explainer, write_atomic
-from cvx_core.cli import kit
+from cvx_core.explanations import settled
 from cvx_diagnose import manifest, plan
 from cvx_diagnose.concluding import conclude, opened
 from cvx_diagnose.interventions import check_installed, usual_budget
@@ -115,7 +115,7 @@ def diagnose(
     """
     _check(limit, shard, budget, block_size, batch_size, timeout)
     runner = get_engine(engine) if isinstance(engine, str) else engine
-    place = kit.settled(Path(folder))
+    place = settled(Path(folder))
     before, trained = opened(compare), opened(training)
     source = open_source(data, model.task, model.classes, images)
     _check_free(place, resume or shard[1] > 1)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cvx_core import InputError, UsageError
-from cvx_core.cli import kit
+from cvx_core.explanations import settled
 from cvx_diagnose.sources import DataSet, Source
 from cvx_diagnose.tables import Listed, coco
 from cvx_diagnose.trees import ClassFolders, pairs
@@ -43,8 +43,8 @@ def open_source(
                 "Give a folder, a file, or a data set with __len__ and __getitem__.",
             )
         return DataSet(type(data).__name__, task, names, data)
-    path = kit.settled(Path(data))
-    root = None if images is None else kit.settled(Path(images))
+    path = settled(Path(data))
+    root = None if images is None else settled(Path(images))
     if path.is_dir():
         if task == "classification":
             return ClassFolders(str(data), task, names, path)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cvx_core import OutputError, UsageError
-from cvx_core.cli import kit
+from cvx_core.explanations import as_json
 
 NAME = "plan.json"
 SCHEMA = "cvx.plan/1"
@@ -85,7 +85,7 @@ class Plan:
 
     def to_json(self) -> bytes:
         """Return what `read` reads."""
-        return kit.as_json(self.to_dict())
+        return as_json(self.to_dict())
 
     @classmethod
     def read(cls, folder: Path) -> Plan:

@@ -14,4 +14,5 @@ def cvx_commands() -> Iterable[Component]:
         "diagnose",
         "Find the errors of a model on a whole data set, each with its maps.",
         "cvx_diagnose.command:command",
+        "cvx_diagnose:diagnose",
     )

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from cvx_core import CvxError, write_atomic
-from cvx_core.cli import kit
+from cvx_core.explanations import as_json
 from cvx_diagnose.causes import TYPICAL, Causes, middles_of, place_of
 from cvx_diagnose.controls import Inputs, Seen, Whole
 from cvx_diagnose.pasting import Donor, parts_of, pasted, turned
@@ -121,7 +121,7 @@ def find_shortcuts(run: Run, causes: Causes, work: Diagnosis | None) -> dict[str
     except CvxError as error:
         found = {"looked_at": 0, "found": [], "note": str(error)}
     document = {"schema": SCHEMA, "groups": key, "shortcuts": found}
-    write_atomic(file, kit.as_json(document), overwrite=True)
+    write_atomic(file, as_json(document), overwrite=True)
     return found
 
 

@@ -8,12 +8,11 @@ import click
 
 from cvx_core import UsageError
 from cvx_core.cli import kit
+from cvx_core.explanations import Folder
 
 
 @click.command(
     "score",
-    cls=kit.FunctionVerb,
-    target="cvx_score.evaluation:score",
     epilog="Examples: cvx score tool.jpg -e grad-cam -e activation-error   |   "
     "cvx score tool.jpg -e grad-cam --region 40,60,300,420 --measure pointing",
 )
@@ -127,7 +126,7 @@ def command(
         from cvx_score.evaluation import score
         from cvx_score.report import FILE, document, table
 
-        output = kit.Folder(folder, force=force)
+        output = Folder(folder, force=force)
         output.check([FILE])
         kit.installed_plugins()
         places = [parse_region(text) for text in regions]
@@ -154,7 +153,7 @@ def command(
                 memory=memory,
             )
         found = document(scores, loaded, pictures, target or "predicted", seed)
-        written = kit.as_json(found)
+        written = as_json(found)
         output.write(FILE, written)
     if as_json:
         kit.put(written.decode().rstrip())

@@ -22,7 +22,7 @@ from cvx_core.images import Box, MaskRegion, PreparedImage, Region
 from cvx_score.forward import prepare
 from cvx_score.measures.completeness import completeness
 from cvx_score.measures.curves import NOISE, SHARES, STEPS, Curves, deletion, insertion, road
-from cvx_score.measures.early_stopping import WITHIN
+from cvx_score.measures.early_stop import WITHIN
 from cvx_score.measures.localization import TOLERANCE, pointing, rank_accuracy, relevance_mass
 from cvx_score.measures.pixel_order import on_pixels, read_map
 from cvx_score.measures.randomization import randomisation

@@ -14,6 +14,7 @@ def cvx_commands() -> Iterable[Component]:
         "score",
         "Measure how faithful maps are: insertion, deletion, ROAD, pointing game and more.",
         "cvx_score.command:command",
+        "cvx_score:score",
     )
 
 

@@ -7,12 +7,11 @@ from pathlib import Path
 import click
 
 from cvx_core.cli import kit
+from cvx_core.explanations import Folder
 
 
 @click.command(
     "why",
-    cls=kit.FunctionVerb,
-    target="cvx_why.investigation:why",
     epilog="Examples: cvx why tool.jpg --label screwdriver   |   "
     "cvx why tool.jpg --label screwdriver --reference other.jpg --profile",
 )
@@ -85,7 +84,7 @@ def command(
         from cvx_why.report.data import FILES
 
         check_numbers(budget, memory)
-        kit.Folder(folder, force=force).check(FILES)
+        Folder(folder, force=force).check(FILES)
         kit.installed_plugins()
         with kit.Console(quiet=quiet, verbose=settings.verbose) as reporter:
             reporter.stage("loading the model")
@@ -108,7 +107,7 @@ def command(
             reporter.stage("drawing")
             files = report.save(folder, overwrite=force)
     if as_json:
-        kit.put(kit.as_json(report.to_dict()).decode().rstrip())
+        kit.put(as_json(report.to_dict()).decode().rstrip())
         return 0
     kit.put(report.text)
     for file in files:

@@ -14,4 +14,5 @@ def cvx_commands() -> Iterable[Component]:
         "why",
         "Say which part of an image makes an answer wrong, tested by removing it.",
         "cvx_why.command:command",
+        "cvx_why:why",
     )

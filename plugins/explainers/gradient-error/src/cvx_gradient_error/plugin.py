@@ -36,10 +36,10 @@ def cvx_explainers() -> Iterator[Component]:
     yield Component(
         "guided-backprop",
         "Edges of the image; fails sanity checks (Springenberg 2015)",
-        "cvx_gradient_error.rectified:GuidedBackprop",
+        "cvx_gradient_error.deconvnet:GuidedBackprop",
     )
     yield Component(
         "deconvnet",
         "Edges of the image; fails sanity checks (Zeiler 2014)",
-        "cvx_gradient_error.rectified:Deconvnet",
+        "cvx_gradient_error.deconvnet:Deconvnet",
     )

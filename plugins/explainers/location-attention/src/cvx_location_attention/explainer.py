@@ -8,7 +8,7 @@ from cvx_core import Attribution, Explainer, ExplainRequest, OptionError, Requir
 from cvx_core.plugins import check_choice
 from cvx_location_attention.attention_rollout import rolled_out
 from cvx_location_attention.layer_maps import Energy
-from cvx_location_attention.reads import Reads
+from cvx_location_attention.receptive_field.input_influence import Reads
 
 _MODES = ("auto", "energy", "rollout", "reads")
 

@@ -15,7 +15,7 @@ from torch import nn
 
 from cvx_core import CheckpointError, Preprocess
 from cvx_core.models import fit_weights, read_checkpoint, seeded
-from cvx_embedded.renaming import to_timm
+from cvx_embedded.weight_names import to_timm
 
 PREPROCESS = Preprocess(
     crop=224,

@@ -14,7 +14,7 @@ from torch import Tensor
 from cvx_core import InputError, OptionError, UsageError, VisionModel
 from cvx_core.images import PreparedImage, make_baseline
 from cvx_score.forward import in_shapes, prepare
-from cvx_score.measures.early_stopping import WITHIN, filled, first_steps, further_steps
+from cvx_score.measures.early_stop import WITHIN, filled, first_steps, further_steps
 from cvx_score.measures.imputation import impute
 from cvx_score.measures.perturbations import Trials
 from cvx_score.measures.pixel_order import Values, on_pixels, ranks, read_map

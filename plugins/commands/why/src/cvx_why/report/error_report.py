@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cvx_core import get_renderer
-from cvx_core.cli import kit
+from cvx_core.explanations import Folder, as_json, rendered
 from cvx_why.report.data import FILES, ReportData
 from cvx_why.report.page import page
 from cvx_why.report.summary import describe_error
@@ -67,15 +67,15 @@ class ErrorReport(ReportData):
         OutputError
             If the disk refuses; then no file is left that this call made.
         """
-        into = kit.Folder(Path(folder), force=overwrite)
+        into = Folder(Path(folder), force=overwrite)
         figure, maps = get_renderer("figure"), get_renderer("html", title="Why is it wrong?")
         into.check(FILES)
         written = (
             page(self).encode(),
-            kit.rendered(maps, self.explanations).data,
-            kit.rendered(figure, [self.blame]).data,
-            kit.rendered(figure, [self.contrast]).data,
-            kit.as_json(self.to_dict()),
+            rendered(maps, self.explanations).data,
+            rendered(figure, [self.blame]).data,
+            rendered(figure, [self.contrast]).data,
+            as_json(self.to_dict()),
         )
         try:
             # The page comes last, and so is there only beside all that it shows.

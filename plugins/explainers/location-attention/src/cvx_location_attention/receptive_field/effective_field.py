@@ -12,7 +12,7 @@ from cvx_core import Attribution, Explainer, ExplainRequest, OptionError, Record
 from cvx_core.explainers import in_pieces
 from cvx_core.recording import find_layer
 from cvx_location_attention.layer_maps import named
-from cvx_location_attention.positions import as_recorded
+from cvx_location_attention.receptive_field.positions import as_recorded
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,13 @@ from torch import Tensor
 
 from cvx_core import Attribution, Explainer, ExplainRequest, MethodError, OptionError, Requirements
 from cvx_location_attention.layer_maps import named
-from cvx_location_attention.positions import Position, cell_at, position, unit_length
-from cvx_location_attention.second_order import Twice, push
+from cvx_location_attention.receptive_field.positions import (
+    Position,
+    cell_at,
+    position,
+    unit_length,
+)
+from cvx_location_attention.receptive_field.second_order import Twice, push
 
 
 @dataclass(frozen=True)

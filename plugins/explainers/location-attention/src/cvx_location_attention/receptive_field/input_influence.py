@@ -9,7 +9,7 @@ import torch
 from cvx_core import Attribution, Explainer, ExplainRequest, OptionError, Recording, Requirements
 from cvx_core.recording import Layer
 from cvx_location_attention.layer_maps import named
-from cvx_location_attention.positions import (
+from cvx_location_attention.receptive_field.positions import (
     Position,
     as_recorded,
     cell_at,

@@ -10,7 +10,7 @@ from torch import Tensor
 from cvx_core import Attribution, Explainer, ExplainRequest, OptionError, Requirements
 from cvx_core.explainers import in_pieces
 from cvx_core.images import check_baseline, make_baseline
-from cvx_location_attention.scores import SCORES, check_score, scores
+from cvx_location_attention.perturbation.scores import SCORES, check_score, scores
 
 
 @dataclass(frozen=True)

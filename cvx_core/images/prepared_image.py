@@ -8,8 +8,8 @@ import torch
 
 from cvx_core.errors import ModelError
 from cvx_core.images.geometry import Geometry, measure
+from cvx_core.images.image_files import SourceImage
 from cvx_core.images.preprocessing import Transform, apply
-from cvx_core.images.reading import SourceImage
 from cvx_core.images.regions import Extent, Frame
 
 

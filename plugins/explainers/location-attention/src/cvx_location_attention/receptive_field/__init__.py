@@ -1,0 +1,1 @@
+"""What an output position reads, and what an input position affects."""
