@@ -128,7 +128,8 @@ def command(
     if code is not None:
         return code
     with kit.only_data():
-        from cvx_core import get_engine
+        from cvx_engine import get_engine
+
         from cvx_core.plugins import parse_parameters
         from cvx_diagnose.diagnosis import diagnose, finishing
         from cvx_diagnose.pace import Pace
