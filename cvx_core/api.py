@@ -14,6 +14,7 @@ from cvx_core.explanations.explanation import Explanation
 from cvx_core.explanations.renderer import Renderer
 from cvx_core.models.vision_model import VisionModel
 from cvx_core.plugins.component import Component, component_name
+from cvx_core.plugins.defaults import EXPLAINERS
 from cvx_core.plugins.discovery import registry
 from cvx_core.plugins.isolation import REPORT
 from cvx_core.plugins.parameters import build
@@ -107,7 +108,7 @@ def read_ground_truth(
 def explain(
     model: VisionModel,
     images: Any,
-    explainer: str | Explainer | Sequence[str | Explainer] = "class-attention",
+    explainer: str | Explainer | Sequence[str | Explainer] = EXPLAINERS[0],
     target: Targets = None,
     label: Labels = None,
     seed: int = 0,
@@ -143,7 +144,7 @@ def explain(
         )
     several = [explainer] if isinstance(explainer, str | Explainer) else list(explainer)
     if not several:
-        raise UsageError("There is no explainer.", "Name one, such as 'class-attention'.")
+        raise UsageError("There is no explainer.", f"Name one, such as {EXPLAINERS[0]!r}.")
     explainers = [get_explainer(e) if isinstance(e, str) else e for e in several]
     checks = installed_checks() if sanity else ()
     return run(model, images, explainers, target, label, seed, budget=budget, checks=checks)

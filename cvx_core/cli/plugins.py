@@ -11,8 +11,8 @@ import click
 
 from cvx_core._util.text import printable
 from cvx_core.cli.kit.console import Settings, only_data, put
-from cvx_core.cli.kit.defaults import BY_KIND
 from cvx_core.cli.program import VERBS
+from cvx_core.plugins.defaults import BY_KIND
 from cvx_core.plugins.registry import PROGRAM, Offer, Registry
 
 SCHEMA = "cvx.plugins/1"

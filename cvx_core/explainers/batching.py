@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
-from cvx_core.recording import Layout
+from cvx_core.recording.layers.layout import Layout
+from cvx_core.recording.recording import Recording
+from cvx_core.recording.saved_tensors import storages
 
 if TYPE_CHECKING:
     from cvx_core.models.vision_model import VisionModel
@@ -80,4 +82,17 @@ def in_pieces(count: int, most: int, run: Callable[[int, int], T]) -> Iterator[T
         start = stop
 
 
-__all__ = ["images_at_once", "in_pieces"]
+def kept_memory(recording: Recording) -> dict[tuple[torch.device, int], int]:
+    """Return the bytes of each piece of memory that a recording keeps alive, by its address.
+
+    Activations at layers, what the backward pass and a replay will need, attention that was
+    asked for, and the logits; memory that several of these share stands there once. The model's
+    weights are left out: they are there without the recording.
+    """
+    kept = storages(recording.tensors())
+    module = recording.model.module
+    weights = storages([*module.parameters(), *module.buffers()])
+    return {address: size for address, size in kept.items() if address not in weights}
+
+
+__all__ = ["images_at_once", "in_pieces", "kept_memory"]

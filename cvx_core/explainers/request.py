@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from cvx_core.errors import PluginError
-from cvx_core.explainers.batching import images_at_once, in_pieces
+from cvx_core.explainers.batching import images_at_once, in_pieces, kept_memory
 from cvx_core.images.regions import Extent, Frame
 from cvx_core.models.forward import version
 from cvx_core.models.vision_model import VisionModel
@@ -132,7 +132,7 @@ class ExplainRequest:
 
         Of the questions about changed inputs, of which one follows the other, the largest counts.
         """
-        memory = {address: size for one in self._used for address, size in one.memory().items()}
+        memory = {address: size for one in self._used for address, size in kept_memory(one).items()}
         return sum(memory.values()) + self._most_elsewhere
 
     def logits(self, inputs: torch.Tensor) -> torch.Tensor:

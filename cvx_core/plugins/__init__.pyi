@@ -1,4 +1,5 @@
 from .component import Component as Component, Kind as Kind, component_name as component_name
+from .defaults import EXPLAINERS as EXPLAINERS
 from .discovery import registry as registry
 from .hookspecs import GROUP as GROUP, hookimpl as hookimpl
 from .isolation import (

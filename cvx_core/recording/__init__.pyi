@@ -8,6 +8,7 @@ from .conservation import (
     constant_part as constant_part,
     leakage as leakage,
     recorded_flows as recorded_flows,
+    relevance as relevance,
 )
 from .interception.leakage import Origins as Origins
 from .layer_selection.selection import (

@@ -31,6 +31,7 @@ from cvx_core.recording.layers.layer import Layer, first_tensor
 from cvx_core.recording.layers.layout import Layout
 from cvx_core.recording.recording import Recording
 from cvx_core.recording.requirements import Requirements
+from cvx_core.recording.rules.base import no_rules
 
 READOUT = "readout"
 """Name of what turns the network's answer into logits."""
@@ -133,6 +134,32 @@ def leakage(recording: Recording, seed: Tensor, name: str, row: int) -> dict[Ori
             if nodes and logits.requires_grad
             else [None] * len(nodes)
         )
+
+
+def relevance(recording: Recording, seed: Tensor, name: str) -> Tensor:
+    """Return what each value at a place contributes to <seed, logits>, laid out as recorded.
+
+    By the rules that were recorded with; see `cvx_core.recording.rules.base`.
+
+    Raises
+    ------
+    MethodError
+        If there were none, or the logits don't depend on the place.
+    """
+    node, found = recording.node(name), None
+    if recording.passage is None:
+        raise no_rules()
+    if recording.logits.requires_grad:
+        found = recording.passage.relevance(
+            recording.logits,
+            seed.to(recording.logits),
+            node,
+            recording.baselines.get(recording.layer(name).name),
+            recording.backward,
+        )
+    if found is None:
+        raise recording.no_path(name)
+    return found
 
 
 def flows(model: VisionModel, image: Tensor, name: str, seed: Tensor) -> Flows:

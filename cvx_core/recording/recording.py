@@ -21,8 +21,8 @@ from cvx_core.recording.interception.leakage import Leakage, Origin
 from cvx_core.recording.layers.layer import Layer, computed_again, first_tensor, with_tensor
 from cvx_core.recording.layers.layout import Layout
 from cvx_core.recording.requirements import Gates, Requirements
-from cvx_core.recording.rules.base import Passage, Propagation, no_rules
-from cvx_core.recording.saved_tensors import Saved, Tape, storages
+from cvx_core.recording.rules.base import Passage, Propagation
+from cvx_core.recording.saved_tensors import Saved, Tape
 from cvx_core.tasks.prediction import ModelOutput
 
 
@@ -30,8 +30,7 @@ class Recording:
     """One forward pass with everything in `requirements` kept; a context manager.
 
     Entering it runs the forward pass in evaluation mode. Leaving it removes every hook and
-    restores the model's modes and the random state, also after an exception. No parameter takes
-    part in a graph, and nothing before the earliest place builds one.
+    restores modes and random state. Nothing before the earliest layer builds a graph.
 
     Parameters
     ----------
@@ -82,7 +81,7 @@ class Recording:
         self._saved = Saved()
         self._tape = Tape(self._saved) if requirements.tape else None
         self.kept_constants = Constants() if requirements.constants else None
-        self._passage = self._begin(requirements.gates)
+        self.passage = self._begin(requirements.gates)
         self.baselines: dict[str, Tensor] = {}
         self.reference_logits: Tensor | None = None
         self._calls: dict[str, int] = {}
@@ -96,7 +95,7 @@ class Recording:
             attention=requirements.attention,
             attended=self._attended if requirements.attention_gradients else None,
             constants=self.kept_constants,
-            table=None if self._passage is None else self._passage.table,
+            table=None if self.passage is None else self.passage.table,
         )
 
     def __enter__(self) -> Recording:
@@ -114,7 +113,7 @@ class Recording:
         self._over = True
         self._nodes.clear()
         self._stack.close()
-        self._tape = self._passage = None
+        self._tape = self.passage = None
         self.baselines.clear()
         if hasattr(self, "logits"):
             self.logits = self.logits.detach()
@@ -172,7 +171,7 @@ class Recording:
         if missing == "raise":
             for name, gradient in zip(names, found, strict=True):
                 if gradient is None:
-                    raise self._no_path(name)
+                    raise self.no_path(name)
         return [
             torch.zeros_like(node) if gradient is None else gradient
             for node, gradient in zip(nodes, found, strict=True)
@@ -184,14 +183,9 @@ class Recording:
         Parameters
         ----------
         vector
-            Laid out as ``raw(at)``, held constant.
+            Laid out as ``raw(at)``, held constant; the result is laid out as ``raw(to)``.
         at, to
-            Places that were recorded.
-
-        Returns
-        -------
-        torch.Tensor
-            Laid out as ``raw(to)``; zero where `at` does not depend on it.
+            Layers that were recorded.
         """
         [found] = self.backward(self.node(at), [self.node(to)], vector)
         return torch.zeros_like(self.node(to)) if found is None else found
@@ -204,31 +198,6 @@ class Recording:
     def attention(self) -> list[Tensor]:
         """Return the attention probabilities (B, heads, queries, keys), in forward order."""
         return list(self.mode.attention or [])
-
-    def relevance(self, seed: Tensor, name: str) -> Tensor:
-        """Return what each value at a place contributes to <seed, logits>, laid out as recorded.
-
-        By the rules that were recorded with; see `cvx_core.recording.rules.base`.
-
-        Raises
-        ------
-        MethodError
-            If there were none, or the logits don't depend on the place.
-        """
-        node, found = self.node(name), None
-        if self._passage is None:
-            raise no_rules()
-        if self.logits.requires_grad:
-            found = self._passage.relevance(
-                self.logits,
-                seed.to(self.logits),
-                node,
-                self.baselines.get(self.layer(name).name),
-                self.backward,
-            )
-        if found is None:
-            raise self._no_path(name)
-        return found
 
     def replay(self, name: str, value: Tensor) -> Tensor:
         """Return the logits (B, classes) with the gates as recorded and `value` at a place.
@@ -273,28 +242,18 @@ class Recording:
             )
         return self._nodes[self._layers[name].name if name in self._layers else name]
 
-    def memory(self) -> dict[tuple[torch.device, int], int]:
-        """Return the bytes of each piece of memory that the recording keeps alive, by its address.
-
-        Activations at places, what the backward pass and a replay will need, attention that was
-        asked for, and the logits; memory that several of these share stands there once. The
-        model's weights are left out: they are there without the recording.
-        """
+    def tensors(self) -> list[Tensor]:
+        """Return every tensor that the recording keeps alive."""
         optional = [self.reference_logits, *(self.mode.attention or [])]
         if self.kept_constants is not None:
             optional += [tensor for pair in self.kept_constants.kept for tensor in pair]
-        held = storages(
-            [
-                self.logits,
-                *self._nodes.values(),
-                *self.baselines.values(),
-                *self._saved.tensors(),
-                *(tensor for tensor in optional if tensor is not None),
-            ]
-        )
-        module = self.model.module
-        weights = storages([*module.parameters(), *module.buffers()])
-        return {address: size for address, size in held.items() if address not in weights}
+        return [
+            self.logits,
+            *self._nodes.values(),
+            *self.baselines.values(),
+            *self._saved.tensors(),
+            *(tensor for tensor in optional if tensor is not None),
+        ]
 
     @contextmanager
     def again(self, name: str, image: Tensor) -> Iterator[tuple[Recording, Leakage]]:
@@ -306,7 +265,7 @@ class Recording:
         with held.measuring(self.model.module), recording:
             yield recording, held
 
-    def _no_path(self, name: str) -> MethodError:
+    def no_path(self, name: str) -> MethodError:
         """Return the error for a place on which the model's answer does not depend."""
         ends: Sequence[Origin] = self.mode.held.ends
         if ends:
@@ -363,8 +322,8 @@ class Recording:
             return node.clone()
 
     def _forward(self) -> None:
-        if self._passage is not None:
-            self._compare(self._passage)
+        if self.passage is not None:
+            self._compare(self.passage)
         # Before the first place nothing requires a gradient, so that no graph is built there. (To
         # switch gradients on at the place would not outlive a no_grad block around it.)
         with torch.enable_grad():

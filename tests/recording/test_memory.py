@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from cvx_core import Attribution, Explainer, ExplainRequest, explain, smooth
+from cvx_core.explainers.batching import kept_memory
 from cvx_core.models.vision_model import VisionModel
 from cvx_core.recording import Requirements
 from cvx_core.recording.layer_selection.selection import open_recording
@@ -31,7 +32,7 @@ def images(batch: int = 1) -> torch.Tensor:
 def held(model: VisionModel, x: torch.Tensor, requirements: Requirements) -> int:
     with open_recording(model, x, requirements) as recording:
         recording.gradients(torch.ones_like(recording.logits), *requirements.layers)
-        return sum(recording.memory().values())
+        return sum(kept_memory(recording).values())
 
 
 @pytest.mark.parametrize("batch", [1, 3])

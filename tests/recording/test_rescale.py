@@ -13,6 +13,7 @@ from torch import Tensor
 
 from cvx_core.models.vision_model import VisionModel
 from cvx_core.recording import Requirements
+from cvx_core.recording.conservation import relevance
 from cvx_core.recording.layer_selection.selection import open_recording
 from cvx_core.recording.rules.table import RULES
 
@@ -95,7 +96,7 @@ def missing(model: VisionModel) -> tuple[float, float]:
         seed = torch.randn(2, 3, generator=generator, dtype=torch.float64)
         assert recording.reference_logits is not None
         total = float((seed * (recording.logits.detach() - recording.reference_logits)).sum())
-        return abs(float(recording.relevance(seed, "input").sum()) - total), abs(total)
+        return abs(float(relevance(recording, seed, "input").sum()) - total), abs(total)
 
 
 @pytest.mark.parametrize("name", EXACT)

@@ -14,6 +14,7 @@ from torch import Tensor
 from cvx_core.errors import LayerError, MethodError, ModelError
 from cvx_core.models.vision_model import VisionModel
 from cvx_core.recording import Requirements
+from cvx_core.recording.conservation import relevance
 from cvx_core.recording.layer_selection.selection import open_recording
 from cvx_core.testing import models
 
@@ -122,7 +123,7 @@ def test_asking_for_a_place_that_was_not_recorded_names_those_that_were(
 def test_relevance_without_rules_for_it_is_refused_in_words(model: VisionModel, gates: Any) -> None:
     with open_recording(model, images(), Requirements("two", gates=gates)) as recording:
         with pytest.raises(MethodError, match="No rules were recorded with") as caught:
-            recording.relevance(torch.ones_like(recording.logits), "two")
+            relevance(recording, torch.ones_like(recording.logits), "two")
         assert "Relevance" in caught.value.hint
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import click
 
 from cvx_core.cli.kit.console import Settings, only_data, put, put_files
-from cvx_core.cli.kit.defaults import RENDERERS
 from cvx_core.cli.kit.options import loading_options, model_option
 from cvx_core.errors import UsageError
+from cvx_core.plugins.defaults import EXPLAINERS, RENDERERS
 
 # The names below stand in `cvx_core.cli.explain.run` too; importing it here would import torch
 # for 'cvx explain --help'.
@@ -18,7 +18,7 @@ _DTYPES = ("float32", "float64", "bfloat16", "float16")
 
 @click.command(
     epilog="Examples: cvx explain cat.jpg   |   cvx explain cat.jpg --label tabby   |   "
-    'cvx explain cat.jpg -e class-attention:layer=layer3 -t "tabby vs tiger cat"'
+    f'cvx explain cat.jpg -e {EXPLAINERS[0]}:layer=layer3 -t "tabby vs tiger cat"'
 )
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
 @model_option

@@ -18,13 +18,13 @@ from cvx_core.cli.explain.plan import (
 )
 from cvx_core.cli.explain.run_file import Entry, Journal, model_facts
 from cvx_core.cli.explain.worker import Finished, Work
-from cvx_core.cli.kit.defaults import EXPLAINERS, MODEL, RENDERERS
 from cvx_core.cli.kit.model_loader import loaded_model
 from cvx_core.cli.kit.progress import Reporter
 from cvx_core.errors import CvxError, InputError, UsageError
 from cvx_core.explanations.output_folder import RUN, Drawing, Folder, ImageFolders
 from cvx_core.explanations.renderer import Renderer
 from cvx_core.models.vision_model import VisionModel
+from cvx_core.plugins.defaults import EXPLAINERS, MODEL, RENDERERS
 from cvx_core.plugins.parameters import parse_parameters
 
 

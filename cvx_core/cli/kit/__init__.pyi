@@ -1,5 +1,4 @@
 from .console import Settings as Settings, only_data as only_data, put as put, say as say
-from .defaults import EXPLAINERS as EXPLAINERS
 from .model_loader import loaded_model as loaded_model
 from .options import (
     loading_options as loading_options,

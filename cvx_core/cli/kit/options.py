@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from cvx_core.cli.kit.defaults import MODEL
+from cvx_core.plugins.defaults import MODEL
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -50,11 +50,11 @@ def render(
     settings.verbose = settings.verbose or verbose
     with only_data():
         from cvx_core.cli.explain.run import build_renderers
-        from cvx_core.cli.kit.defaults import RENDERERS
         from cvx_core.cli.kit.plugin_warnings import installed_plugins
         from cvx_core.cli.render.redraw import redraw
         from cvx_core.explanations.explanation import load_explanations
         from cvx_core.explanations.output_folder import Drawing, Folder
+        from cvx_core.plugins.defaults import RENDERERS
 
         # Before any plugin's code runs: it may change the working folder.
         target = Folder(folder, force=force)

@@ -55,8 +55,8 @@ def no_path(name: str, ends: Sequence[Origin], *, frozen: bool) -> MethodError:
         f"No gradient flows from the model's answer back to {name!r}"
         + (f": it ends in what is held constant, {where}." if where else "."),
         "With frozen gates nothing passes a sigmoid, softplus or softmax. Have the model return "
-        "logits, not probabilities; where such a function is an activation inside, ask a method "
-        "that follows the model's own gradient, such as grad-cam or gradient-error."
+        "logits, not probabilities; where such a function is an activation inside, use a method "
+        "that follows the model's own gradient."
         if frozen
         else "The model computes under no_grad, detaches, or decides by argmax after this "
         "place; name a later layer.",

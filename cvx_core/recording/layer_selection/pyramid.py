@@ -44,8 +44,8 @@ def choose_levels(layout: Layout, model: VisionModel, inputs: Tensor) -> tuple[L
         found = _last(answer, places, learned)
     if not found:
         raise LayerError(
-            "The network has no place with a spatial grid on which its answer depends.",
-            "Methods at the input work: gradient-error, or layer=input where a method takes one.",
+            "The network has no layer with a spatial grid on which its output depends.",
+            "Explain at the input: a method that works there, or layer=input where one takes it.",
         )
     several = len(found) > 1
     reason = (

@@ -147,8 +147,8 @@ def choose_last_grid(layout: Layout, model: VisionModel, inputs: Tensor) -> Laye
             "Is its last layer untrained? Some start at zero; load trained weights.",
         )
     raise LayerError(
-        "The network has no place with a spatial grid on which its answer depends.",
-        "Methods at the input work: gradient-error, or layer=input where a method takes one.",
+        "The network has no layer with a spatial grid on which its output depends.",
+        "Explain at the input: a method that works there, or layer=input where one takes it.",
     )
 
 

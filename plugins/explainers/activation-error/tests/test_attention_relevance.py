@@ -13,6 +13,7 @@ from cvx_activation_error.lrp.relevance import Relevance
 from torch import Tensor, nn
 
 from cvx_core import ClassScore, Explanation, Requirements, VisionModel, get_explainer
+from cvx_core.recording.conservation import relevance
 from cvx_core.recording.layer_selection.selection import open_recording
 from cvx_core.testing import models
 
@@ -156,7 +157,7 @@ def test_without_damping_held_attention_is_activation_error() -> None:
     ) as recording:
         seed = torch.zeros_like(recording.logits)
         seed[:, 1] = 1
-        found = recording.relevance(seed, "input").sum(1)
+        found = relevance(recording, seed, "input").sum(1)
     for one, other in zip(found, frozen, strict=True):
         scale = np.abs(other.values).max()
         np.testing.assert_allclose(one.numpy(), other.values, rtol=0, atol=1e-3 * scale)

@@ -9,6 +9,7 @@ import click
 from cvx_core import UsageError
 from cvx_core.cli import kit
 from cvx_core.explanations import Folder
+from cvx_core.plugins import EXPLAINERS
 
 
 @click.command(
@@ -132,7 +133,7 @@ def command(
         places = [parse_region(text) for text in regions]
         truths = labels * len(images) if len(labels) == 1 else labels or (None,) * len(images)
         subjects = [Subject(path, label) for path, label in zip(images, truths, strict=True)]
-        asked = build_explainers(explainers or kit.EXPLAINERS)
+        asked = build_explainers(explainers or EXPLAINERS)
         with kit.Console(quiet=quiet, verbose=settings.verbose) as reporter:
             reporter.stage("loading the model")
             loaded = kit.loaded_model(model, weights, device, trust_checkpoint)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cvx_core import Attribution, Explainer, ExplainRequest, Requirements
-from cvx_core.recording import Propagation
+from cvx_core.recording import Propagation, relevance
 
 
 @dataclass(frozen=True)
@@ -47,12 +47,12 @@ class Propagated(Explainer):
         place, logits = recording.layer(self.layer), recording.logits.detach()
         found = []
         for seed in request.seeds(logits):
-            relevance = recording.relevance(seed, self.layer)
-            values = place.cells(relevance).sum(dim=1)
+            found = relevance(recording, seed, self.layer)
+            values = place.cells(found).sum(dim=1)
             evidence = self._evidence(
                 self.total(seed, logits, recording.reference_logits),
                 values.double().sum(dim=(1, 2)),
-                place.outside(relevance).double().sum(dim=(1, 2)),
+                place.outside(found).double().sum(dim=(1, 2)),
             )
             where = {"layer": place.name, "layer_reason": place.reason}
             found.append(Attribution(values, evidence, where))
