@@ -184,9 +184,9 @@ def shell(cvx: Cvx, arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("verb", ["--help", "plugins", "stub-verb x"])
-def test_a_full_standard_output_is_an_error_of_one_line(cvx: Cvx, verb: str) -> None:
-    done = shell(cvx, f"{verb} > /dev/full")
+@pytest.mark.parametrize("command", ["--help", "plugins", "stub-command x"])
+def test_a_full_standard_output_is_an_error_of_one_line(cvx: Cvx, command: str) -> None:
+    done = shell(cvx, f"{command} > /dev/full")
     assert done.returncode == 1
     assert "Standard output can't be written to: No space left on device." in done.stderr
     assert "internal error" not in done.stderr
@@ -204,7 +204,7 @@ def test_streams_that_the_caller_closed_cost_only_what_would_go_there(
 
 
 def test_a_full_standard_error_does_not_change_the_answer(cvx: Cvx) -> None:
-    assert shell(cvx, "no-such-verb 2> /dev/full").returncode == 2
+    assert shell(cvx, "no-such-command 2> /dev/full").returncode == 2
     assert json.loads(shell(cvx, "plugins --json 2> /dev/full").stdout)["components"]
 
 
