@@ -1,6 +1,6 @@
 """The command line, ``cvx``.
 
-Nothing here imports torch, numpy or a plugin's command before a command is called that needs it, so that
+Nothing here imports torch, numpy or the command of a plugin before it is called, so that
 ``cvx --help`` answers at once.
 """
 

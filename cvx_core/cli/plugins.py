@@ -59,7 +59,7 @@ def plugins(settings: Settings, as_json: bool, verbose: bool) -> int:
     for offer in found.offers("command"):
         if offer.component.name in COMMANDS:
             command = f"the command {offer.component.name} of {_package(offer)}"
-            put(printable(f"hidden by a built-in command: {command}"))
+            put(printable(f"hidden by a built-in one: {command}"))
     for owner, hook in found.unknown_hooks:
         put(printable(f"not used: {owner}: no installed plugin defines its hook {hook}"))
     for owner in found.disabled:

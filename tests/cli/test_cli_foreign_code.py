@@ -299,7 +299,9 @@ def odd() -> None:
 
 
 @pytest.mark.parametrize("command", [exits, odd])
-def test_a_command_that_ends_the_program_is_exit_code_6(inside: Inside, command: click.Command) -> None:
+def test_a_command_that_ends_the_program_is_exit_code_6(
+    inside: Inside, command: click.Command
+) -> None:
     register(Component("bad-command", "", command), kind="command")
     done = inside("bad-command")
     assert (done.code, done.traced) == (6, False)
@@ -321,7 +323,7 @@ def test_a_plugins_verb_that_has_the_name_of_one_of_ours_is_listed_as_hidden(
     inside: Inside,
 ) -> None:
     register(Component("explain", "another explain", exits), kind="command")
-    assert "hidden by a built-in command: the command explain of this program" in inside("plugins").out
+    assert "hidden by a built-in one: the command explain of this program" in inside("plugins").out
     [row] = json.loads(inside("plugins", "--json").out)["components"]
     assert (row["name"], row["hidden"]) == ("explain", True)
 

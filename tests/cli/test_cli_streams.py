@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from cvx_score.checks.randomization import Randomization
+from dispositions import signals_reset
 
 from cvx_core import (
     Artifact,
@@ -69,16 +70,17 @@ def test_a_signal_ends_a_run_in_order_with_what_was_finished(
 ) -> None:
     register(Signalled)
     register(Each)
-    before = signal.getsignal(number)
-    done = inside(
-        *["explain", "red.png", "dark.png", "-m", f"{LITTLE}:make"],
-        *["-e", f"signalled:number={int(number)}", "-r", "each"],
-    )
+    with signals_reset():
+        before = signal.getsignal(number)
+        done = inside(
+            *["explain", "red.png", "dark.png", "-m", f"{LITTLE}:make"],
+            *["-e", f"signalled:number={int(number)}", "-r", "each"],
+        )
+        assert signal.getsignal(number) == before
     assert (done.code, done.traced) == (code, False)
     assert done.run["status"] == "interrupted"
     assert [image["status"] for image in done.run["images"]] == ["explained", "pending"]
     assert len([file for file in done.files if file.endswith(".map")]) == 1
-    assert signal.getsignal(number) == before
 
 
 @dataclass(frozen=True)
