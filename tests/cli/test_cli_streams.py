@@ -105,7 +105,8 @@ def test_what_was_made_of_the_image_in_work_is_drawn_all_the_same(
         register(Randomization)
         monkeypatch.setattr(Randomization, "check", interrupted)
     methods = ["-e", "first", *(["--sanity"] if sanity else ["-e", "signalled:number=2"])]
-    done = inside("explain", "dark.png", "-m", f"{LITTLE}:make", *methods, "-r", "each")
+    with signals_reset():
+        done = inside("explain", "dark.png", "-m", f"{LITTLE}:make", *methods, "-r", "each")
     assert (done.code, done.traced) == (130, False)
     assert len([file for file in done.files if file.endswith(".map")]) == 1
     [image] = done.run["images"]
