@@ -15,7 +15,7 @@ from cvx_embedded import photographs
 
 import cvx_core
 from cvx_core import cli, errors
-from cvx_core.cli.program import VERBS, group
+from cvx_core.cli.program import COMMANDS, group
 from cvx_core.plugins import discovery
 from cvx_core.plugins.hookspecs import GROUP
 from cvx_core.plugins.parameters import parse_parameters
@@ -86,7 +86,7 @@ def section(text: str, component: str) -> str:
 def test_the_reference_of_commands_has_every_option() -> None:
     text = (REFERENCE / "command-line.md").read_text()
     sections = dict(re.findall(r"^## cvx (\w+)[^\n]*\n(.*?)(?=^## |\Z)", text, re.S | re.M))
-    verbs = {*VERBS, *(o.component.name for o in discovery.registry().offers("command"))}
+    verbs = {*COMMANDS, *(o.component.name for o in discovery.registry().offers("command"))}
     assert set(sections) >= verbs
     for verb in sections:
         command = group.get_command(click.Context(group), verb)

@@ -1,6 +1,6 @@
 """The command line, ``cvx``.
 
-Nothing here imports torch, numpy or a plugin before a verb is called that needs it, so that
+Nothing here imports torch, numpy or the command of a plugin before it is called, so that
 ``cvx --help`` answers at once.
 """
 
@@ -88,8 +88,10 @@ def _blamed(error: BaseException, settings: Settings) -> BaseException:
     told_of: CvxError
     if isinstance(error, OSError) and not _stdout_works():
         told_of = no_output(error)
-    elif settings.verb:
-        told_of = PluginError(f"The verb {settings.verb!r} failed: {describe_error(error)}", REPORT)
+    elif settings.command:
+        told_of = PluginError(
+            f"The command {settings.command!r} failed: {describe_error(error)}", REPORT
+        )
     elif not isinstance(error, Exception):
         told_of = PluginError(f"Foreign code ended the program: {describe_error(error)}", REPORT)
     else:

@@ -11,7 +11,7 @@ import click
 
 from cvx_core._util.text import printable
 from cvx_core.cli.kit.console import Settings, only_data, put
-from cvx_core.cli.program import VERBS
+from cvx_core.cli.program import COMMANDS
 from cvx_core.plugins.defaults import BY_KIND
 from cvx_core.plugins.registry import PROGRAM, Offer, Registry
 
@@ -57,9 +57,9 @@ def plugins(settings: Settings, as_json: bool, verbose: bool) -> int:
             for line in failure.traceback().splitlines():
                 put("  " + printable(line))
     for offer in found.offers("command"):
-        if offer.component.name in VERBS:
-            verb = f"the verb {offer.component.name} of {_package(offer)}"
-            put(printable(f"hidden by cvx's own: {verb}"))
+        if offer.component.name in COMMANDS:
+            command = f"the command {offer.component.name} of {_package(offer)}"
+            put(printable(f"hidden by a built-in one: {command}"))
     for owner, hook in found.unknown_hooks:
         put(printable(f"not used: {owner}: no installed plugin defines its hook {hook}"))
     for owner in found.disabled:
@@ -126,7 +126,7 @@ def _document(found: Registry) -> dict[str, Any]:
                 "summary": offer.component.summary,
                 "target": str(offer.component.target),
                 "default": _is_default(offer),
-                "hidden": offer.kind == "command" and offer.component.name in VERBS,
+                "hidden": offer.kind == "command" and offer.component.name in COMMANDS,
             }
             for offer in _offers(found)
         ],

@@ -1,43 +1,46 @@
-"""The verbs, each imported when it is called."""
+"""The group of all commands, each imported when it is called."""
 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from cvx_core._util.text import printable
 from cvx_core._util.version import __version__
 from cvx_core.cli.kit.console import Settings, only_data
 from cvx_core.errors import PluginError, UnknownComponentError, did_you_mean
 from cvx_core.plugins.isolation import REPORT
 
-VERBS = {
+if TYPE_CHECKING:
+    from cvx_core.plugins.registry import Registry
+
+COMMANDS = {
     "classes": ("cvx_core.cli.classes:classes", "List the classes of a model by index and name."),
     "explain": (
         "cvx_core.cli.explain.command:explain",
-        "Explain photographs and write what was found.",
+        "Explain images and write maps, a page and run.json.",
     ),
-    "layers": ("cvx_core.cli.layers:layers", "List the layers of a model that can be looked at."),
+    "layers": ("cvx_core.cli.layers:layers", "List the layers of a model that can be explained."),
     "models": ("cvx_core.cli.models:models", "List the models that can be explained."),
     "plugins": ("cvx_core.cli.plugins:plugins", "List what is installed, and what failed."),
     "render": ("cvx_core.cli.render.command:render", "Draw saved explanations again."),
 }
-"""Where each verb is, and its line in the help; written down here so that the help imports
-none of them."""
+"""Target and summary of each built-in command, so that the help imports none of them."""
 
 
 class LazyGroup(click.Group):
-    """A group whose verbs, its own and those of plugins, are imported when they are called."""
+    """A group whose commands, built in or of plugins, are imported when they are called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
-        """Return the names of the built-in verbs."""
-        return sorted(VERBS)
+        """Return the names of all commands, sorted."""
+        return sorted(_summaries())
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import a verb, looking into the plugins only for one that is not ours."""
-        if cmd_name in VERBS:
-            module, _, name = VERBS[cmd_name][0].partition(":")
+        """Import a command, looking into the plugins only for one that is not built in."""
+        if cmd_name in COMMANDS:
+            module, _, name = COMMANDS[cmd_name][0].partition(":")
             found: click.Command = getattr(import_module(module), name)
             return found
         if cmd_name.startswith("-"):
@@ -45,46 +48,57 @@ class LazyGroup(click.Group):
         return _from_plugin(ctx, cmd_name)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        """Write the verbs with their lines, importing none."""
-        with formatter.section("Verbs"):
-            formatter.write_dl([(name, line) for name, (_, line) in sorted(VERBS.items())])
+        """Write the commands with their summaries, importing none."""
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted(_summaries().items()))
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        """Write where to start, and where the verbs of plugins are listed."""
+        """Write where to start."""
         formatter.write_paragraph()
         formatter.write("Start with: cvx demo\n")
-        formatter.write("Plugins bring more verbs (demo is one); 'cvx plugins' lists them.\n")
 
 
-def _from_plugin(ctx: click.Context, name: str) -> click.Command:
+def _plugins() -> Registry:
     from cvx_core.cli.kit.plugin_warnings import installed_plugins
 
     with only_data():
-        plugins = installed_plugins()
+        return installed_plugins()
+
+
+def _summaries() -> dict[str, str]:
+    offered = {
+        printable(offer.component.name): printable(offer.component.summary)
+        for offer in _plugins().offers("command")
+    }
+    return offered | {name: summary for name, (_, summary) in COMMANDS.items()}
+
+
+def _from_plugin(ctx: click.Context, name: str) -> click.Command:
+    plugins = _plugins()
     try:
         component = plugins.find("command", name)
     except UnknownComponentError:
-        known = [*VERBS, *plugins.names("command")]
+        known = [*COMMANDS, *plugins.names("command")]
         raise click.UsageError(
-            f"No verb is called {name!r}. "
-            + (did_you_mean(name, known) or "There are " + ", ".join(sorted(known)) + "."),
+            f"Unknown command {name!r}. "
+            + (did_you_mean(name, known) or "Available: " + ", ".join(sorted(known)) + "."),
             ctx,
         ) from None
     with only_data():
-        verb: Any = component.load()
-    if not isinstance(verb, click.Command):
+        command: Any = component.load()
+    if not isinstance(command, click.Command):
         raise PluginError(
-            f"The verb {name!r} is a {type(verb).__name__}, not a click.Command.",
+            f"The command {name!r} must be a click.Command, got {type(command).__name__}.",
             REPORT,
         )
     settings = ctx.find_object(Settings)
     if settings is not None:
-        settings.verb = name
-    return verb
+        settings.command = name
+    return command
 
 
 def _set_verbose(ctx: click.Context, param: click.Parameter, verbose: bool) -> None:  # noqa: ARG001
-    # Not in the group itself, which runs only after the verb was imported, and that can fail.
+    # Not in the group itself, which runs only after the command was imported, and that can fail.
     settings = ctx.find_object(Settings)
     if settings is not None:
         settings.verbose = verbose

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import threading
 from contextlib import redirect_stdout
 from importlib.metadata import EntryPoint, entry_points
+from operator import itemgetter
 
 from cvx_core.plugins.hookspecs import GROUP
 from cvx_core.plugins.registry import Registry, normal_name
@@ -42,8 +44,10 @@ def discover(into: Registry) -> None:
 def _discover(into: Registry) -> None:
     words = os.environ.get("CVX_DISABLE_PLUGINS", "").split(",")
     disabled = {normal_name(word) for word in words}
-    for entry in sorted(entry_points(group=GROUP), key=_owner):
-        owner = _owner(entry)
+    # One look at the disk for all groups, and one at the metadata of each distribution.
+    found = entry_points()
+    owned = [(_owner(entry), entry) for entry in found.select(group=GROUP)]
+    for owner, entry in sorted(owned, key=itemgetter(0)):
         if disabled & {"*", normal_name(owner), owner.partition(":")[0]}:
             into.disabled.append(owner)
             continue
@@ -57,13 +61,15 @@ def _discover(into: Registry) -> None:
         else:
             into.register(plugin, owner)
     into.check_hooks()
-    for group in sorted(entry_points().groups):
+    for group in sorted(found.groups):
         if group.startswith(_PREFIX) and group != GROUP:
-            for entry in entry_points(group=group):
+            for entry in found.select(group=group):
                 into.incompatible.append(f"{_owner(entry)} ({group})")
 
 
 def _owner(entry: EntryPoint) -> str:
-    name = entry.dist.name if entry.dist is not None else None
-    # An installation that was cut short can lack the metadata that hold the name.
-    return f"{normal_name(name) if name else 'unknown'}:{entry.name}"
+    # Found in the text: parsing the metadata of all plugins would double the time of the help. An
+    # installation that was cut short can lack the file, or the name in it.
+    metadata = entry.dist and (entry.dist.read_text("METADATA") or entry.dist.read_text("PKG-INFO"))
+    name = re.search(r"^Name: *(\S+)", metadata or "", re.MULTILINE)
+    return f"{normal_name(name[1]) if name else 'unknown'}:{entry.name}"

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from dispositions import reset_signals
 from PIL import Image
 
 if TYPE_CHECKING:
@@ -330,6 +331,7 @@ def test_ctrl_c_keeps_what_was_finished_and_says_how_to_go_on(cvx: Cvx) -> None:
         ),
         cwd=cvx.folder,
         env=cvx.environment(),
+        preexec_fn=reset_signals,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -24,7 +24,7 @@ from cvx_core import (
     Requirements,
     register,
 )
-from cvx_core.cli import program as verbs
+from cvx_core.cli import program
 from cvx_core.explanations import output_folder as output
 
 if TYPE_CHECKING:
@@ -298,18 +298,20 @@ def odd() -> None:
     raise StrangeError("odd")
 
 
-@pytest.mark.parametrize("verb", [exits, odd])
-def test_a_verb_that_ends_the_program_is_exit_code_6(inside: Inside, verb: click.Command) -> None:
-    register(Component("bad-verb", "", verb), kind="command")
-    done = inside("bad-verb")
+@pytest.mark.parametrize("command", [exits, odd])
+def test_a_command_that_ends_the_program_is_exit_code_6(
+    inside: Inside, command: click.Command
+) -> None:
+    register(Component("bad-command", "", command), kind="command")
+    done = inside("bad-command")
     assert (done.code, done.traced) == (6, False)
-    assert "The verb 'bad-verb' failed: " in done.err
+    assert "The command 'bad-command' failed: " in done.err
 
 
 def test_a_bug_of_ours_is_one_line_and_with_v_a_traceback(
     inside: Inside, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(verbs, "import_module", lambda name: 1 / 0)
+    monkeypatch.setattr(program, "import_module", lambda name: 1 / 0)
     done = inside("plugins")
     assert (done.code, done.traced) == (1, False)
     assert "cvx: internal error: ZeroDivisionError: division by zero" in done.err
@@ -321,7 +323,7 @@ def test_a_plugins_verb_that_has_the_name_of_one_of_ours_is_listed_as_hidden(
     inside: Inside,
 ) -> None:
     register(Component("explain", "another explain", exits), kind="command")
-    assert "hidden by cvx's own: the verb explain of this program" in inside("plugins").out
+    assert "hidden by a built-in one: the command explain of this program" in inside("plugins").out
     [row] = json.loads(inside("plugins", "--json").out)["components"]
     assert (row["name"], row["hidden"]) == ("explain", True)
 

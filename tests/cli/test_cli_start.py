@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 from importlib.metadata import version
@@ -20,13 +21,15 @@ import sys
 sys.argv = ["cvx", *sys.argv[1:]]
 from cvx_core.cli import main
 code = main()
-heavy = {"torch", "numpy", "PIL", "rich", "pluggy", "matplotlib", "cvx_stub"} & set(sys.modules)
-print(code, sorted(heavy), [m for m in sys.modules if m.endswith(".plugin")], file=sys.stderr)
+heavy = {"torch", "numpy", "PIL", "rich", "matplotlib"} & set(sys.modules)
+work = [m for m in sys.modules if m.startswith("cvx_") and m.count(".") and "." in m]
+work = [m for m in work if not m.startswith("cvx_core.") and not m.endswith(".plugin")]
+print(code, sorted(heavy), work, file=sys.stderr)
 """
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["--version"], ["explain", "--help"]])
-def test_help_and_version_import_nothing_heavy_and_no_plugin(
+def test_help_and_version_import_nothing_heavy_and_no_work_of_plugins(
     cvx: Cvx, arguments: list[str]
 ) -> None:
     done = subprocess.run(
@@ -39,34 +42,37 @@ def test_help_and_version_import_nothing_heavy_and_no_plugin(
     assert done.stderr.splitlines()[-1] == "0 [] []"
 
 
-def test_help_names_the_verbs_and_where_plugins_bring_more(cvx: Cvx) -> None:
+def test_help_lists_the_commands_of_cvx_and_of_plugins_in_one_sorted_list(cvx: Cvx) -> None:
     out = cvx("--help").out
-    for verb in ("classes", "explain", "models", "plugins", "render"):
-        assert f"\n  {verb} " in out
+    section = out.partition("\nCommands:\n")[2].partition("\n\n")[0]
+    names = re.findall(r"^  (\S+)", section, re.MULTILINE)
+    assert names == sorted(names)
+    assert {"classes", "explain", "layers", "models", "plugins", "render"} <= set(names)
+    assert {"stub-command", "demo"} <= set(names)
+    assert re.search(r"^  stub-command +A command of a plugin\.$", section, re.MULTILINE)
     assert "Start with: cvx demo" in out
-    assert "'cvx plugins' lists them" in out.splitlines()[-1]
 
 
 def test_version_is_that_of_the_distribution(cvx: Cvx) -> None:
     assert cvx("--version").out == f"cvx, version {version('cvx-core')}\n"
 
 
-def test_without_a_verb_the_help_goes_to_standard_error(cvx: Cvx) -> None:
+def test_without_a_command_the_help_goes_to_standard_error(cvx: Cvx) -> None:
     done = cvx()
     assert (done.code, done.out) == (2, "")
     assert "explain" in done.err
 
 
-def test_a_plugins_verb_runs_with_its_own_exit_code(cvx: Cvx) -> None:
-    done = cvx("stub-verb", "hello")
+def test_a_plugins_command_runs_with_its_own_exit_code(cvx: Cvx) -> None:
+    done = cvx("stub-command", "hello")
     assert (done.code, done.out) == (7, "hello\n")
 
 
-def test_an_unknown_verb_suggests_the_nearest_also_among_plugins(cvx: Cvx) -> None:
+def test_an_unknown_command_suggests_the_nearest_also_among_plugins(cvx: Cvx) -> None:
     done = cvx("explian")
     assert done.code == 2
     assert "Did you mean 'explain'" in done.err
-    assert "Did you mean 'stub-verb'" in cvx("stub-werb").err
+    assert "Did you mean 'stub-command'" in cvx("stub-comand").err
 
 
 def test_an_unknown_option_is_a_usage_error(cvx: Cvx) -> None:
@@ -75,17 +81,17 @@ def test_an_unknown_option_is_a_usage_error(cvx: Cvx) -> None:
     assert "--label" in done.err
 
 
-def test_a_plugins_verb_that_raises_is_one_line_and_with_v_a_traceback(cvx: Cvx) -> None:
+def test_a_plugins_command_that_raises_is_one_line_and_with_v_a_traceback(cvx: Cvx) -> None:
     done = cvx("stub-crash")
     assert (done.code, done.traced) == (6, False)
-    assert "cvx: The verb 'stub-crash' failed: ZeroDivisionError: division by zero" in done.err
+    assert "cvx: The command 'stub-crash' failed: ZeroDivisionError: division by zero" in done.err
     assert cvx("-v", "stub-crash").traced
 
 
-def test_a_verb_that_is_no_command_is_the_plugins_fault(cvx: Cvx) -> None:
-    done = cvx("stub-no-verb")
+def test_a_component_that_is_no_command_is_the_plugins_fault(cvx: Cvx) -> None:
+    done = cvx("stub-no-command")
     assert (done.code, done.traced) == (6, False)
-    assert "not a click.Command" in done.err
+    assert "must be a click.Command" in done.err
 
 
 def test_plugins_lists_kind_name_package_and_summary(cvx: Cvx) -> None:
@@ -119,7 +125,7 @@ def test_what_a_plugin_prints_when_imported_is_kept_out_of_the_data(cvx: Cvx) ->
     done = cvx("plugins", "--json")
     assert "imported with a bang" in done.err
     names = {one["name"] for one in json.loads(done.out)["components"]}
-    assert {"stub-any", "stub-map", "stub-verb"} <= names
+    assert {"stub-any", "stub-map", "stub-command"} <= names
 
 
 def test_a_failed_plugin_is_listed_with_its_traceback_and_said_once_elsewhere(cvx: Cvx) -> None:
@@ -134,10 +140,10 @@ def test_a_failed_plugin_is_listed_with_its_traceback_and_said_once_elsewhere(cv
     assert "Traceback" not in listed
     assert "Traceback" in cvx("plugins", "--verbose", PYTHONPATH=path).out
     assert '"reason": "RuntimeError: rotten' in cvx("plugins", "--json", PYTHONPATH=path).out
-    verb = cvx("stub-verb", "x", PYTHONPATH=path)
-    assert verb.code == 7
-    assert "cvx: plugin cvx-bad:bad was left out" in verb.err
-    assert "\x1b" not in verb.err
+    command = cvx("stub-command", "x", PYTHONPATH=path)
+    assert command.code == 7
+    assert "cvx: plugin cvx-bad:bad was left out" in command.err
+    assert "\x1b" not in command.err
 
 
 def test_disabled_plugins_are_listed_as_such(cvx: Cvx) -> None:

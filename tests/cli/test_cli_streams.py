@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from cvx_score.checks.randomization import Randomization
+from dispositions import signals_reset
 
 from cvx_core import (
     Artifact,
@@ -69,16 +70,17 @@ def test_a_signal_ends_a_run_in_order_with_what_was_finished(
 ) -> None:
     register(Signalled)
     register(Each)
-    before = signal.getsignal(number)
-    done = inside(
-        *["explain", "red.png", "dark.png", "-m", f"{LITTLE}:make"],
-        *["-e", f"signalled:number={int(number)}", "-r", "each"],
-    )
+    with signals_reset():
+        before = signal.getsignal(number)
+        done = inside(
+            *["explain", "red.png", "dark.png", "-m", f"{LITTLE}:make"],
+            *["-e", f"signalled:number={int(number)}", "-r", "each"],
+        )
+        assert signal.getsignal(number) == before
     assert (done.code, done.traced) == (code, False)
     assert done.run["status"] == "interrupted"
     assert [image["status"] for image in done.run["images"]] == ["explained", "pending"]
     assert len([file for file in done.files if file.endswith(".map")]) == 1
-    assert signal.getsignal(number) == before
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,8 @@ def test_what_was_made_of_the_image_in_work_is_drawn_all_the_same(
         register(Randomization)
         monkeypatch.setattr(Randomization, "check", interrupted)
     methods = ["-e", "first", *(["--sanity"] if sanity else ["-e", "signalled:number=2"])]
-    done = inside("explain", "dark.png", "-m", f"{LITTLE}:make", *methods, "-r", "each")
+    with signals_reset():
+        done = inside("explain", "dark.png", "-m", f"{LITTLE}:make", *methods, "-r", "each")
     assert (done.code, done.traced) == (130, False)
     assert len([file for file in done.files if file.endswith(".map")]) == 1
     [image] = done.run["images"]
@@ -184,9 +187,9 @@ def shell(cvx: Cvx, arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("verb", ["--help", "plugins", "stub-verb x"])
-def test_a_full_standard_output_is_an_error_of_one_line(cvx: Cvx, verb: str) -> None:
-    done = shell(cvx, f"{verb} > /dev/full")
+@pytest.mark.parametrize("command", ["--help", "plugins", "stub-command x"])
+def test_a_full_standard_output_is_an_error_of_one_line(cvx: Cvx, command: str) -> None:
+    done = shell(cvx, f"{command} > /dev/full")
     assert done.returncode == 1
     assert "Standard output can't be written to: No space left on device." in done.stderr
     assert "internal error" not in done.stderr
@@ -204,7 +207,7 @@ def test_streams_that_the_caller_closed_cost_only_what_would_go_there(
 
 
 def test_a_full_standard_error_does_not_change_the_answer(cvx: Cvx) -> None:
-    assert shell(cvx, "no-such-verb 2> /dev/full").returncode == 2
+    assert shell(cvx, "no-such-command 2> /dev/full").returncode == 2
     assert json.loads(shell(cvx, "plugins --json 2> /dev/full").stdout)["components"]
 
 

@@ -140,7 +140,7 @@ def test_what_plugins_print_stays_out_of_standard_output(environment: Environmen
 def test_a_plugin_that_sleeps_is_not_woken_before_it_is_asked(environment: Environment) -> None:
     asleep = "import pathlib, time\npathlib.Path('woken').touch()\ntime.sleep(0.1)\n" + GOOD
     environment.install("cvx-sleeping", "cvx_sleeping", asleep)
-    for arguments in (["-c", "import cvx_core"], ["-m", "cvx_core.cli", "--help"]):
+    for arguments in (["-c", "import cvx_core"], ["-m", "cvx_core.cli", "--version"]):
         environment.python(*arguments)
         assert not (environment.folder / "woken").exists()
     assert about(environment, CVX_DISABLE_PLUGINS="cvx-sleeping")["offers"] == []

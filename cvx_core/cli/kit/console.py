@@ -26,20 +26,20 @@ def working_folder() -> Path:
 
 @dataclass
 class Settings:
-    """What was asked of the command line as a whole; click hands it to every verb.
+    """What was asked of the command line as a whole; click hands it to every command.
 
     Attributes
     ----------
     verbose
         Whether errors come with their traceback.
-    verb
-        Name of the verb that runs, if it is a plugin's.
+    command
+        Name of the command that runs, if it is a plugin's.
     home
         Where the program was called, whatever a plugin makes the working folder.
     """
 
     verbose: bool = False
-    verb: str = ""
+    command: str = ""
     home: Path = field(default_factory=working_folder)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from dispositions import reset_signals
 
 NET = """
 import time
@@ -40,6 +41,7 @@ def begin(data: Path, *arguments: str) -> subprocess.Popen[str]:
         [sys.executable, "-m", "cvx_core.cli", *asked, "--budget", "0", *arguments],
         cwd=data.parent,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
+        preexec_fn=reset_signals,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pytest
 from cvx_diagnose import Local, Run, diagnose
 from cvx_engine.testing.conformance import assert_ended
+from dispositions import reset_signals
 
 from cvx_core import VisionModel
 
@@ -186,6 +187,7 @@ def test_ctrl_c_finishes_the_blocks_at_work_and_says_how_to_go_on(
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=reset_signals,
     )
     rows = tmp_path / "run/rows"
     deadline = time.monotonic() + 120

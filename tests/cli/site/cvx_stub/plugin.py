@@ -30,6 +30,6 @@ def cvx_renderers() -> Iterator[Component]:
 
 @hookimpl
 def cvx_commands() -> Iterator[Component]:
-    yield Component("stub-verb", "a verb of a plugin", "cvx_stub.verb:verb")
-    yield Component("stub-crash", "a verb with a bug", "cvx_stub.verb:crash")
-    yield Component("stub-no-verb", "no click command", "cvx_stub.work:AnyQuestion")
+    yield Component("stub-command", "A command of a plugin.", "cvx_stub.commands:command")
+    yield Component("stub-crash", "A command with a bug.", "cvx_stub.commands:crash")
+    yield Component("stub-no-command", "no click command", "cvx_stub.work:AnyQuestion")

@@ -47,12 +47,12 @@ class Propagated(Explainer):
         place, logits = recording.layer(self.layer), recording.logits.detach()
         found = []
         for seed in request.seeds(logits):
-            found = relevance(recording, seed, self.layer)
-            values = place.cells(found).sum(dim=1)
+            values_at = relevance(recording, seed, self.layer)
+            values = place.cells(values_at).sum(dim=1)
             evidence = self._evidence(
                 self.total(seed, logits, recording.reference_logits),
                 values.double().sum(dim=(1, 2)),
-                place.outside(found).double().sum(dim=(1, 2)),
+                place.outside(values_at).double().sum(dim=(1, 2)),
             )
             where = {"layer": place.name, "layer_reason": place.reason}
             found.append(Attribution(values, evidence, where))

@@ -1,5 +1,5 @@
 """Networks with real weights, and two photographs to try them on, offline."""
 
-from cvx_embedded.photographs import Photograph, photographs
+import lazy_loader
 
-__all__ = ["Photograph", "photographs"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,11 +1,11 @@
-"""Two verbs."""
+"""Two commands."""
 
 import click
 
 
 @click.command()
 @click.argument("word")
-def verb(word: str) -> int:
+def command(word: str) -> int:
     """Print a word, and end with 7."""
     click.echo(word)
     return 7

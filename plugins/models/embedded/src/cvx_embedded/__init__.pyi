@@ -1,0 +1,1 @@
+from .photographs import Photograph as Photograph, photographs as photographs
