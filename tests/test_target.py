@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ import cvx_core as cvx
 from cvx_core.errors import ModelError, TargetError
 from cvx_core.tasks.classes import ClassEntry, TargetRecord, find_class
 from cvx_core.tasks.classification.prediction import ClassificationPrediction
+from cvx_core.tasks.prediction import Resolved
 from cvx_core.tasks.target_syntax import parse_target
 from cvx_core.tasks.targets import (
     ClassScore,
@@ -291,3 +293,65 @@ def test_a_target_of_one_s_own_resolves_like_ours() -> None:
     assert record.score == -1.0
     assert record.probability is None
     assert record.slug == "coldest"
+
+
+@pytest.mark.parametrize(
+    ("target", "key"),
+    [
+        (Predicted(), "predicted"),
+        (ClassScore("tabby"), "class:tabby"),
+        (ClassScore(281), "class:281"),
+        (Contrast("tabby", "tiger cat"), "contrast:tabby vs tiger cat"),
+        (Distribution(), "distribution"),
+        (Error(), "error"),
+        (Error("tabby"), "error:tabby"),
+        (Margin(), "margin"),
+        (cvx.BoxScore(2, "dog"), "box 2 dog"),
+        (cvx.PixelScore(120, 40), "pixel 120,40"),
+    ],
+)
+def test_a_target_has_a_key_before_any_prediction_exists(target: cvx.Target, key: str) -> None:
+    assert target.key == key
+
+
+def test_a_key_of_a_target_of_one_s_own_names_its_parameters() -> None:
+    @dataclass(frozen=True)
+    class Coldest(cvx.Target):
+        rank: int = 0
+
+        def resolve(self, prediction: object, label: object = None) -> Resolved:
+            raise NotImplementedError
+
+    assert (Coldest().key, Coldest(3).key) == ("coldest:0", "coldest:3")
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (ClassScore("TABBY"), ClassScore(1)),
+        (Contrast("tabby", "0"), Contrast(1, "cat")),
+        (cvx.BoxScore(2, "Tabby", 0), cvx.BoxScore(2, 1, "cat")),
+        (cvx.RegionScore(cvx.Box(0, 0, 2, 2), 1), cvx.RegionScore(cvx.Box(0, 0, 2, 2), "tabby")),
+    ],
+)
+def test_targets_are_the_same_however_their_classes_are_written(
+    first: cvx.Target, second: cvx.Target
+) -> None:
+    assert first.key != second.key
+    keys = {one.with_indices(("cat", "tabby"), 2).key for one in (first, second)}
+    assert len(keys) == 1
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        (ClassScore("dog"), "no class 'dog'"),
+        (Contrast("cat", 0), "both are 'cat'"),
+        (cvx.Missed(cvx.Box(0, 0, 2, 2), 7), "no class 7"),
+    ],
+)
+def test_unknown_classes_are_refused_before_any_prediction(
+    target: cvx.Target, message: str
+) -> None:
+    with pytest.raises(TargetError, match=message):
+        target.with_indices(("cat", "tabby"), 2)

@@ -258,6 +258,26 @@ def find_class(reference: ClassRef, classes: Sequence[str] | None, count: int) -
     )
 
 
+def find_two_classes(
+    p: ClassRef, q: ClassRef, classes: Sequence[str] | None, count: int
+) -> tuple[int, int]:
+    """Return the indices of two different classes; see `find_class`.
+
+    Raises
+    ------
+    TargetError
+        If one is unknown, or both are the same.
+    """
+    found = find_class(p, classes, count), find_class(q, classes, count)
+    if found[0] == found[1]:
+        name = str(found[0]) if classes is None else classes[found[0]]
+        raise TargetError(
+            f"A contrast needs two classes, and both are {name!r}.",
+            "Ask about one class alone, or name a second class.",
+        )
+    return found
+
+
 def classes_with(text: str, classes: Sequence[str]) -> list[int]:
     """Return the indices of the classes whose name contains a text, without regard to case.
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cvx_core.errors import ModelError, TargetError
 from cvx_core.plugins.component import component_name
-from cvx_core.tasks.classes import ClassRef, TargetRecord, find_class
+from cvx_core.tasks.classes import ClassRef, TargetRecord, find_class, find_two_classes
 
 Readout = Callable[[Any], Any]
 """From what the model returned to what its task parses: scores or candidates, with their graph."""
@@ -160,13 +160,7 @@ class Prediction(ABC):
         TargetError
             If one is unknown, or both are the same.
         """
-        found = self.find(p), self.find(q)
-        if found[0] == found[1]:
-            raise TargetError(
-                f"A contrast needs two classes, and both are {self.name(found[0])!r}.",
-                "Ask about one class alone, or name a second class.",
-            )
-        return found
+        return find_two_classes(p, q, self.classes, self.count)
 
     def name(self, index: int) -> str:
         """Return the name of a class, or its index as text."""

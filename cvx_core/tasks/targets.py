@@ -15,12 +15,14 @@ predicted class q and label y:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from copy import copy
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, ClassVar, Self
 
-from cvx_core.tasks.classes import ClassRef
+from cvx_core.tasks.classes import ClassRef, find_class, find_two_classes
 from cvx_core.tasks.ground_truth import GroundTruth
-from cvx_core.tasks.prediction import Prediction, Resolved
+from cvx_core.tasks.prediction import Prediction, Resolved, question_word
 
 
 class Target(ABC):
@@ -29,6 +31,9 @@ class Target(ABC):
     needs_label = False
     """Whether the question can only be asked where the true class is known."""
 
+    class_fields: ClassVar[tuple[str, ...]] = ()
+    """Attributes that refer to classes, by name or index; each may be None."""
+
     @property
     def asked(self) -> str:
         """The question in few words, where its kind and classes don't identify it; or empty.
@@ -36,6 +41,39 @@ class Target(ABC):
         Files are named by it.
         """
         return ""
+
+    @property
+    def key(self) -> str:
+        """Identity of the target before any prediction exists.
+
+        As in ``predicted``, ``class:tabby``, ``contrast:tabby vs tiger cat`` or ``box 2 dog``. Two
+        targets of the same key are the same target.
+        """
+        if self.asked:
+            return self.asked
+        names = [one.name for one in fields(self)] if is_dataclass(self) else list(vars(self))
+        values = [str(getattr(self, name)) for name in names if getattr(self, name) is not None]
+        return question_word(self) + (f":{' vs '.join(values)}" if values else "")
+
+    @property
+    def references(self) -> tuple[ClassRef, ...]:
+        """Classes that the target names."""
+        found = (getattr(self, name) for name in self.class_fields)
+        return tuple(one for one in found if one is not None)
+
+    def with_indices(self, classes: Sequence[str] | None, count: int) -> Self:
+        """Return the target with each class by index, among `count` classes.
+
+        Raises
+        ------
+        TargetError
+            If a class is unknown.
+        """
+        target = copy(self)
+        for name in self.class_fields:
+            if (reference := getattr(self, name)) is not None:
+                object.__setattr__(target, name, find_class(reference, classes, count))
+        return target
 
     @abstractmethod
     def resolve(self, prediction: Any, label: Any = None) -> Resolved:
@@ -69,6 +107,7 @@ class ClassScore(Target):
     """One class, by name or index: seed 1_c."""
 
     reference: ClassRef
+    class_fields = ("reference",)
 
     def resolve(self, prediction: Prediction, label: Any = None) -> Resolved:
         """Return the one-hot seed of the class."""
@@ -90,6 +129,17 @@ class Contrast(Target):
 
     p: ClassRef
     q: ClassRef
+    class_fields = ("p", "q")
+
+    def with_indices(self, classes: Sequence[str] | None, count: int) -> Contrast:
+        """Return the target with both classes by index.
+
+        Raises
+        ------
+        TargetError
+            If one is unknown, or both are the same.
+        """
+        return Contrast(*find_two_classes(self.p, self.q, classes, count))
 
     def resolve(self, prediction: Prediction, label: Any = None) -> Resolved:
         """Return the difference of the two one-hot seeds.

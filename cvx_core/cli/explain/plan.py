@@ -9,8 +9,6 @@ from copy import copy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
-
 from cvx_core._util.files import MAX_BYTES
 from cvx_core.api import get_explainer, read_ground_truth
 from cvx_core.errors import InputError, ModelError, UsageError
@@ -20,10 +18,9 @@ from cvx_core.images.image_files import SourceImage, read_image
 from cvx_core.models.vision_model import VisionModel
 from cvx_core.plugins.isolation import error_boundary
 from cvx_core.plugins.parameters import parse_parameters
-from cvx_core.tasks.classes import ClassRef, TargetRecord
-from cvx_core.tasks.classification.prediction import ClassificationPrediction
+from cvx_core.tasks.classes import ClassRef, find_class
 from cvx_core.tasks.ground_truth import GroundTruth
-from cvx_core.tasks.targets import ClassScore, Contrast, Target
+from cvx_core.tasks.targets import Target
 
 
 @dataclass(frozen=True)
@@ -187,9 +184,7 @@ def read_label(subject: Subject, model: VisionModel) -> GroundTruth | None:
 
 
 def _refers(subject: Subject) -> bool:
-    named = any(isinstance(target, ClassScore | Contrast) for target in subject.targets)
-    named = named or any(target.asked for target in subject.targets)
-    return named or subject.label is not None
+    return subject.label is not None or any(target.references for target in subject.targets)
 
 
 @dataclass(frozen=True, eq=False)
@@ -252,23 +247,21 @@ class Plan:
         count: int | None,
         truth: GroundTruth | None = None,
     ) -> None:
-        # Any logits will do: the classes that a question names don't depend on the answer, and
-        # questions about the answer are named by their kind alone.
-        scores = ClassificationPrediction(np.zeros(count or 2), classes)
-        label = truth if count and isinstance(truth, str | int) else None
-        if label is not None:
-            scores.find(label)
-        elif truth is not None and count:
-            label = 0
+        count = count or 2
+        if isinstance(truth, str | int):
+            find_class(truth, classes, count)
+        found: dict[str, Target] = {}
+        for target in subject.targets:
+            found.setdefault(target.with_indices(classes, count).key, target)
         self.subject, self.truth = subject, truth
-        self.targets = _distinct(subject.targets, scores, label)
+        self.targets = tuple(found.values())
         self.asked = list(asked)
         self.wanted: list[Wanted] = []
         names = Names()
         for one in asked:
             for turn, target in enumerate(self.targets or one.targets(subject)):
                 if one.explainer.class_specific:
-                    stem = f"{one.stem}.{_described(target, scores, label).slug}"
+                    stem = f"{one.stem}.{_name(target, classes, count)}"
                     self.wanted.append(Wanted(one, turn, names.fresh(stem)))
                 elif turn == 0:
                     self.wanted.append(Wanted(one, turn, names.fresh(one.stem)))
@@ -281,25 +274,12 @@ class Plan:
         return plan
 
 
-def _distinct(
-    targets: Sequence[Target], scores: ClassificationPrediction, label: ClassRef | None
-) -> tuple[Target, ...]:
-    found: dict[tuple[str, str, tuple[int, ...]], Target] = {}
-    for target in targets:
-        record = _described(target, scores, label)
-        same = record.kind, record.asked, tuple(entry.index for entry in record.classes)
-        found.setdefault(same, target)
-    return tuple(found.values())
-
-
-def _described(
-    target: Target, scores: ClassificationPrediction, label: ClassRef | None
-) -> TargetRecord:
-    """Describe a question before there is an answer, as far as files' names need it."""
-    if not target.asked:
-        return target.resolve(scores, label)[1]
-    for reference in (getattr(target, name, None) for name in ("reference", "against")):
-        if reference is not None:
-            scores.find(reference)
-    kind = target.asked.partition(" ")[0]
-    return replace(scores.record(kind, target.asked, scores.one_hot(0)), asked=target.asked)
+def _name(target: Target, classes: Sequence[str] | None, count: int) -> str:
+    """Return what files about a target are called."""
+    if target.asked:
+        return slug(target.asked) or "target"
+    named = copy(target)
+    for name in target.class_fields:
+        index = find_class(getattr(target, name), classes, count)
+        object.__setattr__(named, name, str(index) if classes is None else classes[index])
+    return slug(named.key) or "target"

@@ -39,6 +39,7 @@ class BoxScore(Target):
     reference: ClassRef | None = None
     against: ClassRef | None = None
     side: str = ""
+    class_fields = ("reference", "against")
 
     @property
     def asked(self) -> str:
@@ -109,6 +110,7 @@ class Missed(Target):
 
     box: Box
     reference: ClassRef
+    class_fields = ("reference",)
 
     @property
     def asked(self) -> str:

@@ -33,6 +33,7 @@ class RegionScore(Target):
     region: Region
     reference: ClassRef | None = None
     against: ClassRef | None = None
+    class_fields = ("reference", "against")
 
     @property
     def asked(self) -> str:
@@ -83,6 +84,7 @@ class PixelScore(Target):
     x: float
     y: float
     reference: ClassRef | None = None
+    class_fields = ("reference",)
 
     @property
     def asked(self) -> str:
@@ -130,6 +132,7 @@ class ComponentScore(Target):
     reference: ClassRef | None = None
     against: ClassRef | None = None
     band: int = 0
+    class_fields = ("reference", "against")
 
     def __post_init__(self) -> None:
         if isinstance(self.band, bool) or not isinstance(self.band, int) or self.band < 0:
