@@ -36,16 +36,16 @@ def images_at_once(model: VisionModel, image: torch.Tensor, budget: int | None) 
 
 def _mixes_images(model: VisionModel, image: torch.Tensor) -> bool:
     """Whether the answer for an image depends on what else is in the batch."""
-    key = ("mixes images", tuple(image.shape))
-    if key not in model.cache:
+
+    def compute() -> bool:
         noise = torch.randn(image.shape, generator=torch.Generator().manual_seed(0)).to(image)
         alone = model.logits(image[None])[0].float()
         beside = model.logits(torch.stack([image, noise]))[0].float()
         coarse = image.dtype in (torch.float16, torch.bfloat16)
         tolerance = (0.1 if coarse else 1e-3) * float(alone.abs().max())
-        model.cache[key] = bool((alone - beside).abs().max() > tolerance)
-    mixes: bool = model.cache[key]
-    return mixes
+        return bool((alone - beside).abs().max() > tolerance)
+
+    return model.facts.find(compute, "mixes images", image.shape)
 
 
 def in_pieces(count: int, most: int, run: Callable[[int, int], T]) -> Iterator[T]:

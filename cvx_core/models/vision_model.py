@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,8 @@ from cvx_core.images.prepared_image import PreparedImage as PreparedImage, Prepa
 from cvx_core.images.preprocessing import Transform
 from cvx_core.images.regions import Frame
 from cvx_core.models.evaluation_mode import evaluation_mode
-from cvx_core.models.forward import eager, run_module, version
+from cvx_core.models.forward import eager, run_module
+from cvx_core.models.network_facts import NetworkFacts, weight_versions
 from cvx_core.tasks.builtin import TASKS
 from cvx_core.tasks.prediction import ModelOutput, Prediction, Readout
 
@@ -93,14 +95,13 @@ class VisionModel:
         self.name = name or type(self.module).__name__
         self.readout: Readout = readout or TASKS[task].readout
         self.details = Metadata(details)
-        self._cache: tuple[Any, dict[Any, Any]] = (None, {})
-        self._digest: tuple[Any, str] | None = None
+        self._facts: NetworkFacts | None = None
 
     def __repr__(self) -> str:
         return f"<VisionModel {self.name} ({self.task}, {self.device}, {self.dtype})>"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_cache": (None, {}), "_digest": None}
+        return {**self.__dict__, "_facts": None}
 
     @property
     def preprocess(self) -> Transform | None:
@@ -112,22 +113,18 @@ class VisionModel:
         self.preparer = Preparer(preprocess)
 
     @property
-    def cache(self) -> dict[Any, Any]:
-        """What later layers found out about the network; emptied when a weight has changed."""
-        state = self._state()
-        if self._cache[0] != state:
-            self._cache = (state, {})
-        return self._cache[1]
+    def facts(self) -> NetworkFacts:
+        """What was found out about the network; empty after a weight has changed."""
+        facts = self._facts
+        if facts is None or not facts.are_valid:
+            versions = weight_versions(self.module)
+            if facts is None or facts.versions != versions:
+                self._facts = facts = NetworkFacts(versions)
+        return facts
 
-    def _state(self) -> tuple[tuple[int, int], ...]:
-        """Return what changes whenever a parameter or buffer does."""
-        state: list[tuple[int, int]] = []
-        # In one go, without names: this is asked for many times in each explanation.
-        for module in self.module.modules():
-            state.append((id(module), 0))
-            tensors = (*module._parameters.values(), *module._buffers.values())
-            state.extend((one.data_ptr(), version(one)) for one in tensors if one is not None)
-        return tuple(state)
+    def fixed_weights(self) -> AbstractContextManager[None]:
+        """Look for changed weights now, and not again inside."""
+        return self.facts.validity()
 
     @property
     def device(self) -> torch.device:
@@ -168,18 +165,17 @@ class VisionModel:
 
     def digest(self) -> str:
         """Return the SHA-256 of all parameters and buffers, first 16 hexadecimal digits."""
-        state = self.module.state_dict(keep_vars=True)
-        key = self._state()
-        if self._digest is None or self._digest[0] != key:
+        facts = self.facts
+        if not facts.digest:
             total = hashlib.sha256()
-            for name, tensor in state.items():
+            for name, tensor in self.module.state_dict(keep_vars=True).items():
                 if isinstance(tensor, torch.Tensor):
                     total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
                     flat = tensor.detach().cpu().contiguous().reshape(-1)
                     if flat.numel():
                         total.update(flat.view(torch.uint8).numpy().data)
-            self._digest = (key, total.hexdigest()[:16])
-        return self._digest[1]
+            facts.digest = total.hexdigest()[:16]
+        return facts.digest
 
     def logits(self, inputs: torch.Tensor) -> torch.Tensor:
         """Return all outputs (B, N) of prepared inputs (B, C, H, W): evaluation mode, no graph.

@@ -52,8 +52,8 @@ def tokens_read(model: VisionModel, inputs: Tensor, place: Layer) -> Tensor:
         Boolean (prefix + h * w,), on the CPU. Found once for each model and input size.
     """
     image = inputs[:1]
-    key = ("tokens that the answer reads", tuple(image.shape[1:]), place.shape[0])
-    if key not in model.cache:
+
+    def compute() -> Tensor:
         alike = [
             p.name
             for p in Layout.of(model, image).places
@@ -65,9 +65,9 @@ def tokens_read(model: VisionModel, inputs: Tensor, place: Layer) -> Tensor:
             gradients = probe.gradients(noise.to(probe.logits), *alike, missing="zero")
         found = [gradient[0].ne(0).any(dim=1).cpu() for gradient in gradients]
         everything = torch.ones(place.shape[0], dtype=torch.bool)
-        model.cache[key] = next((read for read in reversed(found) if read.any()), everything)
-    read: Tensor = model.cache[key]
-    return read
+        return next((read for read in reversed(found) if read.any()), everything)
+
+    return model.facts.find(compute, "tokens that are read", image.shape[1:], place.shape[0])
 
 
 def attention_blocks(model: VisionModel, inputs: Tensor) -> dict[str, str]:
@@ -82,11 +82,7 @@ def attention_blocks(model: VisionModel, inputs: Tensor) -> dict[str, str]:
         ``{"attention#0": "blocks.0", ...}`` in forward order, found once for each model and input
         size.
     """
-    key = ("attention blocks", tuple(inputs.shape[1:]))
-    if key not in model.cache:
-        model.cache[key] = _trace(model, inputs[:1])
-    blocks: dict[str, str] = model.cache[key]
-    return blocks
+    return model.facts.find(lambda: _trace(model, inputs[:1]), "attention blocks", inputs.shape[1:])
 
 
 def _trace(model: VisionModel, image: Tensor) -> dict[str, str]:

@@ -77,12 +77,12 @@ class PartialForward:
 
     def __init__(self, model: VisionModel, inputs: Tensor, place: Layer) -> None:
         self.model, self.inputs, self.place = model, inputs, place
-        self._key = ("suffix", tuple(inputs.shape[1:]), place.name)
+        self._key = ("requires the part before", inputs.shape[1:], place.name)
 
     @property
     def alone(self) -> bool:
         """Whether this part has run without the part before it, as far as is known."""
-        return bool(self.model.cache.get(self._key, True))
+        return self._key not in self.model.facts.notes
 
     def logits(self, value: Tensor, rows: Tensor) -> Tensor:
         """Return logits (N, classes) without graph, for values (N, ...) at the place.
@@ -123,7 +123,7 @@ class PartialForward:
             except ModelError:
                 pass  # with everything computed it may work; if not, its error is the true one
         found = self._run_whole(value, rows, mode)
-        self.model.cache[self._key] = False
+        self.model.facts.notes.add(self._key)
         return found
 
     def _run_alone(self, value: Tensor, count: int, mode: AbstractContextManager[Any]) -> Tensor:

@@ -130,7 +130,7 @@ def test_eight_threads_on_one_model_get_what_each_gets_alone(model: VisionModel)
 
     serial = [one(i) for i in range(16)]
     fresh = VisionModel(model.module)
-    model.cache.clear()
+    model = VisionModel(model.module)
     with ThreadPoolExecutor(8) as threads:
         parallel = list(threads.map(one, range(16)))
     for alone, together in zip(serial, parallel, strict=True):

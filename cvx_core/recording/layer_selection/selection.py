@@ -42,11 +42,11 @@ def find_last_grid(model: VisionModel, inputs: Tensor) -> Layer:
     """
     if model.task != "classification":
         return find_levels(model, inputs)[-1]
-    key = ("last grid", tuple(inputs.shape[1:]))
-    if key not in model.cache:
-        model.cache[key] = choose_last_grid(Layout.of(model, inputs), model, inputs)
-    layer: Layer = model.cache[key]
-    return layer
+    return model.facts.find(
+        lambda: choose_last_grid(Layout.of(model, inputs), model, inputs),
+        "last grid",
+        inputs.shape[1:],
+    )
 
 
 def find_levels(model: VisionModel, inputs: Tensor) -> tuple[Layer, ...]:
@@ -62,11 +62,9 @@ def find_levels(model: VisionModel, inputs: Tensor) -> tuple[Layer, ...]:
     """
     if model.task == "classification":
         return (find_last_grid(model, inputs),)
-    key = ("levels", tuple(inputs.shape[1:]))
-    if key not in model.cache:
-        model.cache[key] = choose_levels(Layout.of(model, inputs), model, inputs)
-    layers: tuple[Layer, ...] = model.cache[key]
-    return layers
+    return model.facts.find(
+        lambda: choose_levels(Layout.of(model, inputs), model, inputs), "levels", inputs.shape[1:]
+    )
 
 
 def find_trunk(model: VisionModel, inputs: Tensor) -> tuple[Layer, ...]:
@@ -78,24 +76,23 @@ def find_trunk(model: VisionModel, inputs: Tensor) -> tuple[Layer, ...]:
     carries a share (`cvx_core.recording.conservation`). Places before a function that is neither
     piecewise linear nor gated are left out, because there the shares don't add up.
     """
-    key = ("trunk", tuple(inputs.shape[1:]))
-    if key not in model.cache:
-        with torch.inference_mode(False):
-            model.cache[key] = choose_trunk(Layout.of(model, inputs), model, inputs)
-    layers: tuple[Layer, ...] = model.cache[key]
-    return layers
+    with torch.inference_mode(False):
+        return model.facts.find(
+            lambda: choose_trunk(Layout.of(model, inputs), model, inputs), "trunk", inputs.shape[1:]
+        )
 
 
 def leads_around(layer: Layer, model: VisionModel, inputs: Tensor) -> bool:
     """Whether the answer depends on the image also by paths that don't pass a place."""
     if layer.kind == "input":
         return False
-    key = ("leads around", tuple(inputs.shape[1:]), layer.name)
-    if key not in model.cache:
-        with torch.inference_mode(False):
-            model.cache[key] = not is_only_way(layer, model, inputs[:1].clone())
-    around: bool = model.cache[key]
-    return around
+    with torch.inference_mode(False):
+        return model.facts.find(
+            lambda: not is_only_way(layer, model, inputs[:1].clone()),
+            "leads around",
+            inputs.shape[1:],
+            layer.name,
+        )
 
 
 def find_layer(name: str, model: VisionModel, inputs: Tensor) -> Layer:

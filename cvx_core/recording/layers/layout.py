@@ -46,12 +46,8 @@ class Layout:
     @classmethod
     def of(cls, model: VisionModel, inputs: Tensor) -> Layout:
         """Return the layout of a model for inputs (B, C, H, W); traced once for each size."""
-        key = ("layout", tuple(inputs.shape[1:]))
-        if key not in model.cache:
-            with torch.inference_mode(False):  # its tensors have no versions
-                model.cache[key] = _trace(model, inputs)
-        layout: Layout = model.cache[key]
-        return layout
+        with torch.inference_mode(False):  # its tensors have no versions
+            return model.facts.find(lambda: _trace(model, inputs), "layout", inputs.shape[1:])
 
     def find(self, name: str) -> Layer:
         """Return the place that a layer's name means.

@@ -15,6 +15,8 @@ from cvx_core.explainers import images_at_once, in_pieces
 from cvx_core.images import PreparedImage
 from cvx_core.tasks import DetectionOutput, ModelOutput, Prediction
 
+_REFUSAL = ("refuses channels last",)
+
 
 def prepare(model: VisionModel, images: Any) -> list[PreparedImage]:
     """Return images as the network takes them, if they are not that already."""
@@ -80,7 +82,7 @@ def layout(model: VisionModel) -> torch.memory_format:
     Convolutions are up to twice as fast then; a network that views activations as rows of
     another layout refuses.
     """
-    refused = model.cache.get("refuses channels last")
+    refused = _REFUSAL in model.facts.notes
     return torch.contiguous_format if refused else torch.channels_last
 
 
@@ -88,5 +90,5 @@ def _read(model: VisionModel, inputs: Tensor) -> ModelOutput:
     try:
         return model.output(inputs.contiguous(memory_format=layout(model)))
     except ModelError:
-        model.cache["refuses channels last"] = True
+        model.facts.notes.add(_REFUSAL)
         return model.output(inputs)

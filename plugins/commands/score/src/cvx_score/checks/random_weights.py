@@ -103,7 +103,7 @@ class Randomised:
                 self.model.logits(self._inputs)
         # Which places there are is a matter of the architecture. A test on random weights
         # might choose another one than was explained at.
-        self.model.cache.update(self._original.cache)
+        self.model.facts.adopt(self._original.facts)
         return self.model
 
     def _in_forward_order(self) -> list[tuple[int, nn.Module]]:
