@@ -31,8 +31,8 @@ from cvx_core.recording.interception.leakage import Leakage
 from cvx_core.recording.interception.pointwise import Pointwise
 from cvx_core.recording.rules.attention import attention_probabilities, pass_attention
 from cvx_core.recording.rules.call import Call, active, any_active
-from cvx_core.recording.rules.table import OWN_GRADIENT, RULES
-from cvx_core.recording.saved_tensors import Saved, Tape
+from cvx_core.recording.rules.table import FROZEN_GATES, OWN_GRADIENT
+from cvx_core.recording.saved_tensors import SavedTensors, Tape
 
 _NAMED: dict[Any, str] = {
     **{
@@ -76,7 +76,7 @@ class Interception(TorchFunctionMode):
 
     def __init__(
         self,
-        saved: Saved,
+        saved: SavedTensors,
         *,
         freeze: bool = False,
         tape: Tape | None = None,
@@ -87,13 +87,13 @@ class Interception(TorchFunctionMode):
     ) -> None:
         super().__init__()
         self.saved = saved
-        self.rules = table if table is not None else RULES if freeze else {}
+        self.rules = table if table is not None else FROZEN_GATES if freeze else {}
         self.tape = tape
         self.started = False
         self.attention: list[Tensor] | None = [] if attention else None
         self.attended = attended
         self.constants = constants
-        self.held = Leakage()
+        self.leakage = Leakage()
         self._pointwise = Pointwise()
         self._opened: dict[Any, Callable[..., Any] | None] = {}
         self._inside: list[Any] = []
@@ -111,7 +111,7 @@ class Interception(TorchFunctionMode):
         result = self._seen(func, args, kwargs)
         if self._following:
             # What is worked on by index or with out= is returned by no one.
-            self.held.follow((args, kwargs), args[0] if result is None and args else result)
+            self.leakage.follow((args, kwargs), args[0] if result is None and args else result)
         return result
 
     @property
@@ -120,7 +120,7 @@ class Interception(TorchFunctionMode):
 
     @property
     def _following(self) -> bool:
-        return self.started and bool(self.rules) and not self.held.over and not self._replaying
+        return self.started and bool(self.rules) and not self.leakage.over and not self._replaying
 
     def _seen(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if isinstance(func, _METHOD_WRAPPER):  # an attribute such as x.shape
@@ -162,14 +162,14 @@ class Interception(TorchFunctionMode):
         if self.constants is not None:
             added = self.constants.find(plain, func, args, kwargs)
         if self._following:
-            met = self.held.meets(plain, func, args, kwargs)
+            met = self.leakage.meets(plain, func, args, kwargs)
         result = self._run(name, in_place, func, args, kwargs)
         if in_place and (added is not None or met is not None):
             self.saved.before_overwriting(result)
         if self.constants is not None and added is not None:
             result = self.constants.mark(added, result, in_place=in_place)
         if met is not None:
-            result = self.held.mark(met, result, in_place=in_place)
+            result = self.leakage.mark(met, result, in_place=in_place)
         self._pointwise.note(result, made)
         return result
 
@@ -191,7 +191,7 @@ class Interception(TorchFunctionMode):
             signal = self._following and any_active((args, kwargs))
             result = self._freeze(name, in_place, rule, func, args, kwargs)
             if signal:
-                self.held.begin(name[:-1] if in_place else name, result)
+                self.leakage.begin(name[:-1] if in_place else name, result)
         return in_plain_order(result) if name == "batch_norm" else result
 
     def _freeze(
