@@ -22,7 +22,8 @@ from torch import Tensor
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from cvx_activation_error.lrp.graph import from_input, nearest, reaches
-from cvx_activation_error.lrp.rules import LINEAR, Epsilon, FirstRule, Parts, Rule, ZBox, over
+from cvx_activation_error.lrp.linear import LINEAR, Parts, over
+from cvx_activation_error.lrp.rules import Epsilon, FirstRule, Rule, ZBox
 from cvx_core import MethodError
 from cvx_core.recording import (
     FROZEN_GATES,
