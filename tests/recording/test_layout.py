@@ -266,7 +266,7 @@ def test_where_nothing_is_passed_by_everything_the_reason_says_so(seeded: Build)
 
 def test_a_network_without_a_grid_points_to_the_input(seeded: Build) -> None:
     model = VisionModel(seeded(lambda: nn.Sequential(nn.Flatten(), nn.Linear(48, 3))))
-    with pytest.raises(LayerError, match=r"(?s)no place with a spatial grid.*layer=input"):
+    with pytest.raises(LayerError, match=r"(?s)no layer with a spatial grid.*layer=input"):
         open_recording(model, torch.rand(1, 3, 4, 4), Requirements("auto")).__enter__()
 
 
