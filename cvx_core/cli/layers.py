@@ -130,10 +130,10 @@ def _rows(layout: Layout, chosen: str | None, *, every: bool) -> list[dict[str, 
             "also": sorted(also.get(place.name, [])),
             "chosen": place.name == chosen,
         }
-        for place in layout.places
+        for place in layout.layers
     ]
     if every:
-        named = {place.module for place in layout.places} | set(layout.aliases)
+        named = {place.module for place in layout.layers} | set(layout.aliases)
         rows += [
             {
                 "name": name,

@@ -119,7 +119,7 @@ class ExplainRequest:
 
         That part is smaller than the whole, so that it may be more than `at_once`.
         """
-        sizes = {p.name: prod(p.shape) for p in self.layout.places}
+        sizes = {p.name: prod(p.shape) for p in self.layout.layers}
         names = list(sizes)
         if place.name not in sizes:
             return min(_MOST_ROWS, self.at_once)

@@ -6,17 +6,17 @@ from .attention import (
 from .conservation import (
     bias_contributions as bias_contributions,
     constant_part as constant_part,
+    image_balance as image_balance,
     leakage as leakage,
-    recorded_flows as recorded_flows,
     relevance as relevance,
 )
-from .interception.leakage import Origins as Origins
+from .interception.leakage import Origin as Origin
 from .layer_selection.selection import (
     find_last_grid as find_last_grid,
     find_layer as find_layer,
     find_levels as find_levels,
     find_trunk as find_trunk,
-    leads_around as leads_around,
+    has_bypass as has_bypass,
     open_recording as open_recording,
 )
 from .layers.hooks import hooked as hooked
@@ -30,19 +30,12 @@ from .partial_forward import (
 from .recording import Recording as Recording
 from .requirements import Requirements as Requirements
 from .rules.attention import attention_probabilities as attention_probabilities
+from .rules.autograd import GivenSlopes as GivenSlopes
 from .rules.base import (
     Backward as Backward,
-    Mixed as Mixed,
     Passage as Passage,
     Propagation as Propagation,
-    from_input as from_input,
-    nearest as nearest,
-    reaches as reaches,
 )
 from .rules.call import Call as Call, active as active, argument as argument
-from .rules.elementwise import gated as gated
-from .rules.normalization import batch_norm as batch_norm
-from .rules.products import product as product
-from .rules.recurrent import RECURRENT as RECURRENT
-from .rules.table import RULES as RULES
-from .saved_tensors import Saved as Saved
+from .rules.table import FROZEN_GATES as FROZEN_GATES
+from .saved_tensors import SavedTensors as SavedTensors

@@ -17,7 +17,7 @@ from cvx_core.recording.layers.layer import Layer
 from cvx_core.recording.layers.layout import Layout
 from cvx_core.recording.recording import Recording
 from cvx_core.recording.requirements import Requirements
-from cvx_core.recording.saved_tensors import Saved
+from cvx_core.recording.saved_tensors import SavedTensors
 
 _LAST = 6
 
@@ -56,7 +56,7 @@ def tokens_read(model: VisionModel, inputs: Tensor, place: Layer) -> Tensor:
     def compute() -> Tensor:
         alike = [
             p.name
-            for p in Layout.of(model, image).places
+            for p in Layout.of(model, image).layers
             if p.kind == "tokens" and (p.prefix, p.grid) == (place.prefix, place.grid)
         ][-_LAST:]
         layers = {name: Layout.of(model, image).find(name) for name in alike}
@@ -106,7 +106,7 @@ def _trace(model: VisionModel, image: Tensor) -> dict[str, str]:
         return probabilities
 
     inner = [(name, module) for name, module in model.module.named_modules() if name]
-    ours = Interception(Saved(), attended=attended)
+    ours = Interception(SavedTensors(), attended=attended)
     with (
         hooked(inner, before=begin, after=end),
         torch.inference_mode(False),

@@ -38,7 +38,7 @@ READOUT = "readout"
 
 
 @dataclass(frozen=True)
-class Flow:
+class ModuleBalance:
     """One call of a module.
 
     Attributes
@@ -59,7 +59,7 @@ class Flow:
 
 
 @dataclass(frozen=True)
-class Flows:
+class Balance:
     """The balance of one image.
 
     Attributes
@@ -71,7 +71,7 @@ class Flows:
     """
 
     total: float
-    calls: tuple[Flow, ...]
+    calls: tuple[ModuleBalance, ...]
 
     def missing(self) -> dict[str, float]:
         """Return what is missing by module, largest first; together total - <g, A>."""
@@ -111,11 +111,11 @@ def bias_contributions(recording: Recording, seed: Tensor) -> list[Tensor]:
     )
 
 
-def recorded_flows(recording: Recording, seed: Tensor, name: str, row: int) -> Flows:
-    """Return `flows` of <seed, logits> (classes,) for one image of a recording."""
+def image_balance(recording: Recording, seed: Tensor, name: str, row: int) -> Balance:
+    """Return `measure_balance` of <seed, logits> (classes,) for one image of a recording."""
     recording.forwards, recording.backwards = recording.forwards + 2, recording.backwards + 2
     image = recording.inputs[row : row + 1]
-    return flows(recording.model, image, recording.layer(name).name, seed[None])
+    return measure_balance(recording.model, image, recording.layer(name).name, seed[None])
 
 
 def leakage(recording: Recording, seed: Tensor, name: str, row: int) -> dict[Origins, float]:
@@ -162,7 +162,7 @@ def relevance(recording: Recording, seed: Tensor, name: str) -> Tensor:
     return found
 
 
-def flows(model: VisionModel, image: Tensor, name: str, seed: Tensor) -> Flows:
+def measure_balance(model: VisionModel, image: Tensor, name: str, seed: Tensor) -> Balance:
     """Return what each module hands on of <seed, logits>, beginning at a place.
 
     One forward pass, two backward passes, and one replay.
@@ -204,7 +204,7 @@ def flows(model: VisionModel, image: Tensor, name: str, seed: Tensor) -> Flows:
             total = float((seed * (recording.logits.detach() - constant)).double().sum())
             [gradient] = recording.gradients(seed, place.name, missing="zero")
             carried = float((gradient * recording.raw(place.name)).double().sum())
-    return Flows(total, tuple(ledger.balance(place, carried, total)))
+    return Balance(total, tuple(ledger.balance(place, carried, total)))
 
 
 @dataclass
@@ -264,7 +264,7 @@ class _Ledger:
         for tensor, gradient in zip(self._tensors(), gradients, strict=True):
             tensor.gradient = gradient
 
-    def balance(self, place: Layer, carried: float, total: float) -> Iterator[Flow]:
+    def balance(self, place: Layer, carried: float, total: float) -> Iterator[ModuleBalance]:
         """Yield the calls, each without the gains of the calls inside it."""
         inside = [0.0] * len(self._calls)
         outermost = carried if place.kind == "input" else 0.0
@@ -280,10 +280,10 @@ class _Ledger:
             handed = [t.flow for t in call.handed if t.position == call.looked_at]
             if here and place.kind != "input":
                 # The balance begins with what this call returns.
-                yield Flow(call.module, call.number, carried, 0.0)
+                yield ModuleBalance(call.module, call.number, carried, 0.0)
             else:
-                yield Flow(call.module, call.number, sum(handed), call.gain - within)
-        yield Flow(READOUT, 0, total, total - outermost)
+                yield ModuleBalance(call.module, call.number, sum(handed), call.gain - within)
+        yield ModuleBalance(READOUT, 0, total, total - outermost)
 
     def _tensors(self) -> Iterator[_Tensor]:
         for call in self._calls:
@@ -351,6 +351,3 @@ def _depends(value: Any) -> bool:
         and value.requires_grad
         and torch.is_grad_enabled()
     )
-
-
-__all__ = ["READOUT", "Flow", "Flows", "flows"]

@@ -27,7 +27,7 @@ from cvx_core.recording.interception.function_mode import Interception
 from cvx_core.recording.layers.hooks import hooked
 from cvx_core.recording.layers.layer import Layer, first_tensor, with_tensor
 from cvx_core.recording.recording import Recording
-from cvx_core.recording.saved_tensors import Saved
+from cvx_core.recording.saved_tensors import SavedTensors
 
 
 def rerun(recording: Recording, name: str, value: Tensor, rows: Tensor) -> Tensor:
@@ -100,7 +100,7 @@ class PartialForward:
 
     def gradient(self, seed: Tensor, value: Tensor, rows: Tensor) -> Tensor:
         """Return d<seed, logits> / d(value) for seeds (N, classes), laid out as `value`."""
-        saved = Saved()
+        saved = SavedTensors()
         interception = Interception(saved)
         interception.started = True
         leaf = value.detach().requires_grad_()

@@ -22,7 +22,7 @@ from cvx_core.recording.layers.layer import Layer, computed_again, first_tensor,
 from cvx_core.recording.layers.layout import Layout
 from cvx_core.recording.requirements import Gates, Requirements
 from cvx_core.recording.rules.base import Passage, Propagation
-from cvx_core.recording.saved_tensors import Saved, Tape
+from cvx_core.recording.saved_tensors import SavedTensors, Tape
 from cvx_core.tasks.prediction import ModelOutput
 
 
@@ -78,12 +78,12 @@ class Recording:
         self._nodes: dict[str, Tensor] = {}
         self._thread = threading.get_ident()
         self._stack = ExitStack()
-        self._saved = Saved()
+        self._saved = SavedTensors()
         self._tape = Tape(self._saved) if requirements.tape else None
         self.kept_constants = Constants() if requirements.constants else None
         self.passage = self._begin(requirements.gates)
         self.baselines: dict[str, Tensor] = {}
-        self.reference_logits: Tensor | None = None
+        self.baseline_logits: Tensor | None = None
         self._calls: dict[str, int] = {}
         self._running: Literal["", "forward", "backward"] = ""
         self._replacing: dict[str, Tensor] | None = None
@@ -124,9 +124,9 @@ class Recording:
         return Layout.of(self.model, self.inputs).find(name) if found is None else found
 
     @property
-    def leaks(self) -> bool:
+    def has_leakage(self) -> bool:
         """Whether what a frozen function made was added to the signal; see `leakage`."""
-        return self.mode.held.met
+        return self.mode.leakage.met
 
     def touched(self) -> bool:
         """Whether somebody has worked in place on a recorded tensor."""
@@ -134,7 +134,7 @@ class Recording:
 
     def activation(self, name: str) -> Tensor:
         """Return the activation at a place as (B, C, h, w), without graph."""
-        return self._layers[name].cells(self.node(name).detach())
+        return self._layers[name].positions(self.node(name).detach())
 
     def raw(self, name: str) -> Tensor:
         """Return the activation at a place as the module returned it, without graph."""
@@ -142,7 +142,7 @@ class Recording:
 
     def gradient(self, seed: Tensor, name: str) -> Tensor:
         """Return d<seed, logits> / d(activation) at a place as (B, C, h, w)."""
-        return self._layers[name].cells(self.gradients(seed, name)[0])
+        return self._layers[name].positions(self.gradients(seed, name)[0])
 
     def gradients(
         self, seed: Tensor, *names: str, missing: Literal["raise", "zero"] = "raise"
@@ -244,7 +244,7 @@ class Recording:
 
     def tensors(self) -> list[Tensor]:
         """Return every tensor that the recording keeps alive."""
-        optional = [self.reference_logits, *(self.mode.attention or [])]
+        optional = [self.baseline_logits, *(self.mode.attention or [])]
         if self.kept_constants is not None:
             optional += [tensor for pair in self.kept_constants.kept for tensor in pair]
         return [
@@ -261,13 +261,13 @@ class Recording:
         layer = self.layer(name)
         again = Requirements(layer.name, gates=self.requirements.gates)
         recording = Recording(self.model, image, again, {layer.name: layer})
-        held = recording.mode.held
+        held = recording.mode.leakage
         with held.measuring(self.model.module), recording:
             yield recording, held
 
     def no_path(self, name: str) -> MethodError:
         """Return the error for a place on which the model's answer does not depend."""
-        ends: Sequence[Origin] = self.mode.held.ends
+        ends: Sequence[Origin] = self.mode.leakage.ends
         if ends:
             with self.again(self.layer(name).name, self.inputs[:1]) as (_, held):
                 ends = held.ends
@@ -329,7 +329,7 @@ class Recording:
         with torch.enable_grad():
             self.logits = self._run()
         self._versions = {name: version(node) for name, node in self._nodes.items()}
-        self.mode.held.over = True
+        self.mode.leakage.over = True
         if self._tape is not None:
             self._tape.seal()
         absent = [p.name for p in self._layers.values() if p.name not in self._nodes]
@@ -346,13 +346,13 @@ class Recording:
 
     def _compare(self, passage: Passage) -> None:
         """Run the reference before the inputs, if they are to be compared with one."""
-        reference = passage.compared_with(self.inputs)
+        reference = passage.baseline_inputs(self.inputs)
         if reference is None:
             return
         inputs, self.inputs = self.inputs, reference
         try:
             with torch.no_grad():
-                self.reference_logits = self._run().detach()
+                self.baseline_logits = self._run().detach()
         finally:
             self.inputs = inputs
         self.baselines = {name: node.detach() for name, node in self._nodes.items()}
@@ -375,7 +375,7 @@ class Recording:
                         inputs = self._keep(place.name, inputs)
                 output = self.model.run(inputs)
                 if self._replacing is None:
-                    self.mode.held.ends = self.mode.held.origins(output)
+                    self.mode.leakage.ends = self.mode.leakage.origins(output)
             # Outside: what a readout makes of the scores is no part of the network, whose gates
             # are held. (The sides of a box may be decoded with a softmax.)
             with stance, kept:

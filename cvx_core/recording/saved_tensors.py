@@ -19,7 +19,7 @@ class _Kept:
         self.tensor = tensor
 
 
-class Saved:
+class SavedTensors:
     """Keeps tensors, and copies those whose memory is about to change.
 
     PyTorch refuses a backward pass through what was overwritten in place, as `y = relu(x); y += x`
@@ -89,7 +89,7 @@ class Tape:
     gives the constant part of its output: <s, f(x)> = <g, x> + <s, f_frozen(0)>.
     """
 
-    def __init__(self, saved: Saved) -> None:
+    def __init__(self, saved: SavedTensors) -> None:
         self._saved = saved
         self._entries: list[tuple[str, Any]] = []
         self._next = 0

@@ -182,7 +182,7 @@ def test_an_architecture_needs_no_configuration(
             torch.testing.assert_close(recording.logits.detach(), plain, rtol=1e-4, atol=1e-4)
             place = recording.layer("auto")
             [gradient] = recording.gradients(torch.ones_like(plain), "auto")
-            cells = place.cells(gradient * recording.raw("auto")).sum(1)
+            cells = place.positions(gradient * recording.raw("auto")).sum(1)
             assert torch.isfinite(cells).all()
             assert float(cells[0].std()) > 0
     assert place.grid == grid, place

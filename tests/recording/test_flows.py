@@ -14,8 +14,8 @@ from torch.utils.checkpoint import checkpoint
 
 from cvx_core.models.vision_model import VisionModel
 from cvx_core.recording import Layout, Requirements
-from cvx_core.recording.conservation import constant_part, flows
-from cvx_core.recording.layer_selection.selection import find_trunk, leads_around, open_recording
+from cvx_core.recording.conservation import constant_part, measure_balance
+from cvx_core.recording.layer_selection.selection import find_trunk, has_bypass, open_recording
 
 IMAGE = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0)).double() + 0.5
 SEED = torch.tensor([[1.0, -2.0, 0.5]]).double()
@@ -81,7 +81,7 @@ def test_what_a_module_hands_on_by_hand() -> None:
             return self.last(F.relu(self.first(x)).flatten(1))
 
     x = torch.tensor([1.0, -2.0, 3.0]).reshape(1, 1, 1, 3)
-    found = flows(VisionModel(Three()), x, "input", torch.tensor([[1.0, 0.0]]))
+    found = measure_balance(VisionModel(Three()), x, "input", torch.tensor([[1.0, 0.0]]))
     assert found.total == 8
     assert {one.module: one.handed_on for one in found.calls} == {
         "": 8, "first": 8, "last": 8, "readout": 8,
@@ -95,7 +95,7 @@ def test_the_module_that_loses_something_is_named_with_all_that_is_lost(
 ) -> None:
     """Also in one of two branches; what the others lose is rounding."""
     model = built(seeded, Running())
-    (culprit, missing), *others = flows(model, IMAGE, name, SEED).missing().items()
+    (culprit, missing), *others = measure_balance(model, IMAGE, name, SEED).missing().items()
     expected = gap(model, IMAGE, name, SEED)
     assert culprit == "right.1"
     assert abs(expected) > 1e-5
@@ -107,7 +107,7 @@ def test_a_function_in_the_network_s_own_forward_counts_for_the_network(
     seeded: Callable[..., Any],
 ) -> None:
     model = built(seeded, nn.Identity(), lambda x: torch.acos(x.tanh()))
-    (culprit, missing), *others = flows(model, IMAGE, "input", SEED).missing().items()
+    (culprit, missing), *others = measure_balance(model, IMAGE, "input", SEED).missing().items()
     assert culprit == ""
     assert missing == pytest.approx(gap(model, IMAGE, "input", SEED), rel=1e-9)
     assert all(abs(lost) < 1e-12 for _, lost in others)
@@ -115,13 +115,13 @@ def test_a_function_in_the_network_s_own_forward_counts_for_the_network(
 
 def test_two_culprits_share_what_is_missing(seeded: Callable[..., Any]) -> None:
     model = built(seeded, Running(), lambda x: torch.cumprod(1 + 0.1 * x, 3))
-    found = flows(model, IMAGE, "input", SEED).missing()
+    found = measure_balance(model, IMAGE, "input", SEED).missing()
     assert {name for name, lost in found.items() if abs(lost) > 1e-9} == {"", "right.1"}
     assert sum(found.values()) == pytest.approx(gap(model, IMAGE, "input", SEED), rel=1e-9)
 
 
 def test_behind_the_last_culprit_nothing_is_missing(seeded: Callable[..., Any]) -> None:
-    found = flows(built(seeded, Running()), IMAGE, "last", SEED).missing()
+    found = measure_balance(built(seeded, Running()), IMAGE, "last", SEED).missing()
     assert all(abs(lost) < 1e-12 for lost in found.values())
 
 
@@ -133,14 +133,14 @@ def test_a_checkpointed_part_is_as_any_other(seeded: Callable[..., Any]) -> None
             return self.head(self.last(F.gelu(self.left(x)) + y).mean((2, 3)))
 
     model = VisionModel(seeded(lambda: Checkpointed(Running(), same).double()))
-    (culprit, missing), *_ = flows(model, IMAGE, "input", SEED).missing().items()
+    (culprit, missing), *_ = measure_balance(model, IMAGE, "input", SEED).missing().items()
     assert culprit == "right.1"
     assert missing == pytest.approx(gap(model, IMAGE, "input", SEED), rel=1e-9)
 
 
 def test_no_hook_stays(seeded: Callable[..., Any]) -> None:
     model = built(seeded, Running())
-    flows(model, IMAGE, "input", SEED)
+    measure_balance(model, IMAGE, "input", SEED)
     hooks = [
         value
         for module in model.module.modules()
@@ -157,8 +157,8 @@ def test_the_trunk_is_what_everything_passes(seeded: Callable[..., Any]) -> None
     layout = Layout.of(model, IMAGE)
     trunk = [place.name for place in find_trunk(model, IMAGE)]
     assert trunk == ["stem", "relu#0", "last"]
-    for place in layout.places:
-        assert leads_around(place, model, IMAGE) == (place.name not in trunk)
+    for place in layout.layers:
+        assert has_bypass(place, model, IMAGE) == (place.name not in trunk)
 
 
 @pytest.mark.parametrize(
@@ -184,4 +184,4 @@ def test_the_trunk_of_real_architectures(
     assert len(trunk) > 5
     assert not any(name.startswith(inside) for name in names)
     for place in trunk[::3]:
-        assert not leads_around(place, model, image), place.name
+        assert not has_bypass(place, model, image), place.name

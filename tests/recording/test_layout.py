@@ -87,8 +87,8 @@ def test_class_and_register_tokens_are_told_from_the_grid(seeded: Build) -> None
     with open_recording(model, x, Requirements("block")) as recording:
         place, raw = recording.layer("block"), recording.raw("block")
         assert (place.kind, place.grid, place.prefix) == ("tokens", (3, 5), 5)
-        assert place.outside(raw).shape == (2, 5, 8)
-        cells = place.cells(raw)
+        assert place.other_tokens(raw).shape == (2, 5, 8)
+        cells = place.positions(raw)
         assert cells.shape == (2, 8, 3, 5)
         # Token 5 + 1 * 5 + 2 is the patch in row 1, column 2.
         assert torch.equal(cells[:, :, 1, 2], raw[:, 12])
@@ -162,7 +162,7 @@ def test_modules_that_return_one_tensor_are_one_place(seeded: Build) -> None:
 
     model, x = VisionModel(seeded(Model)), torch.rand(2, 3, 8, 8)
     layout = Layout.of(model, x)
-    assert [place.name for place in layout.places] == ["net.body.0", "net.body"]
+    assert [place.name for place in layout.layers] == ["net.body.0", "net.body"]
     assert layout.find("net.body.1.0").name == "net.body"
     with open_recording(
         model, x, Requirements("net.body", "net.body.1", "net.body.1.0")
@@ -266,7 +266,7 @@ def test_where_nothing_is_passed_by_everything_the_reason_says_so(seeded: Build)
 
 def test_a_network_without_a_grid_points_to_the_input(seeded: Build) -> None:
     model = VisionModel(seeded(lambda: nn.Sequential(nn.Flatten(), nn.Linear(48, 3))))
-    with pytest.raises(LayerError, match=r"(?s)no place with a spatial grid.*layer=input"):
+    with pytest.raises(LayerError, match=r"(?s)no layer with a spatial grid.*layer=input"):
         open_recording(model, torch.rand(1, 3, 4, 4), Requirements("auto")).__enter__()
 
 
@@ -280,8 +280,8 @@ def test_the_last_block_of_a_vision_transformer_hands_on_its_class_token_alone()
     with open_recording(model, x, Requirements("auto", "blocks")) as recording:
         seed = torch.ones_like(recording.logits)
         auto, last = recording.gradients(seed, "auto", "blocks")
-        assert place.cells(auto).any()
-        assert not place.cells(last).any()
+        assert place.positions(auto).any()
+        assert not place.positions(last).any()
 
 
 class Pyramid(nn.Module):

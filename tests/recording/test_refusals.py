@@ -15,7 +15,7 @@ from cvx_core.models.vision_model import VisionModel
 from cvx_core.recording import Requirements
 from cvx_core.recording.conservation import constant_part
 from cvx_core.recording.layer_selection.selection import open_recording
-from cvx_core.recording.saved_tensors import Saved, Tape
+from cvx_core.recording.saved_tensors import SavedTensors, Tape
 
 IMAGES = torch.rand(2, 3, 6, 6, generator=torch.Generator().manual_seed(0)).double() + 0.5
 UNCOVERED: dict[str, Callable[[Tensor], Tensor]] = {
@@ -150,7 +150,7 @@ def test_a_tape_replays_from_its_earliest_place_only(seeded: Callable[..., Any])
 
 
 def test_a_tape_hands_out_its_gates_in_order() -> None:
-    tape = Tape(Saved())
+    tape = Tape(SavedTensors())
     tape.put("relu", 1)
     tape.put("gelu", 2)
     tape.seal()

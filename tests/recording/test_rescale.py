@@ -15,7 +15,7 @@ from cvx_core.models.vision_model import VisionModel
 from cvx_core.recording import Requirements
 from cvx_core.recording.conservation import relevance
 from cvx_core.recording.layer_selection.selection import open_recording
-from cvx_core.recording.rules.table import RULES
+from cvx_core.recording.rules.table import FROZEN_GATES
 
 Function = Callable[[Tensor], Tensor]
 
@@ -94,8 +94,8 @@ def missing(model: VisionModel) -> tuple[float, float]:
     with open_recording(model, x, Requirements("input", gates=Rescale("mean"))) as recording:
         torch.testing.assert_close(recording.logits.detach(), model.logits(x))
         seed = torch.randn(2, 3, generator=generator, dtype=torch.float64)
-        assert recording.reference_logits is not None
-        total = float((seed * (recording.logits.detach() - recording.reference_logits)).sum())
+        assert recording.baseline_logits is not None
+        total = float((seed * (recording.logits.detach() - recording.baseline_logits)).sum())
         return abs(float(relevance(recording, seed, "input").sum()) - total), abs(total)
 
 
@@ -110,7 +110,7 @@ def test_contributions_sum_to_the_difference(
 
 
 def test_every_function_with_a_rule_is_rescaled_or_listed_as_keeping_its_derivative() -> None:
-    assert set(RULES) <= set(RESCALED) | OWN_DERIVATIVE
+    assert set(FROZEN_GATES) <= set(RESCALED) | OWN_DERIVATIVE
     assert not set(RESCALED) & OWN_DERIVATIVE
 
 

@@ -76,7 +76,7 @@ class Asked:
             [gradient] = torch.autograd.grad(score, kept[-1])
         finally:
             handle.remove()
-        cells, slopes = place.cells(kept[-1].detach()), place.cells(gradient)
+        cells, slopes = place.positions(kept[-1].detach()), place.positions(gradient)
         weights = slopes.mean(dim=(2, 3), keepdim=True)
         return (weights * cells).sum(1)[0].clamp_min(0).double().numpy()
 

@@ -1,4 +1,4 @@
-"""Work-around for the gradient of batch normalization."""
+"""Workaround for an error in the gradient of PyTorch's batch normalization."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ def in_plain_order(result: Tensor) -> Tensor:
     in 2.14) for one image whose gradient has its channels innermost and C as the stride of its
     batch, as it comes from ``x.flatten(2).transpose(1, 2)``: off by as much as the gradient itself.
     """
+    # A hook on the result sees the gradient before batch normalization's own backward pass does.
     if result.requires_grad:
         result.register_hook(_in_plain_order)  # type: ignore[no-untyped-call]
     return result

@@ -1,9 +1,9 @@
-"""What each function adds that does not come from the input: the constants of a frozen network.
+"""Constants of a frozen network: what each function adds that does not come from the input.
 
-With its gates held a network is affine in its input, and every function in it is affine too:
+With frozen gates a network is affine in its input, and so is every function in it:
 f(x) = f_linear(x) + c. The c are biases, what normalisation subtracts, position embeddings, class
 tokens, and the offsets of clipped activations. Srinivas and Fleuret 2019 (arXiv:1905.00780) call
-them explicit and implicit biases; with the input's part they make the answer exactly.
+them explicit and implicit biases; with the input's part they sum to the output exactly.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from cvx_core.recording.rules.call import Call, active, any_active, argument
 
 
 class Constants:
-    """Keeps each constant, and a place of zeros added to it where its gradient can be asked."""
+    """Constants of one forward pass, each with zeros added to it that receive its gradient."""
 
     def __init__(self) -> None:
         self.kept: list[tuple[Tensor, Tensor]] = []
 
     def find(self, name: str, run: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Return what a call is about to add, to be broadcast to its result; or None."""
+        """Return the constant that a call is about to add, to be broadcast to its result."""
         maker = MAKERS.get(name)
         if maker is None or not any_active((args, kwargs)):
             return None
@@ -32,13 +32,14 @@ class Constants:
             return maker(Call(name, run, args, kwargs, None))
 
     def mark(self, constant: Tensor, result: Tensor, *, in_place: bool) -> Tensor:
-        """Return the result with zeros added that can be asked for a gradient."""
+        """Return the result plus zeros that require a gradient."""
+        # Expanded from one element: zeros of the result's size would double the memory.
         zeros = result.new_zeros(()).expand(result.shape).requires_grad_()
         self.kept.append((constant, zeros))
         return result.add_(zeros) if in_place else result + zeros
 
     def parts(self, gradients: list[Tensor | None]) -> list[Tensor]:
-        """Return each constant's part of the seeded answer, laid out as the function's result."""
+        """Return each constant's contribution to the seeded output, laid out as the result."""
         return [
             torch.zeros_like(zeros) if gradient is None else gradient * constant
             for (constant, zeros), gradient in zip(self.kept, gradients, strict=True)
@@ -60,11 +61,12 @@ def _bias(position: int, dim: int) -> Callable[[Call], Any]:
 
 
 def _batch_norm(call: Call) -> Any:
-    """Of `torch.batch_norm` and `torch.instance_norm`, whose arguments have the same order."""
+    """Return the shift of batch or instance normalization, whose arguments have the same order."""
     weight, bias = argument(call, 1, "weight"), argument(call, 2, "bias")
     mean, var = argument(call, 3, "running_mean"), argument(call, 4, "running_var")
     if argument(call, 5, "training", False) or mean is None:
-        added = bias  # the mean is then the batch's own, and linear in it
+        # The mean is then computed from the input, and linear in it.
+        added = bias
     else:
         scale = (var + argument(call, 7, "eps", 1e-5)).rsqrt()
         added = -mean * (scale if weight is None else scale * weight)
@@ -82,7 +84,7 @@ def _sum(call: Call) -> Any:
         return None
     other, factor = (b, sign * alpha) if active(a) else (a, 1)
     like = a if active(a) else b
-    # A number must not pass through single precision on its way to double.
+    # In the dtype of the other term: a number must not pass through single precision to double.
     return factor * torch.as_tensor(other, dtype=like.dtype, device=like.device)
 
 
@@ -90,6 +92,7 @@ def _joined(call: Call) -> Any:
     tensors = argument(call, 0, "tensors")
     if all(map(active, tensors)):
         return None
+    # Joining constants with zeros gives the constant its position in the result.
     parts = [torch.zeros_like(t) if active(t) else t for t in tensors]
     return call.run(
         parts, *call.args[1:], **{k: v for k, v in call.kwargs.items() if k != "tensors"}
@@ -112,6 +115,8 @@ def _greater(call: Call) -> Any:
     a, b = call.args[0], argument(call, 1, "other")
     if not isinstance(b, Tensor) or (active(a) and active(b)):
         return None
+    # The constant contributes where it is the larger (or smaller) of the two, and only there. Where
+    # both are equal the gradient is the signal's.
     value = call.native()
     return torch.where(value == (a if active(a) else b), 0, value)
 
@@ -125,7 +130,8 @@ def _filled(call: Call) -> Any:
 
 
 def _offset(call: Call) -> Any:
-    """f(x) - f'(x) x, of functions that are linear by pieces."""
+    """Return f(x) - f'(x) x, the constant of a piecewise linear function."""
+    # The function may run in place, which a leaf that requires a gradient doesn't allow.
     with torch.enable_grad():
         source = call.args[0].detach().clone().requires_grad_()
         y = call.run(source.clone(), *call.args[1:], **call.kwargs)
@@ -154,4 +160,4 @@ MAKERS: dict[str, Callable[[Call], Any]] = {
     **dict.fromkeys(("clamp_min", "clamp_max", "hardshrink"), _offset),
     **dict.fromkeys(("log_softmax", "log_sigmoid"), _shift),
 }
-"""By a function's name, what finds the constant that a call of it adds."""
+"""Functions that find the constant which a call adds, by the name of the called function."""

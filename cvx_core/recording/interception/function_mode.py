@@ -1,14 +1,15 @@
-"""Hold gates constant in the backward pass by intercepting functions, whatever module calls them.
+"""Interception of torch functions: frozen gates, propagation rules, recorded attention.
 
-With its gates held at their values for one input, a network is affine in that input, so that
-gradient times activation is conserved: the sum over a layer, plus what constants contribute, is
-the seeded output (Bach 2015 for ReLU networks; Ali 2022, arXiv:2202.07304, and Achtibat 2024,
-arXiv:2402.05602, for normalisation and attention). What is held:
+With its gates frozen at their values for one input, a network is affine in that input, so that
+gradient times activation is conserved: the sum over a layer, plus the contributions of constants,
+is the seeded output (Bach 2015 for ReLU networks; Ali 2022, arXiv:2202.07304, and Achtibat 2024,
+arXiv:2402.05602, for normalisation and attention). Functions are intercepted, not modules, so that
+it doesn't matter whether a model calls ``nn.GELU`` or ``F.gelu``. Frozen are:
 
     gates        GELU, SiLU, hardswish, mish, tanh, ... as x * (f(x) / x)
     scales       the deviation in layer, group, instance and RMS normalisation, norms, divisors
     attention    softmax and sigmoid outputs, scaled dot-product attention's probabilities
-    choices      ReLU, max pooling, clamp, maximum: their own gradient already holds them
+    choices      ReLU, max pooling, clamp, maximum: their own gradient already freezes them
     products     of two tensors that both depend on the input: half to each (Achtibat 2024),
                  unless one is a function of the other element by element, and so its gate
 """
@@ -31,9 +32,12 @@ from cvx_core.recording.interception.leakage import Leakage
 from cvx_core.recording.interception.pointwise import Pointwise
 from cvx_core.recording.rules.attention import attention_probabilities, pass_attention
 from cvx_core.recording.rules.call import Call, active, any_active
-from cvx_core.recording.rules.table import OWN_GRADIENT, RULES
-from cvx_core.recording.saved_tensors import Saved, Tape
+from cvx_core.recording.rules.table import FROZEN_GATES, OWN_GRADIENT
+from cvx_core.recording.saved_tensors import SavedTensors, Tape
 
+# Functions written in Python whose rule replaces them as a whole. Pooling dispatches on
+# return_indices, einsum and norm choose a kernel by their arguments: none of these has a body in
+# which rules would find the operation.
 _NAMED: dict[Any, str] = {
     **{
         getattr(F, f"{kind}max_pool{n}d{more}"): f"{kind}max_pool{n}d{more}"
@@ -46,6 +50,7 @@ _NAMED: dict[Any, str] = {
     Tensor.norm: "norm",
 }
 _PRODUCTS = ("mul", "multiply")
+# Python functions of torch begin with one of these checks, which sends them back to the mode.
 _FLAGS = ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic")
 
 
@@ -54,29 +59,29 @@ def _never(*_: Any) -> bool:
 
 
 class Interception(TorchFunctionMode):
-    """Sees every torch function that the model calls in this thread.
+    """Mode that intercepts every torch function the model calls in this thread.
 
-    Always: parameters take part without gradient, whatever their `requires_grad`, and what the
-    backward pass needs is copied before it is overwritten. On request:
-    gates are frozen (and taped) or other rules set, attention probabilities are kept.
+    Parameters take part without gradient, whatever their `requires_grad`, and tensors that the
+    backward pass needs are copied before they are overwritten. On request, gates are frozen (and
+    taped) or replaced by other rules, and attention probabilities are kept.
 
     Attributes
     ----------
     started
-        Whether the forward pass has reached the earliest recorded place.
+        Whether the forward pass has reached the earliest recorded layer.
     attention
         Probabilities (B, heads, queries, keys) in the order of the forward pass, or None.
     attended
-        Called with the probabilities of each self-attention; what it returns goes on.
+        Called with the probabilities of each self-attention; its result replaces them.
     constants
-        Where the constants that functions add are kept, or None.
-    held
-        What is known of the signal that ends in what is held.
+        Constants that functions add, or None if they are not recorded.
+    leakage
+        Relevance that ends in frozen functions.
     """
 
     def __init__(
         self,
-        saved: Saved,
+        saved: SavedTensors,
         *,
         freeze: bool = False,
         tape: Tape | None = None,
@@ -87,13 +92,13 @@ class Interception(TorchFunctionMode):
     ) -> None:
         super().__init__()
         self.saved = saved
-        self.rules = table if table is not None else RULES if freeze else {}
+        self.rules = table if table is not None else FROZEN_GATES if freeze else {}
         self.tape = tape
         self.started = False
         self.attention: list[Tensor] | None = [] if attention else None
         self.attended = attended
         self.constants = constants
-        self.held = Leakage()
+        self.leakage = Leakage()
         self._pointwise = Pointwise()
         self._opened: dict[Any, Callable[..., Any] | None] = {}
         self._inside: list[Any] = []
@@ -106,12 +111,12 @@ class Interception(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        """Run one function of the model's."""
+        """Run one function of the model."""
         kwargs = kwargs or {}
-        result = self._seen(func, args, kwargs)
+        result = self._intercepted(func, args, kwargs)
         if self._following:
-            # What is worked on by index or with out= is returned by no one.
-            self.held.follow((args, kwargs), args[0] if result is None and args else result)
+            # Assignment by index and out= change their first argument and return nothing.
+            self.leakage.follow((args, kwargs), args[0] if result is None and args else result)
         return result
 
     @property
@@ -120,19 +125,24 @@ class Interception(TorchFunctionMode):
 
     @property
     def _following(self) -> bool:
-        return self.started and bool(self.rules) and not self.held.over and not self._replaying
+        return self.started and bool(self.rules) and not self.leakage.over and not self._replaying
 
-    def _seen(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _intercepted(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if isinstance(func, _METHOD_WRAPPER):  # an attribute such as x.shape
             return func(*args, **kwargs)
+        # Before anything else: a parameter with requires_grad would make its function active, and
+        # with it everything before the first recorded layer.
         args = tuple(_detached(a) for a in args)
         if kwargs:
             kwargs = {key: _detached(value) for key, value in kwargs.items()}
         name = _NAMED.get(func) if isinstance(func, _FUNCTION) else None
         if name is None:
             if isinstance(func, _FUNCTION):
+                # A function written in Python (F.multi_head_attention_forward, F.layer_norm) is
+                # composed of others. Called as it is, it would dispatch here again, and only as a
+                # whole: rules apply to its parts, so that its body runs without that dispatch.
                 body = self._body(func)
-                # Tensor's own methods dispatch to themselves a second time, from inside.
+                # Methods of Tensor that are written in Python call themselves from their body.
                 if body is None or func in self._inside:
                     return func(*args, **kwargs)
                 self._inside.append(func)
@@ -140,13 +150,17 @@ class Interception(TorchFunctionMode):
                 if multi_head:
                     self._heads.append(kwargs["num_heads"] if "num_heads" in kwargs else args[4])
                 try:
-                    with self:  # the pieces of a composite function are seen one by one
+                    # torch leaves the mode while __torch_function__ runs: without entering it again
+                    # the parts of the composite function would pass unseen.
+                    with self:
                         return body(*args, **kwargs)
                 finally:
                     self._inside.pop()
                     if multi_head:
                         self._heads.pop()
             name = getattr(func, "__name__", "")
+        # Before `started`: attention is recorded of the whole network, also of the part before the
+        # earliest layer.
         if self.attention is not None and name in ("softmax", "scaled_dot_product_attention"):
             self._keep_attention(name, func, args, kwargs)
         if self.attended is not None and name in ("softmax", "scaled_dot_product_attention"):
@@ -157,19 +171,21 @@ class Interception(TorchFunctionMode):
         if self._replaying:
             return self._run(name, in_place, func, args, kwargs)
         plain = name[:-1] if in_place else name
+        # All three before the call: in place, it overwrites the arguments that they look at.
         added = met = None
         made = self._pointwise.made(plain, args) if self.rules else None
         if self.constants is not None:
             added = self.constants.find(plain, func, args, kwargs)
         if self._following:
-            met = self.held.meets(plain, func, args, kwargs)
+            met = self.leakage.meets(plain, func, args, kwargs)
         result = self._run(name, in_place, func, args, kwargs)
+        # The zeros that mark a constant are added in place too, to a result that may be saved.
         if in_place and (added is not None or met is not None):
             self.saved.before_overwriting(result)
         if self.constants is not None and added is not None:
             result = self.constants.mark(added, result, in_place=in_place)
         if met is not None:
-            result = self.held.mark(met, result, in_place=in_place)
+            result = self.leakage.mark(met, result, in_place=in_place)
         self._pointwise.note(result, made)
         return result
 
@@ -187,11 +203,11 @@ class Interception(TorchFunctionMode):
                 self.saved.before_overwriting(args[0] if args else kwargs.get("input"))
             result = func(*args, **kwargs)
         else:
-            # Before: in place, what is held takes the signal's place.
+            # Asked before the call: in place, a frozen result replaces the active tensor.
             signal = self._following and any_active((args, kwargs))
             result = self._freeze(name, in_place, rule, func, args, kwargs)
             if signal:
-                self.held.begin(name[:-1] if in_place else name, result)
+                self.leakage.begin(name[:-1] if in_place else name, result)
         return in_plain_order(result) if name == "batch_norm" else result
 
     def _freeze(
@@ -203,9 +219,12 @@ class Interception(TorchFunctionMode):
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> Any:
+        # Rules find the input as the first argument.
         if not args and "input" in kwargs:
             args, kwargs = (kwargs["input"],), {k: v for k, v in kwargs.items() if k != "input"}
         if in_place:
+            # A rule computes out of place and copies its result back, which costs memory; where the
+            # function's own derivative is right, it can stay in place.
             if rule in OWN_GRADIENT and self.tape is None:
                 self.saved.before_overwriting(args[0])
                 return func(*args, **kwargs)
@@ -216,8 +235,8 @@ class Interception(TorchFunctionMode):
             result = rule(Call(name, run, args, kwargs, self.tape, gate))
             self.saved.before_overwriting(target)
             if isinstance(result, Tensor) and active(target) and not active(result):
-                # Otherwise it would look as if it still depended on the signal, and halve what it
-                # is multiplied with. A view can't be cut off.
+                # Otherwise it would look as if it still depended on the layer, and halve what it
+                # is multiplied with. A view can't be cut off from its graph.
                 target = target if target._is_view() else target.detach_()
             return target.copy_(result)
         gate = self._pointwise.gate(args) if name in _PRODUCTS else None
@@ -225,6 +244,11 @@ class Interception(TorchFunctionMode):
 
     def _body(self, func: Any) -> Callable[..., Any] | None:
         """Return a composite function without its own dispatch, or None if it has none."""
+        # The dispatch is the check `if has_torch_function(...)` in the function's code, which looks
+        # the check up among the globals of its module. Patching that module would change it for all
+        # threads; a second function of the same code, with globals of its own in which the check
+        # says no, changes nothing for anybody else. Closures and defaults belong to the function
+        # and must be handed on. Cached, because globals are large dictionaries to copy.
         if func not in self._opened:
             names = (*func.__code__.co_names, *func.__code__.co_freevars)
             if any(flag in names for flag in _FLAGS):
@@ -249,11 +273,11 @@ class Interception(TorchFunctionMode):
                 )
                 return
             scores = args[0]
-            # Attention of any shape: a class token's own is (..., 1, N), a window's smaller than N.
+            # Attention of any shape: that of a class token is (..., 1, N), a window's is smaller.
             if isinstance(scores, Tensor) and scores.ndim >= 3 and scores.shape[-1] > 1:
                 found = func(*args, **kwargs).detach()
                 if self._heads and found.ndim == 3:
-                    # Asked for its weights, nn.MultiheadAttention lays heads beside images.
+                    # With need_weights, nn.MultiheadAttention merges the heads with the batch.
                     found = found.unflatten(0, (-1, self._heads[-1]))
                 self.attention.append(found)
 
@@ -266,7 +290,8 @@ def _detached(value: Any) -> Any:
     if isinstance(value, Parameter):
         value = value.detach()
     if isinstance(value, Tensor):
-        # Tensors made under inference_mode can't be saved for a backward pass.
+        # Tensors made under inference_mode can't be saved for a backward pass; a clone made outside
+        # of it can.
         return value.clone() if value.is_inference() else value
     if isinstance(value, tuple | list) and any(isinstance(v, Tensor) for v in value):
         return type(value)(_detached(v) for v in value)
@@ -283,6 +308,7 @@ def _has_floats(args: tuple[Any, ...]) -> bool:
 
 
 def _without_values(kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Return keyword arguments of attention as `attention_probabilities` names them."""
     names = {"value": "_value", "dropout_p": "_dropout_p"}
     return {names.get(key, key): value for key, value in kwargs.items()}
 

@@ -1,9 +1,9 @@
-"""Where the signal itself is held: what a constant function makes, added and not multiplied.
+"""Leakage: relevance that frozen functions absorb, because their result is added to the signal.
 
-A sigmoid, a softplus or a deviation is held constant because as a rule it scales something. Where
-its result is added to the signal, or is the answer, the signal ends there. To tell the two apart,
-what such a function makes is followed through all that is computed from it, until it meets
-something that still depends on the recorded place.
+A sigmoid, a softplus or a deviation is frozen because as a rule it scales something. Where its
+result is added to the signal, or is the output, relevance ends there and no position carries it. To
+tell the two cases apart, the results of frozen functions are followed through everything that is
+computed from them, until they meet a tensor that still depends on the recorded layer.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from cvx_core.recording.layers.hooks import hooked
 from cvx_core.recording.rules.call import active
 
 _SHIFTED = ("log_softmax", "log_sigmoid")
-"""What they subtract is held by their own rule."""
+"""Functions that subtract a value which their own rule freezes."""
 
 
 @dataclass(frozen=True)
 class Origin:
-    """A function that was held, and the module that called it (empty for the network itself)."""
+    """A frozen function, and the module that called it (empty for the network itself)."""
 
     module: str
     function: str
@@ -36,7 +36,9 @@ Origins = tuple[Origin, ...]
 
 
 @dataclass
-class _Met:
+class _Absorbed:
+    """A constant that was added to the signal, and the zeros that stand for it in the graph."""
+
     origins: Origins
     constant: Tensor
     zeros: Tensor
@@ -44,29 +46,31 @@ class _Met:
 
 @dataclass
 class Leakage:
-    """Follows what constant functions make, in one forward pass.
+    """Tracker of the results of frozen functions through one forward pass.
 
     Attributes
     ----------
     met
-        Whether any of it was added to the signal.
+        Whether such a result was added to the signal.
     ends
-        What the network's answer is made of, where nothing of the signal arrives there.
+        Frozen functions that the output was computed from.
     over
-        Whether the forward pass is over, and what is computed again in the backward pass is not
-        to be followed.
+        Whether the forward pass is over; recomputation in the backward pass is not followed.
     """
 
     met: bool = False
     ends: Origins = ()
     over: bool = False
-    _parts: list[_Met] = field(default_factory=list)
+    _parts: list[_Absorbed] = field(default_factory=list)
+    # Names of the modules that are running; None while leakage is detected but not measured.
     _open: list[str] | None = None
     _of: dict[int, tuple[ref[Tensor], Origins]] = field(default_factory=dict)
 
     @contextmanager
     def measuring(self, module: nn.Module) -> Iterator[None]:
-        """Learn the modules' names for a while, and keep what each function adds."""
+        """Record module names for a while, and keep the constants that are added."""
+        # A pass of its own, with hooks on all modules: most networks have no leakage, and shouldn't
+        # pay for hooks. `met` alone says whether to run it.
 
         def enter(name: str, _args: Any, _kwargs: Any) -> None:
             opened.append(name)
@@ -80,24 +84,27 @@ class Leakage:
             yield
 
     def origins(self, value: Any) -> Origins:
-        """Return the held functions that a value, or a nested tuple of them, was made by."""
+        """Return the frozen functions that a value, or a nested tuple of values, was made by."""
         found: dict[Origin, None] = {}
         for tensor in _tensors(value):
             found |= dict.fromkeys(self._known(tensor))
         return tuple(found)
 
     def begin(self, function: str, result: Any) -> None:
-        """Follow what a rule made of the signal, where it let none of it pass."""
+        """Follow the result of a rule that let no gradient pass."""
         for tensor in _tensors(result):
             if not active(tensor):
                 self._note(tensor, (self._here(function),))
 
     def follow(self, args: Any, result: Any) -> None:
-        """Follow what any function makes of what is followed."""
+        """Follow the result of any function of what is followed."""
+        # The common case, and this runs for every function of the network.
         if not self._of:
             return
         known = self.origins(args)
         for tensor in _tensors(result):
+            # The signal has joined: from here on gradients say what becomes of it. An in-place
+            # function returns the tensor that was followed, so that it must be forgotten.
             if active(tensor):
                 self._of.pop(id(tensor), None)
             elif known and not self._known(tensor):
@@ -106,18 +113,20 @@ class Leakage:
     def meets(
         self, function: str, run: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[Origins, Tensor] | None:
-        """Return what a call is about to add to the signal of what is held, and where from.
+        """Return the frozen constant that a call is about to add to the signal, with its origins.
 
-        None if that is nothing, or is not measured.
+        None if there is none, or it is not measured.
         """
         if function not in MAKERS:
             return None
-        # Where a condition or an index was computed, it chooses, and adds nothing.
+        # A condition or an index chooses and adds nothing.
         values = [t for t in _tensors((args, kwargs)) if t.is_floating_point()]
         shifted = function in _SHIFTED and any(map(active, values))
         origins = (self._here(function),) if shifted else self.origins(values)
         if not origins:
             return None
+        # Biases and the like are constants of the network and not leakage: with zeros in their
+        # place, the same makers that find all constants find what frozen functions add.
         others = {
             id(t): t.new_zeros(()).expand(t.shape)
             for t in values
@@ -130,12 +139,14 @@ class Leakage:
         self.met = True
         return None if self._open is None else (origins, constant)
 
+    # The constant contributes <gradient, constant> to a seeded output, with the gradient at the
+    # result. Zeros of the result's shape receive it; the constant itself has no graph.
     def mark(self, met: tuple[Origins, Tensor], result: Tensor, *, in_place: bool) -> Tensor:
-        """Return the result of such a call with zeros added that can be asked for a gradient."""
+        """Return the result of such a call, plus zeros that require a gradient."""
         constants = Constants()
         marked = constants.mark(met[1], result, in_place=in_place)
         [(constant, zeros)] = constants.kept
-        self._parts.append(_Met(met[0], constant, zeros))
+        self._parts.append(_Absorbed(met[0], constant, zeros))
         return marked
 
     def nodes(self) -> list[Tensor]:
@@ -143,7 +154,7 @@ class Leakage:
         return [part.zeros for part in self._parts]
 
     def carried(self, gradients: list[Tensor | None]) -> dict[Origins, float]:
-        """Return how much of a seeded answer what is held adds, from the gradients of `nodes`."""
+        """Return the contributions to a seeded output, from the gradients of `nodes`."""
         found: dict[Origins, float] = {}
         for part, gradient in zip(self._parts, gradients, strict=True):
             if gradient is not None:
@@ -152,7 +163,8 @@ class Leakage:
         return dict(sorted(found.items(), key=lambda pair: -abs(pair[1])))
 
     def _known(self, tensor: Tensor) -> Origins:
-        # By identity: tensors are compared value by value. An address may be used again.
+        # By identity, because == on tensors compares values. With a weak reference, because the
+        # address of a tensor that is gone may be that of a new one.
         found = self._of.get(id(tensor))
         return () if found is None or found[0]() is not tensor else found[1]
 

@@ -1,9 +1,9 @@
-"""Which tensors are functions of which others element by element, to know a gate written by hand.
+"""Elementwise dependencies between tensors, by which gates that are written out are recognized.
 
 ``x * F.relu6(x + 3) / 6`` is hardswish, and an elementwise function f of x as much as the fused
-one: its gate is f(x) / x. It reads as a product of two tensors that both depend on the input. What
-tells it from others is that one factor is a function of the other, or of what that was made of by
-functions that are zero at zero, such as 0.5 * x.
+one: its gate is f(x) / x. To an interceptor it is a product of two tensors that both depend on the
+input. It differs from other products in that one factor is a function of the other, or of what the
+other was made of by functions that are zero at zero, such as 0.5 * x.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 from cvx_core.recording.rules.call import active
 
 Zero = Literal["", "all", "any"]
-"""Whether a result is zero where all of what it is made of is, or any, or need not be."""
+"""Whether a result is zero where all of its operands are, or any is, or need not be."""
 
 _AT_ZERO = (
     "gelu silu hardswish mish tanh elu selu celu softsign tanhshrink asinh arcsinh atan arctan "
@@ -34,33 +34,36 @@ _ZEROS: dict[str, Zero] = {
 _SUMS = ("add", "sub", "subtract", "rsub")
 
 
+# Compared by identity: two values are the same only if they are one computation.
 @dataclass(eq=False, frozen=True)
 class _Value:
-    """What a tensor held at one time, and what that was made of."""
+    """The content of a tensor at one time, and the contents that it was computed from."""
 
     parents: tuple[_Value, ...] = ()
     zero: Zero = ""
 
 
 class Pointwise:
-    """Follows elementwise functions through a forward pass."""
+    """Tracker of elementwise functions through a forward pass."""
 
     def __init__(self) -> None:
         self._of: dict[int, tuple[ref[Tensor], int, _Value]] = {}
 
     def made(self, function: str, args: tuple[Any, ...]) -> _Value | None:
-        """Return what a call is about to make, or None if it is no elementwise function."""
+        """Return the value a call is about to compute; None if the call is not elementwise."""
         zero = _ZEROS.get(function)
         operands = [arg for arg in args if active(arg)]
+        # Broadcasting mixes elements of one operand with several of the other.
         if zero is None or not operands or any(o.shape != operands[0].shape for o in operands):
             return None
-        # A number or a constant that is added leaves no zero where one was.
+        # Adding a number or a constant moves the zero: f(0) is no longer 0, and f(x) / x no gate.
         if function in _SUMS and len(operands) < 2:
             zero = ""
         return _Value(tuple(map(self._value, operands)), zero)
 
     def note(self, result: Any, value: _Value | None) -> None:
-        """Keep what a call has made."""
+        """Keep the value of a call's result."""
+        # With the tensor's version: an in-place function gives the same tensor another value.
         if value is not None and active(result):
             self._of[id(result)] = (ref(result), result._version, value)
 
@@ -68,6 +71,7 @@ class Pointwise:
         """Return which of the two factors of a product is a gate of the other, if one is."""
         if len(args) != 2 or not (active(args[0]) and active(args[1])):
             return None
+        # x * x has no factor that is the gate of the other: each takes its half.
         if args[0] is args[1] or args[0].shape != args[1].shape:
             return None
         values = [self._value(arg) for arg in args]
@@ -86,7 +90,7 @@ class Pointwise:
 
 
 def _roots(value: _Value) -> list[_Value]:
-    """Return a value, and all that it was made of."""
+    """Return a value and the values it was computed from, as far as it is zero with them."""
     found, todo = [], [value]
     while todo:
         one = todo.pop()
@@ -109,7 +113,7 @@ def _is_zero_with(value: _Value, root: _Value, known: dict[_Value, bool]) -> boo
 
 
 def _is_function(value: _Value, root: _Value) -> bool:
-    """Whether a value was made of a root alone."""
+    """Whether a value was computed from a root alone."""
     todo, seen = [value], set()
     while todo:
         one = todo.pop()

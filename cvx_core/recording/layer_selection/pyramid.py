@@ -53,7 +53,7 @@ def choose_levels(layout: Layout, model: VisionModel, inputs: Tensor) -> tuple[L
         if several
         else ("the last grid with something learned behind it")
     )
-    order = {(p.module, p.call): k for k, p in enumerate(layout.places)}
+    order = {(p.module, p.call): k for k, p in enumerate(layout.layers)}
     chosen = sorted((places[node] for node in found), key=lambda p: order[p.module, p.call])
     return tuple(replace(p, reason=f"{reason} ({p.grid[0]} x {p.grid[1]} cells)") for p in chosen)
 
@@ -62,7 +62,7 @@ def _graph(
     layout: Layout, model: VisionModel, image: Tensor
 ) -> tuple[Node, dict[Node, Layer], set[Node]]:
     """Run the network and return the answer's node, the places', and those of learned modules."""
-    wanted: dict[tuple[str, int], Layer] = {(p.module, p.call): p for p in layout.places}
+    wanted: dict[tuple[str, int], Layer] = {(p.module, p.call): p for p in layout.layers}
     calls: dict[str, int] = {}
     places: dict[Node, Layer] = {}
     learned: set[Node] = set()

@@ -10,7 +10,7 @@ from torch import Tensor
 from cvx_core.errors import LayerError
 from cvx_core.models.evaluation_mode import evaluation_mode
 from cvx_core.models.vision_model import VisionModel
-from cvx_core.recording.conservation import flows
+from cvx_core.recording.conservation import measure_balance
 from cvx_core.recording.layer_selection.pyramid import choose_levels
 from cvx_core.recording.layers.hooks import hooked
 from cvx_core.recording.layers.layer import Layer, first_tensor, with_tensor
@@ -82,7 +82,7 @@ def find_trunk(model: VisionModel, inputs: Tensor) -> tuple[Layer, ...]:
         )
 
 
-def leads_around(layer: Layer, model: VisionModel, inputs: Tensor) -> bool:
+def has_bypass(layer: Layer, model: VisionModel, inputs: Tensor) -> bool:
     """Whether the answer depends on the image also by paths that don't pass a place."""
     if layer.kind == "input":
         return False
@@ -113,9 +113,11 @@ def open_recording(model: VisionModel, inputs: Tensor, requirements: Requirement
 
     Examples
     --------
-    >>> from cvx_core import Requirements, open_recording
+    >>> from cvx_core import Requirements
+    >>> from cvx_core.recording import open_recording
     >>> from cvx_core.testing import models
-    >>> with open_recording(models.convolutional(), models.inputs(2), Requirements("auto")) as recording:
+    >>> model, inputs = models.convolutional(), models.inputs(2)
+    >>> with open_recording(model, inputs, Requirements("auto")) as recording:
     ...     print(recording.layer("auto").name, recording.logits.shape)
     relu#1 torch.Size([2, 3])
     """
@@ -155,7 +157,7 @@ def choose_trunk(layout: Layout, model: VisionModel, inputs: Tensor) -> tuple[La
     noise = torch.Generator().manual_seed(0)
     logits = model.logits(image)
     seed = torch.randn(logits.shape, generator=noise).to(logits)
-    found = flows(model, image, "input", seed)
+    found = measure_balance(model, image, "input", seed)
     # A share may be near the whole by chance, and the whole is it up to rounding.
     tolerance = max(1e-4, 4 * torch.finfo(logits.dtype).eps) * abs(found.total)
     whole = {
@@ -163,7 +165,7 @@ def choose_trunk(layout: Layout, model: VisionModel, inputs: Tensor) -> tuple[La
         for one in found.calls
         if abs(one.handed_on - found.total) <= tolerance > 0
     }
-    return tuple(place for place in layout.places if (place.module, place.call) in whole)
+    return tuple(place for place in layout.layers if (place.module, place.call) in whole)
 
 
 def _grid(place: Layer) -> str:
@@ -173,8 +175,8 @@ def _grid(place: Layer) -> str:
 
 def _with_gradient(layout: Layout, model: VisionModel, image: Tensor) -> list[Layer]:
     """Return the places whose cells have a gradient, last first, from the last few that do."""
-    for stop in range(len(layout.places), 0, -_PROBED):
-        candidates = layout.places[max(0, stop - _PROBED) : stop]
+    for stop in range(len(layout.layers), 0, -_PROBED):
+        candidates = layout.layers[max(0, stop - _PROBED) : stop]
         names = [place.name for place in candidates]
         layers = {place.name: place for place in candidates}
         with Recording(model, image, Requirements(*names), layers) as recording:
@@ -184,7 +186,7 @@ def _with_gradient(layout: Layout, model: VisionModel, image: Tensor) -> list[La
         found = [
             place
             for place, gradient in zip(candidates, gradients, strict=True)
-            if bool(place.cells(gradient).ne(0).any())
+            if bool(place.positions(gradient).ne(0).any())
         ]
         if found:
             return found[::-1]

@@ -45,7 +45,7 @@ class Layer:
     shape: tuple[int, ...]
     reason: str = ""
 
-    def cells(self, tensor: Tensor) -> Tensor:
+    def positions(self, tensor: Tensor) -> Tensor:
         """Return the grid's part of a tensor of this place as (B, C, h, w)."""
         if self.kind == "channels-last":
             return tensor.permute(0, 3, 1, 2)
@@ -57,7 +57,7 @@ class Layer:
             return tokens.reshape(*tokens.shape[:2], *self.grid)
         return tensor
 
-    def outside(self, tensor: Tensor) -> Tensor:
+    def other_tokens(self, tensor: Tensor) -> Tensor:
         """Return the part that belongs to no cell (class and register tokens), (B, n, C)."""
         if self.kind == "tokens":
             return tensor[:, : self.prefix]

@@ -37,7 +37,7 @@ class Layout:
         Estimate of the memory that the activations of one image take in a recording.
     """
 
-    places: tuple[Layer, ...]
+    layers: tuple[Layer, ...]
     shapes: dict[str, tuple[int, ...]]
     aliases: dict[str, str]
     input: Layer
@@ -59,7 +59,7 @@ class Layout:
         """
         if name == "input":
             return self.input
-        exact = [p for p in self.places if p.name == name or p.module == name]
+        exact = [p for p in self.layers if p.name == name or p.module == name]
         if exact:
             # A module that is used more than once means its last call, unless one is named.
             return replace(exact[-1], reason="named by the caller")
@@ -70,12 +70,12 @@ class Layout:
             raise LayerError(
                 f"The layer {shortened(name)!r} gives {_shape(self.shapes[name])}, which is no "
                 f"grid of cells over the input {_shape(self.input.shape)}.",
-                "Layers with a grid: " + _few([p.name for p in self.places]) + ".",
+                "Layers with a grid: " + _few([p.name for p in self.layers]) + ".",
             )
         raise LayerError(
             f"The model has no layer {shortened(name)!r} that its forward pass calls.",
             did_you_mean(name, [*self.shapes, *self.aliases])
-            or "Layers with a grid: " + _few([p.name for p in self.places]) + ".",
+            or "Layers with a grid: " + _few([p.name for p in self.layers]) + ".",
         )
 
 

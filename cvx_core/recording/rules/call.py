@@ -59,54 +59,6 @@ class Call:
         return self.tape.take(self.name)
 
 
-class Affine(torch.autograd.Function):
-    """Has a given value, and a given slope as its derivative."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, y: Tensor, slope: Tensor | None) -> Tensor:
-        ctx.save_for_backward(*([] if slope is None else [slope]))
-        return y.clone()  # the model may go on in place, which a view would not allow
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        for slope in ctx.saved_tensors:
-            grad = grad * slope
-        return grad, None, None
-
-
-class Centred(torch.autograd.Function):
-    """Has a given value; its derivative subtracts the mean over `dims` and scales."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, y: Tensor, scale: Tensor, weight: Tensor | None, dims: Any
-    ) -> Tensor:
-        ctx.save_for_backward(scale, *([] if weight is None else [weight]))
-        ctx.dims = dims
-        return y.clone()  # the model may go on in place, which a view would not allow
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
-        scale, *weight = ctx.saved_tensors
-        for factor in weight:
-            grad = grad * factor
-        grad = grad * scale
-        grad = grad - grad.mean(ctx.dims, keepdim=True)
-        return grad, None, None, None, None
-
-
-class Halved(torch.autograd.Function):
-    """The identity, whose derivative is one half."""
-
-    @staticmethod
-    def forward(ctx: Any, y: Tensor) -> Tensor:
-        return y.clone()  # the model may go on in place, which a view would not allow
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        return grad * 0.5
-
-
 def active(*values: Any) -> bool:
     """Whether any of the values depends on a recorded place."""
     return any(isinstance(v, Tensor) and v.requires_grad for v in values)

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cvx_core.recording.rules.call import Affine, Call, active
+from cvx_core.recording.rules.autograd import Affine
+from cvx_core.recording.rules.call import Call, active
 
 
 def gated(call: Call) -> Any:

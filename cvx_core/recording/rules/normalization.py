@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cvx_core.recording.rules.call import Affine, Call, Centred, active, argument
+from cvx_core.recording.rules.autograd import Affine, Centred
+from cvx_core.recording.rules.call import Call, active, argument
 
 
 def _centred(

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cvx_core.recording.rules.call import Call, Halved, active, argument
+from cvx_core.recording.rules.autograd import Halved
+from cvx_core.recording.rules.call import Call, active, argument
 
 _SECOND = {"bmm": "mat2", "mm": "mat2", "mv": "vec", "dot": "tensor"}
 _SECOND |= {"outer": "vec2", "ger": "vec2", "linalg_vecdot": "y"}

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 from cvx_core.recording.rules.attention import (
-    attention_probabilities,
     scaled_dot_product_attention,
 )
 from cvx_core.recording.rules.call import Call
@@ -48,7 +47,7 @@ _CONSTANT = (
     "logsumexp cos erf erfc gt lt ge le eq ne greater less greater_equal less_equal "
     "argmax argmin argsort round floor ceil sign sgn bucketize searchsorted isnan isinf"
 )
-RULES: dict[str, Callable[[Call], Any]] = {
+FROZEN_GATES: dict[str, Callable[[Call], Any]] = {
     **dict.fromkeys(_GATED.split(), gated),
     **dict.fromkeys(_PIECEWISE.split(), piecewise),
     **dict.fromkeys(_CONSTANT.split(), constant),
@@ -89,5 +88,3 @@ RULES: dict[str, Callable[[Call], Any]] = {
 
 OWN_GRADIENT = (piecewise, clamped)
 """Rules under which a function's own derivative is right, so that it can run in place."""
-
-__all__ = ["OWN_GRADIENT", "RULES", "Call", "attention_probabilities"]

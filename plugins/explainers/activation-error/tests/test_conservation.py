@@ -76,7 +76,7 @@ def test_the_margin_is_conserved_at_every_layer_of_the_real_network(
 ) -> None:
     """All of them that have a grid."""
     one, totals = photographs[1:], margins(embedded, photographs, LABELS)[1:]
-    places = Layout.of(embedded, one).places
+    places = Layout.of(embedded, one).layers
     assert len(places) > 100
     for place in places:
         check(explained(embedded, one, LABELS[1:], place.name), totals, SINGLE)

@@ -244,7 +244,7 @@ def test_without_preprocessing_the_box_must_be_given() -> None:
         ("lrp-epsilon", {"epsilon": -1.0}, "epsilon is -1"),
         ("lrp-gamma", {"gamma": -1.0}, "gamma is -1"),
         ("lrp-alpha-beta", {"alpha": 2.0, "beta": 2.0}, "alpha is 2"),
-        ("epsilon-gamma-box", {"low": 0.0}, "one bound"),
+        ("epsilon-gamma-box", {"low": 0.0}, "one of low and high"),
         ("attn-lrp", {"gamma": -0.1}, "gamma is -0.1"),
         ("deep-lift", {"reference": "noise"}, "no reference 'noise'"),
     ],

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from cvx_core import Recording
-from cvx_core.recording import Origins, leakage, recorded_flows
+from cvx_core.recording import Origin, image_balance, leakage
 
 _ROUNDINGS = 1024
 _COARSE = 1e-4
@@ -76,7 +76,7 @@ def _unconserved(
 ) -> list[dict[str, Any]]:
     lost: dict[str, Tensor] = {}
     for i in (gap.abs() > limit).nonzero().flatten().tolist():
-        found = recorded_flows(recording, seed[i], name, i).missing()
+        found = image_balance(recording, seed[i], name, i).missing()
         for number, (module, missing) in enumerate(found.items()):
             # The first always: rounding spread over very many modules would otherwise have no name.
             if number == 0 or abs(missing) > float(limit[i]):
@@ -108,7 +108,7 @@ def held(recording: Recording, name: str, seed: Tensor, limit: Tensor) -> list[d
         ``module``, ``function`` and ``carries`` (B,) in logits, largest first, without what is
         smaller than the limit.
     """
-    found: dict[Origins, Tensor] = {}
+    found: dict[tuple[Origin, ...], Tensor] = {}
     for i in range(len(seed)):
         for origins, carried in leakage(recording, seed[i], name, i).items():
             if abs(carried) > float(limit[i]):

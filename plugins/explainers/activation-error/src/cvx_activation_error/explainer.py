@@ -11,7 +11,7 @@ from torch import Tensor
 from cvx_activation_error.conservation_report import held, missing, rounding
 from cvx_activation_error.profile import profiles
 from cvx_core import Attribution, Explainer, ExplainRequest, Margin, OptionError, Requirements
-from cvx_core.recording import constant_part, leads_around
+from cvx_core.recording import constant_part, has_bypass
 
 
 @dataclass(frozen=True)
@@ -84,24 +84,24 @@ class ActivationError(Explainer):
         seeds = request.seeds(logits)
         constant = constant_part(recording, self.layer) if self.verify else None
         reason = place.reason
-        if leads_around(place, request.model, request.inputs):
+        if has_bypass(place, request.model, request.inputs):
             reason += "; what leads around it counts as constant"
         names = self.profile if isinstance(self.profile, tuple) else ()
         rows = profiles(request, seeds, names, verify=self.verify) if self.profile else []
         found = []
         for k, seed in enumerate(seeds):
             product = raw * recording.gradients(seed, self.layer)[0]
-            values = place.cells(product).sum(dim=1)
+            values = place.positions(product).sum(dim=1)
             total = (seed * logits).double().sum(1)
             cells = values.double().sum(dim=(1, 2))
-            others = place.outside(product).double().sum(dim=(1, 2))
+            others = place.other_tokens(product).double().sum(dim=(1, 2))
             measured = None if constant is None else (seed * constant).double().sum(1)
             evidence = _evidence(total, cells, others, measured)
             if constant is not None and measured is not None:
                 gap = total - cells - others - measured
                 limit = rounding(product, seed * logits, seed * constant)
                 evidence |= missing(recording, self.layer, seed, gap, limit)
-                if recording.leaks:
+                if recording.has_leakage:
                     lost = held(recording, self.layer, seed, limit)
                     evidence |= {"held": lost} if lost else {}
             evidence.update(rows[k] if rows else {})

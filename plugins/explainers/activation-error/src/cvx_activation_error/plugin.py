@@ -1,51 +1,80 @@
-"""What this plugin offers."""
+"""Explainers of this plugin."""
 
 from collections.abc import Iterator
 
 from cvx_core import Component, hookimpl
 
-_PROPAGATION = {
-    "lrp-epsilon": ("Relevance by the epsilon rule (Bach 2015)", "lrp:LrpEpsilon"),
-    "lrp-gamma": ("Relevance by the gamma rule (Montavon 2019)", "lrp:LrpGamma"),
-    "lrp-z-plus": ("Relevance by the z-plus rule (Montavon 2017)", "lrp:LrpZPlus"),
-    "lrp-alpha-beta": ("Relevance by the alpha-beta rule (Bach 2015)", "lrp:LrpAlphaBeta"),
-    "lrp-flat": ("Flat in the first layer, epsilon above (Lapuschkin 2019)", "lrp:LrpFlat"),
-    "epsilon-plus": ("z-plus in convolutions, epsilon elsewhere", "lrp:EpsilonPlus"),
-    "epsilon-plus-flat": ("epsilon-plus, flat in the first layer", "lrp:EpsilonPlusFlat"),
-    "epsilon-alpha2-beta1": (
+_PROPAGATION = (
+    ("lrp-epsilon", "Relevance by the epsilon rule (Bach 2015)", "lrp.composites:LrpEpsilon"),
+    ("lrp-gamma", "Relevance by the gamma rule (Montavon 2019)", "lrp.composites:LrpGamma"),
+    ("lrp-z-plus", "Relevance by the z-plus rule (Montavon 2017)", "lrp.composites:LrpZPlus"),
+    (
+        "lrp-alpha-beta",
+        "Relevance by the alpha-beta rule (Bach 2015)",
+        "lrp.composites:LrpAlphaBeta",
+    ),
+    (
+        "lrp-flat",
+        "Flat in the first layer, epsilon above (Lapuschkin 2019)",
+        "lrp.composites:LrpFlat",
+    ),
+    ("epsilon-plus", "z-plus in convolutions, epsilon elsewhere", "lrp.composites:EpsilonPlus"),
+    (
+        "epsilon-plus-flat",
+        "epsilon-plus, flat in the first layer",
+        "lrp.composites:EpsilonPlusFlat",
+    ),
+    (
+        "epsilon-alpha2-beta1",
         "alpha-beta in convolutions, epsilon elsewhere",
-        "lrp:EpsilonAlpha2Beta1",
+        "lrp.composites:EpsilonAlpha2Beta1",
     ),
-    "epsilon-alpha2-beta1-flat": (
+    (
+        "epsilon-alpha2-beta1-flat",
         "epsilon-alpha2-beta1, flat in the first layer",
-        "lrp:EpsilonAlpha2Beta1Flat",
+        "lrp.composites:EpsilonAlpha2Beta1Flat",
     ),
-    "epsilon-gamma-box": (
+    (
+        "epsilon-gamma-box",
         "z-box first, gamma in convolutions, epsilon above (Montavon 2019)",
-        "lrp:EpsilonGammaBox",
+        "lrp.composites:EpsilonGammaBox",
     ),
-    "deep-lift": ("What differs from a reference image (Shrikumar 2017)", "others:DeepLift"),
-    "excitation-backprop": ("Which neurons win (Zhang 2016)", "others:ExcitationBackprop"),
-    "contrastive-excitation-backprop": (
-        "Which neurons win for the class and not against it (Zhang 2016)",
-        "others:ContrastiveExcitationBackprop",
+    (
+        "deep-lift",
+        "Contributions to the difference from a baseline (Shrikumar 2017)",
+        "deep_lift.explainer:DeepLift",
     ),
-    "attn-lrp": ("Relevance through attention (Achtibat 2024)", "others:AttnLrp"),
-    "activation-patching": (
-        "What the answer loses when a cell is as in a reference (Meng 2022)",
-        "patching:ActivationPatching",
+    (
+        "excitation-backprop",
+        "Winning probability of neurons (Zhang 2016)",
+        "lrp.excitation:ExcitationBackprop",
     ),
-    "cp-lrp": ("Relevance through values, attention held (Ali 2022)", "others:CpLrp"),
-}
+    (
+        "contrastive-excitation-backprop",
+        "Winning probability for the class less that against it (Zhang 2016)",
+        "lrp.excitation:ContrastiveExcitationBackprop",
+    ),
+    ("attn-lrp", "Relevance through attention (Achtibat 2024)", "lrp.transformers:AttnLrp"),
+    (
+        "activation-patching",
+        "Effect of replacing one position's activation by a baseline's (Meng 2022)",
+        "intervention:ActivationPatching",
+    ),
+    (
+        "cp-lrp",
+        "Relevance through values, attention frozen (Ali 2022)",
+        "lrp.transformers:CpLrp",
+    ),
+)
 
 
 @hookimpl
 def cvx_explainers() -> Iterator[Component]:
-    """Announce activation-based error propagation and the other rules of propagation."""
+    """Announce activation error and the other propagation methods."""
     yield Component(
         "activation-error",
-        "The error propagated back through the activations, conserved",
+        "Activation error (relevance of the error): contributions to a score, conserved",
         "cvx_activation_error.explainer:ActivationError",
     )
-    for name, (summary, target) in _PROPAGATION.items():
+    for name, summary, target in _PROPAGATION:
         yield Component(name, summary, f"cvx_activation_error.{target}")

@@ -177,7 +177,7 @@ def _outermost(stage: list[Layer], most: int) -> list[Layer]:
 
 def _in_order(layout: Layout, places: Sequence[Layer]) -> list[Layer]:
     """Return places in the order of the forward pass, each once."""
-    order = {place.name: number for number, place in enumerate(layout.places)}
+    order = {place.name: number for number, place in enumerate(layout.layers)}
     by_name = {place.name: place for place in places}
     return sorted(by_name.values(), key=lambda place: order.get(place.name, -1))
 
@@ -201,6 +201,6 @@ def _sums(
     found = []
     for place, gradient in zip(places, gradients, strict=True):
         product = (recording.raw(place.name) * gradient).double()
-        cells = place.cells(product).sum(dim=(1, 2, 3))
-        found.append((cells, place.outside(product).sum(dim=(1, 2))))
+        cells = place.positions(product).sum(dim=(1, 2, 3))
+        found.append((cells, place.other_tokens(product).sum(dim=(1, 2))))
     return found

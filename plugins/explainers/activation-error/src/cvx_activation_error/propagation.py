@@ -48,11 +48,11 @@ class Propagated(Explainer):
         found = []
         for seed in request.seeds(logits):
             values_at = relevance(recording, seed, self.layer)
-            values = place.cells(values_at).sum(dim=1)
+            values = place.positions(values_at).sum(dim=1)
             evidence = self._evidence(
-                self.total(seed, logits, recording.reference_logits),
+                self.total(seed, logits, recording.baseline_logits),
                 values.double().sum(dim=(1, 2)),
-                place.outside(values_at).double().sum(dim=(1, 2)),
+                place.other_tokens(values_at).double().sum(dim=(1, 2)),
             )
             where = {"layer": place.name, "layer_reason": place.reason}
             found.append(Attribution(values, evidence, where))

@@ -76,7 +76,7 @@ class FullGrad(Explainer):
                 if place is None:
                     elsewhere += whole
                     continue
-                cells = place.cells(part)
+                cells = place.positions(part)
                 inside = cells.double().sum(dim=(1, 2, 3))
                 on_pixels += inside
                 elsewhere += whole - inside
@@ -103,7 +103,7 @@ class _Grids:
     def __init__(self, request: ExplainRequest) -> None:
         self.size = (request.inputs.shape[2], request.inputs.shape[3])
         self._batch = len(request.inputs)
-        places = request.layout.places
+        places = request.layout.layers
         self._known = {p.grid for p in places if p.kind in ("maps", "channels-last")}
         self._lengths = {p.shape[0] for p in places if p.kind == "tokens"}
 

@@ -88,7 +88,7 @@ class AblationCam(Cam):
 
         def logits(images: Tensor, channels: Tensor) -> Tensor:
             value = raw[images]
-            place.cells(value)[torch.arange(len(images)), channels] = 0
+            place.positions(value)[torch.arange(len(images)), channels] = 0
             return rerun(recording, self.layer, value, images)
 
         seeds = request.seeds(recording.logits)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from cvx_core import Attribution, Explainer, ExplainRequest, MethodError, Requirements, VisionModel
-from cvx_core.recording import Call, Passage, Propagation, Saved, argument
+from cvx_core.recording import Call, Passage, Propagation, SavedTensors, argument
 
 _FAILS = (
     "{} fails sanity checks: its maps show the image's edges, whatever the class and whatever the "
@@ -111,7 +111,7 @@ class PositiveOnly(Propagation):
 
     keep_mask: bool
 
-    def begin(self, model: VisionModel, saved: Saved, *, at_input: bool) -> Passage:  # noqa: ARG002
+    def begin(self, model: VisionModel, saved: SavedTensors, *, at_input: bool) -> Passage:  # noqa: ARG002
         """Return the rules."""
         return _Rectifying(self.keep_mask)
 

@@ -73,7 +73,7 @@ def layers(trials: Trials) -> tuple[str, ...]:
     """
     by_grid: dict[tuple[int, int], str] = {}
     usable = []
-    for place in Layout.of(trials.model, trials.inputs).places:
+    for place in Layout.of(trials.model, trials.inputs).layers:
         if min(place.grid) >= _SMALLEST_GRID:
             by_grid[place.grid] = place.name
             usable.append(place.name)

@@ -54,8 +54,8 @@ def additions(trials: Trials, other: Tensor) -> dict[str, Any]:
             recording.gradients(trials.seed.to(recording.logits)[None], place.name)[0],
         )
     with open_recording(trials.model, other, Requirements(place.name)) as recording:
-        there = place.cells(recording.raw(place.name))[0].flatten(1)
-    here, slope = place.cells(raw)[0].flatten(1), place.cells(slope)[0].flatten(1)
+        there = place.positions(recording.raw(place.name))[0].flatten(1)
+    here, slope = place.positions(raw)[0].flatten(1), place.positions(slope)[0].flatten(1)
     # To first order, exchanging cell i for the other's cell j changes the margin by this.
     effect = slope.T @ there - (slope * here).sum(0)[:, None]
     best = effect.min(dim=1)
@@ -63,7 +63,7 @@ def additions(trials: Trials, other: Tensor) -> dict[str, Any]:
     counts = [2**k for k in range((len(order) - 1).bit_length())] + [len(order)]
     # Which elements of the layer's own layout, whatever it is, belong to each cell.
     numbers = torch.arange(raw.numel(), device=raw.device).view_as(raw)
-    elements = place.cells(numbers)[0].flatten(1)
+    elements = place.positions(numbers)[0].flatten(1)
     values = raw.flatten().repeat(len(counts), 1)
     for row, n in zip(values, counts, strict=True):
         row[elements[:, order[:n]]] = there[:, best.indices[order[:n]]]

@@ -121,7 +121,7 @@ class Trials:
                 seed = self.seed.to(recording.logits).expand_as(recording.logits)
                 raw = recording.gradients(seed, *places, missing="zero")
                 found = [
-                    (recording.activation(name), recording.layer(name).cells(gradient))
+                    (recording.activation(name), recording.layer(name).positions(gradient))
                     for name, gradient in zip(places, raw, strict=True)
                 ]
                 self.passes.backwards += stop - start

@@ -20,7 +20,7 @@ from torch import Tensor
 from cvx_activation_error.deep_lift.rules import RESCALED
 from cvx_core import MethodError
 from cvx_core.images import check_baseline, make_baseline
-from cvx_core.recording import Backward, Call, Passage, Propagation, Saved, active
+from cvx_core.recording import Backward, Call, Passage, Propagation, SavedTensors, active
 
 if TYPE_CHECKING:
     from cvx_core.models import VisionModel
@@ -35,13 +35,13 @@ class Rescale(Propagation):
     def __post_init__(self) -> None:
         check_baseline(self.reference)
 
-    def begin(self, model: VisionModel, saved: Saved, *, at_input: bool) -> Passage:  # noqa: ARG002
+    def begin(self, model: VisionModel, saved: SavedTensors, *, at_input: bool) -> Passage:  # noqa: ARG002
         """Return the rules of one recording."""
         return _Comparison(self.reference, saved)
 
 
 class _Comparison(Passage):
-    def __init__(self, name: str, saved: Saved) -> None:
+    def __init__(self, name: str, saved: SavedTensors) -> None:
         self.name = name
         self.saved = saved
         self.comparing = False
@@ -51,7 +51,7 @@ class _Comparison(Passage):
             key: self._paired(rule) for key, rule in RESCALED.items()
         }
 
-    def compared_with(self, inputs: Tensor) -> Tensor:
+    def baseline_inputs(self, inputs: Tensor) -> Tensor:
         """Return the reference inputs."""
         return make_baseline(self.name, inputs)
 

@@ -21,7 +21,7 @@ from cvx_activation_error.deep_lift.secants import (
     scaled,
     valued,
 )
-from cvx_core.recording import RECURRENT, Call, active, argument
+from cvx_core.recording import Call, active, argument
 
 _ELEMENTWISE = (
     "gelu silu hardswish mish tanh elu selu celu softsign tanhshrink sqrt "
@@ -40,7 +40,8 @@ _DECIDING = (
     "lt gt le ge eq ne greater less greater_equal less_equal "
     "argmax argmin argsort bucketize searchsorted isnan isinf"
 )
-OWN_DERIVATIVE = frozenset((*_DECIDING.split(), *RECURRENT))
+_RECURRENT = "lstm gru rnn_tanh rnn_relu"
+OWN_DERIVATIVE = frozenset(f"{_DECIDING} {_RECURRENT}".split())
 """Functions that keep their own derivative at the image: sorting, comparisons, recurrent layers.
 
 What they would make of the reference otherwise is missing from the sum.

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cvx_core.recording import Call, Mixed, active
+from cvx_core.recording import Call, GivenSlopes, active
 
 Unary = Callable[[Tensor], Tensor]
 
@@ -22,7 +22,7 @@ NEAR = 1e-6
 
 def valued(y: Tensor, out: Tensor) -> Tensor:
     """Return a tensor with the derivatives of `out` and the value y."""
-    found: Tensor = Mixed.apply((y,), (None,), out)
+    found: Tensor = GivenSlopes.apply((y,), (None,), out)
     return found
 
 
@@ -30,7 +30,7 @@ def of_one(run: Unary, x: Tensor, x0: Tensor) -> tuple[Tensor, Tensor]:
     """Return a function of one element: its slope is (y - y0) / (x - x0)."""
     with torch.no_grad():
         y, y0 = run(x.detach()), run(x0)
-    return Mixed.apply((y,), (_secant(x, x0, y, y0, run),), x), y0
+    return GivenSlopes.apply((y,), (_secant(x, x0, y, y0, run),), x), y0
 
 
 def _secant(x: Tensor, x0: Tensor, y: Tensor, y0: Tensor, run: Unary) -> Tensor:
@@ -88,7 +88,7 @@ def root_of_degree_two(call: Call, before: Call) -> Tensor:
         y, both = call.native(), call.native() + before.native()
         slope = torch.where(both == 0, 0.0, 1 / torch.where(both == 0, 1.0, both))
     middle = halfway(call.args, before.args), halfway(call.kwargs, before.kwargs)
-    found: Tensor = Mixed.apply((y,), (slope,), call.run(*middle[0], **middle[1]).square())
+    found: Tensor = GivenSlopes.apply((y,), (slope,), call.run(*middle[0], **middle[1]).square())
     return found
 
 
@@ -102,7 +102,7 @@ def scaled(a: Tensor, a0: Tensor, r: Tensor, r0: Tensor) -> tuple[Tensor, Tensor
         now, y = r.detach().expand_as(a), a.detach() * r.detach()
         less = now.abs() <= r0.abs()
         slopes = torch.where(less, now, r0), torch.where(less, a0, a)
-    return Mixed.apply((y,), slopes, a, r.expand_as(a)), a0 * r0
+    return GivenSlopes.apply((y,), slopes, a, r.expand_as(a)), a0 * r0
 
 
 def larger(a: Tensor, a0: Tensor, b: Tensor, b0: Tensor) -> tuple[Tensor, Tensor]:
@@ -138,4 +138,4 @@ def chosen(
         step = term.detach() - base
         still = (move == 0) | (step == 0)
         slopes.append(torch.where(still, 0.0, move / torch.where(still, 1.0, step)))
-    return Mixed.apply((y,), tuple(slopes), *terms), y0
+    return GivenSlopes.apply((y,), tuple(slopes), *terms), y0

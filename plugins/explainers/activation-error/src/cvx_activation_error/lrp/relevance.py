@@ -21,23 +21,20 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-from cvx_activation_error.lrp.rules import LINEAR, Epsilon, FirstRule, Parts, Rule, ZBox, over
+from cvx_activation_error.lrp.graph import from_input, nearest, reaches
+from cvx_activation_error.lrp.linear import LINEAR, Parts, over
+from cvx_activation_error.lrp.rules import Epsilon, FirstRule, Rule, ZBox
 from cvx_core import MethodError
 from cvx_core.recording import (
+    FROZEN_GATES,
     Backward,
     Call,
-    Mixed,
+    GivenSlopes,
     Passage,
     Propagation,
-    Saved,
+    SavedTensors,
     active,
     argument,
-    batch_norm,
-    from_input,
-    gated,
-    nearest,
-    product,
-    reaches,
 )
 
 if TYPE_CHECKING:
@@ -78,7 +75,7 @@ class Relevance(Propagation):
     start: Literal["score", "seed"] = "score"
     contrastive: bool = False
 
-    def begin(self, model: VisionModel, saved: Saved, *, at_input: bool) -> Passage:  # noqa: ARG002
+    def begin(self, model: VisionModel, saved: SavedTensors, *, at_input: bool) -> Passage:  # noqa: ARG002
         """Return the rules of one recording."""
         first = self.first if at_input else None
         return _Layers(self, first.of(model) if isinstance(first, ZBox) else first)
@@ -110,18 +107,16 @@ _SATURATING = (
 
 class _Layers(Passage):
     def __init__(self, rules: Relevance, first: FirstRule | None) -> None:
-        from cvx_core.recording import RULES
-
         self.rules, self.first = rules, first
         self.sources: list[_Source] = []
         self.lasts: list[_Last] = []
-        table: dict[str, Callable[[Call], Any]] = dict(RULES)
+        table: dict[str, Callable[[Call], Any]] = dict(FROZEN_GATES)
         table |= dict.fromkeys(LINEAR, self._linear)
         table["batch_norm"] = self._batch_norm
         table |= dict.fromkeys(("clone", "contiguous"), _same)
         # An activation hands on all that it gets (Bach 2015), also where it is saturated: what
         # is a constant elsewhere, as the 6 of ReLU6, would take relevance away here.
-        table |= dict.fromkeys(_SATURATING, gated)
+        table |= dict.fromkeys(_SATURATING, FROZEN_GATES["gelu"])
         if rules.attention == "softmax":
             table["softmax"] = Call.native
             table["scaled_dot_product_attention"] = _attention
@@ -132,7 +127,7 @@ class _Layers(Passage):
         if not active(x):
             return call.native()
         if active(weight):
-            return product(call)
+            return FROZEN_GATES[call.name](call)
         parts = Parts(call)
         out = self._ruled(parts, parts.whole().detach())
         # A batch normalisation may come next, and make one layer with this one.
@@ -149,7 +144,7 @@ class _Layers(Passage):
         else:
             rule = self.rules.convolution if kind == "convolution" else self.rules.linear
             terms, slopes = rule.terms(parts, y)
-        out: Tensor = Mixed.apply((y,), tuple(slopes), *terms)
+        out: Tensor = GivenSlopes.apply((y,), tuple(slopes), *terms)
         if self.rules.contrastive:
             negated = [parts.negative()]
             against = [over(y, term.detach(), 1e-9) for term in negated]
@@ -169,9 +164,9 @@ class _Layers(Passage):
         parts, version = getattr(x, _PARTS, (None, 0))
         # With x.ndim 2 channels are last as well as first.
         if parts is None or x.ndim + parts.dim != 1 or version != x._version:
-            return batch_norm(call)
+            return FROZEN_GATES["batch_norm"](call)
         if argument(call, 5, "training", False):
-            return batch_norm(call)
+            return FROZEN_GATES["batch_norm"](call)
         weight, bias = argument(call, 1, "weight"), argument(call, 2, "bias")
         mean, var = argument(call, 3, "running_mean"), argument(call, 4, "running_var")
         scale = (var + argument(call, 7, "eps", 1e-5)).rsqrt()
@@ -251,7 +246,9 @@ def _attention(call: Call) -> Any:
     outer = 0.5 if scores and values else 1.0
     inner = outer * (0.5 if active(query) and active(key) else 1.0)
     query, key, value = (
-        Mixed.apply((x.detach(),), (torch.full((), factor, dtype=x.dtype, device=x.device),), x)
+        GivenSlopes.apply(
+            (x.detach(),), (torch.full((), factor, dtype=x.dtype, device=x.device),), x
+        )
         if active(x) and factor != 1
         else x
         for x, factor in ((query, inner), (key, inner), (value, outer))

@@ -1,4 +1,4 @@
-"""Linear layers and convolutions, taken apart by sign, and the rules that weigh the parts.
+"""Rules of linear layers and convolutions in layer-wise relevance propagation.
 
 Of a layer y_j = sum_i x_i w_ij + b_j a rule says which share of y_j's relevance R_j each input
 takes. Everywhere here R = a * g for an activation a and the modified gradient g, so that a rule is
@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from cvx_activation_error.lrp.linear import Parts, over
 from cvx_core import OptionError
-from cvx_core.recording import Call, argument
 
 if TYPE_CHECKING:
     from cvx_core.models import VisionModel
@@ -197,124 +197,3 @@ class ZBox:
 
 Rule = Epsilon | Gamma | AlphaBeta
 FirstRule = Flat | WSquare | ZBox
-
-
-class Parts:
-    """One call of a linear layer, split by the sign of what its inputs contribute.
-
-    Attributes
-    ----------
-    read
-        Which of the inputs come from the network's input, where that is known and not all do.
-    """
-
-    def __init__(self, call: Call) -> None:
-        self.call = call
-        self.x: Tensor = call.args[0]
-        self.weight: Tensor = argument(call, 1, "weight")
-        self._bias: Tensor | None = argument(call, 2, "bias")
-        self.native: Tensor | None = None
-        self._scale: Tensor | None = None
-        self._made: dict[int, Tensor] = {}
-        self.read: Tensor | None = None
-
-    def counted(self) -> Tensor:
-        """Return a one for each input, and a zero for what was padded, laid out as x."""
-        return torch.ones_like(self.x) if self.read is None else self.read.to(self.x)
-
-    @property
-    def dim(self) -> int:
-        """Where the output has its channels."""
-        return -1 if self.call.name == "linear" else -1 - int(self.call.name[-2])
-
-    def through(self, x: Tensor, weight: Tensor) -> Tensor:
-        """Return the layer's answer to other inputs with other weights and without bias."""
-        known = ("input", "weight", "bias")
-        kwargs = {k: v for k, v in self.call.kwargs.items() if k not in known}
-        result: Tensor = self.call.run(x, weight, None, *self.call.args[3:], **kwargs)
-        return result
-
-    def whole(self) -> Tensor:
-        """Return what all inputs contribute, with the graph (up to a constant)."""
-        if self.native is None:
-            self.native = self.call.native()
-        return self.native if self._scale is None else self.native * self._scale
-
-    def positive(self) -> Tensor:
-        """Return the sum of the positive contributions, with the graph."""
-        return self._signed(1)
-
-    def negative(self) -> Tensor:
-        """Return the sum of the negative contributions, with the graph."""
-        return self._signed(-1)
-
-    def bias(self) -> Tensor | None:
-        """Return the bias, shaped to be added."""
-        return None if self._bias is None else self._spread(self._bias)
-
-    def normalised(self, scale: Tensor, shift: Tensor) -> Parts:
-        """Return the layer with a batch normalisation behind it as one layer."""
-        folded = Parts(self.call)
-        folded.native, folded._made = self.native, self._made
-        folded._scale = self._spread(scale)
-        folded._bias = shift if self._bias is None else self._bias * scale + shift
-        return folded
-
-    def _spread(self, values: Tensor) -> Tensor:
-        return values.reshape(-1, *[1] * (-1 - self.dim))
-
-    @property
-    def flipped(self) -> Tensor | None:
-        """Which channels a normalisation turns the sign of, or None where it turns none."""
-        flipped = None if self._scale is None else self._scale < 0
-        return flipped if flipped is not None and bool(flipped.any()) else None
-
-    def _signed(self, sign: int) -> Tensor:
-        if self._scale is None:
-            return self._unscaled(sign)
-        flipped = self.flipped
-        if flipped is None:
-            return self._unscaled(sign) * self._scale
-        other = torch.where(flipped, self._unscaled(-sign), self._unscaled(sign))
-        return other * self._scale
-
-    def _unscaled(self, sign: int) -> Tensor:
-        if sign not in self._made:
-            w = self.weight
-            up, down = (w.clamp(min=0), w.clamp(max=0))[::sign]
-            x = self.x
-            if bool((x.detach() < 0).any()):
-                self._made[sign] = self.through(x.clamp(min=0), up) + self.through(
-                    x.clamp(max=0), down
-                )
-            else:
-                self._made[sign] = self.through(x, up)
-        return self._made[sign]
-
-
-def over(y: Tensor, z: Tensor, epsilon: float) -> Tensor:
-    """Return y / z, stabilised; where z is 0 nothing contributes, and so is this."""
-    sign = torch.where(z < 0, -1.0, 1.0).to(z.dtype)
-    shifted = z + epsilon * sign
-    return torch.where(z == 0, torch.zeros_like(y), y / torch.where(z == 0, sign, shifted))
-
-
-LINEAR: dict[str, str] = {
-    "linear": "linear",
-    **{f"conv{more}{n}d": "convolution" for more in ("", "_transpose") for n in (1, 2, 3)},
-}
-"""Which functions are linear layers, and of which kind."""
-
-__all__ = [
-    "LINEAR",
-    "AlphaBeta",
-    "Epsilon",
-    "FirstRule",
-    "Flat",
-    "Gamma",
-    "Parts",
-    "Rule",
-    "WSquare",
-    "ZBox",
-    "over",
-]

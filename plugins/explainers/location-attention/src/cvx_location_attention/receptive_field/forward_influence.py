@@ -66,7 +66,7 @@ class Affects(Explainer):
         recording = request.recording(self.requirements())
         place = recording.layer(self.layer)
         pushed = push(recording, self._direction(request), at="input", to=self.layer)
-        one = Attribution(place.cells(pushed).norm(dim=1), provenance=named(place))
+        one = Attribution(place.positions(pushed).norm(dim=1), provenance=named(place))
         return [one for _ in request.seeds(recording.logits)]
 
     def _direction(self, request: ExplainRequest) -> Tensor:

@@ -61,5 +61,5 @@ def unit_length(vector: Tensor) -> Tensor:
 def as_recorded(vector: Tensor, place: Layer, recording: Recording, layer: str) -> Tensor:
     """Lay (B, C, h, w) out as the layer's own tensor, with zeros for tokens outside the grid."""
     full = torch.zeros_like(recording.raw(layer))
-    place.cells(full).copy_(vector)
+    place.positions(full).copy_(vector)
     return full

@@ -16,7 +16,7 @@ from cvx_core.recording import (
     Passage,
     Propagation,
     Recording,
-    Saved,
+    SavedTensors,
     argument,
     attention_probabilities,
 )
@@ -33,7 +33,7 @@ class Twice(Propagation):
     steps that have one, with the same values up to rounding.
     """
 
-    def begin(self, model: VisionModel, saved: Saved, *, at_input: bool) -> Passage:  # noqa: ARG002
+    def begin(self, model: VisionModel, saved: SavedTensors, *, at_input: bool) -> Passage:  # noqa: ARG002
         """Return the functions that are exchanged."""
         return _Exchanged()
 

@@ -84,21 +84,21 @@ class ActivationPatching(Explainer):
         place, raw = native.layer(self.layer), native.raw(self.layer)
         with request.with_inputs(self._references(request)) as other:
             recording = other.recording(Requirements(self.layer))
-            put_in, reference_logits = recording.raw(self.layer), recording.logits.detach()
+            put_in, baseline_logits = recording.raw(self.layer), recording.logits.detach()
         logits = native.logits.detach()
         seeds = request.seeds(logits)
         effects = self._effects(request, place, raw, put_in, torch.stack(seeds))
         all_cells = raw.clone()
-        place.cells(all_cells).copy_(place.cells(put_in))
+        place.positions(all_cells).copy_(place.positions(put_in))
         together = rerun(native, self.layer, all_cells, torch.arange(len(raw)))
         found = []
         for seed, effect in zip(seeds, effects, strict=True):
             first, held = (
-                place.cells((raw - put_in) * one.gradients(seed, self.layer, missing="zero")[0])
+                place.positions((raw - put_in) * one.gradients(seed, self.layer, missing="zero")[0])
                 for one in (native, frozen)
             )
             evidence = {
-                "total": (seed * (logits - reference_logits)).double().sum(1),
+                "total": (seed * (logits - baseline_logits)).double().sum(1),
                 "patched_together": (seed * (logits - together)).double().sum(1),
                 "pearson_r": _pearson(effect, held.sum(1)),
                 "pearson_r_native": _pearson(effect, first.sum(1)),
@@ -133,14 +133,14 @@ class ActivationPatching(Explainer):
         recording = request.recording(self.requirements()[0])
         height, width = place.grid
         cells = height * width
-        source = place.cells(put_in)
+        source = place.positions(put_in)
 
         def run(start: int, stop: int) -> Tensor:
             rows = torch.arange(start, stop)
             images, cell = rows // cells, rows % cells
             value = raw[images]
             at = (torch.arange(len(rows)), slice(None), cell // width, cell % width)
-            place.cells(value)[at] = source[images, :, cell // width, cell % width]
+            place.positions(value)[at] = source[images, :, cell // width, cell % width]
             answers = rerun(recording, self.layer, value, images).double()
             return torch.einsum("snc,nc->sn", seeds[:, images].double(), answers)
 

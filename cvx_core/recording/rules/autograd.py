@@ -1,0 +1,76 @@
+"""Autograd functions with a given value and given derivatives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class GivenSlopes(torch.autograd.Function):
+    """Has a given value; its derivative with respect to each term is a given slope.
+
+    Called with ``(value,)``, a tuple of slopes (None is 1), and the terms.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, value: Any, slopes: Any, *terms: Tensor) -> Tensor:
+        ctx.save_for_backward(*slopes)
+        # A tensor of its own: what is returned here becomes part of the graph.
+        result: Tensor = value[0].detach()
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        # The network's functions may still be intercepted, for parts that are computed again.
+        with torch._C.DisableTorchFunction():
+            return None, None, *(grad if s is None else grad * s for s in ctx.saved_tensors)
+
+
+class Affine(torch.autograd.Function):
+    """Has a given value, and a given slope as its derivative."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor, slope: Tensor | None) -> Tensor:
+        ctx.save_for_backward(*([] if slope is None else [slope]))
+        return y.clone()  # the model may go on in place, which a view would not allow
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        for slope in ctx.saved_tensors:
+            grad = grad * slope
+        return grad, None, None
+
+
+class Centred(torch.autograd.Function):
+    """Has a given value; its derivative subtracts the mean over `dims` and scales."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, y: Tensor, scale: Tensor, weight: Tensor | None, dims: Any
+    ) -> Tensor:
+        ctx.save_for_backward(scale, *([] if weight is None else [weight]))
+        ctx.dims = dims
+        return y.clone()  # the model may go on in place, which a view would not allow
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
+        scale, *weight = ctx.saved_tensors
+        for factor in weight:
+            grad = grad * factor
+        grad = grad * scale
+        grad = grad - grad.mean(ctx.dims, keepdim=True)
+        return grad, None, None, None, None
+
+
+class Halved(torch.autograd.Function):
+    """The identity, whose derivative is one half."""
+
+    @staticmethod
+    def forward(ctx: Any, y: Tensor) -> Tensor:
+        return y.clone()  # the model may go on in place, which a view would not allow
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return grad * 0.5

@@ -1,0 +1,70 @@
+"""Linear layers of a recording, found in the autograd graph."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def has_given_slopes(node: Any) -> bool:
+    """Whether a node of the graph belongs to `GivenSlopes`."""
+    return type(node).__name__ == "GivenSlopesBackward"
+
+
+def nearest(start: Any) -> list[Any]:
+    """Return the nodes of `GivenSlopes` that the graph reaches without passing another."""
+    found, seen, stack = [], set(), [start]
+    while stack:
+        node = stack.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if has_given_slopes(node):
+            found.append(node)
+        else:
+            stack += [after for after, _ in node.next_functions]
+    return found
+
+
+def reaches(start: Any) -> bool:
+    """Whether a node of `GivenSlopes` can be reached in the graph."""
+    return any(map(has_given_slopes, _before(start)))
+
+
+def from_input(x: Tensor) -> Tensor | None:
+    """Return which values of a tensor depend on the recorded place, laid out as x; None for all.
+
+    What does not, such as zeros that were padded, is not the input's: J r is zero there, J being
+    the derivative with respect to the place and r random.
+    """
+    leaves = [node.variable for node in _before(x.grad_fn) if hasattr(node, "variable")]
+    if not leaves:
+        return None
+    generator = torch.Generator().manual_seed(0)
+    with torch.enable_grad():
+        vector = torch.zeros_like(x, requires_grad=True)
+        pulled = torch.autograd.grad(x, leaves, vector, create_graph=True, allow_unused=True)
+    found = torch.zeros_like(x, dtype=torch.bool)
+    for one in pulled:
+        if one is None or not one.requires_grad:
+            continue
+        noise = torch.rand(one.shape, generator=generator).to(one) + 0.5
+        [pushed] = torch.autograd.grad(one, vector, noise, retain_graph=True, allow_unused=True)
+        if pushed is not None:
+            found |= pushed != 0
+    return None if bool(found.all()) else found
+
+
+def _before(start: Any) -> Iterator[Any]:
+    """Yield a node of the graph, and all that it was made from."""
+    seen, stack = set(), [start]
+    while stack:
+        node = stack.pop()
+        if node is None or node in seen:
+            continue
+        yield node
+        seen.add(node)
+        stack += [after for after, _ in node.next_functions]
