@@ -237,6 +237,13 @@ class Folder:
         if taken:
             raise self._refused(taken[0], len(taken) - 1)
 
+    def subfolders(self) -> list[str]:
+        """Return the names of the folders in it."""
+        try:
+            return [one.name for one in os.scandir(self._place) if one.is_dir()]
+        except OSError:
+            return []
+
     def write(self, name: str, data: bytes, *, again: bool = False) -> None:
         """Write a file below the folder; `again` replaces one that this run wrote itself.
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
-from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from cvx_core._util.files import MAX_BYTES
 from cvx_core.api import get_explainer, read_ground_truth
-from cvx_core.errors import InputError, ModelError, UsageError
+from cvx_core.errors import ModelError, UsageError
 from cvx_core.explainers.base import Explainer
 from cvx_core.explanations.output_folder import Names, settled, slug
 from cvx_core.images.image_files import SourceImage, read_image
@@ -51,21 +48,6 @@ class Subject:
     def read(self) -> SourceImage:
         """Return the picture; see `cvx_core.images.image_files.read_image`."""
         return read_image(self.place, shown=str(self.path))
-
-    def digest(self) -> str:
-        """Return the SHA-256 of the file's bytes, hexadecimal.
-
-        Raises
-        ------
-        InputError
-            If it is no file that can be read.
-        """
-        with suppress(OSError, ValueError):
-            if self.place.is_file() and 0 < self.place.stat().st_size <= MAX_BYTES:
-                with self.place.open("rb") as stream:
-                    return hashlib.file_digest(stream, "sha256").hexdigest()
-        # Neither a folder nor a device is hashed; reading says what is wrong with it.
-        return self.read().digest
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,30 +126,19 @@ def check_labels(subjects: Sequence[Subject], asked: Sequence[Asked]) -> None:
         )
 
 
-def count_classes(model: VisionModel, subjects: Sequence[Subject]) -> int | None:
-    """Return how many classes a model has, asking it once if it names none.
+def count_classes(
+    model: VisionModel, subjects: Sequence[Subject], image: SourceImage
+) -> int | None:
+    """Return how many classes a model has, asking it about an image if it names none.
 
     None where nothing depends on it.
-
-    Raises
-    ------
-    InputError
-        If it must be asked, and no image can be read.
     """
     if model.classes is not None:
         return len(model.classes)
     if not any(_refers(subject) for subject in subjects):
         return None
-    problem = InputError("There is no image.")
-    for subject in subjects:
-        try:
-            picture = subject.read()
-        except InputError as error:
-            problem = error
-        else:
-            with error_boundary(lambda reason: ModelError(f"The model failed: {reason}")):
-                return model.predict([picture])[0].count
-    raise problem
+    with error_boundary(lambda reason: ModelError(f"The model failed: {reason}")):
+        return model.predict([image])[0].count
 
 
 def read_label(subject: Subject, model: VisionModel) -> GroundTruth | None:

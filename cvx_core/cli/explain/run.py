@@ -1,12 +1,13 @@
-"""The work of ``cvx explain``, for programs and other verbs too: photographs in, a folder out."""
+"""Runs of ``cvx explain``, for programs and other commands too: images in, a folder out."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from cvx_core.api import get_renderer
+from cvx_core.cli.explain.images import ImageReader
 from cvx_core.cli.explain.plan import (
     Asked,
     Plan,
@@ -20,8 +21,8 @@ from cvx_core.cli.explain.run_file import Entry, Journal, model_facts
 from cvx_core.cli.explain.worker import Finished, Work
 from cvx_core.cli.kit.model_loader import loaded_model
 from cvx_core.cli.kit.progress import Reporter
-from cvx_core.errors import CvxError, InputError, UsageError
-from cvx_core.explanations.output_folder import RUN, Drawing, Folder, ImageFolders
+from cvx_core.errors import UsageError
+from cvx_core.explanations.output_folder import RUN, Drawing, Folder, safe_stem
 from cvx_core.explanations.renderer import Renderer
 from cvx_core.models.vision_model import VisionModel
 from cvx_core.plugins.defaults import EXPLAINERS, MODEL, RENDERERS
@@ -119,21 +120,18 @@ def explain_to_folder(
         "force": force,
     }
     journal = Journal(arguments, _used(asked, renderers, asked_of))
-    entries = _entries(given, journal, reporter)
+    images = ImageReader([journal.enter(subject) for subject in given], reporter)
+    first = images.first()
     reporter.stage("loading the model")
     loaded = _load(model, weights, trust_checkpoint, device, dtype)
     journal.model = model_facts(loaded)
     if loaded.details.get("weights") == "random":
         reporter.note(f"{loaded.name} has random weights: it has learned nothing.")
-    _plan(entries, asked, loaded, reporter, optional=explainers is None)
-    target_folder.check(
-        f"{entry.folder}/{file}"
-        for entry in entries
-        for wanted in (entry.plan.wanted if entry.plan else ())
-        for file in drawing.files(wanted.name)
-    )
+    count = count_classes(loaded, given, first)
+    _plan(journal.entries, asked, loaded, count, reporter, optional=explainers is None)
+    target_folder.check(_existing(drawing, target_folder, journal.entries))
     work = Work(loaded, asked, drawing, target_folder, journal, reporter, seed, sanity=sanity)
-    return work.finish(entries)
+    return work.finish(images)
 
 
 def build_renderers(texts: Sequence[str]) -> dict[str, Renderer]:
@@ -159,36 +157,15 @@ def _used(asked: Sequence[Asked], renderers: Sequence[str], model: str) -> list[
     ]
 
 
-def _entries(given: Sequence[Subject], journal: Journal, reporter: Reporter) -> list[Entry]:
-    """Return one entry for each content that can be read, and note what can't."""
-    folders = ImageFolders()
-    first: dict[str, Entry] = {}
-    problem: CvxError | None = None
-    for subject in given:
-        entry = journal.enter(subject)
-        try:
-            entry.digest = subject.digest()
-        except InputError as error:
-            entry.unreadable(error)
-            reporter.trouble(error)
-            problem = error
-            continue
-        same = first.setdefault(entry.digest, entry)
-        if same is entry:
-            entry.folder = folders.name(subject.path.name, entry.digest)
-        elif (same.subject.label, same.subject.targets) == (subject.label, subject.targets):
-            entry.status = "duplicate"
-            entry.folder = same.folder
-            reporter.note(f"{subject.path} is the same image as {same.subject.path}.")
-        else:
-            raise UsageError(
-                f"{subject.path} is the same image as {same.subject.path}, with another label.",
-                "Explain it in two runs with two folders.",
-            )
-    if not first:
-        assert problem is not None
-        raise InputError("None of the images can be read.")
-    return list(first.values())
+def _existing(drawing: Drawing, folder: Folder, entries: Sequence[Entry]) -> Iterator[str]:
+    """Return the files that may be in the way: those of images of the same name, as yet unread."""
+    known: dict[str, list[str]] = {}
+    for name in folder.subfolders():
+        known.setdefault(name.rpartition("-")[0].casefold(), []).append(name)
+    for entry in entries:
+        for name in known.get(safe_stem(entry.subject.path.name).casefold(), ()):
+            for wanted in entry.plan.wanted if entry.plan else ():
+                yield from (f"{name}/{file}" for file in drawing.files(wanted.name))
 
 
 def _load(
@@ -210,12 +187,12 @@ def _plan(
     entries: Sequence[Entry],
     asked: Sequence[Asked],
     model: VisionModel,
+    count: int | None,
     reporter: Reporter,
     *,
     optional: bool,
 ) -> None:
     """Give every entry its plan, and say once what is left out of it."""
-    count = count_classes(model, [entry.subject for entry in entries])
     left_out: dict[str, None] = {}
     once: dict[str, None] = {}
     for entry in entries:

@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cvx_core.cli.explain.attempts import Attempt, AttemptRunner, Job
+from cvx_core.cli.explain.attempts import Attempt, AttemptRunner
+from cvx_core.cli.explain.images import ImageReader
 from cvx_core.cli.explain.plan import Asked
 from cvx_core.cli.explain.run_file import Entry, Journal, Mishap
 from cvx_core.cli.kit.progress import Reporter
 from cvx_core.cli.kit.signals import SOME_FAILED, interruption_code
-from cvx_core.errors import CvxError, InputError, OutputError
+from cvx_core.errors import CvxError, OutputError
 from cvx_core.explanations.explanation import Explanation
 from cvx_core.explanations.output_folder import RUN, Drawing, Folder, as_json, rendered
+from cvx_core.images.image_files import SourceImage
 from cvx_core.models.vision_model import VisionModel
 from cvx_core.tasks.classes import TargetRecord
 
@@ -83,16 +85,17 @@ class Work:
         self._kept: list[Explanation] = []
         self._told: set[str] = set()
 
-    def finish(self, entries: Sequence[Entry]) -> Finished:
+    def finish(self, images: ImageReader) -> Finished:
         """Run to the end, or to Ctrl-C, and write the journal whatever happens."""
         journal = self._journal
         self._save(again=False)  # a second run into this folder is refused from here on
         code = 0
         try:
-            images = "1 image" if len(entries) == 1 else f"{len(entries)} images"
-            self._reporter.stage(f"explaining {images}", total=len(entries))
-            for first in range(0, len(entries), self._together):
-                self._explain(entries[first : first + self._together])
+            left = images.left()
+            said = "1 image" if left == 1 else f"{left} images"
+            self._reporter.stage(f"explaining {said}", total=left)
+            for batch in images.batches(self._together):
+                self._explain(batch)
                 if self._answering.exhausted:
                     break
             self._join()
@@ -126,34 +129,23 @@ class Work:
             raise
         return document
 
-    def _explain(self, batch: Sequence[Entry]) -> None:
-        readable: list[tuple[Entry, Job]] = []
-        for entry in batch:
-            try:
-                picture = entry.subject.read()
-                if picture.digest != entry.digest:
-                    raise InputError(f"{entry.subject.path} was changed while it was read.")
-            except InputError as error:
-                entry.unreadable(error)
-                self._tell(error)
-            else:
-                assert entry.plan is not None
-                readable.append((entry, (entry.plan, picture)))
-        jobs = [job for _, job in readable]
+    def _explain(self, batch: Sequence[tuple[Entry, SourceImage]]) -> None:
+        entries, jobs = [], []
+        for entry, image in batch:
+            assert entry.plan is not None
+            entries.append(entry)
+            jobs.append((entry.plan, image))
         try:
             answers = self._answering.answer(jobs)
         except KeyboardInterrupt:
             self._reporter.note("Interrupted: drawing what was made. Once more ends at once.")
-            self._take(readable, self._answering.unfinished(jobs), whole=False)
+            self._take(entries, self._answering.unfinished(jobs), whole=False)
             raise
-        self._take(readable, answers, whole=True)
-        for _ in batch:
-            self._reporter.advance()
+        self._take(entries, answers, whole=True)
+        self._reporter.advance(len(batch))
 
-    def _take(
-        self, readable: Sequence[tuple[Entry, Job]], answers: Sequence[Attempt], *, whole: bool
-    ) -> None:
-        for (entry, _), answer in zip(readable, answers, strict=True):
+    def _take(self, entries: Sequence[Entry], answers: Sequence[Attempt], *, whole: bool) -> None:
+        for entry, answer in zip(entries, answers, strict=True):
             if not whole and not answer.maps:
                 continue
             for asked, failure in answer.failures:
