@@ -22,10 +22,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from cvx_diagnose import Run, diagnose
-from cvx_diagnose.causes import find_causes
-from cvx_diagnose.confident import doubt, out_of_fold, softmax
-from cvx_diagnose.grouping import divided, grouped
-from cvx_diagnose.suspects import find_suspects
+from cvx_diagnose.analysis.error_groups.clustering import divided, grouped
+from cvx_diagnose.analysis.error_groups.groups import find_causes
+from cvx_diagnose.analysis.label_issues.confident_learning import doubt, out_of_fold, softmax
+from cvx_diagnose.analysis.label_issues.search import find_suspects
 from cvx_engine.local import Local
 from PIL import Image
 from planted import several

@@ -31,11 +31,7 @@ from .recording import Recording as Recording
 from .requirements import Requirements as Requirements
 from .rules.attention import attention_probabilities as attention_probabilities
 from .rules.autograd import GivenSlopes as GivenSlopes
-from .rules.base import (
-    Backward as Backward,
-    Passage as Passage,
-    Propagation as Propagation,
-)
+from .rules.base import Backward as Backward, Passage as Passage, Propagation as Propagation
 from .rules.call import Call as Call, active as active, argument as argument
 from .rules.table import FROZEN_GATES as FROZEN_GATES
 from .saved_tensors import SavedTensors as SavedTensors

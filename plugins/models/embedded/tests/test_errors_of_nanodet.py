@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from cvx_diagnose.tide import tide
+from cvx_diagnose.analysis.metrics.tide import tide
 from tidecv import TIDE, Data
 
 from cvx_core import Box, DetectionPrediction, GroundTruthBoxes, VisionModel, load_model

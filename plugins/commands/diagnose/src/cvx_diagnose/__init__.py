@@ -9,13 +9,13 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
-    "Item": "cvx_diagnose.items",
+    "Item": "cvx_diagnose.data.items",
     "Local": "cvx_engine.local",
-    "Plan": "cvx_diagnose.plan",
-    "Run": "cvx_diagnose.run",
-    "Source": "cvx_diagnose.sources",
+    "Plan": "cvx_diagnose.run.plan",
+    "Run": "cvx_diagnose.run.results",
+    "Source": "cvx_diagnose.data.sources",
     "diagnose": "cvx_diagnose.diagnosis",
-    "open_source": "cvx_diagnose.opening",
+    "open_source": "cvx_diagnose.data.factory",
 }
 
 __all__ = sorted(_HOMES)

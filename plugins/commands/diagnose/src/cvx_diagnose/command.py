@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from cvx_core.cli import kit
-from cvx_diagnose.supervising import outliving
+from cvx_diagnose.run.supervisor import outliving
 
 
 def _part(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int, int]:
@@ -132,8 +132,9 @@ def command(
 
         from cvx_core.plugins import parse_parameters
         from cvx_diagnose.diagnosis import diagnose, finishing
-        from cvx_diagnose.pace import Pace
-        from cvx_diagnose.words import describe_error
+        from cvx_diagnose.progress import Pace
+        from cvx_diagnose.report.text import describe_error
+        from cvx_diagnose.run.plan import json_bytes
 
         kit.installed_plugins()
         name, parameters = parse_parameters(engine)
@@ -177,7 +178,7 @@ def command(
         return 0
     assert summary is not None
     if as_json:
-        kit.put(as_json(summary).decode().rstrip())
+        kit.put(json_bytes(summary).decode().rstrip())
     else:
         for line in describe_error(summary):
             kit.put(line)

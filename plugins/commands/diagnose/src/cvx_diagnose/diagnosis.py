@@ -13,17 +13,20 @@ from typing import Any
 from cvx_engine import Engine, Listener, get_engine
 
 from cvx_core import OptionError, OutputError, UsageError, VisionModel, get_explainer, write_atomic
-from cvx_core.explanations import settled
-from cvx_diagnose import manifest, plan
-from cvx_diagnose.concluding import conclude, opened
-from cvx_diagnose.interventions import check_installed, usual_budget
-from cvx_diagnose.locking import only_run
-from cvx_diagnose.opening import open_source
-from cvx_diagnose.plan import Plan
-from cvx_diagnose.probing import Probed, probe_source
-from cvx_diagnose.run import Run
-from cvx_diagnose.sources import Source
-from cvx_diagnose.work import ROWS, Diagnosis
+from cvx_diagnose.analysis.findings import find
+from cvx_diagnose.analysis.metrics.summary import summarise
+from cvx_diagnose.data import manifest
+from cvx_diagnose.data.factory import absolute_path, open_source
+from cvx_diagnose.data.sources import Source
+from cvx_diagnose.report.page import write_report
+from cvx_diagnose.run import plan
+from cvx_diagnose.run.inference.model_probe import Probed, probe_source
+from cvx_diagnose.run.inference.region_tests import check_installed, usual_budget
+from cvx_diagnose.run.lock import only_run
+from cvx_diagnose.run.plan import Plan, json_bytes
+from cvx_diagnose.run.results import SUMMARY, Run
+from cvx_diagnose.run.rows import ROWS
+from cvx_diagnose.run.work import Diagnosis
 
 BLOCK = 256
 BATCH = 32
@@ -115,7 +118,7 @@ def diagnose(
     """
     _check(limit, shard, budget, block_size, batch_size, timeout)
     runner = get_engine(engine) if isinstance(engine, str) else engine
-    place = settled(Path(folder))
+    place = absolute_path(Path(folder))
     before, trained = opened(compare), opened(training)
     source = open_source(data, model.task, model.classes, images)
     _check_free(place, resume or shard[1] > 1)
@@ -226,6 +229,40 @@ def _plan(
             write_atomic(folder / plan.NAME, asked.to_json())
     Plan.read(folder).check_same(asked, folder)
     return asked
+
+
+def conclude(
+    run: Run,
+    before: Run | None = None,
+    training: Run | None = None,
+    *,
+    try_fix: bool = False,
+    work: Diagnosis | None = None,
+) -> None:
+    """Write a finished run's report and ``summary.json``, in the place of those that are there.
+
+    Parameters
+    ----------
+    run, before, training, try_fix, work
+        See `cvx_diagnose.analysis.findings.find`.
+    """
+    summary = summarise(run)
+    found, causes = find(run, summary, before=before, training=training, try_fix=try_fix, work=work)
+    summary |= found
+    write_report(run, summary, causes)
+    # Last, as the sign that all else is there.
+    write_atomic(run.folder / SUMMARY, json_bytes(summary), overwrite=True)
+
+
+def opened(folder: str | Path | Run | None) -> Run | None:
+    """Return a run that was named, if one was.
+
+    Raises
+    ------
+    OutputError
+        If the folder holds none.
+    """
+    return folder if folder is None or isinstance(folder, Run) else Run(folder)
 
 
 @contextmanager

@@ -1,0 +1,1 @@
+"""Analysis of a finished run: metrics, error groups, label issues, shortcuts, fixes."""

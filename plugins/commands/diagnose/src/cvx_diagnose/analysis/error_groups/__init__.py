@@ -1,0 +1,1 @@
+"""Groups of errors with one likely cause."""

@@ -1,0 +1,62 @@
+"""Names of error groups and shortcuts, as text."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from cvx_core import printable
+
+Names = Callable[[int | None], str]
+
+_MOSTLY = 0.6
+"""Share of a group from which one of three or more classes names it."""
+
+
+def names_of(classes: Sequence[str] | None) -> Names:
+    """Return from a class's number to its printable name."""
+
+    def name(index: int | None) -> str:
+        if index is None:
+            return "nothing"
+        return str(index) if classes is None else printable(classes[index])
+
+    return name
+
+
+def group_name(group: Mapping[str, Any], name: Names) -> str:
+    """Return a group's name: its confusion pair and its place.
+
+    Examples
+    --------
+    >>> group = {"type": "misclassified", "pairs": [{"true": 0, "predicted": 1, "count": 5}],
+    ...          "place": "top left"}
+    >>> group_name(group, names_of(["ant", "bee"]))
+    'ant taken for bee, evidence top left'
+    """
+    if group.get("mixed"):
+        return "wrong answers that are too rare to be grouped"
+    pairs = group["pairs"]
+    true_class = _together(pairs, "true", name)
+    said = _together(pairs, "predicted", name)
+    if group["type"] == "misclassified":
+        text = f"{true_class} taken for {said}"
+    else:
+        text = f"{group['type']}: {said if pairs[0]['predicted'] is not None else true_class}"
+    return text if group["place"] is None else f"{text}, evidence {group['place']}"
+
+
+def _together(pairs: Sequence[Mapping[str, Any]], which: str, name: Names) -> str:
+    counts = Counter[str]()
+    for pair in pairs:
+        counts[name(pair[which])] += pair["count"]
+    if len(counts) < 3:
+        return " and ".join(counts)
+    [(most, count)] = counts.most_common(1)
+    return f"mostly {most}" if count >= _MOSTLY * counts.total() else f"{len(counts)} classes"
+
+
+def shortcut_name(shortcut: Mapping[str, Any], name: Names) -> str:
+    """Return a shortcut's name: its confusions and its place."""
+    return group_name({"type": "misclassified", **shortcut}, name)

@@ -1,0 +1,1 @@
+"""Fixes that need no new data, evaluated on held-out inputs."""

@@ -1,0 +1,215 @@
+"""Another score threshold or suppression for a detector, from the boxes that its rows keep."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cvx_core.tasks import overlaps
+from cvx_diagnose.analysis.metrics.statistics import BOOTSTRAP_SAMPLES, mcnemar, shuffle_ids
+from cvx_diagnose.run.inference.prediction_rows import MOST_CANDIDATES, REPORTED_FROM
+from cvx_diagnose.run.results import Run
+from cvx_diagnose.run.rows import Row
+
+Numbers = npt.NDArray[Any]
+
+THRESHOLDS = tuple(round(0.05 * k, 2) for k in range(1, 20))
+OVERLAPS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
+"""Scores and overlaps that are tried, beside those that the detector has."""
+
+FOUND = 0.5
+"""Intersection over union from which a box finds an object."""
+
+_FEWEST = 20
+
+
+@dataclass(frozen=True, eq=False)
+class _Judged:
+    """What is left of an image's boxes after suppression.
+
+    Attributes
+    ----------
+    scores, found
+        (n,), best first, and whether each finds an object that no better one has.
+    objects
+        How many there are to be found.
+    """
+
+    scores: Numbers
+    found: npt.NDArray[np.bool_]
+    objects: int
+
+    def counts(self, threshold: float) -> tuple[int, int, int]:
+        """Return objects found, wrong boxes, and objects missed."""
+        above = self.scores > threshold
+        found = int((self.found & above).sum())
+        return found, int(above.sum()) - found, self.objects - found
+
+
+def suppressed(boxes: Numbers, classes: Numbers, scores: Numbers, overlap: float) -> Numbers:
+    """Return which boxes are left, best first: a box goes that overlaps a better one of its class.
+
+    What is left above a higher score is what is left of the boxes above it, so that one pass
+    answers for all scores.
+
+    Parameters
+    ----------
+    boxes, classes, scores
+        (n, 4), (n,) and (n,).
+    overlap
+        Intersection over union above which a box goes.
+    """
+    ranked = np.argsort(-scores, kind="stable")
+    near = overlaps(boxes[ranked], boxes[ranked]) > overlap
+    near &= classes[ranked][:, None] == classes[ranked][None]
+    left = np.ones(len(ranked), dtype=bool)
+    for k in range(len(ranked)):
+        if left[k]:
+            left[k + 1 :] &= ~near[k, k + 1 :]
+    kept: Numbers = ranked[left]
+    return kept
+
+
+def matched(boxes: Numbers, classes: Numbers, truths: list[Row]) -> tuple[Numbers, Numbers]:
+    """Return which boxes, best first, find an object, and which are excused by a crowd.
+
+    Each takes the object of its class that it overlaps most, among those that no better box has.
+
+    Parameters
+    ----------
+    boxes, classes
+        (n, 4) and (n,), best first.
+    truths
+        As rows hold them.
+    """
+    found, excused = np.zeros(len(boxes), dtype=bool), np.zeros(len(boxes), dtype=bool)
+    if not truths:
+        return found, excused
+    true = np.array([one["box"] for one in truths], dtype=np.float64).reshape(-1, 4)
+    kinds = np.array([one["class"] for one in truths])
+    crowd = np.array([one["crowd"] for one in truths], dtype=bool)
+    shared = overlaps(boxes, true)
+    free = ~crowd
+    for k in range(len(boxes)):
+        mine = np.where(free & (kinds == classes[k]), shared[k], 0.0)
+        best = int(mine.argmax())
+        if mine[best] >= FOUND:
+            found[k], free[best] = True, False
+        else:
+            inside = _inside(boxes[k], true[crowd & (kinds == classes[k])])
+            excused[k] = bool((inside >= FOUND).any())
+    return found, excused
+
+
+def _inside(box: Numbers, others: Numbers) -> Numbers:
+    low, high = np.maximum(box[:2], others[:, :2]), np.minimum(box[2:], others[:, 2:])
+    area = max(float((box[2:] - box[:2]).clip(min=0).prod()), 1e-12)
+    share: Numbers = (high - low).clip(min=0).prod(1) / area
+    return share
+
+
+def try_thresholds(run: Run) -> dict[str, Any]:
+    """Choose a score threshold and an overlap on one half of the images, and judge the other.
+
+    Chosen is what gives the best F1, the harmonic mean of precision and recall over all boxes at an
+    intersection over union of 0.5.
+
+    Returns
+    -------
+    dict
+        As of `cvx_diagnose.analysis.fixes.last_layer.try_fixes`, where ``before``, ``after``, ``change`` and its
+        interval are of F1, and an image is ``fixed`` that has fewer wrong and missed boxes;
+        ``threshold`` and ``overlap``, pairs of what they were and are; ``gain``, by how much the
+        share of images without an error rose.
+    """
+    name = "another score threshold or suppression"
+    columns = ["id", "candidates", "detections", "truths"]
+    rows = [row for block in run.blocks(columns) for row in block.to_pylist()]
+    rows = [row for row in rows if row["truths"] is not None]
+    if len(rows) < _FEWEST:
+        note = f"It needs {_FEWEST} labelled images; there are {len(rows)}."
+        return {"name": name, "tried": False, "note": note}
+    ranks = {number: k for k, number in enumerate(shuffle_ids([row["id"] for row in rows]))}
+    halves = [[row for row in rows if ranks[row["id"]] % 2 == half] for half in (0, 1)]
+    assert run.plan.threshold is not None
+    now = run.plan.threshold, run.plan.overlap
+    best = _best(halves[0], now)
+    before, after = (_counts(halves[1], *setting) for setting in (now, best))
+    mended = after[:, 1:].sum(1) - before[:, 1:].sum(1)
+    fixed, broken = int((mended < 0).sum()), int((mended > 0).sum())
+    right = [float((one[:, 1:].sum(1) == 0).mean()) for one in (before, after)]
+    generator = np.random.default_rng(0)
+    drawn = generator.integers(0, len(before), (BOOTSTRAP_SAMPLES, len(before)))
+    changes = [_f1(after[at].sum(0)) - _f1(before[at].sum(0)) for at in drawn]
+    f1 = _f1(before.sum(0)), _f1(after.sum(0))
+    return {
+        "name": name,
+        "tried": True,
+        "measure": "F1",
+        "trained_on": len(halves[0]),
+        "judged_on": len(halves[1]),
+        "threshold": [now[0], best[0]],
+        "overlap": [now[1], best[1]],
+        "before": f1[0],
+        "after": f1[1],
+        "change": f1[1] - f1[0],
+        "low": float(np.quantile(changes, 0.025)),
+        "high": float(np.quantile(changes, 0.975)),
+        "fixed": fixed,
+        "broken": broken,
+        "p": mcnemar(fixed, broken),
+        "gain": right[1] - right[0],
+    }
+
+
+def _best(rows: list[Row], now: tuple[float, float | None]) -> tuple[float, float | None]:
+    """Return the threshold and the overlap with the best F1; of equals those nearest to now."""
+    # Below the score from which boxes were kept it is not known what is there.
+    floor = max([REPORTED_FROM, *(_least(row) for row in rows if now[1] is not None)])
+    scores = sorted({now[0], *(one for one in THRESHOLDS if one >= floor)})
+    places = [None] if now[1] is None else sorted({now[1], *OVERLAPS})
+    tried = {}
+    for overlap in places:
+        judged = [_judged(row, overlap) for row in rows]
+        for score in scores:
+            counts = np.array([one.counts(score) for one in judged]).sum(0)
+            tried[score, overlap] = _f1(counts)
+
+    def rank(setting: tuple[float, float | None]) -> tuple[float, float]:
+        far = abs(setting[0] - now[0]) + abs((setting[1] or 0.0) - (now[1] or 0.0))
+        return -round(tried[setting], 9), far
+
+    return min(tried, key=rank)
+
+
+def _least(row: Row) -> float:
+    """Return the score from which all boxes before suppression are in a row."""
+    several = row["candidates"] or []
+    return min(one["score"] for one in several) if len(several) >= MOST_CANDIDATES else 0.0
+
+
+def _counts(rows: list[Row], threshold: float, overlap: float | None) -> Numbers:
+    return np.array([_judged(row, overlap).counts(threshold) for row in rows])
+
+
+def _f1(counts: Numbers) -> float:
+    found, wrong, missed = counts.tolist()
+    return float(2 * found / max(1, 2 * found + wrong + missed))
+
+
+def _judged(row: Row, overlap: float | None) -> _Judged:
+    several = row["candidates"] if overlap is not None else row["detections"]
+    several = several or []
+    boxes = np.array([one["box"] for one in several], dtype=np.float64).reshape(-1, 4)
+    classes = np.array([one["class"] for one in several], dtype=np.int64)
+    scores = np.array([one["score"] for one in several], dtype=np.float64)
+    if overlap is None:
+        kept = np.argsort(-scores, kind="stable")
+    else:
+        kept = suppressed(boxes, classes, scores, overlap)
+    found, excused = matched(boxes[kept], classes[kept], row["truths"])
+    objects = sum(not one["crowd"] for one in row["truths"])
+    return _Judged(scores[kept][~excused], found[~excused], objects)

@@ -1,0 +1,138 @@
+"""Fixes that need no new data, tried on one half of a run and judged on the other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedGroupKFold, train_test_split
+
+from cvx_diagnose.analysis.fixes.detection_thresholds import try_thresholds
+from cvx_diagnose.analysis.labeled_rows import Labelled
+from cvx_diagnose.analysis.metrics.statistics import BOOTSTRAP_SAMPLES, mcnemar
+from cvx_diagnose.run.results import Run
+
+Numbers = npt.NDArray[Any]
+
+_STRENGTHS = (0.01, 0.1, 1.0, 10.0)
+_FEWEST = 40
+
+
+def try_fixes(run: Run) -> list[dict[str, Any]]:
+    """Return what became of each fix that could be tried.
+
+    Returns
+    -------
+    list of dict
+        ``name``; ``tried``, false where it could not be, and then ``note`` says why; ``trained_on``
+        and ``judged_on``, inputs; ``before`` and ``after``, shares of right answers on the latter;
+        ``change`` with ``low`` and ``high``, an interval of 95 %; ``fixed``, ``broken`` and ``p``
+        (`cvx_diagnose.analysis.metrics.comparison.mcnemar`). A last layer has learned the classes of the data alone:
+        where the network knows others too, ``restricted`` is the share that is right if it may
+        give only these, and the change is to that. ``gain`` is to the answers as they are. Of a
+        detector see
+        `cvx_diagnose.analysis.fixes.detection_thresholds.try_thresholds`.
+    """
+    if run.plan.task == "classification":
+        return [_last_layer(run)]
+    return [try_thresholds(run)] if run.plan.task == "detection" else []
+
+
+def _last_layer(run: Run) -> dict[str, Any]:
+    """Train a new last layer on the features of one half, and answer for the other."""
+    name = "a new last layer"
+    table = run.table(["sha256", "label", "right", "features"], status="ok")
+    table = table.filter(table["label"].is_valid())
+    labels = np.array(table["label"].to_pylist(), dtype=np.int64)
+    counts = np.bincount(labels, minlength=1)
+    usable = counts[labels] >= 4 if len(labels) else np.zeros(0, dtype=bool)
+    classes = np.unique(labels[usable])
+    if usable.sum() < _FEWEST or len(classes) < 2:
+        note = (
+            f"It needs {_FEWEST} inputs in classes with four or more, and two such classes; there "
+            f"are {int(usable.sum())}, in {len(classes)}."
+        )
+        return {"name": name, "tried": False, "note": note}
+    features = np.nan_to_num(run.numbers(table, "features")[usable])
+    labels, right = labels[usable], np.array(table["right"].to_pylist(), dtype=bool)[usable]
+    files = [one or f"input {k}" for k, one in enumerate(table["sha256"].to_pylist())]
+    # The same file twice must not be learned in one half and asked about in the other.
+    halves = StratifiedGroupKFold(2, shuffle=True, random_state=0)
+    train, test = next(halves.split(labels, labels, np.array(files)[usable]))
+    model = _trained(features[train], labels[train])
+    now = model.predict(features[test] / model.scale_) == labels[test]
+    before, restricted = right[test], None
+    if len(classes) < run.plan.outputs:
+        among = _among(run, classes, np.flatnonzero(usable)[test]) == labels[test]
+        restricted = float(among.mean())
+    return {
+        "name": name,
+        "tried": True,
+        "measure": "right",
+        "trained_on": len(train),
+        "judged_on": len(test),
+        **changed(before if restricted is None else among, now),
+        "before": float(before.mean()),
+        "restricted": restricted,
+        "gain": float(now.mean() - before.mean()),
+    }
+
+
+def _among(run: Run, classes: npt.NDArray[np.int64], at: npt.NDArray[np.int64]) -> Numbers:
+    """Return the answers of the network as it is if it may only give some classes."""
+    logits = Labelled(run).gathered("logits", at)[:, classes]
+    found: Numbers = classes[np.nan_to_num(logits).argmax(1)]
+    return found
+
+
+def _trained(features: Numbers, labels: npt.NDArray[np.int64]) -> Any:
+    """Return a logistic regression; how strongly it is held back is chosen on a quarter."""
+    scale = float(features.std()) or 1.0
+    fit, hold = train_test_split(
+        np.arange(len(labels)), test_size=0.25, random_state=0, stratify=_halved(labels)
+    )
+    scores = {}
+    for strength in _STRENGTHS:
+        tried = LogisticRegression(C=strength, max_iter=300)
+        tried.fit(features[fit] / scale, labels[fit])
+        scores[strength] = float(tried.score(features[hold] / scale, labels[hold]))
+    best = max(_STRENGTHS, key=lambda strength: scores[strength])
+    model = LogisticRegression(C=best, max_iter=300).fit(features / scale, labels)
+    model.scale_ = scale
+    return model
+
+
+def _halved(labels: npt.NDArray[np.int64]) -> npt.NDArray[np.int64] | None:
+    return labels if np.bincount(labels)[np.unique(labels)].min() >= 4 else None
+
+
+def changed(before: npt.NDArray[np.bool_], after: npt.NDArray[np.bool_]) -> dict[str, Any]:
+    """Return how far a fix changed the share of right answers, from the same inputs.
+
+    The interval is of the paired bootstrap (Efron and Tibshirani, 1993): inputs are drawn with
+    both their answers.
+
+    Parameters
+    ----------
+    before, after
+        (n,), whether each input was right.
+    """
+    difference = after.astype(float) - before.astype(float)
+    generator = np.random.default_rng(0)
+    # Of n inputs only how many were fixed and broken counts, and that is drawn at once.
+    shares = [(difference == one).mean() for one in (1, -1, 0)]
+    drawn = generator.multinomial(len(difference), shares, size=BOOTSTRAP_SAMPLES)
+    means = (drawn[:, 0] - drawn[:, 1]) / len(difference)
+    fixed, broken = int((difference > 0).sum()), int((difference < 0).sum())
+    return {
+        "before": float(before.mean()),
+        "after": float(after.mean()),
+        "change": float(difference.mean()),
+        "low": float(np.quantile(means, 0.025)),
+        "high": float(np.quantile(means, 0.975)),
+        "fixed": fixed,
+        "broken": broken,
+        "p": mcnemar(fixed, broken),
+    }

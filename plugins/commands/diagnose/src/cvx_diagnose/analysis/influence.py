@@ -1,0 +1,115 @@
+"""Training culprits: the training images that pulled a group of errors the wrong way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cvx_core import UsageError
+from cvx_diagnose.analysis.error_groups.groups import Causes
+from cvx_diagnose.analysis.label_issues.confident_learning import softmax
+from cvx_diagnose.run.results import Run
+
+Numbers = npt.NDArray[Any]
+
+LISTED = 6
+"""Training images that are named for each group."""
+
+
+def influence(errors: Numbers, features: Numbers, others: Numbers, under: Numbers) -> Numbers:
+    """Return how a training step on each of n images changes the loss of each of m others.
+
+    TracIn at the last layer (Pruthi et al., NeurIPS 2020): the product of the gradients of the two
+    losses with respect to the last layer's weights, which is exactly (e . e')(h . h') with
+    e = p - 1_y and the layer's inputs h. Positive: a step on the one lowers the loss of the other.
+
+    Parameters
+    ----------
+    errors, features
+        e (n, C) and h (n, F) of the training images.
+    others, under
+        e (m, C) and h (m, F).
+
+    Returns
+    -------
+    ndarray
+        (n, m), squared nats for each unit of the learning rate.
+    """
+    found: Numbers = (errors @ others.T) * (features @ under.T)
+    return found
+
+
+def find_culprits(run: Run, training: Run, causes: Causes) -> list[list[dict[str, Any]]]:
+    """Return, for each group of errors, the training images that raised its loss most.
+
+    Parameters
+    ----------
+    run, causes
+        Of the errors.
+    training
+        A finished run of the same network over its training data.
+
+    Raises
+    ------
+    UsageError
+        If the network is another, or its answer is no linear map of the features.
+    """
+    check(run, training)
+    table = run.table(["id", "label", "logits", "features"], wrong=True)
+    at = {number: i for i, number in enumerate(table["id"].to_pylist())}
+    order = [at[int(number)] for number in causes.ids]
+    e, h = _gradients(run, table)
+    # The sum over a group of (e . e')(h . h') is e . G h with the group's own gradient G.
+    groups = [
+        np.einsum("nc,nf->cf", e[order][causes.groups == k], h[order][causes.groups == k])
+        for k in range(len(causes.described))
+    ]
+    found: list[list[dict[str, Any]]] = [[] for _ in groups]
+    for block in training.blocks(["id", "path", "label", "status", "logits", "features"]):
+        known = block.filter(block["label"].is_valid())
+        if not len(known):
+            continue
+        e, h = _gradients(training, known)
+        rows = known.select(["id", "path", "label"]).to_pylist()
+        for group, gradient in enumerate(groups):
+            scores = np.einsum("nc,cf,nf->n", e, gradient, h, optimize=True)
+            worst = np.argsort(scores, kind="stable")[:LISTED]
+            found[group] += [
+                {**rows[i], "influence": float(scores[i])} for i in worst if scores[i] < 0
+            ]
+            found[group] = sorted(found[group], key=lambda one: one["influence"])[:LISTED]
+    return found
+
+
+def check(run: Run, training: Run) -> None:
+    """Refuse training data of which nothing can be said.
+
+    Raises
+    ------
+    UsageError
+        See `find_culprits`.
+    """
+    if training.pending:
+        raise UsageError(
+            f"The run in {training.folder} is not finished.", "Go on with it first: --resume."
+        )
+    if training.plan.weights_sha256 != run.plan.weights_sha256:
+        raise UsageError(
+            f"The run in {training.folder} was made with other weights.",
+            "Run cvx diagnose over the training data with this model first.",
+        )
+    if not (run.plan.features_exact and training.plan.features_exact):
+        raise UsageError(
+            "No torch.nn.Linear gives this network's answer, so that training images can't be "
+            "traced by its last layer.",
+            "Leave --training out.",
+        )
+
+
+def _gradients(run: Run, table: Any) -> tuple[Numbers, Numbers]:
+    labels = np.array(table["label"].to_pylist(), dtype=np.int64)
+    e = softmax(run.numbers(table, "logits"))
+    e[np.arange(len(labels)), labels] -= 1
+    return e, np.nan_to_num(run.numbers(table, "features")).astype(np.float64)

@@ -1,0 +1,1 @@
+"""Label issues: inputs whose label is probably wrong."""

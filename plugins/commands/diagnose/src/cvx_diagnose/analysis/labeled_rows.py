@@ -1,0 +1,88 @@
+"""The labelled inputs of a run, a block at a time: a run may be larger than the memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cvx_diagnose.run.results import Run
+from cvx_diagnose.run.rows import OK
+
+Numbers = npt.NDArray[Any]
+Whole = npt.NDArray[np.int64]
+
+_TOGETHER = 4096
+"""Rows that are handed out at once."""
+
+
+@dataclass(eq=False)
+class Labelled:
+    """The inputs of a run that have an answer and a label, by their positions among these.
+
+    Parameters
+    ----------
+    run
+        Of a classifier.
+
+    Attributes
+    ----------
+    labels
+        (n,), classes. All else is read when it is asked for.
+    """
+
+    run: Run
+    labels: Whole = field(init=False)
+
+    def __post_init__(self) -> None:
+        labels = [table["label"].to_numpy() for table in self._tables(["label"])]
+        self.labels = np.concatenate(labels).astype(np.int64) if labels else np.zeros(0, np.int64)
+
+    def numbers(self, column: str) -> Iterator[tuple[slice, Numbers]]:
+        """Yield where some thousand inputs are, and a column of theirs, (m, F) in float32."""
+        at = 0
+        for table in self._several([column]):
+            yield slice(at, at + len(table)), self.run.numbers(table, column)
+            at += len(table)
+
+    def gathered(self, column: str, positions: Whole) -> Numbers:
+        """Return a column of some inputs, (m, F), in one pass over all."""
+        order = np.argsort(positions, kind="stable")
+        wanted = positions[order]
+        found = [
+            values[wanted[slice(*np.searchsorted(wanted, (at.start, at.stop)))] - at.start]
+            for at, values in self.numbers(column)
+        ]
+        result = np.empty_like(several := np.concatenate(found))
+        result[order] = several
+        return result
+
+    def described(self, positions: Whole, columns: Sequence[str]) -> list[dict[str, Any]]:
+        """Return columns of some inputs, a mapping for each."""
+        order = np.argsort(positions, kind="stable")
+        wanted, at = positions[order], 0
+        found: list[dict[str, Any]] = []
+        for table in self._tables(columns):
+            here = wanted[slice(*np.searchsorted(wanted, (at, at + len(table))))] - at
+            found += table.select(list(columns)).take(here).to_pylist()
+            at += len(table)
+        return [found[k] for k in np.argsort(order)]
+
+    def _tables(self, columns: Sequence[str]) -> Iterator[pa.Table]:
+        for table in self.run.blocks(list(dict.fromkeys([*columns, "label", "status"]))):
+            yield table.filter(pc.and_(pc.equal(table["status"], OK), table["label"].is_valid()))
+
+    def _several(self, columns: Sequence[str]) -> Iterator[pa.Table]:
+        kept: list[pa.Table] = []
+        for table in self._tables(columns):
+            kept.append(table)
+            if sum(map(len, kept)) >= _TOGETHER:
+                yield pa.concat_tables(kept)
+                kept = []
+        if kept:
+            yield pa.concat_tables(kept)

@@ -1,0 +1,1 @@
+"""Metrics of a run: summary, comparison with another run, TIDE."""

@@ -1,0 +1,257 @@
+"""A run in numbers, from its rows, one block at a time."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+from cvx_core import (
+    DetectionCandidates,
+    DetectionPrediction,
+    Frame,
+    GroundTruthBox,
+    GroundTruthBoxes,
+    OutputError,
+)
+from cvx_diagnose.analysis.metrics.statistics import wilson
+from cvx_diagnose.analysis.metrics.tide import tide
+from cvx_diagnose.run.inference.prediction_rows import REPORTED_FROM
+from cvx_diagnose.run.results import Run
+from cvx_diagnose.run.rows import MODEL_FAILED, OK, STATUSES, Row
+
+SCHEMA = "cvx.diagnosis/1"
+BINS = 15
+MOST_CONFUSIONS = 50
+
+
+def summarise(run: Run) -> dict[str, Any]:
+    """Return what ``summary.json`` holds.
+
+    Raises
+    ------
+    OutputError
+        If there is not exactly one row for each input.
+    """
+    common = _Common()
+    parts: list[Any] = [common]
+    if run.plan.task == "classification":
+        parts.append(_Classes())
+    if run.plan.task == "segmentation":
+        parts.append(_Pixels())
+    names = [name for part in parts for name in part.columns]
+    for rows in _rows(run, names):
+        for part in parts:
+            part.add(rows)
+    common.check(run)
+    document: dict[str, Any] = {
+        "schema": SCHEMA,
+        "task": run.plan.task,
+        "model": run.plan.model,
+        "weights_sha256": run.plan.weights_sha256,
+        "data": run.plan.data,
+        "inputs": run.plan.items,
+        "of": run.plan.total,
+        "classes": None if run.plan.classes is None else list(run.plan.classes),
+    }
+    for part in parts:
+        document |= part.document()
+    if run.plan.task == "detection":
+        document["tide"] = _tide(run)
+    return document
+
+
+def _rows(run: Run, columns: list[str]) -> Iterator[list[Row]]:
+    for table in run.blocks(list(dict.fromkeys(columns))):
+        yield table.to_pylist()
+
+
+class _Common:
+    """What all tasks have: how many of which status, types of errors, interventions."""
+
+    columns = ("id", "status", "right", "errors", "error_count", "tested", "regions", "fix")
+
+    def __init__(self) -> None:
+        self.counts, self.types, self.tests = Counter[str](), Counter[str](), Counter[str]()
+        self.labelled = self.right = self.rows = 0
+        self.last = -1
+        self.in_order = True
+
+    def add(self, rows: list[Row]) -> None:
+        for row in rows:
+            self.rows += 1
+            self.in_order &= row["id"] > self.last
+            self.last = row["id"]
+            self.counts[row["status"]] += 1
+            if row["right"] is not None:
+                self.labelled += 1
+                self.right += row["right"]
+            self.types.update(one["type"] for one in row["errors"] or ())
+            if row["tested"]:
+                self.tests["tested"] += 1
+                verdicts = [one["verdict"] for one in row["regions"] or ()] or ["none stood out"]
+                order = ("verified", "partly", "not verified", "none stood out")
+                self.tests[min(verdicts, key=order.index)] += 1
+                self.tests["fixed"] += row["fix"] is not None
+
+    def check(self, run: Run) -> None:
+        """Refuse a run that lacks a row or has one twice."""
+        if self.rows != run.plan.items or not self.in_order:
+            raise OutputError(
+                f"The run has {self.rows} rows for {run.plan.items} inputs"
+                f"{'' if self.in_order else ', and some of them twice'}.",
+                "Go on with it: --resume.",
+            )
+
+    def document(self) -> dict[str, Any]:
+        low, high = wilson(self.right, self.labelled)
+        unanswered = sum(self.counts[status] for status in MODEL_FAILED)
+        least = self.right / (self.labelled + unanswered) if self.labelled else None
+        return {
+            "counts": {status: self.counts[status] for status in STATUSES},
+            "right": {
+                "right": self.right,
+                "of": self.labelled,
+                "value": self.right / self.labelled if self.labelled else None,
+                "low": low,
+                "high": high,
+                "unanswered": unanswered,
+                "with_unanswered": least,
+            },
+            "errors": dict(self.types.most_common()),
+            "interventions": dict(self.tests),
+        }
+
+
+class _Classes:
+    """Calibration, confusions, and each class's share of right answers."""
+
+    columns = ("status", "label", "predicted", "right", "confidence")
+
+    def __init__(self) -> None:
+        self.pairs = Counter[tuple[int, int]]()
+        self.bins = np.zeros((BINS, 3))
+
+    def add(self, rows: list[Row]) -> None:
+        for row in rows:
+            if row["status"] != OK or row["label"] is None:
+                continue
+            self.pairs[row["label"], row["predicted"]] += 1
+            # As Guo et al. (ICML 2017) draw them: ((m - 1) / M, m / M].
+            at = min(BINS - 1, max(0, math.ceil(row["confidence"] * BINS) - 1))
+            self.bins[at] += 1, row["confidence"], row["right"]
+
+    def document(self) -> dict[str, Any]:
+        true, said = Counter[int](), Counter[int]()
+        for (y, q), count in self.pairs.items():
+            true[y] += count
+            said[q] += count
+        total = sum(true.values())
+        gaps = np.abs(self.bins[:, 1] - self.bins[:, 2]).sum()
+        wrong = Counter({pair: n for pair, n in self.pairs.items() if pair[0] != pair[1]})
+        return {
+            "calibration": {
+                "ece": float(gaps / total) if total else None,
+                "bins": [
+                    {
+                        "low": k / BINS,
+                        "high": (k + 1) / BINS,
+                        "count": int(count),
+                        "confidence": confidence / count if count else None,
+                        "accuracy": right / count if count else None,
+                    }
+                    for k, (count, confidence, right) in enumerate(self.bins.tolist())
+                ],
+            },
+            "confusions": [
+                {"true": y, "predicted": q, "count": n, "share": n / true[y]}
+                for (y, q), n in wrong.most_common(MOST_CONFUSIONS)
+            ],
+            "by_class": [
+                {
+                    "class": y,
+                    "count": true[y],
+                    "predicted": said[y],
+                    "right": self.pairs[y, y],
+                    "low": wilson(self.pairs[y, y], true[y])[0],
+                    "high": wilson(self.pairs[y, y], true[y])[1],
+                }
+                for y in sorted(true)
+            ],
+        }
+
+
+class _Pixels:
+    """Intersection over union of each class."""
+
+    columns = ("pixels",)
+
+    def __init__(self) -> None:
+        self.true, self.said = Counter[int](), Counter[int]()
+        self.both = Counter[int]()
+
+    def add(self, rows: list[Row]) -> None:
+        for one in (one for row in rows for one in row["pixels"] or ()):
+            self.true[one["true"]] += one["count"]
+            self.said[one["predicted"]] += one["count"]
+            if one["true"] == one["predicted"]:
+                self.both[one["true"]] += one["count"]
+
+    def document(self) -> dict[str, Any]:
+        rows = []
+        for c in sorted({*self.true, *self.said}):
+            union = self.true[c] + self.said[c] - self.both[c]
+            rows.append({"class": c, "pixels": self.true[c], "iou": self.both[c] / union})
+        # As in Pascal VOC: the mean over the classes that are there or were said.
+        mean = float(np.mean([row["iou"] for row in rows])) if rows else None
+        return {"iou": {"mean": mean, "classes": rows}}
+
+
+def _tide(run: Run) -> dict[str, Any]:
+    """Return the table of TIDE, from the boxes that were kept in the rows."""
+    report = tide(
+        (_answer(row, run.plan.outputs) for row in _labelled(run)),
+        (_objects(row) for row in _labelled(run)),
+    )
+    return {
+        "reported_from": REPORTED_FROM,
+        "ap": report.ap,
+        "counts": dict(report.counts),
+        "gains": dict(report.gains),
+        "false_positives": report.false_positives,
+        "false_negatives": report.false_negatives,
+    }
+
+
+def _labelled(run: Run) -> Iterator[Row]:
+    for rows in _rows(run, ["detections", "truths"]):
+        yield from (row for row in rows if row["truths"] is not None)
+
+
+def _answer(row: Row, classes: int) -> DetectionPrediction:
+    """Return an answer whose candidates are what was reported: nothing is left to suppress."""
+    boxes = row["detections"] or []
+    scores = np.array([one["score"] for one in boxes], dtype=np.float64).clip(1e-9, 1 - 1e-9)
+    logits = np.full((len(boxes), classes), -50.0)
+    logits[np.arange(len(boxes)), [one["class"] for one in boxes]] = np.log(scores / (1 - scores))
+    sides = np.array([one["box"] for one in boxes], dtype=np.float64).reshape(-1, 4)
+    settings = DetectionCandidates(
+        torch.from_numpy(logits)[None],
+        torch.from_numpy(sides)[None],
+        threshold=1e-6,
+        overlap=None,
+        single=True,
+    )
+    return DetectionPrediction(logits, sides, settings, None, Frame((0.0, 0.0, 1.0, 1.0), (1, 1)))
+
+
+def _objects(row: Row) -> GroundTruthBoxes:
+    return GroundTruthBoxes(
+        tuple(
+            GroundTruthBox(tuple(one["box"]), one["class"], one["crowd"]) for one in row["truths"]
+        )
+    )

@@ -1,0 +1,1 @@
+"""Shortcuts: patches or positions that cause errors of several classes."""

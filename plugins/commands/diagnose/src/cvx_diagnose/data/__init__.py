@@ -1,0 +1,1 @@
+"""Data sets: where inputs come from, and how they are decoded."""

@@ -1,0 +1,162 @@
+"""The manifest: all inputs of a run in one file, read block by block."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cvx_core import OutputError, UsageError
+from cvx_diagnose.data.items import Item
+from cvx_diagnose.data.sources import Source
+
+NAME = "manifest.parquet"
+SCHEMA = pa.schema(
+    [
+        ("id", pa.int64()),
+        # Bytes: a file's name need not be text.
+        ("path", pa.binary()),
+        ("label", pa.string()),
+    ]
+)
+_TOGETHER = 4096
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a manifest holds.
+
+    Attributes
+    ----------
+    count, total
+        Items in it, and in the source.
+    digest
+        SHA-256 over ids, paths and labels, first 16 hexadecimal digits.
+    """
+
+    count: int
+    total: int
+    digest: str
+
+
+def chosen(source: Source, limit: int | None) -> tuple[int, Iterable[Item]]:
+    """Return how many items a source has, and those that are taken.
+
+    A limit takes items at equal distances over the whole source: the first ones would be of one
+    class, where classes are folders.
+    """
+    total = sum(1 for _ in source.items())
+    if total == 0:
+        raise UsageError(f"{source.name} holds no inputs.", "Is it the right folder or file?")
+    if limit is None or limit >= total:
+        return total, source.items()
+    wanted = {k * total // limit for k in range(limit)}
+    return total, (item for item in source.items() if item.id in wanted)
+
+
+def contents(total: int, items: Iterable[Item], into: Path | None = None) -> Contents:
+    """Return what a manifest of items holds; write it too, if a file is named.
+
+    Raises
+    ------
+    OutputError
+        If the disk refuses.
+    """
+    digest, count = hashlib.sha256(), 0
+    writer = None
+    stream = iter(items)
+    try:
+        if into is not None:
+            writer = pq.ParquetWriter(into, SCHEMA, compression="zstd")
+        while some := list(islice(stream, _TOGETHER)):
+            rows = [(one.id, os.fsencode(one.path), one.label) for one in some]
+            digest.update(repr(rows).encode("utf-8", "surrogateescape"))
+            count += len(rows)
+            if writer is not None:
+                columns = [list(column) for column in zip(*rows, strict=True)]
+                writer.write_table(pa.table(columns, schema=SCHEMA), row_group_size=_TOGETHER)
+        if writer is not None:
+            writer.close()
+    except OSError as error:
+        raise OutputError(
+            f"{into} could not be written: {error.strerror or error}.",
+            "Make room, or choose another folder with -o.",
+        ) from error
+    return Contents(count, total, digest.hexdigest()[:16])
+
+
+class Manifest:
+    """The items of a run, by block.
+
+    Parameters
+    ----------
+    file
+        A Parquet file as `contents` writes it.
+    block_size
+        Items in a block.
+    """
+
+    def __init__(self, file: Path, block_size: int) -> None:
+        self.file, self.block_size = file, block_size
+        self._opened: pq.ParquetFile | None = None
+        self._group: tuple[int, pa.Table | None] = (-1, None)
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_opened": None, "_group": (-1, None)}
+
+    def __len__(self) -> int:
+        return int(self._parquet.metadata.num_rows)
+
+    @property
+    def blocks(self) -> int:
+        """How many blocks there are."""
+        return -(-len(self) // self.block_size)
+
+    def items(self, block: int) -> list[Item]:
+        """Return the items of a block."""
+        start = block * self.block_size
+        return list(self._between(start, min(start + self.block_size, len(self))))
+
+    def find(self, number: int) -> Item:
+        """Return the item with an id.
+
+        Raises
+        ------
+        UsageError
+            If there is none.
+        """
+        for group in range(self._parquet.num_row_groups):
+            for item in self._between(group * _TOGETHER, min((group + 1) * _TOGETHER, len(self))):
+                if item.id == number:
+                    return item
+        raise UsageError(f"The run has no input {number}.", "Ids are in the column 'id'.")
+
+    @property
+    def _parquet(self) -> pq.ParquetFile:
+        if self._opened is None:
+            try:
+                self._opened = pq.ParquetFile(self.file)
+            except (OSError, pa.ArrowException) as error:
+                raise OutputError(
+                    f"{self.file} could not be read: {error}.", "Begin the run anew."
+                ) from error
+        return self._opened
+
+    def _between(self, start: int, stop: int) -> Iterator[Item]:
+        while start < stop:
+            group = start // _TOGETHER
+            if self._group[0] != group:
+                self._group = group, self._parquet.read_row_group(group)
+            table = self._group[1]
+            assert table is not None
+            end = min(stop, (group + 1) * _TOGETHER)
+            part = table.slice(start - group * _TOGETHER, end - start).to_pydict()
+            for number, path, label in zip(*part.values(), strict=True):
+                yield Item(number, os.fsdecode(path), label)
+            start = end

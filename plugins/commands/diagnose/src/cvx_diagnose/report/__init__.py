@@ -1,0 +1,1 @@
+"""Reports of a run: an HTML page, and a summary as text."""

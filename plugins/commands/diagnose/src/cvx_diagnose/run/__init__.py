@@ -1,0 +1,1 @@
+"""Runs: configuration, rows, resuming, and the work that engines execute."""

@@ -1,0 +1,1 @@
+"""Inference on a batch: predictions, error maps and region tests."""

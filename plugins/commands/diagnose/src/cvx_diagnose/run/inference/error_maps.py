@@ -1,0 +1,130 @@
+"""Maps of errors: at the last grid, for many images at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from cvx_core import Error, Margin, Mistake, Requirements, Target, VisionModel, get_explainer
+from cvx_core.explainers import ExplainRequest, SharedRecordings, at_all_levels, spread
+from cvx_core.recording import find_levels
+from cvx_core.tasks import GroundTruth
+from cvx_diagnose.data.decoder import Sides
+from cvx_diagnose.run.plan import Plan
+
+
+@dataclass(frozen=True, eq=False)
+class Wrong:
+    """An image with an error.
+
+    Attributes
+    ----------
+    values
+        (C, H, W), the network's input.
+    case
+        The most costly error; of a classifier it does not matter.
+    truth
+        What is true of the image.
+    extent, size
+        What part of the photograph the network sees, and the photograph's (width, height).
+    """
+
+    values: Tensor
+    case: Mistake | None
+    truth: GroundTruth
+    extent: Sides
+    size: tuple[int, int] | None
+
+
+def error_maps(model: VisionModel, plan: Plan, wrong: Sequence[Wrong]) -> list[dict[str, Any]]:
+    """Return the maps of errors, and the activations under them, for each image.
+
+    A map is the activation error with held gates (`cvx_activation_error.ActivationError`): of the
+    margin, and of e = p - 1_y where the model classifies. The activations are averaged with the
+    positive part of the margin's map as weights: what speaks for the wrong answer. The same is done
+    once more at the plan's fine place, with the margin's map there.
+
+    Parameters
+    ----------
+    wrong
+        Of one input size.
+
+    Raises
+    ------
+    UnknownComponentError
+        If cvx-activation-error is not installed.
+    """
+    inputs = torch.stack([one.values for one in wrong])
+    places = find_levels(model, inputs)
+    classifies = plan.task == "classification"
+    # A classifier's only level is named, so that its recording is found again by that name.
+    layer = places[0].name if classifies else "auto"
+    explainer = get_explainer("activation-error", layer=layer, verify=False)
+    explainer = at_all_levels(explainer, model, inputs)
+    targets: list[list[Target]] = [
+        [Margin(), Error()] if classifies or one.case is None else [one.case.target]
+        for one in wrong
+    ]
+    fine = None
+    if plan.fine_layer is not None:
+        fine = get_explainer("activation-error", layer=plan.fine_layer, verify=False)
+    wanted = [*explainer.recordings(), *(fine.recordings() if fine else ())]
+    session = SharedRecordings(model, inputs, wanted)
+
+    def request(targets: list[list[Target]]) -> ExplainRequest:
+        return ExplainRequest(
+            model,
+            inputs,
+            targets,
+            [one.truth for one in wrong],
+            0,
+            session,
+            [one.extent for one in wrong],
+            photos=[one.size for one in wrong],
+        )
+
+    try:
+        attributions = explainer.attribute(request(targets))
+        maps = [one.values for one in attributions]
+        names = [place.name for place in places]
+        recording = session.recording(Requirements(*names, gates="frozen"))
+        under = torch.cat([_under(maps[0], recording.activation(name)) for name in names], 1)
+        features = {"error_features": under.float().cpu().numpy()}
+        if fine is not None and plan.fine_layer is not None:
+            [near] = fine.attribute(request([[Margin()] for _ in wrong]))
+            recording = session.recording(Requirements(plan.fine_layer, gates="frozen"))
+            under = _under(near.values, recording.activation(plan.fine_layer))
+            features["fine_features"] = under.float().cpu().numpy()
+    finally:
+        session.close()
+    assert plan.map_shape is not None
+    fitted = [_halves(values, plan.map_shape) for values in maps]
+    columns = ("margin_map", "error_map")[: len(fitted)]
+    return [
+        {name: values[i] for name, values in zip(columns, fitted, strict=True)}
+        | {name: values[i] for name, values in features.items()}
+        for i in range(len(wrong))
+    ]
+
+
+def _under(values: Tensor, activation: Tensor) -> Tensor:
+    """Return activations averaged with the positive part of maps as weights, (B, C)."""
+    h, w = activation.shape[2:]
+    weights = spread(values.clamp_min(0), (h, w)).to(activation)
+    total = weights.sum((1, 2))[:, None]
+    weighted = torch.einsum("bchw,bhw->bc", activation, weights) / total.clamp_min(1e-12)
+    # Where nothing speaks for the wrong answer, all cells count alike.
+    return torch.where(total > 0, weighted, activation.mean((2, 3)))
+
+
+def _halves(values: Tensor, shape: tuple[int, int]) -> npt.NDArray[Any]:
+    """Return maps (B, *shape), each with its own sum, as float32."""
+    values = values.detach().float()
+    if tuple(values.shape[1:]) != shape:
+        values = spread(values, shape)
+    return values.cpu().numpy()

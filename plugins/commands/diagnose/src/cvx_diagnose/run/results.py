@@ -1,0 +1,172 @@
+"""A run on disk, finished or not, to be read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from cvx_core import OutputError
+from cvx_diagnose.data.manifest import NAME, Manifest
+from cvx_diagnose.data.sources import Source
+from cvx_diagnose.run.plan import Plan
+from cvx_diagnose.run.rows import block_file, schema_of
+
+SUMMARY = "summary.json"
+
+
+class Run:
+    """What ``cvx diagnose`` wrote.
+
+    Parameters
+    ----------
+    folder
+        Of the run.
+
+    Attributes
+    ----------
+    folder, plan
+        The folder, and what was asked.
+
+    Raises
+    ------
+    OutputError
+        If the folder holds no run.
+
+    Examples
+    --------
+    >>> run = Run("cvx-diagnose")                                            # doctest: +SKIP
+    >>> run.table(["path", "loss"], wrong=True).sort_by("loss")              # doctest: +SKIP
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self.plan = Plan.read(self.folder)
+        self.manifest = Manifest(self.folder / NAME, self.plan.block_size)
+
+    @property
+    def done(self) -> list[int]:
+        """Numbers of the blocks whose rows are there."""
+        return [k for k in range(self.manifest.blocks) if block_file(self.folder, k).exists()]
+
+    @property
+    def pending(self) -> list[int]:
+        """Numbers of the blocks that are still to be done."""
+        return [k for k in range(self.manifest.blocks) if not block_file(self.folder, k).exists()]
+
+    @property
+    def summary(self) -> dict[str, Any] | None:
+        """What ``summary.json`` holds, or None before all blocks are done."""
+        file = self.folder / SUMMARY
+        return json.loads(file.read_bytes()) if file.is_file() else None
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns."""
+        return schema_of(self.plan)
+
+    def blocks(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """Yield the rows of one block after the other, in order.
+
+        Parameters
+        ----------
+        columns
+            Names of those to be read; None reads all.
+
+        Raises
+        ------
+        OutputError
+            If a file is damaged.
+        """
+        for block in self.done:
+            file = block_file(self.folder, block)
+            try:
+                yield pq.read_table(file, columns=None if columns is None else list(columns))
+            except (OSError, pa.ArrowException) as error:
+                raise OutputError(
+                    f"{file} could not be read: {error}.",
+                    "Delete it and go on with the run: --resume.",
+                ) from error
+
+    def table(
+        self,
+        columns: Sequence[str] | None = None,
+        *,
+        wrong: bool | None = None,
+        status: str | None = None,
+    ) -> pa.Table:
+        """Return rows as one table, in order.
+
+        Parameters
+        ----------
+        columns
+            Names of those to be read; None reads all.
+        wrong
+            True for the rows with an error, False for those without, None for both and for those
+            of which it is not known.
+        status
+            Only rows of this status.
+        """
+        names = self.schema.names if columns is None else list(columns)
+        read = list(dict.fromkeys([*names, "right", "status"]))
+        found = []
+        for table in self.blocks(read):
+            keep = np.ones(len(table), dtype=bool)
+            if wrong is not None:
+                right = table["right"].to_pylist()
+                keep &= np.array([one is (not wrong) for one in right], dtype=bool)
+            if status is not None:
+                keep &= np.array([one == status for one in table["status"].to_pylist()], dtype=bool)
+            found.append(table.filter(pa.array(keep)).select(names))
+        empty = pa.schema([self.schema.field(name) for name in names]).empty_table()
+        return pa.concat_tables(found) if found else empty
+
+    def numbers(self, table: pa.Table, column: str) -> npt.NDArray[np.float32]:
+        """Return a column of maps (n, h, w), features or logits (n, F) as numbers; nan where null.
+
+        Parameters
+        ----------
+        table
+            Of this run, with the column.
+        """
+        field = self.schema.field(column).type
+        tensor = isinstance(field, pa.BaseExtensionType)
+        size = (field.storage_type if tensor else field).list_size
+        shape = tuple(field.shape) if tensor else (size,)
+        found = np.full((len(table), size), np.nan, dtype=np.float32)
+        at = 0
+        for chunk in table[column].chunks:
+            lists = chunk.storage if tensor else chunk
+            there = np.asarray(lists.is_valid())
+            found[at : at + len(lists)][there] = (
+                lists.drop_null().flatten().to_numpy().reshape(-1, size)
+            )
+            at += len(lists)
+        return found.reshape(len(table), *shape)
+
+    def picture(self, number: int, source: Source) -> Image.Image:
+        """Return an input's photograph, read again.
+
+        Parameters
+        ----------
+        number
+            Its id.
+        source
+            Where it comes from; see `cvx_diagnose.open_source`.
+
+        Raises
+        ------
+        InputError
+            If it can't be read, or was a tensor.
+        """
+        loaded, _ = source.load(self.manifest.find(number))
+        if not hasattr(loaded, "pil"):
+            raise OutputError(f"Input {number} is a tensor and no photograph.")
+        return loaded.pil()

@@ -1,0 +1,158 @@
+"""Rows: what is known of one input, and how it is laid out in Parquet."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cvx_core import UsageError
+from cvx_diagnose.data.items import Item
+from cvx_diagnose.run.plan import Plan
+
+ROWS = "rows"
+
+Row = dict[str, Any]
+"""A value for each column that has one; the others are null."""
+
+OK, BAD, FAILED, CRASHED = "ok", "bad input", "model failure", "crashed"
+STATUSES = (OK, BAD, FAILED, CRASHED)
+MODEL_FAILED = (FAILED, CRASHED)
+"""Where the model gave no answer to an image that is one."""
+"""What can become of an input."""
+
+MOST_ERRORS = 20
+"""Errors of one image that are listed."""
+
+_SIDES = pa.list_(pa.float32(), 4)
+_ERROR = pa.struct(
+    [
+        ("type", pa.string()),
+        ("predicted", pa.int32()),
+        ("true", pa.int32()),
+        ("loss", pa.float32()),
+        ("margin", pa.float32()),
+        ("box", _SIDES),
+        ("pixels", pa.int64()),
+    ]
+)
+_REGION = pa.struct(
+    [
+        ("box", _SIDES),
+        ("share", pa.float32()),
+        ("predicted", pa.float32()),
+        ("measured", pa.float32()),
+        ("verdict", pa.string()),
+    ]
+)
+_FIX = pa.struct(
+    [("box", _SIDES), ("share", pa.float32()), ("fill", pa.string()), ("change", pa.float32())]
+)
+_DETECTION = pa.struct([("box", _SIDES), ("class", pa.int32()), ("score", pa.float32())])
+_TRUTH = pa.struct([("box", _SIDES), ("class", pa.int32()), ("crowd", pa.bool_())])
+_PIXELS = pa.struct([("true", pa.int32()), ("predicted", pa.int32()), ("count", pa.int64())])
+
+
+def schema_of(plan: Plan) -> pa.Schema:
+    """Return the columns of a run's rows; their meaning is in the plugin's README."""
+    fields: list[tuple[str, pa.DataType]] = [
+        ("id", pa.int64()),
+        ("path", pa.string()),
+        ("status", pa.string()),
+        ("message", pa.string()),
+        ("sha256", pa.string()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("extent", _SIDES),
+        ("label", pa.int32()),
+        ("predicted", pa.int32()),
+        ("right", pa.bool_()),
+        ("confidence", pa.float32()),
+        ("margin", pa.float32()),
+        ("loss", pa.float32()),
+        ("errors", pa.list_(_ERROR)),
+        ("error_count", pa.int32()),
+        ("features", _halves(plan.features_size)),
+        ("tested", pa.bool_()),
+        ("regions", pa.list_(_REGION)),
+        ("usual", pa.float32()),
+        ("fix", _FIX),
+        ("thumbnail", pa.binary()),
+        ("seconds", pa.float32()),
+    ]
+    if plan.task == "classification":
+        fields.append(("logits", _halves(plan.outputs)))
+    if plan.task == "detection":
+        boxes = pa.list_(_DETECTION)
+        fields += [("detections", boxes), ("candidates", boxes), ("truths", pa.list_(_TRUTH))]
+    if plan.task == "segmentation":
+        fields.append(("pixels", pa.list_(_PIXELS)))
+    if plan.map_shape is not None:
+        tensor = pa.fixed_shape_tensor(pa.float16(), plan.map_shape)
+        fields.append(("margin_map", tensor))
+        if plan.task == "classification":
+            fields.append(("error_map", tensor))
+        fields.append(("error_features", _halves(plan.map_features)))
+    if plan.fine_features is not None:
+        fields.append(("fine_features", _halves(plan.fine_features)))
+    return pa.schema(fields)
+
+
+def _halves(size: int | None) -> pa.DataType:
+    return pa.list_(pa.float16(), size)
+
+
+def to_table(rows: Sequence[Row], schema: pa.Schema) -> pa.Table:
+    """Return rows as a table."""
+    return pa.table([_column(rows, field) for field in schema], schema=schema)
+
+
+def _column(rows: Sequence[Row], field: pa.Field) -> pa.Array:
+    values = [row.get(field.name) for row in rows]
+    kind = field.type
+    tensor = isinstance(kind, pa.BaseExtensionType)
+    storage = kind.storage_type if tensor else kind
+    if not pa.types.is_fixed_size_list(storage):
+        return pa.array(values, type=kind)
+    if any(one is not None and np.size(one) != storage.list_size for one in values):
+        raise UsageError(
+            f"The column {field.name} holds {storage.list_size} numbers, and a row has others.",
+            "Images of varying size give this network features of varying length.",
+        )
+    number = storage.value_type.to_pandas_dtype()
+    nothing = np.zeros(storage.list_size, dtype=number)
+    # Numbers beyond float16 become infinite rather than stop the run.
+    with np.errstate(over="ignore"):
+        flat = np.concatenate(
+            [
+                nothing if one is None else np.asarray(one).reshape(-1).astype(number)
+                for one in values
+            ]
+        )
+    absent = pa.array([one is None for one in values])
+    lists = pa.FixedSizeListArray.from_arrays(
+        pa.array(flat, type=storage.value_type), type=storage, mask=absent
+    )
+    return pa.ExtensionArray.from_storage(kind, lists) if tensor else lists
+
+
+def block_file(folder: Path, block: int) -> Path:
+    """Return where the rows of a block are."""
+    return folder / ROWS / f"block-{block:06d}.parquet"
+
+
+def to_parquet(table: pa.Table) -> bytes:
+    """Return a table's bytes."""
+    stream = io.BytesIO()
+    pq.write_table(table, stream, compression="zstd")
+    return stream.getvalue()
+
+
+def failed(item: Item, status: str, message: str, **more: Any) -> Row:
+    """Return the row of an input that has no answer."""
+    return {"id": item.id, "path": item.shown, "status": status, "message": message, **more}

@@ -1,0 +1,52 @@
+"""What to fix first, from groups that are written down by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from cvx_diagnose.analysis.advice import advise
+
+
+def summary_of(right: int) -> dict[str, Any]:
+    return {"classes": ["ant", "bee"], "right": {"of": right}, "counts": {"ok": right}}
+
+
+def found_with(**group: Any) -> dict[str, Any]:
+    whole = {
+        "number": 0,
+        "type": "misclassified",
+        "mixed": False,
+        "pairs": [{"true": 0, "predicted": 1, "count": 20}],
+        "place": "top left",
+        "count": 20,
+        "label_suspects": 0,
+        "tested": 0,
+        "verified": 0,
+        "partly": 0,
+        **group,
+    }
+    return {"label_suspects": {"count": 0}, "causes": [whole], "shortcuts": None, "fixes": []}
+
+
+@pytest.mark.parametrize(
+    ("tested", "verified", "kind"),
+    [(0, 0, "collect"), (1, 1, "collect"), (3, 1, "collect"), (3, 2, "mask")],
+)
+def test_a_part_is_masked_once_several_errors_were_tested_and_most_came_from_one(
+    tested: int, verified: int, kind: str
+) -> None:
+    [one] = advise(found_with(tested=tested, verified=verified), summary_of(200))
+    assert (one["kind"], one["count"], one["gain"]) == (kind, 20, 0.1)
+    assert "ant taken for bee, evidence top left" in one["text"]
+
+
+def test_what_is_only_put_together_because_it_is_rare_is_no_cause() -> None:
+    assert advise(found_with(mixed=True, tested=9, verified=9), summary_of(200)) == []
+
+
+def test_errors_whose_labels_are_suspected_ask_for_no_other_fix() -> None:
+    found = found_with(label_suspects=20)
+    found["label_suspects"]["count"] = 20
+    [one] = advise(found, summary_of(200))
+    assert (one["kind"], one["gain"]) == ("relabel", 0.1)

@@ -1,0 +1,251 @@
+"""The report as a browser shows it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from cvx_diagnose import Run, diagnose
+from cvx_diagnose.analysis.error_groups.groups import find_causes
+from cvx_diagnose.report.page import PAGE, PICTURES, coloured, write_report
+from cvx_engine.local import Local
+from PIL import Image
+from selenium import webdriver
+from selenium.webdriver import Keys
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.ui import Select, WebDriverWait
+
+from cvx_core import VisionModel
+from cvx_core.testing.models import CLASSES
+
+Tree = Callable[..., Path]
+BROWSER, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
+QUICK: dict[str, Any] = {"block_size": 64, "engine": Local(workers=1)}
+HOSTILE = "<img src=x onerror='window.hacked = 1'>&\"{{7*7}} </script> DATA SCRIPT.png".replace(
+    "/", ""
+)
+
+needs_browser = pytest.mark.skipif(
+    not (BROWSER.exists() and DRIVER.exists()),
+    reason=f"{BROWSER} and {DRIVER} are needed to show the page (packages of Debian)",
+)
+
+
+@dataclass
+class Page:
+    """What the tests do with a page, in the words of its users."""
+
+    driver: webdriver.Chrome
+
+    def find(self, selector: str) -> WebElement:
+        return self.driver.find_element(By.CSS_SELECTOR, selector)
+
+    def all(self, selector: str) -> list[WebElement]:
+        return self.driver.find_elements(By.CSS_SELECTOR, selector)
+
+    def wait(self, condition: Callable[[], object]) -> None:
+        WebDriverWait(self.driver, 20, poll_frequency=0.05).until(lambda _: condition())
+
+    def run(self, script: str) -> Any:
+        return self.driver.execute_script(f"return {script}")  # type: ignore[no-untyped-call]
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
+    options = webdriver.ChromeOptions()
+    options.binary_location = str(BROWSER)
+    for flag in (
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--no-first-run",
+        "--window-size=1280,900",
+        f"--user-data-dir={tmp_path_factory.mktemp('browser')}",
+    ):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    found = webdriver.Chrome(options=options, service=Service(str(DRIVER)))
+    yield found
+    found.quit()
+
+
+@pytest.fixture
+def show(driver: webdriver.Chrome) -> Iterator[Callable[[Run], Page]]:
+    """Open a run's page; afterwards the console must be empty."""
+
+    def opened(run: Run) -> Page:
+        driver.get((run.folder / PAGE).as_uri())
+        return Page(driver)
+
+    driver.get_log("browser")  # type: ignore[no-untyped-call]
+    yield opened
+    assert driver.get_log("browser") == []  # type: ignore[no-untyped-call]
+
+
+@needs_browser
+def test_the_page_shows_every_error_and_takes_names_for_text(
+    model: VisionModel, tree: Tree, tmp_path: Path, show: Callable[[Run], Page]
+) -> None:
+    data = tree(5)
+    (data / "bee/0.png").rename(data / "bee" / HOSTILE)
+    (data / "cat/4.png").write_bytes(b"no image")
+    run = diagnose(model, data, tmp_path / "run", budget=2.0, try_fix=True, **QUICK)
+    assert run.summary is not None
+    page = show(run)
+    wrong = run.table(wrong=True).to_pylist()
+    assert page.find("#advice li").text.startswith(run.summary["advice"][0]["text"])
+    assert page.find("#title").text == "What net gets wrong"
+    assert f"{len(wrong)} of {len(wrong)} errors" in page.find("#shown").text
+    assert len(page.all("#errors .tile")) == len(wrong)
+    losses = [f"loss {row['loss']:.2f}" for row in sorted(wrong, key=lambda row: -row["loss"])]
+    assert [one.text.split(" · ")[0] for one in page.all("#errors .tile .soft")] == losses
+    assert page.run("window.hacked") is None
+    # All pictures of the first tile are there: the photograph, and the map over it.
+    page.find("#errors").location_once_scrolled_into_view  # noqa: B018
+    loaded = (
+        "[...document.querySelectorAll('#errors li:first-child img')].every(i => i.naturalWidth)"
+    )
+    page.wait(lambda: page.run(loaded))
+    # The costliest was tested by removing regions.
+    page.find("#errors .tile").click()
+    assert page.find("#panel").is_displayed()
+    assert "What happened without a region" in page.find("#facts").text
+    page.find("#panel").send_keys(Keys.ARROW_RIGHT)
+    assert page.find("#facts").text.count("No region was removed") == 1
+    page.find("#close").click()
+    page.find("#path").send_keys("onerror")
+    page.wait(lambda: len(page.all("#errors .tile")) == 1)
+    page.find("#errors .tile").click()
+    assert "<img src=x onerror=" in page.find("#facts").text
+
+
+@needs_browser
+def test_a_number_in_the_table_of_confusions_shows_its_errors(
+    model: VisionModel, tree: Tree, tmp_path: Path, show: Callable[[Run], Page]
+) -> None:
+    run = diagnose(model, tree(5), tmp_path / "run", budget=0.0, **QUICK)
+    page = show(run)
+    rows = [(row["label"], row["predicted"]) for row in run.table(wrong=True).to_pylist()]
+    button = page.find("#matrix td button")
+    count, (true, said) = int(button.text), button.get_attribute("title").split(" taken for ")  # type: ignore[union-attr]
+    assert count == rows.count((CLASSES.index(true), CLASSES.index(said)))
+    button.click()
+    assert len(page.all("#errors .tile")) == count
+    assert {one.text for one in page.all("#errors .tile .said")} == {f"{said}, true {true}"}
+    page.find("#filters button").click()
+    page.wait(lambda: len(page.all("#errors .tile")) == len(rows))
+    Select(page.find("#sort")).select_by_value("unsure")
+    values = sorted(row["confidence"] for row in run.table(["confidence"], wrong=True).to_pylist())
+    wanted = [f"{100 * value:.0f} % sure" for value in values]
+    page.wait(
+        lambda: [one.text.split(" · ")[1] for one in page.all("#errors .tile .soft")] == wanted
+    )
+    assert run.summary is not None
+    count = run.summary["causes"][0]["count"]
+    assert count < len(rows)
+    Select(page.find("#group")).select_by_value("0")
+    page.wait(lambda: len(page.all("#errors .tile")) == count)
+
+
+@needs_browser
+@pytest.mark.parametrize(
+    ("numbers", "expected"),
+    [
+        (
+            {
+                "tide": {
+                    "reported_from": 0.05,
+                    "ap": 40.0,
+                    "counts": {"Cls": 3, "Miss": 1200},
+                    "gains": {"Cls": 1.26, "Miss": 20.0},
+                }
+            },
+            ["type errors AP lost", "Miss 1,200 20.0", "Cls 3 1.3"],
+        ),
+        (
+            {
+                "iou": {
+                    "mean": 0.5,
+                    "classes": [
+                        {"class": 0, "pixels": 2000, "iou": 0.75},
+                        {"class": 1, "pixels": 10, "iou": 0.25},
+                    ],
+                }
+            },
+            [
+                "class true pixels IoU",
+                f"{CLASSES[1]} 10 25.0 %",
+                f"{CLASSES[0]} 2,000 75.0 %",
+            ],
+        ),
+    ],
+)
+def test_types_of_error_and_classes_stand_in_a_table_the_worst_first(
+    model: VisionModel,
+    tree: Tree,
+    tmp_path: Path,
+    show: Callable[[Run], Page],
+    numbers: dict[str, Any],
+    expected: list[str],
+) -> None:
+    run = diagnose(model, tree(2), tmp_path / "run", budget=0.0, **QUICK)
+    assert run.summary is not None
+    assert not show(run).find("#kinds").is_displayed()
+    write_report(run, {**run.summary, **numbers}, find_causes(run))
+    assert [row.text for row in show(run).all("#table tr")] == expected
+
+
+@needs_browser
+def test_thousands_of_errors_make_a_few_tiles_at_a_time(
+    model: VisionModel, tree: Tree, tmp_path: Path, show: Callable[[Run], Page]
+) -> None:
+    run = diagnose(model, tree(2), tmp_path / "run", budget=0.0, **QUICK)
+    text = (run.folder / PAGE).read_text()
+    before, mark, rest = text.partition('<script type="application/json" id="data">')
+    document, end, after = rest.partition("</script>")
+    known = json.loads(document)
+    one = known["errors"][0]
+    known["errors"] = [
+        {**one, "id": k, "loss": k / 1000, "files": False, "map": False} for k in range(8000)
+    ]
+    (run.folder / PAGE).write_text(before + mark + json.dumps(known) + end + after)
+    page = show(run)
+    assert "8,000 of 8,000" in page.find("#shown").text
+    assert len(page.all("#errors .tile")) <= 120
+    first = len(page.all("#errors .tile"))
+    page.run("scrollTo(0, document.body.scrollHeight)")
+    page.wait(lambda: len(page.all("#errors .tile")) > first)
+
+
+def test_a_map_is_red_where_it_speaks_for_the_wrong_answer() -> None:
+    import io
+
+    drawn = Image.open(io.BytesIO(coloured(np.array([[2.0, -2.0, 0.0]], np.float32))))
+    pixels = np.asarray(drawn).astype(int)[0]
+    assert pixels.shape == (3, 4)
+    assert pixels[0, 0] > pixels[0, 2]
+    assert pixels[1, 2] > pixels[1, 0]
+    assert pixels[2, 3] == 0
+
+
+def test_pictures_are_there_for_the_errors_alone(
+    model: VisionModel, tree: Tree, tmp_path: Path
+) -> None:
+    run = diagnose(model, tree(3), tmp_path / "run", budget=0.0, **QUICK)
+    wrong = run.table(["id"], wrong=True)["id"].to_pylist()
+    found = {file.name for file in (run.folder / PICTURES).iterdir()}
+    assert found == {f"{number}.{suffix}" for number in wrong for suffix in ("jpg", "png")}
+    assert "http" not in (run.folder / PAGE).read_text().replace(
+        "http://www.w3.org/2000/svg", ""
+    ).replace("http-equiv", "")
