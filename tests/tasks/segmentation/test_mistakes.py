@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 from hypothesis.extra.numpy import arrays
-from making import pixels
+from sample_predictions import pixels
 from scipy import ndimage
 
 from cvx_core.errors import OptionError, TargetError

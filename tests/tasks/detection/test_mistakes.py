@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
-from making import detections
+from sample_predictions import detections
 from torchvision.ops import box_iou
 
 from cvx_core.errors import TargetError
