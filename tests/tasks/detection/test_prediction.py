@@ -238,7 +238,7 @@ def test_questions_that_have_no_answer_tell_the_way_out() -> None:
         ("region", RegionScore(Box(0, 0, 5, 5), "cat")),
         ("pixel", PixelScore(1, 1)),
     ):
-        with pytest.raises(TargetError, match=f"'{word}' can't be put to a model for detection"):
+        with pytest.raises(TargetError, match=f"'{word}' does not apply to detection"):
             found.resolve(error_boundary)
     for whole in (Error(), Margin()):
         with pytest.raises(

@@ -175,7 +175,7 @@ def test_the_answer_as_a_whole_weighs_each_class_at_each_pixel() -> None:
 
 @pytest.mark.parametrize("target", [BoxScore(0), Missed(Box(0, 0, 5, 5), "cat")])
 def test_questions_about_boxes_are_for_detectors(target: Target) -> None:
-    with pytest.raises(TargetError, match=r"can't be put to a model for segmentation(.|\n)*class"):
+    with pytest.raises(TargetError, match=r"does not apply to segmentation(.|\n)*class"):
         ANSWER.resolve(target)
 
 
