@@ -63,7 +63,7 @@ from .plugins.component import Component as Component, Kind as Kind
 from .plugins.hookspecs import hookimpl as hookimpl
 from .recording import Recording as Recording, Requirements as Requirements
 from .tasks.base import Judgement as Judgement, Mistake as Mistake
-from .tasks.builtin import find_mistakes as find_mistakes
+from .tasks.builtin_tasks import find_mistakes as find_mistakes
 from .tasks.classes import (
     ClassEntry as ClassEntry,
     Detection as Detection,

@@ -1,5 +1,5 @@
 from .base import Judgement as Judgement, Mistake as Mistake
-from .builtin import find_mistakes as find_mistakes
+from .builtin_tasks import find_mistakes as find_mistakes
 from .classes import (
     ClassEntry as ClassEntry,
     ClassRef as ClassRef,

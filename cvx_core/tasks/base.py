@@ -90,9 +90,13 @@ class Task(ABC):
     ----------
     name
         As in ``VisionModel(task=...)``.
+    pyramid
+        Whether a prediction may depend on several layers side by side, as on the levels of a
+        feature pyramid, rather than on one last layer with a grid.
     """
 
     name: ClassVar[str]
+    pyramid: ClassVar[bool] = True
 
     @abstractmethod
     def readout(self, output: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -23,11 +23,13 @@ Readout = Callable[[Any], Any]
 _NAMES = ("logits", "out", "scores", "prediction")
 
 
-def _named(output: Any, name: str) -> Any:
+def find_named(output: Any, name: str) -> Any:
+    """Return an entry of a mapping or an attribute of an object; None if it has none."""
     return output.get(name) if isinstance(output, Mapping) else getattr(output, name, None)
 
 
-def _find(output: Any) -> torch.Tensor | None:
+def find_scores(output: Any) -> torch.Tensor | None:
+    """Return the tensor of scores in what a model returned, by its usual names or as the first."""
     if isinstance(output, torch.Tensor):
         return output
     if isinstance(output, Mapping):
@@ -104,6 +106,24 @@ class Prediction(ABC):
     """
 
     classes: Sequence[str] | None
+    own_targets: ClassVar[str] = ""
+    """What only such a prediction can be asked for, and what to ask others; for messages."""
+
+    @classmethod
+    def require(cls, prediction: Prediction, target: object) -> Self:
+        """Return a prediction if it is of the class that a target needs.
+
+        Raises
+        ------
+        TargetError
+            If not.
+        """
+        if not isinstance(prediction, cls):
+            raise TargetError(
+                f"The target {question_word(target)!r} does not apply to {prediction.task}.",
+                cls.own_targets,
+            )
+        return prediction
 
     def resolve(self, target: Resolvable, label: Any = None) -> Resolved:
         """Return the seed of a target and its description; see `Target.resolve`."""
@@ -186,29 +206,6 @@ def check_finite(values: npt.NDArray[np.float64], what: str) -> None:
             "Look for nan or inf in its weights or input; float16 overflows easily, bfloat16 "
             "and float32 don't.",
         )
-
-
-def no_such_question(target: object, task: str, way_out: str) -> TargetError:
-    """Return the refusal of a question that a model of this kind can't be asked."""
-    return TargetError(
-        f"The question {question_word(target)!r} can't be put to a model for {task}.", way_out
-    )
-
-
-P = TypeVar("P", bound=Prediction)
-
-
-def require(prediction: Prediction, kind: type[P], target: object, way_out: str) -> P:
-    """Return a prediction if it is of the task that a target is about.
-
-    Raises
-    ------
-    TargetError
-        If not.
-    """
-    if not isinstance(prediction, kind):
-        raise no_such_question(target, prediction.task, way_out)
-    return prediction
 
 
 def question_word(target: object) -> str:

@@ -44,9 +44,7 @@ def parse_target(text: str) -> Target:
     stripped = text.strip()
     if stripped.lower() in _WORDS:
         return _WORDS[stripped.lower()]()
-    from cvx_core.tasks.target_syntax import parse_part
-
-    part = parse_part(stripped)
+    part = _parse_part(stripped)
     if part is not None:
         return part
     sides = re.split(r"\s+vs\.?\s+", stripped)
@@ -83,7 +81,7 @@ _FORMS = {
 }
 
 
-def parse_part(text: str) -> Target | None:
+def _parse_part(text: str) -> Target | None:
     """Read a question about a part of the image; None if it is none. See `parse_target`.
 
     Raises

@@ -89,11 +89,11 @@ def test_questions_to_a_segmenter_and_its_truth(cvx: Cvx) -> None:
     ("arguments", "said"),
     [
         ([*DETECTOR, "-t", "box 9"], "There is no box 9: the detector reports 4."),
-        ([*DETECTOR, "-t", "region 0,0,4,4"], "can't be put to a model for detection"),
-        ([*SEGMENTER, "-t", "box 0"], "can't be put to a model for segmentation"),
+        ([*DETECTOR, "-t", "region 0,0,4,4"], "does not apply to detection"),
+        ([*SEGMENTER, "-t", "box 0"], "does not apply to segmentation"),
         ([*SEGMENTER, "-t", "pixel 3,4 red"], "no class 'red'"),
         ([*DETECTOR, "-t", "missed 0,0,4,4 owl"], "no class 'owl'"),
-        (["-t", "box 0"], "can't be put to a model for classification"),
+        (["-t", "box 0"], "does not apply to classification"),
         ([*SEGMENTER, "-t", "error", "--label", "nowhere.png"], "nowhere.png"),
     ],
 )

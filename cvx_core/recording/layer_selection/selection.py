@@ -17,6 +17,7 @@ from cvx_core.recording.layers.layer import Layer, first_tensor, with_tensor
 from cvx_core.recording.layers.layout import Layout
 from cvx_core.recording.recording import Recording
 from cvx_core.recording.requirements import Requirements
+from cvx_core.tasks.builtin_tasks import TASKS
 
 _PROBED = 24
 _EXCHANGED = 8
@@ -40,7 +41,7 @@ def find_last_grid(model: VisionModel, inputs: Tensor) -> Layer:
     LayerError
         If there is none.
     """
-    if model.task != "classification":
+    if TASKS[model.task].pyramid:
         return find_levels(model, inputs)[-1]
     return model.facts.find(
         lambda: choose_last_grid(Layout.of(model, inputs), model, inputs),
@@ -60,7 +61,7 @@ def find_levels(model: VisionModel, inputs: Tensor) -> tuple[Layer, ...]:
     LayerError
         If there are none.
     """
-    if model.task == "classification":
+    if not TASKS[model.task].pyramid:
         return (find_last_grid(model, inputs),)
     return model.facts.find(
         lambda: choose_levels(Layout.of(model, inputs), model, inputs), "levels", inputs.shape[1:]

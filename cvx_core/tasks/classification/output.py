@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from cvx_core.errors import ModelError
-from cvx_core.tasks.prediction import _find
+from cvx_core.tasks.prediction import find_scores
 
 
 def classification(output: Any) -> torch.Tensor:
@@ -21,7 +21,7 @@ def classification(output: Any) -> torch.Tensor:
     ModelError
         If there is none, or its shape is not (B, C).
     """
-    found = _find(output)
+    found = find_scores(output)
     if found is None:
         raise ModelError(
             f"The model returned a {type(output).__name__}, in which no class scores were found.",

@@ -21,6 +21,7 @@ class Classification(Task):
     """One class for each image."""
 
     name = "classification"
+    pyramid = False
 
     def readout(self, output: Any) -> Tensor:
         """Return logits (B, C); see `classification`."""

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from cvx_core.errors import TargetError
 from cvx_core.images.regions import Box
 from cvx_core.tasks.detection.missed_objects import FOUND_FROM, nearest
-from cvx_core.tasks.detection.prediction import DetectionPrediction, overlaps, require_detections
+from cvx_core.tasks.detection.prediction import DetectionPrediction, overlaps
 from cvx_core.tasks.prediction import Resolved, Seed
 from cvx_core.tasks.targets import Target
 
@@ -117,7 +117,7 @@ class CandidateScore(ErrorTarget):
         TargetError
             If the model is no detector, or no candidate is at the place any more.
         """
-        answer = require_detections(scores, self)
+        answer = DetectionPrediction.require(scores, self)
         places = [(place, sign) for place, sign in self._signed if place is not None]
         at = [_needed(place, answer) for place, _ in places]
         seed = np.zeros(answer.logits.size + answer.boxes.size)
@@ -177,7 +177,7 @@ class BoxMiss(ErrorTarget):
         TargetError
             If the model is no detector, or no candidate is at the place any more.
         """
-        answer = require_detections(scores, self)
+        answer = DetectionPrediction.require(scores, self)
         m = _needed(self.place, answer)
         c = self.place.index
         seed = answer.box_seed(m, c, -iou_gradient(answer.box(m, c), self.wanted))

@@ -24,7 +24,7 @@ from cvx_core.tasks.detection.mistake_targets import (
     log_odds_of,
     proper,
 )
-from cvx_core.tasks.detection.prediction import DetectionPrediction, overlaps, require_detections
+from cvx_core.tasks.detection.prediction import DetectionPrediction, overlaps
 from cvx_core.tasks.ground_truth import GroundTruth, GroundTruthBoxes
 from cvx_core.tasks.prediction import Prediction
 
@@ -61,7 +61,7 @@ class BoxMistake(Mistake):
         detector, else of the one that overlaps its box most.
         """
         assert isinstance(self.target, ErrorTarget)
-        now = require_detections(answer, self.target)
+        now = DetectionPrediction.require(answer, self.target)
         given = assign(now, self.truths)
         margin = self.target.margin(now)
         found = self.truth is None or bool(given.found[self.truth] >= 0)

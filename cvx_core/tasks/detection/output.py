@@ -8,7 +8,7 @@ import torch
 
 from cvx_core.errors import ModelError
 from cvx_core.tasks.detection.candidates import DetectionCandidates
-from cvx_core.tasks.prediction import _named
+from cvx_core.tasks.prediction import find_named
 
 
 def detection(output: Any) -> DetectionCandidates:
@@ -27,7 +27,7 @@ def detection(output: Any) -> DetectionCandidates:
     """
     if isinstance(output, DetectionCandidates):
         return output
-    logits, boxes = _named(output, "logits"), _named(output, "pred_boxes")
+    logits, boxes = find_named(output, "logits"), find_named(output, "pred_boxes")
     if not isinstance(logits, torch.Tensor) or not isinstance(boxes, torch.Tensor):
         raise ModelError(
             f"No candidates were found in the {type(output).__name__} that the detector returned.",

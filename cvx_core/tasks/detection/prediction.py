@@ -14,7 +14,7 @@ from cvx_core.errors import TargetError
 from cvx_core.images.regions import Frame
 from cvx_core.tasks.classes import ClassEntry, ClassRef, Detection, TargetRecord
 from cvx_core.tasks.detection.candidates import DetectionCandidates
-from cvx_core.tasks.prediction import Prediction, Resolved, Seed, check_finite, require
+from cvx_core.tasks.prediction import Prediction, Resolved, Seed, check_finite
 
 Floats = npt.NDArray[np.float64]
 
@@ -53,6 +53,7 @@ class DetectionPrediction(Prediction):
     valid: npt.NDArray[np.bool_] | None = None
 
     task = "detection"
+    own_targets = "Targets of boxes need a detector; give a class."
 
     def __post_init__(self) -> None:
         check_finite(self.logits, "logits")
@@ -315,9 +316,3 @@ def overlaps(a: Floats, b: Floats) -> Floats:
     whole = area_a[:, None] + area_b[None] - shared
     found: Floats = np.divide(shared, whole, out=np.zeros_like(shared), where=whole > 0)
     return found
-
-
-def require_detections(prediction: Prediction, target: object) -> DetectionPrediction:
-    """Return the prediction if it is a detector's; raises `TargetError` if not."""
-    way_out = "Boxes are asked of detectors; ask about a class."
-    return require(prediction, DetectionPrediction, target, way_out)

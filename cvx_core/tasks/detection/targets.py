@@ -11,7 +11,7 @@ from cvx_core.errors import TargetError
 from cvx_core.images.regions import Box
 from cvx_core.tasks.classes import ClassRef
 from cvx_core.tasks.detection.missed_objects import lost_stage, nearest
-from cvx_core.tasks.detection.prediction import DetectionPrediction, require_detections
+from cvx_core.tasks.detection.prediction import DetectionPrediction
 from cvx_core.tasks.prediction import Resolved
 from cvx_core.tasks.targets import Target, target_text
 
@@ -55,7 +55,7 @@ class BoxScore(Target):
         TargetError
             If the model is no detector, or there is no such box, class or side.
         """
-        answer = require_detections(scores, self)
+        answer = DetectionPrediction.require(scores, self)
         candidate, c, where = self._found(answer)
         if self.side:
             return self._side(answer, candidate, c, where)
@@ -125,7 +125,7 @@ class Missed(Target):
         TargetError
             If the model is no detector or the class is unknown.
         """
-        answer = require_detections(scores, self)
+        answer = DetectionPrediction.require(scores, self)
         c = answer.find(self.reference)
         lost = lost_stage(answer, self.box, c)
         seed = answer.seed(lost.candidate, c)

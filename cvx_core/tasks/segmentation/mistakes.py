@@ -16,7 +16,7 @@ from cvx_core.tasks.base import Judgement, Mistake
 from cvx_core.tasks.classes import ClassEntry, background as find_background
 from cvx_core.tasks.ground_truth import GroundTruth
 from cvx_core.tasks.prediction import Prediction, Resolved
-from cvx_core.tasks.segmentation.prediction import SegmentationPrediction, require_segmentation
+from cvx_core.tasks.segmentation.prediction import SegmentationPrediction
 from cvx_core.tasks.targets import Target
 
 TYPES = ("false negative", "false positive", "confusion", "boundary")
@@ -42,7 +42,7 @@ class RegionMargin(Target):
 
     def resolve(self, scores: Any, label: Any = None) -> Resolved:
         """Return the seed (1_q - 1_y) / n on the region's n pixels; raises as `RegionScore`."""
-        answer = require_segmentation(scores, self)
+        answer = SegmentationPrediction.require(scores, self)
         inside = self.region.on_grid(answer.frame, answer.shape)
         seed = answer.seed(inside / inside.sum(), self.predicted, self.true)
         classes = [self.predicted, self.true]
@@ -74,7 +74,7 @@ class PixelMistake(Mistake):
         assert self.predicted is not None
         assert self.true is not None
         assert isinstance(self.region, MaskRegion)
-        found = require_segmentation(answer, self.target)
+        found = SegmentationPrediction.require(answer, self.target)
         inside = self.region.on_grid(found.frame, found.shape)
         q, y = (found.logits[entry.index][inside] for entry in (self.predicted, self.true))
         share = float((found.predicted[inside] == self.true.index).mean())

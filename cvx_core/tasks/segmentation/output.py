@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from cvx_core.errors import ModelError
-from cvx_core.tasks.prediction import _find, _named
+from cvx_core.tasks.prediction import find_named, find_scores
 
 _QUERIES = (("class_queries_logits", "masks_queries_logits"), ("logits", "pred_masks"))
 
@@ -33,10 +33,10 @@ def segmentation(output: Any) -> torch.Tensor:
         If there is none, or its shape is not (B, C, h, w).
     """
     for classes, masks in _QUERIES:
-        pair = _named(output, classes), _named(output, masks)
+        pair = find_named(output, classes), find_named(output, masks)
         if all(isinstance(one, torch.Tensor) for one in pair):
             return _of_queries(*pair)
-    found = _find(output)
+    found = find_scores(output)
     if found is None or found.ndim != 4:
         shape = "no tensor" if found is None else f"the shape {tuple(found.shape)}"
         raise ModelError(

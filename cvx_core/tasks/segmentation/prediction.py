@@ -14,7 +14,7 @@ from cvx_core.errors import TargetError
 from cvx_core.images.regions import Frame, Mask
 from cvx_core.tasks.classes import ClassEntry, ClassRef, TargetRecord, background
 from cvx_core.tasks.ground_truth import GroundTruthMask
-from cvx_core.tasks.prediction import Prediction, Resolved, Seed, check_finite, require
+from cvx_core.tasks.prediction import Prediction, Resolved, Seed, check_finite
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +46,7 @@ class SegmentationPrediction(Prediction):
     frame: Frame = field(default_factory=lambda: Frame((0.0, 0.0, 1.0, 1.0), (1, 1)))
 
     task = "segmentation"
+    own_targets = "Targets of regions and pixels need a segmenter; give a class."
 
     def __post_init__(self) -> None:
         check_finite(self.logits, "logits")
@@ -223,9 +224,3 @@ class SegmentationPrediction(Prediction):
             raise TargetError("The truth is unknown at every pixel.", "Give a mask with classes.")
         flat = seed.reshape(-1)
         return flat, self.record(kind, text, flat, region, note=share)
-
-
-def require_segmentation(prediction: Prediction, target: object) -> SegmentationPrediction:
-    """Return the prediction if it is a segmenter's; raises `TargetError` if not."""
-    way_out = "Regions and pixels are asked of segmenters; ask about a class."
-    return require(prediction, SegmentationPrediction, target, way_out)

@@ -12,7 +12,7 @@ from cvx_core.images.components import border, components
 from cvx_core.images.regions import Point, Region, mask_region
 from cvx_core.tasks.classes import ClassRef
 from cvx_core.tasks.prediction import Resolved
-from cvx_core.tasks.segmentation.prediction import require_segmentation
+from cvx_core.tasks.segmentation.prediction import SegmentationPrediction
 from cvx_core.tasks.targets import Target, target_text
 
 
@@ -51,7 +51,7 @@ class RegionScore(Target):
             If the model is no segmenter, a class is unknown, or the network doesn't see the
             region.
         """
-        answer = require_segmentation(scores, self)
+        answer = SegmentationPrediction.require(scores, self)
         inside = self.region.on_grid(answer.frame, answer.shape)
         if self.reference is None:
             counts = np.bincount(answer.predicted[inside], minlength=answer.count)
@@ -93,7 +93,7 @@ class PixelScore(Target):
 
     def resolve(self, scores: Any, label: Any = None) -> Resolved:
         """Return the one-hot seed of the class at the pixel; raises as `RegionScore`."""
-        answer = require_segmentation(scores, self)
+        answer = SegmentationPrediction.require(scores, self)
         point = Point(self.x, self.y)
         inside = point.on_grid(answer.frame, answer.shape)
         given = self.reference
@@ -147,7 +147,7 @@ class ComponentScore(Target):
 
     def resolve(self, scores: Any, label: Any = None) -> Resolved:
         """Return the seed that sums the class's logits over the part; raises as `RegionScore`."""
-        answer = require_segmentation(scores, self)
+        answer = SegmentationPrediction.require(scores, self)
         point = Point(self.x, self.y)
         [row], [column] = np.nonzero(point.on_grid(answer.frame, answer.shape))
         parts = components(answer.predicted)

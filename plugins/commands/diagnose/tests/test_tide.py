@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from cvx_diagnose.analysis.metrics.tide import TideReport, tide
 from hypothesis import given, settings, strategies as st
-from making import detections
+from sample_predictions import detections
 from tidecv import TIDE, Data
 
 from cvx_core.tasks.detection.assignment import TYPES

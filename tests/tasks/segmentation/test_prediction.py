@@ -55,6 +55,18 @@ def test_the_foremost_class_is_the_one_of_most_pixels_background_aside() -> None
     assert (seed.reshape(LOGITS.shape) == expected).all()
     assert record.text == "why cat?"
     assert record.score == 2 + 2 + 1
+
+
+def test_the_background_is_set_aside_even_where_it_has_most_pixels() -> None:
+    classes = np.array([[0, 0, 0], [2, 0, 2], [1, 0, 0]])  # 6 of background, 1 cat, 2 dog
+    logits = np.where(classes == np.arange(3)[:, None, None], 2.0, 0.0)
+    seed, record = SegmentationPrediction(logits, CLASSES).resolve(Predicted())
+    assert record.text == "why dog?"
+    assert (seed.reshape(logits.shape)[2] == (classes == 2)).all()
+    assert np.count_nonzero(seed) == 2
+
+
+def test_background_everywhere_is_predicted_as_such() -> None:
     only = SegmentationPrediction(LOGITS[:, :, :1], CLASSES)
     assert only.resolve(Predicted())[1].text == "why background?"
 
@@ -163,7 +175,7 @@ def test_the_answer_as_a_whole_weighs_each_class_at_each_pixel() -> None:
 
 @pytest.mark.parametrize("target", [BoxScore(0), Missed(Box(0, 0, 5, 5), "cat")])
 def test_questions_about_boxes_are_for_detectors(target: Target) -> None:
-    with pytest.raises(TargetError, match=r"can't be put to a model for segmentation(.|\n)*class"):
+    with pytest.raises(TargetError, match=r"does not apply to segmentation(.|\n)*class"):
         ANSWER.resolve(target)
 
 

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 from hypothesis.extra.numpy import arrays
-from making import pixels
+from sample_predictions import pixels
 from scipy import ndimage
 
 from cvx_core.errors import OptionError, TargetError
 from cvx_core.images.components import components
 from cvx_core.images.regions import Frame
-from cvx_core.tasks.builtin import find_mistakes
+from cvx_core.tasks.builtin_tasks import find_mistakes
 from cvx_core.tasks.ground_truth import GroundTruthMask
 from cvx_core.tasks.segmentation.mistakes import PixelMistake, segmentation_mistakes
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
-from making import detections
+from sample_predictions import detections
 from torchvision.ops import box_iou
 
 from cvx_core.errors import TargetError
 from cvx_core.images.regions import Box
-from cvx_core.tasks.builtin import find_mistakes
+from cvx_core.tasks.builtin_tasks import find_mistakes
 from cvx_core.tasks.detection.missed_objects import lost_object, lost_stage, without_stage
 from cvx_core.tasks.detection.mistake_targets import BoxMiss, CandidateScore, iou_gradient
 from cvx_core.tasks.detection.mistakes import BoxMistake
@@ -282,7 +282,7 @@ def test_candidates_that_are_proposed_anew_are_found_by_their_boxes() -> None:
 def test_answers_and_truths_of_other_tasks_are_refused() -> None:
     answer = detections([(HERE, {DOG: 0.8})])
     [case] = errors(answer)
-    with pytest.raises(TargetError, match="can't be put to a model for segmentation"):
+    with pytest.raises(TargetError, match="does not apply to segmentation"):
         case.judge(SegmentationPrediction(np.zeros((2, 1, 1))))
     with pytest.raises(TargetError, match="its boxes"):
         find_mistakes(answer, "dog")

@@ -190,11 +190,19 @@ def test_the_record_says_where_the_question_is_put() -> None:
     assert found.resolve(Missed(Box(70, 30, 88, 40), "dog"))[1].box == (70, 30, 88, 40)
 
 
-def test_near_ties_of_place_go_to_the_better_score() -> None:
+def test_ties_of_place_go_to_the_better_score() -> None:
     # Candidates 0 and 2 lie on that place alike, 1 within .1 of it.
     found = answer()
     assert found.resolve(BoxScore(Box(10, 0, 50, 20)))[1].predicted.name == "cat"
     assert one_hot(found, found.resolve(BoxScore(Box(10, 0, 50, 20), "dog"))[0]) == {(2, 1): 1}
+
+
+def test_near_ties_of_place_go_to_the_better_score() -> None:
+    # They overlap that place by 1, .96 and .94; ties are near up to .05.
+    boxes = [[0, 0, 50, 20], [0, 0, 48, 20], [0, 0, 47, 20]]
+    found, place = answer([[0.5, 0.5], [0.6, 0.7], [0.9, 0.9]], boxes), Box(10, 0, 110, 20)
+    assert one_hot(found, found.resolve(BoxScore(place))[0]) == {(1, 1): 1}
+    assert one_hot(found, found.resolve(BoxScore(place, "cat"))[0]) == {(1, 0): 1}
 
 
 @pytest.mark.parametrize("relative", [False, True])
@@ -230,7 +238,7 @@ def test_questions_that_have_no_answer_tell_the_way_out() -> None:
         ("region", RegionScore(Box(0, 0, 5, 5), "cat")),
         ("pixel", PixelScore(1, 1)),
     ):
-        with pytest.raises(TargetError, match=f"'{word}' can't be put to a model for detection"):
+        with pytest.raises(TargetError, match=f"'{word}' does not apply to detection"):
             found.resolve(error_boundary)
     for whole in (Error(), Margin()):
         with pytest.raises(
