@@ -1,10 +1,10 @@
-"""Run what comes after a place alone: what comes before it computes shapes and nothing else.
+"""Partial forward passes: the network behind a layer runs alone, the part before computes shapes.
 
-Until the place is reached every tensor that depends on the input lives on PyTorch's ``meta``
-device, where operations cost microseconds and no memory. At the place a real value is put in, and
-from there on the network computes for real. A tensor without data can't leak into the answer
-unseen: whatever touches one is one, and one in the answer, or a choice that wants to read one,
-makes the whole network run instead, with the same result.
+Up to the layer, every tensor that depends on the input lives on PyTorch's ``meta`` device, where
+operations cost microseconds and no memory. At the layer a real value is inserted, and from there
+on the network computes data. A tensor without data can't leak into the output unseen: every result
+of one is one too. If the output is one, or a branch reads one, the whole network runs instead, with
+the same result.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from cvx_core.recording.saved_tensors import SavedTensors
 
 
 def rerun(recording: Recording, name: str, value: Tensor, rows: Tensor) -> Tensor:
-    """Return logits (N, classes) with values (N, ...) put in at a layer, without graph.
+    """Return logits (N, classes) with values (N, ...) inserted at a layer, without graph.
 
-    What comes before the layer is not computed again, where the network allows that.
+    The part before the layer is not computed again, where the network allows that.
 
     Parameters
     ----------
     recording
-        Its passes are counted there.
+        The recording, which counts the passes.
     name
         Any layer.
     value
@@ -63,34 +63,34 @@ def _behind(recording: Recording, name: str) -> PartialForward:
 
 
 class PartialForward:
-    """The part of a network behind a place.
+    """The part of a network behind a layer.
 
     Parameters
     ----------
     model
         The model.
     inputs
-        (B, C, H, W), what the rows of later calls refer to.
-    place
-        Where the part begins; the network's input for all of it.
+        (B, C, H, W), to which the rows of later calls refer.
+    layer
+        The layer; the network's input stands for the whole network.
     """
 
-    def __init__(self, model: VisionModel, inputs: Tensor, place: Layer) -> None:
-        self.model, self.inputs, self.place = model, inputs, place
-        self._key = ("requires the part before", inputs.shape[1:], place.name)
+    def __init__(self, model: VisionModel, inputs: Tensor, layer: Layer) -> None:
+        self.model, self.inputs, self.layer = model, inputs, layer
+        self._key = ("requires the part before", inputs.shape[1:], layer.name)
 
     @property
     def alone(self) -> bool:
-        """Whether this part has run without the part before it, as far as is known."""
+        """Whether this part runs without the part before it, as far as is known."""
         return self._key not in self.model.facts.notes
 
     def logits(self, value: Tensor, rows: Tensor) -> Tensor:
-        """Return logits (N, classes) without graph, for values (N, ...) at the place.
+        """Return logits (N, classes) without graph, for values (N, ...) at the layer.
 
         Parameters
         ----------
         value
-            Laid out as the module returns it.
+            Laid out as the module returns them.
         rows
             (N,), the image that each value belongs to.
         """
@@ -114,14 +114,16 @@ class PartialForward:
 
     def _run(self, value: Tensor, rows: Tensor, mode: AbstractContextManager[Any]) -> Tensor:
         rows = rows.to(self.inputs.device)
-        if self.place.kind == "input":
+        if self.layer.kind == "input":
             with evaluation_mode(self.model.module), eager(), mode:
                 return self.model.read(self.model.run(value.clone()))
         if self.alone:
             try:
                 return self._run_alone(value, len(rows), mode)
+            # A branch may have read a tensor without data. Run as a whole, the network succeeds or
+            # raises its own error.
             except ModelError:
-                pass  # with everything computed it may work; if not, its error is the true one
+                pass
         found = self._run_whole(value, rows, mode)
         self.model.facts.notes.add(self._key)
         return found
@@ -136,12 +138,13 @@ class PartialForward:
             eager(),
             mode,
         ):
+            # Around the model alone: the mode inside it, if any, sees the tensors with data.
             with _OnlyShapes(self.inputs.device):
                 output = self.model.run(shapes)
-            # An answer without data, or with half of one, is refused by the readout or here.
+            # An output without data, or partly without, is refused by the parser or here.
             logits = self.model.read(output)
         if logits.is_meta:
-            raise ModelError("Another path leads around the place.")
+            raise ModelError("Another path bypasses the layer.")
         return logits
 
     def _run_whole(self, value: Tensor, rows: Tensor, mode: AbstractContextManager[Any]) -> Tensor:
@@ -150,29 +153,30 @@ class PartialForward:
 
     @contextmanager
     def _exchanged(self, value: Tensor) -> Iterator[None]:
-        """Put a value in at the place for a while."""
+        """Insert a value at the layer for a while."""
         seen = -1
 
         def exchange(_name: object, _args: object, _kwargs: object, output: object) -> object:
             nonlocal seen
             seen += 1
             tensor = first_tensor(output)
-            if seen != self.place.call or tensor is None:
+            if seen != self.layer.call or tensor is None:
                 return None
+            # A copy: the network may overwrite it in place.
             return with_tensor(output, tensor, value.clone())
 
-        module = self.model.module.get_submodule(self.place.module)
-        with hooked([(self.place.module, module)], after=exchange):
+        module = self.model.module.get_submodule(self.layer.module)
+        with hooked([(self.layer.module, module)], after=exchange):
             yield
-        if seen < self.place.call:
+        if seen < self.layer.call:
             raise MethodError(
-                f"The forward pass did not come by {self.place.name} this time.",
-                "The network's way depends on its data; name a layer that is always used.",
+                f"The forward pass did not run {self.layer.name} this time.",
+                "The network's path depends on its data; name a layer that is always used.",
             )
 
 
 class _OnlyShapes(TorchFunctionMode):
-    """Lets a function compute no more than shapes as soon as one of its tensors has no data."""
+    """Mode in which a function computes only shapes if one of its tensors has no data."""
 
     def __init__(self, device: torch.device) -> None:
         super().__init__()
@@ -185,26 +189,30 @@ class _OnlyShapes(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        """Run one function of the model's."""
+        """Run one function of the model."""
         kwargs = kwargs or {}
         if isinstance(func, _METHOD_WRAPPER):
-            # To the model its tensors live where they always do, so that what it makes beside
-            # them (masks, positions) is real.
+            # To the model its tensors seem to live where they always do, so that tensors it makes
+            # for that device (masks, position indices) have data.
             known = _APPARENT.get(getattr(func, "__self__", None))
             return known(self.device) if known is not None else func(*args, **kwargs)
         if not _any_meta((args, kwargs)):
             return func(*args, **kwargs)
         name = getattr(func, "__name__", "")
+        # Results of "meta" tensors are "meta" tensors; only writing into a tensor with data would
+        # lose data unseen.
         in_place = (name.endswith("_") and not name.endswith("__")) or name in _IN_PLACE
         targets = (args[0] if in_place and args else None, kwargs.get("out"))
         if any(isinstance(target, Tensor) and not target.is_meta for target in targets):
-            raise ModelError("What has no data would overwrite what has.")
+            raise ModelError("A tensor without data would overwrite one with data.")
         return func(*_without_data(args), **_without_data(kwargs))
 
 
 @contextmanager
 def attributes_as_found(module: nn.Module) -> Iterator[None]:
-    """Take tensors without data out of a module again that keeps what it computes."""
+    """Remove tensors without data from modules that cache what they compute."""
+    # Modules cache positions, masks or a last attention as attributes, or in a dictionary that is
+    # one. A "meta" tensor left there would break the model's next forward pass.
     found = [
         (holder, dict(holder))
         for m in module.modules()
@@ -222,7 +230,9 @@ def attributes_as_found(module: nn.Module) -> Iterator[None]:
 
 
 _METHOD_WRAPPER = types.MethodWrapperType
+# Methods that write in place and are not named with a trailing underscore.
 _IN_PLACE = {"__setitem__", *(f"__i{name}__" for name in ("add", "sub", "mul", "truediv"))}
+# Attributes that would tell the model that a tensor has no data.
 _APPARENT: dict[Any, Callable[[torch.device], Any]] = {
     Tensor.device: lambda device: device,
     Tensor.is_meta: lambda _: False,

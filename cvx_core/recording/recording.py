@@ -41,14 +41,14 @@ class Recording:
     requirements
         What to record.
     layers
-        The layer behind each name in `requirements`, as `record` finds them.
+        The layer behind each name in `requirements`, as `open_recording` resolves them.
 
     Attributes
     ----------
     logits
         All outputs (B, N), with the graph: the logits (B, classes) of a classifier.
     output
-        The same in the form that targets are resolved against, without graph.
+        The same in the form in which targets read it, without graph.
     forwards, backwards
         Passes run so far.
 
@@ -57,7 +57,7 @@ class Recording:
     ModelError
         If the model fails on the input.
     LayerError
-        If a place is not in the model.
+        If a layer is not in the model.
     """
 
     def __init__(
@@ -76,6 +76,7 @@ class Recording:
         self.logits: Tensor
         self.output: ModelOutput
         self._nodes: dict[str, Tensor] = {}
+        # Hooks are called in whatever thread runs the model; this recording is of one.
         self._thread = threading.get_ident()
         self._stack = ExitStack()
         self._saved = SavedTensors()
@@ -99,6 +100,8 @@ class Recording:
         )
 
     def __enter__(self) -> Recording:
+        # Left in reverse: hooks go first, then modes and random state are restored, and last comes
+        # the caller's inference mode, under which nothing that is recorded could have a graph.
         try:
             self._stack.enter_context(torch.inference_mode(False))
             self._stack.enter_context(evaluation_mode(self.model.module))
@@ -111,6 +114,7 @@ class Recording:
 
     def __exit__(self, *exception: object) -> None:
         self._over = True
+        # Logits are used after the recording. Their graph would keep all activations alive.
         self._nodes.clear()
         self._stack.close()
         self._tape = self.passage = None
@@ -125,45 +129,46 @@ class Recording:
 
     @property
     def has_leakage(self) -> bool:
-        """Whether what a frozen function made was added to the signal; see `leakage`."""
+        """Whether the result of a frozen function was added to the signal; see `leakage`."""
         return self.mode.leakage.met
 
     def touched(self) -> bool:
-        """Whether somebody has worked in place on a recorded tensor."""
+        """Whether a recorded tensor was changed in place after the forward pass."""
         return self._versions != {name: version(node) for name, node in self._nodes.items()}
 
     def activation(self, name: str) -> Tensor:
-        """Return the activation at a place as (B, C, h, w), without graph."""
+        """Return the activation of a layer as (B, C, h, w), without graph."""
         return self._layers[name].positions(self.node(name).detach())
 
     def raw(self, name: str) -> Tensor:
-        """Return the activation at a place as the module returned it, without graph."""
+        """Return the activation of a layer as the module returned it, without graph."""
         return self.node(name).detach()
 
     def gradient(self, seed: Tensor, name: str) -> Tensor:
-        """Return d<seed, logits> / d(activation) at a place as (B, C, h, w)."""
+        """Return d<seed, logits> / d(activation) of a layer as (B, C, h, w)."""
         return self._layers[name].positions(self.gradients(seed, name)[0])
 
     def gradients(
         self, seed: Tensor, *names: str, missing: Literal["raise", "zero"] = "raise"
     ) -> list[Tensor]:
-        """Return d<seed, logits> / d(activation) at several places, laid out as recorded.
+        """Return d<seed, logits> / d(activation) of several layers, laid out as recorded.
 
         Parameters
         ----------
         seed
             (B, classes), held constant.
         *names
-            Places that were recorded.
+            Names of recorded layers.
         missing
-            What to do where the logits don't depend on a place at all.
+            Result for a layer that the logits don't depend on: an error, or zeros.
 
         Raises
         ------
         MethodError
-            If they don't, and `missing` is ``"raise"``.
+            If the logits don't depend on a layer and `missing` is ``"raise"``.
         """
         nodes = [self.node(name) for name in names]
+        # Without a graph (under no_grad, say) autograd would raise an error of its own.
         if not self.logits.requires_grad:
             found: Sequence[Tensor | None] = [None] * len(nodes)
         else:
@@ -178,7 +183,7 @@ class Recording:
         ]
 
     def pull(self, vector: Tensor, *, at: str, to: str) -> Tensor:
-        """Pull a vector at one place back to an earlier one: J^T v.
+        """Pull a vector at one layer back to an earlier one: J^T v.
 
         Parameters
         ----------
@@ -200,25 +205,28 @@ class Recording:
         return list(self.mode.attention or [])
 
     def replay(self, name: str, value: Tensor) -> Tensor:
-        """Return the logits (B, classes) with the gates as recorded and `value` at a place.
+        """Return the logits (B, classes) with the gates as recorded and `value` at a layer.
 
         Raises
         ------
         MethodError
-            If no tape was recorded, or the place is not the only one.
+            If no tape was recorded, or it starts at another layer.
         """
         if self._tape is None:
             raise MethodError("Nothing to replay.", "Record with gates='frozen' and tape=True.")
+        # The tape holds the gates behind the earliest layer. From a later one on the network would
+        # ask for gates that lie further back on it.
         if self._first != self._layers[name].name:
             raise MethodError(
                 f"The tape starts at {self._first}, so it can't be replayed from {name}.",
-                "Record the place alone.",
+                "Record that layer alone.",
             )
         self._tape.rewind()
         self._tape.replaying, self.mode.started = True, False
         self._replacing = {self._layers[name].name: value.detach()}
         try:
-            with torch.inference_mode(False), torch.no_grad():  # in this order
+            # In this order: leaving inference mode switches gradients on.
+            with torch.inference_mode(False), torch.no_grad():
                 return self._run().detach()
         finally:
             self._tape.replaying, self._replacing = False, None
@@ -237,8 +245,8 @@ class Recording:
             )
         if self._over:
             raise MethodError(
-                "The recording is over, and what it held is gone.",
-                "Ask inside its `with` block.",
+                "The recording is closed, and its activations are released.",
+                "Use it inside its `with` block.",
             )
         return self._nodes[self._layers[name].name if name in self._layers else name]
 
@@ -257,27 +265,28 @@ class Recording:
 
     @contextmanager
     def again(self, name: str, image: Tensor) -> Iterator[tuple[Recording, Leakage]]:
-        """Run one image once more, and learn which modules hold what."""
+        """Run one image again, to learn in which modules leakage arises."""
         layer = self.layer(name)
         again = Requirements(layer.name, gates=self.requirements.gates)
         recording = Recording(self.model, image, again, {layer.name: layer})
-        held = recording.mode.leakage
-        with held.measuring(self.model.module), recording:
-            yield recording, held
+        leakage = recording.mode.leakage
+        with leakage.measuring(self.model.module), recording:
+            yield recording, leakage
 
     def no_path(self, name: str) -> MethodError:
-        """Return the error for a place on which the model's answer does not depend."""
+        """Return the error for a layer on which the model's output does not depend."""
         ends: Sequence[Origin] = self.mode.leakage.ends
         if ends:
-            with self.again(self.layer(name).name, self.inputs[:1]) as (_, held):
-                ends = held.ends
+            with self.again(self.layer(name).name, self.inputs[:1]) as (_, leakage):
+                ends = leakage.ends
         return no_path(name, ends, frozen=self.requirements.gates != "native")
 
     def _attach(self) -> None:
+        # One hook for each module: two layers may be two calls of the same.
         wanted: dict[str, dict[int, Layer]] = {}
-        for place in self._layers.values():
-            if place.kind != "input":
-                wanted.setdefault(place.module, {})[place.call] = place
+        for layer in self._layers.values():
+            if layer.kind != "input":
+                wanted.setdefault(layer.module, {})[layer.call] = layer
         for name, calls in wanted.items():
             module = self.model.module.get_submodule(name)
             handle = module.register_forward_hook(self._hook(name, calls))
@@ -285,9 +294,10 @@ class Recording:
 
     def _hook(self, name: str, calls: dict[int, Layer]) -> Any:
         def hook(_module: Any, _args: Any, output: Any) -> Any:
-            # Another thread may run the same model now.
+            # Another thread may be running the same model.
             if threading.get_ident() != self._thread:
                 return None
+            # Checkpointed modules run again in the backward pass, which must build the same graph.
             if self._running != "forward":
                 return computed_again(output) if self._running else None
             k = self._calls[name] = self._calls.get(name, -1) + 1
@@ -300,7 +310,7 @@ class Recording:
         return hook
 
     def _attended(self, probabilities: Tensor) -> Tensor:
-        """Make the probabilities of an attention a node, under a name of its own."""
+        """Make attention probabilities a node, under a name of their own."""
         if self._running != "forward":
             again: Tensor = computed_again(probabilities)
             return again
@@ -308,24 +318,27 @@ class Recording:
         return self._keep(f"attention#{k}", probabilities)
 
     def _keep(self, name: str, tensor: Tensor) -> Tensor:
-        """Make a tensor a node of the graph; what comes after gets a copy it may overwrite."""
+        """Make a tensor a node of the graph; the network goes on with a copy."""
         self.mode.started = True
         if self._replacing is not None:
             value = self._replacing.get(name)
             return tensor if value is None else value.clone()
+        # The earliest layer is the leaf of the graph, also where the caller's inputs have one.
         if not self._nodes:
             self._first, tensor = name, tensor.detach()
+        # Later layers stay in the graph, so that the gradient of an earlier one passes them.
         node = tensor if tensor.requires_grad else tensor.detach().requires_grad_()
         self._nodes[name] = node
-        # Unseen by the rules: what is recorded begins here, whatever it was made of.
+        # A copy, because the network may overwrite it in place, and the node must keep its value.
+        # Hidden from the rules: for them the layer begins here, whatever it was computed from.
         with torch._C.DisableTorchFunction():
             return node.clone()
 
     def _forward(self) -> None:
         if self.passage is not None:
             self._compare(self.passage)
-        # Before the first place nothing requires a gradient, so that no graph is built there. (To
-        # switch gradients on at the place would not outlive a no_grad block around it.)
+        # Before the first layer nothing requires a gradient, so that no graph is built there. (To
+        # switch gradients on at that layer would not outlive a no_grad block around it.)
         with torch.enable_grad():
             self.logits = self._run()
         self._versions = {name: version(node) for name, node in self._nodes.items()}
@@ -335,8 +348,8 @@ class Recording:
         absent = [p.name for p in self._layers.values() if p.name not in self._nodes]
         if absent:
             raise MethodError(
-                f"The forward pass did not come by {', '.join(absent)} this time.",
-                "The network's way depends on its data; name a layer that is always used.",
+                f"The forward pass did not run {', '.join(absent)} this time.",
+                "The network's path depends on its data; name a layer that is always used.",
             )
 
     def _begin(self, gates: Gates) -> Passage | None:
@@ -345,11 +358,11 @@ class Recording:
         return gates.begin(self.model, self._saved, at_input="input" in self.requirements.layers)
 
     def _compare(self, passage: Passage) -> None:
-        """Run the reference before the inputs, if they are to be compared with one."""
-        reference = passage.baseline_inputs(self.inputs)
-        if reference is None:
+        """Run the baseline before the inputs, if the rules compare the two."""
+        baseline = passage.baseline_inputs(self.inputs)
+        if baseline is None:
             return
-        inputs, self.inputs = self.inputs, reference
+        inputs, self.inputs = self.inputs, baseline
         try:
             with torch.no_grad():
                 self.baseline_logits = self._run().detach()
@@ -368,16 +381,17 @@ class Recording:
         try:
             kept = torch.autograd.graph.saved_tensors_hooks(self._saved.pack, self._saved.unpack)
             with stance, kept, self.mode:
+                # Tensors made under inference mode can't take part in a graph; a clone can.
                 inputs = self.inputs.clone() if self.inputs.is_inference() else self.inputs
                 inputs = inputs.detach()
-                for place in self._layers.values():
-                    if place.kind == "input":
-                        inputs = self._keep(place.name, inputs)
+                for layer in self._layers.values():
+                    if layer.kind == "input":
+                        inputs = self._keep(layer.name, inputs)
                 output = self.model.run(inputs)
                 if self._replacing is None:
                     self.mode.leakage.ends = self.mode.leakage.origins(output)
-            # Outside: what a readout makes of the scores is no part of the network, whose gates
-            # are held. (The sides of a box may be decoded with a softmax.)
+            # Outside the mode: parsing the output is not part of the network whose gates are
+            # frozen. (A detector may decode the sides of a box with a softmax.)
             with stance, kept:
                 reading = self.model.parse_output(output)
         finally:

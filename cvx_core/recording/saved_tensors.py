@@ -1,4 +1,4 @@
-"""What the backward pass and the replay will need, copied before the model overwrites it."""
+"""Tensors that the backward pass and the replay need, copied before the model overwrites them."""
 
 from __future__ import annotations
 
@@ -13,27 +13,28 @@ from cvx_core.errors import MethodError
 
 
 class _Kept:
-    """A tensor that was kept, or, once that was overwritten, a copy of it."""
+    """A saved tensor, or a copy of it once the original is about to be overwritten."""
 
     def __init__(self, tensor: Tensor) -> None:
         self.tensor = tensor
 
 
 class SavedTensors:
-    """Keeps tensors, and copies those whose memory is about to change.
+    """Saved tensors of a graph, copied when their memory is about to change.
 
-    PyTorch refuses a backward pass through what was overwritten in place, as `y = relu(x); y += x`
-    does. Networks that were never trained in this form are explained all the same: a copy is made
-    in that moment, and of these tensors alone.
+    PyTorch refuses a backward pass through a tensor that was overwritten in place, as in
+    ``y = relu(x); y += x``. Networks that were never trained in this form can be explained all the
+    same: a copy is made at that moment, and of these tensors alone.
     """
 
     def __init__(self) -> None:
+        # Weakly: the graph owns what it saves, and lets go of it when it is freed.
         self._by_memory: dict[int, WeakSet[_Kept]] = {}
 
     def pack(self, tensor: Tensor) -> _Kept:
-        """Keep a tensor for its graph, which puts it back in its place there."""
-        # With its graph it would be held by what it holds, and nobody would ever let go of either:
-        # an operation keeps its own output, as relu does, and cycles through it are not collected.
+        """Save a tensor for the graph, which attaches it again when it unpacks it."""
+        # Detached: an operation such as relu saves its own output. With its graph the saved tensor
+        # would hold the operation that holds it, a cycle through C++ that is never collected.
         return self._kept(tensor.detach())
 
     def _kept(self, tensor: Tensor) -> _Kept:
@@ -42,11 +43,11 @@ class SavedTensors:
         return kept
 
     def unpack(self, kept: _Kept) -> Tensor:
-        """Return it as it was."""
+        """Return the tensor as it was when it was saved."""
         return kept.tensor
 
     def keep(self, value: Any) -> Any:
-        """Keep all tensors of a nested tuple."""
+        """Save all tensors of a nested tuple."""
         if isinstance(value, Tensor):
             return self._kept(value)
         return tuple(map(self.keep, value)) if type(value) is tuple else value
@@ -58,13 +59,14 @@ class SavedTensors:
         return tuple(map(self.restore, value)) if type(value) is tuple else value
 
     def tensors(self) -> Iterator[Tensor]:
-        """Yield what is still kept: the graph lets go of what its backward pass is done with."""
+        """Yield the tensors that are still saved; a freed graph has released its own."""
         for several in self._by_memory.values():
             for kept in several:
                 yield kept.tensor
 
     def before_overwriting(self, target: Any) -> None:
-        """Copy what shares memory with a tensor that is about to change."""
+        """Copy the saved tensors that share memory with a tensor that is about to change."""
+        # By storage and not by tensor: a view of a saved tensor overwrites it too.
         if isinstance(target, Tensor):
             for kept in self._by_memory.pop(_memory(target), ()):
                 kept.tensor = kept.tensor.detach().clone()
@@ -76,17 +78,17 @@ def _memory(tensor: Tensor) -> int:
 
 
 def storages(tensors: Iterable[Tensor]) -> dict[tuple[torch.device, int], int]:
-    """Return the bytes of each piece of memory that tensors lie in, however many share it."""
+    """Return the bytes of each storage that tensors lie in, counted once if several share it."""
     return {
         (tensor.device, _memory(tensor)): tensor.untyped_storage().nbytes() for tensor in tensors
     }
 
 
 class Tape:
-    """Keeps what each intercepted function held constant, and hands it out again in order.
+    """Gates of one forward pass, to be replayed in order.
 
-    A frozen network is affine in the recorded place, so replaying its gates at another value
-    gives the constant part of its output: <s, f(x)> = <g, x> + <s, f_frozen(0)>.
+    A frozen network is affine in the recorded layer, so that replaying its gates at zero gives
+    the constant part of its output: <s, f(x)> = <g, x> + <s, f_frozen(0)>.
     """
 
     def __init__(self, saved: SavedTensors) -> None:
@@ -100,28 +102,29 @@ class Tape:
         return len(self._entries)
 
     def put(self, name: str, entry: Any) -> None:
-        """Keep one gate; after the forward pass, when a backward pass computes again, nothing."""
+        """Keep one gate; recomputation after the forward pass adds none."""
+        # Checkpointed parts run again in the backward pass; their gates are on the tape already.
         if not self._sealed:
             self._entries.append((name, self._saved.keep(entry)))
 
     def seal(self) -> None:
-        """The forward pass is over."""
+        """End the recording of gates."""
         self._sealed = True
 
     def take(self, name: str) -> Any:
-        """Return the next gate; it must be of the function that asks.
+        """Return the next gate, which must be of the given function.
 
         Raises
         ------
         MethodError
-            If the replay takes another way through the network than the recording did.
+            If the replay runs other functions than the recording did.
         """
         if self._next >= len(self._entries) or self._entries[self._next][0] != name:
             was = self._entries[self._next][0] if self._next < len(self._entries) else "the end"
             raise MethodError(
-                f"The network's way depends on its data: replaying met {name!r} where {was} was "
+                f"The network's path depends on its data: the replay ran {name!r} where {was} was "
                 "recorded.",
-                "Pass verify=False to go without the check by replay.",
+                "Pass verify=False to skip the check by replay.",
             )
         self._next += 1
         return self._saved.restore(self._entries[self._next - 1][1])

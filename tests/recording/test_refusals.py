@@ -113,7 +113,7 @@ def test_a_network_whose_way_depends_on_its_data_is_refused_by_the_replay(
     nn.init.zeros_(net.conv.bias)
     requirements = Requirements("input", gates="frozen", tape=True)
     with open_recording(VisionModel(net), IMAGES, requirements) as recording:
-        with pytest.raises(MethodError, match=r"(?s)replaying met 'relu' where gelu.*verify=False"):
+        with pytest.raises(MethodError, match=r"(?s)the replay ran 'relu' where gelu.*verify=False"):
             constant_part(recording, "input")
         # The recording itself goes on.
         assert recording.gradients(torch.ones_like(recording.logits), "input")[0].any()
@@ -134,7 +134,7 @@ def test_a_place_that_the_forward_pass_does_not_come_by_this_time_is_named(
     model = VisionModel(seeded(lambda: Moody().double()))
     with open_recording(model, IMAGES, Requirements("one")):
         pass
-    with pytest.raises(MethodError, match=r"did not come by one.*"):
+    with pytest.raises(MethodError, match=r"did not run one.*"):
         open_recording(model, -IMAGES, Requirements("one")).__enter__()
     with pytest.raises(LayerError, match="no layer 'two' that its forward pass calls"):
         open_recording(model, IMAGES, Requirements("two")).__enter__()

@@ -105,7 +105,7 @@ def test_after_leaving_nothing_holds_the_graph(model: VisionModel) -> None:
     with open_recording(model, images(), Requirements("input")) as recording:
         assert recording.logits.requires_grad
     assert not recording.logits.requires_grad
-    with pytest.raises(MethodError, match="The recording is over"):
+    with pytest.raises(MethodError, match="The recording is closed"):
         recording.raw("input")
 
 

@@ -226,6 +226,6 @@ def test_a_place_that_is_not_passed_is_named(seeded: Build) -> None:
     model = VisionModel(seeded(Sometimes))
     with (
         open_recording(model, torch.zeros(2, 3, 8, 8), Requirements("two")) as recording,
-        pytest.raises(MethodError, match="did not come by two"),
+        pytest.raises(MethodError, match="did not run two"),
     ):
         rerun(recording, "two", torch.zeros(4, 3, 8, 8), torch.tensor([0, 0, 1, 1]))
