@@ -113,7 +113,9 @@ def test_a_network_whose_way_depends_on_its_data_is_refused_by_the_replay(
     nn.init.zeros_(net.conv.bias)
     requirements = Requirements("input", gates="frozen", tape=True)
     with open_recording(VisionModel(net), IMAGES, requirements) as recording:
-        with pytest.raises(MethodError, match=r"(?s)the replay ran 'relu' where gelu.*verify=False"):
+        with pytest.raises(
+            MethodError, match=r"(?s)the replay ran 'relu' where gelu.*verify=False"
+        ):
             constant_part(recording, "input")
         # The recording itself goes on.
         assert recording.gradients(torch.ones_like(recording.logits), "input")[0].any()
