@@ -200,7 +200,7 @@ def test_labels_are_given_once_or_once_for_each_image(cvx: Cvx) -> None:
     three = [word for text in ("0", "1", "2") for word in ("--label", text)]
     done = cvx.explain(*both, *three, "--force")
     assert done.code == 2
-    assert "2 images and 3 labels" in done.err
+    assert "3 labels for 2 images" in done.err
 
 
 @pytest.mark.parametrize(

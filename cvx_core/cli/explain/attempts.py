@@ -9,7 +9,7 @@ from time import perf_counter
 
 import torch
 
-from cvx_core.cli.explain.plan import Asked, Plan, Wanted
+from cvx_core.cli.explain.plan import MapPlan, MapRequest, NamedExplainer
 from cvx_core.errors import (
     CvxError,
     LayerError,
@@ -25,7 +25,7 @@ from cvx_core.images.image_files import SourceImage
 from cvx_core.models.vision_model import VisionModel
 from cvx_core.plugins.isolation import REPORT, describe_error
 
-Job = tuple[Plan, SourceImage]
+Job = tuple[MapPlan, SourceImage]
 
 
 @dataclass
@@ -42,8 +42,8 @@ class Attempt:
         Wall-clock time, shared evenly between images explained together.
     """
 
-    maps: list[tuple[Wanted, Explanation]] = field(default_factory=list)
-    failures: list[tuple[Asked, CvxError]] = field(default_factory=list)
+    maps: list[tuple[MapRequest, Explanation]] = field(default_factory=list)
+    failures: list[tuple[NamedExplainer, CvxError]] = field(default_factory=list)
     seconds: float = 0.0
 
 
@@ -63,14 +63,19 @@ class AttemptRunner:
     """
 
     def __init__(
-        self, model: VisionModel, asked: Sequence[Asked], seed: int, *, sanity: bool = False
+        self,
+        model: VisionModel,
+        asked: Sequence[NamedExplainer],
+        seed: int,
+        *,
+        sanity: bool = False,
     ) -> None:
         self._model, self._seed = model, seed
         self._checks = installed_checks() if sanity else []
         self._count = len(asked)
-        self._worked: set[Asked] = set()
-        self._retired: dict[Asked, CvxError] = {}
-        self._made: dict[tuple[int, Asked, int], Explanation] = {}
+        self._worked: set[NamedExplainer] = set()
+        self._retired: dict[NamedExplainer, CvxError] = {}
+        self._made: dict[tuple[int, NamedExplainer, int], Explanation] = {}
 
     @property
     def exhausted(self) -> bool:
@@ -116,7 +121,7 @@ class AttemptRunner:
         verdict = worst([check.unchecked(self._seed, reason) for check in self._checks])
         return made.replace(evidence={**made.evidence, "sanity": verdict})
 
-    def _attempt(self, jobs: Sequence[Job], able: Sequence[Asked]) -> list[Attempt]:
+    def _attempt(self, jobs: Sequence[Job], able: Sequence[NamedExplainer]) -> list[Attempt]:
         """Run all at once; where that fails, by image, then explainer, then question."""
         try:
             return self._run(jobs, able)
@@ -135,7 +140,7 @@ class AttemptRunner:
                 return [_joined([self._attempt([one], able)[0] for one in each])]
             return [Attempt(failures=[(able[0], self._failed(able[0], jobs[0][1], error))])]
 
-    def _run(self, jobs: Sequence[Job], able: Sequence[Asked]) -> list[Attempt]:
+    def _run(self, jobs: Sequence[Job], able: Sequence[NamedExplainer]) -> list[Attempt]:
         plans = [plan for plan, _ in jobs]
 
         def made(image: int, explainer: int, turn: int, explanation: Explanation) -> None:
@@ -168,7 +173,9 @@ class AttemptRunner:
         self._worked.update(able)
         return answers
 
-    def _failed(self, asked: Asked, picture: SourceImage, error: BaseException) -> CvxError:
+    def _failed(
+        self, asked: NamedExplainer, picture: SourceImage, error: BaseException
+    ) -> CvxError:
         failure = self._told(asked, picture, error)
         # A question may have no answer for this image alone: there is no such box in it.
         lasting = isinstance(failure, UsageError | LayerError)
@@ -176,7 +183,7 @@ class AttemptRunner:
             self._retired[asked] = failure
         return failure
 
-    def _told(self, asked: Asked, picture: SourceImage, error: BaseException) -> CvxError:
+    def _told(self, asked: NamedExplainer, picture: SourceImage, error: BaseException) -> CvxError:
         """Put an exception in our words: whose fault it is, and the way out."""
         if isinstance(error, CvxError):
             return error

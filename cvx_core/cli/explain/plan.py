@@ -21,7 +21,7 @@ from cvx_core.tasks.targets import Target
 
 
 @dataclass(frozen=True)
-class Subject:
+class ImageRequest:
     """One image and what is asked about it.
 
     Attributes
@@ -51,7 +51,7 @@ class Subject:
 
 
 @dataclass(frozen=True, eq=False)
-class Asked:
+class NamedExplainer:
     """An explainer as it was asked for.
 
     Attributes
@@ -71,11 +71,11 @@ class Asked:
     title: str
     explainer: Explainer
 
-    def targets(self, subject: Subject) -> tuple[Target, ...]:
+    def targets(self, subject: ImageRequest) -> tuple[Target, ...]:
         """Return the questions that it answers about an image."""
         return subject.targets or (self.explainer.default_target,)
 
-    def answers(self, subject: Subject) -> bool:
+    def answers(self, subject: ImageRequest) -> bool:
         """Return whether the image has the label that its questions need."""
         return subject.label is not None or not any(
             target.needs_label and getattr(target, "label", None) is None
@@ -83,7 +83,7 @@ class Asked:
         )
 
 
-def build_explainers(texts: Sequence[str]) -> list[Asked]:
+def build_explainers(texts: Sequence[str]) -> list[NamedExplainer]:
     """Build explainers from ``name:key=value,...``; one that is asked for twice is built once.
 
     Raises
@@ -99,11 +99,11 @@ def build_explainers(texts: Sequence[str]) -> list[Asked]:
         explainer = get_explainer(name, **parameters)
         alone = plain.count(bare) == 1
         stem = names.fresh(bare if alone else f"{bare}-{slug(text[len(bare) :])}".rstrip("-"))
-        asked.append(Asked(text, stem, bare if alone else text, explainer))
+        asked.append(NamedExplainer(text, stem, bare if alone else text, explainer))
     return asked
 
 
-def check_labels(subjects: Sequence[Subject], asked: Sequence[Asked]) -> None:
+def check_labels(subjects: Sequence[ImageRequest], asked: Sequence[NamedExplainer]) -> None:
     """Refuse questions that need a label about images that have none.
 
     Raises
@@ -127,7 +127,7 @@ def check_labels(subjects: Sequence[Subject], asked: Sequence[Asked]) -> None:
 
 
 def count_classes(
-    model: VisionModel, subjects: Sequence[Subject], image: SourceImage
+    model: VisionModel, subjects: Sequence[ImageRequest], image: SourceImage
 ) -> int | None:
     """Return how many classes a model has, asking it about an image if it names none.
 
@@ -141,7 +141,7 @@ def count_classes(
         return model.predict([image])[0].count
 
 
-def read_label(subject: Subject, model: VisionModel) -> GroundTruth | None:
+def read_label(subject: ImageRequest, model: VisionModel) -> GroundTruth | None:
     """Return what is true of an image, in the form that the model's task needs.
 
     Raises
@@ -154,12 +154,12 @@ def read_label(subject: Subject, model: VisionModel) -> GroundTruth | None:
     return read_ground_truth(str(subject.label), model.task, subject.place, model.classes)
 
 
-def _refers(subject: Subject) -> bool:
+def _refers(subject: ImageRequest) -> bool:
     return subject.label is not None or any(target.references for target in subject.targets)
 
 
 @dataclass(frozen=True, eq=False)
-class Wanted:
+class MapRequest:
     """One map that is wanted of an image.
 
     Attributes
@@ -173,12 +173,12 @@ class Wanted:
         question where the map is the same for all.
     """
 
-    asked: Asked
+    asked: NamedExplainer
     turn: int
     name: str
 
 
-class Plan:
+class MapPlan:
     """Which maps are wanted of one image, and what their files are called.
 
     A question that comes down to the same classes as an earlier one is asked once, and an
@@ -212,8 +212,8 @@ class Plan:
 
     def __init__(
         self,
-        subject: Subject,
-        asked: Sequence[Asked],
+        subject: ImageRequest,
+        asked: Sequence[NamedExplainer],
         classes: Sequence[str] | None,
         count: int | None,
         truth: GroundTruth | None = None,
@@ -227,17 +227,17 @@ class Plan:
         self.subject, self.truth = subject, truth
         self.targets = tuple(found.values())
         self.asked = list(asked)
-        self.wanted: list[Wanted] = []
+        self.wanted: list[MapRequest] = []
         names = Names()
         for one in asked:
             for turn, target in enumerate(self.targets or one.targets(subject)):
                 if one.explainer.class_specific:
                     stem = f"{one.stem}.{_name(target, classes, count)}"
-                    self.wanted.append(Wanted(one, turn, names.fresh(stem)))
+                    self.wanted.append(MapRequest(one, turn, names.fresh(stem)))
                 elif turn == 0:
-                    self.wanted.append(Wanted(one, turn, names.fresh(one.stem)))
+                    self.wanted.append(MapRequest(one, turn, names.fresh(one.stem)))
 
-    def alone(self, turn: int) -> Plan:
+    def alone(self, turn: int) -> MapPlan:
         """Return the plan for one of the questions."""
         plan = copy(self)
         plan.targets = (self.targets[turn],)

@@ -11,7 +11,7 @@ from time import perf_counter
 from typing import Any, Literal
 
 from cvx_core._util.version import __version__
-from cvx_core.cli.explain.plan import Plan, Subject
+from cvx_core.cli.explain.plan import ImageRequest, MapPlan
 from cvx_core.cli.kit.signals import SOME_FAILED
 from cvx_core.errors import CvxError
 from cvx_core.explanations.explanation import Explanation
@@ -67,10 +67,10 @@ class Entry:
         What was drawn, and what failed.
     """
 
-    subject: Subject
+    subject: ImageRequest
     digest: str = ""
     folder: str = ""
-    plan: Plan | None = None
+    plan: MapPlan | None = None
     status: Status = "pending"
     seconds: float = 0.0
     answer: dict[str, Any] = field(default_factory=dict)
@@ -149,7 +149,7 @@ class Journal:
         self._began = datetime.now(UTC)
         self._clock = perf_counter()
 
-    def enter(self, subject: Subject) -> Entry:
+    def enter(self, subject: ImageRequest) -> Entry:
         """Open the entry of an image."""
         entry = Entry(subject)
         self.entries.append(entry)

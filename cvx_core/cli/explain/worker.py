@@ -10,7 +10,7 @@ from typing import Any
 
 from cvx_core.cli.explain.attempts import Attempt, AttemptRunner
 from cvx_core.cli.explain.images import ImageReader
-from cvx_core.cli.explain.plan import Asked
+from cvx_core.cli.explain.plan import NamedExplainer
 from cvx_core.cli.explain.run_file import Entry, Journal, Mishap
 from cvx_core.cli.kit.progress import Reporter
 from cvx_core.cli.kit.signals import SOME_FAILED, interruption_code
@@ -69,7 +69,7 @@ class Work:
     def __init__(
         self,
         model: VisionModel,
-        asked: Sequence[Asked],
+        asked: Sequence[NamedExplainer],
         drawing: Drawing,
         folder: Folder,
         journal: Journal,
