@@ -128,7 +128,7 @@ def test_a_folder_takes_no_name_that_leads_out_of_it(tmp_path: Path, name: str) 
 def test_only_a_run_that_failed_before_it_wrote_anything_is_replaced(
     tmp_path: Path, status: str, files: list[str], replaceable: bool
 ) -> None:
-    old = json.dumps({"schema": "cvx.run/1", "status": status, "files": files})
+    old = json.dumps({"schema": "cvx.run/2", "status": status, "files": files})
     (tmp_path / RUN).write_text(old)
     folder = Folder(tmp_path)
     if replaceable:

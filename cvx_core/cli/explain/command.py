@@ -108,10 +108,10 @@ def explain(
         from cvx_core.explanations.output_folder import as_json as json_bytes
         from cvx_core.tasks.target_syntax import parse_target
 
-        questions = tuple(parse_target(text) for text in targets)
+        parsed = tuple(parse_target(text) for text in targets)
         truths = labels * len(images) if len(labels) == 1 else labels or (None,) * len(images)
-        subjects = [
-            ImageRequest(path, label, questions) for path, label in zip(images, truths, strict=True)
+        requests = [
+            ImageRequest(path, label, parsed) for path, label in zip(images, truths, strict=True)
         ]
         installed_plugins()
         with Console(quiet=quiet, verbose=settings.verbose) as reporter:
@@ -127,7 +127,7 @@ def explain(
                 sanity=sanity,
                 force=force,
             )
-            finished = explain_to_folder(subjects, folder, options, reporter)
+            finished = explain_to_folder(requests, folder, options, reporter)
     if as_json:
         put(json_bytes(finished.document).decode().rstrip())
         return finished.exit_code

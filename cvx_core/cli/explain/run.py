@@ -81,19 +81,19 @@ class RunOptions:
 
 
 def explain_to_folder(
-    subjects: Sequence[ImageRequest | str | os.PathLike[str]],
+    requests: Sequence[ImageRequest | str | os.PathLike[str]],
     folder: str | os.PathLike[str],
     options: RunOptions | None = None,
     reporter: Reporter | None = None,
 ) -> Finished:
-    """Explain images and write pictures, pages and ``run.json`` into a folder.
+    """Explain images and write maps, pages and ``run.json`` into a folder.
 
     An image that can't be read or explained costs that image alone, and is told to `reporter`
     and ``run.json``. Ctrl-C ends the run in order, with what was finished kept.
 
     Parameters
     ----------
-    subjects
+    requests
         Paths of images, or a `ImageRequest` each with its own label and targets.
     folder
         Created if missing.
@@ -118,7 +118,7 @@ def explain_to_folder(
     OutputError
         If the disk refuses.
     """
-    given = [s if isinstance(s, ImageRequest) else ImageRequest(Path(s)) for s in subjects]
+    given = [s if isinstance(s, ImageRequest) else ImageRequest(Path(s)) for s in requests]
     if not given:
         raise UsageError("Got no images to explain.")
     options = options or RunOptions()
@@ -131,7 +131,7 @@ def explain_to_folder(
     output = Folder(Path(folder), force=options.force)
     output.check([RUN, *drawing.joined])
     journal = Journal(_arguments(given, folder, explainers, options), _used(explainers, options))
-    images = ImageReader([journal.enter(subject) for subject in given], reporter)
+    images = ImageReader([journal.enter(request) for request in given], reporter)
     first = images.first()
     reporter.stage("loading the model")
     model = options.load_model()
@@ -163,16 +163,16 @@ def build_renderers(texts: Sequence[str]) -> dict[str, Renderer]:
 
 
 def _arguments(
-    subjects: Sequence[ImageRequest],
+    requests: Sequence[ImageRequest],
     folder: str | os.PathLike[str],
     explainers: Sequence[NamedExplainer],
     options: RunOptions,
 ) -> dict[str, Any]:
-    """Return what the run was asked for, as JSON values."""
+    """Return the arguments of the run as JSON values."""
     return {
-        "images": [str(one.path) for one in subjects],
-        "labels": [one.label for one in subjects],
-        "targets": [[repr(target) for target in one.targets] for one in subjects],
+        "images": [str(one.path) for one in requests],
+        "labels": [one.label for one in requests],
+        "targets": [[repr(target) for target in one.targets] for one in requests],
         "folder": str(folder),
         **{one.name: getattr(options, one.name) for one in fields(options)},
         "model": options.model_name,
@@ -196,14 +196,14 @@ def _existing(drawing: Drawing, folder: Folder, entries: Sequence[Entry]) -> Ite
     for name in folder.subfolders():
         known.setdefault(name.rpartition("-")[0].casefold(), []).append(name)
     for entry in entries:
-        for name in known.get(safe_stem(entry.subject.path.name).casefold(), ()):
-            for wanted in entry.plan.wanted if entry.plan else ():
+        for name in known.get(safe_stem(entry.request.path.name).casefold(), ()):
+            for wanted in entry.plan.maps if entry.plan else ():
                 yield from (f"{name}/{file}" for file in drawing.files(wanted.name))
 
 
 def _plan(
     entries: Sequence[Entry],
-    asked: Sequence[NamedExplainer],
+    explainers: Sequence[NamedExplainer],
     model: VisionModel,
     count: int | None,
     reporter: Reporter,
@@ -215,12 +215,12 @@ def _plan(
     once: dict[str, None] = {}
     for entry in entries:
         if optional:
-            able = [one for one in asked if one.answers(entry.subject)]
-            left_out.update(dict.fromkeys(one.title for one in asked if one not in able))
+            able = [one for one in explainers if one.has_label(entry.request)]
+            left_out.update(dict.fromkeys(one.title for one in explainers if one not in able))
         else:
-            able = list(asked)
-        truth = read_label(entry.subject, model)
-        entry.plan = MapPlan(entry.subject, able, model.classes, count, truth)
+            able = list(explainers)
+        truth = read_label(entry.request, model)
+        entry.plan = MapPlan(entry.request, able, model.classes, count, truth)
         if len(entry.plan.targets) > 1:
             once.update({one.title: None for one in able if not one.explainer.class_specific})
     if left_out:
@@ -231,7 +231,7 @@ def _plan(
         )
     if once:
         reporter.note(f"{_and(once)}: the same map for every target, so drawn once.")
-    if not any(entry.plan and entry.plan.wanted for entry in entries):
+    if not any(entry.plan and entry.plan.maps for entry in entries):
         raise UsageError("Nothing to explain.", "Pass --label, --target or --explainer.")
 
 
