@@ -145,7 +145,7 @@ def test_the_references_have_every_key_that_a_run_writes(
     page = (REFERENCE / "output-files.md").read_text()
     result = set(re.findall(r"`(\w+)`", page))
     good, bad = written["images"]
-    keys = {*written, *written["model"], *good, *good["answer"], *good["explanations"][0]}
+    keys = {*written, *written["model"], *good, *good["prediction"], *good["explanations"][0]}
     assert keys | set(bad["failures"][0]) | {good["status"], bad["status"]} <= result
     page = (REFERENCE / "evidence-and-provenance.md").read_text()
     result = set(re.findall(r"`(\w+)`", rows(page)))

@@ -1,8 +1,8 @@
 from . import kit as kit
 from .entry import main as main
 from .explain.plan import (
-    Subject as Subject,
+    ImageRequest as ImageRequest,
     build_explainers as build_explainers,
     read_label as read_label,
 )
-from .explain.run import explain_to_folder as explain_to_folder
+from .explain.run import RunOptions as RunOptions, explain_to_folder as explain_to_folder

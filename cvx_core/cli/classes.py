@@ -1,4 +1,4 @@
-"""``cvx classes``: what a model can answer."""
+"""Command ``cvx classes``: the classes of a model."""
 
 from __future__ import annotations
 
@@ -7,6 +7,11 @@ import json
 import click
 
 from cvx_core.cli.kit.console import Settings, only_data, put
+from cvx_core.cli.kit.options import (
+    json_option,
+    trust_option,
+    weights_option,
+)
 from cvx_core.cli.plugins import table
 from cvx_core.errors import UsageError
 
@@ -16,9 +21,9 @@ SCHEMA = "cvx.classes/1"
 @click.command()
 @click.argument("model")
 @click.argument("word", required=False)
-@click.option("--weights", metavar="WEIGHTS", help="As for 'cvx explain'; 'random' for none.")
-@click.option("--trust-checkpoint", is_flag=True, help="Let a checkpoint run code when loaded.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@weights_option
+@trust_option
+@json_option()
 @click.pass_obj
 def classes(
     settings: Settings,  # noqa: ARG001
@@ -39,7 +44,7 @@ def classes(
         loaded = load_model(model, weights=weights, trust_checkpoint=trust_checkpoint)
         names = loaded.classes
         if names is None:
-            raise UsageError(f"{loaded.name} names no classes.", "Give them by their index.")
+            raise UsageError(f"{loaded.name} has no class names.", "Refer to classes by index.")
         found = range(len(names)) if word is None else classes_with(word, names)
         if not found:
             raise UsageError(

@@ -1,4 +1,4 @@
-"""``cvx layers``: where a network can be looked at."""
+"""Command ``cvx layers``: the layers of a model that can be explained."""
 
 from __future__ import annotations
 
@@ -9,6 +9,11 @@ import click
 
 from cvx_core._util.text import shortened
 from cvx_core.cli.kit.console import Settings, only_data, put
+from cvx_core.cli.kit.options import (
+    json_option,
+    trust_option,
+    weights_option,
+)
 from cvx_core.cli.plugins import table
 from cvx_core.errors import LayerError, UsageError
 from cvx_core.recording.layer_selection.selection import find_last_grid
@@ -21,20 +26,20 @@ if TYPE_CHECKING:
 
 SCHEMA = "cvx.layers/1"
 LARGEST = 8192
-"""Pixels of a side of an input; noise of this size has 800 MB."""
+"""Largest side of an input in pixels; noise of this size takes 800 MB."""
 
 
 @click.command()
 @click.argument("model")
-@click.option("--weights", metavar="WEIGHTS", help="As for 'cvx explain'; 'random' for none.")
-@click.option("--trust-checkpoint", is_flag=True, help="Let a checkpoint run code when loaded.")
+@weights_option
+@trust_option
 @click.option(
     "--size",
     metavar="WIDTHxHEIGHT",
-    help="Size of the network's input, for models without a preprocess.",
+    help="Input size, for models without a preprocess.",
 )
-@click.option("--all", "every", is_flag=True, help="Also layers whose output is no grid.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--all", "every", is_flag=True, help="Include layers whose output is not a grid.")
+@json_option()
 @click.pass_obj
 def layers(
     settings: Settings,  # noqa: ARG001
@@ -45,10 +50,10 @@ def layers(
     every: bool,
     as_json: bool,
 ) -> int:
-    """List the layers of MODEL that hold a grid of cells, in the order of its forward pass.
+    """List the layers of MODEL that hold a spatial grid, in the order of its forward pass.
 
-    The reason for the layer that 'layer=auto' takes comes first; in the list it is marked. Any of
-    the names can be given to a method: -e class-attention:layer=NAME.
+    The layer that 'layer=auto' selects comes first with the reason, and is marked in the list.
+    Any of the names can be given to a method: -e class-attention:layer=NAME.
     """
     with only_data():
         from cvx_core.models.sources import load_model
@@ -60,7 +65,7 @@ def layers(
         try:
             found = find_last_grid(loaded, inputs)
         except LayerError as error:
-            chosen, reason = None, f"No layer is chosen: {error.message} {error.hint}"
+            chosen, reason = None, f"No layer selected: {error.message} {error.hint}"
         else:
             chosen, reason = found.name, found.reason
         rows = _rows(layout, chosen, every=every)
@@ -98,11 +103,11 @@ def _inputs(model: VisionModel, size: str | None) -> Tensor:
     if size is not None:
         width, x, height = size.lower().partition("x")
         if not (x and width.isdecimal() and height.isdecimal() and int(width) * int(height)):
-            raise UsageError(f"{size!r} is no size.", "Write it as 224x224, width first.")
+            raise UsageError(f"Invalid size: {size!r}.", "Write WIDTHxHEIGHT, as in 224x224.")
         if max(int(width), int(height)) > LARGEST:
             raise UsageError(
-                f"{size} is more than a network reads.",
-                f"Neither side may have more than {LARGEST} pixels.",
+                f"size must be at most {LARGEST}x{LARGEST}, got {size}.",
+                "Pass a smaller --size.",
             )
         shape = (1, 3, int(height), int(width))
     elif model.preprocess is not None:
@@ -110,7 +115,7 @@ def _inputs(model: VisionModel, size: str | None) -> Tensor:
         shape = (1, *tensor.shape)
     else:
         raise UsageError(
-            "The model has no preprocess that tells the size of its input.",
+            "The model has no preprocess, so its input size is unknown.",
             "Pass --size 224x224.",
         )
     return torch.randn(shape, generator=noise).to(model.device, model.dtype)

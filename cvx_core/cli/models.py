@@ -1,4 +1,4 @@
-"""``cvx models``: what can be explained."""
+"""Command ``cvx models``: the models that can be explained."""
 
 from __future__ import annotations
 

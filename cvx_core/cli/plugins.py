@@ -1,4 +1,4 @@
-"""``cvx plugins``: what is installed, who offers it, and what failed."""
+"""Command ``cvx plugins``: installed components, their packages, and plugins that failed."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ import click
 
 from cvx_core._util.text import printable
 from cvx_core.cli.kit.console import Settings, only_data, put
+from cvx_core.cli.kit.options import (
+    json_option,
+)
 from cvx_core.cli.program import COMMANDS
 from cvx_core.plugins.defaults import BY_KIND
 from cvx_core.plugins.registry import PROGRAM, Offer, Registry
@@ -19,14 +22,14 @@ SCHEMA = "cvx.plugins/1"
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option("-v", "--verbose", is_flag=True, help="Show where each is, and tracebacks.")
+@json_option()
+@click.option("-v", "--verbose", is_flag=True, help="Show import paths and tracebacks.")
 @click.pass_obj
 def plugins(settings: Settings, as_json: bool, verbose: bool) -> int:
-    """List what is installed, and what failed.
+    """List installed components, and plugins that failed.
 
-    What 'cvx explain' takes where nothing is asked for comes first and has a star. Two packages
-    may offer one name; NAME@PACKAGE picks one.
+    The defaults of 'cvx explain' come first, marked with a star. Where two packages offer one
+    name, NAME@PACKAGE selects one.
     """
     verbose = settings.verbose = settings.verbose or verbose
     with only_data():
@@ -50,7 +53,7 @@ def plugins(settings: Settings, as_json: bool, verbose: bool) -> int:
     for line in table(rows):
         put(line)
     if any(_is_default(offer) for offer in _offers(found)):
-        put("* taken by 'cvx explain' where nothing is asked for")
+        put("* default of 'cvx explain'")
     for failure in found.failures:
         put(printable(f"failed: {failure.owner}: {failure.reason}"))
         if verbose:

@@ -24,7 +24,10 @@ COMMANDS = {
     ),
     "layers": ("cvx_core.cli.layers:layers", "List the layers of a model that can be explained."),
     "models": ("cvx_core.cli.models:models", "List the models that can be explained."),
-    "plugins": ("cvx_core.cli.plugins:plugins", "List what is installed, and what failed."),
+    "plugins": (
+        "cvx_core.cli.plugins:plugins",
+        "List installed components, and plugins that failed.",
+    ),
     "render": ("cvx_core.cli.render.command:render", "Draw saved explanations again."),
 }
 """Target and summary of each built-in command, so that the help imports none of them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 import pytest
 
 from cvx_core import Artifact, Explanation, Renderer, register
-from cvx_core.errors import OutputError
+from cvx_core.errors import OutputError, UsageError
 from cvx_core.explanations.explanation import to_npz
 from cvx_core.explanations.output_folder import RUN, Folder
 from cvx_core.testing.samples import sample_explanation
@@ -112,6 +113,34 @@ def test_a_folder_takes_no_name_that_leads_out_of_it(tmp_path: Path, name: str) 
     with pytest.raises(OutputError, match="is no name for a file in"):
         folder.check([RUN, name])
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("status", "files", "replaceable"),
+    [
+        ("failed", [], True),
+        ("failed", [RUN], True),
+        ("failed", [RUN, "index.html"], False),
+        ("finished", [RUN], False),
+        ("running", [RUN], False),
+    ],
+)
+def test_only_a_run_that_failed_before_it_wrote_anything_is_replaced(
+    tmp_path: Path, status: str, files: list[str], replaceable: bool
+) -> None:
+    old = json.dumps({"schema": "cvx.run/2", "status": status, "files": files})
+    (tmp_path / RUN).write_text(old)
+    folder = Folder(tmp_path)
+    if replaceable:
+        folder.check([RUN])
+        folder.write(RUN, b"new")
+        assert (tmp_path / RUN).read_bytes() == b"new"
+        return
+    with pytest.raises(UsageError, match="exists already"):
+        folder.check([RUN])
+    with pytest.raises(UsageError, match="exists already"):
+        folder.write(RUN, b"new")
+    assert (tmp_path / RUN).read_text() == old
 
 
 def test_a_pipe_is_refused_and_never_waited_for(

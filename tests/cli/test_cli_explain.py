@@ -64,15 +64,15 @@ def test_json_prints_the_run_document_and_quiet_says_nothing(cvx: Cvx) -> None:
     assert json.loads(done.out) == done.run
     assert done.err == "imported with a bang\n"
     run = done.run
-    assert (run["schema"], run["status"]) == ("cvx.run/1", "finished")
+    assert (run["schema"], run["status"]) == ("cvx.run/2", "finished")
     assert run["arguments"]["seed"] == 7
     assert run["versions"]["plugins"] == {"cvx-stub": "1.0"}
     assert len(run["model"]["weights_sha256"]) == 16
     [image] = run["images"]
     assert image["status"] == "explained"
     assert image["seconds"] > 0
-    assert image["answer"]["predicted"]["name"] == "red fox"
-    assert image["answer"]["correct"] is True
+    assert image["prediction"]["predicted"]["name"] == "red fox"
+    assert image["prediction"]["correct"] is True
     [explanation] = image["explanations"]
     assert explanation["files"] == [f"{image['folder']}/stub-any.predicted.map"]
     assert set(run["files"]) == done.files
@@ -200,7 +200,7 @@ def test_labels_are_given_once_or_once_for_each_image(cvx: Cvx) -> None:
     three = [word for text in ("0", "1", "2") for word in ("--label", text)]
     done = cvx.explain(*both, *three, "--force")
     assert done.code == 2
-    assert "2 images and 3 labels" in done.err
+    assert "3 labels for 2 images" in done.err
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ def test_without_a_label_the_error_methods_are_left_out_with_a_hint(
     ]
     assert "gradient-error and activation-error need the truth" in done.err
     assert "--label" in done.err
-    assert image["answer"]["predicted"]["name"] == "anemone fish"
+    assert image["prediction"]["predicted"]["name"] == "anemone fish"
 
 
 def test_an_error_method_by_name_without_a_label_is_a_usage_error(

@@ -113,7 +113,7 @@ def test_what_explain_takes_by_default_is_listed_first_and_starred(cvx: Cvx) -> 
         "activation-error",
     ]
     assert [words[1] == "*" for words in methods] == [True] * 4 + [False] * (len(methods) - 4)
-    assert "* taken by 'cvx explain'" in listed
+    assert "* default of 'cvx explain'" in listed
     components = json.loads(cvx("plugins", "--json").out)["components"]
     assert {one["name"] for one in components if one["default"]} == {
         *(words[2] for words in methods[:4]),

@@ -53,7 +53,7 @@ def test_each_question_to_a_detector_has_a_file_of_its_own(cvx: Cvx) -> None:
         )
     }
     # The left quarters are redder than the right ones are green.
-    reported = image["answer"]["reported"]  # type: ignore[index]
+    reported = image["prediction"]["reported"]  # type: ignore[index]
     assert [one["class"]["name"] for one in reported] == ["red fox"] * 2 + ["green mamba"] * 2
     assert reported[0]["box"] == pytest.approx([0, 0, 8, 8])
 

@@ -1,1 +1,1 @@
-"""TODO cli/explain."""
+"""The command ``cvx explain``."""

@@ -1,4 +1,4 @@
-"""``cvx explain``: the options, and what they mean together."""
+"""Options of ``cvx explain``, and how they combine."""
 
 from __future__ import annotations
 
@@ -7,7 +7,18 @@ from pathlib import Path
 import click
 
 from cvx_core.cli.kit.console import Settings, only_data, put, put_files
-from cvx_core.cli.kit.options import loading_options, model_option
+from cvx_core.cli.kit.options import (
+    explainers_option,
+    force_option,
+    json_option,
+    loading_options,
+    model_option,
+    output_option,
+    quiet_option,
+    renderers_option,
+    seed_option,
+    verbose_option,
+)
 from cvx_core.errors import UsageError
 from cvx_core.plugins.defaults import EXPLAINERS, RENDERERS
 
@@ -22,64 +33,41 @@ _DTYPES = ("float32", "float64", "bfloat16", "float16")
 )
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
 @model_option
-@click.option(
-    "-e",
-    "--explainer",
-    "explainers",
-    metavar="NAME[:KEY=VALUE,...]",
-    multiple=True,
-    help="A method; repeat for more. Without it, the four methods.",
-)
+@explainers_option
 @click.option(
     "-t",
     "--target",
     "targets",
     metavar="TARGET",
     multiple=True,
-    help="What to ask: predicted, distribution, a class by name or index, 'CLASS vs CLASS', "
+    help="Target: predicted, distribution, a class by name or index, 'CLASS vs CLASS', "
     "error, margin; of detectors 'box 2', 'missed LEFT,TOP,RIGHT,BOTTOM CLASS', of segmenters "
     "'region LEFT,TOP,RIGHT,BOTTOM CLASS', 'region MASK.png CLASS', "
-    "'component X,Y', 'boundary X,Y', 'pixel X,Y'; repeat for more. "
-    "Without it, each method asks its own question.",
+    "'component X,Y', 'boundary X,Y', 'pixel X,Y'; repeatable. "
+    "Default: the target of each method.",
 )
 @click.option(
     "--label",
     "labels",
     metavar="CLASS",
     multiple=True,
-    help="The true class, or of a segmenter or detector a file with the truth: a mask, or boxes as "
-    "COCO, VOC or YOLO; once for all images, or once for each, in order.",
+    help="Ground truth: a class, or for segmenters and detectors a file, a mask or boxes as COCO, "
+    "VOC or YOLO; once for all images, or once for each, in order.",
 )
-@click.option(
-    "-r",
-    "--renderer",
-    "renderers",
-    metavar="NAME[:KEY=VALUE,...]",
-    multiple=True,
-    help="How to draw; repeat for more. Without it, html and figure.",
-)
-@click.option(
-    "-o",
-    "--output",
-    "folder",
-    metavar="DIR",
-    default="cvx-out",
-    show_default=True,
-    type=click.Path(path_type=Path),
-    help="Where to write.",
-)
+@renderers_option
+@output_option("cvx-out")
 @loading_options
-@click.option("--dtype", type=click.Choice(_DTYPES), help="The precision to compute in.")
-@click.option("--seed", default=0, show_default=True, help="Of all randomness in the methods.")
+@click.option("--dtype", type=click.Choice(_DTYPES), help="Floating-point precision.")
+@seed_option
 @click.option(
     "--sanity",
     is_flag=True,
-    help="Check each map against those of random networks. Takes some fifty times as long.",
+    help="Compare each map with maps of randomly initialized networks; about 50 times slower.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print run.json on standard output.")
-@click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
-@click.option("--force", is_flag=True, help="Replace files that are there.")
-@click.option("-v", "--verbose", is_flag=True, help="Show the traceback of every error.")
+@json_option("run.json")
+@quiet_option
+@force_option
+@verbose_option
 @click.pass_obj
 def explain(
     settings: Settings,
@@ -101,35 +89,33 @@ def explain(
     force: bool,
     verbose: bool,
 ) -> int:
-    """Explain photographs and write what was found.
+    """Explain images and write maps, a page and run.json.
 
     Writes DIR/index.html for all images, DIR/IMAGE/METHOD.TARGET.png for each map, and
-    DIR/run.json. Prints the file to open.
+    DIR/run.json. Prints the path of the page.
     """
     settings.verbose = settings.verbose or verbose
     if len(labels) not in (0, 1, len(images)):
         raise UsageError(
-            f"There are {len(images)} images and {len(labels)} labels.",
+            f"Got {len(labels)} labels for {len(images)} images.",
             "Give --label once for all images, or once for each.",
         )
     with only_data():
-        from cvx_core.cli.explain.plan import Subject
-        from cvx_core.cli.explain.run import explain_to_folder
+        from cvx_core.cli.explain.plan import ImageRequest
+        from cvx_core.cli.explain.run import RunOptions, explain_to_folder
         from cvx_core.cli.kit.plugin_warnings import installed_plugins
         from cvx_core.cli.kit.progress import Console
         from cvx_core.explanations.output_folder import as_json as json_bytes
         from cvx_core.tasks.target_syntax import parse_target
 
-        questions = tuple(parse_target(text) for text in targets)
+        parsed = tuple(parse_target(text) for text in targets)
         truths = labels * len(images) if len(labels) == 1 else labels or (None,) * len(images)
-        subjects = [
-            Subject(path, label, questions) for path, label in zip(images, truths, strict=True)
+        requests = [
+            ImageRequest(path, label, parsed) for path, label in zip(images, truths, strict=True)
         ]
         installed_plugins()
         with Console(quiet=quiet, verbose=settings.verbose) as reporter:
-            finished = explain_to_folder(
-                subjects,
-                folder,
+            options = RunOptions(
                 model=model,
                 explainers=explainers or None,
                 renderers=renderers or RENDERERS,
@@ -140,8 +126,8 @@ def explain(
                 seed=seed,
                 sanity=sanity,
                 force=force,
-                reporter=reporter,
             )
+            finished = explain_to_folder(requests, folder, options, reporter)
     if as_json:
         put(json_bytes(finished.document).decode().rstrip())
         return finished.exit_code

@@ -61,7 +61,7 @@ class ImageReader:
         folders = ImageFolders()
         for entry in self._entries:
             try:
-                image = entry.subject.read()
+                image = entry.request.read()
             except InputError as error:
                 entry.unreadable(error)
                 self._reporter.trouble(error)
@@ -70,16 +70,16 @@ class ImageReader:
             entry.digest = image.digest
             first = self._by_digest.setdefault(image.digest, entry)
             if first is entry:
-                entry.folder = folders.name(entry.subject.path.name, image.digest)
+                entry.folder = folders.name(entry.request.path.name, image.digest)
                 yield entry, image
                 continue
             self._check_same(first, entry)
             entry.status, entry.folder = "duplicate", first.folder
-            self._reporter.note(f"{entry.subject.path} is the same image as {first.subject.path}.")
+            self._reporter.note(f"{entry.request.path} is the same image as {first.request.path}.")
             self._reporter.advance()
 
     def _check_same(self, first: Entry, second: Entry) -> None:
-        one, other = first.subject, second.subject
+        one, other = first.request, second.request
         if (one.label, one.targets) != (other.label, other.targets):
             raise UsageError(
                 f"{other.path} is the same image as {one.path}, with another label.",

@@ -1,4 +1,4 @@
-"""What is asked of a run: which images, which explainers, which questions, under which names."""
+"""Requests of a run: images, explainers and targets, and the names of the maps' files."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from cvx_core.tasks.targets import Target
 
 
 @dataclass(frozen=True)
-class Subject:
-    """One image and what is asked about it.
+class ImageRequest:
+    """One image with its label and targets.
 
     Attributes
     ----------
     path
         Of the file.
     label
-        The true class by name or index, of a segmenter or detector the path of a file that holds
-        the truth (see `cvx_core.read_ground_truth`), or None where it is unknown.
+        The true class by name or index, for segmenters and detectors the path of a file with the
+        ground truth (see `cvx_core.read_ground_truth`), or None where it is unknown.
     targets
-        The questions; with none, each explainer asks its own.
+        The targets; if empty, each explainer takes its default.
     place
         The path from the root: a plugin may change the working folder.
     """
@@ -46,13 +46,13 @@ class Subject:
         object.__setattr__(self, "place", settled(self.path))
 
     def read(self) -> SourceImage:
-        """Return the picture; see `cvx_core.images.image_files.read_image`."""
+        """Return the image; see `cvx_core.images.image_files.read_image`."""
         return read_image(self.place, shown=str(self.path))
 
 
 @dataclass(frozen=True, eq=False)
-class Asked:
-    """An explainer as it was asked for.
+class NamedExplainer:
+    """An explainer under the name that it was requested by.
 
     Attributes
     ----------
@@ -71,19 +71,19 @@ class Asked:
     title: str
     explainer: Explainer
 
-    def targets(self, subject: Subject) -> tuple[Target, ...]:
-        """Return the questions that it answers about an image."""
-        return subject.targets or (self.explainer.default_target,)
+    def targets(self, request: ImageRequest) -> tuple[Target, ...]:
+        """Return the targets that it explains for an image."""
+        return request.targets or (self.explainer.default_target,)
 
-    def answers(self, subject: Subject) -> bool:
-        """Return whether the image has the label that its questions need."""
-        return subject.label is not None or not any(
+    def has_label(self, request: ImageRequest) -> bool:
+        """Return whether the image has the label that its targets need."""
+        return request.label is not None or not any(
             target.needs_label and getattr(target, "label", None) is None
-            for target in self.targets(subject)
+            for target in self.targets(request)
         )
 
 
-def build_explainers(texts: Sequence[str]) -> list[Asked]:
+def build_explainers(texts: Sequence[str]) -> list[NamedExplainer]:
     """Build explainers from ``name:key=value,...``; one that is asked for twice is built once.
 
     Raises
@@ -94,115 +94,115 @@ def build_explainers(texts: Sequence[str]) -> list[Asked]:
     texts = list(dict.fromkeys(texts))
     parsed = [parse_parameters(text) for text in texts]
     plain = [name.partition("@")[0] for name, _ in parsed]
-    asked, names = [], Names()
+    explainers, names = [], Names()
     for text, (name, parameters), bare in zip(texts, parsed, plain, strict=True):
         explainer = get_explainer(name, **parameters)
         alone = plain.count(bare) == 1
         stem = names.fresh(bare if alone else f"{bare}-{slug(text[len(bare) :])}".rstrip("-"))
-        asked.append(Asked(text, stem, bare if alone else text, explainer))
-    return asked
+        explainers.append(NamedExplainer(text, stem, bare if alone else text, explainer))
+    return explainers
 
 
-def check_labels(subjects: Sequence[Subject], asked: Sequence[Asked]) -> None:
-    """Refuse questions that need a label about images that have none.
+def check_labels(requests: Sequence[ImageRequest], explainers: Sequence[NamedExplainer]) -> None:
+    """Refuse targets that need a label where an image has none.
 
     Raises
     ------
     UsageError
         Naming who needs the label.
     """
-    for subject in subjects:
-        needing = [one for one in asked if not one.answers(subject)]
+    for request in requests:
+        needing = [one for one in explainers if not one.has_label(request)]
         if not needing:
             continue
-        if subject.targets:
+        if request.targets:
             who = "The targets error and margin compare"
         else:
             who = " and ".join(one.text for one in needing)
             who += " compares" if len(needing) == 1 else " compare"
         raise UsageError(
-            f"{who} the answer with the truth, and {subject.path.name} has no label.",
+            f"{who} the prediction with ground truth, and {request.path.name} has no label.",
             "Name its true class with --label CLASS.",
         )
 
 
 def count_classes(
-    model: VisionModel, subjects: Sequence[Subject], image: SourceImage
+    model: VisionModel, requests: Sequence[ImageRequest], image: SourceImage
 ) -> int | None:
-    """Return how many classes a model has, asking it about an image if it names none.
+    """Return how many classes a model has, from its prediction for an image if it names none.
 
     None where nothing depends on it.
     """
     if model.classes is not None:
         return len(model.classes)
-    if not any(_refers(subject) for subject in subjects):
+    if not any(_refers(request) for request in requests):
         return None
     with error_boundary(lambda reason: ModelError(f"The model failed: {reason}")):
         return model.predict([image])[0].count
 
 
-def read_label(subject: Subject, model: VisionModel) -> GroundTruth | None:
-    """Return what is true of an image, in the form that the model's task needs.
+def read_label(request: ImageRequest, model: VisionModel) -> GroundTruth | None:
+    """Return the ground truth of an image, in the form that the model's task needs.
 
     Raises
     ------
     InputError, TargetError
-        If the file that should hold it can't be read.
+        If its file can't be read.
     """
-    if subject.label is None or model.task == "classification":
-        return subject.label
-    return read_ground_truth(str(subject.label), model.task, subject.place, model.classes)
+    if request.label is None or model.task == "classification":
+        return request.label
+    return read_ground_truth(str(request.label), model.task, request.place, model.classes)
 
 
-def _refers(subject: Subject) -> bool:
-    return subject.label is not None or any(target.references for target in subject.targets)
+def _refers(request: ImageRequest) -> bool:
+    return request.label is not None or any(target.references for target in request.targets)
 
 
 @dataclass(frozen=True, eq=False)
-class Wanted:
-    """One map that is wanted of an image.
+class MapRequest:
+    """One map to make of an image.
 
     Attributes
     ----------
-    asked
+    explainer
         The explainer.
-    turn
-        Position of its question among the image's.
+    index
+        Position of its target among those of the image.
     name
         Of its files, without their suffix, as in ``"class-attention.predicted"``; without a
-        question where the map is the same for all.
+        target where the map is the same for all.
     """
 
-    asked: Asked
-    turn: int
+    explainer: NamedExplainer
+    index: int
     name: str
 
 
-class Plan:
-    """Which maps are wanted of one image, and what their files are called.
+class MapPlan:
+    """The maps to make of one image, and the names of their files.
 
-    A question that comes down to the same classes as an earlier one is asked once, and an
-    explainer whose maps don't depend on the question is asked once. The model is not run.
+    A target with the same classes as an earlier one is left out, and an explainer whose maps don't
+    depend on the target makes one map. The model is not run.
 
     Parameters
     ----------
-    subject
+    request
         The image.
-    asked
+    explainers
         The explainers.
     classes, count
         The model's class names, and their number if it is known.
     truth
-        What is true of the image, in the form that the model's task needs.
+        The ground truth, in the form that the model's task needs.
 
     Attributes
     ----------
-    subject, asked, truth
+    request, explainers, truth
         As given.
     targets
-        The questions, each once; empty where each explainer asks its own.
-    wanted
-        By explainer, then question.
+        The targets, each once; empty where each explainer takes its default.
+    maps
+        By explainer, then target.
 
     Raises
     ------
@@ -212,8 +212,8 @@ class Plan:
 
     def __init__(
         self,
-        subject: Subject,
-        asked: Sequence[Asked],
+        request: ImageRequest,
+        explainers: Sequence[NamedExplainer],
         classes: Sequence[str] | None,
         count: int | None,
         truth: GroundTruth | None = None,
@@ -222,31 +222,31 @@ class Plan:
         if isinstance(truth, str | int):
             find_class(truth, classes, count)
         found: dict[str, Target] = {}
-        for target in subject.targets:
+        for target in request.targets:
             found.setdefault(target.with_indices(classes, count).key, target)
-        self.subject, self.truth = subject, truth
+        self.request, self.truth = request, truth
         self.targets = tuple(found.values())
-        self.asked = list(asked)
-        self.wanted: list[Wanted] = []
+        self.explainers = list(explainers)
+        self.maps: list[MapRequest] = []
         names = Names()
-        for one in asked:
-            for turn, target in enumerate(self.targets or one.targets(subject)):
+        for one in explainers:
+            for index, target in enumerate(self.targets or one.targets(request)):
                 if one.explainer.class_specific:
                     stem = f"{one.stem}.{_name(target, classes, count)}"
-                    self.wanted.append(Wanted(one, turn, names.fresh(stem)))
-                elif turn == 0:
-                    self.wanted.append(Wanted(one, turn, names.fresh(one.stem)))
+                    self.maps.append(MapRequest(one, index, names.fresh(stem)))
+                elif index == 0:
+                    self.maps.append(MapRequest(one, index, names.fresh(one.stem)))
 
-    def alone(self, turn: int) -> Plan:
-        """Return the plan for one of the questions."""
+    def alone(self, index: int) -> MapPlan:
+        """Return the plan for one of the targets."""
         plan = copy(self)
-        plan.targets = (self.targets[turn],)
-        plan.wanted = [replace(one, turn=0) for one in self.wanted if one.turn == turn]
+        plan.targets = (self.targets[index],)
+        plan.maps = [replace(one, index=0) for one in self.maps if one.index == index]
         return plan
 
 
 def _name(target: Target, classes: Sequence[str] | None, count: int) -> str:
-    """Return what files about a target are called."""
+    """Return the part of a file's name that stands for a target."""
     if target.asked:
         return slug(target.asked) or "target"
     named = copy(target)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from cvx_core.api import get_renderer
 from cvx_core.cli.explain.images import ImageReader
 from cvx_core.cli.explain.plan import (
-    Asked,
-    Plan,
-    Subject,
+    ImageRequest,
+    MapPlan,
+    NamedExplainer,
     build_explainers,
     check_labels,
     count_classes,
@@ -29,33 +31,12 @@ from cvx_core.plugins.defaults import EXPLAINERS, MODEL, RENDERERS
 from cvx_core.plugins.parameters import parse_parameters
 
 
-def explain_to_folder(
-    subjects: Sequence[Subject | str | os.PathLike[str]],
-    folder: str | os.PathLike[str],
-    *,
-    model: str | VisionModel = MODEL,
-    explainers: Sequence[str] | None = None,
-    renderers: Sequence[str] = RENDERERS,
-    weights: str | Path | None = None,
-    trust_checkpoint: bool = False,
-    device: str | None = None,
-    dtype: str | None = None,
-    seed: int = 0,
-    sanity: bool = False,
-    force: bool = False,
-    reporter: Reporter | None = None,
-) -> Finished:
-    """Explain images and write pictures, pages and ``run.json`` into a folder.
-
-    An image that can't be read or explained costs that image alone, and is told to `reporter`
-    and ``run.json``. Ctrl-C ends the run in order, with what was finished kept.
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """How a run explains and draws.
 
     Parameters
     ----------
-    subjects
-        Paths of images, or a `Subject` each with its own label and targets.
-    folder
-        Made if it isn't there.
     model, weights, trust_checkpoint, device
         See `cvx_core.load_model`; or a model that is loaded already.
     explainers
@@ -66,14 +47,60 @@ def explain_to_folder(
     dtype
         Name of a `torch.dtype`, as in ``"bfloat16"``.
     seed
-        Of all randomness in the methods.
+        Random seed of the methods.
     sanity
-        Whether to check that the maps depend on what the network has learned; see
-        `cvx_score.checks.randomization`.
+        Whether to check that the maps depend on what the network has learned.
     force
-        Replace files that are there.
+        Overwrite existing files.
+    """
+
+    model: str | VisionModel = MODEL
+    explainers: Sequence[str] | None = None
+    renderers: Sequence[str] = RENDERERS
+    weights: str | Path | None = None
+    trust_checkpoint: bool = False
+    device: str | None = None
+    dtype: str | None = None
+    seed: int = 0
+    sanity: bool = False
+    force: bool = False
+
+    @property
+    def model_name(self) -> str:
+        """Name of the model."""
+        return self.model if isinstance(self.model, str) else self.model.name
+
+    def load_model(self) -> VisionModel:
+        """Load the model, or move the one that is loaded."""
+        import torch
+
+        dtype = None if self.dtype is None else getattr(torch, self.dtype)
+        if isinstance(self.model, VisionModel):
+            return self.model.to(self.device, dtype) if self.device or dtype else self.model
+        return loaded_model(self.model, self.weights, self.device, self.trust_checkpoint, dtype)
+
+
+def explain_to_folder(
+    requests: Sequence[ImageRequest | str | os.PathLike[str]],
+    folder: str | os.PathLike[str],
+    options: RunOptions | None = None,
+    reporter: Reporter | None = None,
+) -> Finished:
+    """Explain images and write maps, pages and ``run.json`` into a folder.
+
+    An image that can't be read or explained costs that image alone, and is told to `reporter`
+    and ``run.json``. Ctrl-C ends the run in order, with what was finished kept.
+
+    Parameters
+    ----------
+    requests
+        Paths of images, or a `ImageRequest` each with its own label and targets.
+    folder
+        Created if missing.
+    options
+        How to explain and draw; None takes the defaults.
     reporter
-        Hears about progress and problems; None keeps silent.
+        Receives progress and problems; None keeps silent.
 
     Returns
     -------
@@ -91,46 +118,32 @@ def explain_to_folder(
     OutputError
         If the disk refuses.
     """
-    given = [s if isinstance(s, Subject) else Subject(Path(s)) for s in subjects]
+    given = [s if isinstance(s, ImageRequest) else ImageRequest(Path(s)) for s in requests]
     if not given:
-        raise UsageError("There are no images to explain.")
+        raise UsageError("Got no images to explain.")
+    options = options or RunOptions()
     reporter = reporter or Reporter()
-    reporter.stage("looking at what was asked")
-    asked = build_explainers(EXPLAINERS if explainers is None else explainers)
-    if explainers is not None:
-        check_labels(given, asked)
-    drawing = Drawing(build_renderers(renderers))
-    target_folder = Folder(Path(folder), force=force)
-    target_folder.check([RUN, *drawing.joined])
-    asked_of = model if isinstance(model, str) else model.name
-    arguments = {
-        "images": [str(one.path) for one in given],
-        "labels": [one.label for one in given],
-        "targets": [[repr(target) for target in one.targets] for one in given],
-        "model": asked_of,
-        "explainers": [one.text for one in asked],
-        "renderers": list(renderers),
-        "folder": str(folder),
-        "weights": None if weights is None else str(weights),
-        "trust_checkpoint": trust_checkpoint,
-        "device": device,
-        "dtype": dtype,
-        "seed": seed,
-        "sanity": sanity,
-        "force": force,
-    }
-    journal = Journal(arguments, _used(asked, renderers, asked_of))
-    images = ImageReader([journal.enter(subject) for subject in given], reporter)
+    reporter.stage("reading the request")
+    explainers = build_explainers(EXPLAINERS if options.explainers is None else options.explainers)
+    if options.explainers is not None:
+        check_labels(given, explainers)
+    drawing = Drawing(build_renderers(options.renderers))
+    output = Folder(Path(folder), force=options.force)
+    output.check([RUN, *drawing.joined])
+    journal = Journal(_arguments(given, folder, explainers, options), _used(explainers, options))
+    images = ImageReader([journal.enter(request) for request in given], reporter)
     first = images.first()
     reporter.stage("loading the model")
-    loaded = _load(model, weights, trust_checkpoint, device, dtype)
-    journal.model = model_facts(loaded)
-    if loaded.details.get("weights") == "random":
-        reporter.note(f"{loaded.name} has random weights: it has learned nothing.")
-    count = count_classes(loaded, given, first)
-    _plan(journal.entries, asked, loaded, count, reporter, optional=explainers is None)
-    target_folder.check(_existing(drawing, target_folder, journal.entries))
-    work = Work(loaded, asked, drawing, target_folder, journal, reporter, seed, sanity=sanity)
+    model = options.load_model()
+    journal.model = model_facts(model)
+    if model.details.get("weights") == "random":
+        reporter.note(f"{model.name} has random weights: it has learned nothing.")
+    count = count_classes(model, given, first)
+    _plan(journal.entries, explainers, model, count, reporter, optional=options.explainers is None)
+    output.check(_existing(drawing, output, journal.entries))
+    work = Work(
+        model, explainers, drawing, output, journal, reporter, options.seed, sanity=options.sanity
+    )
     return work.finish(images)
 
 
@@ -149,11 +162,31 @@ def build_renderers(texts: Sequence[str]) -> dict[str, Renderer]:
     return found
 
 
-def _used(asked: Sequence[Asked], renderers: Sequence[str], model: str) -> list[tuple[str, str]]:
+def _arguments(
+    requests: Sequence[ImageRequest],
+    folder: str | os.PathLike[str],
+    explainers: Sequence[NamedExplainer],
+    options: RunOptions,
+) -> dict[str, Any]:
+    """Return the arguments of the run as JSON values."""
+    return {
+        "images": [str(one.path) for one in requests],
+        "labels": [one.label for one in requests],
+        "targets": [[repr(target) for target in one.targets] for one in requests],
+        "folder": str(folder),
+        **{one.name: getattr(options, one.name) for one in fields(options)},
+        "model": options.model_name,
+        "explainers": [one.text for one in explainers],
+        "renderers": list(options.renderers),
+        "weights": None if options.weights is None else str(options.weights),
+    }
+
+
+def _used(explainers: Sequence[NamedExplainer], options: RunOptions) -> list[tuple[str, str]]:
     return [
-        *(("explainer", parse_parameters(one.text)[0]) for one in asked),
-        *(("renderer", parse_parameters(text)[0]) for text in renderers),
-        ("model source", model.partition(":")[0]),
+        *(("explainer", parse_parameters(one.text)[0]) for one in explainers),
+        *(("renderer", parse_parameters(text)[0]) for text in options.renderers),
+        ("model source", options.model_name.partition(":")[0]),
     ]
 
 
@@ -163,29 +196,14 @@ def _existing(drawing: Drawing, folder: Folder, entries: Sequence[Entry]) -> Ite
     for name in folder.subfolders():
         known.setdefault(name.rpartition("-")[0].casefold(), []).append(name)
     for entry in entries:
-        for name in known.get(safe_stem(entry.subject.path.name).casefold(), ()):
-            for wanted in entry.plan.wanted if entry.plan else ():
+        for name in known.get(safe_stem(entry.request.path.name).casefold(), ()):
+            for wanted in entry.plan.maps if entry.plan else ():
                 yield from (f"{name}/{file}" for file in drawing.files(wanted.name))
-
-
-def _load(
-    model: str | VisionModel,
-    weights: str | Path | None,
-    trust_checkpoint: bool,
-    device: str | None,
-    dtype: str | None,
-) -> VisionModel:
-    import torch
-
-    kind = None if dtype is None else getattr(torch, dtype)
-    if isinstance(model, VisionModel):
-        return model.to(device, kind) if device or kind else model
-    return loaded_model(model, weights, device, trust_checkpoint, kind)
 
 
 def _plan(
     entries: Sequence[Entry],
-    asked: Sequence[Asked],
+    explainers: Sequence[NamedExplainer],
     model: VisionModel,
     count: int | None,
     reporter: Reporter,
@@ -197,24 +215,24 @@ def _plan(
     once: dict[str, None] = {}
     for entry in entries:
         if optional:
-            able = [one for one in asked if one.answers(entry.subject)]
-            left_out.update(dict.fromkeys(one.title for one in asked if one not in able))
+            able = [one for one in explainers if one.has_label(entry.request)]
+            left_out.update(dict.fromkeys(one.title for one in explainers if one not in able))
         else:
-            able = list(asked)
-        truth = read_label(entry.subject, model)
-        entry.plan = Plan(entry.subject, able, model.classes, count, truth)
+            able = list(explainers)
+        truth = read_label(entry.request, model)
+        entry.plan = MapPlan(entry.request, able, model.classes, count, truth)
         if len(entry.plan.targets) > 1:
             once.update({one.title: None for one in able if not one.explainer.class_specific})
     if left_out:
         reporter.note(
-            f"{_and(left_out)} {'requirements' if len(left_out) == 1 else 'need'} the truth and "
+            f"{_and(left_out)} {'needs' if len(left_out) == 1 else 'need'} ground truth and "
             f"{'was' if len(left_out) == 1 else 'were'} left out; name it with --label "
             f"{'CLASS' if model.task == 'classification' else 'FILE'}."
         )
     if once:
         reporter.note(f"{_and(once)}: the same map for every target, so drawn once.")
-    if not any(entry.plan and entry.plan.wanted for entry in entries):
-        raise UsageError("There is nothing to draw.", "Name a label, a target or an explainer.")
+    if not any(entry.plan and entry.plan.maps for entry in entries):
+        raise UsageError("Nothing to explain.", "Pass --label, --target or --explainer.")
 
 
 def _and(words: dict[str, None]) -> str:

@@ -1,4 +1,4 @@
-"""What a run remembers of itself: the content of ``run.json``."""
+"""Journal of a run: the content of ``run.json``."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from time import perf_counter
 from typing import Any, Literal
 
 from cvx_core._util.version import __version__
-from cvx_core.cli.explain.plan import Plan, Subject
+from cvx_core.cli.explain.plan import ImageRequest, MapPlan
 from cvx_core.cli.kit.signals import SOME_FAILED
 from cvx_core.errors import CvxError
 from cvx_core.explanations.explanation import Explanation
 from cvx_core.models.vision_model import VisionModel
 from cvx_core.plugins.discovery import registry
 
-SCHEMA = "cvx.run/1"
+SCHEMA = "cvx.run/2"
 
 Status = Literal["pending", "explained", "partly", "failed", "unreadable", "duplicate"]
 
@@ -49,44 +49,44 @@ class Entry:
 
     Attributes
     ----------
-    subject
-        As it was asked about.
+    request
+        Its label and targets.
     digest
         SHA-256 of its content, hexadecimal; empty if it can't be read.
     folder
-        Where its pictures go, relative to the run's folder.
+        Where its files go, relative to the run's folder.
     plan
         The maps that are wanted; None until it is known.
     status
         ``partly`` if some of the maps are missing.
     seconds
         Wall-clock time for its maps, without drawing them.
-    answer
-        The model's answer and the label, as JSON values; empty until it is known.
+    prediction
+        The model's prediction and the label, as JSON values; empty until it is known.
     explanations, mishaps
         What was drawn, and what failed.
     """
 
-    subject: Subject
+    request: ImageRequest
     digest: str = ""
     folder: str = ""
-    plan: Plan | None = None
+    plan: MapPlan | None = None
     status: Status = "pending"
     seconds: float = 0.0
-    answer: dict[str, Any] = field(default_factory=dict)
+    prediction: dict[str, Any] = field(default_factory=dict)
     explanations: list[dict[str, Any]] = field(default_factory=list)
     mishaps: list[Mishap] = field(default_factory=list)
 
     def unreadable(self, error: CvxError) -> None:
-        """Note that there is no picture."""
+        """Note that the image can't be read."""
         self.status = "unreadable"
-        self.mishaps.append(Mishap("image", self.subject.path.name, error))
+        self.mishaps.append(Mishap("image", self.request.path.name, error))
 
     def add(self, explanation: Explanation, files: Sequence[str]) -> None:
         """Note an explanation and the files it was drawn to."""
         target = explanation.target.to_dict()
-        answer = ("predicted", "label", "correct", "top", "reported")
-        self.answer = {key: target[key] for key in answer}
+        kept = ("predicted", "label", "correct", "top", "reported")
+        self.prediction = {key: target[key] for key in kept}
         self.explanations.append(
             {
                 "explainer": explanation.method,
@@ -109,13 +109,13 @@ class Entry:
     def to_dict(self) -> dict[str, Any]:
         """Return the entry as JSON values."""
         return {
-            "file": str(self.subject.path),
+            "file": str(self.request.path),
             "status": self.status,
-            "label": self.subject.label,
+            "label": self.request.label,
             "sha256": self.digest,
             "folder": self.folder,
             "seconds": round(self.seconds, 6),
-            "answer": self.answer or None,
+            "prediction": self.prediction or None,
             "explanations": self.explanations,
             "failures": [one.to_dict() for one in self.mishaps],
         }
@@ -127,7 +127,7 @@ class Journal:
     Parameters
     ----------
     arguments
-        What the run was asked for, as JSON values.
+        The arguments of the run, as JSON values.
     used
         (kind, name) of the plugins' components that take part.
 
@@ -149,9 +149,9 @@ class Journal:
         self._began = datetime.now(UTC)
         self._clock = perf_counter()
 
-    def enter(self, subject: Subject) -> Entry:
+    def enter(self, request: ImageRequest) -> Entry:
         """Open the entry of an image."""
-        entry = Entry(subject)
+        entry = Entry(request)
         self.entries.append(entry)
         return entry
 

@@ -1,4 +1,4 @@
-"""A run of ``cvx explain`` from the first image to the last, and what is left of it."""
+"""A run of ``cvx explain`` from the first image to the last."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from cvx_core.cli.explain.attempts import Attempt, AttemptRunner
 from cvx_core.cli.explain.images import ImageReader
-from cvx_core.cli.explain.plan import Asked
+from cvx_core.cli.explain.plan import NamedExplainer
 from cvx_core.cli.explain.run_file import Entry, Journal, Mishap
 from cvx_core.cli.kit.progress import Reporter
 from cvx_core.cli.kit.signals import SOME_FAILED, interruption_code
@@ -42,7 +42,7 @@ class Finished:
     folder
         Where the files are.
     main_files
-        The files to open first: the pages of the whole run, or else every picture.
+        The files to open first: the pages of the whole run, or else every file.
     """
 
     document: dict[str, Any]
@@ -56,12 +56,12 @@ class Work:
 
     Parameters
     ----------
-    model, asked, drawing, folder
-        With what, by whom, how, and where to.
+    model, explainers, drawing, folder
+        What explains, how the maps are drawn, and where they are written.
     journal, reporter
-        Who remembers and who says how it goes.
+        What the run leaves in ``run.json``, and what receives its progress.
     seed
-        Of all randomness.
+        Random seed.
     sanity
         Whether to check the maps.
     """
@@ -69,7 +69,7 @@ class Work:
     def __init__(
         self,
         model: VisionModel,
-        asked: Sequence[Asked],
+        explainers: Sequence[NamedExplainer],
         drawing: Drawing,
         folder: Folder,
         journal: Journal,
@@ -80,7 +80,7 @@ class Work:
     ) -> None:
         self._drawing, self._folder = drawing, folder
         self._journal, self._reporter = journal, reporter
-        self._answering = AttemptRunner(model, asked, seed, sanity=sanity)
+        self._attempts = AttemptRunner(model, explainers, seed, sanity=sanity)
         self._together = 1 if model.device.type == "cpu" else TOGETHER
         self._kept: list[Explanation] = []
         self._told: set[str] = set()
@@ -96,7 +96,7 @@ class Work:
             self._reporter.stage(f"explaining {said}", total=left)
             for batch in images.batches(self._together):
                 self._explain(batch)
-                if self._answering.exhausted:
+                if self._attempts.exhausted:
                     break
             self._join()
             code = journal.exit_code()
@@ -104,8 +104,8 @@ class Work:
         except KeyboardInterrupt as error:
             journal.status, code = "interrupted", interruption_code(error)
             self._reporter.note(
-                f"Interrupted. What was finished is in {self._folder.path}; go on with the "
-                "images that are left and another -o, or begin again with --force."
+                f"Interrupted. Finished images are in {self._folder.path}; explain the others "
+                "with another -o, or start over with --force."
             )
         except BaseException:
             journal.status = "failed"
@@ -136,33 +136,35 @@ class Work:
             entries.append(entry)
             jobs.append((entry.plan, image))
         try:
-            answers = self._answering.answer(jobs)
+            attempts = self._attempts.attempt(jobs)
         except KeyboardInterrupt:
-            self._reporter.note("Interrupted: drawing what was made. Once more ends at once.")
-            self._take(entries, self._answering.unfinished(jobs), whole=False)
+            self._reporter.note(
+                "Interrupted: drawing finished maps. Interrupt again to stop immediately."
+            )
+            self._take(entries, self._attempts.unfinished(jobs), whole=False)
             raise
-        self._take(entries, answers, whole=True)
+        self._take(entries, attempts, whole=True)
         self._reporter.advance(len(batch))
 
-    def _take(self, entries: Sequence[Entry], answers: Sequence[Attempt], *, whole: bool) -> None:
-        for entry, answer in zip(entries, answers, strict=True):
-            if not whole and not answer.maps:
+    def _take(self, entries: Sequence[Entry], attempts: Sequence[Attempt], *, whole: bool) -> None:
+        for entry, attempt in zip(entries, attempts, strict=True):
+            if not whole and not attempt.maps:
                 continue
-            for asked, failure in answer.failures:
-                entry.mishaps.append(Mishap("explainer", asked.title, failure))
-                self._tell(failure, f"{entry.subject.path.name}, {asked.title}")
-            for wanted, explanation in answer.maps:
+            for explainer, failure in attempt.failures:
+                entry.mishaps.append(Mishap("explainer", explainer.title, failure))
+                self._tell(failure, f"{entry.request.path.name}, {explainer.title}")
+            for wanted, explanation in attempt.maps:
                 self._draw(entry, wanted.name, explanation)
                 sanity = explanation.evidence.get("sanity")
                 if sanity is not None and sanity["verdict"] != "passes":
-                    about = f"{entry.subject.path.name}, {wanted.asked.title}"
+                    about = f"{entry.request.path.name}, {wanted.explainer.title}"
                     said = f"Sanity check: {sanity['verdict']}. {sanity['reason']}"
                     self._reporter.note(f"{about}: {said}")
-            entry.close(answer.seconds, whole=whole)
-            if answer.maps:
-                first = answer.maps[0][1]
+            entry.close(attempt.seconds, whole=whole)
+            if attempt.maps:
+                first = attempt.maps[0][1]
                 said = _said(first.target, str(first.provenance["task"]))
-                self._reporter.note(f"{entry.subject.path.name}: {said}")
+                self._reporter.note(f"{entry.request.path.name}: {said}")
 
     def _draw(self, entry: Entry, name: str, explanation: Explanation) -> None:
         files = []
@@ -171,7 +173,7 @@ class Work:
                 file, data = self._drawing.draw(renderer, name, explanation)
             except CvxError as error:
                 entry.mishaps.append(Mishap("renderer", renderer, error))
-                self._tell(error, entry.subject.path.name)
+                self._tell(error, entry.request.path.name)
                 continue
             path = f"{entry.folder}/{file}"
             self._folder.write(path, data)
@@ -201,7 +203,7 @@ class Work:
 
 
 def _said(target: TargetRecord, task: str) -> str:
-    """Return the model's answer for people, and whether it is right."""
+    """Return the prediction in words, and whether it is right."""
     if target.reported is not None:
         boxes = ", ".join(one.text for one in target.reported[:_MOST_SAID])
         more = len(target.reported) - _MOST_SAID

@@ -1,4 +1,4 @@
-"""TODO cli/kit."""
+"""What commands share, those of plugins too: options, console, progress and model loading."""
 
 import lazy_loader
 

@@ -1,6 +1,21 @@
 from .console import Settings as Settings, only_data as only_data, put as put, say as say
 from .model_loader import loaded_model as loaded_model
-from .options import loading_options as loading_options, model_option as model_option
+from .options import (
+    device_option as device_option,
+    explainers_option as explainers_option,
+    force_option as force_option,
+    json_option as json_option,
+    loading_options as loading_options,
+    memory_option as memory_option,
+    model_option as model_option,
+    output_option as output_option,
+    quiet_option as quiet_option,
+    renderers_option as renderers_option,
+    seed_option as seed_option,
+    trust_option as trust_option,
+    verbose_option as verbose_option,
+    weights_option as weights_option,
+)
 from .plugin_warnings import installed_plugins as installed_plugins
 from .progress import Console as Console, Reporter as Reporter, pace as pace
 from .signals import INTERRUPTED as INTERRUPTED, SOME_FAILED as SOME_FAILED

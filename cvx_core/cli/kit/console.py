@@ -1,4 +1,4 @@
-"""What reaches the person: data on standard output, everything else on standard error."""
+"""Console output: data on standard output, everything else on standard error."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def working_folder() -> Path:
 
 @dataclass
 class Settings:
-    """What was asked of the command line as a whole; click hands it to every command.
+    """Options of the whole command line; click passes them to every command.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""Load the model that the command line names."""
+"""The model that the command line names."""
 
 from __future__ import annotations
 

@@ -1,15 +1,18 @@
-"""What verbs share: the options that say which model, and a Python function of the same name."""
+"""Options that several commands take."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from cvx_core.plugins.defaults import MODEL
+from cvx_core.plugins.defaults import MODEL, RENDERERS
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+_COMPONENT = "NAME[:KEY=VALUE,...]"
 
 model_option = click.option(
     "-m",
@@ -21,22 +24,62 @@ model_option = click.option(
     show_envvar=True,
     help="SOURCE, SOURCE:NAME, file.py:FACTORY or package.module:FACTORY.",
 )
+weights_option = click.option(
+    "--weights", metavar="WEIGHTS", help="A .safetensors or .pth file, a name, or 'random'."
+)
+trust_option = click.option(
+    "--trust-checkpoint",
+    is_flag=True,
+    help="Let the weights' file run code. Only for files you made yourself.",
+)
+device_option = click.option(
+    "--device", metavar="DEVICE", help="As PyTorch names it: cpu, cuda, cuda:1, mps."
+)
+explainers_option = click.option(
+    "-e",
+    "--explainer",
+    "explainers",
+    metavar=_COMPONENT,
+    multiple=True,
+    help="An explanation method; repeatable. Default: the four methods.",
+)
+renderers_option = click.option(
+    "-r",
+    "--renderer",
+    "renderers",
+    metavar=_COMPONENT,
+    multiple=True,
+    help=f"A renderer; repeatable. Default: {' and '.join(RENDERERS)}.",
+)
+memory_option = click.option("--memory", type=int, metavar="BYTES", help="Memory limit per batch.")
+seed_option = click.option("--seed", default=0, show_default=True, help="Random seed.")
+quiet_option = click.option("-q", "--quiet", is_flag=True, help="Only print errors.")
+force_option = click.option("--force", is_flag=True, help="Overwrite existing files.")
+verbose_option = click.option(
+    "-v", "--verbose", is_flag=True, help="Show the traceback of every error."
+)
 
 
 def loading_options(command: F) -> F:
     """Add ``--weights``, ``--trust-checkpoint`` and ``--device``."""
-    for option in (
-        click.option(
-            "--device", metavar="DEVICE", help="As PyTorch names it: cpu, cuda, cuda:1, mps."
-        ),
-        click.option(
-            "--trust-checkpoint",
-            is_flag=True,
-            help="Let the weights' file run code. Only for files you made yourself.",
-        ),
-        click.option(
-            "--weights", metavar="WEIGHTS", help="A .safetensors or .pth file, a name, or 'random'."
-        ),
-    ):
-        command = option(command)
-    return command
+    return weights_option(trust_option(device_option(command)))
+
+
+def output_option(default: str) -> Callable[[F], F]:
+    """Return ``--output`` with a default folder."""
+    return click.option(
+        "-o",
+        "--output",
+        "folder",
+        metavar="DIR",
+        default=default,
+        show_default=True,
+        type=click.Path(path_type=Path),
+        help="Output folder.",
+    )
+
+
+def json_option(file: str = "") -> Callable[[F], F]:
+    """Return ``--json``, which prints a file that the command writes, or a listing."""
+    text = f"Print {file} on standard output." if file else "Print JSON."
+    return click.option("--json", "as_json", is_flag=True, help=text)

@@ -1,4 +1,4 @@
-"""The plugins, with a line on standard error for each that failed."""
+"""Installed plugins, with a warning for each that failed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run says while it works."""
+"""Progress of a run, on standard error."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def pace(done: int, total: int, seconds: float) -> str:
 
 
 class Reporter:
-    """Hears how a run goes, and says nothing; `Console` says it on standard error."""
+    """Receives the progress of a run and prints nothing; `Console` prints it."""
 
     def __enter__(self) -> Reporter:
         return self
@@ -68,7 +68,7 @@ class Console(Reporter):
     Parameters
     ----------
     quiet
-        Say nothing but errors.
+        Only print errors.
     verbose
         Print the traceback of errors.
     """

@@ -1,4 +1,4 @@
-"""How a command ends early: the exit codes that no error has, and the signals that end it."""
+"""Signals that end a command, and exit codes that no error has."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``cvx render``: draw saved explanations again."""
+"""Command ``cvx render``: saved explanations drawn again."""
 
 from __future__ import annotations
 
@@ -7,32 +7,22 @@ from pathlib import Path
 import click
 
 from cvx_core.cli.kit.console import Settings, complain, only_data, put_files
+from cvx_core.cli.kit.options import (
+    force_option,
+    output_option,
+    renderers_option,
+    verbose_option,
+)
 from cvx_core.cli.kit.signals import SOME_FAILED
 from cvx_core.errors import CvxError, InputError, OutputError
 
 
 @click.command()
 @click.argument("saved", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option(
-    "-r",
-    "--renderer",
-    "renderers",
-    metavar="NAME[:KEY=VALUE,...]",
-    multiple=True,
-    help="How to draw; repeat for more. Without it, html and figure.",
-)
-@click.option(
-    "-o",
-    "--output",
-    "folder",
-    metavar="DIR",
-    default="cvx-out",
-    show_default=True,
-    type=click.Path(path_type=Path),
-    help="Where to write.",
-)
-@click.option("--force", is_flag=True, help="Replace files that are there.")
-@click.option("-v", "--verbose", is_flag=True, help="Show the traceback of every error.")
+@renderers_option
+@output_option("cvx-out")
+@force_option
+@verbose_option
 @click.pass_obj
 def render(
     settings: Settings,
@@ -45,7 +35,7 @@ def render(
     """Draw saved explanations again.
 
     SAVED are npz files, written by 'cvx explain -r npz' or Explanation.save(). No model is
-    needed. Prints the file to open.
+    needed. Prints the path of the page.
     """
     settings.verbose = settings.verbose or verbose
     with only_data():
@@ -66,7 +56,7 @@ def render(
                 complain(error, verbose=settings.verbose)
                 failed = True
         if not explanations:
-            raise InputError("There are no saved explanations to draw.")
+            raise InputError("No saved explanations to draw.")
         installed_plugins()
         drawing = Drawing(build_renderers(renderers or RENDERERS))
         files, problems = redraw(explanations, drawing, target)

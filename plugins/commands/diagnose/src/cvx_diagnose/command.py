@@ -1,4 +1,4 @@
-"""``cvx diagnose``: the verb."""
+"""``cvx diagnose`` on the command line."""
 
 from __future__ import annotations
 
@@ -28,16 +28,7 @@ def _part(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int, 
 )
 @click.argument("data", type=click.Path(path_type=Path))
 @kit.model_option
-@click.option(
-    "-o",
-    "--output",
-    "folder",
-    metavar="DIR",
-    default="cvx-diagnose",
-    show_default=True,
-    type=click.Path(path_type=Path),
-    help="Where to write.",
-)
+@kit.output_option("cvx-diagnose")
 @click.option("--resume", is_flag=True, help="Go on with the run in DIR, if there is one.")
 @click.option("--limit", type=int, metavar="N", help="Take N inputs, spread over all.")
 @click.option(
@@ -89,8 +80,8 @@ def _part(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int, 
     help="Try a new last layer, or a detector's threshold, on one half; judge it on the other.",
 )
 @kit.loading_options
-@click.option("--json", "as_json", is_flag=True, help="Print summary.json on standard output.")
-@click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
+@kit.json_option("summary.json")
+@kit.quiet_option
 @click.pass_obj
 def command(
     settings: kit.Settings,

@@ -1,4 +1,4 @@
-"""``cvx score``: the verb."""
+"""``cvx score`` on the command line."""
 
 from __future__ import annotations
 
@@ -19,14 +19,7 @@ from cvx_core.plugins import EXPLAINERS
 )
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
 @kit.model_option
-@click.option(
-    "-e",
-    "--explainer",
-    "explainers",
-    metavar="NAME[:KEY=VALUE,...]",
-    multiple=True,
-    help="Whose maps; repeat for more. Without it, the four methods.",
-)
+@kit.explainers_option
 @click.option(
     "--measure",
     "measures",
@@ -58,16 +51,7 @@ from cvx_core.plugins import EXPLAINERS
     help="Where maps should point: LEFT,TOP,RIGHT,BOTTOM in pixels of the photograph, corners "
     "'X,Y X,Y X,Y', or a mask file; once for all images, or once for each.",
 )
-@click.option(
-    "-o",
-    "--output",
-    "folder",
-    metavar="DIR",
-    default="cvx-score",
-    show_default=True,
-    type=click.Path(path_type=Path),
-    help="Where to write.",
-)
+@kit.output_option("cvx-score")
 @click.option("--steps", default=50, show_default=True, help="Of insertion and deletion.")
 @click.option(
     "--within",
@@ -80,12 +64,12 @@ from cvx_core.plugins import EXPLAINERS
     type=click.Choice(["probability", "logit"]),
     help="What is measured. Without it, the probability where one class is asked about.",
 )
-@click.option("--memory", type=int, metavar="BYTES", help="What images run together may take.")
-@click.option("--seed", default=0, show_default=True, help="Of all randomness.")
+@kit.memory_option
+@kit.seed_option
 @kit.loading_options
-@click.option("--json", "as_json", is_flag=True, help="Print score.json on standard output.")
-@click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
-@click.option("--force", is_flag=True, help="Replace files that are there.")
+@kit.json_option("score.json")
+@kit.quiet_option
+@kit.force_option
 @click.pass_obj
 def command(
     settings: kit.Settings,
@@ -121,7 +105,7 @@ def command(
                 f"Give --{what[:-1]} once for all images, or once for each.",
             )
     with kit.only_data():
-        from cvx_core.cli import Subject, build_explainers, read_label
+        from cvx_core.cli import ImageRequest, build_explainers, read_label
         from cvx_core.images import parse_region
         from cvx_core.tasks import parse_target
         from cvx_score.evaluation import score
@@ -132,7 +116,7 @@ def command(
         kit.installed_plugins()
         places = [parse_region(text) for text in regions]
         truths = labels * len(images) if len(labels) == 1 else labels or (None,) * len(images)
-        subjects = [Subject(path, label) for path, label in zip(images, truths, strict=True)]
+        subjects = [ImageRequest(path, label) for path, label in zip(images, truths, strict=True)]
         asked = build_explainers(explainers or EXPLAINERS)
         with kit.Console(quiet=quiet, verbose=settings.verbose) as reporter:
             reporter.stage("loading the model")

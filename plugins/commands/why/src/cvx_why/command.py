@@ -1,4 +1,4 @@
-"""``cvx why``: the verb."""
+"""``cvx why`` on the command line."""
 
 from __future__ import annotations
 
@@ -23,20 +23,11 @@ from cvx_core.explanations import Folder
     help="The true class by name or index, or the file that holds the truth.",
 )
 @kit.model_option
-@click.option(
-    "-o",
-    "--output",
-    "folder",
-    metavar="DIR",
-    default="cvx-why",
-    show_default=True,
-    type=click.Path(path_type=Path),
-    help="Where to write.",
-)
+@kit.output_option("cvx-why")
 @click.option(
     "--budget", default=50, show_default=True, help="Images that may go through the network."
 )
-@click.option("--memory", type=int, metavar="BYTES", help="What images run together may take.")
+@kit.memory_option
 @click.option(
     "--error", default=0, show_default=True, help="Which of its errors; the most costly is 0."
 )
@@ -50,9 +41,9 @@ from cvx_core.explanations import Folder
 )
 @click.option("--profile", is_flag=True, help="Add the layer profile.")
 @kit.loading_options
-@click.option("--json", "as_json", is_flag=True, help="Print why.json on standard output.")
-@click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
-@click.option("--force", is_flag=True, help="Replace files that are there.")
+@kit.json_option("why.json")
+@kit.quiet_option
+@kit.force_option
 @click.pass_obj
 def command(
     settings: kit.Settings,
@@ -79,7 +70,7 @@ def command(
     found out and the files.
     """
     with kit.only_data():
-        from cvx_core.cli import Subject, read_label
+        from cvx_core.cli import ImageRequest, read_label
         from cvx_why.investigation import check_numbers, why
         from cvx_why.report.data import FILES
 
@@ -90,7 +81,7 @@ def command(
             reporter.stage("loading the model")
             loaded = kit.loaded_model(model, weights, device, trust_checkpoint)
             reporter.stage(f"removing parts of {image.name}")
-            subject = Subject(image, label)
+            subject = ImageRequest(image, label)
             truth = read_label(subject, loaded)
             assert truth is not None
             report = why(

@@ -1,4 +1,4 @@
-"""``cvx demo``: the main job on two photographs that come with the plugin."""
+"""Command ``cvx demo``: explanations of two photographs that come with the plugin."""
 
 from __future__ import annotations
 
@@ -11,51 +11,41 @@ from cvx_core.cli import kit
 from cvx_embedded.photographs import photographs
 
 WHAT_TO_SEE = """\
-Open it in a browser; one click leads from photograph to photograph and from method to method.
+Open it in a browser; click to switch between photographs and between methods.
   {fish}: {fish_caption}
-     What speaks for each of the two overlaps; asked why one rather than the other, in
-     class-attention and activation-error only the fish remains.
+     The evidence for the two classes overlaps; for the contrast of both, only the fish remains in
+     class-attention and activation-error.
   {tool}: {tool_caption}
-     activation-error shows that the pistol grip speaks for the drill, and the upper end of the
-     straight one weakly against it.
-The same for a photograph of yours: {cvx} explain PHOTOGRAPH --label CLASS"""
+     activation-error shows that the pistol grip supports "power drill", and that the upper end of
+     the straight one weakly opposes it.
+For an image of your own: {cvx} explain IMAGE --label CLASS"""
 
 
 @click.command()
-@click.option(
-    "-o",
-    "--output",
-    "folder",
-    metavar="DIR",
-    default="cvx-demo",
-    show_default=True,
-    type=click.Path(path_type=Path),
-    help="Where to write.",
-)
-@click.option("--force", is_flag=True, help="Replace files that are there.")
-@click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
+@kit.output_option("cvx-demo")
+@kit.force_option
+@kit.quiet_option
 @click.pass_obj
 def demo(settings: kit.Settings, folder: Path, force: bool, quiet: bool) -> int:
     """Explain two photographs and say what there is to see.
 
     Needs no network and no files: the photographs and the network's weights are installed.
-    Writes DIR/index.html, a picture of each map, and DIR/run.json. Prints the file to open.
+    Writes DIR/index.html, a picture of each map, and DIR/run.json. Prints the path of the page.
     """
     with kit.only_data():
-        from cvx_core.cli import Subject, explain_to_folder
+        from cvx_core.cli import ImageRequest, RunOptions, explain_to_folder
         from cvx_core.tasks import ClassScore, Contrast
 
         fish, tool = photographs()
         both = "anemone fish", "sea anemone"
-        subjects = [
-            Subject(fish.path, None, (Contrast(*both), *map(ClassScore, both))),
-            Subject(tool.path, tool.label),
+        images = [
+            ImageRequest(fish.path, None, (Contrast(*both), *map(ClassScore, both))),
+            ImageRequest(tool.path, tool.label),
         ]
         kit.installed_plugins()
         with kit.Console(quiet=quiet, verbose=settings.verbose) as reporter:
-            finished = explain_to_folder(
-                subjects, folder, model="embedded", force=force, reporter=reporter
-            )
+            options = RunOptions(model="embedded", force=force)
+            finished = explain_to_folder(images, folder, options, reporter)
     for file in finished.main_files:
         kit.put(str(file))
     if not quiet and finished.exit_code == 0:
