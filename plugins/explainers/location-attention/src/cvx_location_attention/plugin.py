@@ -33,17 +33,25 @@ _OFFERED = (
         "Attention multiplied through a transformer's layers (Abnar 2020)",
         "attention_rollout:AttentionRollout",
     ),
-    ("reads", "What one position of a layer reads from the image", "reads:Reads"),
-    ("affects", "Which cells of a layer one patch of the image affects", "affects:Affects"),
+    (
+        "reads",
+        "What one position of a layer reads from the image",
+        "receptive_field.input_influence:Reads",
+    ),
+    (
+        "affects",
+        "Which cells of a layer one patch of the image affects",
+        "receptive_field.forward_influence:Affects",
+    ),
     (
         "effective-receptive-field",
         "What the centre cell of a layer really uses (Luo 2016)",
-        "effective:EffectiveReceptiveField",
+        "receptive_field.effective_field:EffectiveReceptiveField",
     ),
     (
         "occlusion",
         "What the answer loses when a window is covered (Zeiler 2014)",
-        "occlusion:Occlusion",
+        "perturbation.occlusion:Occlusion",
     ),
-    ("rise", "How much keeping a pixel raises the score (Petsiuk 2018)", "rise:RISE"),
+    ("rise", "How much keeping a pixel raises the score (Petsiuk 2018)", "perturbation.rise:RISE"),
 )
