@@ -41,7 +41,7 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Fetch the `test` dependency group where it is missing (docs/adr/0003-two-commands-in-the-readme.md)."""
+    """Fetch the `test` dependency group where it is missing (docs/adr/0003)."""
     if importlib.util.find_spec("hypothesis") is not None:
         from hypothesis import settings
 

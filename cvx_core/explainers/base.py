@@ -101,7 +101,8 @@ class Explainer(Method):
             device's memory.
         sanity
             Whether to check that the maps depend on what the network has learned, and put the
-            verdict into their evidence; see `cvx_score.checks.randomization`. It copies the model once, and
+            verdict into their evidence; see `cvx_score.checks.randomization`. It copies
+            the model once, and
             makes each map 16 to 48 times more.
 
         Returns

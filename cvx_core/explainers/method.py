@@ -1,6 +1,7 @@
 """Contract of explanation methods.
 
-An explainer says what it needs recorded (`requirements`) and turns recordings into maps (`attribute`).
+An explainer says what it needs recorded (`requirements`) and turns recordings into maps
+(`attribute`).
 The core reads the images, resolves the targets, opens the recordings, shares them between
 explainers and targets, splits large batches, and assembles the explanations.
 """

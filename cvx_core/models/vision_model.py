@@ -191,7 +191,7 @@ class VisionModel:
         return self.output(inputs.to(self.device, self.dtype)).flat
 
     def run(self, inputs: torch.Tensor) -> Any:
-        """Return what the module returns for inputs (B, C, H, W), as it is now; see `run_module`."""
+        """Return what the module, as it is now, returns for (B, C, H, W); see `run_module`."""
         return run_module(self.module, inputs, self.name)
 
     def output(self, inputs: torch.Tensor) -> ModelOutput:
@@ -253,7 +253,8 @@ class VisionModel:
         Returns
         -------
         list of Answer
-            `ClassificationPrediction` of a classifier, `SegmentationPrediction` of a segmenter, `DetectionPrediction` of a detector.
+            `ClassificationPrediction` of a classifier, `SegmentationPrediction` of a
+            segmenter, `DetectionPrediction` of a detector.
 
         Raises
         ------

@@ -43,7 +43,8 @@ def find_mistakes(prediction: Prediction, truth: GroundTruth) -> list[Mistake]:
     --------
     >>> import numpy as np
     >>> from cvx_core import ClassificationPrediction
-    >>> [case] = find_mistakes(ClassificationPrediction(np.array([1.0, 3.0]), ["cat", "dog"]), "cat")
+    >>> wrong = ClassificationPrediction(np.array([1.0, 3.0]), ["cat", "dog"])
+    >>> [case] = find_mistakes(wrong, "cat")
     >>> case.text, case.judge(ClassificationPrediction(np.array([2.0, 1.5]), ["cat", "dog"])).right
     ('misclassified: dog and not cat', True)
     """

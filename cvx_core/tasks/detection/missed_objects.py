@@ -1,4 +1,4 @@
-"""Missed objects: the stage of detection that lost one, its rival, and the prediction without that stage."""
+"""Missed objects: the stage that lost one, its rival, and the prediction without that stage."""
 
 from __future__ import annotations
 

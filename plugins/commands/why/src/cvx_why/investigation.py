@@ -56,7 +56,8 @@ def why(
     image
         A path, PIL image, uint8 array (H, W, 3), or a prepared float tensor (1, C, H, W).
     label
-        The truth: a class by name or index; `GroundTruthMask` of a segmenter's image, `GroundTruthBoxes` of
+        The truth: a class by name or index; `GroundTruthMask` of a segmenter's image,
+        `GroundTruthBoxes` of
         a detector's.
     budget
         Images that may go through the network, each counting one, whoever sends them: 40 to
@@ -68,7 +69,8 @@ def why(
         first. Then a right answer is looked into as well.
     reference_image
         A photograph of the true class: its content is used as one more fill, and the cells of a
-        layer that it would take to make the answer right are found (`cvx_why.search.counterfactual`).
+        layer that it would take to make the answer right are found
+        (`cvx_why.search.counterfactual`).
     profile
         Whether to add the layer profile of the error's request, if cvx-activation-error is
         installed.

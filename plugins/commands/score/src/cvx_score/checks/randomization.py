@@ -72,8 +72,10 @@ class Randomization(Check):
         Returns
         -------
         list
-            Of lists of mappings: ``verdict`` (``"passes"``, ``"fails"`` or ``"unclear"``), ``reason``,
-            ``correlation``, ``chance`` and ``draws`` by stage, ``seed``. Where it can't be checked (a
+            Of lists of mappings: ``verdict`` (``"passes"``, ``"fails"`` or
+            ``"unclear"``), ``reason``,
+            ``correlation``, ``chance`` and ``draws`` by stage, ``seed``. Where it can't
+            be checked (a
             network can't be copied, say) the verdict is ``"unclear"``, and the reason says why.
         """
         inputs, untrained = attributed[0][1].inputs, model.details.get("weights") == "random"

@@ -30,7 +30,7 @@ NOISE = 0.01
 """Standard deviation of ROAD's noise in units of the network's input, as in its authors' code."""
 
 Reference = str | Tensor
-"""``"zero"``, ``"mean"``, ``"blur"`` (`cvx_core.images.baselines`), or a tensor, (C, H, W) or for each."""
+"""A name in `cvx_core.images.baselines`, or a tensor, (C, H, W) or one for each image."""
 
 
 Changed = Callable[[Tensor, Tensor, Tensor], Tensor]

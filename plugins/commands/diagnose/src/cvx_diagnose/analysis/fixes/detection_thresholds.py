@@ -120,7 +120,8 @@ def try_thresholds(run: Run) -> dict[str, Any]:
     Returns
     -------
     dict
-        As of `cvx_diagnose.analysis.fixes.last_layer.try_fixes`, where ``before``, ``after``, ``change`` and its
+        As of `cvx_diagnose.analysis.fixes.last_layer.try_fixes`, where ``before``,
+        ``after``, ``change`` and its
         interval are of F1, and an image is ``fixed`` that has fewer wrong and missed boxes;
         ``threshold`` and ``overlap``, pairs of what they were and are; ``gain``, by how much the
         share of images without an error rose.
