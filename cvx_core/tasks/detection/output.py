@@ -33,7 +33,8 @@ def detection(output: Any) -> DetectionCandidates:
         raise ModelError(
             f"No candidates were found in the {type(output).__name__} that the detector returned.",
             "Pass readout=... to VisionModel: a function from that output to "
-            "cvx_core.DetectionCandidates(logits, boxes), before boxes are suppressed. Detectors loaded by name have one.",
+            "cvx_core.DetectionCandidates(logits, boxes), before boxes are suppressed. "
+            "Detectors loaded by name have one.",
         )
     centre, size = boxes[..., :2], boxes[..., 2:]
     return DetectionCandidates(

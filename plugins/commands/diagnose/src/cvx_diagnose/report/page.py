@@ -120,8 +120,8 @@ def coloured(values: npt.NDArray[np.float32]) -> bytes:
     span = float(np.abs(values).max()) or 1.0
     share = values / span
     colours = VIK[np.clip(np.round(127.5 + 127.5 * share), 0, 255).astype(int)]
-    # As cvx_core.explanations.heatmap.opacity, but fainter: what lies under the map must be
-    seen on a thumbnail.
+    # As cvx_core.explanations.heatmap.opacity, but fainter: what lies under the map must be seen
+    # on a thumbnail.
     alpha = np.round(255 * 0.65 * np.abs(share) ** 0.7).astype(np.uint8)
     stream = io.BytesIO()
     Image.fromarray(np.dstack([colours, alpha])).save(stream, "PNG")

@@ -29,8 +29,8 @@ def try_fixes(run: Run) -> list[dict[str, Any]]:
         ``name``; ``tried``, false where it could not be, and then ``note`` says why; ``trained_on``
         and ``judged_on``, inputs; ``before`` and ``after``, shares of right answers on the latter;
         ``change`` with ``low`` and ``high``, an interval of 95 %; ``fixed``, ``broken`` and ``p``
-        (`cvx_diagnose.analysis.metrics.comparison.mcnemar`). A last layer has learned the classes of
-    the data alone:
+        (`cvx_diagnose.analysis.metrics.comparison.mcnemar`). A last layer has learned the classes
+    of the data alone:
         where the network knows others too, ``restricted`` is the share that is right if it may
         give only these, and the change is to that. ``gain`` is to the answers as they are. Of a
         detector see
