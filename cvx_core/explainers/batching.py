@@ -89,7 +89,18 @@ def kept_memory(recording: Recording) -> dict[tuple[torch.device, int], int]:
     asked for, and the logits; memory that several of these share stands there once. The model's
     weights are left out: they are there without the recording.
     """
-    kept = storages(recording.tensors())
+    optional = [recording.baseline_logits, *(recording.mode.attention or [])]
+    if recording.kept_constants is not None:
+        optional += [tensor for pair in recording.kept_constants.kept for tensor in pair]
+    kept = storages(
+        [
+            recording.logits,
+            *recording.nodes.values(),
+            *recording.baselines.values(),
+            *recording.saved.tensors(),
+            *(tensor for tensor in optional if tensor is not None),
+        ]
+    )
     module = recording.model.module
     weights = storages([*module.parameters(), *module.buffers()])
     return {address: size for address, size in kept.items() if address not in weights}

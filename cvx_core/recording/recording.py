@@ -75,12 +75,12 @@ class Recording:
         self.backwards = 0
         self.logits: Tensor
         self.output: ModelOutput
-        self._nodes: dict[str, Tensor] = {}
+        self.nodes: dict[str, Tensor] = {}
         # Hooks are called in whatever thread runs the model; this recording is of one.
         self._thread = threading.get_ident()
         self._stack = ExitStack()
-        self._saved = SavedTensors()
-        self._tape = Tape(self._saved) if requirements.tape else None
+        self.saved = SavedTensors()
+        self._tape = Tape(self.saved) if requirements.tape else None
         self.kept_constants = Constants() if requirements.constants else None
         self.passage = self._begin(requirements.gates)
         self.baselines: dict[str, Tensor] = {}
@@ -90,7 +90,7 @@ class Recording:
         self._replacing: dict[str, Tensor] | None = None
         self._over = False
         self.mode = Interception(
-            self._saved,
+            self.saved,
             freeze=requirements.gates == "frozen",
             tape=self._tape,
             attention=requirements.attention,
@@ -115,7 +115,7 @@ class Recording:
     def __exit__(self, *exception: object) -> None:
         self._over = True
         # Logits are used after the recording. Their graph would keep all activations alive.
-        self._nodes.clear()
+        self.nodes.clear()
         self._stack.close()
         self._tape = self.passage = None
         self.baselines.clear()
@@ -134,7 +134,7 @@ class Recording:
 
     def touched(self) -> bool:
         """Whether a recorded tensor was changed in place after the forward pass."""
-        return self._versions != {name: version(node) for name, node in self._nodes.items()}
+        return self._versions != {name: version(node) for name, node in self.nodes.items()}
 
     def activation(self, name: str) -> Tensor:
         """Return the activation of a layer as (B, C, h, w), without graph."""
@@ -198,7 +198,7 @@ class Recording:
     @property
     def attention_names(self) -> list[str]:
         """Names of the attention probabilities that were recorded as nodes, in forward order."""
-        return [name for name in self._nodes if name.startswith("attention#")]
+        return [name for name in self.nodes if name.startswith("attention#")]
 
     def attention(self) -> list[Tensor]:
         """Return the attention probabilities (B, heads, queries, keys), in forward order."""
@@ -239,7 +239,7 @@ class Recording:
         LayerError, MethodError
             If it was not recorded, or the recording is over.
         """
-        if name not in self._layers and name not in self._nodes:
+        if name not in self._layers and name not in self.nodes:
             raise LayerError(
                 f"{name!r} was not recorded.", f"Recorded: {', '.join(self._layers) or 'nothing'}."
             )
@@ -248,20 +248,7 @@ class Recording:
                 "The recording is closed, and its activations are released.",
                 "Use it inside its `with` block.",
             )
-        return self._nodes[self._layers[name].name if name in self._layers else name]
-
-    def tensors(self) -> list[Tensor]:
-        """Return every tensor that the recording keeps alive."""
-        optional = [self.baseline_logits, *(self.mode.attention or [])]
-        if self.kept_constants is not None:
-            optional += [tensor for pair in self.kept_constants.kept for tensor in pair]
-        return [
-            self.logits,
-            *self._nodes.values(),
-            *self.baselines.values(),
-            *self._saved.tensors(),
-            *(tensor for tensor in optional if tensor is not None),
-        ]
+        return self.nodes[self._layers[name].name if name in self._layers else name]
 
     @contextmanager
     def again(self, name: str, image: Tensor) -> Iterator[tuple[Recording, Leakage]]:
@@ -324,11 +311,11 @@ class Recording:
             value = self._replacing.get(name)
             return tensor if value is None else value.clone()
         # The earliest layer is the leaf of the graph, also where the caller's inputs have one.
-        if not self._nodes:
+        if not self.nodes:
             self._first, tensor = name, tensor.detach()
         # Later layers stay in the graph, so that the gradient of an earlier one passes them.
         node = tensor if tensor.requires_grad else tensor.detach().requires_grad_()
-        self._nodes[name] = node
+        self.nodes[name] = node
         # A copy, because the network may overwrite it in place, and the node must keep its value.
         # Hidden from the rules: for them the layer begins here, whatever it was computed from.
         with torch._C.DisableTorchFunction():
@@ -341,11 +328,11 @@ class Recording:
         # switch gradients on at that layer would not outlive a no_grad block around it.)
         with torch.enable_grad():
             self.logits = self._run()
-        self._versions = {name: version(node) for name, node in self._nodes.items()}
+        self._versions = {name: version(node) for name, node in self.nodes.items()}
         self.mode.leakage.over = True
         if self._tape is not None:
             self._tape.seal()
-        absent = [p.name for p in self._layers.values() if p.name not in self._nodes]
+        absent = [p.name for p in self._layers.values() if p.name not in self.nodes]
         if absent:
             raise MethodError(
                 f"The forward pass did not run {', '.join(absent)} this time.",
@@ -355,7 +342,7 @@ class Recording:
     def _begin(self, gates: Gates) -> Passage | None:
         if not isinstance(gates, Propagation):
             return None
-        return gates.begin(self.model, self._saved, at_input="input" in self.requirements.layers)
+        return gates.begin(self.model, self.saved, at_input="input" in self.requirements.layers)
 
     def _compare(self, passage: Passage) -> None:
         """Run the baseline before the inputs, if the rules compare the two."""
@@ -368,8 +355,8 @@ class Recording:
                 self.baseline_logits = self._run().detach()
         finally:
             self.inputs = inputs
-        self.baselines = {name: node.detach() for name, node in self._nodes.items()}
-        self._nodes.clear()
+        self.baselines = {name: node.detach() for name, node in self.nodes.items()}
+        self.nodes.clear()
         self.mode.started = False
         passage.compare()
 
@@ -379,7 +366,7 @@ class Recording:
         self._running = "forward"
         stance = eager()
         try:
-            kept = torch.autograd.graph.saved_tensors_hooks(self._saved.pack, self._saved.unpack)
+            kept = torch.autograd.graph.saved_tensors_hooks(self.saved.pack, self.saved.unpack)
             with stance, kept, self.mode:
                 # Tensors made under inference mode can't take part in a graph; a clone can.
                 inputs = self.inputs.clone() if self.inputs.is_inference() else self.inputs
