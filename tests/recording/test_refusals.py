@@ -159,10 +159,10 @@ def test_a_tape_hands_out_its_gates_in_order() -> None:
     tape.put("relu", 3)
     assert len(tape) == 2
     assert [tape.take("relu"), tape.take("gelu")] == [1, 2]
-    with pytest.raises(MethodError, match="met 'gelu' where the end was recorded"):
+    with pytest.raises(MethodError, match="ran 'gelu' where the end was recorded"):
         tape.take("gelu")
     tape.rewind()
-    with pytest.raises(MethodError, match="met 'gelu' where relu was recorded"):
+    with pytest.raises(MethodError, match="ran 'gelu' where relu was recorded"):
         tape.take("gelu")
 
 
