@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from cvx_core import Attribution, Explainer, ExplainRequest, Requirements
 from cvx_core.errors import MethodError, ModelError, PluginError, UsageError
 from cvx_core.explainers.runner import run
 from cvx_core.explanations.explanation import Explanation
+from cvx_core.models.network_facts import Versions, weight_versions
 from cvx_core.models.vision_model import VisionModel
 from cvx_core.tasks.targets import ClassScore, Contrast, Error, Margin, Predicted
 from cvx_core.testing import models
@@ -210,6 +212,55 @@ def test_no_images_are_refused() -> None:
     model, _ = counting()
     with pytest.raises(UsageError, match="no images"):
         run(model, [], [InputXGradient()])
+
+
+def test_the_weights_are_told_apart_by_their_digest() -> None:
+    """The SHA-256 of name, dtype, shape and bytes, worked out here for the one parameter."""
+    model, net = counting()
+
+    def digest() -> str:
+        [one] = run(model, images(1), [InputXGradient()])
+        return str(one.provenance["weights_sha256"])
+
+    numbers = np.array([1, 2, 3], np.float32).tobytes()
+    by_hand = hashlib.sha256(b"scale torch.float32 (3,)" + numbers).hexdigest()[:16]
+    assert digest() == by_hand
+    with torch.no_grad():
+        net.scale[0] = 5
+    assert digest() != by_hand
+    with torch.no_grad():
+        net.scale[0] = 1
+    assert digest() == by_hand
+
+
+@dataclass(frozen=True)
+class Meddling(InputXGradient):
+    """Changes a weight."""
+
+    def attribute(self, request: ExplainRequest) -> list[Attribution]:
+        found = super().attribute(request)
+        with torch.no_grad():
+            request.model.module.scale += 1
+        return found
+
+
+def test_a_weight_changed_by_one_explainer_is_noticed_for_the_next() -> None:
+    model, _ = counting()
+    before, after = run(model, images(1), [Meddling(), InputXGradient()])
+    assert before.provenance["weights_sha256"] != after.provenance["weights_sha256"]
+
+
+def test_weights_are_looked_at_once_for_each_explainer(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, _ = counting()
+    looked = list[nn.Module]()
+
+    def look(module: nn.Module) -> Versions:
+        looked.append(module)
+        return weight_versions(module)
+
+    monkeypatch.setattr("cvx_core.models.vision_model.weight_versions", look)
+    run(model, images(1), [InputXGradient(), Frozen()], [[ClassScore(c) for c in range(3)]])
+    assert len(looked) == 2
 
 
 def test_labels_are_per_image_and_may_be_unknown() -> None:

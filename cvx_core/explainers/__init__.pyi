@@ -2,5 +2,9 @@ from .batching import images_at_once as images_at_once, in_pieces as in_pieces
 from .check import Attributed as Attributed, Check as Check
 from .method import Method as Method
 from .pyramid import at_all_levels as at_all_levels, spread as spread
-from .request import ExplainRequest as ExplainRequest, SharedRecordings as SharedRecordings
+from .request import (
+    ExplainRequest as ExplainRequest,
+    ImageTargets as ImageTargets,
+    SharedRecordings as SharedRecordings,
+)
 from .runner import run as run

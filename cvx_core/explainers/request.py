@@ -1,11 +1,11 @@
-"""What an explainer is asked: a batch, its targets, and recordings that are shared."""
+"""Requests to explainers: a batch, its targets, and recordings that are shared."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import prod
 
 import numpy as np
@@ -26,8 +26,38 @@ from cvx_core.tasks.targets import Target
 _MOST_ROWS = 256
 
 
+@dataclass(frozen=True, eq=False)
+class ImageTargets:
+    """The targets of one image, with what resolves them.
+
+    Attributes
+    ----------
+    targets
+        One or more.
+    label
+        Ground truth, if it is known.
+    frame
+        How the network's input lies over the image.
+    """
+
+    targets: Sequence[Target]
+    label: GroundTruth | None
+    frame: Frame
+
+
 class ExplainRequest:
-    """A batch of prepared images with the targets put to each.
+    """A batch of prepared images with the targets of each.
+
+    Parameters
+    ----------
+    recordings
+        Of the batch; shared with other requests.
+    images
+        Targets, label and frame of each image.
+    seed
+        Of all randomness.
+    budget
+        Bytes that the activations of images run together may take; None for a default.
 
     Attributes
     ----------
@@ -35,50 +65,40 @@ class ExplainRequest:
         The `VisionModel`.
     inputs
         (B, C, H, W), as the network takes it.
-    targets
-        Those of each image.
-    seed
-        Of all randomness.
-    extents
-        For each image, the rectangle of the photograph that its input covers.
-    budget
-        Bytes that the activations of images run together may take; None for a default.
     """
 
     def __init__(
         self,
-        model: VisionModel,
-        inputs: torch.Tensor,
-        targets: Sequence[Sequence[Target]],
-        labels: Sequence[GroundTruth | None],
-        seed: int,
-        session: SharedRecordings,
-        extents: Sequence[Extent],
+        recordings: SharedRecordings,
+        images: Sequence[ImageTargets],
+        seed: int = 0,
         budget: int | None = None,
-        photos: Sequence[tuple[int, int] | None] = (),
     ) -> None:
-        self.model = model
-        self.inputs = inputs
+        self.model = recordings.model
+        self.inputs = recordings.inputs
+        self.images = list(images)
         self.seed = seed
-        self.extents = list(extents)
-        self._photos = list(photos) or [None] * len(self.extents)
-        self.targets = [list(several) for several in targets]
-        self._labels = list(labels)
-        self._session = session
         self.budget = budget
+        self._recordings = recordings
         self._resolved: list[list[tuple[torch.Tensor, TargetRecord]]] | None = None
-        self._asker: ExplainRequest | None = None
+        self._parent: ExplainRequest | None = None
         self._used: dict[Recording, None] = {}
         self._most_elsewhere = 0
+        self._scope = ExitStack()
+
+    @property
+    def extents(self) -> list[Extent]:
+        """For each image, the rectangle of it that its input covers."""
+        return [one.frame.extent for one in self.images]
 
     @property
     def layout(self) -> Layout:
-        """The places of the network that can be recorded."""
+        """The layers of the network that can be recorded."""
         return Layout.of(self.model, self.inputs)
 
     def recording(self, requirements: Requirements) -> Recording:
         """Return the recording that holds what `requirements` asks; opened once, shared by all."""
-        recording = self._session.recording(requirements)
+        recording = self._recordings.recording(requirements)
         self._used[recording] = None
         return recording
 
@@ -114,23 +134,23 @@ class ExplainRequest:
         # A processor's caches are full long before its memory is: more at once is slower there.
         return most if self.inputs.device.type == "cuda" else min(most, 16)
 
-    def at_once_behind(self, place: Layer) -> int:
-        """How many values at a place to run the network behind it for together; 1 to 256.
+    def at_once_behind(self, layer: Layer) -> int:
+        """How many values at a layer to run the network behind it for together; 1 to 256.
 
         That part is smaller than the whole, so that it may be more than `at_once`.
         """
         sizes = {p.name: prod(p.shape) for p in self.layout.layers}
         names = list(sizes)
-        if place.name not in sizes:
+        if layer.name not in sizes:
             return min(_MOST_ROWS, self.at_once)
-        behind = sum(sizes[name] for name in names[names.index(place.name) :])
+        behind = sum(sizes[name] for name in names[names.index(layer.name) :])
         return min(_MOST_ROWS, self.at_once * max(1, sum(sizes.values()) // max(1, behind)))
 
     @property
     def bytes_held(self) -> int:
-        """The most bytes that recordings asked for here held at once; see `Recording.memory`.
+        """The most bytes that recordings asked for here kept at once; see `kept_memory`.
 
-        Of the questions about changed inputs, of which one follows the other, the largest counts.
+        Of requests with changed inputs, which follow one another, the largest counts.
         """
         memory = {address: size for one in self._used for address, size in kept_memory(one).items()}
         return sum(memory.values()) + self._most_elsewhere
@@ -140,25 +160,16 @@ class ExplainRequest:
 
         Counted as forward passes. Where memory runs out the inputs are run in halves.
         """
-        return self._session.logits(inputs)
+        return self._recordings.logits(inputs)
 
     def with_inputs(self, inputs: torch.Tensor) -> ExplainRequest:
-        """Return the same question about changed inputs, with the seeds of the originals.
+        """Return the same request for changed inputs, with the seeds of the originals.
 
-        Its recordings are its own; close them with ``with question.with_inputs(x) as q``.
+        Its recordings are its own; close them with ``with request.with_inputs(x) as other``.
         """
-        other = ExplainRequest(
-            self.model,
-            inputs,
-            self.targets,
-            self._labels,
-            self.seed,
-            SharedRecordings(self.model, inputs, [], self._session),
-            self.extents,
-            self.budget,
-            self._photos,
-        )
-        other._resolved, other._asker = self._resolved, self
+        recordings = SharedRecordings(self.model, inputs, [], self._recordings)
+        other = ExplainRequest(recordings, self.images, self.seed, self.budget)
+        other._resolved, other._parent = self._resolved, self
         return other
 
     def put_to(
@@ -168,10 +179,10 @@ class ExplainRequest:
         image: int,
         requirements: Sequence[Requirements],
     ) -> ExplainRequest:
-        """Return what was asked about one image, put to another network about other inputs.
+        """Return the request for one image, put to another network with other inputs.
 
-        Its seeds are those of the image, whatever the other network answers. Close its recordings
-        with ``with question.put_to(...) as q``; they are not counted here.
+        Its seeds are those of the image, whatever the other network predicts. Close its recordings
+        with ``with request.put_to(...) as other``; they are not counted here.
 
         Parameters
         ----------
@@ -181,61 +192,50 @@ class ExplainRequest:
             (n, C, H, W).
         image
             Position of the image in the batch.
-        needs
+        requirements
             What will be recorded.
         """
         count = len(inputs)
-        other = ExplainRequest(
-            model,
-            inputs,
-            [self.targets[image]] * count,
-            [self._labels[image]] * count,
-            self.seed,
-            SharedRecordings(model, inputs, requirements),
-            [self.extents[image]] * count,
-            self.budget,
-            [self._photos[image]] * count,
-        )
+        recordings = SharedRecordings(model, inputs, requirements)
+        other = ExplainRequest(recordings, [self.images[image]] * count, self.seed, self.budget)
         if self._resolved is not None:
             other._resolved = [self._resolved[image]] * count
         return other
 
     def __enter__(self) -> ExplainRequest:
+        self._scope.enter_context(self.model.fixed_weights())
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if self._asker is not None:
-            self._asker._most_elsewhere = max(self._asker._most_elsewhere, self.bytes_held)
-        self._used.clear()
-        self._session.close()
+        with self._scope:
+            if self._parent is not None:
+                self._parent._most_elsewhere = max(self._parent._most_elsewhere, self.bytes_held)
+            self._used.clear()
+            self._recordings.close()
 
     def _resolve(self, logits: torch.Tensor) -> list[list[tuple[torch.Tensor, TargetRecord]]]:
         if self._resolved is None:
-            width, height = self.inputs.shape[3], self.inputs.shape[2]
-            frames = [
-                Frame(extent, (width, height), photo)
-                for extent, photo in zip(self.extents, self._photos, strict=True)
-            ]
-            answers = self._session.answers(logits, frames)
+            predictions = self._recordings.predictions(logits, [one.frame for one in self.images])
             self._resolved = [
-                [self._one(target, answer, label) for target in several]
-                for several, answer, label in zip(self.targets, answers, self._labels, strict=True)
+                [_resolve(target, prediction, one.label) for target in one.targets]
+                for one, prediction in zip(self.images, predictions, strict=True)
             ]
         return self._resolved
 
-    def _one(
-        self, target: Target, answer: Prediction, label: GroundTruth | None
-    ) -> tuple[torch.Tensor, TargetRecord]:
-        seed, record = answer.resolve(target, label)
-        if target.asked:
-            record = replace(record, asked=target.asked)
-        return torch.from_numpy(np.asarray(seed, dtype=np.float64)), record
+
+def _resolve(
+    target: Target, prediction: Prediction, label: GroundTruth | None
+) -> tuple[torch.Tensor, TargetRecord]:
+    seed, record = prediction.resolve(target, label)
+    if target.asked:
+        record = replace(record, asked=target.asked)
+    return torch.from_numpy(np.asarray(seed, dtype=np.float64)), record
 
 
 class SharedRecordings:
     """Recordings of one batch, opened on first use and shared by explainers and targets.
 
-    Passes are counted; those of changed inputs count for the session of the originals, `parent`.
+    Passes are counted; those of changed inputs count for the recordings of the originals, `parent`.
     """
 
     def __init__(
@@ -249,20 +249,20 @@ class SharedRecordings:
         self._open: dict[Requirements, Recording] = {}
         self._stack = ExitStack()
         self._elsewhere = Counter[str]()
-        self._answers: list[Prediction] | None = None
+        self._predictions: list[Prediction] | None = None
         self._version = version(inputs)
 
     def recording(self, requirements: Requirements) -> Recording:
         """Return an open recording that holds at least what is asked."""
-        # Rules treat what lies between two places as they find it: a layer with the batch
-        # normalisation behind it is one, unless a place is recorded between them.
+        # Rules treat what lies between two layers as they find it: a layer with the batch
+        # normalisation behind it is one, unless a layer is recorded between them.
         ruled = not isinstance(requirements.gates, str)
         for have, recording in self._open.items():
             if have == requirements or (have.covers(requirements) and not ruled):
                 return recording
         merged = requirements
         for other in self.wanted:
-            # A tape starts at its earliest place, so recordings with tapes stay apart.
+            # A tape starts at its earliest layer, so recordings with tapes stay apart.
             apart = ruled or other.tape or requirements.tape
             if other.gates == requirements.gates and not apart:
                 merged = merged.merged(other)
@@ -288,18 +288,17 @@ class SharedRecordings:
                 "Its author must work on a copy: tensor.clone().",
             )
 
-    def answers(self, logits: torch.Tensor, frames: Sequence[Frame]) -> list[Prediction]:
-        """Return the answer for each image of the batch, of which `logits` are all outputs (B, N).
+    def predictions(self, logits: torch.Tensor, frames: Sequence[Frame]) -> list[Prediction]:
+        """Return the prediction for each image of the batch; `logits` are all outputs (B, N)."""
+        if self._predictions is None:
+            output = self._output()
+            if output.scores.shape == logits.shape:
+                return self.model.predictions(replace(output, scores=logits), frames)
+            # Kept, because suppressing thousands of boxes takes seconds.
+            self._predictions = self.model.predictions(output, frames)
+        return self._predictions
 
-        Those of segmenters and detectors are kept: suppressing thousands of boxes takes seconds.
-        """
-        if self.model.task == "classification":
-            return self.model.predictions(ModelOutput(logits), frames)
-        if self._answers is None:
-            self._answers = self.model.predictions(self._reading(), frames)
-        return self._answers
-
-    def _reading(self) -> ModelOutput:
+    def _output(self) -> ModelOutput:
         for recording in self._open.values():
             return recording.output
         self._elsewhere["forwards"] += 1

@@ -1,11 +1,11 @@
-"""Run explainers on images: read, resolve, record once, attribute, assemble."""
+"""Runner of explainers: prepares images, records once, attributes, assembles explanations."""
 
 from __future__ import annotations
 
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
@@ -18,7 +18,7 @@ from cvx_core.explainers.batching import images_at_once, in_pieces
 from cvx_core.explainers.check import Attributed, Check, worst
 from cvx_core.explainers.method import Attribution, Method
 from cvx_core.explainers.pyramid import at_all_levels
-from cvx_core.explainers.request import ExplainRequest, SharedRecordings
+from cvx_core.explainers.request import ExplainRequest, ImageTargets, SharedRecordings
 from cvx_core.explanations.explanation import Explanation
 from cvx_core.explanations.metadata import Metadata
 from cvx_core.models.vision_model import PreparedImage, VisionModel
@@ -55,30 +55,28 @@ def run(
     """
     prepared = model.prepare(images)
     if not prepared:
-        raise UsageError("There are no images to explain.")
+        raise UsageError("There are no images to explain.", "Pass one or more.")
     labels = _labels_per_image(label, len(prepared))
     targets = [_targets_per_image(target, e, len(prepared)) for e in explainers]
     jobs = [
         _Job(i, image, labels[i], [several[i] for several in targets])
         for i, image in enumerate(prepared)
     ]
+    runner = _Runner(model, explainers, seed, budget, checks, made)
     found: list[list[Explanation]] = []
     for _, group in groupby(jobs, key=lambda job: tuple(job.image.tensor.shape)):
-        found += _run_group(model, list(group), explainers, seed, budget, checks, made)
+        found += runner.run_group(list(group))
     return [explanation for several in found for explanation in several]
 
 
+@dataclass(frozen=True, eq=False)
 class _Job:
     """One image with its label and, for each explainer, its targets."""
 
-    def __init__(
-        self,
-        number: int,
-        image: PreparedImage,
-        label: GroundTruth | None,
-        targets: list[list[Target]],
-    ) -> None:
-        self.number, self.image, self.label, self.targets = number, image, label, targets
+    number: int
+    image: PreparedImage
+    label: GroundTruth | None
+    targets: list[list[Target]]
 
 
 def _targets_per_image(target: Targets, explainer: Method, count: int) -> list[list[Target]]:
@@ -117,106 +115,131 @@ def _labels_per_image(label: Labels, count: int) -> list[GroundTruth | None]:
     return labels
 
 
-def _run_group(
-    model: VisionModel,
-    jobs: list[_Job],
-    explainers: Sequence[Method],
-    seed: int,
-    budget: int | None,
-    checks: Sequence[Check],
-    made: Made | None,
-) -> list[list[Explanation]]:
-    """Run images of one shape, as many at once as the byte budget allows."""
-    size = 1 if len(jobs) == 1 else images_at_once(model, jobs[0].image.tensor, budget)
+@dataclass(frozen=True, eq=False)
+class _Runner:
+    """What is the same for all images of a run."""
 
-    def run_some(start: int, stop: int) -> list[list[Explanation]]:
-        return _run_batch(model, jobs[start:stop], explainers, seed, budget, checks, made)
+    model: VisionModel
+    explainers: Sequence[Method]
+    seed: int
+    budget: int | None
+    checks: Sequence[Check]
+    made: Made | None
 
-    return [one for several in in_pieces(len(jobs), size, run_some) for one in several]
+    def run_group(self, jobs: list[_Job]) -> list[list[Explanation]]:
+        """Run images of one shape, as many at once as the byte budget allows."""
+        size = 1
+        if len(jobs) > 1:
+            size = images_at_once(self.model, jobs[0].image.tensor, self.budget)
 
+        def run_some(start: int, stop: int) -> list[list[Explanation]]:
+            return self._run_batch(jobs[start:stop])
 
-def _run_batch(
-    model: VisionModel,
-    jobs: list[_Job],
-    explainers: Sequence[Method],
-    seed: int,
-    budget: int | None,
-    checks: Sequence[Check],
-    made: Made | None,
-) -> list[list[Explanation]]:
-    inputs = torch.stack([job.image.tensor for job in jobs])
-    explainers = [at_all_levels(explainer, model, inputs) for explainer in explainers]
-    session = SharedRecordings(model, inputs, [need for e in explainers for need in e.recordings()])
-    by_image: list[list[Explanation]] = [[] for _ in jobs]
-    attributed: list[Attributed] = []
-    try:
-        for number, explainer in enumerate(explainers):
-            started, before = time.perf_counter(), session.counts()
-            request = ExplainRequest(
-                model,
-                inputs,
-                [job.targets[number] for job in jobs],
-                [job.label for job in jobs],
-                seed,
-                session,
-                [job.image.extent for job in jobs],
-                budget,
-                [job.image.picture.size for job in jobs],
-            )
-            attributions = explainer.attribute(request)
-            session.check_untouched(explainer.name)
-            attributed.append((explainer, request, attributions))
-            recording = request.recording(explainer.recordings()[0])
-            records = request.records(recording.logits)
-            if not explainer.class_specific:
-                records = [[_for_any_class(record) for record in several] for several in records]
-            _check(explainer, attributions, len(jobs), max(map(len, records)))
-            seconds = (time.perf_counter() - started) / sum(map(len, records))
-            shared = {
-                "seconds": round(seconds, 6),
-                "batch": len(jobs),
-                "forwards": session.counts()["forwards"] - before["forwards"],
-                "backwards": session.counts()["backwards"] - before["backwards"],
-                "bytes": request.bytes_held,
-            }
-            for i, job in enumerate(jobs):
-                for k, record in enumerate(records[i]):
-                    one = attributions[k]
-                    by_image[i].append(
-                        Explanation(
-                            values=one.values[i].detach().float().cpu().numpy(),
-                            extent=job.image.extent,
-                            image=job.image.picture.pixels,
-                            target=record,
-                            method=explainer.name,
-                            signed=explainer.signed,
-                            unit=one.unit or explainer.unit,
-                            name=job.image.picture.name,
-                            evidence=Metadata(
-                                {
-                                    "sum": float(one.values[i].detach().double().sum()),
-                                    "class_specific": explainer.class_specific,
-                                    **_row(one.evidence, i),
-                                    **shared,
-                                }
-                            ),
-                            provenance=Metadata(
-                                _provenance(model, explainer, job, seed, _row(one.provenance, i))
-                            ),
-                        )
+        return [one for several in in_pieces(len(jobs), size, run_some) for one in several]
+
+    def _run_batch(self, jobs: list[_Job]) -> list[list[Explanation]]:
+        inputs = torch.stack([job.image.tensor for job in jobs])
+        explainers = [at_all_levels(one, self.model, inputs) for one in self.explainers]
+        wanted = [need for explainer in explainers for need in explainer.recordings()]
+        recordings = SharedRecordings(self.model, inputs, wanted)
+        by_image: list[list[Explanation]] = [[] for _ in jobs]
+        attributed: list[Attributed] = []
+        try:
+            for number, explainer in enumerate(explainers):
+                # Each explainer anew, because the one before may have changed a weight.
+                with self.model.fixed_weights():
+                    attributed.append(
+                        self._run_explainer(number, explainer, jobs, recordings, by_image)
                     )
-                    if made is not None:
-                        made(job.number, number, k, by_image[i][-1])
-    finally:
-        session.close()
-    if checks:
-        found = [check.check(model, attributed, seed) for check in checks]
-        for i, several in enumerate(by_image):
-            several[:] = [
-                one.replace(evidence={**one.evidence, "sanity": worst([v[i][k] for v in found])})
-                for k, one in enumerate(several)
-            ]
-    return by_image
+        finally:
+            recordings.close()
+        if self.checks:
+            found = [check.check(self.model, attributed, self.seed) for check in self.checks]
+            for i, several in enumerate(by_image):
+                several[:] = [
+                    one.replace(
+                        evidence={**one.evidence, "sanity": worst([v[i][k] for v in found])}
+                    )
+                    for k, one in enumerate(several)
+                ]
+        return by_image
+
+    def _run_explainer(
+        self,
+        number: int,
+        explainer: Method,
+        jobs: list[_Job],
+        recordings: SharedRecordings,
+        by_image: list[list[Explanation]],
+    ) -> Attributed:
+        """Append an explainer's explanations to those of each image."""
+        started, before = time.perf_counter(), recordings.counts()
+        asked = [ImageTargets(job.targets[number], job.label, job.image.frame) for job in jobs]
+        request = ExplainRequest(recordings, asked, self.seed, self.budget)
+        attributions = explainer.attribute(request)
+        recordings.check_untouched(explainer.name)
+        recording = request.recording(explainer.recordings()[0])
+        records = request.records(recording.logits)
+        if not explainer.class_specific:
+            records = [[_for_any_class(record) for record in several] for several in records]
+        _check(explainer, attributions, len(jobs), max(map(len, records)))
+        after = recordings.counts()
+        shared = {
+            "seconds": round((time.perf_counter() - started) / sum(map(len, records)), 6),
+            "batch": len(jobs),
+            **{kind: after[kind] - before[kind] for kind in ("forwards", "backwards")},
+            "bytes": request.bytes_held,
+        }
+        for i, job in enumerate(jobs):
+            for k, (record, one) in enumerate(zip(records[i], attributions, strict=False)):
+                evidence = {
+                    "sum": float(one.values[i].detach().double().sum()),
+                    "class_specific": explainer.class_specific,
+                    **_row(one.evidence, i),
+                    **shared,
+                }
+                provenance = self._provenance(explainer, job.image, _row(one.provenance, i))
+                explanation = Explanation(
+                    values=one.values[i].detach().float().cpu().numpy(),
+                    extent=job.image.extent,
+                    image=job.image.picture.pixels,
+                    target=record,
+                    method=explainer.name,
+                    signed=explainer.signed,
+                    unit=one.unit or explainer.unit,
+                    name=job.image.picture.name,
+                    evidence=Metadata(evidence),
+                    provenance=Metadata(provenance),
+                )
+                by_image[i].append(explanation)
+                if self.made is not None:
+                    self.made(job.number, number, k, explanation)
+        return explainer, request, attributions
+
+    def _provenance(
+        self, explainer: Method, image: PreparedImage, own: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        _, height, width = image.tensor.shape
+        return {
+            "method": explainer.name,
+            "parameters": explainer.parameters(),
+            **own,
+            "model": self.model.name,
+            "task": self.model.task,
+            "model_details": self.model.details,
+            "weights_sha256": self.model.digest(),
+            "image_sha256": image.picture.digest,
+            "input_size": [width, height],
+            "display_note": image.note,
+            "seed": self.seed,
+            "device": str(self.model.device),
+            "dtype": str(self.model.dtype).removeprefix("torch."),
+            "versions": {
+                "cvx": __version__,
+                "torch": torch.__version__,
+                "python": platform.python_version(),
+            },
+        }
 
 
 def _for_any_class(record: TargetRecord) -> TargetRecord:
@@ -233,7 +256,7 @@ def _check(explainer: Method, attributions: list[Attribution], images: int, roun
     if len(attributions) != rounds:
         raise MethodError(
             f"{explainer.name} returned {len(attributions)} attributions for {rounds} seeds.",
-            "attribute() returns one Attribution for each of question.seeds(logits).",
+            "attribute() returns one Attribution for each of request.seeds(logits).",
         )
     for one in attributions:
         if one.values.ndim != 3 or one.values.shape[0] != images:
@@ -272,29 +295,3 @@ def _tensors(value: Any) -> Iterator[torch.Tensor]:
     elif isinstance(value, Mapping | list | tuple):
         for item in value.values() if isinstance(value, Mapping) else value:
             yield from _tensors(item)
-
-
-def _provenance(
-    model: VisionModel, explainer: Method, job: _Job, seed: int, own: Mapping[str, Any]
-) -> dict[str, Any]:
-    _, height, width = job.image.tensor.shape
-    return {
-        "method": explainer.name,
-        "parameters": explainer.parameters(),
-        **own,
-        "model": model.name,
-        "task": model.task,
-        "model_details": model.details,
-        "weights_sha256": model.digest(),
-        "image_sha256": job.image.picture.digest,
-        "input_size": [width, height],
-        "display_note": job.image.note,
-        "seed": seed,
-        "device": str(model.device),
-        "dtype": str(model.dtype).removeprefix("torch."),
-        "versions": {
-            "cvx": __version__,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        },
-    }

@@ -249,7 +249,7 @@ def _try(
     trials = [
         [
             Trial(_array(one.values[i]), explainer.class_specific)
-            for one in attributions[: len(request.targets[i])]
+            for one in attributions[: len(request.images[i].targets)]
         ]
         for explainer, request, attributions in attributed
     ]

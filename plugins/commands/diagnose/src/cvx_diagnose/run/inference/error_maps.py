@@ -10,8 +10,23 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from cvx_core import Error, Margin, Mistake, Requirements, Target, VisionModel, get_explainer
-from cvx_core.explainers import ExplainRequest, SharedRecordings, at_all_levels, spread
+from cvx_core import (
+    Error,
+    Frame,
+    Margin,
+    Mistake,
+    Requirements,
+    Target,
+    VisionModel,
+    get_explainer,
+)
+from cvx_core.explainers import (
+    ExplainRequest,
+    ImageTargets,
+    SharedRecordings,
+    at_all_levels,
+    spread,
+)
 from cvx_core.recording import find_levels
 from cvx_core.tasks import GroundTruth
 from cvx_diagnose.data.decoder import Sides
@@ -75,17 +90,15 @@ def error_maps(model: VisionModel, plan: Plan, wrong: Sequence[Wrong]) -> list[d
         fine = get_explainer("activation-error", layer=plan.fine_layer, verify=False)
     wanted = [*explainer.recordings(), *(fine.recordings() if fine else ())]
     session = SharedRecordings(model, inputs, wanted)
+    size = inputs.shape[3], inputs.shape[2]
 
     def request(targets: list[list[Target]]) -> ExplainRequest:
         return ExplainRequest(
-            model,
-            inputs,
-            targets,
-            [one.truth for one in wrong],
-            0,
             session,
-            [one.extent for one in wrong],
-            photos=[one.size for one in wrong],
+            [
+                ImageTargets(several, one.truth, Frame(one.extent, size, one.size))
+                for several, one in zip(targets, wrong, strict=True)
+            ],
         )
 
     try:
