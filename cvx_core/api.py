@@ -1,4 +1,4 @@
-"""The functions that most people use: by name, in one call."""
+"""High-level functions: explain images, find components, register one."""
 
 from __future__ import annotations
 
@@ -139,12 +139,15 @@ def explain(
     """
     if not isinstance(model, VisionModel):
         raise UsageError(
-            f"The model is a {type(model).__name__}.",
+            f"model must be a VisionModel, got {type(model).__name__}.",
             "Wrap a torch.nn.Module: VisionModel(module, preprocess=..., classes=...).",
         )
     several = [explainer] if isinstance(explainer, str | Explainer) else list(explainer)
     if not several:
-        raise UsageError("There is no explainer.", f"Name one, such as {EXPLAINERS[0]!r}.")
+        raise UsageError(
+            "explainer must be one or more explainers, got none.",
+            f"Name one, such as {EXPLAINERS[0]!r}.",
+        )
     explainers = [get_explainer(e) if isinstance(e, str) else e for e in several]
     checks = installed_checks() if sanity else ()
     return run(model, images, explainers, target, label, seed, budget=budget, checks=checks)
@@ -179,7 +182,7 @@ def register(
         For a `Component`: ``"explainer"``, ``"renderer"``, ``"model source"``, ``"command"`` or
         another kind that ``cvx plugins`` lists.
     replace
-        Take the place of components that have the name already.
+        Replace components that have the name already.
 
     Returns
     -------
@@ -190,7 +193,7 @@ def register(
     ConflictError
         If the name is taken and `replace` is false.
     PluginError
-        If it is no component.
+        If it is not a component.
     """
     if component is None:
         return lambda later: register(later, name=name, kind=kind, replace=replace)  # type: ignore[call-overload]
@@ -209,7 +212,8 @@ def register(
         )
     elif kind is None:
         raise PluginError(
-            f"What kind of component is {component.name!r}?", "Pass kind='explainer' or another."
+            f"The kind of component {component.name!r} is not given.",
+            "Pass kind='explainer' or another.",
         )
     registry().add(kind, record, replace=replace)
     return component

@@ -1,4 +1,4 @@
-"""TODO explainers."""
+"""Explainers: base classes, requests, runner, composition and checks."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Base class of explainers, and explainers made of one other explainer and a function.
+"""Base classes of explainers and of explainers made of others.
 
 An explainer says what it needs recorded (`requirements`) and turns recordings into maps
 (`attribute`). The core reads the images, resolves the targets, opens the recordings, shares them
@@ -29,12 +29,12 @@ Step = Callable[[Tensor], Tensor]
 
 
 def rectify(values: Tensor) -> Tensor:
-    """Keep what speaks for, drop what speaks against: max(value, 0)."""
+    """Keep positive contributions only: max(value, 0)."""
     return values.clamp_min(0)
 
 
 class Explainer(Method):
-    """Propagates a seed back to a place and returns a signed, unnormalised map.
+    """Propagates a seed back to a layer and returns a signed, unnormalised map.
 
     Write an explainer as a frozen dataclass: its fields are its parameters, checked in
     ``__post_init__``. It holds no state between calls and never changes the model.
@@ -42,7 +42,7 @@ class Explainer(Method):
     Attributes
     ----------
     default_target
-        The request when none is asked.
+        The target when none is given.
     signed
         Whether the sign of a value means something.
     unit
@@ -92,7 +92,7 @@ class Explainer(Method):
             One target for all images, or one per image; instead of one, an image may be given a
             list of targets, which share its forward pass. None takes `default_target`.
         label
-            The truth: a class by name or index (of a segmenter `GroundTruthMask`, of a detector
+            Ground truth: a class by name or index (of a segmenter `GroundTruthMask`, of a detector
             `GroundTruthBoxes`), one for all images, or one per image (None where it is unknown).
         seed
             Of all randomness in the method.
@@ -101,9 +101,8 @@ class Explainer(Method):
             device's memory.
         sanity
             Whether to check that the maps depend on what the network has learned, and put the
-            verdict into their evidence; see `cvx_score.checks.randomization`. It copies
-            the model once, and
-            makes each map 16 to 48 times more.
+            verdict into their evidence. Installed checks run, such as that of cvx-score, which
+            copies the model once and makes each map 16 to 48 times more.
 
         Returns
         -------
@@ -114,7 +113,7 @@ class Explainer(Method):
         ------
         UsageError
             If numbers of images, targets and labels differ, a class is unknown, a label is
-            missing, or the method has no answer for this model.
+            missing, or the method can't explain this model.
         InputError
             If an image can't be read.
         """
@@ -135,12 +134,12 @@ class Composite(Explainer):
 
     @property
     def name(self) -> str:
-        """What it does, and to which explainers."""
-        return f"{self.verb}({', '.join(part.name for part in self.parts())})"
+        """The operation and the explainers it applies to."""
+        return f"{self.operation}({', '.join(part.name for part in self.parts())})"
 
     @property
-    def verb(self) -> str:
-        """What it does to its parts."""
+    def operation(self) -> str:
+        """The operation on the parts."""
         return component_name(type(self).__name__)
 
     @property
@@ -190,7 +189,7 @@ class Pipeline(Composite):
     step: Step
 
     @property
-    def verb(self) -> str:
+    def operation(self) -> str:
         """The name of the step."""
         return getattr(self.step, "__name__", "step").strip("<>")
 

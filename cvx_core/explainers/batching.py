@@ -1,4 +1,4 @@
-"""How much runs at once: bytes decide, and what does not fit after all runs in halves."""
+"""Batch sizes within a memory budget, halved where memory runs out."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ T = TypeVar("T")
 def images_at_once(model: VisionModel, image: torch.Tensor, budget: int | None) -> int:
     """Return how many images (C, H, W) a byte budget lets run together, 1 or more.
 
-    Without a budget half of the memory that a GPU has left is taken, or 2 GiB. A network that
-    computes statistics over its batch answers for one image differently beside another: its
-    images run one by one.
+    Without a budget half of the memory that a GPU has left is taken, or 2 GiB. The prediction
+    of a network that computes statistics over its batch depends on the other images: its images
+    run one by one.
     """
     if _mixes_images(model, image):
         return 1
@@ -35,7 +35,7 @@ def images_at_once(model: VisionModel, image: torch.Tensor, budget: int | None) 
 
 
 def _mixes_images(model: VisionModel, image: torch.Tensor) -> bool:
-    """Whether the answer for an image depends on what else is in the batch."""
+    """Whether the prediction for an image depends on what else is in the batch."""
 
     def compute() -> bool:
         noise = torch.randn(image.shape, generator=torch.Generator().manual_seed(0)).to(image)
@@ -85,9 +85,9 @@ def in_pieces(count: int, most: int, run: Callable[[int, int], T]) -> Iterator[T
 def kept_memory(recording: Recording) -> dict[tuple[torch.device, int], int]:
     """Return the bytes of each piece of memory that a recording keeps alive, by its address.
 
-    Activations at layers, what the backward pass and a replay will need, attention that was
-    asked for, and the logits; memory that several of these share stands there once. The model's
-    weights are left out: they are there without the recording.
+    Activations at layers, what the backward pass and a replay will need, requested
+    attention, and the logits; memory that several of these share is counted once. The model's
+    weights are not counted.
     """
     optional = [recording.baseline_logits, *(recording.mode.attention or [])]
     if recording.kept_constants is not None:

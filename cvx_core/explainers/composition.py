@@ -1,11 +1,11 @@
 """Explainers made of explainers.
 
 Explainers are values: what is built here is an explainer like any other, and its provenance shows
-what it is made of. Parts that are asked together share their forward passes.
+what it is made of. Parts that run together share their forward passes.
 
     mean(a, b)            the average of maps
-    product(a, b)         the product of maps, cell by cell
-    contrast(a, p, q)     a, asked why p rather than q
+    product(a, b)         the product of maps, position by position
+    contrast(a, p, q)     a for the target p rather than q
     smooth(a, n, sigma)   the average over noisy copies of the input (SmoothGrad)
     layers(a, [...])      the average over layers
     a | rectify           a map passed through a function
@@ -30,13 +30,13 @@ from cvx_core.tasks.targets import Contrast, Target
 
 @dataclass(frozen=True)
 class Combination(Composite):
-    """Several explainers, combined cell by cell; made by `mean` and `product`."""
+    """Several explainers, combined position by position; made by `mean` and `product`."""
 
     explainers: tuple[Explainer, ...]
     how: str
 
     @property
-    def verb(self) -> str:
+    def operation(self) -> str:
         """Mean or product."""
         return self.how
 
@@ -58,7 +58,7 @@ class Combination(Composite):
 
 @dataclass(frozen=True)
 class Contrasted(Composite):
-    """An explainer that is asked why `p` rather than `q`, unless it is asked otherwise."""
+    """An explainer whose default target is the contrast of `p` and `q`."""
 
     explainer: Explainer
     p: ClassRef
@@ -82,7 +82,7 @@ class Contrasted(Composite):
 class Smooth(Composite):
     """The average over noisy copies of the input (Smilkov 2017, arXiv:1706.03825).
 
-    The seed is that of the clean image, so that all copies answer the same question.
+    The seed is that of the clean image, so that all copies have the same target.
     """
 
     explainer: Explainer
@@ -100,7 +100,7 @@ class Smooth(Composite):
         return [self.explainer]
 
     def attribute(self, request: ExplainRequest) -> list[Attribution]:
-        """Return mean maps with their standard error, averaged over the cells."""
+        """Return mean maps with their standard error, averaged over the positions."""
         recording = request.recording(self.explainer.recordings()[0])
         request.seeds(recording.logits)
         inputs = request.inputs
@@ -129,12 +129,12 @@ def mean(*explainers: Explainer) -> Combination:
 
 
 def product(*explainers: Explainer) -> Combination:
-    """Return an explainer whose map is the product of the maps, cell by cell."""
+    """Return an explainer whose map is the product of the maps, position by position."""
     return Combination(_two_or_more(explainers), "product")
 
 
 def contrast(explainer: Explainer, p: ClassRef, q: ClassRef) -> Contrasted:
-    """Return an explainer that is asked why class `p` rather than class `q`."""
+    """Return an explainer whose default target is class `p` rather than class `q`."""
     return Contrasted(explainer, p, q)
 
 

@@ -1,10 +1,4 @@
-"""Contract of explanation methods.
-
-An explainer says what it needs recorded (`requirements`) and turns recordings into maps
-(`attribute`).
-The core reads the images, resolves the targets, opens the recordings, shares them between
-explainers and targets, splits large batches, and assembles the explanations.
-"""
+"""Contract of explanation methods: what to record, and maps from recordings."""
 
 from __future__ import annotations
 
@@ -33,7 +27,7 @@ class Attribution:
     values
         Tensor (B, h, w): one signed, unnormalised map for each image.
     evidence, provenance
-        What vouches for the maps and how they came about. A tensor holds one value for each
+        Measurements about the maps, and how they were made. A tensor holds one value for each
         image and has the shape (B,), also inside a list of mappings, which is shown as a table;
         anything else goes to all of them.
     unit
@@ -56,7 +50,7 @@ class Method(ABC):
     Attributes
     ----------
     default_target
-        The request when none is asked.
+        The target when none is given.
     signed
         Whether the sign of a value means something.
     unit
@@ -76,11 +70,11 @@ class Method(ABC):
 
     @abstractmethod
     def attribute(self, request: ExplainRequest) -> list[Attribution]:
-        """Return one `Attribution` for each seed of ``question.seeds(logits)``, in order."""
+        """Return one `Attribution` for each seed of ``request.seeds(logits)``, in order."""
 
     @property
     def name(self) -> str:
-        """The name it was asked by, or the class's in lower case with hyphens."""
+        """The name it was requested by, or the class's in lower case with hyphens."""
         return getattr(self, "_name", "") or component_name(type(self).__name__)
 
     def parameters(self) -> dict[str, Any]:

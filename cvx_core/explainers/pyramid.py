@@ -1,7 +1,7 @@
-"""Explain at all levels of a feature pyramid: a map for each, added up.
+"""Explanation at all levels of a feature pyramid: a map for each, added up.
 
-Detectors read several grids, coarse and fine. A method that looks at one layer is asked once for
-each level, and its maps are summed on the finest grid, each keeping its own sum.
+Detectors read several grids, coarse and fine. A method at one layer runs once for each level, and
+its maps are summed on the finest grid, each keeping its own sum.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from cvx_core.tasks.targets import Target
 
 
 def at_all_levels(explainer: Method, model: VisionModel, inputs: Tensor) -> Method:
-    """Return what to ask: the explainer itself, or one for all levels that the answer is read from.
+    """Return the explainer itself, or one for all levels that the prediction is read from.
 
-    An explainer is asked level by level if the model reads several and its parameter ``layer`` is
+    An explainer runs level by level if the model reads several and its parameter ``layer`` is
     ``"auto"``, its default; one that names other layers is left alone. So are the explainers that
     it is made of.
     """
     if not TASKS[model.task].pyramid:
         return explainer
     try:
-        names = [place.name for place in find_levels(model, inputs)]
-    except LayerError:  # methods at the input need no place, and the others say so themselves
+        names = [layer.name for layer in find_levels(model, inputs)]
+    except LayerError:  # methods at the input need no layer, and the others say so themselves
         return explainer
     return explainer if len(names) == 1 else _at(explainer, names)
 
@@ -58,12 +58,12 @@ def _at(explainer: Method, names: Sequence[str]) -> Method:
 
 @dataclass(frozen=True)
 class Levels(Method):
-    """An explainer asked at several levels.
+    """An explainer that runs at several levels.
 
     Attributes
     ----------
     explainer
-        As it was asked for: its name, parameters, unit and kind are this one's too.
+        As requested: its name, parameters, unit and kind are this one's too.
     parts
         The same with its layer named, one for each level.
     """
@@ -135,7 +135,7 @@ def _added(ones: Sequence[Attribution]) -> Attribution:
 
 
 def _parts(ones: Sequence[Attribution], values: Tensor) -> dict[str, Any]:
-    """Return what the cells of all levels, other tokens and constants add to the score, (B,)."""
+    """Return what positions of all levels, other tokens and constants add to the score, (B,)."""
     total = ones[0].evidence["total"]
     others = torch.stack([one.evidence["other_tokens"] for one in ones]).sum(0)
     cells = values.double().sum(dim=(1, 2))
@@ -150,9 +150,9 @@ def _parts(ones: Sequence[Attribution], values: Tensor) -> dict[str, Any]:
 
 
 def spread(values: Tensor, shape: tuple[int, int]) -> Tensor:
-    """Spread maps (B, h, w) over a finer grid (B, *shape), evenly: each cell keeps its sum.
+    """Spread maps (B, h, w) over a finer grid (B, *shape), evenly: each keeps its sum.
 
-    Cells of the fine grid that lie in two of the coarse one get a part of both.
+    Positions of the fine grid that lie in two of the coarse one get a part of both.
     """
     rows, columns = (
         _shares(coarse, fine).to(values)

@@ -97,7 +97,7 @@ class ExplainRequest:
         return Layout.of(self.model, self.inputs)
 
     def recording(self, requirements: Requirements) -> Recording:
-        """Return the recording that holds what `requirements` asks; opened once, shared by all."""
+        """Return the recording that fulfills the requirements; opened once, shared by all."""
         recording = self._recordings.recording(requirements)
         self._used[recording] = None
         return recording
@@ -148,7 +148,7 @@ class ExplainRequest:
 
     @property
     def bytes_held(self) -> int:
-        """The most bytes that recordings asked for here kept at once; see `kept_memory`.
+        """The most bytes that recordings of this request kept at once; see `kept_memory`.
 
         Of requests with changed inputs, which follow one another, the largest counts.
         """
@@ -253,7 +253,7 @@ class SharedRecordings:
         self._version = version(inputs)
 
     def recording(self, requirements: Requirements) -> Recording:
-        """Return an open recording that holds at least what is asked."""
+        """Return an open recording that fulfills at least the requirements."""
         # Rules treat what lies between two layers as they find it: a layer with the batch
         # normalisation behind it is one, unless a layer is recorded between them.
         ruled = not isinstance(requirements.gates, str)

@@ -47,8 +47,8 @@ def run(
 ) -> list[Explanation]:
     """Return explanations by image, then explainer, then target; see `Explainer.explain`.
 
-    Each is also told to `made` as soon as it is there, before it is checked: what was made is not
-    lost if the rest is interrupted.
+    Each is passed to `made` as soon as it exists, before it is checked, so that it is not lost if
+    the rest is interrupted.
 
     All explainers and targets share the forward passes: one for those that use the model's own
     gradients and one for those that freeze its gates.
@@ -86,8 +86,8 @@ def _targets_per_image(target: Targets, explainer: Method, count: int) -> list[l
         return [[target]] * count
     if isinstance(target, str) or not isinstance(target, Sequence):
         raise UsageError(
-            f"{target!r} is no target.",
-            "Pass a target such as ClassScore('tabby'); parse_target() reads text.",
+            f"target must be a Target or a sequence of them, got {target!r}.",
+            "Pass one such as ClassScore('tabby'); parse_target() reads text.",
         )
     if len(target) != count:
         raise UsageError(
@@ -97,7 +97,10 @@ def _targets_per_image(target: Targets, explainer: Method, count: int) -> list[l
     several = [[one] if isinstance(one, Target) else list(one) for one in target]
     for one in several:
         if not one or not all(isinstance(t, Target) for t in one):
-            raise UsageError(f"{one!r} is no list of targets.", "Pass targets such as Predicted().")
+            raise UsageError(
+                f"Targets of an image must be one or more Target objects, got {one!r}.",
+                "Pass some such as Predicted().",
+            )
     return several
 
 
@@ -173,6 +176,7 @@ class _Runner:
         by_image: list[list[Explanation]],
     ) -> Attributed:
         """Append an explainer's explanations to those of each image."""
+        digest = self.model.digest()  # before the explainer, which may change a weight
         started, before = time.perf_counter(), recordings.counts()
         asked = [ImageTargets(job.targets[number], job.label, job.image.frame) for job in jobs]
         request = ExplainRequest(recordings, asked, self.seed, self.budget)
@@ -198,7 +202,7 @@ class _Runner:
                     **_row(one.evidence, i),
                     **shared,
                 }
-                provenance = self._provenance(explainer, job.image, _row(one.provenance, i))
+                provenance = self._provenance(explainer, digest, job.image, _row(one.provenance, i))
                 explanation = Explanation(
                     values=one.values[i].detach().float().cpu().numpy(),
                     extent=job.image.extent,
@@ -217,7 +221,7 @@ class _Runner:
         return explainer, request, attributions
 
     def _provenance(
-        self, explainer: Method, image: PreparedImage, own: Mapping[str, Any]
+        self, explainer: Method, digest: str, image: PreparedImage, own: Mapping[str, Any]
     ) -> dict[str, Any]:
         _, height, width = image.tensor.shape
         return {
@@ -227,7 +231,7 @@ class _Runner:
             "model": self.model.name,
             "task": self.model.task,
             "model_details": self.model.details,
-            "weights_sha256": self.model.digest(),
+            "weights_sha256": digest,
             "image_sha256": image.picture.digest,
             "input_size": [width, height],
             "display_note": image.note,
@@ -246,7 +250,7 @@ def _for_any_class(record: TargetRecord) -> TargetRecord:
     return replace(
         record,
         text="where does the model look?",
-        note="This map is the same whatever class is asked about.",
+        note="This map is the same whatever the target.",
         box=None,
         asked="",
     )

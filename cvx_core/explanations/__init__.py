@@ -1,4 +1,4 @@
-"""TODO explanations."""
+"""Explanations: maps with their metadata, their files, and how they are drawn."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""The data that flows: an `Explanation` out of an explainer, an `Artifact` out of a renderer."""
+"""Explanations of explainers and artifacts of renderers."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ class Explanation:
     ----------
     values
         float32 (h, w): the map as the method's definition gives it, signed, unnormalised, at its
-        native resolution (a layer's cells, or the pixels of the model's input). Read-only.
+        native resolution (a layer's positions, or the pixels of the model's input). Read-only.
     extent
         The rectangle of `image` that `values` covers, in pixels of `image`.
     image
         uint8 (H, W, 3), RGB: the image as a person sees it. Read-only.
     target
-        The question and the model's answer.
+        The target and the model's prediction.
     method
         Name of the explainer.
     signed
@@ -70,7 +70,7 @@ class Explanation:
 
     def __post_init__(self) -> None:
         values = np.array(self.values, dtype=np.float32)
-        # Explanations of one photograph share its pixels where nobody can change them.
+        # Explanations of one image share its pixels where nobody can change them.
         image = self.image if _settled(self.image) else np.array(self.image)
         if values.ndim != 2 or 0 in values.shape:
             raise CvxError(f"A map has the shape (h, w), and this one has {values.shape}.")
@@ -126,7 +126,7 @@ class Explanation:
 
     @property
     def title(self) -> str:
-        """One line for people: the method and the question."""
+        """One line: the method and the target."""
         return f"{self.method}: {self.target.text}"
 
     def heatmap(self, size: tuple[int, int] | None = None) -> npt.NDArray[np.float32]:
@@ -140,9 +140,9 @@ class Explanation:
         Returns
         -------
         numpy.ndarray
-            float32 (height, width): bilinear between cell centres (area-weighted when shrinking),
-            nan where the map does not reach. Values keep their unit; they are not normalised, and
-            their sum is not the map's sum.
+            float32 (height, width): bilinear between centres of positions (area-weighted when
+            shrinking), nan where the map does not reach. Values keep their unit; they are not
+            normalised, and their sum is not the map's sum.
         """
         height, width = self.image.shape[:2]
         out_w, out_h = (width, height) if size is None else size
@@ -319,7 +319,7 @@ def _settled(image: object) -> bool:
 
 @dataclass(frozen=True)
 class Artifact:
-    """What a renderer returns; whoever asked for it writes the file.
+    """Output of a renderer; the caller writes the file.
 
     Attributes
     ----------

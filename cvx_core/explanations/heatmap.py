@@ -1,4 +1,4 @@
-"""How a map is shown over its photograph: limits, smoothing, colours, opacity.
+"""Heat maps over images: limits, smoothing, colours, opacity.
 
 Shared by everything that draws, so that one map looks the same in every format. Nothing here
 changes an explanation.
@@ -17,7 +17,7 @@ from cvx_core.explanations.colormaps import INFERNO, VIK
 from cvx_core.images.regions import Extent
 
 PIXEL_MAP = 64
-"""A map with more cells than this along a side is shown smoothed, because single pixels of a
+"""A map with more positions than this along a side is shown smoothed, because single pixels of a
 gradient can't be read at a glance."""
 
 
@@ -103,7 +103,7 @@ def show(
     explanation
         Any explanation.
     size
-        (width, height) of the picture; None for the image's own.
+        (width, height) of the result; None for that of the image.
     smooth
         Standard deviation of a Gaussian in image pixels; None smooths maps of input pixels by
         1.2 % of the covered side and leaves coarser maps alone.
@@ -122,7 +122,7 @@ def show(
 def opacity(shown: Shown, strongest: float = 0.85) -> npt.NDArray[np.float32]:
     """Return how opaque each pixel of the map is, (height, width) in [0, strongest].
 
-    It grows with the magnitude, so that the photograph stays legible where the map says nothing.
+    It grows with the magnitude, so that the image stays visible where the map is near zero.
     """
     span = max(abs(shown.limits.low), abs(shown.limits.high)) or 1.0
     strength = np.clip(np.abs(np.nan_to_num(shown.values)) / span, 0.0, 1.0)
@@ -134,11 +134,11 @@ def colors(
 ) -> npt.NDArray[np.uint8]:
     """Return the colour of each pixel of the map, uint8 (height, width, 3).
 
-    `table`, uint8 (256, 3) from the low to the high limit, takes the place of vik and inferno.
+    `table`, uint8 (256, 3) from the low to the high limit, replaces vik and inferno.
     """
     low, high = shown.limits.low, shown.limits.high
-    place = (np.nan_to_num(shown.values).astype(np.float64) - low) / ((high - low) or 1.0)
-    index = np.clip(np.round(place * 255), 0, 255).astype(np.uint8)
+    position = (np.nan_to_num(shown.values).astype(np.float64) - low) / ((high - low) or 1.0)
+    index = np.clip(np.round(position * 255), 0, 255).astype(np.uint8)
     if table is None:
         table = VIK if signed else INFERNO
     chosen: npt.NDArray[np.uint8] = table[index]
@@ -148,7 +148,7 @@ def colors(
 def overlay(
     explanation: ImageMap, size: tuple[int, int] | None = None, *, smooth: float | None = None
 ) -> Image.Image:
-    """Return the map over its photograph as an RGB picture of `size` (width, height)."""
+    """Return the map over its image as an RGB image of `size` (width, height)."""
     width, height = size or (explanation.image.shape[1], explanation.image.shape[0])
     photo = Image.fromarray(explanation.image).resize((width, height), Image.Resampling.LANCZOS)
     shown = show(explanation, (width, height), smooth=smooth)

@@ -1,4 +1,4 @@
-"""The folder that a run writes: names that are safe everywhere, and nothing overwritten unasked."""
+"""Output folder of a run: names that are safe everywhere, files overwritten on request only."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class Drawing:
     Parameters
     ----------
     renderers
-        By the text they were asked by.
+        By the text they were requested by.
 
     Attributes
     ----------
@@ -112,7 +112,7 @@ class Drawing:
     Raises
     ------
     PluginError
-        If a renderer fails when it is asked for its extension, or names none that is one.
+        If a renderer fails to give its extension, or gives an invalid one.
     """
 
     def __init__(self, renderers: Mapping[str, Renderer]) -> None:
@@ -146,7 +146,7 @@ class Drawing:
         Raises
         ------
         PluginError
-            If the renderer fails, or asks for a name that is no file name extension.
+            If the renderer fails, or gives an invalid file name extension.
         """
         artifact = rendered(self.each[key], [explanation])
         return f"{name}{self._part[key]}{artifact.suffix}", artifact.data
@@ -161,7 +161,7 @@ def rendered(renderer: Renderer, explanations: list[Explanation]) -> Artifact:
         If it raises anything that is no error of ours, or what it returns is no artifact.
     """
     name = type(renderer).__name__
-    # The plugin boundary: a renderer may raise anything, and its own picture is all it costs.
+    # The plugin boundary: a renderer may raise anything, which costs its own artifact only.
     with error_boundary(
         lambda reason: PluginError(f"The renderer {name} failed: {reason}", REPORT),
         passing=(OutputError, PluginError, UsageError),

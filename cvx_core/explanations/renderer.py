@@ -1,4 +1,4 @@
-"""The contract of renderers: explanations in, bytes out."""
+"""Contract of renderers, which turn explanations into bytes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Renderer(ABC):
 
     A renderer reads explanations and changes nothing; it never writes files (whoever calls it
     does, atomically) and gives the same bytes for the same explanations. Rectifying, normalising
-    and colouring happen here, and whatever a renderer does to the numbers it says in the picture.
+    and colouring happen here, and a renderer states in its image whatever it does to the numbers.
     Write it as a frozen dataclass whose fields are its parameters.
 
     Attributes

@@ -1,4 +1,4 @@
-"""TODO models."""
+"""Models: modules with their preprocessing, where they come from, and how they run."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Read weights without running code from the file."""
+"""Checkpoints, read without running code from the file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fetch a published file, or say at once why it can't be had.
+"""Downloads of published files, with the reason where one fails.
 
 One attempt, with a deadline on the connection: whoever sits in a train learns within seconds
 what is missing and where to put it.
@@ -24,7 +24,7 @@ from cvx_core._util.environment import switched_on
 from cvx_core.errors import CheckpointError
 
 SECONDS = 5.0
-"""How long a server may take to answer, name look-up included."""
+"""How long a server may take to respond, name look-up included."""
 
 _log = logging.getLogger(__name__)
 
@@ -35,9 +35,9 @@ def offline() -> bool:
 
 
 def unreachable(url: str, seconds: float = SECONDS) -> str:
-    """Return why the server of a URL does not answer, in a few words; empty if it does.
+    """Return why the server of a URL does not respond, in a few words; empty if it does.
 
-    A refusal (such as 404) counts as an answer.
+    A refusal (such as 404) counts as a response.
     """
     if offline():
         return "CVX_OFFLINE is set"
@@ -62,7 +62,7 @@ def fetch(url: str, path: Path, *, sha256: str = "", seconds: float = SECONDS) -
     sha256
         First hexadecimal digits that the file's SHA-256 must have; empty checks nothing.
     seconds
-        Deadline for the first answer, and for each silence after it.
+        Deadline for the first response, and for each silence after it.
 
     Raises
     ------
@@ -73,15 +73,15 @@ def fetch(url: str, path: Path, *, sha256: str = "", seconds: float = SECONDS) -
         raise CheckpointError("CVX_OFFLINE is set")
     temporary = ""
     try:
-        with _open(Request(url), seconds) as answer:
+        with _open(Request(url), seconds) as response:
             path.parent.mkdir(parents=True, exist_ok=True)
             handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".cvx-", suffix=".tmp")
-            size = int(answer.headers.get("Content-Length") or 0)
+            size = int(response.headers.get("Content-Length") or 0)
             # A warning, so that it is seen without any set-up: the network was used.
             _log.warning("Downloading %s (%.0f MB) to %s", path.name, size / 1e6, path.parent)
             digest, received = hashlib.sha256(), 0
             with os.fdopen(handle, "wb") as stream:
-                while block := answer.read(1 << 20):
+                while block := response.read(1 << 20):
                     digest.update(block)
                     received += stream.write(block)
         if size and received != size:
@@ -105,27 +105,27 @@ def _open(request: Request, seconds: float) -> Any:
     No time-out reaches the resolver, so that the attempt is made in a thread that may be left
     behind.
     """
-    answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    responses: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
     def attempt() -> None:
         try:
-            answers.put(urlopen(request, timeout=seconds))
+            responses.put(urlopen(request, timeout=seconds))
         except (OSError, http.client.HTTPException, ValueError) as error:
-            answers.put(error)
+            responses.put(error)
 
     threading.Thread(target=attempt, daemon=True).start()
     try:
-        answer = answers.get(timeout=seconds)
+        response = responses.get(timeout=seconds)
     except queue.Empty:
-        raise TimeoutError(f"no answer within {seconds:g} s") from None
-    if isinstance(answer, Exception):
-        raise answer
-    return answer
+        raise TimeoutError(f"no response within {seconds:g} s") from None
+    if isinstance(response, Exception):
+        raise response
+    return response
 
 
 def _reason(error: BaseException) -> str:
     if isinstance(error, HTTPError):
-        return f"the server answered {error.code} {error.reason}"
+        return f"the server responded {error.code} {error.reason}"
     if isinstance(error, URLError):
         return f"no connection: {error.reason}"
     return str(error) or type(error).__name__

@@ -1,4 +1,4 @@
-"""Run somebody's model in evaluation mode and leave it exactly as it was found."""
+"""Evaluation mode that leaves a model exactly as it was found."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Call a model, and turn what goes wrong inside it into an error of ours."""
+"""Forward pass of a module; its exceptions become `ModelError`."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def run_module(module: nn.Module, inputs: Tensor, name: str) -> Any:
 
 
 def version(tensor: Tensor) -> int:
-    """Return a number that changes whenever a tensor is worked on in place."""
+    """Return a number that changes whenever a tensor is changed in place."""
     # Tensors made under inference_mode have none, and can't change outside it.
     return 0 if tensor.is_inference() else tensor._version
 

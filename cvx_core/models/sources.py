@@ -1,4 +1,4 @@
-"""Where models come from: the contract of model sources, and the names they are asked by."""
+"""Model sources: their contract, and the names of models."""
 
 from __future__ import annotations
 

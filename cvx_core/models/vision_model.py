@@ -1,4 +1,4 @@
-"""A model as cvx sees it: a module, its preprocessing, its class names, its readout."""
+"""Vision model: a module with its preprocessing, class names and readout."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from cvx_core.tasks.prediction import ModelOutput, Prediction, Readout
 
 
 class VisionModel:
-    """A PyTorch vision model together with what is needed to ask it about a photograph.
+    """A PyTorch vision model with its preprocessing, class names and task.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ class VisionModel:
         `cvx_core.Preprocess`, or any function. Without it only prepared tensors can be explained.
     classes
         Class names by index. Without them classes are given by index. A detector's last class that
-        means "nothing there" requirements no name.
+        means "nothing there" needs no name.
     task
         ``"classification"``, ``"segmentation"`` or ``"detection"``.
     name
@@ -80,13 +80,15 @@ class VisionModel:
     ) -> None:
         if not isinstance(module, nn.Module):
             raise ModelError(
-                f"A model is a torch.nn.Module, and this is a {type(module).__name__}.",
+                f"module must be a torch.nn.Module, got {type(module).__name__}.",
                 "Pass the module itself; a checkpoint is loaded into one first.",
             )
         if task not in TASKS:
-            raise UsageError(f"The task {task!r} is unknown.", "Known: " + ", ".join(TASKS) + ".")
+            raise UsageError(f"Unknown task {task!r}.", "Available: " + ", ".join(TASKS) + ".")
         if isinstance(classes, str):
-            raise UsageError("classes is one string.", "Give a list of names, one per class.")
+            raise UsageError(
+                "classes must be a list of names, got a string.", "Pass one for each class."
+            )
         # torch.compile hides the submodules from hooks; the module inside computes the same.
         self.module: nn.Module = getattr(module, "_orig_mod", module)
         self.preparer = Preparer(preprocess)
@@ -114,7 +116,7 @@ class VisionModel:
 
     @property
     def facts(self) -> NetworkFacts:
-        """What was found out about the network; empty after a weight has changed."""
+        """Facts found about the network; empty after a weight has changed."""
         facts = self._facts
         if facts is None or not facts.are_valid:
             versions = weight_versions(self.module)
@@ -191,7 +193,7 @@ class VisionModel:
         return self.output(inputs.to(self.device, self.dtype)).flat
 
     def run(self, inputs: torch.Tensor) -> Any:
-        """Return what the module, as it is now, returns for (B, C, H, W); see `run_module`."""
+        """Return what the module returns for inputs (B, C, H, W), in its present mode."""
         return run_module(self.module, inputs, self.name)
 
     def output(self, inputs: torch.Tensor) -> ModelOutput:
@@ -213,7 +215,7 @@ class VisionModel:
             return self.parse_output(self.run(inputs))
 
     def read(self, output: Any) -> torch.Tensor:
-        """Return all outputs (B, N) in what the module returned; see `reading`."""
+        """Return all outputs (B, N) in what the module returned; see `parse_output`."""
         return self.parse_output(output).flat
 
     def parse_output(self, output: Any) -> ModelOutput:
@@ -243,7 +245,7 @@ class VisionModel:
         return TASKS[self.task].predictions(output, self.classes, frames)
 
     def predict(self, images: Any) -> list[Prediction]:
-        """Return the model's answer for each image: classes, pixels or boxes.
+        """Return the model's prediction for each image.
 
         Parameters
         ----------
@@ -252,9 +254,8 @@ class VisionModel:
 
         Returns
         -------
-        list of Answer
-            `ClassificationPrediction` of a classifier, `SegmentationPrediction` of a
-            segmenter, `DetectionPrediction` of a detector.
+        list of Prediction
+            Of the task, such as `ClassificationPrediction`.
 
         Raises
         ------
@@ -280,7 +281,7 @@ class VisionModel:
         InputError
             If an image can't be read.
         ModelError
-            If it is a photograph and the model has no preprocess.
+            If it is not a tensor and the model has no preprocess.
         """
         if isinstance(images, torch.Tensor):
             return self._prepare_tensor(images)
@@ -305,8 +306,9 @@ class VisionModel:
         batch = tensor[None] if tensor.ndim == 3 else tensor
         if batch.ndim != 4 or not batch.is_floating_point() or 0 in batch.shape:
             raise InputError(
-                f"The tensor is {batch.dtype} {tuple(tensor.shape)}.",
-                "A prepared batch is float (B, C, H, W), normalised as the network expects.",
+                f"A prepared tensor must be float (B, C, H, W) or (C, H, W), got {batch.dtype} "
+                f"{tuple(tensor.shape)}.",
+                "Convert and normalize it as the network expects.",
             )
         if not torch.isfinite(batch).all():
             raise InputError("The tensor holds values that are not finite.")
@@ -315,14 +317,14 @@ class VisionModel:
         return [
             PreparedImage(
                 one.detach().to(self.device, self.dtype),
-                self._picture(one, i),
+                self._display(one, i),
                 extent,
                 "The input was a tensor; its pixels are shown, stretched to 0-255.",
             )
             for i, one in enumerate(batch)
         ]
 
-    def _picture(self, tensor: torch.Tensor, index: int) -> SourceImage:
+    def _display(self, tensor: torch.Tensor, index: int) -> SourceImage:
         """Return a tensor (C, H, W) as pixels, for display only."""
         values = tensor.detach().cpu().float()
         values = values[:3] if values.shape[0] >= 3 else values[:1].expand(3, -1, -1)

@@ -1,4 +1,4 @@
-"""For authors of plugins: samples with known answers, and tests to subclass."""
+"""Conformance kits for authors of plugins: sample models and explanations, tests to subclass."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""What the checks of all kinds of components share."""
+"""Base class of the conformance kits of all kinds of components."""
 
 from __future__ import annotations
 

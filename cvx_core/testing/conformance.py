@@ -1,4 +1,4 @@
-"""Tests that a plugin's author subclasses to prove what the plugin offers.
+"""Conformance tests, which authors of plugins subclass.
 
     from cvx_core.testing.conformance import ExplainerConformance
 

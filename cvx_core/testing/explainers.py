@@ -1,4 +1,4 @@
-"""Checks that every explainer passes."""
+"""Conformance kit of explainers."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class ExplainerConformance(Conformance):
     Attributes
     ----------
     networks
-        The networks that the method has an answer for. For one left out it must say so in an
+        The networks that the method can explain. For one left out it must say so in an
         error with a hint.
     """
 
@@ -52,7 +52,7 @@ class ExplainerConformance(Conformance):
     def model(self, request: pytest.FixtureRequest) -> VisionModel:
         """Return a tiny network in float64, so that what is equal differs by rounding only."""
         if request.param not in self.networks:
-            pytest.skip(f"the method has no answer for the network {request.param!r}")
+            pytest.skip(f"the method can't explain the network {request.param!r}")
         return NETWORKS[request.param]().to(dtype=torch.float64)
 
     def explainer(self) -> Explainer:
@@ -94,7 +94,7 @@ class ExplainerConformance(Conformance):
         assert not np.array_equal(found[0].values, found[1].values)
 
     def test_the_same_seed_gives_the_same_map(self, model: VisionModel) -> None:
-        """Nothing depends on the global random state or on what was asked before."""
+        """Nothing depends on the global random state or on earlier requests."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(1)
             once = self.explain(model)
@@ -153,7 +153,7 @@ class ExplainerConformance(Conformance):
             assert_close(one, other)
 
     def test_each_image_of_a_batch_has_its_own_target(self, model: VisionModel) -> None:
-        """Different questions in one batch are answered as if each was asked alone."""
+        """Different targets in one batch are explained as if each was alone."""
         batch = models.inputs()
         targets = [ClassScore(0), Contrast(1, 2), Predicted()]
         together = self.explain(model, batch, targets)
@@ -162,7 +162,7 @@ class ExplainerConformance(Conformance):
             assert_close(alone, together[i])
             assert alone.target.text == together[i].target.text
 
-    def test_several_targets_of_one_image_are_answered_in_order(self, model: VisionModel) -> None:
+    def test_several_targets_of_one_image_are_explained_in_order(self, model: VisionModel) -> None:
         """Sharing a forward pass changes no map."""
         batch, targets = models.inputs(1), [ClassScore(3), ClassScore(1)]
         found = self.explain(model, batch, [targets])
@@ -179,7 +179,7 @@ class ExplainerConformance(Conformance):
         assert differ == self.explainer().class_specific
         assert ant.evidence["class_specific"] == self.explainer().class_specific
 
-    def test_a_signed_map_changes_its_sign_with_the_question(self, model: VisionModel) -> None:
+    def test_a_signed_map_changes_its_sign_with_the_target(self, model: VisionModel) -> None:
         """Why P rather than Q is the opposite of why Q rather than P."""
         if not (self.explainer().signed and self.explainer().class_specific):
             pytest.skip("only signed, class-specific maps have an opposite")
@@ -240,8 +240,8 @@ class ExplainerConformance(Conformance):
         # The map is float32, the sum in the evidence was taken before it was rounded.
         assert one.evidence["sum"] == pytest.approx(total, abs=1e-6 * max(scale, 1e-12))
 
-    def test_the_map_lies_on_what_the_answer_reads(self) -> None:
-        """Only one quarter of the image is not black, and the answer names it."""
+    def test_the_map_lies_on_what_the_prediction_reads(self) -> None:
+        """Only one quarter of the image is not black, and the prediction names it."""
         if "convolutional" not in self.networks:
             pytest.skip("the network of this check is convolutional")
         model = models.quadrants().to(dtype=torch.float64)
@@ -257,10 +257,10 @@ class ExplainerConformance(Conformance):
             assert shares.ravel()[quarter] > 0.5
 
     @pytest.mark.parametrize("network", tuple(NETWORKS))
-    def test_a_network_without_an_answer_is_refused_in_words(self, network: str) -> None:
+    def test_a_network_that_cannot_be_explained_is_refused_in_words(self, network: str) -> None:
         """No uniform map, no wrong layer: an error that names the way out."""
         if network in self.networks:
-            pytest.skip("the method has an answer for this network")
+            pytest.skip("the method explains this network")
         with pytest.raises(CvxError) as caught:
             self.explain(NETWORKS[network]())
         assert caught.value.hint
@@ -281,15 +281,15 @@ class Failing:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the module; fail after it ran, when its hooks have been called."""
-        answer = self.forward(*args, **kwargs)
+        output = self.forward(*args, **kwargs)
         self.passes -= 1
         if self.passes < 0:
             raise RuntimeError(self.message)
-        return answer
+        return output
 
 
 def wrong_labels(model: VisionModel, batch: Tensor) -> list[int | str | None]:
-    """Return labels that differ from the answers."""
+    """Return labels that differ from the predictions."""
     logits = model.logits(batch)
     return [int((c + 1) % logits.shape[1]) for c in logits.argmax(1)]
 
@@ -345,7 +345,7 @@ def same_value(a: Any, b: Any) -> bool:
 def assert_same(
     expected: list[Explanation], found: list[Explanation], *, exactly: bool = False
 ) -> None:
-    """Compare maps and questions; timings may differ."""
+    """Compare maps and targets; timings may differ."""
     assert len(expected) == len(found)
     for one, other in zip(expected, found, strict=True):
         assert one.target.text == other.target.text

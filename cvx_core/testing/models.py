@@ -2,7 +2,7 @@
 
 They hold what trips explainers up: an in-place ReLU that is used twice, a functional GELU, an
 in-place sum, dropout and batch normalisation (which notice a forgotten training mode), and a head
-that reads nothing but a class token. `quadrants` has an answer that is known by hand.
+that reads nothing but a class token. The prediction of `quadrants` is known by hand.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ CLASSES = ("ant", "bee", "cat", "dog", "eel")
 
 
 class Convolutional(nn.Module):
-    """A convolutional network with a residual sum; its last grid has 8 x 8 cells."""
+    """A convolutional network with a residual sum; its last grid has 8 x 8 positions."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,8 +40,8 @@ class Convolutional(nn.Module):
         x = self.relu(self.second(x))
         y = F.gelu(self.third(x))
         y += x
-        answer: Tensor = self.head(self.dropout(y.mean((2, 3))))
-        return answer
+        output: Tensor = self.head(self.dropout(y.mean((2, 3))))
+        return output
 
 
 class _Block(nn.Module):
@@ -79,12 +79,12 @@ class Tokens(nn.Module):
         """Return logits (B, 5) for (B, 3, 32, 32)."""
         tokens = self.patches(x).flatten(2).transpose(1, 2)
         tokens = torch.cat([self.cls.expand(len(x), -1, -1), tokens], 1) + self.position
-        answer: Tensor = self.head(self.norm(self.blocks(tokens))[:, 0])
-        return answer
+        output: Tensor = self.head(self.norm(self.blocks(tokens))[:, 0])
+        return output
 
 
 class Quadrants(nn.Module):
-    """Answers which quarter of the image is brightest: logit c is ten times its mean brightness.
+    """Predicts which quarter of the image is brightest: logit c is ten times its mean brightness.
 
     The quarters are numbered by rows: upper left 0, upper right 1, lower left 2, lower right 3.
     """
@@ -117,7 +117,7 @@ def quadrants() -> VisionModel:
 
 
 def inputs(count: int = 3, seed: int = 0) -> Tensor:
-    """Return noise (count, 3, 32, 32) with one bright patch in each image, at its own place."""
+    """Return noise (count, 3, 32, 32) with one bright patch in each image, each elsewhere."""
     generator = torch.Generator().manual_seed(seed)
     batch = torch.rand(count, 3, SIZE, SIZE, generator=generator)
     for i in range(count):
@@ -129,7 +129,7 @@ def _seeded(build: Callable[[], nn.Module]) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         net = build()
-        # Statistics as of a trained network, so that training mode would change every answer.
+        # Statistics as of a trained network, so that training mode would change every prediction.
         for module in net.modules():
             if isinstance(module, nn.BatchNorm2d):
                 nn.init.normal_(module.running_mean, 0.0, 0.3)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Checks that every renderer passes."""
+"""Conformance kit of renderers."""
 
 from __future__ import annotations
 
@@ -86,19 +86,19 @@ class RendererConformance(Conformance):
         assert re.fullmatch(r"[a-z]+/[a-z0-9.+-]+(; ?charset=utf-8)?", renderer.media_type)
 
     @pytest.mark.parametrize("sample", SAMPLES)
-    def test_pictures_and_maps_of_any_shape_are_rendered(self, sample: str) -> None:
+    def test_images_and_maps_of_any_shape_are_rendered(self, sample: str) -> None:
         """Portrait, landscape, tiny, padded, unsigned, without label."""
         self.render(sample_explanation(**SAMPLES[sample]))
 
     @pytest.mark.parametrize("value", [0.0, 1.0, -1.0, 1e-30, 1e30, 3.4e38])
     def test_constant_maps_of_any_magnitude_are_rendered(self, value: float) -> None:
-        """A zero map is an answer too."""
+        """A zero map is a result too."""
         one = sample_explanation()
         self.render(one.replace(values=np.full((3, 4), value, np.float32)))
 
     @pytest.mark.parametrize("label", HOSTILE)
     def test_hostile_text_is_only_text(self, label: str) -> None:
-        """Class names, file names and questions come from anywhere."""
+        """Class names, file names and targets may hold anything."""
         text = HOSTILE[label]
         one = sample_explanation(
             classes=(text, text + "2", "plain"),
@@ -125,7 +125,7 @@ class RendererConformance(Conformance):
         assert self.renderer().render(several[0]) == self.renderer().render([several[0]])
 
     def test_explanations_of_different_images_are_rendered_together(self) -> None:
-        """Sizes, names and questions may differ."""
+        """Sizes, names and targets may differ."""
         self.render(*(sample_explanation(**fields) for fields in SAMPLES.values()))
 
     def test_nothing_to_render_is_a_usage_error(self) -> None:
@@ -155,7 +155,7 @@ class RendererConformance(Conformance):
     def test_nothing_is_written_or_printed(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
     ) -> None:
-        """Whoever asked for the artifact writes it."""
+        """The caller writes the artifact."""
         monkeypatch.chdir(tmp_path)
         self.render(sample_explanation())
         assert list(tmp_path.iterdir()) == []
@@ -189,8 +189,8 @@ def check_format(artifact: Artifact) -> None:
     elif kind == "application/pdf":
         assert data.startswith(b"%PDF-")
     elif kind.startswith("image/"):
-        with Image.open(BytesIO(data)) as picture:
-            picture.load()
+        with Image.open(BytesIO(data)) as image:
+            image.load()
     elif kind.startswith("text/"):
         data.decode("utf-8")
     elif artifact.suffix == ".npz":

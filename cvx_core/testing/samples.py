@@ -82,7 +82,7 @@ def sample_of_a_detector(
     classes
         Of the boxes.
     asked
-        Index of the box that the question is about.
+        Index of the box of the target.
     **fields
         As of `sample_explanation`.
     """

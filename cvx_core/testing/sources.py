@@ -1,4 +1,4 @@
-"""Checks that every model source passes."""
+"""Conformance kit of model sources."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class ModelSourceConformance(Conformance):
     model
         Name of a model that the source builds with random weights, without network.
     size
-        Largest side of a photograph that the checks send through it.
+        Largest side of an image that the checks send through it.
     """
 
     kind: ClassVar[str] = "model source"
@@ -51,7 +51,7 @@ class ModelSourceConformance(Conformance):
         names = [entry.name for entry in entries]
         assert len(set(names)) == len(names)
 
-    def test_a_model_explains_photographs(self) -> None:
+    def test_a_model_explains_images(self) -> None:
         """Preprocessing, outputs and class names belong together."""
         model = self.load()
         photo = np.random.default_rng(0).integers(0, 255, (300, 400, 3), dtype=np.uint8)
@@ -59,10 +59,10 @@ class ModelSourceConformance(Conformance):
         logits = model.logits(prepared.tensor[None])
         assert logits.ndim == 2
         assert torch.isfinite(logits).all()
-        [answer] = model.predict(photo)
-        assert answer.task == model.task
+        [prediction] = model.predict(photo)
+        assert prediction.task == model.task
         if model.classes is not None:
-            assert all(answer.name(index) == name for index, name in enumerate(model.classes))
+            assert all(prediction.name(index) == name for index, name in enumerate(model.classes))
         left, top, right, bottom = prepared.extent
         assert left < right
         assert top < bottom
@@ -83,7 +83,7 @@ class ModelSourceConformance(Conformance):
         assert torch.equal(torch.get_rng_state(), before)
 
     def test_a_model_is_ready_for_evaluation(self) -> None:
-        """Whoever uses the module itself gets the answers that the explanations explain."""
+        """Whoever uses the module itself gets the predictions that the explanations explain."""
         assert not self.load().module.training
 
     def test_an_unknown_model_is_a_model_error_with_a_way_out(self) -> None:

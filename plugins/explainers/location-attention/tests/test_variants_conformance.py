@@ -3,7 +3,7 @@ from typing import ClassVar
 from cvx_core.testing.conformance import ExplainerConformance
 
 FIXED = {
-    "test_the_map_lies_on_what_the_answer_reads": "it is asked about a place of its own, wherever "
+    "test_the_map_lies_on_what_the_prediction_reads": "it is asked about a place of its own, wherever "
     "the answer lies"
 }
 

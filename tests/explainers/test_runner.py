@@ -192,10 +192,10 @@ def test_a_network_met_for_the_first_time_under_inference_mode(count: int) -> No
         ({"target": [Predicted()] * 2}, "There are 3 images and 2 targets"),
         ({"label": [0, 1]}, "There are 3 images and 2 labels"),
         ({"label": [0] * 4}, "There are 3 images and 4 labels"),
-        ({"target": "tabby"}, "'tabby' is no target"),
-        ({"target": 3}, "3 is no target"),
-        ({"target": [[], [Predicted()], [Predicted()]]}, r"\[\] is no list of targets"),
-        ({"target": [[Predicted()], [Predicted()], ["cat"]]}, "is no list of targets"),
+        ({"target": "tabby"}, "got 'tabby'"),
+        ({"target": 3}, "got 3"),
+        ({"target": [[], [Predicted()], [Predicted()]]}, r"got \[\]"),
+        ({"target": [[Predicted()], [Predicted()], ["cat"]]}, "must be one or more Target objects"),
         ({"target": Margin()}, "label"),
         ({"target": Error(), "label": [1, None, 0]}, "label"),
         ({"target": ClassScore(9)}, "9"),
@@ -337,7 +337,7 @@ def test_a_map_that_is_the_same_for_every_class_says_so() -> None:
 
     model, _ = counting()
     [one] = run(model, images(1), [Energy()], ClassScore(1))
-    assert "whatever class" in one.target.note
+    assert "whatever the target" in one.target.note
     assert one.evidence["class_specific"] is False
 
 

@@ -61,7 +61,7 @@ def test_a_file_arrives_whole(url: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("page", "sha256", "reason"),
     [
-        ("missing", "", "the server answered 404"),
+        ("missing", "", "the server responded 404"),
         ("broken", "", "broke off after 100 of 7000 bytes"),
         ("whole", "0000", "digest differs"),
     ],
@@ -101,7 +101,7 @@ def test_a_server_that_never_answers_is_given_up(url: str, monkeypatch: pytest.M
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         address = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        assert unreachable(address, seconds=0.2) in ("no answer within 0.2 s", "timed out")
+        assert unreachable(address, seconds=0.2) in ("no response within 0.2 s", "timed out")
 
 
 def test_a_name_that_takes_forever_to_look_up_is_given_up(
@@ -109,5 +109,5 @@ def test_a_name_that_takes_forever_to_look_up_is_given_up(
 ) -> None:
     forever = threading.Event()
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: forever.wait(30) and [])
-    assert unreachable("http://example.invalid", seconds=0.2) == "no answer within 0.2 s"
+    assert unreachable("http://example.invalid", seconds=0.2) == "no response within 0.2 s"
     forever.set()

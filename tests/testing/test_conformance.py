@@ -132,7 +132,7 @@ class Local(InputTimesGradient):
     ("bad", "check"),
     [
         (Normalising, "test_an_image_alone_has_the_map_that_it_has_in_a_batch"),
-        (Rectifying, "test_a_signed_map_changes_its_sign_with_the_question"),
+        (Rectifying, "test_a_signed_map_changes_its_sign_with_the_target"),
         (Chancy, "test_the_same_seed_gives_the_same_map"),
         (Drawing, "test_the_model_is_left_as_found"),
         (Hooking, "test_the_model_is_left_as_found"),
@@ -160,7 +160,7 @@ def test_a_map_at_the_wrong_place_is_caught() -> None:
         component = "bad"
 
     with pytest.raises(AssertionError):
-        Bad().test_the_map_lies_on_what_the_answer_reads()
+        Bad().test_the_map_lies_on_what_the_prediction_reads()
 
 
 class Counting(Text):
