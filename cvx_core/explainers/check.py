@@ -1,4 +1,4 @@
-"""Checks of maps, such as model randomization, and how installed ones are found."""
+"""Contract of checks, which test whether maps can be believed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ Attributed = tuple[Method, ExplainRequest, list[Attribution]]
 Verdict = Mapping[str, Any]
 """At least ``verdict`` (``"passes"``, ``"unclear"`` or ``"fails"``) and ``reason``."""
 
-_ORDER = ("passes", "unclear", "fails")
+VERDICTS = ("passes", "unclear", "fails")
+"""From the most to the least favourable."""
 
 
 class Check(ABC):
@@ -63,4 +64,4 @@ def installed_checks() -> list[Check]:
 
 def worst(verdicts: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return the least favourable of several verdicts, the first of equal ones."""
-    return max(verdicts, key=lambda one: _ORDER.index(one["verdict"]))
+    return max(verdicts, key=lambda one: VERDICTS.index(one["verdict"]))

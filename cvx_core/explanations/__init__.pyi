@@ -11,7 +11,7 @@ from .metadata import Metadata as Metadata
 from .npz import SCHEMA as SCHEMA
 from .output_folder import (
     Folder as Folder,
-    as_json as as_json,
+    encode_json as encode_json,
     rendered as rendered,
     settled as settled,
 )

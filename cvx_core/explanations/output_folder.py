@@ -314,7 +314,7 @@ def _is_of_a_run_in_vain(path: Path) -> bool:
     return document.get("status") == "failed" and document.get("files") in ([], [RUN])
 
 
-def as_json(document: Mapping[str, Any]) -> bytes:
+def encode_json(document: Mapping[str, Any]) -> bytes:
     """Return JSON in UTF-8; file names that are no UTF-8 keep their bytes as ``\\udcXX``."""
     text = json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False, default=str)
     return text.encode("utf-8", "backslashreplace") + b"\n"

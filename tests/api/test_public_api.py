@@ -151,6 +151,18 @@ def test_a_name_is_imported_when_it_is_used_and_not_before(name: str, light: boo
     assert done.stdout.strip() == str(light)
 
 
+@pytest.mark.parametrize("name", ["diagnose", "score", "why"])
+def test_the_function_of_a_command_is_offered_without_the_command_line(name: str) -> None:
+    code = (
+        "import sys, cvx_core\n"
+        f"assert {name!r} in dir(cvx_core)\n"
+        f"assert cvx_core.{name}.__name__ == {name!r}\n"
+        "print([m for m in sys.modules if m == 'click' or m.startswith('cvx_core.cli')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 def test_a_failure_in_our_tree_names_its_exit_code() -> None:
     from cvx_core.errors import CvxError
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cvx_core.explanations.output_folder import ImageFolders, Names, as_json, safe_stem
+from cvx_core.explanations.output_folder import ImageFolders, Names, encode_json, safe_stem
 
 if TYPE_CHECKING:
     from conftest import Cvx
@@ -60,7 +60,7 @@ def test_names_are_numbered_without_regard_to_case() -> None:
 
 
 def test_names_that_are_no_utf8_survive_in_json() -> None:
-    data = as_json({"file": "a\udcff猫.jpg"})
+    data = encode_json({"file": "a\udcff猫.jpg"})
     assert json.loads(data.decode("utf-8")) == {"file": "a\udcff猫.jpg"}
     assert "猫".encode() in data
 

@@ -105,7 +105,7 @@ def explain(
         from cvx_core.cli.explain.run import RunOptions, explain_to_folder
         from cvx_core.cli.kit.plugin_warnings import installed_plugins
         from cvx_core.cli.kit.progress import Console
-        from cvx_core.explanations.output_folder import as_json as json_bytes
+        from cvx_core.explanations.output_folder import encode_json
         from cvx_core.tasks.target_syntax import parse_target
 
         parsed = tuple(parse_target(text) for text in targets)
@@ -129,7 +129,7 @@ def explain(
             )
             finished = explain_to_folder(requests, folder, options, reporter)
     if as_json:
-        put(json_bytes(finished.document).decode().rstrip())
+        put(encode_json(finished.document).decode().rstrip())
         return finished.exit_code
     put_files(finished.main_files, settings.home)
     return finished.exit_code

@@ -16,7 +16,7 @@ from cvx_core.cli.kit.progress import Reporter
 from cvx_core.cli.kit.signals import SOME_FAILED, interruption_code
 from cvx_core.errors import CvxError, OutputError
 from cvx_core.explanations.explanation import Explanation
-from cvx_core.explanations.output_folder import RUN, Drawing, Folder, as_json, rendered
+from cvx_core.explanations.output_folder import RUN, Drawing, Folder, encode_json, rendered
 from cvx_core.images.image_files import SourceImage
 from cvx_core.models.vision_model import VisionModel
 from cvx_core.tasks.classes import TargetRecord
@@ -121,7 +121,7 @@ class Work:
     def _save(self, *, again: bool) -> dict[str, Any]:
         document = self._journal.document(self._folder.written)
         try:
-            self._folder.write(RUN, as_json(document), again=again)
+            self._folder.write(RUN, encode_json(document), again=again)
         except OutputError:
             # The disk may be full. That the run goes on must not stand there all the same.
             if again:

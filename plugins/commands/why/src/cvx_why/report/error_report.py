@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cvx_core import get_renderer
-from cvx_core.explanations import Folder, as_json, rendered
+from cvx_core.explanations import Folder, encode_json, rendered
 from cvx_why.report.data import FILES, ReportData
 from cvx_why.report.page import page
 from cvx_why.report.summary import describe_error
@@ -75,7 +75,7 @@ class ErrorReport(ReportData):
             rendered(maps, self.explanations).data,
             rendered(figure, [self.blame]).data,
             rendered(figure, [self.contrast]).data,
-            as_json(self.to_dict()),
+            encode_json(self.to_dict()),
         )
         try:
             # The page comes last, and so is there only beside all that it shows.
