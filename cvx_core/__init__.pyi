@@ -1,3 +1,7 @@
+import cvx_diagnose as _diagnose
+import cvx_score as _score
+import cvx_why as _why
+
 from ._util.files import is_file as is_file, read_bytes as read_bytes, write_atomic as write_atomic
 from ._util.text import printable as printable
 from ._util.version import __version__ as __version__
@@ -105,3 +109,8 @@ from .tasks.targets import (
     Predicted as Predicted,
     Target as Target,
 )
+
+# Brought by plugins, where they are installed.
+diagnose = _diagnose.diagnose
+score = _score.score
+why = _why.why

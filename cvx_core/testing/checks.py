@@ -17,7 +17,7 @@ from cvx_core.models.vision_model import VisionModel
 from cvx_core.plugins.discovery import registry
 from cvx_core.plugins.parameters import build
 from cvx_core.recording.requirements import Requirements
-from cvx_core.tasks.targets import ClassScore, Predicted
+from cvx_core.tasks.targets import ClassScore, Predicted, Target
 from cvx_core.testing import models
 from cvx_core.testing.base import Conformance
 
@@ -49,7 +49,7 @@ class CheckConformance(Conformance):
 
     def verdicts(self, model: VisionModel, seed: int = 0) -> list[dict[str, Any]]:
         """Return the verdicts on two images with one and two targets."""
-        targets = [[Predicted()], [ClassScore(0), ClassScore(1)]]
+        targets: list[list[Target]] = [[Predicted()], [ClassScore(0), ClassScore(1)]]
         found = run(
             model, models.inputs(2), [_Gradient()], targets, seed=seed, checks=[self.check()]
         )

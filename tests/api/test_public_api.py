@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -149,6 +151,13 @@ def test_a_name_is_imported_when_it_is_used_and_not_before(name: str, light: boo
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == str(light)
+
+
+@pytest.mark.parametrize("name", ["diagnose", "score", "why"])
+def test_the_function_of_a_command_is_typed(name: str) -> None:
+    stub = ast.parse(Path(cvx_core.__file__).with_suffix(".pyi").read_text())
+    assigned = [ast.unparse(one) for one in stub.body if isinstance(one, ast.Assign)]
+    assert f"{name} = _{name}.{name}" in assigned
 
 
 @pytest.mark.parametrize("name", ["diagnose", "score", "why"])
