@@ -79,8 +79,8 @@ def error_maps(model: VisionModel, plan: Plan, wrong: Sequence[Wrong]) -> list[d
     classifies = plan.task == "classification"
     # A classifier's only level is named, so that its recording is found again by that name.
     layer = places[0].name if classifies else "auto"
-    explainer = get_explainer("activation-error", layer=layer, verify=False)
-    explainer = at_all_levels(explainer, model, inputs)
+    method = get_explainer("activation-error", layer=layer, verify=False)
+    explainer = at_all_levels(method, model, inputs)
     targets: list[list[Target]] = [
         [Margin(), Error()] if classifies or one.case is None else [one.case.target]
         for one in wrong
