@@ -3,8 +3,8 @@ from typing import ClassVar
 from cvx_core.testing.conformance import ExplainerConformance
 
 FIXED = {
-    "test_the_map_lies_on_what_the_prediction_reads": "it is asked about a place of its own, wherever "
-    "the answer lies"
+    "test_the_map_lies_on_what_the_prediction_reads": "its target is its own position, wherever "
+    "the prediction comes from"
 }
 
 
