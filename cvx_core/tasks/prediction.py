@@ -1,4 +1,4 @@
-"""What all kinds of answers have in common: classes, and questions that they resolve."""
+"""Predictions and model outputs: the base classes that tasks extend."""
 
 from __future__ import annotations
 
@@ -55,8 +55,7 @@ class ModelOutput:
     Attributes
     ----------
     scores
-        (B, C) logits of a classifier, or (B, C, h, w) of a segmenter, or (B, M, C) of a detector's
-        candidates.
+        Logits (B, C, ...), unless a subclass says otherwise.
     """
 
     scores: Tensor
@@ -97,7 +96,7 @@ class Resolvable(Protocol):
 
 
 class Prediction(ABC):
-    """A model's answer for one image.
+    """A model's prediction for one image.
 
     Attributes
     ----------
@@ -107,7 +106,7 @@ class Prediction(ABC):
 
     classes: Sequence[str] | None
     own_targets: ClassVar[str] = ""
-    """What only such a prediction can be asked for, and what to ask others; for messages."""
+    """Which targets need such a prediction, and what to use instead; for messages."""
 
     @classmethod
     def require(cls, prediction: Prediction, target: object) -> Self:
@@ -192,7 +191,7 @@ class Prediction(ABC):
 
 
 def check_finite(values: npt.NDArray[np.float64], what: str) -> None:
-    """Refuse an answer that is not finite: no question about it has one.
+    """Refuse a prediction that is not finite.
 
     Raises
     ------
@@ -202,12 +201,12 @@ def check_finite(values: npt.NDArray[np.float64], what: str) -> None:
     bad = int((~np.isfinite(values)).sum())
     if bad:
         raise ModelError(
-            f"The model's answer is not finite: {bad} of {values.size} {what}.",
+            f"The model's prediction is not finite: {bad} of {values.size} {what}.",
             "Look for nan or inf in its weights or input; float16 overflows easily, bfloat16 "
             "and float32 don't.",
         )
 
 
 def question_word(target: object) -> str:
-    """Return what a question is called on the command line: ``region`` for a `RegionScore`."""
+    """Return what a target is called on the command line: ``region`` for a `RegionScore`."""
     return component_name(type(target).__name__.removesuffix("Score"))

@@ -46,10 +46,12 @@ class Classification(Task):
         scores = output.scores.detach().cpu()
         return [ClassificationPrediction(one.double().numpy(), classes) for one in scores]
 
-    def mistakes(self, prediction: ClassificationPrediction, truth: GroundTruth) -> list[Mistake]:
+    def mistakes(
+        self, prediction: ClassificationPrediction, ground_truth: GroundTruth
+    ) -> list[Mistake]:
         """Return the mistakes; see `classification_mistakes`."""
-        if isinstance(truth, GroundTruthMask | GroundTruthBoxes):
+        if isinstance(ground_truth, GroundTruthMask | GroundTruthBoxes):
             raise TargetError(
-                "The truth of a classifier's image is a class.", "Pass its name or its index."
+                "The ground truth for a classifier must be a class.", "Pass its name or its index."
             )
-        return classification_mistakes(prediction, truth)
+        return classification_mistakes(prediction, ground_truth)

@@ -40,6 +40,6 @@ class Detection(Task):
             for i, frame in enumerate(frames)
         ]
 
-    def mistakes(self, prediction: DetectionPrediction, truth: GroundTruth) -> list[Mistake]:
+    def mistakes(self, prediction: DetectionPrediction, ground_truth: GroundTruth) -> list[Mistake]:
         """Return the mistakes; see `detection_mistakes`."""
-        return detection_mistakes(prediction, truth)
+        return detection_mistakes(prediction, ground_truth)

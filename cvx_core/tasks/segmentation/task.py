@@ -48,6 +48,8 @@ class Segmentation(Task):
             for one, frame in zip(scores, frames, strict=True)
         ]
 
-    def mistakes(self, prediction: SegmentationPrediction, truth: GroundTruth) -> list[Mistake]:
+    def mistakes(
+        self, prediction: SegmentationPrediction, ground_truth: GroundTruth
+    ) -> list[Mistake]:
         """Return the mistakes; see `segmentation_mistakes`."""
-        return segmentation_mistakes(prediction, truth)
+        return segmentation_mistakes(prediction, ground_truth)
