@@ -161,7 +161,7 @@ def _run_batch(
                 session,
                 [job.image.extent for job in jobs],
                 budget,
-                [job.image.picture.size for job in jobs],
+                [job.image.source.size for job in jobs],
             )
             attributions = explainer.attribute(request)
             session.check_untouched(explainer.name)
@@ -186,12 +186,12 @@ def _run_batch(
                         Explanation(
                             values=one.values[i].detach().float().cpu().numpy(),
                             extent=job.image.extent,
-                            image=job.image.picture.pixels,
+                            image=job.image.source.pixels,
                             target=record,
                             method=explainer.name,
                             signed=explainer.signed,
                             unit=one.unit or explainer.unit,
-                            name=job.image.picture.name,
+                            name=job.image.source.name,
                             evidence=Metadata(
                                 {
                                     "sum": float(one.values[i].detach().double().sum()),
@@ -286,7 +286,7 @@ def _provenance(
         "task": model.task,
         "model_details": model.details,
         "weights_sha256": model.digest(),
-        "image_sha256": job.image.picture.digest,
+        "image_sha256": job.image.source.digest,
         "input_size": [width, height],
         "display_note": job.image.note,
         "seed": seed,

@@ -49,7 +49,7 @@ class GroundTruthMask:
             If there is a class that the model hasn't.
         """
         height, width = self.indices.shape
-        across, down = self.size or frame.photo or (width, height)
+        across, down = self.size or frame.image_size or (width, height)
         x, y = frame.centres(shape)
         columns = np.floor(x / across * width).astype(int)
         rows = np.floor(y / down * height).astype(int)

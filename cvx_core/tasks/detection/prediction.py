@@ -115,7 +115,7 @@ class DetectionPrediction(Prediction):
         boxes = self.boxes if self.boxes.ndim == 2 else self._of_class(self.boxes, index)
         if self.settings.relative:
             boxes = boxes * np.array(self.frame.size * 2, dtype=np.float64)
-        return self.frame.to_photo(boxes)
+        return self.frame.to_image(boxes)
 
     def box(self, candidate: int, index: int) -> tuple[float, float, float, float]:
         """Return a candidate's box for a class, in pixels of the image."""

@@ -11,7 +11,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from cvx_core.errors import OptionError
 from cvx_core.images.components import Ints, components
-from cvx_core.images.regions import Mask, MaskRegion, cells_region
+from cvx_core.images.regions import Mask, MaskRegion, positions_region
 from cvx_core.tasks.base import Judgement, Mistake
 from cvx_core.tasks.classes import ClassEntry, background as find_background
 from cvx_core.tasks.ground_truth import GroundTruth
@@ -121,7 +121,7 @@ def segmentation_mistakes(
         If `band` is negative.
     """
     if band < 0:
-        raise OptionError(f"band={band} is no width.", "Give output pixels, 0 or more.")
+        raise OptionError(f"band must be 0 or more output pixels, got {band}.")
     nothing = find_background(prediction.classes) if background == "by name" else background
     true, said = prediction.truth(ground_truth), prediction.predicted
     wrong = (true >= 0) & (true != said)
@@ -154,7 +154,9 @@ def _case(
     most = logits.max(0)
     losses = np.log(np.exp(logits - most).sum(0)) + most - logits[y]
     count = "1 pixel" if share.size == 1 else f"{share.size} pixels"
-    region = cells_region(prediction.frame, prediction.shape, rows, columns, f"{kind} of {count}")
+    region = positions_region(
+        prediction.frame, prediction.shape, rows, columns, f"{kind} of {count}"
+    )
     predicted, wanted = (
         ClassEntry(
             c,

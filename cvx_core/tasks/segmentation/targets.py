@@ -136,7 +136,7 @@ class ComponentScore(Target):
 
     def __post_init__(self) -> None:
         if isinstance(self.band, bool) or not isinstance(self.band, int) or self.band < 0:
-            raise TargetError(f"band={self.band!r} is no width.", "Give output pixels, 0 or more.")
+            raise TargetError(f"band must be 0 or more output pixels, got {self.band!r}.")
 
     @property
     def asked(self) -> str:
