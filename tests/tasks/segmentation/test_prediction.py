@@ -163,7 +163,7 @@ def test_where_all_pixels_are_right_there_is_no_margin() -> None:
 
 @pytest.mark.parametrize("label", [None, "cat"])
 def test_the_truth_of_a_segmenter_is_a_class_for_each_pixel(label: str | None) -> None:
-    with pytest.raises(TargetError, match=r"class for each pixel(.|\n)*--label truth.png"):
+    with pytest.raises(TargetError, match=r"class for each pixel(.|\n)*--label FILE.png"):
         ANSWER.resolve(Error(), label)
     with pytest.raises(TargetError, match="unknown at every pixel"):
         ANSWER.resolve(Error(), GroundTruthMask(np.full((2, 3), 255)))
