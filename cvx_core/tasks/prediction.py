@@ -1,84 +1,17 @@
-"""Predictions and model outputs: the base classes that tasks extend."""
+"""Predictions: the base class that tasks extend, resolved against targets."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from cvx_core.errors import ModelError, TargetError
 from cvx_core.plugins.component import component_name
 from cvx_core.tasks.classes import ClassRef, TargetRecord, find_class, find_two_classes
-
-Readout = Callable[[Any], Any]
-"""From what the model returned to what its task parses: scores or candidates, with their graph."""
-
-
-_NAMES = ("logits", "out", "scores", "prediction")
-
-
-def find_named(output: Any, name: str) -> Any:
-    """Return an entry of a mapping or an attribute of an object; None if it has none."""
-    return output.get(name) if isinstance(output, Mapping) else getattr(output, name, None)
-
-
-def find_scores(output: Any) -> torch.Tensor | None:
-    """Return the tensor of scores in what a model returned, by its usual names or as the first."""
-    if isinstance(output, torch.Tensor):
-        return output
-    if isinstance(output, Mapping):
-        named = [output[name] for name in _NAMES if name in output]
-        return _first_tensor(named or list(output.values()))
-    for name in _NAMES:
-        if isinstance(getattr(output, name, None), torch.Tensor):
-            found: torch.Tensor = getattr(output, name)
-            return found
-    if isinstance(output, tuple | list):
-        return _first_tensor(output)
-    return None
-
-
-def _first_tensor(items: Any) -> torch.Tensor | None:
-    return next((item for item in items if isinstance(item, torch.Tensor)), None)
-
-
-@dataclass(frozen=True, eq=False)
-class ModelOutput:
-    """Parsed output of a model for a batch.
-
-    Attributes
-    ----------
-    scores
-        Logits (B, C, ...), unless a subclass says otherwise.
-    """
-
-    scores: Tensor
-
-    @property
-    def classes(self) -> int:
-        """How many classes there are."""
-        return self.scores.shape[1]
-
-    @property
-    def named(self) -> int:
-        """How many of the classes have names."""
-        return self.classes
-
-    @property
-    def flat(self) -> Tensor:
-        """All outputs (B, N), with their graph: what seeds are vectors over."""
-        return self.scores.flatten(1)
-
-    def detached(self) -> ModelOutput:
-        """Return the output without its graph."""
-        return ModelOutput(self.scores.detach())
-
 
 Seed = npt.NDArray[np.float64]
 """A vector over the outputs, (N,)."""
@@ -155,7 +88,7 @@ class Prediction(ABC):
     @property
     @abstractmethod
     def outputs(self) -> npt.NDArray[np.float64]:
-        """All outputs (N,), in the order of `cvx_core.tasks.prediction.ModelOutput.flat`."""
+        """All outputs (N,), in the order of `cvx_core.tasks.base.ModelOutput.flat`."""
 
     @property
     @abstractmethod

@@ -9,12 +9,12 @@ from torch import Tensor
 
 from cvx_core.errors import ModelError, TargetError
 from cvx_core.images.regions import Frame
-from cvx_core.tasks.base import Mistake, Task, shape_of
+from cvx_core.tasks.base import Mistake, ModelOutput, Task, shape_of
 from cvx_core.tasks.classification.mistakes import classification_mistakes
 from cvx_core.tasks.classification.output import classification
 from cvx_core.tasks.classification.prediction import ClassificationPrediction
 from cvx_core.tasks.ground_truth import GroundTruth, GroundTruthBoxes, GroundTruthMask
-from cvx_core.tasks.prediction import ModelOutput, Prediction
+from cvx_core.tasks.prediction import Prediction
 
 
 class Classification(Task):

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 
 from cvx_core.errors import ModelError
+from cvx_core.tasks.base import find_named
 from cvx_core.tasks.detection.candidates import DetectionCandidates
-from cvx_core.tasks.prediction import find_named
 
 
 def detection(output: Any) -> DetectionCandidates:
