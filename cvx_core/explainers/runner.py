@@ -206,12 +206,12 @@ class _Runner:
                 explanation = Explanation(
                     values=one.values[i].detach().float().cpu().numpy(),
                     extent=job.image.extent,
-                    image=job.image.picture.pixels,
+                    image=job.image.source.pixels,
                     target=record,
                     method=explainer.name,
                     signed=explainer.signed,
                     unit=one.unit or explainer.unit,
-                    name=job.image.picture.name,
+                    name=job.image.source.name,
                     evidence=Metadata(evidence),
                     provenance=Metadata(provenance),
                 )
@@ -232,7 +232,7 @@ class _Runner:
             "task": self.model.task,
             "model_details": self.model.details,
             "weights_sha256": digest,
-            "image_sha256": image.picture.digest,
+            "image_sha256": image.source.digest,
             "input_size": [width, height],
             "display_note": image.note,
             "seed": self.seed,

@@ -1,4 +1,4 @@
-"""TODO images."""
+"""Images: reading, regions, preprocessing and its geometry, baselines and resampling."""
 
 import lazy_loader
 

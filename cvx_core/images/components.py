@@ -20,17 +20,17 @@ def components(labels: Ints) -> Ints:
     Returns
     -------
     (h, w)
-        -1 where the label is negative. Cells are connected through sides and corners; components
-        are numbered by their first cell, row by row.
+        -1 where the label is negative. Positions are connected through sides and corners;
+        components are numbered by their first position, row by row.
 
     Examples
     --------
     >>> components(np.array([[1, 1, -1], [-1, 2, 1], [1, -1, -1]])).tolist()
     [[0, 0, -1], [-1, 1, 0], [2, -1, -1]]
     """
-    cells = np.arange(labels.size).reshape(labels.shape)
+    positions = np.arange(labels.size).reshape(labels.shape)
     pairs = [
-        (cells[a][same], cells[b][same])
+        (positions[a][same], positions[b][same])
         for a, b in _NEIGHBOURS
         for same in [(labels[a] == labels[b]) & (labels[a] >= 0)]
     ]
@@ -55,11 +55,11 @@ _NEIGHBOURS = [
     ((_HEAD, _HEAD), (_TAIL, _TAIL)),
     ((_HEAD, _TAIL), (_TAIL, _HEAD)),
 ]
-"""Each cell and its neighbour to the right, below, and below to the right and left."""
+"""Each position and its neighbour to the right, below, and below to the right and left."""
 
 
 def border(mask: npt.NDArray[np.bool_], width: int) -> npt.NDArray[np.bool_]:
-    """Return the cells (h, w) of a mask up to `width` cells from one that is not in it.
+    """Return the positions (h, w) of a mask up to `width` from one that is not in it.
 
     What Boundary IoU compares (Cheng et al., CVPR 2021), but the edge of the grid is no border.
     """

@@ -16,15 +16,15 @@ from cvx_core.images.regions import Extent
 
 @dataclass(frozen=True, eq=False)
 class Geometry:
-    """What a preprocess does to photographs of one size, as measured.
+    """Measured geometry of a preprocess for images of one size.
 
     Attributes
     ----------
     extent
-        Rectangle of the photograph that the network's input covers, or None if the preprocess
-        is no plain resize, crop and pad (a rotation, say).
+        Rectangle of the image that the network's input covers, or None if the preprocess
+        is not a plain resize, crop and pad (a rotation, say).
     black, white
-        float32 (C, H, W): the network's input for a black and for a white photograph.
+        float32 (C, H, W): the network's input for a black and for a white image.
     """
 
     extent: Extent | None
@@ -40,7 +40,7 @@ class Geometry:
 
 
 def measure(transform: Transform, size: tuple[int, int]) -> Geometry:
-    """Measure what a preprocess does to photographs of one size (width, height).
+    """Measure what a preprocess does to images of one size (width, height).
 
     A black, a white and two ramp images are sent through it; a straight line is fitted to where
     each input pixel took its value from. Accurate to a fraction of one input pixel.
@@ -77,7 +77,7 @@ def _flat(size: tuple[int, int], value: int) -> Image.Image:
 def _fit(
     seen: torch.Tensor, black: torch.Tensor, white: torch.Tensor, axis: int, length: int
 ) -> tuple[float, float] | None:
-    """Return where the first and last edge of the input lie along one axis of the photograph."""
+    """Return where the first and last edge of the input lie along one axis of the image."""
     if seen.shape != black.shape or white.shape != black.shape:
         return None
     gain = (white - black).double()
@@ -107,5 +107,5 @@ def _fit(
 
 
 def _snap(value: float, edge: float, pixel: float) -> float:
-    """Take the photograph's edge where the fit misses it by less than half an input pixel."""
+    """Return the image's edge where the fit misses it by less than half an input pixel."""
     return edge if abs(value - edge) < max(0.5 * pixel, 0.25) else value

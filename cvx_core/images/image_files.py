@@ -1,4 +1,4 @@
-"""Read photographs safely: one bad file is one clear error, never a crash or a wrong picture."""
+"""Image files: safe decoding, where a bad file raises one clear error."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ MAX_PIXELS = 64_000_000
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000")
 """Formats that are decoded; those that run programs (EPS) or stubs are left out."""
 EXACT = ("PNG", "GIF", "BMP", "TIFF", "PPM")
-"""Formats that keep each pixel as it is, as long as no picture in another is packed into them."""
+"""Formats that keep each pixel as it is, unless they contain an image in another format."""
 
 
 @dataclass(frozen=True, eq=False)
 class SourceImage:
-    """A photograph as a person sees it.
+    """An image as a person sees it.
 
     Attributes
     ----------
@@ -54,26 +54,26 @@ class SourceImage:
         return self.pixels.shape[1], self.pixels.shape[0]
 
     def pil(self) -> Image.Image:
-        """Return the picture as a PIL image in mode RGB."""
+        """Return a PIL image in mode RGB."""
         return Image.fromarray(self.pixels)
 
 
 def read_image(source: Any, index: int = 0, *, shown: str = "") -> SourceImage:
-    """Return one picture from a path, a PIL image or a uint8 array (H, W, 3) or (H, W).
+    """Return an image from a path, a PIL image or a uint8 array (H, W, 3) or (H, W).
 
     Parameters
     ----------
     source
-        The picture.
+        The image.
     index
-        Its place among those handed over.
+        Its position in the input.
     shown
         What messages call a file, if not by its path.
 
     Raises
     ------
     InputError
-        If the file is missing, no image, damaged, or too large; or the array is no picture.
+        If the file is missing, not an image, damaged or too large, or the array has another shape.
     """
     if isinstance(source, SourceImage):
         return source
@@ -81,16 +81,16 @@ def read_image(source: Any, index: int = 0, *, shown: str = "") -> SourceImage:
         return _read_file(Path(source), shown or str(source))
     if isinstance(source, Image.Image):
         with _refusing(f"image {index}"):
-            return _picture(_to_rgb(source, f"image {index}"), f"image {index}")
+            return _source(_to_rgb(source, f"image {index}"), f"image {index}")
     if isinstance(source, np.ndarray):
-        return _picture(_from_array(source, index), f"image {index}")
+        return _source(_from_array(source, index), f"image {index}")
     raise InputError(
         f"Image {index} is a {type(source).__name__}.",
         "Give paths, PIL images, uint8 arrays (H, W, 3), or one float tensor (B, C, H, W).",
     )
 
 
-def _picture(image: Image.Image, name: str) -> SourceImage:
+def _source(image: Image.Image, name: str) -> SourceImage:
     pixels = np.array(image)
     return SourceImage(pixels, name, hashlib.sha256(pixels.tobytes()).hexdigest())
 
@@ -142,7 +142,7 @@ def _decode(data: bytes, name: str) -> Image.Image:
 
 @contextmanager
 def _refusing(name: str, way_out: str = "") -> Iterator[None]:
-    """Turn whatever Pillow raises for a damaged picture into an `InputError`."""
+    """Turn whatever Pillow raises for a damaged image into an `InputError`."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

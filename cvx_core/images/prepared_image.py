@@ -21,24 +21,24 @@ class PreparedImage:
     ----------
     tensor
         (C, H, W).
-    picture
+    source
         What a person sees.
     extent
-        The rectangle of `picture` that `tensor` covers.
+        The rectangle of `source` that `tensor` covers.
     note
         What a reader of the overlay must know, or an empty string.
     """
 
     tensor: torch.Tensor
-    picture: SourceImage
+    source: SourceImage
     extent: Extent
     note: str = ""
 
     @property
     def frame(self) -> Frame:
-        """How the input lies over the picture."""
+        """How the input lies over the image."""
         size = self.tensor.shape[2], self.tensor.shape[1]
-        return Frame(self.extent, size, self.picture.size)
+        return Frame(self.extent, size, self.source.size)
 
     def to(self, device: torch.device, dtype: torch.dtype) -> PreparedImage:
         """Return the same with the tensor elsewhere."""
@@ -46,12 +46,12 @@ class PreparedImage:
 
 
 class Preparer:
-    """Sends photographs through a preprocess, and knows what part of each the network sees.
+    """Preprocess with the measured geometry of its inputs.
 
     Parameters
     ----------
     preprocess
-        From a PIL image to a float tensor (C, H, W); None refuses all photographs.
+        From a PIL image to a float tensor (C, H, W); None refuses all images.
     """
 
     def __init__(self, preprocess: Transform | None) -> None:
@@ -61,42 +61,42 @@ class Preparer:
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_geometries": {}}
 
-    def tensor(self, picture: SourceImage) -> torch.Tensor:
-        """Return the network's input (C, H, W) for a photograph.
+    def tensor(self, image: SourceImage) -> torch.Tensor:
+        """Return the network's input (C, H, W) for an image.
 
         Raises
         ------
         ModelError
-            If there is no preprocess, or what it returns is no such tensor.
+            If there is no preprocess, or it returns another kind of tensor.
         """
-        return apply(self._known(), picture.pil())
+        return apply(self._known(), image.pil())
 
     def geometry(self, size: tuple[int, int]) -> Geometry:
-        """Return what the preprocess does to photographs of one size (width, height).
+        """Return what the preprocess does to images of one size (width, height).
 
-        Measured once for each size, which takes as long as five photographs.
+        Measured once for each size, which takes as long as five images.
         """
         if size not in self._geometries:
             self._geometries[size] = measure(self._known(), size)
         return self._geometries[size]
 
-    def prepare(self, picture: SourceImage) -> PreparedImage:
-        """Return a photograph in the form that the network takes; raises as `tensor`."""
-        tensor, geometry = self.tensor(picture), self.geometry(picture.size)
+    def prepare(self, image: SourceImage) -> PreparedImage:
+        """Return an image in the form that the network takes; raises as `tensor`."""
+        tensor, geometry = self.tensor(image), self.geometry(image.size)
         if geometry.extent is not None:
-            return PreparedImage(tensor, picture, geometry.extent)
+            return PreparedImage(tensor, image, geometry.extent)
         height, width = tensor.shape[1:]
         return PreparedImage(
             tensor,
-            SourceImage(geometry.to_pixels(tensor), picture.name, picture.digest),
+            SourceImage(geometry.to_pixels(tensor), image.name, image.digest),
             (0.0, 0.0, float(width), float(height)),
-            "The preprocess is no plain resize and crop: the network's input is shown.",
+            "The preprocess is not a plain resize and crop: the network's input is shown.",
         )
 
     def _known(self) -> Transform:
         if self.preprocess is None:
             raise ModelError(
-                "The model has no preprocess, so it can't be asked about photographs.",
+                "The model has no preprocess, so it can't take images.",
                 "Use VisionModel(module, preprocess=Preprocess(crop=224, resize=256)), or another "
                 "function from a PIL image to a tensor (C, H, W); or give prepared tensors.",
             )

@@ -1,8 +1,8 @@
-"""From photograph to network input, and where each input pixel lies in the photograph.
+"""Preprocessing: from image to network input.
 
 Any callable that takes a PIL image and returns a float tensor (C, H, W) is a preprocess: a
-torchvision preset, a timm transform, a function of your own. Where its crop lies is not asked but
-measured, by sending ramps through it, so that an overlay is right for any of them.
+torchvision preset, a timm transform, a function of your own. Where its crop lies is measured
+by sending ramps through it, so that overlays fit for any of them.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Preprocess:
     interpolation
         ``bilinear``, ``bicubic`` or ``lanczos``; always with antialiasing (Pillow's).
     crop_first
-        Cut the central square of ``crop / resize`` of the shorter side out of the photograph
+        Cut the central square of ``crop / resize`` of the shorter side out of the image
         before resizing, instead of after it.
 
     Raises
@@ -60,8 +60,8 @@ class Preprocess:
             )
         if self.interpolation not in _FILTERS:
             raise OptionError(
-                f"There is no interpolation {self.interpolation!r}.",
-                "It is one of " + ", ".join(_FILTERS) + ".",
+                f"Unknown interpolation {self.interpolation!r}.",
+                "Available: " + ", ".join(_FILTERS) + ".",
             )
 
     def __call__(self, image: Image.Image) -> torch.Tensor:

@@ -1,6 +1,6 @@
-"""Regions of a photograph: where a question about part of an image is put.
+"""Regions of an image.
 
-Coordinates are pixels of the photograph, x to the right and y down; the centre of the first pixel
+Coordinates are pixels of the image, x to the right and y down; the centre of the first pixel
 is (0.5, 0.5).
 """
 
@@ -28,31 +28,31 @@ the image where preprocessing padded it."""
 
 @dataclass(frozen=True)
 class Frame:
-    """How a network's input lies over the photograph.
+    """How a network's input lies over the image.
 
     Attributes
     ----------
     extent
-        The rectangle (left, top, right, bottom) of the photograph that the input covers.
+        The rectangle (left, top, right, bottom) of the image that the input covers.
     size
         (width, height) of the input in its own pixels.
-    photo
-        (width, height) of the photograph, or None where it is unknown.
+    image_size
+        (width, height) of the image, or None where it is unknown.
     """
 
     extent: tuple[float, float, float, float]
     size: tuple[int, int]
-    photo: tuple[int, int] | None = None
+    image_size: tuple[int, int] | None = None
 
-    def to_photo(self, boxes: npt.ArrayLike) -> npt.NDArray[np.float64]:
-        """Return boxes (..., 4) in pixels of the input as boxes in pixels of the photograph."""
+    def to_image(self, boxes: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """Return boxes (..., 4) in pixels of the input as boxes in pixels of the image."""
         left, top, right, bottom = self.extent
         scale = np.array([(right - left) / self.size[0], (bottom - top) / self.size[1]] * 2)
         start = np.array([left, top, left, top])
         return np.asarray(np.asarray(boxes, dtype=np.float64) * scale + start)
 
     def centres(self, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-        """Return the x (w,) and y (h,) in the photograph of the cells of a grid over the input."""
+        """Return the x (w,) and y (h,) in the image of the positions of a grid over the input."""
         left, top, right, bottom = self.extent
         h, w = shape
         x = left + (np.arange(w) + 0.5) * (right - left) / w
@@ -61,7 +61,7 @@ class Frame:
 
 
 class Region(ABC):
-    """A part of a photograph."""
+    """A part of an image."""
 
     @abstractmethod
     def contains(self, x: np.ndarray, y: np.ndarray) -> Mask:
@@ -78,9 +78,9 @@ class Region(ABC):
         """The region for people."""
 
     def on_grid(self, frame: Frame, shape: tuple[int, int]) -> Mask:
-        """Return the cells (h, w) of a grid over the network's input whose centres are inside.
+        """Return the positions (h, w) of a grid over the network's input whose centres are inside.
 
-        A region smaller than a cell takes the cell that holds its middle.
+        A region smaller than a position takes the one that contains its middle.
 
         Raises
         ------
@@ -110,7 +110,7 @@ class Region(ABC):
 
 @dataclass(frozen=True)
 class Box(Region):
-    """A rectangle, in pixels of the photograph.
+    """A rectangle, in pixels of the image.
 
     Raises
     ------
@@ -128,7 +128,8 @@ class Box(Region):
         area = (self.right - self.left) * (self.bottom - self.top)
         if not math.isfinite(area) or self.left >= self.right or self.top >= self.bottom:
             raise TargetError(
-                f"{sides} is no box.", "A box is left, top, right, bottom in pixels of the image."
+                f"Invalid box: {sides}.",
+                "A box is left, top, right, bottom in pixels of the image.",
             )
 
     def contains(self, x: np.ndarray, y: np.ndarray) -> Mask:
@@ -167,7 +168,9 @@ class Polygon(Region):
 
     def __post_init__(self) -> None:
         if len(self.points) < 3 or not np.isfinite(np.array(self.points, dtype=float)).all():
-            raise TargetError(f"{self.points} is no polygon.", "Give three or more points (x, y).")
+            raise TargetError(
+                f"Invalid polygon: {self.points}.", "Give three or more points (x, y)."
+            )
 
     def contains(self, x: np.ndarray, y: np.ndarray) -> Mask:
         """Return whether points are inside."""
@@ -195,18 +198,18 @@ class Polygon(Region):
 
 @dataclass(frozen=True, eq=False)
 class MaskRegion(Region):
-    """The pixels where a mask over the photograph is true.
+    """The pixels where a mask over the image is true.
 
     Parameters
     ----------
     mask
-        (H, W), of the photograph's proportions; another size is stretched over it.
+        (H, W), of the image's proportions; another size is stretched over it.
     size
-        (width, height) that the mask is stretched over; None takes the photograph's.
+        (width, height) that the mask is stretched over; None takes the image's.
     name
         For people.
     origin
-        The place (x, y) of the photograph where the mask's corner lies; `size` counts from there.
+        The point (x, y) of the image where the mask's corner lies; `size` counts from there.
 
     Raises
     ------
@@ -229,9 +232,9 @@ class MaskRegion(Region):
         object.__setattr__(self, "mask", mask)
 
     def on_grid(self, frame: Frame, shape: tuple[int, int]) -> Mask:
-        """Return the cells (h, w) whose centres are inside; see `Region.on_grid`."""
-        if self.size is None and frame.photo is not None:
-            return replace(self, size=frame.photo).on_grid(frame, shape)
+        """Return the positions (h, w) whose centres are inside; see `Region.on_grid`."""
+        if self.size is None and frame.image_size is not None:
+            return replace(self, size=frame.image_size).on_grid(frame, shape)
         return super().on_grid(frame, shape)
 
     def contains(self, x: np.ndarray, y: np.ndarray) -> Mask:
@@ -266,18 +269,18 @@ class MaskRegion(Region):
 
 @dataclass(frozen=True)
 class Point(Region):
-    """One place, as in "what does this pixel read?"."""
+    """A single point."""
 
     x: float
     y: float
 
     def contains(self, x: np.ndarray, y: np.ndarray) -> Mask:
-        """Return nothing: the cell that holds it is found by `on_grid`."""
+        """Return nothing: `on_grid` finds the position that contains the point."""
         return np.zeros((len(y), len(x)), dtype=bool)
 
     @property
     def bounds(self) -> tuple[float, float, float, float]:
-        """The place itself."""
+        """The point itself."""
         return self.x, self.y, self.x, self.y
 
     @property
@@ -311,17 +314,17 @@ def parse_region(text: str) -> Region:
 
 
 def mask_region(frame: Frame, inside: Mask, name: str = "mask") -> MaskRegion:
-    """Return cells (h, w) of a grid over the network's input as a part of the photograph."""
+    """Return positions (h, w) of a grid over the network's input as a part of the image."""
     rows, columns = np.nonzero(inside)
-    return cells_region(frame, (inside.shape[0], inside.shape[1]), rows, columns, name)
+    return positions_region(frame, (inside.shape[0], inside.shape[1]), rows, columns, name)
 
 
-def cells_region(
+def positions_region(
     frame: Frame, shape: tuple[int, int], rows: np.ndarray, columns: np.ndarray, name: str = "mask"
 ) -> MaskRegion:
-    """Return cells (n,), (n,) of a grid (h, w) over the network's input as such a part.
+    """Return positions (n,), (n,) of a grid (h, w) over the network's input as such a part.
 
-    It holds the rectangle around them alone, since there may be as many regions as cells.
+    It holds only the rectangle around them, since there may be as many regions as positions.
     """
     left, top, right, bottom = frame.extent
     across, down = (right - left) / shape[1], (bottom - top) / shape[0]

@@ -11,23 +11,23 @@ def resample(
     rectangle: tuple[float, float, float, float],
     shape: tuple[int, int],
 ) -> npt.NDArray[np.float32]:
-    """Draw cells that cover a rectangle onto pixels.
+    """Draw positions that cover a rectangle onto pixels.
 
     Parameters
     ----------
     values
         (h, w).
     rectangle
-        (left, top, right, bottom) covered by the cells, in pixels of the result.
+        (left, top, right, bottom) covered by the positions, in pixels of the result.
     shape
         (height, width) of the result.
 
     Returns
     -------
     numpy.ndarray
-        float32 `shape`: linear interpolation between cell centres when enlarging, the
-        area-weighted mean when shrinking, the edge cell's value beyond the outermost centres, and
-        nan for pixels whose centre lies outside the rectangle.
+        float32 `shape`: linear interpolation between centres when enlarging, the
+        area-weighted mean when shrinking, the edge value beyond the outermost centres, and nan
+        for pixels whose centre lies outside the rectangle.
     """
     left, top, right, bottom = rectangle
     rows = _weights(values.shape[0], top, bottom, shape[0])

@@ -20,8 +20,9 @@ from cvx_core.images.regions import Frame
 from cvx_core.models.evaluation_mode import evaluation_mode
 from cvx_core.models.forward import eager, run_module
 from cvx_core.models.network_facts import NetworkFacts, weight_versions
+from cvx_core.tasks.base import ModelOutput, Readout
 from cvx_core.tasks.builtin_tasks import TASKS
-from cvx_core.tasks.prediction import ModelOutput, Prediction, Readout
+from cvx_core.tasks.prediction import Prediction
 
 
 class VisionModel:

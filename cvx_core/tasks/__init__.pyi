@@ -1,4 +1,9 @@
-from .base import Judgement as Judgement, Mistake as Mistake
+from .base import (
+    Judgement as Judgement,
+    Mistake as Mistake,
+    ModelOutput as ModelOutput,
+    Readout as Readout,
+)
 from .builtin_tasks import find_mistakes as find_mistakes
 from .classes import (
     ClassEntry as ClassEntry,
@@ -25,12 +30,7 @@ from .ground_truth import (
     GroundTruthBoxes as GroundTruthBoxes,
     GroundTruthMask as GroundTruthMask,
 )
-from .prediction import (
-    ModelOutput as ModelOutput,
-    Prediction as Prediction,
-    Readout as Readout,
-    Seed as Seed,
-)
+from .prediction import Prediction as Prediction, Seed as Seed
 from .target_syntax import parse_target as parse_target
 from .targets import (
     ClassScore as ClassScore,

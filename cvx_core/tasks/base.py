@@ -3,32 +3,97 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
+
+from torch import Tensor
 
 from cvx_core.errors import ModelError
 from cvx_core.images.regions import Frame, Region
 from cvx_core.tasks.classes import ClassEntry
 from cvx_core.tasks.ground_truth import GroundTruth
-from cvx_core.tasks.prediction import ModelOutput, Prediction
+from cvx_core.tasks.prediction import Prediction
 from cvx_core.tasks.targets import Target
+
+Readout = Callable[[Any], Any]
+"""From what the model returned to what its task parses: scores or candidates, with their graph."""
+
+
+_NAMES = ("logits", "out", "scores", "prediction")
+
+
+def find_named(output: Any, name: str) -> Any:
+    """Return an entry of a mapping or an attribute of an object; None if it has none."""
+    return output.get(name) if isinstance(output, Mapping) else getattr(output, name, None)
+
+
+def find_scores(output: Any) -> Tensor | None:
+    """Return the tensor of scores in what a model returned, by its usual names or as the first."""
+    if isinstance(output, Tensor):
+        return output
+    if isinstance(output, Mapping):
+        named = [output[name] for name in _NAMES if name in output]
+        return _first_tensor(named or list(output.values()))
+    for name in _NAMES:
+        if isinstance(getattr(output, name, None), Tensor):
+            found: Tensor = getattr(output, name)
+            return found
+    if isinstance(output, tuple | list):
+        return _first_tensor(output)
+    return None
+
+
+def _first_tensor(items: Any) -> Tensor | None:
+    return next((item for item in items if isinstance(item, Tensor)), None)
+
+
+@dataclass(frozen=True, eq=False)
+class ModelOutput:
+    """Parsed output of a model for a batch.
+
+    Attributes
+    ----------
+    scores
+        Logits (B, C, ...), unless a subclass says otherwise.
+    """
+
+    scores: Tensor
+
+    @property
+    def classes(self) -> int:
+        """How many classes there are."""
+        return self.scores.shape[1]
+
+    @property
+    def named(self) -> int:
+        """How many of the classes have names."""
+        return self.classes
+
+    @property
+    def flat(self) -> Tensor:
+        """All outputs (B, N), with their graph: what seeds are vectors over."""
+        return self.scores.flatten(1)
+
+    def detached(self) -> ModelOutput:
+        """Return the output without its graph."""
+        return ModelOutput(self.scores.detach())
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """What another answer says about an error.
+    """How another prediction changes a mistake.
 
     Attributes
     ----------
     margin
         By how much it is wrong, in logits, for the same predicted and true class; positive while
-        the wrong one is ahead.
+        the wrong one scores higher.
     right
-        Whether the error is gone. A negative margin alone does not say so: a third class may
-        have come first.
+        Whether the mistake is gone. A negative margin alone does not mean so: a third class may
+        score highest.
     note
-        What a reader should know beside it, as "63 % of its pixels became cat."; may be empty.
+        A remark for the reader, as "63 % of its pixels became cat."; may be empty.
     """
 
     margin: float
@@ -38,22 +103,22 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Mistake(ABC):
-    """One error of a model on one image.
+    """One mistake of a model on one image.
 
     Attributes
     ----------
     type
-        What kind of error it is, as in ``"misclassified"``.
+        Its kind, as in ``"misclassified"``.
     target
-        The question that asks for it: its seed is the error's, the gradient of the margin.
+        The target that explains it: its seed is the gradient of the margin.
     region
-        The part of the photograph that the error is about; None for all of it.
+        The part of the image that it is about; None for all of it.
     predicted, true
-        What was answered and what is there, with scores; None where there is no such thing.
+        The predicted and the true class, with scores; None where there is none.
     loss
-        Cross-entropy in nats, 0 or more; 1 - IoU where the place of a box is wrong.
+        Cross-entropy in nats, 0 or more; 1 - IoU where a box is misplaced.
     margin
-        By how much the answer is wrong, in logits (in IoU where the place of a box is); positive
+        By how much the prediction is wrong, in logits (in IoU where a box is misplaced); positive
         while it is.
     """
 
@@ -67,18 +132,18 @@ class Mistake(ABC):
 
     @property
     def text(self) -> str:
-        """The error in words, as in ``misclassified: power drill and not screwdriver``."""
-        # A box at the wrong place has the true class.
+        """The mistake in words, as in ``misclassified: power drill and not screwdriver``."""
+        # A misplaced box has the true class.
         names = [one.name for one in (self.predicted, self.true) if one is not None]
         return f"{self.type}: {' and not '.join(dict.fromkeys(names))}"
 
     @abstractmethod
-    def judge(self, answer: Prediction) -> Judgement:
-        """Return what another answer says about this error.
+    def judge(self, prediction: Prediction) -> Judgement:
+        """Return what another prediction makes of this mistake.
 
         Parameters
         ----------
-        answer
+        prediction
             The same model's, for the image after an intervention.
         """
 
@@ -119,7 +184,7 @@ class Task(ABC):
         """Return the prediction for each image, which targets are resolved against."""
 
     @abstractmethod
-    def mistakes(self, prediction: Any, truth: GroundTruth) -> list[Mistake]:
+    def mistakes(self, prediction: Any, ground_truth: GroundTruth) -> list[Mistake]:
         """Return the mistakes of a prediction, the most costly first."""
 
     def wrong_shape(self, got: str, expected: str) -> ModelError:

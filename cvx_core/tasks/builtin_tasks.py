@@ -17,27 +17,27 @@ TASKS: Mapping[str, Task] = {
 }
 
 
-def find_mistakes(prediction: Prediction, truth: GroundTruth) -> list[Mistake]:
-    """Return the errors of a model's answer for one image, the most costly first.
+def find_mistakes(prediction: Prediction, ground_truth: GroundTruth) -> list[Mistake]:
+    """Return the mistakes of a model on one image, the most costly first.
 
     Parameters
     ----------
     prediction
         One of `VisionModel.predict`.
-    truth
+    ground_truth
         A class by name or index of a classifier's image, `GroundTruthMask` of a segmenter's,
         `GroundTruthBoxes` of a detector's; `read_ground_truth` reads them from files.
 
     Returns
     -------
     list of Mistake
-        None if the answer is right. See `classification_mistakes`, `segmentation_mistakes` and
-        `detection_mistakes` for what they are, and for what can be set.
+        Empty if the prediction is correct. See `classification_mistakes`, `segmentation_mistakes`
+        and `detection_mistakes` for their kinds and options.
 
     Raises
     ------
     TargetError
-        If the truth is not of the answer's kind, or names a class that the model hasn't.
+        If the ground truth is not of the task's kind, or names a class unknown to the model.
 
     Examples
     --------
@@ -51,7 +51,7 @@ def find_mistakes(prediction: Prediction, truth: GroundTruth) -> list[Mistake]:
     task = TASKS.get(getattr(prediction, "task", ""))
     if task is None:
         raise TargetError(
-            f"The errors of a {type(prediction).__name__} are not known.",
+            f"Mistakes of a {type(prediction).__name__} are not known.",
             "Give one of model.predict(images).",
         )
-    return task.mistakes(prediction, truth)
+    return task.mistakes(prediction, ground_truth)

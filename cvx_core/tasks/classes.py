@@ -25,7 +25,7 @@ class Detection:
     entry
         Its class with logit and score.
     box
-        (left, top, right, bottom) in pixels of the photograph.
+        (left, top, right, bottom) in pixels of the image.
     """
 
     index: int
@@ -65,23 +65,23 @@ class TargetRecord:
         One of ``predicted``, ``class``, ``distribution``, ``contrast``, ``error``, ``margin``,
         ``region``, ``pixel``, ``box``, ``side``, ``missed``, or what a target of your own says.
     text
-        The question for people, with class names.
+        The target in words, with class names.
     score
         The seeded scalar <seed, logits>, in logits.
     probability
-        Probability of the class asked about; None where the question is not about one class.
+        Probability of the class; None where the target is not about one class.
     classes
         The classes that the seed names, with the sign they have in it in `signs`.
     predicted, label
-        The model's first answer, and the true class if one was given.
+        The predicted class, and the true class if one was given.
     top
         The five most probable classes, best first.
     note
         What a reader must know to read the map, or an empty string.
     box
-        Rectangle (left, top, right, bottom) of the photograph that the question is about, or None.
+        Rectangle (left, top, right, bottom) of the image that the target is about, or None.
     asked
-        The question in few words, as on the command line, where its classes don't identify it.
+        The target as on the command line, where its classes don't identify it.
     reported
         What a detector reports, best first; None for other models.
     """
@@ -161,12 +161,12 @@ ClassRef = str | int
 
 
 SUGGESTED = 5
-"""Class names suggested in place of one that isn't there."""
+"""Class names suggested instead of an unknown one."""
 
 
 @dataclass(frozen=True)
 class ClassEntry:
-    """One class of the answer.
+    """One class of a prediction.
 
     Attributes
     ----------
@@ -223,9 +223,7 @@ def find_class(reference: ClassRef, classes: Sequence[str] | None, count: int) -
         suggested.
     """
     if isinstance(reference, bool) or not isinstance(reference, str | int | np.integer):
-        raise TargetError(
-            f"{reference!r} is no class.", "Give a class by its name (str) or its index (int)."
-        )
+        raise TargetError(f"A class must be a name (str) or an index (int), got {reference!r}.")
     if not isinstance(reference, str):
         index = int(reference)
         if not 0 <= index < count:
@@ -273,7 +271,7 @@ def find_two_classes(
         name = str(found[0]) if classes is None else classes[found[0]]
         raise TargetError(
             f"A contrast needs two classes, and both are {name!r}.",
-            "Ask about one class alone, or name a second class.",
+            "Name a second class, or use one class alone.",
         )
     return found
 

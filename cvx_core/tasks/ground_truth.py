@@ -1,4 +1,4 @@
-"""What is true of an image, beyond the name of a class: a class for each pixel, or boxes."""
+"""Ground truth of an image: a class for each pixel, or boxes with classes."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from cvx_core.errors import TargetError
 from cvx_core.images.regions import Frame
 
 UNKNOWN = 255
-"""Index of pixels that count for nothing, as in Pascal VOC and Cityscapes."""
+"""Index of pixels that are ignored, as in Pascal VOC and Cityscapes."""
 
 
 @dataclass(frozen=True, eq=False)
 class GroundTruthMask:
-    """The true class of each pixel of a photograph.
+    """The true class of each pixel of an image.
 
     Parameters
     ----------
     indices
         (H, W) integers: a class's index among the model's outputs. 255 and negative numbers mean
-        unknown. Another size than the photograph's is stretched over it.
+        unknown. Another size than the image's is stretched over it.
     size
-        (width, height) that the array is stretched over; None takes the photograph's.
+        (width, height) that the array is stretched over; None takes the image's.
     """
 
     indices: npt.NDArray[np.int64]
@@ -49,7 +49,7 @@ class GroundTruthMask:
             If there is a class that the model hasn't.
         """
         height, width = self.indices.shape
-        across, down = self.size or frame.photo or (width, height)
+        across, down = self.size or frame.image_size or (width, height)
         x, y = frame.centres(shape)
         columns = np.floor(x / across * width).astype(int)
         rows = np.floor(y / down * height).astype(int)
@@ -58,7 +58,7 @@ class GroundTruthMask:
         known = valid & (found >= 0) & (found != UNKNOWN)
         if known.any() and int(found[known].max()) >= classes:
             raise TargetError(
-                f"The truth has a class {int(found[known].max())}, and the model has {classes}.",
+                f"The ground truth has class {found[known].max()}, and the model has {classes}.",
                 f"Indices go from 0 to {classes - 1}; {UNKNOWN} is unknown.",
             )
         return np.where(known, found, -1)
@@ -66,12 +66,12 @@ class GroundTruthMask:
 
 @dataclass(frozen=True)
 class GroundTruthBox:
-    """One object of a photograph.
+    """One object of an image.
 
     Attributes
     ----------
     box
-        (left, top, right, bottom) in pixels of the photograph.
+        (left, top, right, bottom) in pixels of the image.
     reference
         Its class, by name or index.
     crowd
@@ -85,7 +85,7 @@ class GroundTruthBox:
 
 @dataclass(frozen=True)
 class GroundTruthBoxes:
-    """All objects of a photograph."""
+    """All objects of an image."""
 
     boxes: tuple[GroundTruthBox, ...]
 
@@ -93,7 +93,7 @@ class GroundTruthBoxes:
     def of(
         cls, boxes: Sequence[Sequence[float]], references: Sequence[str | int]
     ) -> GroundTruthBoxes:
-        """Make it of boxes (n, 4) in pixels of the photograph and their classes."""
+        """Make it of boxes (n, 4) in pixels of the image and their classes."""
         return cls(
             tuple(
                 GroundTruthBox((float(b[0]), float(b[1]), float(b[2]), float(b[3])), reference)
@@ -103,4 +103,4 @@ class GroundTruthBoxes:
 
 
 GroundTruth = str | int | GroundTruthMask | GroundTruthBoxes
-"""What is true of an image: a class by name or index, or what the task needs."""
+"""Ground truth of an image: a class by name or index, or what the task needs."""

@@ -1,85 +1,17 @@
-"""What all kinds of answers have in common: classes, and questions that they resolve."""
+"""Predictions: the base class that tasks extend, resolved against targets."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from cvx_core.errors import ModelError, TargetError
 from cvx_core.plugins.component import component_name
 from cvx_core.tasks.classes import ClassRef, TargetRecord, find_class, find_two_classes
-
-Readout = Callable[[Any], Any]
-"""From what the model returned to what its task parses: scores or candidates, with their graph."""
-
-
-_NAMES = ("logits", "out", "scores", "prediction")
-
-
-def find_named(output: Any, name: str) -> Any:
-    """Return an entry of a mapping or an attribute of an object; None if it has none."""
-    return output.get(name) if isinstance(output, Mapping) else getattr(output, name, None)
-
-
-def find_scores(output: Any) -> torch.Tensor | None:
-    """Return the tensor of scores in what a model returned, by its usual names or as the first."""
-    if isinstance(output, torch.Tensor):
-        return output
-    if isinstance(output, Mapping):
-        named = [output[name] for name in _NAMES if name in output]
-        return _first_tensor(named or list(output.values()))
-    for name in _NAMES:
-        if isinstance(getattr(output, name, None), torch.Tensor):
-            found: torch.Tensor = getattr(output, name)
-            return found
-    if isinstance(output, tuple | list):
-        return _first_tensor(output)
-    return None
-
-
-def _first_tensor(items: Any) -> torch.Tensor | None:
-    return next((item for item in items if isinstance(item, torch.Tensor)), None)
-
-
-@dataclass(frozen=True, eq=False)
-class ModelOutput:
-    """Parsed output of a model for a batch.
-
-    Attributes
-    ----------
-    scores
-        (B, C) logits of a classifier, or (B, C, h, w) of a segmenter, or (B, M, C) of a detector's
-        candidates.
-    """
-
-    scores: Tensor
-
-    @property
-    def classes(self) -> int:
-        """How many classes there are."""
-        return self.scores.shape[1]
-
-    @property
-    def named(self) -> int:
-        """How many of the classes have names."""
-        return self.classes
-
-    @property
-    def flat(self) -> Tensor:
-        """All outputs (B, N), with their graph: what seeds are vectors over."""
-        return self.scores.flatten(1)
-
-    def detached(self) -> ModelOutput:
-        """Return the output without its graph."""
-        return ModelOutput(self.scores.detach())
-
 
 Seed = npt.NDArray[np.float64]
 """A vector over the outputs, (N,)."""
@@ -97,7 +29,7 @@ class Resolvable(Protocol):
 
 
 class Prediction(ABC):
-    """A model's answer for one image.
+    """A model's prediction for one image.
 
     Attributes
     ----------
@@ -107,7 +39,7 @@ class Prediction(ABC):
 
     classes: Sequence[str] | None
     own_targets: ClassVar[str] = ""
-    """What only such a prediction can be asked for, and what to ask others; for messages."""
+    """Which targets need such a prediction, and what to use instead; for messages."""
 
     @classmethod
     def require(cls, prediction: Prediction, target: object) -> Self:
@@ -156,7 +88,7 @@ class Prediction(ABC):
     @property
     @abstractmethod
     def outputs(self) -> npt.NDArray[np.float64]:
-        """All outputs (N,), in the order of `cvx_core.tasks.prediction.ModelOutput.flat`."""
+        """All outputs (N,), in the order of `cvx_core.tasks.base.ModelOutput.flat`."""
 
     @property
     @abstractmethod
@@ -192,7 +124,7 @@ class Prediction(ABC):
 
 
 def check_finite(values: npt.NDArray[np.float64], what: str) -> None:
-    """Refuse an answer that is not finite: no question about it has one.
+    """Refuse a prediction that is not finite.
 
     Raises
     ------
@@ -202,12 +134,12 @@ def check_finite(values: npt.NDArray[np.float64], what: str) -> None:
     bad = int((~np.isfinite(values)).sum())
     if bad:
         raise ModelError(
-            f"The model's answer is not finite: {bad} of {values.size} {what}.",
+            f"The model's prediction is not finite: {bad} of {values.size} {what}.",
             "Look for nan or inf in its weights or input; float16 overflows easily, bfloat16 "
             "and float32 don't.",
         )
 
 
 def question_word(target: object) -> str:
-    """Return what a question is called on the command line: ``region`` for a `RegionScore`."""
+    """Return what a target is called on the command line: ``region`` for a `RegionScore`."""
     return component_name(type(target).__name__.removesuffix("Score"))

@@ -31,8 +31,8 @@ def parse_target(text: str) -> Target:
     """Read a target as written on the command line.
 
     ``predicted``, ``distribution``, ``error``, ``margin``, ``"tabby vs tiger cat"``, or a
-    class by name or index. ``class:NAME`` asks for a class that is called like one of the
-    words. Of parts of the image, in pixels of the photograph: ``"box 2"``, ``"box 120,40,260,300
+    class by name or index. ``class:NAME`` is a class that is called like one of the
+    words. Parts of the image, in pixels of the image: ``"box 2"``, ``"box 120,40,260,300
     dog"``, ``"missed 120,40,260,300 dog"``, ``"region 120,40,260,300 person"``, ``"region mask.png
     person"``, ``"pixel 120,40 person"``; the class may be left out except of what is missed.
 
@@ -52,7 +52,7 @@ def parse_target(text: str) -> Target:
         return Contrast(*(side.removeprefix("class:") for side in sides))
     if not stripped or len(sides) > 2 or re.fullmatch(r"(vs\.?(\s.*)?)|(.*\svs\.?)", stripped):
         raise TargetError(
-            f"{text!r} is no target.",
+            f"Invalid target: {text!r}.",
             "Write predicted, distribution, error, margin, a class, or 'CLASS vs CLASS'.",
         )
     return ClassScore(stripped.removeprefix("class:"))
@@ -82,7 +82,7 @@ _FORMS = {
 
 
 def _parse_part(text: str) -> Target | None:
-    """Read a question about a part of the image; None if it is none. See `parse_target`.
+    """Read a target about a part of the image; None if it is none. See `parse_target`.
 
     Raises
     ------
@@ -129,7 +129,7 @@ def _box_and_rest(text: str) -> tuple[Box, str]:
 
 
 def _classes(text: str) -> tuple[str | None, str | None]:
-    """Return the class, and the one it is held against, of ``dog`` or ``dog vs horse``."""
+    """Return the class, and the one it is compared with, of ``dog`` or ``dog vs horse``."""
     sides = [side.strip() for side in re.split(r"\s+vs\.?\s+", text.strip())]
     return sides[0] or None, sides[1] if len(sides) > 1 else None
 

@@ -1,15 +1,15 @@
-"""Targets: the questions that can be put to a model.
+"""Targets: what an explanation is about.
 
 A target resolves, against one image's logits, to a **seed**: a vector over the outputs. The
-explainers propagate the seed back; they don't know the question. With logits z, softmax p,
+explainers propagate the seed back and don't depend on the target. With logits z, softmax p,
 predicted class q and label y:
 
-    Predicted()      1_q            what speaks for the answer
-    ClassScore(c)    1_c            what speaks for class c
-    Distribution()   p              what speaks for the answer as a whole
+    Predicted()      1_q            what supports the prediction
+    ClassScore(c)    1_c            what supports class c
+    Distribution()   p              what supports the prediction as a whole
     Contrast(a, b)   1_a - 1_b      why a rather than b
     Error(y)         p - 1_y        the error signal, gradient of the cross-entropy
-    Margin(y)        1_q - 1_y      why the wrong answer beats the right one
+    Margin(y)        1_q - 1_y      why the predicted class beats the true one
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from cvx_core.tasks.prediction import Prediction, Resolved, question_word
 
 
 class Target(ABC):
-    """A question. Subclasses are frozen dataclasses that implement `resolve`."""
+    """What an explanation is about. Subclasses are frozen dataclasses that implement `resolve`."""
 
     needs_label = False
-    """Whether the question can only be asked where the true class is known."""
+    """Whether the target needs the ground truth."""
 
     class_fields: ClassVar[tuple[str, ...]] = ()
     """Attributes that refer to classes, by name or index; each may be None."""
 
     @property
     def asked(self) -> str:
-        """The question in few words, where its kind and classes don't identify it; or empty.
+        """The target as on the command line, where kind and classes don't identify it; or empty.
 
         Files are named by it.
         """
@@ -84,7 +84,7 @@ class Target(ABC):
         prediction
             The model's prediction for the image.
         label
-            The truth, if known; targets that hold their own prefer it.
+            The ground truth, if known; a target's own takes precedence.
 
         Raises
         ------
@@ -95,7 +95,7 @@ class Target(ABC):
 
 @dataclass(frozen=True)
 class Predicted(Target):
-    """The class that the model answers first: seed 1_q."""
+    """The predicted class: seed 1_q."""
 
     def resolve(self, prediction: Prediction, label: Any = None) -> Resolved:
         """Return the one-hot seed of the largest logit."""
@@ -116,10 +116,10 @@ class ClassScore(Target):
 
 @dataclass(frozen=True)
 class Distribution(Target):
-    """The whole answer, each class weighted by its probability: seed p."""
+    """The whole prediction, each class weighted by its probability: seed p."""
 
     def resolve(self, prediction: Prediction, label: Any = None) -> Resolved:
-        """Return the softmax vector, held constant."""
+        """Return the softmax vector, as a constant."""
         return prediction.resolve_distribution(label)
 
 
@@ -156,20 +156,20 @@ class Contrast(Target):
 class Error(Target):
     """The error signal p - 1_y, the gradient of the cross-entropy at the logits.
 
-    The seeded scalar is sum_c e_c z_c = L - H(p): the loss less the entropy of the answer.
+    The seeded scalar is sum_c e_c z_c = L - H(p): the loss less the entropy of the prediction.
     """
 
     label: GroundTruth | None = None
     needs_label = True
 
     def resolve(self, prediction: Prediction, label: Any = None) -> Resolved:
-        """Return p - 1_y, held constant."""
+        """Return p - 1_y, as a constant."""
         return prediction.resolve_error(label if self.label is None else self.label)
 
 
 @dataclass(frozen=True)
 class Margin(Target):
-    """Why the wrong answer beats the right one: seed 1_q - 1_y.
+    """Why the predicted class beats the true one: seed 1_q - 1_y.
 
     Where the model is right there is no error: the seed is zero and the record's note says so.
     """

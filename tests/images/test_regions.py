@@ -72,7 +72,7 @@ def test_a_mask_is_stretched_over_the_photograph() -> None:
 
 def test_regions_that_are_none_are_refused() -> None:
     for sides in ((3, 0, 3, 5), (0, 5, 5, 1), (0, 0, float("nan"), 1), (0, 0, 1e200, 1e200)):
-        with pytest.raises(TargetError, match="is no box"):
+        with pytest.raises(TargetError, match="Invalid box"):
             Box(*sides)
     with pytest.raises(TargetError, match="three or more"):
         Polygon(((0, 0), (1, 1)))
@@ -155,7 +155,7 @@ def test_a_format_that_may_change_pixels_gives_no_mask(
 def test_boxes_of_the_input_are_brought_to_the_photograph() -> None:
     frame = Frame((10, 20, 110, 70), (50, 100))
     # An input pixel is 2 wide and half a pixel high.
-    assert frame.to_photo([[0, 0, 50, 100], [5, 10, 6, 12]]).tolist() == [
+    assert frame.to_image([[0, 0, 50, 100], [5, 10, 6, 12]]).tolist() == [
         [10, 20, 110, 70],
         [20, 25, 22, 26],
     ]

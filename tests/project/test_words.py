@@ -16,6 +16,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 FOLDERS = (
     "README.md",
+    "cvx_core/images",
+    "cvx_core/tasks",
     "docs",
     "plugins/renderers",
     "plugins/models/timm",

@@ -25,7 +25,7 @@ def test_only_what_the_network_sees_counts_and_padding_is_unknown() -> None:
 
 
 def test_a_class_that_the_model_has_not_is_refused() -> None:
-    with pytest.raises(TargetError, match=r"has a class 2, and the model has 2(.|\n)*0 to 1; 255"):
+    with pytest.raises(TargetError, match=r"has class 2, and the model has 2(.|\n)*0 to 1; 255"):
         GroundTruthMask(INDICES).on_grid(Frame((0, 0, 2, 2), (2, 2)), (2, 2), 2)
 
 

@@ -99,7 +99,7 @@ def test_coordinates_that_are_incomplete_show_the_form(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["box 3,3,3,9", "region 5,5,1,1 cat", "missed 9,9,0,0 dog"])
 def test_an_empty_box_is_refused(text: str) -> None:
-    with pytest.raises(TargetError, match="is no box"):
+    with pytest.raises(TargetError, match="Invalid box"):
         parse_target(text)
 
 

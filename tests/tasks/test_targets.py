@@ -136,7 +136,7 @@ def test_the_margin_of_a_wrong_answer_is_the_contrast_with_the_truth(
 def test_where_the_answer_is_right_the_margin_says_so() -> None:
     seed, record = Margin().resolve(HALVES, "cat")
     assert not seed.any()
-    assert "right" in record.text
+    assert "correct" in record.text
     assert "zero" in record.note
     assert record.correct is True
 
@@ -205,9 +205,9 @@ def test_a_name_that_two_classes_share_is_refused_with_their_indices() -> None:
         (2, "from 0 to 1"),
         (-1, "from 0 to 1"),
         ("2", "from 0 to 1"),
-        (True, "by its name"),
-        (1.0, "by its name"),
-        (None, "by its name"),
+        (True, r"must be a name \(str\) or an index"),
+        (1.0, r"must be a name \(str\) or an index"),
+        (None, r"must be a name \(str\) or an index"),
     ],
 )
 def test_a_class_that_is_not_there_names_the_way_out(reference: object, says: str) -> None:

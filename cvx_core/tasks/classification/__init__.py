@@ -1,1 +1,1 @@
-"""TODO tasks/classification."""
+"""Classification: one class for each image."""

@@ -22,40 +22,39 @@ class Misclassified(Mistake):
 
     @classmethod
     def between(
-        cls, scores: ClassificationPrediction, predicted: ClassRef, true: ClassRef
+        cls, prediction: ClassificationPrediction, predicted: ClassRef, true: ClassRef
     ) -> Misclassified:
         """Return the case of two classes, whichever of them comes first.
 
-        Where the true one does, the margin is negative: what is asked then is what speaks for
-        the other.
+        Where the true one does, the margin is negative, and the map shows what supports the other.
 
         Raises
         ------
         TargetError
             If there is no such class, or both are the same.
         """
-        target = Contrast(scores.find(predicted), scores.find(true))
-        target.resolve(scores)
-        q, y = scores.entry(target.p), scores.entry(target.q)  # type: ignore[arg-type]
-        largest = scores.logits.max()
-        loss = float(np.log(np.exp(scores.logits - largest).sum()) + largest - y.score)
+        target = Contrast(prediction.find(predicted), prediction.find(true))
+        target.resolve(prediction)
+        q, y = prediction.entry(target.p), prediction.entry(target.q)  # type: ignore[arg-type]
+        largest = prediction.logits.max()
+        loss = float(np.log(np.exp(prediction.logits - largest).sum()) + largest - y.score)
         return cls("misclassified", target, None, q, y, max(0.0, loss), q.score - y.score)
 
-    def judge(self, answer: Prediction) -> Judgement:
+    def judge(self, prediction: Prediction) -> Judgement:
         """Return the margin between the same two classes, and whether the true one comes first."""
-        assert isinstance(answer, ClassificationPrediction)
-        margin = float(answer.logits[self.predicted.index] - answer.logits[self.true.index])
-        first = answer.entry(answer.predicted)
+        assert isinstance(prediction, ClassificationPrediction)
+        margin = float(prediction.logits[self.predicted.index] - prediction.logits[self.true.index])
+        first = prediction.entry(prediction.predicted)
         return Judgement(margin, first.index == self.true.index, first.text)
 
 
-def classification_mistakes(scores: ClassificationPrediction, label: ClassRef) -> list[Mistake]:
-    """Return the error of a classifier's answer, or nothing where the answer is right.
+def classification_mistakes(prediction: ClassificationPrediction, label: ClassRef) -> list[Mistake]:
+    """Return the mistake of a classifier: a list of one, or empty if the prediction is correct.
 
     Parameters
     ----------
     scores
-        The answer.
+        The classifier's prediction.
     label
         The true class, by name or index.
 
@@ -64,7 +63,9 @@ def classification_mistakes(scores: ClassificationPrediction, label: ClassRef) -
     TargetError
         If there is no such class.
     """
-    true = scores.find(label)
+    true = prediction.find(label)
     return (
-        [] if true == scores.predicted else [Misclassified.between(scores, scores.predicted, true)]
+        []
+        if true == prediction.predicted
+        else [Misclassified.between(prediction, prediction.predicted, true)]
     )

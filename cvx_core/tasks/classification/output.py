@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from cvx_core.errors import ModelError
-from cvx_core.tasks.prediction import find_scores
+from cvx_core.tasks.base import find_scores
 
 
 def classification(output: Any) -> torch.Tensor:

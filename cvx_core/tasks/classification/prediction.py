@@ -1,4 +1,4 @@
-"""What a model answered for one image: its scores, and the classes they belong to."""
+"""Prediction of a classifier for one image."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cvx_core.tasks.prediction import Prediction, Resolved
 
 @dataclass(frozen=True)
 class ClassificationPrediction(Prediction):
-    """The answer of a classifier for one image, against which a target is resolved.
+    """Prediction of a classifier for one image; targets are resolved against it.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ class ClassificationPrediction(Prediction):
     Raises
     ------
     ModelError
-        If a logit is not finite: no question about such an answer has one.
+        If a logit is not finite.
     """
 
     logits: npt.NDArray[np.float64]
@@ -42,7 +42,7 @@ class ClassificationPrediction(Prediction):
         bad = np.flatnonzero(~np.isfinite(self.logits))
         if bad.size:
             raise ModelError(
-                f"The model's answer is not finite: {self.logits[bad[0]]} for class {bad[0]} "
+                f"The model's prediction is not finite: {self.logits[bad[0]]} for class {bad[0]} "
                 f"({bad.size} of {self.logits.size} scores).",
                 "Look for nan or inf in its weights or input; float16 overflows easily, bfloat16 "
                 "and float32 don't.",
@@ -114,7 +114,7 @@ class ClassificationPrediction(Prediction):
         """Return the one-hot seed of the class."""
         c = self.find(reference)
         seed = self.one_hot(c)
-        text = f"what speaks for {self.entry(c).name}?"
+        text = f"what supports {self.entry(c).name}?"
         return seed, self.record("class", text, seed, [c], [1.0], self._label(label))
 
     def resolve_contrast(self, p: ClassRef, q: ClassRef, label: Any) -> Resolved:
@@ -133,27 +133,27 @@ class ClassificationPrediction(Prediction):
         )
 
     def resolve_distribution(self, label: Any) -> Resolved:
-        """Return the softmax vector, held constant."""
+        """Return the softmax vector, as a constant."""
         seed = self.probabilities.copy()
         return seed, self.record(
             "distribution",
-            "what speaks for the answer as a whole?",
+            "what supports the prediction as a whole?",
             seed,
             label=self._label(label),
         )
 
     def resolve_error(self, label: Any) -> Resolved:
-        """Return p - 1_y, held constant."""
+        """Return p - 1_y, as a constant."""
         y = self._required(label, "error")
         seed = self.probabilities - self.one_hot(y)
-        text = f"what makes the error, the truth being {self.entry(y).name}?"
+        text = f"what causes the error, given ground truth {self.entry(y).name}?"
         note = ""
         if np.abs(seed).max() < np.finfo(np.float64).eps:
             seed = np.zeros_like(seed)
-            note = "The answer is right and certain: the error and its map are zero."
+            note = "The prediction is correct and certain: the error and its map are zero."
         elif y == self.predicted:
             left = 1 - self.probabilities[y]
-            note = f"The answer is right; the error that is left is 1 - p = {left:.2g}."
+            note = f"The prediction is correct; the remaining error is 1 - p = {left:.2g}."
         return seed, self.record("error", text, seed, [y], [-1.0], y, note)
 
     def resolve_margin(self, label: Any) -> Resolved:
@@ -164,12 +164,12 @@ class ClassificationPrediction(Prediction):
         if q == y:
             return seed, self.record(
                 "margin",
-                f"the answer {names[0]} is right: there is no error",
+                f"the prediction {names[0]} is correct: there is no error",
                 seed,
                 [q],
                 [0.0],
                 y,
-                "The prediction is right, so the margin and its map are zero.",
+                "The prediction is correct, so the margin and its map are zero.",
             )
         text = f"why {names[0]} and not {names[1]}?"
         return seed, self.record("margin", text, seed, [q, y], [1.0, -1.0], y)
@@ -180,11 +180,12 @@ class ClassificationPrediction(Prediction):
     def _required(self, label: Any, kind: str) -> int:
         if isinstance(label, GroundTruthMask | GroundTruthBoxes):
             raise TargetError(
-                "The truth of a classifier's image is a class.", "Pass label=NAME or its index."
+                "The ground truth for a classifier must be a class.",
+                "Pass label=NAME or its index.",
             )
         if label is None:
             raise TargetError(
-                f"The target {kind!r} compares the answer with the truth, and no label was given.",
-                "Pass label=... (--label on the command line), or ask about Predicted().",
+                f"The target {kind!r} needs the ground truth, and no label was given.",
+                "Pass label=... (--label on the command line), or use Predicted().",
             )
         return self.find(label)

@@ -9,12 +9,12 @@ from torch import Tensor
 
 from cvx_core.errors import ModelError, TargetError
 from cvx_core.images.regions import Frame
-from cvx_core.tasks.base import Mistake, Task, shape_of
+from cvx_core.tasks.base import Mistake, ModelOutput, Task, shape_of
 from cvx_core.tasks.classification.mistakes import classification_mistakes
 from cvx_core.tasks.classification.output import classification
 from cvx_core.tasks.classification.prediction import ClassificationPrediction
 from cvx_core.tasks.ground_truth import GroundTruth, GroundTruthBoxes, GroundTruthMask
-from cvx_core.tasks.prediction import ModelOutput, Prediction
+from cvx_core.tasks.prediction import Prediction
 
 
 class Classification(Task):
@@ -46,10 +46,12 @@ class Classification(Task):
         scores = output.scores.detach().cpu()
         return [ClassificationPrediction(one.double().numpy(), classes) for one in scores]
 
-    def mistakes(self, prediction: ClassificationPrediction, truth: GroundTruth) -> list[Mistake]:
+    def mistakes(
+        self, prediction: ClassificationPrediction, ground_truth: GroundTruth
+    ) -> list[Mistake]:
         """Return the mistakes; see `classification_mistakes`."""
-        if isinstance(truth, GroundTruthMask | GroundTruthBoxes):
+        if isinstance(ground_truth, GroundTruthMask | GroundTruthBoxes):
             raise TargetError(
-                "The truth of a classifier's image is a class.", "Pass its name or its index."
+                "The ground truth for a classifier must be a class.", "Pass its name or its index."
             )
-        return classification_mistakes(prediction, truth)
+        return classification_mistakes(prediction, ground_truth)

@@ -1,1 +1,1 @@
-"""TODO tasks/detection."""
+"""Detection: boxes with a class each."""

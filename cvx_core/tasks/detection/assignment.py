@@ -1,4 +1,4 @@
-"""Which box of a detector counts for which object, and what is wrong with the others.
+"""Assignment of a detector's boxes to objects, and what is wrong with the other boxes.
 
 D. Bolya et al., "TIDE: A General Toolbox for Identifying Object Detection Errors", ECCV 2020,
 arXiv:2008.08115. Where the paper leaves a choice (ties, boxes in crowds), it is that of the
@@ -51,7 +51,7 @@ class Finding:
 
 @dataclass(frozen=True, eq=False)
 class Assignment:
-    """Boxes and objects of an image, brought together.
+    """Assignment of boxes to objects in one image.
 
     Attributes
     ----------
@@ -60,7 +60,7 @@ class Assignment:
     classes
         Class index of each object, (G,).
     boxes
-        (G, 4), in pixels of the photograph.
+        (G, 4), in pixels of the image.
     crowd
         (G,): which of them mark many at once.
     found
@@ -81,8 +81,8 @@ class Assignment:
 
 
 def assign(
-    answer: DetectionPrediction,
-    truth: GroundTruthBoxes,
+    prediction: DetectionPrediction,
+    ground_truth: GroundTruthBoxes,
     found_from: float = FOUND_FROM,
     nothing_below: float = NOTHING_BELOW,
     most: int | None = None,
@@ -91,8 +91,8 @@ def assign(
 
     Parameters
     ----------
-    answer, truth
-        The answer and the objects of one image.
+    prediction, ground_truth
+        Prediction and objects of one image.
     found_from, nothing_below
         The paper's thresholds t_f and t_b on the intersection over union, in [0, 1].
     most
@@ -103,10 +103,12 @@ def assign(
     TargetError
         If an object's class is unknown.
     """
-    detections = answer.kept[:most]
-    classes = np.array([answer.find(one.reference) for one in truth.boxes], dtype=np.int64)
-    boxes = np.array([one.box for one in truth.boxes], dtype=np.float64).reshape(-1, 4)
-    crowd = np.array([one.crowd for one in truth.boxes], dtype=bool)
+    detections = prediction.kept[:most]
+    classes = np.array(
+        [prediction.find(one.reference) for one in ground_truth.boxes], dtype=np.int64
+    )
+    boxes = np.array([one.box for one in ground_truth.boxes], dtype=np.float64).reshape(-1, 4)
+    crowd = np.array([one.crowd for one in ground_truth.boxes], dtype=bool)
     said = np.array([one.entry.index for one in detections], dtype=np.int64)
     placed = np.array([one.box for one in detections], dtype=np.float64).reshape(-1, 4)
     overlap = overlaps(placed, boxes)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from cvx_core.errors import ModelError
-from cvx_core.tasks.prediction import ModelOutput
+from cvx_core.tasks.base import ModelOutput
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,18 +28,18 @@ class DetectionCandidates:
     background
         Index of the class that means "nothing there", or None.
     threshold
-        Score above which a candidate is an answer, in [0, 1].
+        Score above which a candidate is reported, in [0, 1].
     overlap
         Intersection over union above which the better of two boxes of a class suppresses the
         other, in [0, 1]; None for detectors that don't suppress.
     single
-        Whether a candidate answers with its best class alone.
+        Whether a candidate is reported with its best class alone.
     topk
         How many pairs of candidate and class go on to suppression, best first; None for all.
     topk_in
         Of what there are that many: of each ``"level"`` or of each ``"class"``.
     most
-        Most answers in an image.
+        Most boxes reported for an image.
     relative
         Whether the boxes are fractions of the input's sides.
     levels

@@ -51,70 +51,72 @@ class Lost:
     by: int | None = None
 
 
-def lost_stage(answer: DetectionPrediction, box: Box, index: int) -> Lost:
+def lost_stage(prediction: DetectionPrediction, box: Box, index: int) -> Lost:
     """Return at which stage a detector lost an object of a class.
 
     The candidate is the one with the best score for the class among those that overlap the object
     enough; without any, the one with the largest overlap.
     """
-    overlap = overlaps(np.array([box.bounds]), answer.boxes_of(index))[0]
-    overlap = np.where(answer.present(index), overlap, 0.0)
+    overlap = overlaps(np.array([box.bounds]), prediction.boxes_of(index))[0]
+    overlap = np.where(prediction.present(index), overlap, 0.0)
     enough = np.flatnonzero(overlap >= FOUND_FROM)
-    score = answer.scores[:, index]
+    score = prediction.scores[:, index]
     if not enough.size:
         m = int(overlap.argmax())
         text = f"No candidate overlaps it by {FOUND_FROM:g}; the nearest does by {overlap[m]:.2f}."
         return Lost("candidate", m, float(overlap[m]), float(score[m]), text)
     m = int(enough[score[enough].argmax()])
     facts = (m, float(overlap[m]), float(score[m]))
-    threshold = answer.settings.threshold
-    if any(one.entry.index == index and one.candidate in set(enough) for one in answer.kept):
+    threshold = prediction.settings.threshold
+    if any(one.entry.index == index and one.candidate in set(enough) for one in prediction.kept):
         return Lost("", *facts, "It is found.")
-    other = int(answer.scores[m].argmax())
-    if score[m] <= threshold or (answer.settings.single and other != index):
-        if other != index and answer.scores[m, other] > threshold:
+    other = int(prediction.scores[m].argmax())
+    if score[m] <= threshold or (prediction.settings.single and other != index):
+        if other != index and prediction.scores[m, other] > threshold:
             text = (
-                f"The candidate there says {answer.entry(m, other).text}; "
-                f"{answer.entry(m, index).text}."
+                f"The candidate there says {prediction.entry(m, other).text}; "
+                f"{prediction.entry(m, index).text}."
             )
             return Lost("class", *facts, text)
         text = f"Its score {score[m]:.2f} is not above the threshold {threshold:g}."
         return Lost("threshold", *facts, text)
-    by = {k: better for k, c, better in answer.suppression(threshold) if c == index}
+    by = {k: better for k, c, better in prediction.suppression(threshold) if c == index}
     if m not in by:
-        text = f"{answer.settings.topk} of its {answer.settings.topk_in} have a better score."
+        text = (
+            f"{prediction.settings.topk} of its {prediction.settings.topk_in} have a better score."
+        )
         return Lost("topk", *facts, text)
     if by.get(m) is not None:
         text = (
             f"It was suppressed by candidate {by[m]} ({score[by[m]]:.2f}), whose box overlaps its "
-            f"by more than {answer.settings.overlap:g}."
+            f"by more than {prediction.settings.overlap:g}."
         )
         return Lost("suppression", *facts, text, by[m])
-    return Lost("limit", *facts, f"{answer.settings.most} boxes have a better score.")
+    return Lost("limit", *facts, f"{prediction.settings.most} boxes have a better score.")
 
 
-def nearest(answer: DetectionPrediction, box: Box, index: int | None) -> int:
+def nearest(prediction: DetectionPrediction, box: Box, index: int | None) -> int:
     """Return the candidate that overlaps a box most; near ties go to the better score."""
-    overlap = overlaps(np.array([box.bounds]), answer.boxes_of(index))[0]
-    overlap = np.where(answer.present(index), overlap, 0.0)
+    overlap = overlaps(np.array([box.bounds]), prediction.boxes_of(index))[0]
+    overlap = np.where(prediction.present(index), overlap, 0.0)
     if not overlap.any():
         raise TargetError(
             f"No candidate overlaps {box.text}.",
-            "A box is left,top,right,bottom in pixels of the photograph.",
+            "A box is left,top,right,bottom in pixels of the image.",
         )
-    score = answer.scores.max(1) if index is None else answer.scores[:, index]
+    score = prediction.scores.max(1) if index is None else prediction.scores[:, index]
     close = np.flatnonzero(overlap >= overlap.max() - NEAR)
     return int(close[score[close].argmax()])
 
 
 def lost_object(
-    answer: DetectionPrediction, box: Box, index: int, taken: Collection[int] = ()
+    prediction: DetectionPrediction, box: Box, index: int, taken: Collection[int] = ()
 ) -> Lost:
     """Return the stage at which an object was lost, where some boxes count for other objects.
 
     Parameters
     ----------
-    answer
+    prediction
         The detector's.
     box, index
         The object and its class.
@@ -127,15 +129,15 @@ def lost_object(
         As of `lost_stage`. If all that is found there counts for others, that of the best of the
         other candidates. `Lost.candidate` is -1 if there is no candidate at all.
     """
-    rest = np.setdiff1d(np.arange(len(answer.logits)), list(taken))
+    rest = np.setdiff1d(np.arange(len(prediction.logits)), list(taken))
     if not rest.size:
         return Lost("candidate", -1, 0.0, 0.0, "There is no candidate for it at all.")
-    first = lost_stage(answer, box, index)
+    first = lost_stage(prediction, box, index)
     if first.stage or not taken:
         return first
-    score = answer.scores[:, index]
-    overlap = overlaps(np.array([box.bounds]), answer.boxes_of(index))[0]
-    overlap = np.where(answer.present(index), overlap, 0.0)
+    score = prediction.scores[:, index]
+    overlap = overlaps(np.array([box.bounds]), prediction.boxes_of(index))[0]
+    overlap = np.where(prediction.present(index), overlap, 0.0)
     free = rest[overlap[rest] >= FOUND_FROM]
     if not free.size:
         m = int(rest[overlap[rest].argmax()])
@@ -143,11 +145,11 @@ def lost_object(
         return Lost("candidate", m, float(overlap[m]), float(score[m]), text)
     m = int(free[score[free].argmax()])
     facts = (m, float(overlap[m]), float(score[m]))
-    other, text = int(answer.scores[m].argmax()), "The box there counts for another object; "
-    threshold = answer.settings.threshold
-    by = {k: better for k, c, better in answer.suppression(threshold) if c == index}
-    if answer.settings.single and other != index and answer.scores[m, other] > threshold:
-        return Lost("class", *facts, f"{text}the next candidate says {answer.name(other)}.")
+    other, text = int(prediction.scores[m].argmax()), "The box there counts for another object; "
+    threshold = prediction.settings.threshold
+    by = {k: better for k, c, better in prediction.suppression(threshold) if c == index}
+    if prediction.settings.single and other != index and prediction.scores[m, other] > threshold:
+        return Lost("class", *facts, f"{text}the next candidate says {prediction.name(other)}.")
     if score[m] <= threshold:
         return Lost("threshold", *facts, f"{text}the next candidate's score is {score[m]:.2f}.")
     if m not in by:
@@ -158,34 +160,34 @@ def lost_object(
     return Lost("limit", *facts, f"{text}too many are better than the next candidate's.")
 
 
-def rival(answer: DetectionPrediction, lost: Lost, index: int) -> tuple[int, int]:
+def rival(prediction: DetectionPrediction, lost: Lost, index: int) -> tuple[int, int]:
     """Return the candidate and class that beat a missed object at its stage.
 
     At ``class`` the best class of its candidate, at ``suppression`` what suppressed it; at
     ``topk`` and ``limit`` the weakest that went on.
     """
     if lost.stage == "class":
-        return lost.candidate, int(answer.scores[lost.candidate].argmax())
+        return lost.candidate, int(prediction.scores[lost.candidate].argmax())
     if lost.by is not None:
         return lost.by, index
     if lost.stage == "limit":
-        last = answer.kept[-1]
+        last = prediction.kept[-1]
         return last.candidate, last.entry.index
-    compared = answer.compared(answer.settings.threshold)
-    if answer.settings.topk_in == "class":
-        compared[:, np.arange(answer.count) != index] = False
+    compared = prediction.compared(prediction.settings.threshold)
+    if prediction.settings.topk_in == "class":
+        compared[:, np.arange(prediction.count) != index] = False
     else:
-        ends = np.cumsum(answer.settings.levels or (len(compared),))
+        ends = np.cumsum(prediction.settings.levels or (len(compared),))
         level = np.searchsorted(ends, [*range(len(compared))], side="right")
         compared[level != level[lost.candidate]] = False
-    m, c = np.unravel_index(np.where(compared, answer.scores, np.inf).argmin(), compared.shape)
+    m, c = np.unravel_index(np.where(compared, prediction.scores, np.inf).argmin(), compared.shape)
     return int(m), int(c)
 
 
 def without_stage(
-    answer: DetectionPrediction, lost: Lost, box: Box, index: int
+    prediction: DetectionPrediction, lost: Lost, box: Box, index: int
 ) -> DetectionPrediction:
-    """Return the answer as it were if the stage that lost an object had let it pass.
+    """Return the prediction as if the stage that lost an object had let it pass.
 
     If the stage is rightly named the object is found in it, or is lost at a later stage. At
     ``candidate`` the box is set upon the object; at ``class`` the two classes' logits are swapped;
@@ -197,29 +199,29 @@ def without_stage(
     TargetError
         If nothing was lost.
     """
-    settings, m = answer.settings, lost.candidate
+    settings, m = prediction.settings, lost.candidate
     if lost.stage == "candidate":
-        boxes = answer.boxes.copy()
-        inside = np.array(box.bounds) - np.array(answer.frame.extent[:2] * 2)
-        left, top, right, bottom = answer.frame.extent
+        boxes = prediction.boxes.copy()
+        inside = np.array(box.bounds) - np.array(prediction.frame.extent[:2] * 2)
+        left, top, right, bottom = prediction.frame.extent
         scale = np.array([right - left, bottom - top] * 2)
-        size = (1, 1) if settings.relative else answer.frame.size
+        size = (1, 1) if settings.relative else prediction.frame.size
         sides = inside / scale * np.array(size * 2)
         boxes[(m,) if boxes.ndim == 2 else (m, index)] = sides
-        return replace(answer, boxes=boxes)
+        return replace(prediction, boxes=boxes)
     if lost.stage == "class":
-        logits = answer.logits.copy()
-        other = int(answer.scores[m].argmax())
+        logits = prediction.logits.copy()
+        other = int(prediction.scores[m].argmax())
         logits[m, [index, other]] = logits[m, [other, index]]
-        return replace(answer, logits=logits)
+        return replace(prediction, logits=logits)
     changes: dict[str, dict[str, Any]] = {
-        "threshold": {"threshold": float(np.nextafter(answer.scores[m, index], 0.0))},
+        "threshold": {"threshold": float(np.nextafter(prediction.scores[m, index], 0.0))},
         "topk": {"topk": None},
         "suppression": {"overlap": None},
-        "limit": {"most": answer.scores.size},
+        "limit": {"most": prediction.scores.size},
     }
     if lost.stage not in changes:
         raise TargetError(
             "The object was not lost at any stage.", "Give what lost_stage says of a missed one."
         )
-    return replace(answer, settings=replace(settings, **changes[lost.stage]))
+    return replace(prediction, settings=replace(settings, **changes[lost.stage]))

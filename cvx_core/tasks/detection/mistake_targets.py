@@ -1,4 +1,4 @@
-"""Questions about a detector's errors: scores at chosen candidates, and the place of a box."""
+"""Targets of a detector's mistakes: scores at chosen candidates, and the sides of a box."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cvx_core.errors import TargetError
 from cvx_core.images.regions import Box
 from cvx_core.tasks.detection.missed_objects import FOUND_FROM, nearest
 from cvx_core.tasks.detection.prediction import DetectionPrediction, overlaps
-from cvx_core.tasks.prediction import Resolved, Seed
+from cvx_core.tasks.prediction import Prediction, Resolved, Seed
 from cvx_core.tasks.targets import Target
 
 Sides = tuple[float, float, float, float]
@@ -25,14 +25,14 @@ ABSENT = -13.8
 
 @dataclass(frozen=True)
 class CandidateRef:
-    """A class at a candidate, found again in another answer to the same image.
+    """A class at a candidate, found again in another prediction for the same image.
 
     Attributes
     ----------
     candidate, index
         Which candidate (-1: there was none), and which class.
     box
-        The candidate's box for the class, in pixels of the photograph.
+        The candidate's box for the class, in pixels of the image.
     """
 
     candidate: int
@@ -40,38 +40,38 @@ class CandidateRef:
     box: Sides
 
     @classmethod
-    def of(cls, answer: DetectionPrediction, candidate: int, index: int) -> CandidateRef:
-        """Return the place of a class at a candidate."""
-        return cls(candidate, index, answer.box(candidate, index))
+    def of(cls, prediction: DetectionPrediction, candidate: int, index: int) -> CandidateRef:
+        """Return the reference to a class at a candidate."""
+        return cls(candidate, index, prediction.box(candidate, index))
 
-    def on(self, answer: DetectionPrediction) -> int | None:
-        """Return the candidate in another answer; None if none overlaps the box.
+    def on(self, prediction: DetectionPrediction) -> int | None:
+        """Return the candidate in another prediction; None if none overlaps the box.
 
-        A dense detector's candidate is the same cell whatever the image. One that proposes its
+        A dense detector's candidate is at the same position for every image. One that proposes its
         candidates anew has the one that overlaps the box most.
         """
         if self.candidate < 0:
             return None
-        if self.candidate < len(answer.logits) and (
-            answer.settings.levels or answer.box(self.candidate, self.index) == self.box
+        if self.candidate < len(prediction.logits) and (
+            prediction.settings.levels or prediction.box(self.candidate, self.index) == self.box
         ):
             return self.candidate
         try:
-            return nearest(answer, proper(self.box), self.index)
+            return nearest(prediction, proper(self.box), self.index)
         except TargetError:
             return None
 
 
 @dataclass(frozen=True)
 class ErrorTarget(Target):
-    """A question whose seed is the gradient of an error's margin.
+    """A target whose seed is the gradient of a mistake's margin.
 
     Parameters
     ----------
     kind
         The error's type.
     text
-        The question for people.
+        The target in words.
     zero
         What `value` is where the error ends.
     note
@@ -84,12 +84,12 @@ class ErrorTarget(Target):
     note: str = field(default="", kw_only=True)
 
     @abstractmethod
-    def value(self, answer: DetectionPrediction) -> float:
+    def value(self, prediction: DetectionPrediction) -> float:
         """Return what the seed is the gradient of."""
 
-    def margin(self, answer: DetectionPrediction) -> float:
+    def margin(self, prediction: DetectionPrediction) -> float:
         """Return by how much the error wins."""
-        return self.value(answer) - self.zero
+        return self.value(prediction) - self.zero
 
 
 @dataclass(frozen=True)
@@ -109,44 +109,44 @@ class CandidateScore(ErrorTarget):
     plus: CandidateRef | None
     minus: CandidateRef | None
 
-    def resolve(self, scores: Any, label: Any = None) -> Resolved:
+    def resolve(self, prediction: Prediction, label: Any = None) -> Resolved:
         """Return the seed.
 
         Raises
         ------
         TargetError
-            If the model is no detector, or no candidate is at the place any more.
+            If the model is no detector, or no candidate overlaps the box any more.
         """
-        answer = DetectionPrediction.require(scores, self)
+        prediction = DetectionPrediction.require(prediction, self)
         places = [(place, sign) for place, sign in self._signed if place is not None]
-        at = [_needed(place, answer) for place, _ in places]
-        seed = np.zeros(answer.logits.size + answer.boxes.size)
+        at = [_needed(place, prediction) for place, _ in places]
+        seed = np.zeros(prediction.logits.size + prediction.boxes.size)
         for (place, sign), m in zip(places, at, strict=True):
             seed += sign * (
-                answer.seed(m, place.index)
+                prediction.seed(m, place.index)
                 if len(set(at)) < len(at)
-                else log_odds_seed(answer, m, place.index)
+                else log_odds_seed(prediction, m, place.index)
             )
         # The record tells the scores of one candidate.
         classes = [place.index for (place, _), m in zip(places, at, strict=True) if m == at[0]]
         signs = [sign for (_, sign), m in zip(places, at, strict=True) if m == at[0]]
-        return seed, answer.record(
+        return seed, prediction.record(
             self.kind, self.text, seed, at[0], classes, signs, note=self.note
         )
 
-    def value(self, answer: DetectionPrediction) -> float:
+    def value(self, prediction: DetectionPrediction) -> float:
         """Return the difference; what no candidate says any more has a score of a millionth."""
         places = [(place, sign) for place, sign in self._signed if place is not None]
-        at = [place.on(answer) for place, _ in places]
+        at = [place.on(prediction) for place, _ in places]
         plain = len(at) == 2 and at[0] is not None and at[0] == at[1]
         total = 0.0
         for (place, sign), m in zip(places, at, strict=True):
             if m is None:
                 total += sign * ABSENT
             elif plain:
-                total += sign * float(answer.logits[m, place.index])
+                total += sign * float(prediction.logits[m, place.index])
             else:
-                total += sign * log_odds(answer, m, place.index)
+                total += sign * log_odds(prediction, m, place.index)
         return total
 
     @property
@@ -163,53 +163,53 @@ class BoxMiss(ErrorTarget):
     place
         The candidate and the class.
     wanted
-        The object's box, in pixels of the photograph.
+        The object's box, in pixels of the image.
     """
 
     place: CandidateRef
     wanted: Sides
 
-    def resolve(self, scores: Any, label: Any = None) -> Resolved:
-        """Return the seed: derivatives of 1 - IoU by the sides, per pixel of the photograph.
+    def resolve(self, prediction: Prediction, label: Any = None) -> Resolved:
+        """Return the seed: derivatives of 1 - IoU by the sides, per pixel of the image.
 
         Raises
         ------
         TargetError
-            If the model is no detector, or no candidate is at the place any more.
+            If the model is no detector, or no candidate overlaps the box any more.
         """
-        answer = DetectionPrediction.require(scores, self)
-        m = _needed(self.place, answer)
+        prediction = DetectionPrediction.require(prediction, self)
+        m = _needed(self.place, prediction)
         c = self.place.index
-        seed = answer.box_seed(m, c, -iou_gradient(answer.box(m, c), self.wanted))
-        return seed, answer.record(self.kind, self.text, seed, m, [c], [1.0], note=self.note)
+        seed = prediction.box_seed(m, c, -iou_gradient(prediction.box(m, c), self.wanted))
+        return seed, prediction.record(self.kind, self.text, seed, m, [c], [1.0], note=self.note)
 
-    def value(self, answer: DetectionPrediction) -> float:
+    def value(self, prediction: DetectionPrediction) -> float:
         """Return 1 - IoU, in [0, 1]."""
-        m = self.place.on(answer)
+        m = self.place.on(prediction)
         if m is None:
             return 1.0
-        box = np.array([answer.box(m, self.place.index)])
+        box = np.array([prediction.box(m, self.place.index)])
         return 1.0 - float(overlaps(box, np.array([self.wanted]))[0, 0])
 
 
-def log_odds(answer: DetectionPrediction, candidate: int, index: int) -> float:
+def log_odds(prediction: DetectionPrediction, candidate: int, index: int) -> float:
     """Return log(s / (1 - s)) of a class's score s at a candidate."""
-    logits = answer.logits[candidate]
-    if not answer.settings.exclusive:
+    logits = prediction.logits[candidate]
+    if not prediction.settings.exclusive:
         return float(logits[index])
     others = np.delete(logits, index)
     most = others.max()
     return float(logits[index] - most - np.log(np.exp(others - most).sum()))
 
 
-def log_odds_seed(answer: DetectionPrediction, candidate: int, index: int) -> Seed:
+def log_odds_seed(prediction: DetectionPrediction, candidate: int, index: int) -> Seed:
     """Return the gradient of `log_odds` by all outputs (N,)."""
-    seed = answer.seed(candidate, index)
-    if answer.settings.exclusive:
-        weights = np.exp(answer.logits[candidate] - answer.logits[candidate].max())
+    seed = prediction.seed(candidate, index)
+    if prediction.settings.exclusive:
+        weights = np.exp(prediction.logits[candidate] - prediction.logits[candidate].max())
         weights[index] = 0.0
-        start = candidate * answer.count
-        seed[start : start + answer.count] -= weights / weights.sum()
+        start = candidate * prediction.count
+        seed[start : start + prediction.count] -= weights / weights.sum()
     return seed
 
 
@@ -247,15 +247,15 @@ def proper(box: Sides) -> Box:
     return Box(left, top, max(right, left + 1.0), max(bottom, top + 1.0))
 
 
-def _needed(place: CandidateRef, answer: DetectionPrediction) -> int:
-    found = place.on(answer)
+def _needed(place: CandidateRef, prediction: DetectionPrediction) -> int:
+    found = place.on(prediction)
     if found is None:
         raise TargetError(
-            f"No candidate of this answer overlaps {proper(place.box).text}.",
-            "Ask about the errors of this answer: errors_of(answer, truth).",
+            f"No candidate of this prediction overlaps {proper(place.box).text}.",
+            "Use the mistakes of this prediction: find_mistakes(prediction, ground_truth).",
         )
     return found
 
 
 ENOUGH = 1.0 - FOUND_FROM
-"""Up to this much of 1 - IoU a box is at the right place."""
+"""1 - IoU up to which a box counts as well placed."""

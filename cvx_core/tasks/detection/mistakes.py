@@ -34,7 +34,7 @@ class BoxMistake(Mistake):
     """One wrong box of a detector, or one object that it missed.
 
     The loss is what the scores that the margin compares cost: -log(1 - s) of what was said, and
-    -log(s) of what should have been; where the place of the box is wrong, 1 - IoU.
+    -log(s) of what should have been; where the box is misplaced, 1 - IoU.
 
     Attributes
     ----------
@@ -53,15 +53,15 @@ class BoxMistake(Mistake):
     truths: GroundTruthBoxes
     lost: Lost | None = None
 
-    def judge(self, answer: Prediction) -> Judgement:
-        """Right is an answer without this error, in which its object (if any) is found.
+    def judge(self, prediction: Prediction) -> Judgement:
+        """Return the margin; correct is a prediction without this mistake that finds its object.
 
         Boxes and objects are assigned anew. A wrong box is still there if one of the same class
         overlaps it by half and is wrong. The margin is that of the same candidate of a dense
         detector, else of the one that overlaps its box most.
         """
         assert isinstance(self.target, ErrorTarget)
-        now = DetectionPrediction.require(answer, self.target)
+        now = DetectionPrediction.require(prediction, self.target)
         given = assign(now, self.truths)
         margin = self.target.margin(now)
         found = self.truth is None or bool(given.found[self.truth] >= 0)
@@ -84,11 +84,11 @@ class BoxMistake(Mistake):
         return Judgement(margin, needed and not left, note)
 
 
-def detection_mistakes(answer: DetectionPrediction, truth: GroundTruth) -> list[Mistake]:
-    """Return the errors of a detector's answer, the most costly first.
+def detection_mistakes(prediction: DetectionPrediction, ground_truth: GroundTruth) -> list[Mistake]:
+    """Return the mistakes of a detector, the most costly first.
 
     Types and their order of precedence are TIDE's. Boxes that a crowd excuses are left out.
-    What each asks, and the margin:
+    Their targets and margins:
 
     - ``classification``: z_q - z_y at the box, q said and y true; where y wins there already and
       q is said too, as ``background``;
@@ -102,22 +102,24 @@ def detection_mistakes(answer: DetectionPrediction, truth: GroundTruth) -> list[
     Raises
     ------
     TargetError
-        If the truth isn't boxes, or one has an unknown class.
+        If the ground truth is not boxes, or one has an unknown class.
     """
-    if not isinstance(truth, GroundTruthBoxes):
+    if not isinstance(ground_truth, GroundTruthBoxes):
         raise TargetError(
-            f"The truth of a detector's image is its boxes, and this is {truth!r}.",
-            "Pass TrueBoxes.of(boxes, classes), or read a file with read_truth.",
+            f"The ground truth for a detector must be GroundTruthBoxes, got {ground_truth!r}.",
+            "Pass GroundTruthBoxes.of(boxes, classes), or read a file with read_ground_truth.",
         )
-    return cases_of(answer, truth, assign(answer, truth))
+    return cases_of(prediction, ground_truth, assign(prediction, ground_truth))
 
 
 def cases_of(
-    answer: DetectionPrediction, truth: GroundTruthBoxes, given: Assignment
+    prediction: DetectionPrediction, ground_truth: GroundTruthBoxes, given: Assignment
 ) -> list[Mistake]:
     """Return the errors of an assignment, the most costly first; see `detection_mistakes`."""
     cases = [
-        _missed(answer, truth, given, one) if one.box is None else _wrong(answer, truth, given, one)
+        _missed(prediction, ground_truth, given, one)
+        if one.box is None
+        else _wrong(prediction, ground_truth, given, one)
         for one in given.findings
         if not one.ignored
     ]
@@ -125,7 +127,7 @@ def cases_of(
 
 
 def _wrong(
-    answer: DetectionPrediction, truth: GroundTruthBoxes, given: Assignment, one: Finding
+    prediction: DetectionPrediction, ground_truth: GroundTruthBoxes, given: Assignment, one: Finding
 ) -> BoxMistake:
     assert one.box is not None
     box = given.detections[one.box]
@@ -133,81 +135,90 @@ def _wrong(
     here = CandidateRef(m, q, box.box)
     y = None if one.truth is None else int(given.classes[one.truth])
     where = f"box {box.index}"
-    limit = log_odds_of(answer.settings.threshold)
+    limit = log_odds_of(prediction.settings.threshold)
     target: ErrorTarget
-    if one.type == "classification" and y is not None and answer.logits[m, q] > answer.logits[m, y]:
-        text = f"why {answer.name(q)} and not {answer.name(y)} at {where}?"
-        target = CandidateScore(one.type, text, 0.0, here, CandidateRef.of(answer, m, y))
+    if (
+        one.type == "classification"
+        and y is not None
+        and prediction.logits[m, q] > prediction.logits[m, y]
+    ):
+        text = f"why {prediction.name(q)} and not {prediction.name(y)} at {where}?"
+        target = CandidateScore(one.type, text, 0.0, here, CandidateRef.of(prediction, m, y))
     elif one.type == "localisation":
         assert one.truth is not None
-        text = f"what keeps {where} from the {answer.name(q)}?"
+        text = f"what keeps {where} from the {prediction.name(q)}?"
         target = BoxMiss(one.type, text, ENOUGH, here, _sides(given, one.truth))
     elif one.type == "duplicate":
         assert one.by is not None
         first = given.detections[one.by]
-        text = f"why {answer.name(q)} at {where} as well as at box {one.by}?"
-        zero = limit - log_odds(answer, first.candidate, q)
+        text = f"why {prediction.name(q)} at {where} as well as at box {one.by}?"
+        zero = limit - log_odds(prediction, first.candidate, q)
         target = CandidateScore(
             one.type, text, zero, here, CandidateRef(first.candidate, q, first.box)
         )
     else:
-        text = f"why {answer.name(q)} at {where}, where no {answer.name(q)} is?"
+        text = f"why {prediction.name(q)} at {where}, where no {prediction.name(q)} is?"
         target = CandidateScore(one.type, text, limit, here, None)
     return BoxMistake(
         one.type,
         target,
         proper(box.box),
         box.entry,
-        None if y is None else answer.entry(m, y),
-        _loss(answer, target),
-        target.margin(answer),
+        None if y is None else prediction.entry(m, y),
+        _loss(prediction, target),
+        target.margin(prediction),
         box,
         one.truth,
-        truth,
+        ground_truth,
     )
 
 
 def _missed(
-    answer: DetectionPrediction, truth: GroundTruthBoxes, given: Assignment, one: Finding
+    prediction: DetectionPrediction, ground_truth: GroundTruthBoxes, given: Assignment, one: Finding
 ) -> BoxMistake:
     assert one.truth is not None
     y, sides = int(given.classes[one.truth]), _sides(given, one.truth)
     taken = {given.detections[k].candidate for k in given.found.tolist() if k >= 0}
-    lost = lost_object(answer, Box(*sides), y, taken)
-    here, true = CandidateRef(-1, y, sides), ClassEntry(y, answer.name(y), ABSENT, 0.0)
+    lost = lost_object(prediction, Box(*sides), y, taken)
+    here, true = CandidateRef(-1, y, sides), ClassEntry(y, prediction.name(y), ABSENT, 0.0)
     if lost.candidate >= 0:
-        here, true = CandidateRef.of(answer, lost.candidate, y), answer.entry(lost.candidate, y)
-    text = f"what holds against the missed {answer.name(y)} at {Box(*sides).text}?"
+        here, true = (
+            CandidateRef.of(prediction, lost.candidate, y),
+            prediction.entry(lost.candidate, y),
+        )
+    text = f"what holds against the missed {prediction.name(y)} at {Box(*sides).text}?"
     facts: dict[str, Any] = {"note": lost.text}
     said = None
     target: ErrorTarget
     if lost.stage == "candidate":
         target = BoxMiss(one.type, text, ENOUGH, here, sides, **facts)
     elif lost.stage == "threshold":
-        zero = -log_odds_of(answer.settings.threshold)
+        zero = -log_odds_of(prediction.settings.threshold)
         target = CandidateScore(one.type, text, zero, None, here, **facts)
     else:
-        m, c = rival(answer, lost, y)
-        said = answer.entry(m, c) if lost.stage == "class" else None
-        target = CandidateScore(one.type, text, 0.0, CandidateRef.of(answer, m, c), here, **facts)
+        m, c = rival(prediction, lost, y)
+        said = prediction.entry(m, c) if lost.stage == "class" else None
+        target = CandidateScore(
+            one.type, text, 0.0, CandidateRef.of(prediction, m, c), here, **facts
+        )
     return BoxMistake(
         one.type,
         target,
         Box(*sides),
         said,
         true,
-        _loss(answer, target),
-        target.margin(answer),
+        _loss(prediction, target),
+        target.margin(prediction),
         None,
         one.truth,
-        truth,
+        ground_truth,
         lost,
     )
 
 
-def _loss(answer: DetectionPrediction, target: ErrorTarget) -> float:
+def _loss(prediction: DetectionPrediction, target: ErrorTarget) -> float:
     if isinstance(target, BoxMiss):
-        return target.value(answer)
+        return target.value(prediction)
     assert isinstance(target, CandidateScore)
     wrong, right = target.plus, target.minus
     # A box that is better than the object's, or counts for it, is not itself wrong.
@@ -216,7 +227,7 @@ def _loss(answer: DetectionPrediction, target: ErrorTarget) -> float:
     said, wanted = (
         0.0
         if p is None
-        else float(np.logaddexp(0.0, sign * log_odds(answer, p.candidate, p.index)))
+        else float(np.logaddexp(0.0, sign * log_odds(prediction, p.candidate, p.index)))
         for p, sign in ((wrong, 1.0), (right, -1.0))
     )
     return said + wanted

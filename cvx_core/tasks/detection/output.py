@@ -7,17 +7,16 @@ from typing import Any
 import torch
 
 from cvx_core.errors import ModelError
+from cvx_core.tasks.base import find_named
 from cvx_core.tasks.detection.candidates import DetectionCandidates
-from cvx_core.tasks.prediction import find_named
 
 
 def detection(output: Any) -> DetectionCandidates:
     """Return the candidates in a detector's output, before overlapping boxes are suppressed.
 
     Reads `DetectionCandidates`, or an object or mapping with ``logits`` (B, M, C + 1) and
-    ``pred_boxes``
-    (B, M, 4), which are centre, width and height as fractions of the input, the last class
-    meaning nothing (DETR, Carion 2020). Where there is no such class and each has its sigmoid
+    ``pred_boxes`` (B, M, 4), which are centre, width and height as fractions of the input, the last
+    class meaning nothing (DETR, Carion 2020). Where there is no such class and each has its sigmoid
     (Deformable DETR, Zhu 2021), a readout of your own says so; models loaded as ``transformers:``
     have it.
 

@@ -1,4 +1,4 @@
-"""What a detector answered for one image: its candidates, and which of them it kept."""
+"""Prediction of a detector for one image: its candidates, and which of them it reports."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NOTHING = "nothing"
 
 @dataclass(frozen=True, eq=False)
 class DetectionPrediction(Prediction):
-    """The answer of a detector for one image.
+    """Prediction of a detector for one image.
 
     `Predicted` asks about the best box, `ClassScore` and `Contrast` about the candidate with the
     best score of the class, whether it is reported or not; `cvx_core.BoxScore` and
@@ -40,7 +40,7 @@ class DetectionPrediction(Prediction):
     classes
         Names by index, or None.
     frame
-        How the network's input lies over the photograph.
+        How the network's input lies over the image.
     valid
         (M,) or (M, C): which candidates there are.
     """
@@ -63,7 +63,7 @@ class DetectionPrediction(Prediction):
     def of(
         cls, candidates: DetectionCandidates, i: int, classes: Sequence[str] | None, frame: Frame
     ) -> DetectionPrediction:
-        """Return the answer for one image of a batch.
+        """Return the prediction for one image of a batch.
 
         A background class behind the named ones is called ``nothing``.
         """
@@ -111,14 +111,14 @@ class DetectionPrediction(Prediction):
         return np.asarray(values[np.arange(len(values)), which])
 
     def boxes_of(self, index: int | None) -> Floats:
-        """Return the boxes (M, 4) of a class (None: of each one's best), in photograph pixels."""
+        """Return the boxes (M, 4) of a class (None: of each one's best), in image pixels."""
         boxes = self.boxes if self.boxes.ndim == 2 else self._of_class(self.boxes, index)
         if self.settings.relative:
             boxes = boxes * np.array(self.frame.size * 2, dtype=np.float64)
-        return self.frame.to_photo(boxes)
+        return self.frame.to_image(boxes)
 
     def box(self, candidate: int, index: int) -> tuple[float, float, float, float]:
-        """Return a candidate's box for a class, in pixels of the photograph."""
+        """Return a candidate's box for a class, in pixels of the image."""
         left, top, right, bottom = map(float, self.boxes_of(index)[candidate])
         return left, top, right, bottom
 
@@ -199,10 +199,10 @@ class DetectionPrediction(Prediction):
         return seed
 
     def box_seed(self, candidate: int, index: int, sides: npt.ArrayLike) -> Seed:
-        """Return the seed that weighs the four sides of a candidate's box, in photograph pixels.
+        """Return the seed that weighs the four sides of a candidate's box, in image pixels.
 
         The seeded scalar is sum(sides * box) up to a constant; gradients come per pixel of the
-        photograph.
+        image.
         """
         seed = np.zeros(self.logits.size + self.boxes.size)
         which = candidate if self.boxes.ndim == 2 else candidate * self.count + index
@@ -256,7 +256,7 @@ class DetectionPrediction(Prediction):
         if not self.kept:
             raise TargetError(
                 f"The detector reports nothing above {self.settings.threshold:g}.",
-                "Ask about a class (its best candidate answers), or about a box that should be "
+                "Give a class (its best candidate counts), or a box that should be "
                 "there: missed LEFT,TOP,RIGHT,BOTTOM CLASS.",
             )
         first = self.kept[0]
@@ -266,7 +266,7 @@ class DetectionPrediction(Prediction):
     def resolve_class(self, reference: ClassRef, label: Any) -> Resolved:
         """Return the seed of a class at its best candidate."""
         c = self.find(reference)
-        text = f"what speaks for {self.name(c)} where its score is best?"
+        text = f"what supports {self.name(c)} where its score is best?"
         return self._about("class", text, self.best(c), c)
 
     def resolve_contrast(self, p: ClassRef, q: ClassRef, label: Any) -> Resolved:
@@ -281,8 +281,8 @@ class DetectionPrediction(Prediction):
         for one in self.kept:
             seed[one.candidate * self.count + one.entry.index] = one.entry.probability
         if not self.kept:
-            raise TargetError("The detector reports nothing.", "Ask about a class.")
-        text = "what speaks for all that is reported?"
+            raise TargetError("The detector reports nothing.", "Give a class.")
+        text = "what supports all reported boxes?"
         return seed, self.record("distribution", text, seed, self.kept[0].candidate)
 
     def resolve_error(self, label: Any) -> Resolved:
@@ -296,8 +296,8 @@ class DetectionPrediction(Prediction):
     @staticmethod
     def _one_by_one(word: str) -> TargetError:
         return TargetError(
-            f"A detector makes errors one by one, and {word!r} asks about all.",
-            "Ask about one: cvx_core.find_mistakes(prediction, truth) lists them with their "
+            f"{word!r} is about all mistakes, and a detector's are explained one by one.",
+            "Choose one: cvx_core.find_mistakes(prediction, ground_truth) lists them with their "
             "targets; on the command line, 'box 0' or 'missed LEFT,TOP,RIGHT,BOTTOM CLASS'.",
         )
 

@@ -12,7 +12,7 @@ from cvx_core.images.regions import Box
 from cvx_core.tasks.classes import ClassRef
 from cvx_core.tasks.detection.missed_objects import lost_stage, nearest
 from cvx_core.tasks.detection.prediction import DetectionPrediction
-from cvx_core.tasks.prediction import Resolved
+from cvx_core.tasks.prediction import Prediction, Resolved
 from cvx_core.tasks.targets import Target, target_text
 
 
@@ -23,7 +23,7 @@ class BoxScore(Target):
     Parameters
     ----------
     which
-        Rank of a reported box, best first from 0; or a `Box` of the photograph, for the
+        Rank of a reported box, best first from 0; or a `Box` of the image, for the
         candidate that overlaps it most (with the class's best score among those within 0.05 of
         the best overlap).
     reference
@@ -31,8 +31,8 @@ class BoxScore(Target):
     against
         Another class whose logit at the same candidate is taken away.
     side
-        Ask about a side of the box instead of a class: ``left``, ``top``, ``right`` or
-        ``bottom``, in pixels of the photograph.
+        A side of the box instead of a class: ``left``, ``top``, ``right`` or
+        ``bottom``, in pixels of the image.
     """
 
     which: int | Box
@@ -47,7 +47,7 @@ class BoxScore(Target):
         which = self.which.text if isinstance(self.which, Box) else f"box {self.which}"
         return target_text(which, self.side, self.reference, self.against)
 
-    def resolve(self, scores: Any, label: Any = None) -> Resolved:
+    def resolve(self, prediction: Prediction, label: Any = None) -> Resolved:
         """Return the seed at the box's candidate.
 
         Raises
@@ -55,45 +55,47 @@ class BoxScore(Target):
         TargetError
             If the model is no detector, or there is no such box, class or side.
         """
-        answer = DetectionPrediction.require(scores, self)
-        candidate, c, where = self._found(answer)
+        prediction = DetectionPrediction.require(prediction, self)
+        candidate, c, where = self._found(prediction)
         if self.side:
-            return self._side(answer, candidate, c, where)
+            return self._side(prediction, candidate, c, where)
         classes = [c]
         if self.against is not None:
-            classes = [*answer.find_two(c, self.against)]
-        seed = answer.seed(candidate, *classes)
-        names = " rather than ".join(answer.name(index) for index in classes)
+            classes = [*prediction.find_two(c, self.against)]
+        seed = prediction.seed(candidate, *classes)
+        names = " rather than ".join(prediction.name(index) for index in classes)
         signs = [1.0, -1.0][: len(classes)]
-        return seed, answer.record(
+        return seed, prediction.record(
             "box", f"why {names} at {where}?", seed, candidate, classes, signs
         )
 
-    def _found(self, answer: DetectionPrediction) -> tuple[int, int, str]:
-        given = None if self.reference is None else answer.find(self.reference)
+    def _found(self, prediction: DetectionPrediction) -> tuple[int, int, str]:
+        given = None if self.reference is None else prediction.find(self.reference)
         if isinstance(self.which, Box):
-            candidate = nearest(answer, self.which, given)
-            c = int(answer.scores[candidate].argmax()) if given is None else given
+            candidate = nearest(prediction, self.which, given)
+            c = int(prediction.scores[candidate].argmax()) if given is None else given
             return candidate, c, self.which.text
-        kept = answer.kept
+        kept = prediction.kept
         if not 0 <= self.which < len(kept):
             raise TargetError(
                 f"There is no box {self.which}: the detector reports {len(kept)}.",
                 "Reported, best first: " + "; ".join(one.text for one in kept[:8]) + "."
                 if kept
-                else "Ask about one that should be there: missed LEFT,TOP,RIGHT,BOTTOM CLASS.",
+                else "Use one that should be there: missed LEFT,TOP,RIGHT,BOTTOM CLASS.",
             )
         one = kept[self.which]
         return one.candidate, one.entry.index if given is None else given, f"box {self.which}"
 
-    def _side(self, answer: DetectionPrediction, candidate: int, c: int, where: str) -> Resolved:
+    def _side(
+        self, prediction: DetectionPrediction, candidate: int, c: int, where: str
+    ) -> Resolved:
         sides = ("left", "top", "right", "bottom")
         if self.side not in sides:
             raise TargetError(f"A box has no side {self.side!r}.", f"Sides: {', '.join(sides)}.")
         weights = np.eye(4)[sides.index(self.side)]
-        seed = answer.box_seed(candidate, c, weights)
+        seed = prediction.box_seed(candidate, c, weights)
         text = f"what sets the {self.side} side of {where}?"
-        return seed, answer.record("side", text, seed, candidate, [c], [1.0])
+        return seed, prediction.record("side", text, seed, candidate, [c], [1.0])
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ class Missed(Target):
     Parameters
     ----------
     box
-        Where the object is, in pixels of the photograph.
+        Where the object is, in pixels of the image.
     reference
         Its class.
     """
@@ -117,7 +119,7 @@ class Missed(Target):
         """As in ``missed 120,40,260,300 dog``."""
         return target_text("missed", self.box.text.removeprefix("box "), self.reference)
 
-    def resolve(self, scores: Any, label: Any = None) -> Resolved:
+    def resolve(self, prediction: Prediction, label: Any = None) -> Resolved:
         """Return the one-hot seed of the class at the candidate that comes nearest; its stage.
 
         Raises
@@ -125,10 +127,10 @@ class Missed(Target):
         TargetError
             If the model is no detector or the class is unknown.
         """
-        answer = DetectionPrediction.require(scores, self)
-        c = answer.find(self.reference)
-        lost = lost_stage(answer, self.box, c)
-        seed = answer.seed(lost.candidate, c)
-        text = f"what speaks for the missed {answer.name(c)} at {self.box.text}?"
-        record = answer.record("missed", text, seed, lost.candidate, [c], [1.0], c, lost.text)
+        prediction = DetectionPrediction.require(prediction, self)
+        c = prediction.find(self.reference)
+        lost = lost_stage(prediction, self.box, c)
+        seed = prediction.seed(lost.candidate, c)
+        text = f"what supports the missed {prediction.name(c)} at {self.box.text}?"
+        record = prediction.record("missed", text, seed, lost.candidate, [c], [1.0], c, lost.text)
         return seed, replace(record, box=self.box.bounds)

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from cvx_core.images.regions import Frame
-from cvx_core.tasks.base import Mistake, Task, shape_of
+from cvx_core.tasks.base import Mistake, ModelOutput, Task, shape_of
 from cvx_core.tasks.detection.candidates import DetectionCandidates, DetectionOutput
 from cvx_core.tasks.detection.mistakes import detection_mistakes
 from cvx_core.tasks.detection.output import detection
 from cvx_core.tasks.detection.prediction import DetectionPrediction
 from cvx_core.tasks.ground_truth import GroundTruth
-from cvx_core.tasks.prediction import ModelOutput, Prediction
+from cvx_core.tasks.prediction import Prediction
 
 
 class Detection(Task):
@@ -40,6 +40,6 @@ class Detection(Task):
             for i, frame in enumerate(frames)
         ]
 
-    def mistakes(self, prediction: DetectionPrediction, truth: GroundTruth) -> list[Mistake]:
+    def mistakes(self, prediction: DetectionPrediction, ground_truth: GroundTruth) -> list[Mistake]:
         """Return the mistakes; see `detection_mistakes`."""
-        return detection_mistakes(prediction, truth)
+        return detection_mistakes(prediction, ground_truth)

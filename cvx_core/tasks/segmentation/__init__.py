@@ -1,1 +1,1 @@
-"""TODO tasks/segmentation."""
+"""Segmentation: a class for each pixel."""

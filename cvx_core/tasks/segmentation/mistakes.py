@@ -1,4 +1,4 @@
-"""Errors of a segmenter: what it overlooked, invented, confused, or cut at the wrong place."""
+"""Mistakes of a segmenter: connected pixels that are wrong in the same way."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from cvx_core.errors import OptionError
 from cvx_core.images.components import Ints, components
-from cvx_core.images.regions import Mask, MaskRegion, cells_region
+from cvx_core.images.regions import Mask, MaskRegion, positions_region
 from cvx_core.tasks.base import Judgement, Mistake
 from cvx_core.tasks.classes import ClassEntry, background as find_background
 from cvx_core.tasks.ground_truth import GroundTruth
@@ -31,7 +31,7 @@ class RegionMargin(Target):
     Parameters
     ----------
     region
-        Of the photograph.
+        Of the image.
     predicted, true
         Indices of the classes q and y.
     """
@@ -40,24 +40,24 @@ class RegionMargin(Target):
     predicted: int
     true: int
 
-    def resolve(self, scores: Any, label: Any = None) -> Resolved:
+    def resolve(self, prediction: Prediction, label: Any = None) -> Resolved:
         """Return the seed (1_q - 1_y) / n on the region's n pixels; raises as `RegionScore`."""
-        answer = SegmentationPrediction.require(scores, self)
-        inside = self.region.on_grid(answer.frame, answer.shape)
-        seed = answer.seed(inside / inside.sum(), self.predicted, self.true)
+        prediction = SegmentationPrediction.require(prediction, self)
+        inside = self.region.on_grid(prediction.frame, prediction.shape)
+        seed = prediction.seed(inside / inside.sum(), self.predicted, self.true)
         classes = [self.predicted, self.true]
-        names = " and not ".join(answer.name(c) for c in classes)
+        names = " and not ".join(prediction.name(c) for c in classes)
         text = f"why {names} in the {self.region.text}?"
         note = f"The mean over {int(inside.sum())} of {inside.size} pixels."
         box = self.region.bounds
-        return seed, answer.record(
+        return seed, prediction.record(
             "region", text, seed, inside, classes, [1.0, -1.0], self.true, note, box
         )
 
 
 @dataclass(frozen=True, eq=False)
 class PixelMistake(Mistake):
-    """Connected pixels of a segmenter's answer that are wrong in the same way.
+    """Connected pixels of a segmenter's prediction that are wrong in the same way.
 
     The loss is the mean cross-entropy over them, the margin the mean of z_q - z_y.
 
@@ -69,12 +69,12 @@ class PixelMistake(Mistake):
 
     pixels: int
 
-    def judge(self, answer: Prediction) -> Judgement:
-        """Right is an answer that has the true class at half of the pixels or more."""
+    def judge(self, prediction: Prediction) -> Judgement:
+        """Return the margin; correct is the true class at half of the pixels or more."""
         assert self.predicted is not None
         assert self.true is not None
         assert isinstance(self.region, MaskRegion)
-        found = SegmentationPrediction.require(answer, self.target)
+        found = SegmentationPrediction.require(prediction, self.target)
         inside = self.region.on_grid(found.frame, found.shape)
         q, y = (found.logits[entry.index][inside] for entry in (self.predicted, self.true))
         share = float((found.predicted[inside] == self.true.index).mean())
@@ -83,25 +83,25 @@ class PixelMistake(Mistake):
 
 
 def segmentation_mistakes(
-    answer: SegmentationPrediction,
-    truth: GroundTruth,
+    prediction: SegmentationPrediction,
+    ground_truth: GroundTruth,
     *,
     band: int = BAND,
     background: int | Literal["by name"] | None = "by name",
 ) -> list[Mistake]:
-    """Return the errors of a segmenter's answer: they share out the wrong pixels among them.
+    """Return the mistakes of a segmenter: each wrong pixel belongs to one of them.
 
     The wrong pixels of one predicted and one true class make a region for each connected part
     (through sides and corners). Where they form a strip at most `band` wide between pixels rightly
     given to the one and to the other class, both are found and their border is not: a ``boundary``
-    error. What is left is a ``false negative`` where background was said, a ``false positive``
+    mistake. The rest is a ``false negative`` where background is predicted, a ``false positive``
     where background is true, else a ``confusion``. As in Boundary IoU (Cheng et al., CVPR 2021),
-    what is at the border is told from what is not; a missed object's rim is not at a border.
+    pixels at a border count separately; the rim of a missed object is not at a border.
 
     Parameters
     ----------
-    answer, truth
-        Pixels of unknown class count for nothing.
+    prediction, ground_truth
+        Pixels of unknown class are ignored.
     band
         Width of a strip, in output pixels.
     background
@@ -110,53 +110,59 @@ def segmentation_mistakes(
 
     Returns
     -------
-    list of PixelError
-        Those that cost most first: loss times pixels.
+    list of PixelMistake
+        By cost, loss times pixels, highest first.
 
     Raises
     ------
     TargetError
-        If the truth isn't a class for each pixel, or has a class that the model hasn't.
+        If the ground truth is not a class for each pixel, or has a class unknown to the model.
     OptionError
         If `band` is negative.
     """
     if band < 0:
-        raise OptionError(f"band={band} is no width.", "Give output pixels, 0 or more.")
-    nothing = find_background(answer.classes) if background == "by name" else background
-    true, said = answer.truth(truth), answer.predicted
+        raise OptionError(f"band must be 0 or more output pixels, got {band}.")
+    nothing = find_background(prediction.classes) if background == "by name" else background
+    true, said = prediction.truth(ground_truth), prediction.predicted
     wrong = (true >= 0) & (true != said)
-    pair = np.where(wrong, said * answer.count + true, -1)
+    pair = np.where(wrong, said * prediction.count + true, -1)
     at_border = _strips(pair, said, true, band)
     parts = components(np.where(wrong, 2 * pair + at_border, -1))
     order = np.argsort(parts, axis=None, kind="stable")[int((~wrong).sum()) :]
     ends = np.flatnonzero(np.diff(parts.reshape(-1)[order])) + 1
     shares = np.split(order, ends) if order.size else []
-    cases = [_case(answer, true, at_border, nothing, share) for share in shares]
+    cases = [_case(prediction, true, at_border, nothing, share) for share in shares]
     return [*sorted(cases, key=lambda case: -case.loss * case.pixels)]
 
 
 def _case(
-    answer: SegmentationPrediction, true: Ints, at_border: Mask, background: int | None, share: Ints
+    prediction: SegmentationPrediction,
+    true: Ints,
+    at_border: Mask,
+    background: int | None,
+    share: Ints,
 ) -> PixelMistake:
-    rows, columns = np.unravel_index(share, answer.shape)
-    y, q = int(true[rows[0], columns[0]]), int(answer.predicted[rows[0], columns[0]])
+    rows, columns = np.unravel_index(share, prediction.shape)
+    y, q = int(true[rows[0], columns[0]]), int(prediction.predicted[rows[0], columns[0]])
     if at_border[rows[0], columns[0]]:
         kind = "boundary"
     elif background in (q, y):
         kind = "false negative" if q == background else "false positive"
     else:
         kind = "confusion"
-    logits = answer.logits[:, rows, columns]
+    logits = prediction.logits[:, rows, columns]
     most = logits.max(0)
     losses = np.log(np.exp(logits - most).sum(0)) + most - logits[y]
     count = "1 pixel" if share.size == 1 else f"{share.size} pixels"
-    region = cells_region(answer.frame, answer.shape, rows, columns, f"{kind} of {count}")
+    region = positions_region(
+        prediction.frame, prediction.shape, rows, columns, f"{kind} of {count}"
+    )
     predicted, wanted = (
         ClassEntry(
             c,
-            answer.name(c),
+            prediction.name(c),
             float(logits[c].mean()),
-            float(answer.probabilities[c, rows, columns].mean()),
+            float(prediction.probabilities[c, rows, columns].mean()),
         )
         for c in (q, y)
     )

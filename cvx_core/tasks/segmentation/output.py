@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from cvx_core.errors import ModelError
-from cvx_core.tasks.prediction import find_named, find_scores
+from cvx_core.tasks.base import find_named, find_scores
 
 _QUERIES = (("class_queries_logits", "masks_queries_logits"), ("logits", "pred_masks"))
 

@@ -1,4 +1,4 @@
-"""What a segmenter answered for one image: a logit for each class at each of its pixels."""
+"""Prediction of a segmenter for one image: a logit for each class at each output pixel."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from cvx_core.tasks.prediction import Prediction, Resolved, Seed, check_finite
 
 @dataclass(frozen=True, eq=False)
 class SegmentationPrediction(Prediction):
-    """The answer of a segmenter for one image.
+    """Prediction of a segmenter for one image.
 
-    The words ask about the pixels where a class is predicted: `Predicted` about the class with the
-    most of them (background aside if there is another), `ClassScore` and
-    `Contrast` about theirs; `Distribution`, `Error` and `Margin` about all pixels. Logits are
-    summed over the pixels, so that the maps of disjoint regions add up to that of their union.
+    `Predicted` sums the logits of the class with most pixels (except background, if there is
+    another) over the pixels where it is predicted; `ClassScore` and `Contrast` do so for their
+    class; `Distribution`, `Error` and `Margin` sum over all pixels. As sums, the maps of disjoint
+    regions add up to that of their union.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ class SegmentationPrediction(Prediction):
     classes
         Names by index, or None.
     frame
-        How the network's input lies over the photograph.
+        How the network's input lies over the image.
 
     Raises
     ------
@@ -90,7 +90,7 @@ class SegmentationPrediction(Prediction):
             here = [self.name(int(c)) for c in np.unique(self.predicted)]
             raise TargetError(
                 f"No pixel is predicted to be {self.name(index)!r}.",
-                f"Predicted: {', '.join(here[:10])}. Ask about a region: region LEFT,TOP,RIGHT,"
+                f"Predicted: {', '.join(here[:10])}. Use a region: region LEFT,TOP,RIGHT,"
                 f"BOTTOM {self.name(index)}.",
             )
         return np.asarray(found)
@@ -150,7 +150,7 @@ class SegmentationPrediction(Prediction):
     def resolve_class(self, reference: ClassRef, label: Any) -> Resolved:
         """Return the seed of a class where it is predicted."""
         c = self.find(reference)
-        text = f"what speaks for {self.name(c)}?"
+        text = f"what supports {self.name(c)}?"
         return self._about("class", text, self.where(c), c)
 
     def resolve_contrast(self, p: ClassRef, q: ClassRef, label: Any) -> Resolved:
@@ -160,10 +160,10 @@ class SegmentationPrediction(Prediction):
         return self._about("contrast", text, self.where(first), first, second)
 
     def resolve_distribution(self, label: Any) -> Resolved:
-        """Return the softmax of all pixels, held constant."""
+        """Return the softmax of all pixels, as a constant."""
         everywhere = np.ones(self.shape, dtype=bool)
         seed = self.probabilities.reshape(-1)
-        text = "what speaks for the answer as a whole?"
+        text = "what supports the prediction as a whole?"
         return seed, self.record("distribution", text, seed, everywhere)
 
     def resolve_error(self, label: Any) -> Resolved:
@@ -197,9 +197,9 @@ class SegmentationPrediction(Prediction):
         """
         if label is None or not isinstance(label, GroundTruthMask):
             raise TargetError(
-                "The question compares the answer with the truth, which for a segmenter is a "
-                "class for each pixel." + ("" if label is None else f" Given: {label!r}."),
-                "Pass label=TrueClasses(array) (on the command line --label truth.png).",
+                "The target needs the ground truth, which for a segmenter is a class for each pixel"
+                + ("." if label is None else f", got {label!r}."),
+                "Pass label=GroundTruthMask(array) (on the command line --label FILE.png).",
             )
         return label.on_grid(self.frame, self.shape, self.count)
 
@@ -211,16 +211,18 @@ class SegmentationPrediction(Prediction):
         rows, columns = np.nonzero(known if kind == "error" else wrong)
         if kind == "error":
             seed[:, rows, columns] = self.probabilities[:, rows, columns]
-            text = "what makes the error?"
+            text = "what causes the error?"
         else:
             seed[self.predicted[rows, columns], rows, columns] = 1.0
             text = "why the wrong classes and not the true ones?"
         seed[truth[rows, columns], rows, columns] -= 1.0
         share = f"{int(wrong.sum())} of {int(known.sum())} known pixels are wrong."
         if not wrong.any() and kind == "margin":
-            text = "every known pixel is right: there is no error"
+            text = "every known pixel is correct: there is no error"
         region = wrong if wrong.any() else known
         if not region.any():
-            raise TargetError("The truth is unknown at every pixel.", "Give a mask with classes.")
+            raise TargetError(
+                "The ground truth is unknown at every pixel.", "Give a mask with classes."
+            )
         flat = seed.reshape(-1)
         return flat, self.record(kind, text, flat, region, note=share)

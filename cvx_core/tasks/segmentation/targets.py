@@ -11,7 +11,7 @@ from cvx_core.errors import TargetError
 from cvx_core.images.components import border, components
 from cvx_core.images.regions import Point, Region, mask_region
 from cvx_core.tasks.classes import ClassRef
-from cvx_core.tasks.prediction import Resolved
+from cvx_core.tasks.prediction import Prediction, Resolved
 from cvx_core.tasks.segmentation.prediction import SegmentationPrediction
 from cvx_core.tasks.targets import Target, target_text
 
@@ -23,7 +23,7 @@ class RegionScore(Target):
     Parameters
     ----------
     region
-        A `Box`, `Polygon` or `MaskRegion` in pixels of the photograph.
+        A `Box`, `Polygon` or `MaskRegion` in pixels of the image.
     reference
         The class; None takes the one predicted for most of the region.
     against
@@ -42,7 +42,7 @@ class RegionScore(Target):
             "region", self.region.text.removeprefix("box "), self.reference, self.against
         )
 
-    def resolve(self, scores: Any, label: Any = None) -> Resolved:
+    def resolve(self, prediction: Prediction, label: Any = None) -> Resolved:
         """Return the seed that sums the class's logits (less the other's) over the region.
 
         Raises
@@ -51,20 +51,20 @@ class RegionScore(Target):
             If the model is no segmenter, a class is unknown, or the network doesn't see the
             region.
         """
-        answer = SegmentationPrediction.require(scores, self)
-        inside = self.region.on_grid(answer.frame, answer.shape)
+        prediction = SegmentationPrediction.require(prediction, self)
+        inside = self.region.on_grid(prediction.frame, prediction.shape)
         if self.reference is None:
-            counts = np.bincount(answer.predicted[inside], minlength=answer.count)
+            counts = np.bincount(prediction.predicted[inside], minlength=prediction.count)
             classes = [int(counts.argmax())]
         else:
-            classes = [answer.find(self.reference)]
+            classes = [prediction.find(self.reference)]
         if self.against is not None:
-            classes = [*answer.find_two(classes[0], self.against)]
-        seed = answer.seed(inside, *classes)
-        names = " rather than ".join(answer.name(c) for c in classes)
-        text = f"what speaks for {names} in {self.region.text}?"
+            classes = [*prediction.find_two(classes[0], self.against)]
+        seed = prediction.seed(inside, *classes)
+        names = " rather than ".join(prediction.name(c) for c in classes)
+        text = f"what supports {names} in {self.region.text}?"
         signs = [1.0, -1.0][: len(classes)]
-        return seed, answer.record(
+        return seed, prediction.record(
             "region", text, seed, inside, classes, signs, box=self.region.bounds
         )
 
@@ -76,7 +76,7 @@ class PixelScore(Target):
     Parameters
     ----------
     x, y
-        In pixels of the photograph; the output pixel over that place answers.
+        In pixels of the image; the output pixel that contains it counts.
     reference
         The class; None takes the one predicted there.
     """
@@ -91,36 +91,36 @@ class PixelScore(Target):
         """As in ``pixel 120,40 person``."""
         return target_text(Point(self.x, self.y).text, "", self.reference)
 
-    def resolve(self, scores: Any, label: Any = None) -> Resolved:
+    def resolve(self, prediction: Prediction, label: Any = None) -> Resolved:
         """Return the one-hot seed of the class at the pixel; raises as `RegionScore`."""
-        answer = SegmentationPrediction.require(scores, self)
+        prediction = SegmentationPrediction.require(prediction, self)
         point = Point(self.x, self.y)
-        inside = point.on_grid(answer.frame, answer.shape)
+        inside = point.on_grid(prediction.frame, prediction.shape)
         given = self.reference
-        c = int(answer.predicted[inside][0]) if given is None else answer.find(given)
-        seed = answer.seed(inside, c)
-        text = f"why {answer.name(c)} at {point.text}?"
-        # A place has no extent; its output pixel has.
+        c = int(prediction.predicted[inside][0]) if given is None else prediction.find(given)
+        seed = prediction.seed(inside, c)
+        text = f"why {prediction.name(c)} at {point.text}?"
+        # A point has no extent; its output pixel has.
         rows, columns = np.nonzero(inside)
-        x, y = answer.frame.centres(answer.shape)
-        dx = (answer.frame.extent[2] - answer.frame.extent[0]) / answer.shape[1] / 2
-        dy = (answer.frame.extent[3] - answer.frame.extent[1]) / answer.shape[0] / 2
+        x, y = prediction.frame.centres(prediction.shape)
+        dx = (prediction.frame.extent[2] - prediction.frame.extent[0]) / prediction.shape[1] / 2
+        dy = (prediction.frame.extent[3] - prediction.frame.extent[1]) / prediction.shape[0] / 2
         at = float(x[columns[0]]), float(y[rows[0]])
         box = (at[0] - dx, at[1] - dy, at[0] + dx, at[1] + dy)
-        return seed, answer.record("pixel", text, seed, inside, [c], [1.0], box=box)
+        return seed, prediction.record("pixel", text, seed, inside, [c], [1.0], box=box)
 
 
 @dataclass(frozen=True)
 class ComponentScore(Target):
-    """A class's logit summed over a connected part of a segmenter's answer, or over its border.
+    """A class's logit summed over a connected component of a segmentation, or over its border.
 
     Parameters
     ----------
     x, y
-        A place in it, in pixels of the photograph. The part is of all output pixels of the class
+        A point in it, in pixels of the image. The component holds all output pixels of the class
         predicted there that are connected with it through sides and corners.
     reference
-        The class asked about; None takes the part's own.
+        The class; None takes the component's own.
     against
         Another class whose logits are taken away.
     band
@@ -136,7 +136,7 @@ class ComponentScore(Target):
 
     def __post_init__(self) -> None:
         if isinstance(self.band, bool) or not isinstance(self.band, int) or self.band < 0:
-            raise TargetError(f"band={self.band!r} is no width.", "Give output pixels, 0 or more.")
+            raise TargetError(f"band must be 0 or more output pixels, got {self.band!r}.")
 
     @property
     def asked(self) -> str:
@@ -145,36 +145,37 @@ class ComponentScore(Target):
         kind = "boundary" if self.band else "component"
         return target_text(kind, place, self.reference, self.against)
 
-    def resolve(self, scores: Any, label: Any = None) -> Resolved:
-        """Return the seed that sums the class's logits over the part; raises as `RegionScore`."""
-        answer = SegmentationPrediction.require(scores, self)
+    def resolve(self, prediction: Prediction, label: Any = None) -> Resolved:
+        """Return the seed of the class's logits over the component; raises as `RegionScore`."""
+        prediction = SegmentationPrediction.require(prediction, self)
         point = Point(self.x, self.y)
-        [row], [column] = np.nonzero(point.on_grid(answer.frame, answer.shape))
-        parts = components(answer.predicted)
+        [row], [column] = np.nonzero(point.on_grid(prediction.frame, prediction.shape))
+        parts = components(prediction.predicted)
         whole = parts == parts[row, column]
         inside = border(whole, self.band) if self.band else whole
-        own = int(answer.predicted[row, column])
+        own = int(prediction.predicted[row, column])
         if not inside.any():
             raise TargetError(
-                f"{answer.name(own)} was answered everywhere, and has no border.",
-                f"Ask about all of it: component {self.x:g},{self.y:g}.",
+                f"{prediction.name(own)} is predicted everywhere and has no border.",
+                f"Use the whole: component {self.x:g},{self.y:g}.",
             )
-        classes = [own if self.reference is None else answer.find(self.reference)]
+        classes = [own if self.reference is None else prediction.find(self.reference)]
         if self.against is not None:
-            classes = [*answer.find_two(classes[0], self.against)]
-        seed = answer.seed(inside, *classes)
-        names = " rather than ".join(answer.name(c) for c in classes)
+            classes = [*prediction.find_two(classes[0], self.against)]
+        seed = prediction.seed(inside, *classes)
+        names = " rather than ".join(prediction.name(c) for c in classes)
         part = (
-            f"the part of {int(whole.sum())} pixels of {answer.name(own)} at {self.x:g},{self.y:g}"
+            f"the part of {int(whole.sum())} pixels of {prediction.name(own)} at "
+            f"{self.x:g},{self.y:g}"
         )
         where = f"at the border of {part}" if self.band else f"in {part}"
         signs = [1.0, -1.0][: len(classes)]
-        return seed, answer.record(
+        return seed, prediction.record(
             "region",
-            f"what speaks for {names} {where}?",
+            f"what supports {names} {where}?",
             seed,
             inside,
             classes,
             signs,
-            box=mask_region(answer.frame, inside).bounds,
+            box=mask_region(prediction.frame, inside).bounds,
         )

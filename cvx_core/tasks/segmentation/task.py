@@ -9,9 +9,9 @@ from torch import Tensor
 
 from cvx_core.errors import ModelError
 from cvx_core.images.regions import Frame
-from cvx_core.tasks.base import Mistake, Task, shape_of
+from cvx_core.tasks.base import Mistake, ModelOutput, Task, shape_of
 from cvx_core.tasks.ground_truth import GroundTruth
-from cvx_core.tasks.prediction import ModelOutput, Prediction
+from cvx_core.tasks.prediction import Prediction
 from cvx_core.tasks.segmentation.mistakes import segmentation_mistakes
 from cvx_core.tasks.segmentation.output import segmentation
 from cvx_core.tasks.segmentation.prediction import SegmentationPrediction
@@ -48,6 +48,8 @@ class Segmentation(Task):
             for one, frame in zip(scores, frames, strict=True)
         ]
 
-    def mistakes(self, prediction: SegmentationPrediction, truth: GroundTruth) -> list[Mistake]:
+    def mistakes(
+        self, prediction: SegmentationPrediction, ground_truth: GroundTruth
+    ) -> list[Mistake]:
         """Return the mistakes; see `segmentation_mistakes`."""
-        return segmentation_mistakes(prediction, truth)
+        return segmentation_mistakes(prediction, ground_truth)

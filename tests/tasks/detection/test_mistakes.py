@@ -284,7 +284,7 @@ def test_answers_and_truths_of_other_tasks_are_refused() -> None:
     [case] = errors(answer)
     with pytest.raises(TargetError, match="does not apply to segmentation"):
         case.judge(SegmentationPrediction(np.zeros((2, 1, 1))))
-    with pytest.raises(TargetError, match="its boxes"):
+    with pytest.raises(TargetError, match="must be GroundTruthBoxes, got 'dog'"):
         find_mistakes(answer, "dog")
     with pytest.raises(TargetError, match="no class 'unicorn'"):
         errors(answer, (HERE, "unicorn"))

@@ -154,7 +154,7 @@ def one_hot(found: DetectionPrediction, seed: np.ndarray) -> dict[tuple[int, int
     ("target", "expected", "text"),
     [
         (Predicted(), {(0, 0): 1}, "why cat there?"),
-        (ClassScore("dog"), {(2, 1): 1}, "what speaks for dog where its score is best?"),
+        (ClassScore("dog"), {(2, 1): 1}, "what supports dog where its score is best?"),
         (Contrast("dog", "cat"), {(2, 1): 1, (2, 0): -1}, "why dog rather than cat there?"),
         (BoxScore(1), {(2, 1): 1}, "why dog at box 1?"),
         (BoxScore(1, "cat"), {(2, 0): 1}, "why cat at box 1?"),
@@ -163,7 +163,7 @@ def one_hot(found: DetectionPrediction, seed: np.ndarray) -> dict[tuple[int, int
         (
             Missed(Box(70, 30, 88, 40), "dog"),
             {(3, 1): 1},
-            "what speaks for the missed dog at box 70,30,88,40?",
+            "what supports the missed dog at box 70,30,88,40?",
         ),
     ],
 )
@@ -242,7 +242,7 @@ def test_questions_that_have_no_answer_tell_the_way_out() -> None:
             found.resolve(error_boundary)
     for whole in (Error(), Margin()):
         with pytest.raises(
-            TargetError, match=r"one by one, and '(error|margin)'(.|\n)*find_mistakes"
+            TargetError, match=r"'(error|margin)' is about all mistakes(.|\n)*find_mistakes"
         ):
             found.resolve(whole)
 

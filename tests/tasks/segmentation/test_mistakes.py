@@ -184,7 +184,7 @@ def test_mistakes_are_refused() -> None:
     answer = pixels([[1, 1]])
     with pytest.raises(TargetError, match="class for each pixel"):
         find_mistakes(answer, "cat")
-    with pytest.raises(OptionError, match="band=-1"):
+    with pytest.raises(OptionError, match="band must be 0 or more output pixels, got -1"):
         segmentation_mistakes(answer, GroundTruthMask(np.zeros((1, 2), np.int64)), band=-1)
     assert find_mistakes(answer, GroundTruthMask(np.ones((1, 2), np.int64), (8, 8))) == []
 

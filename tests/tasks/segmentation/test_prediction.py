@@ -100,10 +100,10 @@ def test_a_region_sums_a_class_over_its_pixels() -> None:
 
 def test_without_a_class_a_region_asks_about_the_one_of_most_of_its_pixels() -> None:
     _, record = ANSWER.resolve(RegionScore(Box(10, 0, 30, 20)))
-    assert record.text == "what speaks for cat in box 10,0,30,20?"
+    assert record.text == "what supports cat in box 10,0,30,20?"
     _, record = ANSWER.resolve(RegionScore(Box(0, 0, 30, 10), "cat", "dog"))
     assert record.signs == (1, -1)
-    assert record.text == "what speaks for cat rather than dog in box 0,0,30,10?"
+    assert record.text == "what supports cat rather than dog in box 0,0,30,10?"
 
 
 def test_seeds_of_disjoint_regions_add_up_to_that_of_their_union() -> None:
@@ -163,7 +163,7 @@ def test_where_all_pixels_are_right_there_is_no_margin() -> None:
 
 @pytest.mark.parametrize("label", [None, "cat"])
 def test_the_truth_of_a_segmenter_is_a_class_for_each_pixel(label: str | None) -> None:
-    with pytest.raises(TargetError, match=r"class for each pixel(.|\n)*--label truth.png"):
+    with pytest.raises(TargetError, match=r"class for each pixel(.|\n)*--label FILE.png"):
         ANSWER.resolve(Error(), label)
     with pytest.raises(TargetError, match="unknown at every pixel"):
         ANSWER.resolve(Error(), GroundTruthMask(np.full((2, 3), 255)))
@@ -240,7 +240,7 @@ def test_component_and_boundary_are_read_and_held_against_another_class() -> Non
     _, record = answer.resolve(parse_target("component 20,6 cat vs nothing"))
     assert record.score == pytest.approx(4 * 2.0)
     assert record.text == (
-        "what speaks for cat rather than nothing in the part of 4 pixels of cat at 20,6?"
+        "what supports cat rather than nothing in the part of 4 pixels of cat at 20,6?"
     )
     assert record.box == (18.0, 4.0, 22.0, 8.0)
     for target in (ComponentScore(6, 6), ComponentScore(6, 6, "cat", band=3)):

@@ -320,7 +320,7 @@ def test_run_lengths_as_text_are_those_of_pycocotools(file: Any) -> None:
 @pytest.mark.parametrize(
     ("segmentation", "said"),
     [
-        ([[0, 0, 1, 1]], "no polygon"),
+        ([[0, 0, 1, 1]], "Invalid polygon"),
         ([[0, 0, 1, 1, 2]], "a polygon of 5 numbers"),
         ({"size": [4, 6], "counts": [5]}, "add up to 5"),
         ({"size": [6, 4], "counts": [24]}, "size is 6 x 4"),

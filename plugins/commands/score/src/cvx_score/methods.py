@@ -116,11 +116,11 @@ def _of_explanations(
     _check_count(name, len(several), len(prepared))
     for i, (one, image) in enumerate(zip(several, prepared, strict=True)):
         digest = one.provenance.get("image_sha256")
-        same = digest in (None, image.picture.digest) and np.allclose(one.extent, image.extent)
+        same = digest in (None, image.source.digest) and np.allclose(one.extent, image.extent)
         if not same:
             raise UsageError(
                 f"Explanation {i} of {name!r} ({one.name}) is not of image {i} "
-                f"({image.picture.name}) as this model takes it.",
+                f"({image.source.name}) as this model takes it.",
                 "Give images and explanations in the same order, and the model that was explained.",
             )
     return Contender(name, [one.values for one in several], list(several))

@@ -194,7 +194,7 @@ def _asked(
 ) -> Asked:
     if not np.any(seed):
         raise MethodError(
-            f"The question {record.text!r} about {image.picture.name} has a zero seed, so that "
+            f"The question {record.text!r} about {image.source.name} has a zero seed, so that "
             "nothing can change it.",
             "Ask about a class, or leave the image out.",
         )

@@ -40,7 +40,7 @@ def nothing_wrong(
     right = "the answer is right: there is no error"
     nothing = nothing.replace(target=replace(nothing.target, text=right))
     return ErrorReport(
-        name=image.picture.name,
+        name=image.source.name,
         model=model.name,
         type="right",
         request=nothing.target.text,
@@ -101,7 +101,7 @@ def assembled(
         provenance=Metadata({**contrast.provenance, "layers": search.maps.layers})
     )
     return ErrorReport(
-        name=image.picture.name,
+        name=image.source.name,
         model=model.name,
         type=case.type,
         request=blame.target.text,
@@ -164,7 +164,7 @@ def _mask(mask: Tensor) -> np.ndarray[Any, np.dtype[np.bool_]]:
 def _box(image: PreparedImage, mask: np.ndarray[Any, Any]) -> tuple[float, float, float, float]:
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     corners = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
-    left, top, right, bottom = image.frame.to_photo(corners).tolist()
+    left, top, right, bottom = image.frame.to_image(corners).tolist()
     return left, top, right, bottom
 
 
@@ -182,18 +182,18 @@ def _explanation(
     return Explanation(
         values=values.detach().float().cpu().numpy(),
         extent=image.extent,
-        image=image.picture.pixels,
+        image=image.source.pixels,
         target=answer.resolve(target, known)[1],
         method=method,
         unit="logits",
-        name=image.picture.name,
+        name=image.source.name,
         evidence=Metadata({"sum": float(values.double().sum()), **evidence}),
         provenance=Metadata(
             method=method,
             model=model.name,
             model_details=model.details,
             weights_sha256=model.digest(),
-            image_sha256=image.picture.digest,
+            image_sha256=image.source.digest,
             display_note=image.note,
             device=str(model.device),
             dtype=str(model.dtype).removeprefix("torch."),

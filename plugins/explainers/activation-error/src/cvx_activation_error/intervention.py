@@ -17,7 +17,7 @@ from cvx_core import (
     is_file,
 )
 from cvx_core.explainers import in_pieces
-from cvx_core.images import REFERENCES, make_baseline
+from cvx_core.images import BASELINES, make_baseline
 from cvx_core.recording import Layer, rerun
 
 
@@ -65,13 +65,13 @@ class ActivationPatching(Explainer):
 
     def __post_init__(self) -> None:
         known = isinstance(self.reference, str) and (
-            self.reference in REFERENCES or is_file(self.reference)
+            self.reference in BASELINES or is_file(self.reference)
         )
         if not known:
             raise OptionError(
                 f"There is no reference {self.reference!r}, and no such file.",
-                did_you_mean(str(self.reference), REFERENCES)
-                or f"Write {', '.join(REFERENCES)}, or the path of a photograph.",
+                did_you_mean(str(self.reference), BASELINES)
+                or f"Write {', '.join(BASELINES)}, or the path of a photograph.",
             )
 
     def requirements(self) -> list[Requirements]:
@@ -115,7 +115,7 @@ class ActivationPatching(Explainer):
     def _references(self, request: ExplainRequest) -> Tensor:
         """Return the reference of each image, (B, C, H, W)."""
         inputs = request.inputs
-        if self.reference in REFERENCES:
+        if self.reference in BASELINES:
             return make_baseline(self.reference, inputs)
         [prepared] = request.model.prepare(self.reference)
         if prepared.tensor.shape != inputs.shape[1:]:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Rescale(Propagation):
-    """The rescale rule, with a reference of `cvx_core.images.baselines.REFERENCES`."""
+    """The rescale rule, with a reference of `cvx_core.images.baselines.BASELINES`."""
 
     reference: str = "zero"
 
