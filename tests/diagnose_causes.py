@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from cvx_diagnose import Run, diagnose
 from cvx_diagnose.analysis.error_groups.clustering import group_errors, split_group
 from cvx_diagnose.analysis.error_groups.groups import find_error_groups
-from cvx_diagnose.analysis.label_issues.confident_learning import (
+from cvx_diagnose.analysis.label_issues.label_quality import (
     label_doubt,
     out_of_fold_probabilities,
     softmax,

@@ -91,6 +91,7 @@ def _shard(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int,
 @click.pass_obj
 def command(
     settings: kit.Settings,
+    /,
     data: Path,
     model: str,
     folder: Path,

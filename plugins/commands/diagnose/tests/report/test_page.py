@@ -146,13 +146,13 @@ def test_a_number_in_the_table_of_confusions_shows_its_errors(
     button.click()
     assert len(page.all("#errors .tile")) == count
     assert {one.text for one in page.all("#errors .tile .said")} == {
-        f"{true} misclassified as {said}"
+        f"{said} (true: {true})"
     }
     page.find("#filters button").click()
     page.wait(lambda: len(page.all("#errors .tile")) == len(rows))
     Select(page.find("#sort")).select_by_value("unsure")
     values = sorted(row["confidence"] for row in run.table(["confidence"], wrong=True).to_pylist())
-    wanted = [f"{100 * value:.0f} % confidence" for value in values]
+    wanted = [f"{100 * value:.0f} % conf." for value in values]
     page.wait(
         lambda: [one.text.split(" · ")[1] for one in page.all("#errors .tile .soft")] == wanted
     )

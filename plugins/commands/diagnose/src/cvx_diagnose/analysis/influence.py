@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from cvx_core import UsageError
 from cvx_diagnose.analysis.error_groups.groups import ErrorGroups
-from cvx_diagnose.analysis.label_issues.confident_learning import softmax
+from cvx_diagnose.analysis.label_issues.label_quality import softmax
 from cvx_diagnose.run.results import Run
 
 Numbers = npt.NDArray[Any]

@@ -10,7 +10,7 @@ import torch
 from cvx_diagnose import diagnose
 from cvx_diagnose.analysis import labeled_rows as labelled
 from cvx_diagnose.analysis.label_issues import search as suspects
-from cvx_diagnose.analysis.label_issues.confident_learning import (
+from cvx_diagnose.analysis.label_issues.label_quality import (
     label_doubt,
     label_issue_mask,
     out_of_fold_probabilities,

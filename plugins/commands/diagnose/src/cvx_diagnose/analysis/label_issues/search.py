@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.neighbors import NearestNeighbors
 
-from cvx_diagnose.analysis.label_issues.confident_learning import (
+from cvx_diagnose.analysis.label_issues.label_quality import (
     class_thresholds,
     exceeds_thresholds,
     label_doubt,

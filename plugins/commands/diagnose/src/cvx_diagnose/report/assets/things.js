@@ -27,7 +27,7 @@ const byId = new Map(data.errors.map((error) => [error.id, error]));
 
 const titleOf = (error) =>
   error.type === "misclassified"
-    ? `${className(error.true)} misclassified as ${className(error.predicted)}`
+    ? `${className(error.predicted)} (true: ${className(error.true)})`
     : `${error.type}: ${className(error.predicted ?? error.true)}`;
 
 // An image in its own proportions, with the map over the part that the network saw.
@@ -75,7 +75,7 @@ function tile(error, list) {
   const button = make("button", { type: "button", class: "tile", onclick: () => openPanel(error, list) });
   const [holder] = picture(error, true);
   button.append(holder, make("span", { class: "said" }, titleOf(error)));
-  button.append(make("span", { class: "soft" }, `loss ${number(error.loss)} · ${percent(error.confidence ?? 0, 0)} confidence`));
+  button.append(make("span", { class: "soft" }, `loss ${number(error.loss)} · ${percent(error.confidence ?? 0, 0)} conf.`));
   if (error.label_issue) button.append(make("span", {}, make("span", { class: "badge right" }, "label issue")));
   return make("li", {}, button);
 }

@@ -64,8 +64,8 @@ def error_maps(model: VisionModel, plan: Plan, wrong: Sequence[WrongImage]) -> l
     classifies = plan.task == "classification"
     # A classifier has one level; by its name the recording is found again.
     layer = layers[0].name if classifies else "auto"
-    explainer = get_explainer("activation-error", layer=layer, verify=False)
-    explainer = at_all_levels(explainer, model, inputs)
+    single = get_explainer("activation-error", layer=layer, verify=False)
+    explainer = at_all_levels(single, model, inputs)
     targets: list[list[Target]] = [
         [Margin(), Error()] if classifies or one.mistake is None else [one.mistake.target]
         for one in wrong

@@ -14,6 +14,8 @@ from cvx_core.images import PreparedImage
 from cvx_core.tasks import GroundTruth, find_mistakes
 from cvx_diagnose.run.rows import OK, Row
 
+cvx: Any = cvx_core  # with the functions of installed commands, which its stub does not list
+
 Load = Callable[[int], tuple[PreparedImage, GroundTruth | None]]
 
 PASSES = 50
@@ -57,7 +59,7 @@ def require_why() -> None:
         Saying what to install.
     """
     try:
-        _ = cvx_core.why
+        _ = cvx.why
     except AttributeError as error:
         raise OptionError(
             "Testing regions requires the plugin cvx-why, which is not installed.",
@@ -113,7 +115,7 @@ class RegionTests:
         image, ground_truth = load(row["id"])
         assert ground_truth is not None
         self._warm_up(image.tensor)
-        report = cvx_core.why(self.model, [image], ground_truth, budget=PASSES)
+        report = cvx.why(self.model, [image], ground_truth, budget=PASSES)
         return {
             "tested": True,
             "control_change": report.usual,
@@ -138,7 +140,7 @@ class RegionTests:
             wrong = int((prediction.predicted + 1) % prediction.count)  # type: ignore[attr-defined]
         if wrong is not None and find_mistakes(prediction, wrong):
             try:
-                cvx_core.why(self.model, noise[None], wrong, budget=PASSES)
+                cvx.why(self.model, noise[None], wrong, budget=PASSES)
             except MethodError:  # raised again for the images of the run
                 return
 

@@ -1,4 +1,4 @@
-"""Confident learning: label issues from predicted probabilities."""
+"""Quality of labels by confident learning on predicted probabilities."""
 
 from __future__ import annotations
 
