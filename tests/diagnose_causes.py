@@ -22,10 +22,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from cvx_diagnose import Run, diagnose
-from cvx_diagnose.analysis.error_groups.clustering import divided, grouped
-from cvx_diagnose.analysis.error_groups.groups import find_causes
-from cvx_diagnose.analysis.label_issues.confident_learning import doubt, out_of_fold, softmax
-from cvx_diagnose.analysis.label_issues.search import find_suspects
+from cvx_diagnose.analysis.error_groups.clustering import group_errors, split_group
+from cvx_diagnose.analysis.error_groups.groups import find_error_groups
+from cvx_diagnose.analysis.label_issues.label_quality import (
+    label_doubt,
+    out_of_fold_probabilities,
+    softmax,
+)
+from cvx_diagnose.analysis.label_issues.search import find_label_issues
 from cvx_engine.local import Local
 from PIL import Image
 from planted import several
@@ -86,10 +90,10 @@ def causes(networks: int) -> str:
             answers = [str(one) for one in table["predicted"].to_pylist()]
             for name, column in KINDS.items():
                 values = run.numbers(table, column).reshape(len(table), -1)
-                found = grouped(values, answers)
+                found = group_errors(values, answers)
                 score = adjusted_rand_score(truth, found)
                 chosen[name].append(f"{score:.2f} ({found.max() + 1})")
-                known[name].append(f"{adjusted_rand_score(truth, divided(values, 4)):.2f}")
+                known[name].append(f"{adjusted_rand_score(truth, split_group(values, 4)):.2f}")
     head = "| clustered by | its own number of groups (how many) | four groups |\n|---|---|---|\n"
     return head + "".join(
         f"| {name} | {', '.join(chosen[name])} | {', '.join(known[name])} |\n" for name in KINDS
@@ -135,7 +139,7 @@ def _shortcuts_of(model: VisionModel, seed: int, *, learned: bool) -> dict[str, 
         planted = several.write(folder / "data", 30, 300, seed=seed + 1)
         run = diagnose(model, folder / "data", folder / "run", budget=3.0, engine=Local(1))
         assert run.summary is not None
-        groups, result = find_causes(run), run.summary["shortcuts"]
+        groups, result = find_error_groups(run), run.summary["shortcuts"]
         cause = {one.file: one.cause for one in planted}
         rows = run.table(["path", "predicted"], wrong=True).to_pylist()
     causes = np.array([cause[row["path"]] for row in rows], dtype=object)
@@ -198,13 +202,13 @@ def _judged(run: Run, name: str, flipped: set[int], own: bool) -> list[str]:
     labels = table["label"].to_numpy()
     wrong = np.array([int(Path(path).stem) in flipped for path in table["path"].to_pylist()])
     p = softmax(run.numbers(table, "logits"))
-    mine = out_of_fold(run.numbers(table, "features"), labels, 10) if own else p
+    mine = out_of_fold_probabilities(run.numbers(table, "features"), labels, 10) if own else p
     suspects = np.isin(
-        table["id"].to_numpy(), [o["id"] for o in find_suspects(run, trained_on=own)]
+        table["id"].to_numpy(), [o["id"] for o in find_label_issues(run, trained_on=own)]
     )
-    judges = {"cvx": (doubt(mine, labels), suspects)}
+    judges = {"cvx": (label_doubt(mine, labels), suspects)}
     if own:
-        judges["the model's own probabilities"] = (doubt(p, labels), p.argmax(1) != labels)
+        judges["the model's own probabilities"] = (label_doubt(p, labels), p.argmax(1) != labels)
     judges |= _cleanlab(labels, mine)
     top = len(labels) // 10
     return [

@@ -20,8 +20,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from cvx_diagnose import Local, diagnose
+from cvx_diagnose import diagnose
 from cvx_embedded import photographs
+from cvx_engine import Local
 from PIL import Image, ImageEnhance
 
 import cvx_core as cvx
@@ -104,8 +105,8 @@ def pace(name: str = "embedded", device: str = "cpu", count: str = str(IMAGES)) 
                 "model": name,
                 "device": str(model.device),
                 "images": images,
-                "wrong": run.summary["right"]["of"] - run.summary["right"]["right"],
-                "budget": "usual" if budget is None else budget,
+                "wrong": run.summary["accuracy"]["total"] - run.summary["accuracy"]["correct"],
+                "budget": "control_change" if budget is None else budget,
                 "bare_per_second": round(images / alone[0], 1),
                 "run_per_second": round(images / took[0], 1),
                 "share": round(alone[0] / took[0], 3),

@@ -59,12 +59,12 @@ def test_it_says_how_many_are_right_and_writes_the_summary(tree: Tree) -> None:
     code, out, err = diagnose(data)
     assert code == 0, err
     lines = out.splitlines()
-    assert lines[0] == "10 of 10 inputs answered"
-    assert "% right (" in lines[1]
+    assert lines[0] == "10 of 10 inputs predicted"
+    assert "% correct (" in lines[1]
     assert lines[-1] == "cvx-diagnose/index.html"
     code, out, err = diagnose(data)
     assert (code, out) == (2, "")
-    assert "holds a run already" in err
+    assert "already contains a run" in err
     assert "--resume" in err
 
 
@@ -90,16 +90,16 @@ def test_ctrl_c_finishes_the_block_and_says_how_to_go_on(tree: Tree) -> None:
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 130, err
-    assert "Finishing the block" in err
+    assert "Finishing the current block" in err
     done = len(list(rows.glob("block-*")))
     assert 0 < done < 25
-    assert f"{25 - done} of 25 blocks are left in cvx-diagnose; go on with the same command" in out
+    assert f"{25 - done} of 25 blocks in cvx-diagnose are pending; resume with --resume" in out
     code, out, err = diagnose(data, "--resume")
     assert code == 0, err
-    assert out.startswith("100 of 100 inputs answered")
+    assert out.startswith("100 of 100 inputs predicted")
 
 
 def test_a_part_that_is_none_is_refused(tree: Tree) -> None:
     code, _, err = diagnose(tree(1), "--shard", "4/4")
     assert code == 2
-    assert "the last 3/4" in err
+    assert "I/N with 0 <= I < N" in err

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cvx_diagnose import Local, diagnose
+from cvx_diagnose import diagnose
 from cvx_embedded import photographs
-from cvx_engine import Engine, Listener
+from cvx_engine import Engine, Listener, Local
 from cvx_ray.engine import Ray
 from PIL import Image
 

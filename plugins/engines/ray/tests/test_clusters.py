@@ -16,7 +16,8 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from cvx_diagnose import Local, Run, diagnose
+from cvx_diagnose import Run, diagnose
+from cvx_engine import Local
 from cvx_engine.testing.conformance import assert_ended
 from dispositions import reset_signals
 

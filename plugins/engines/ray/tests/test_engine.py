@@ -8,8 +8,8 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from cvx_diagnose import Local, Run, diagnose
-from cvx_engine import Listener
+from cvx_diagnose import Run, diagnose
+from cvx_engine import Listener, Local
 from cvx_engine.testing.conformance import EngineConformance
 from cvx_ray.cluster import connected, imported
 from cvx_ray.engine import Ray

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from cvx_diagnose import Local, Run, diagnose
+from cvx_diagnose import Run, diagnose
+from cvx_engine import Local
 from cvx_engine.testing.conformance import assert_ended
 
 from cvx_core import VisionModel

@@ -1,5 +1,4 @@
-from cvx_engine.local import Local as Local
-
+from .analysis.metrics.tide import TideReport as TideReport, tide as tide
 from .data.factory import open_source as open_source
 from .data.items import Item as Item
 from .data.sources import Source as Source

@@ -1,4 +1,4 @@
-"""``cvx.diagnose``: every input of a data set predicted, every error explained."""
+"""Diagnosis of a model: every input of a data set predicted, every error explained."""
 
 from __future__ import annotations
 
@@ -12,24 +12,22 @@ from typing import Any
 
 from cvx_engine import Engine, Listener, get_engine
 
-from cvx_core import OptionError, OutputError, UsageError, VisionModel, get_explainer, write_atomic
-from cvx_diagnose.analysis.findings import find
-from cvx_diagnose.analysis.metrics.summary import summarise
+from cvx_core import OutputError, UsageError, VisionModel, get_explainer, write_atomic
+from cvx_core.explanations import as_json, settled
+from cvx_diagnose.analysis.findings import collect_findings
+from cvx_diagnose.analysis.metrics.summary import summarize
 from cvx_diagnose.data import manifest
-from cvx_diagnose.data.factory import absolute_path, open_source
+from cvx_diagnose.data.factory import open_source
 from cvx_diagnose.data.sources import Source
 from cvx_diagnose.report.page import write_report
 from cvx_diagnose.run import plan
-from cvx_diagnose.run.inference.model_probe import Probed, probe_source
-from cvx_diagnose.run.inference.region_tests import check_installed, usual_budget
-from cvx_diagnose.run.lock import only_run
-from cvx_diagnose.run.plan import Plan, json_bytes
+from cvx_diagnose.run.inference.model_probe import ModelProbe, probe_for_source
+from cvx_diagnose.run.inference.region_tests import default_budget, require_why
+from cvx_diagnose.run.lock import run_lock
+from cvx_diagnose.run.plan import Plan, RunOptions
 from cvx_diagnose.run.results import SUMMARY, Run
 from cvx_diagnose.run.rows import ROWS
-from cvx_diagnose.run.work import Diagnosis
-
-BLOCK = 256
-BATCH = 32
+from cvx_diagnose.run.work import DiagnosisWork
 
 
 def diagnose(
@@ -43,181 +41,153 @@ def diagnose(
     engine: str | Engine = "local",
     budget: float | None = None,
     images: str | Path | None = None,
-    block_size: int = BLOCK,
-    batch_size: int = BATCH,
+    block_size: int = 256,
+    batch_size: int = 32,
     timeout: float = 60.0,
     listener: Listener | None = None,
     compare: str | Path | Run | None = None,
     training: str | Path | Run | None = None,
     try_fix: bool = False,
 ) -> Run:
-    """Predict every input of a data set, explain every error, and keep a row for each input.
+    """Predict every input of a data set, explain every error, and write a row for each input.
 
     Parameters
     ----------
     model
-        The model; it is left exactly as found.
+        The model; it is not changed.
     data, images
         See `cvx_diagnose.open_source`.
     folder
-        Where to write. The rows of each block are there as soon as they are done.
+        Output folder. The rows of each block are written as soon as they are done.
     limit
-        How many inputs to take, at equal distances over all; None takes all.
+        Number of inputs to use, at equal distances over all; None uses all.
     shard
-        (i, n): take each n-th block, from the i-th on, i from 0. Several machines may write into
-        one folder, each its shard; whichever finishes last writes the summary.
+        (i, n): every n-th block, from the i-th on, i from 0. Several machines may write into one
+        folder, each its shard; the last to finish writes the summary.
     resume
-        Go on with the run in the folder, if there is one: with the same plan it ends with the same
-        rows and values, wherever it was cut off.
+        Resume the run in the folder, if there is one. With the same configuration the rows and
+        values are those of an uninterrupted run.
     engine
-        Where it runs: an engine, or the name of one.
+        Where to run: an engine, or the name of one.
     budget
-        Images that may go through the network for tests of regions (`cvx_core.why`), for each
-        input; in each block the errors that cost most are tested, one at least. 0 tests none. None
-        is 0.25, and for fewer than 4000 inputs what tests 20 errors, at most 2.
+        Images that may be sent through the network to test regions (`cvx_core.why`), for each
+        input; in each block the most costly errors are tested, at least one. 0 tests none. None
+        is 0.25, and for fewer than 4000 inputs enough to test 20 errors, at most 2.
     block_size
-        Inputs whose rows are written together: what an interruption can cost.
+        Inputs whose rows are written together: the most that an interruption can lose.
     batch_size
-        Images explained together at most.
+        Maximum number of images explained together.
     timeout
-        Seconds that decoding one input may take.
+        Time limit for decoding one input, in seconds.
     listener
-        Hears how it goes, and may stop it.
+        Notified of the progress; may stop the run.
     compare
-        An older, finished run over the same inputs: what was fixed and what broke is result.
+        An older, finished run over the same inputs: reports what was fixed and what broke.
     training
-        A finished run of the same network over the data that it was trained on: training images
-        are named that pulled each group of errors the wrong way, and labels among them that are
-        suspected.
+        A finished run of the same network over its training data: reports the training images
+        that increased the loss of each group of errors most, and label issues among them.
     try_fix
-        Try fixes that need no new data on one half of the inputs, and judge them on the other.
+        Try fixes that need no new data on one half of the inputs, and evaluate on the other.
 
     Returns
     -------
     Run
-        What was written; its `summary` is None while blocks are missing.
+        The results; `summary` is None while blocks are missing.
 
     Raises
     ------
     UsageError
-        If the folder holds a run already and `resume` is false, or one with another plan; if
-        another process works in it; if the data are none for this model; if a run to compare with
-        or of the training data is not finished, or is of other inputs or another network.
+        If the folder holds a run and `resume` is false, or one with another configuration; if
+        another process uses the folder; if the data do not suit the model; if a run to compare
+        with or of the training data is not finished, or is of other inputs or another network.
     OptionError
-        If a value is outside its range, or a test of regions is asked for and cvx-why is missing.
+        If a value is out of range, or regions are to be tested and cvx-why is missing.
     OutputError
-        If the disk refuses. What was written before stays.
+        If the disk refuses, or another version of cvx wrote a run. Existing files are kept.
 
     Examples
     --------
     >>> import cvx_core as cvx
     >>> model = cvx.load_model("embedded")                                   # doctest: +SKIP
     >>> run = cvx.diagnose(model, "photographs", "out")                      # doctest: +SKIP
-    >>> run.summary["right"]["value"]                                        # doctest: +SKIP
+    >>> run.summary["accuracy"]["value"]                                     # doctest: +SKIP
     0.81
     """
-    _check(limit, shard, budget, block_size, batch_size, timeout)
+    options = RunOptions(limit, budget, block_size, batch_size, shard, timeout)
     runner = get_engine(engine) if isinstance(engine, str) else engine
-    place = absolute_path(Path(folder))
-    before, trained = opened(compare), opened(training)
+    folder = settled(Path(folder))
+    before, trained = _open_run(compare), _open_run(training)
     source = open_source(data, model.task, model.classes, images)
-    _check_free(place, resume or shard[1] > 1)
-    with only_run(_made(place), shard):
+    if (folder / plan.NAME).exists() and not (resume or shard[1] > 1):
+        raise UsageError(
+            f"{folder} already contains a run.",
+            "Resume it with --resume, or choose another folder with -o.",
+        )
+    with run_lock(_create(folder), shard):
         if shard[1] == 1:
-            _clear(place)
-        probed = probe_source(model, source)
-        if probed.map_shape is not None:
+            _remove_temporary_files(folder)
+        probe = probe_for_source(model, source)
+        if probe.map_shape is not None:
             get_explainer("activation-error")
             if budget != 0:
-                check_installed()
-        given = (limit, budget, block_size, batch_size)
-        asked = _plan(model, source, probed, given, place)
-        work = Diagnosis(model, source, asked, place, shard, timeout)
+                require_why()
+        run_plan = _write_plan(model, source, probe, options, folder)
+        work = DiagnosisWork(model, source, run_plan, folder, shard, timeout)
         listener = listener or Listener()
         listener.begins(work.left)
         runner.run(work, listener)
-        run = Run(place)
+        run = Run(folder)
         if not run.pending:
-            conclude(run, before, trained, try_fix=try_fix, work=work)
+            _conclude(run, before, trained, try_fix, work)
     return run
 
 
-def _check(
-    limit: int | None,
-    shard: tuple[int, int],
-    budget: float | None,
-    block_size: int,
-    batch_size: int,
-    timeout: float,
-) -> None:
-    i, n = shard
-    wrong: list[tuple[bool, str, str]] = [
-        (limit is not None and limit < 1, f"A limit of {limit} leaves nothing.", "Take 1 or more."),
-        (not 0 <= i < n, f"There is no shard {i}/{n}.", "Of n shards the first is 0/n."),
-        (not 0 <= (budget or 0) < float("inf"), f"The budget is {budget}.", "Give 0 or more."),
-        (block_size < 1, f"A block of {block_size} is empty.", "Take 1 or more."),
-        (batch_size < 1, f"A batch of {batch_size} is empty.", "Take 1 or more."),
-        (not timeout > 0, f"A timeout of {timeout} s lets nothing pass.", "Give more than 0."),
-    ]
-    for is_wrong, message, way_out in wrong:
-        if is_wrong:
-            raise OptionError(message, way_out)
+def _open_run(run: str | Path | Run | None) -> Run | None:
+    return run if run is None or isinstance(run, Run) else Run(run)
 
 
-def _check_free(folder: Path, resume: bool) -> None:
-    if (folder / plan.NAME).exists() and not resume:
-        raise UsageError(
-            f"{folder} holds a run already.",
-            "Go on with it: --resume. Or choose another folder with -o.",
-        )
-
-
-def _made(folder: Path) -> Path:
+def _create(folder: Path) -> Path:
     try:
         (folder / ROWS).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(
-            f"{folder} can't be made: {error.strerror}.", "Choose another folder with -o."
+            f"Can't create {folder}: {error.strerror}.", "Choose another folder with -o."
         ) from error
     return folder
 
 
-def _clear(folder: Path) -> None:
-    """Remove what a run that was killed had begun to write."""
+def _remove_temporary_files(folder: Path) -> None:
+    """Remove files that a killed run had begun to write."""
     for left in (*folder.glob(".cvx-*"), *(folder / ROWS).glob(".cvx-*")):
         with suppress(OSError):
             left.unlink()
 
 
-def _plan(
-    model: VisionModel,
-    source: Source,
-    probed: Probed,
-    given: tuple[int | None, float | None, int, int],
-    folder: Path,
+def _write_plan(
+    model: VisionModel, source: Source, probe: ModelProbe, options: RunOptions, folder: Path
 ) -> Plan:
-    """Return the plan, having written it and the manifest, or found the same there."""
-    limit, budget, block_size, batch_size = given
-    total, items = manifest.chosen(source, limit)
+    """Write plan and manifest, or check that those in the folder are the same."""
+    total, items = manifest.select_items(source, options.limit)
     new = not (folder / plan.NAME).exists()
     # Another shard may do the same at the same time: each has a name of its own.
     temporary = folder / f".cvx-manifest-{os.getpid()}"
     try:
-        held = manifest.contents(total, items, temporary if new else None)
-        asked = Plan(
+        info = manifest.write_manifest(total, items, temporary if new else None)
+        budget = default_budget(info.count) if options.budget is None else options.budget
+        result = Plan(
             model=model.name,
             weights_sha256=model.digest(),
             task=model.task,
             classes=model.classes,
             data=source.name,
-            manifest_sha256=held.digest,
-            items=held.count,
-            total=held.total,
-            limit=limit,
-            budget=usual_budget(held.count) if budget is None else budget,
-            block_size=block_size,
-            batch_size=batch_size,
-            **vars(probed),
+            manifest_sha256=info.digest,
+            items=info.count,
+            total=info.total,
+            limit=options.limit,
+            budget=budget,
+            block_size=options.block_size,
+            batch_size=options.batch_size,
+            **vars(probe),
         )
         if new:
             temporary.replace(folder / manifest.NAME)
@@ -225,55 +195,35 @@ def _plan(
         with suppress(OSError):
             temporary.unlink()
     if new:
-        with suppress(OutputError):  # another shard was faster; what it wrote is compared below
-            write_atomic(folder / plan.NAME, asked.to_json())
-    Plan.read(folder).check_same(asked, folder)
-    return asked
+        with suppress(OutputError):  # another shard was faster; its plan is compared below
+            write_atomic(folder / plan.NAME, result.to_json())
+    Plan.read(folder).check_same(result, folder)
+    return result
 
 
-def conclude(
-    run: Run,
-    before: Run | None = None,
-    training: Run | None = None,
-    *,
-    try_fix: bool = False,
-    work: Diagnosis | None = None,
+def _conclude(
+    run: Run, before: Run | None, training: Run | None, try_fix: bool, work: DiagnosisWork
 ) -> None:
-    """Write a finished run's report and ``summary.json``, in the place of those that are there.
-
-    Parameters
-    ----------
-    run, before, training, try_fix, work
-        See `cvx_diagnose.analysis.findings.find`.
-    """
-    summary = summarise(run)
-    found, causes = find(run, summary, before=before, training=training, try_fix=try_fix, work=work)
+    """Write report and summary of a finished run, replacing earlier ones."""
+    summary = summarize(run)
+    found, error_groups = collect_findings(
+        run, summary, before=before, training=training, try_fix=try_fix, work=work
+    )
     summary |= found
-    write_report(run, summary, causes)
-    # Last, as the sign that all else is there.
-    write_atomic(run.folder / SUMMARY, json_bytes(summary), overwrite=True)
-
-
-def opened(folder: str | Path | Run | None) -> Run | None:
-    """Return a run that was named, if one was.
-
-    Raises
-    ------
-    OutputError
-        If the folder holds none.
-    """
-    return folder if folder is None or isinstance(folder, Run) else Run(folder)
+    write_report(run, summary, error_groups)
+    # Written last: its presence means that everything else is there.
+    write_atomic(run.folder / SUMMARY, as_json(summary), overwrite=True)
 
 
 @contextmanager
-def finishing(listener: Listener, said: Callable[[], None]) -> Iterator[None]:
-    """Make Ctrl-C end a run after the block at work; pressed again, it ends it at once.
+def finish_block_on_interrupt(listener: Listener, notify: Callable[[], None]) -> Iterator[None]:
+    """Make Ctrl-C stop a run after the current block; pressed again, it stops at once.
 
     Parameters
     ----------
     listener
         Of the run.
-    said
+    notify
         Called at the first Ctrl-C.
     """
     if threading.current_thread() is not threading.main_thread():
@@ -284,7 +234,7 @@ def finishing(listener: Listener, said: Callable[[], None]) -> Iterator[None]:
         if listener.stop:
             raise KeyboardInterrupt
         listener.stop = True
-        said()
+        notify()
 
     before = signal.signal(signal.SIGINT, stop)
     try:

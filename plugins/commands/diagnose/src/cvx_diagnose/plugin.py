@@ -1,4 +1,4 @@
-"""What this plugin offers."""
+"""Components of this plugin."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from cvx_core import Component, hookimpl
 
 @hookimpl
 def cvx_commands() -> Iterable[Component]:
-    """Offer the verb."""
+    """Provide the command."""
     yield Component(
         "diagnose",
         "Find the errors of a model on a whole data set, each with its maps.",

@@ -1,4 +1,4 @@
-"""How fast a run goes, and when it will be done."""
+"""Progress of a run on the console."""
 
 from __future__ import annotations
 
@@ -9,38 +9,38 @@ from cvx_engine import Listener
 from cvx_core.cli import kit
 
 EVERY = 15.0
-"""Seconds between two lines where there is no terminal to draw a bar on."""
+"""Seconds between two lines where there is no terminal for a progress bar."""
 
 
-class Pace(Listener):
-    """Tells a reporter how far a run has come.
+class RunProgress(Listener):
+    """Reports the progress of a run.
 
     Parameters
     ----------
     reporter
-        Who says it.
+        Prints it.
     """
 
     def __init__(self, reporter: kit.Reporter) -> None:
         self.reporter = reporter
         self.total = self.count = 0
-        self.started = self.said = time.monotonic()
+        self.started = self.reported = time.monotonic()
 
     def begins(self, total: int) -> None:
-        """Start the bar."""
+        """Start the progress bar."""
         self.total, self.started = total, time.monotonic()
-        self.said = self.started
+        self.reported = self.started
         self.reporter.stage("diagnosing", total=total)
 
     def advanced(self, count: int) -> None:
-        """Move the bar, or say a line now and then."""
+        """Advance the progress bar, or print a line now and then."""
         self.count += count
         self.reporter.advance(count)
         now = time.monotonic()
-        if not self.reporter.moving and now - self.said >= EVERY:
-            self.said = now
+        if not self.reporter.moving and now - self.reported >= EVERY:
+            self.reported = now
             self.reporter.note(kit.pace(self.count, self.total, now - self.started))
 
     def stopping(self) -> None:
-        """Say that what has begun is finished first."""
-        self.reporter.note("Finishing the block at work; Ctrl-C again ends at once.")
+        """Announce that the current block is finished first."""
+        self.reporter.note("Finishing the current block; press Ctrl-C again to stop at once.")

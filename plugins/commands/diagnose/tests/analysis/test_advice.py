@@ -9,7 +9,7 @@ from cvx_diagnose.analysis.advice import advise
 
 
 def summary_of(right: int) -> dict[str, Any]:
-    return {"classes": ["ant", "bee"], "right": {"of": right}, "counts": {"ok": right}}
+    return {"classes": ["ant", "bee"], "accuracy": {"total": right}, "counts": {"ok": right}}
 
 
 def found_with(**group: Any) -> dict[str, Any]:
@@ -18,15 +18,15 @@ def found_with(**group: Any) -> dict[str, Any]:
         "type": "misclassified",
         "mixed": False,
         "pairs": [{"true": 0, "predicted": 1, "count": 20}],
-        "place": "top left",
+        "location": "top left",
         "count": 20,
-        "label_suspects": 0,
+        "label_issues": 0,
         "tested": 0,
         "verified": 0,
         "partly": 0,
         **group,
     }
-    return {"label_suspects": {"count": 0}, "causes": [whole], "shortcuts": None, "fixes": []}
+    return {"label_issues": {"count": 0}, "error_groups": [whole], "shortcuts": None, "fixes": []}
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_a_part_is_masked_once_several_errors_were_tested_and_most_came_from_one
 ) -> None:
     [one] = advise(found_with(tested=tested, verified=verified), summary_of(200))
     assert (one["kind"], one["count"], one["gain"]) == (kind, 20, 0.1)
-    assert "ant taken for bee, evidence top left" in one["text"]
+    assert "ant misclassified as bee, evidence top left" in one["text"]
 
 
 def test_what_is_only_put_together_because_it_is_rare_is_no_cause() -> None:
@@ -46,7 +46,7 @@ def test_what_is_only_put_together_because_it_is_rare_is_no_cause() -> None:
 
 
 def test_errors_whose_labels_are_suspected_ask_for_no_other_fix() -> None:
-    found = found_with(label_suspects=20)
-    found["label_suspects"]["count"] = 20
+    found = found_with(label_issues=20)
+    found["label_issues"]["count"] = 20
     [one] = advise(found, summary_of(200))
     assert (one["kind"], one["gain"]) == ("relabel", 0.1)

@@ -11,9 +11,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from cvx_diagnose import diagnose
-from cvx_diagnose.analysis.error_groups.groups import find_causes
-from cvx_diagnose.analysis.influence import find_culprits, influence
-from cvx_diagnose.analysis.label_issues.confident_learning import softmax
+from cvx_diagnose.analysis.error_groups.groups import find_error_groups
+from cvx_diagnose.analysis.influence import find_influential_images, influence
+from cvx_diagnose.analysis.label_issues.label_quality import softmax
 from cvx_engine.local import Local
 from torch import nn
 
@@ -45,8 +45,8 @@ def test_culprits_of_a_group_are_those_whose_sum_of_influences_is_lowest(
     model: VisionModel, tree: Tree, tmp_path: Path
 ) -> None:
     run = diagnose(model, tree(5), tmp_path / "run", **QUICK)
-    causes = find_causes(run)
-    found = find_culprits(run, run, causes)
+    causes = find_error_groups(run)
+    found = find_influential_images(run, run, causes)
     table = run.table(["id", "label", "logits", "features"])
     labels = table["label"].to_numpy()
     e = softmax(run.numbers(table, "logits"))

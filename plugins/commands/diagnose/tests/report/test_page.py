@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 from cvx_diagnose import Run, diagnose
-from cvx_diagnose.analysis.error_groups.groups import find_causes
-from cvx_diagnose.report.page import PAGE, PICTURES, coloured, write_report
+from cvx_diagnose.analysis.error_groups.groups import find_error_groups
+from cvx_diagnose.report.page import IMAGES, PAGE, color_map, write_report
 from cvx_engine.local import Local
 from PIL import Image
 from selenium import webdriver
@@ -105,7 +105,7 @@ def test_the_page_shows_every_error_and_takes_names_for_text(
     page = show(run)
     wrong = run.table(wrong=True).to_pylist()
     assert page.find("#advice li").text.startswith(run.summary["advice"][0]["text"])
-    assert page.find("#title").text == "What net gets wrong"
+    assert page.find("#title").text == "Errors of net"
     assert f"{len(wrong)} of {len(wrong)} errors" in page.find("#shown").text
     assert len(page.all("#errors .tile")) == len(wrong)
     losses = [f"loss {row['loss']:.2f}" for row in sorted(wrong, key=lambda row: -row["loss"])]
@@ -120,9 +120,9 @@ def test_the_page_shows_every_error_and_takes_names_for_text(
     # The costliest was tested by removing regions.
     page.find("#errors .tile").click()
     assert page.find("#panel").is_displayed()
-    assert "What happened without a region" in page.find("#facts").text
+    assert "Effect of removing a region" in page.find("#facts").text
     page.find("#panel").send_keys(Keys.ARROW_RIGHT)
-    assert page.find("#facts").text.count("No region was removed") == 1
+    assert page.find("#facts").text.count("No region was tested") == 1
     page.find("#close").click()
     page.find("#path").send_keys("onerror")
     page.wait(lambda: len(page.all("#errors .tile")) == 1)
@@ -138,21 +138,26 @@ def test_a_number_in_the_table_of_confusions_shows_its_errors(
     page = show(run)
     rows = [(row["label"], row["predicted"]) for row in run.table(wrong=True).to_pylist()]
     button = page.find("#matrix td button")
-    count, (true, said) = int(button.text), button.get_attribute("title").split(" taken for ")  # type: ignore[union-attr]
+    count, (true, said) = (
+        int(button.text),
+        button.get_attribute("title").split(" misclassified as "),
+    )  # type: ignore[union-attr]
     assert count == rows.count((CLASSES.index(true), CLASSES.index(said)))
     button.click()
     assert len(page.all("#errors .tile")) == count
-    assert {one.text for one in page.all("#errors .tile .said")} == {f"{said}, true {true}"}
+    assert {one.text for one in page.all("#errors .tile .said")} == {
+        f"{said} (true: {true})"
+    }
     page.find("#filters button").click()
     page.wait(lambda: len(page.all("#errors .tile")) == len(rows))
     Select(page.find("#sort")).select_by_value("unsure")
     values = sorted(row["confidence"] for row in run.table(["confidence"], wrong=True).to_pylist())
-    wanted = [f"{100 * value:.0f} % sure" for value in values]
+    wanted = [f"{100 * value:.0f} % conf." for value in values]
     page.wait(
         lambda: [one.text.split(" · ")[1] for one in page.all("#errors .tile .soft")] == wanted
     )
     assert run.summary is not None
-    count = run.summary["causes"][0]["count"]
+    count = run.summary["error_groups"][0]["count"]
     assert count < len(rows)
     Select(page.find("#group")).select_by_value("0")
     page.wait(lambda: len(page.all("#errors .tile")) == count)
@@ -201,8 +206,8 @@ def test_types_of_error_and_classes_stand_in_a_table_the_worst_first(
 ) -> None:
     run = diagnose(model, tree(2), tmp_path / "run", budget=0.0, **QUICK)
     assert run.summary is not None
-    assert not show(run).find("#kinds").is_displayed()
-    write_report(run, {**run.summary, **numbers}, find_causes(run))
+    assert not show(run).find("#error-types").is_displayed()
+    write_report(run, {**run.summary, **numbers}, find_error_groups(run))
     assert [row.text for row in show(run).all("#table tr")] == expected
 
 
@@ -231,7 +236,7 @@ def test_thousands_of_errors_make_a_few_tiles_at_a_time(
 def test_a_map_is_red_where_it_speaks_for_the_wrong_answer() -> None:
     import io
 
-    drawn = Image.open(io.BytesIO(coloured(np.array([[2.0, -2.0, 0.0]], np.float32))))
+    drawn = Image.open(io.BytesIO(color_map(np.array([[2.0, -2.0, 0.0]], np.float32))))
     pixels = np.asarray(drawn).astype(int)[0]
     assert pixels.shape == (3, 4)
     assert pixels[0, 0] > pixels[0, 2]
@@ -244,7 +249,7 @@ def test_pictures_are_there_for_the_errors_alone(
 ) -> None:
     run = diagnose(model, tree(3), tmp_path / "run", budget=0.0, **QUICK)
     wrong = run.table(["id"], wrong=True)["id"].to_pylist()
-    found = {file.name for file in (run.folder / PICTURES).iterdir()}
+    found = {file.name for file in (run.folder / IMAGES).iterdir()}
     assert found == {f"{number}.{suffix}" for number in wrong for suffix in ("jpg", "png")}
     assert "http" not in (run.folder / PAGE).read_text().replace(
         "http://www.w3.org/2000/svg", ""

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from cvx_diagnose import Run, diagnose
-from cvx_diagnose.run.crash_journal import Journal
+from cvx_diagnose.run.crash_journal import CrashJournal
 from cvx_diagnose.run.work import TESTING
 from cvx_engine.local import Local
 
@@ -48,27 +48,27 @@ def make():
 
 
 def test_what_ends_the_process_is_found_by_halves(tmp_path: Path) -> None:
-    journal = Journal(tmp_path, (0, 1))
-    assert journal.ended("SIGABRT") is None
+    journal = CrashJournal(tmp_path, (0, 1))
+    assert journal.record_crash("SIGABRT") is None
     batch = (3, 4, 5, 6, 7)
     # Number 6 ends it each time that it is taken.
     expected = [[batch], [(3, 4), (5, 6, 7)], [(3, 4), (5,), (6, 7)], [(3, 4), (5,), (6,), (7,)]]
     held = []  # a process that ends leaves no block, and neither must the one of this test
     for parts in expected:
-        journal = Journal(tmp_path, (0, 1))
-        assert journal.parts("x", batch) == parts
+        journal = CrashJournal(tmp_path, (0, 1))
+        assert journal.split("x", batch) == parts
         deadly = next(part for part in parts if 6 in part)
         assert journal.cause("x", deadly) is None
-        held.append(journal.noting("x", deadly))
+        held.append(journal.in_flight("x", deadly))
         held[-1].__enter__()
-        assert Journal(tmp_path, (0, 1)).ended("SIGABRT") == ("x", deadly)
-    journal = Journal(tmp_path, (0, 1))
+        assert CrashJournal(tmp_path, (0, 1)).record_crash("SIGABRT") == ("x", deadly)
+    journal = CrashJournal(tmp_path, (0, 1))
     assert journal.cause("x", (6,)) == "SIGABRT"
     assert journal.cause("x", (5,)) is None
-    assert journal.parts("y", batch) == [batch]
-    with journal.noting("x", (5,)):
+    assert journal.split("y", batch) == [batch]
+    with journal.in_flight("x", (5,)):
         pass
-    assert Journal(tmp_path, (0, 1)).ended("SIGABRT") is None
+    assert CrashJournal(tmp_path, (0, 1)).record_crash("SIGABRT") is None
 
 
 def test_errors_whose_test_ended_the_process_say_that_they_were_not_tested(
@@ -80,10 +80,10 @@ def test_errors_whose_test_ended_the_process_say_that_they_were_not_tested(
     ids = tuple(range(6))
     tested = run.table(["id", "tested", "message"], wrong=True).to_pylist()
     assert [row for row in tested if row["id"] in ids and row["tested"]]
-    journal = Journal(tmp_path / "run", (0, 1))
-    held = journal.noting(TESTING, ids)
+    journal = CrashJournal(tmp_path / "run", (0, 1))
+    held = journal.in_flight(TESTING, ids)
     held.__enter__()
-    assert Journal(tmp_path / "run", (0, 1)).ended("SIGSEGV") == (TESTING, ids)
+    assert CrashJournal(tmp_path / "run", (0, 1)).record_crash("SIGSEGV") == (TESTING, ids)
     first.unlink()
     again = diagnose(model, tmp_path / "data", tmp_path / "run", resume=True, **asked)
     rows = again.table(["id", "tested", "message"], wrong=True).to_pylist()

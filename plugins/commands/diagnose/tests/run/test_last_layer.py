@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from cvx_diagnose.run.inference.last_layer import LastLinear
+from cvx_diagnose.run.inference.last_layer import LastLayer
 from torch import Tensor, nn
 
 from cvx_core import VisionModel
@@ -28,8 +28,8 @@ class TwoHeads(nn.Module):
 def test_the_answer_is_a_linear_map_of_the_features() -> None:
     net = TwoHeads()
     model, inputs = VisionModel(net), torch.randn(4, 3, 2, 2)
-    found = LastLinear.of(model, inputs)
-    assert found == LastLinear("answer", 5)
+    found = LastLayer.of(model, inputs)
+    assert found == LastLayer("answer", 5)
     reading, features = found.read(model, inputs)
     assert torch.equal(features, net.body(inputs.flatten(1)).relu())
     assert torch.allclose(reading.flat, features @ net.answer.weight.T + net.answer.bias)
@@ -38,4 +38,4 @@ def test_the_answer_is_a_linear_map_of_the_features() -> None:
 
 def test_a_layer_whose_output_is_worked_on_is_none() -> None:
     inputs = torch.randn(1, 3, 2, 2)
-    assert LastLinear.of(VisionModel(TwoHeads(scaled=True)), inputs) is None
+    assert LastLayer.of(VisionModel(TwoHeads(scaled=True)), inputs) is None

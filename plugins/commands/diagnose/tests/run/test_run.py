@@ -17,7 +17,7 @@ import pyarrow as pa
 import pytest
 import torch
 from cvx_diagnose import Run, diagnose
-from cvx_diagnose.run.lock import only_run
+from cvx_diagnose.run.lock import run_lock
 from cvx_engine import Engine, Listener, Work
 from cvx_engine.local import Local
 
@@ -60,7 +60,7 @@ def test_a_row_holds_what_the_model_answered(
         p = torch.tensor(answer.outputs).softmax(0)
         assert row["label"] == true
         assert row["predicted"] == int(p.argmax())
-        assert row["right"] == (true == int(p.argmax()))
+        assert row["correct"] == (true == int(p.argmax()))
         # float32 in a batch of four, and alone.
         assert row["loss"] == pytest.approx(-float(p[true].log()), abs=1e-4)
         assert row["confidence"] == pytest.approx(float(p.max()), abs=1e-5)
@@ -87,12 +87,12 @@ def test_maps_are_those_of_the_explainer_and_only_errors_have_them(
     data = tree(2)
     run = diagnose(model, data, tmp_path / "run", **QUICK)
     table = run.table()
-    right = np.array(table["right"].to_pylist())
+    right = np.array(table["correct"].to_pylist())
     maps = run.numbers(table, "margin_map")
     assert 0 < right.sum() < len(right)
     assert np.isnan(maps[right]).all()
     for row, found in zip(table.to_pylist(), maps, strict=True):
-        if row["right"]:
+        if row["correct"]:
             continue
         explainer = get_explainer("activation-error")
         [map_] = explain(
@@ -194,7 +194,7 @@ def test_a_label_that_the_model_lacks_is_a_bad_input(model: VisionModel, tree: T
     assert (ant["status"], ant["label"]) == ("ok", 0)
     assert wasp["status"] == "bad input"
     assert "no class 'wasp'" in wasp["message"]
-    assert (unknown["status"], unknown["label"], unknown["right"]) == ("ok", None, None)
+    assert (unknown["status"], unknown["label"], unknown["correct"]) == ("ok", None, None)
 
 
 def test_the_shards_make_what_the_whole_makes(
@@ -249,7 +249,7 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(
     begun = diagnose(model, data, tmp_path / "run", **{**quick, "engine": Stops(2)})
     assert (begun.done, begun.pending, begun.summary) == ([0, 1], [2, 3], None)
     first = (tmp_path / "run/rows/block-000000.parquet").stat().st_mtime_ns
-    with pytest.raises(UsageError, match="holds a run already"):
+    with pytest.raises(UsageError, match="already contains a run"):
         diagnose(model, data, tmp_path / "run", **QUICK)
     model = VisionModel(model.module, model.preprocess, CLASSES, name="net")
     run = diagnose(model, data, tmp_path / "run", resume=True, **quick)
@@ -260,7 +260,7 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(
 def test_another_plan_is_refused(model: VisionModel, tree: Tree, tmp_path: Path) -> None:
     data = tree(2)
     diagnose(model, data, tmp_path / "run", **QUICK)
-    with pytest.raises(UsageError, match="limit was None and is 3"):
+    with pytest.raises(UsageError, match="limit was None, now 3"):
         diagnose(model, data, tmp_path / "run", resume=True, limit=3, **QUICK)
     (data / "ant" / "0.png").rename(data / "ant" / "z.png")
     with pytest.raises(UsageError, match="manifest_sha256"):
@@ -273,15 +273,15 @@ def test_another_plan_is_refused(model: VisionModel, tree: Tree, tmp_path: Path)
 
 
 def test_two_runs_in_one_folder_are_refused_and_shards_are_not(tmp_path: Path) -> None:
-    with only_run(tmp_path, (0, 1)), pytest.raises(UsageError, match="Another run works"):
-        only_run(tmp_path, (0, 1)).__enter__()
-    with only_run(tmp_path, (0, 2)):
-        with only_run(tmp_path, (1, 2)):
+    with run_lock(tmp_path, (0, 1)), pytest.raises(UsageError, match="Another run is using"):
+        run_lock(tmp_path, (0, 1)).__enter__()
+    with run_lock(tmp_path, (0, 2)):
+        with run_lock(tmp_path, (1, 2)):
             pass
         for taken in ((0, 2), (0, 1)):
-            with pytest.raises(UsageError, match="Another run works"):
-                only_run(tmp_path, taken).__enter__()
-    with only_run(tmp_path, (0, 1)):
+            with pytest.raises(UsageError, match="Another run is using"):
+                run_lock(tmp_path, taken).__enter__()
+    with run_lock(tmp_path, (0, 1)):
         pass
 
 
@@ -323,7 +323,7 @@ class Forgetful(Engine):
 def test_an_engine_that_loses_a_row_is_found_out(
     model: VisionModel, tree: Tree, tmp_path: Path
 ) -> None:
-    with pytest.raises(OutputError, match="Block 0 has 8 inputs, and the engine gave 7 rows"):
+    with pytest.raises(OutputError, match="Block 0 has 8 inputs, but the engine returned 7 rows"):
         diagnose(model, tree(2), tmp_path / "run", **{**QUICK, "engine": Forgetful()})
     assert Run(tmp_path / "run").done == []
 
@@ -332,12 +332,14 @@ def test_regions_are_tested_in_the_errors_that_cost_most(
     model: VisionModel, tree: Tree, tmp_path: Path
 ) -> None:
     run = diagnose(model, tree(2), tmp_path / "run", **{**QUICK, "block_size": 10, "budget": 10})
-    wrong = run.table(["loss", "tested", "regions", "usual", "message"], wrong=True).to_pylist()
+    wrong = run.table(
+        ["loss", "tested", "regions", "control_change", "message"], wrong=True
+    ).to_pylist()
     # 10 inputs, 10 images each, 50 for one error: two errors.
     expected = sorted((row["loss"] for row in wrong), reverse=True)[:2]
     tested = [row for row in wrong if row["tested"]]
     assert sorted((row["loss"] for row in tested), reverse=True) == expected
-    assert all(row["usual"] is not None for row in tested)
+    assert all(row["control_change"] is not None for row in tested)
 
 
 def test_impossible_values_are_refused(model: VisionModel, tree: Tree, tmp_path: Path) -> None:

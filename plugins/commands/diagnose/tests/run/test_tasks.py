@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cvx_diagnose import diagnose
-from cvx_diagnose.analysis.fixes.detection_thresholds import suppressed
+from cvx_diagnose.analysis.fixes.detection_thresholds import suppress
 from cvx_diagnose.analysis.metrics.tide import tide
 from cvx_diagnose.run.inference.prediction_rows import MOST_CANDIDATES
 from cvx_embedded import photographs
@@ -110,7 +110,7 @@ def test_a_detectors_table_is_that_of_tide(images: Path, tmp_path: Path) -> None
             np.array([o[k] for o in every]) for k in ("box", "class", "score")
         )
         assert run.plan.overlap is not None
-        left = suppressed(boxes, classes, scores, run.plan.overlap)
+        left = suppress(boxes, classes, scores, run.plan.overlap)
         floor = every[-1]["score"] if len(every) == MOST_CANDIDATES else 0.0
         reported = [one for one in row["detections"] if one["score"] >= floor]
         assert 0 < len(reported) < len(every)

@@ -1,29 +1,29 @@
-"""What to fix first, in words, from what was found."""
+"""Advice: what to fix first, from the findings."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from cvx_diagnose.analysis.error_groups.names import Names, group_name, names_of, shortcut_name
+from cvx_diagnose.analysis.error_groups.names import Names, class_namer, group_name, shortcut_name
 
 _TESTED = 3
-"""Errors of a group that must have been tested before a part of the image is what it is about."""
+"""Minimum number of tested errors in a group before masking a region is advised."""
 
 _SURE = 0.05
-"""Chance below which a fix that helped is worth a line."""
+"""p-value below which a fix that helped is listed."""
 
 _SMALL = 0.02
-"""Share of the errors below which a group is not worth a line."""
+"""Share of the errors below which a group is not listed."""
 
 
 def advise(found: Mapping[str, Any], summary: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return what to do, what may gain most first.
+    """Return what to do, the largest possible gain first.
 
     Parameters
     ----------
     found
-        What `cvx_diagnose.analysis.findings.find` put together so far.
+        Findings of `cvx_diagnose.analysis.findings.collect_findings` so far.
     summary
         Of the run.
 
@@ -31,21 +31,21 @@ def advise(found: Mapping[str, Any], summary: Mapping[str, Any]) -> list[dict[st
     -------
     list of dict
         ``kind``, one of relabel, shortcut, mask, collect, retrain, threshold, repair; ``text``;
-        ``count`` of inputs; ``gain``, share of the labelled inputs that would become right at most
-        (measured, where it was tried); ``group``, where it is about one, and ``shortcut``.
+        ``count`` of inputs; ``gain``, the largest possible increase of accuracy (measured, where
+        it was tried); ``group`` and ``shortcut``, where it is about one.
     """
-    name = names_of(summary["classes"])
-    labelled = max(1, summary["right"]["of"])
+    name = class_namer(summary["classes"])
+    labeled = max(1, summary["accuracy"]["total"])
     advice = []
-    suspects = found["label_suspects"]["count"]
-    if suspects:
+    issues = found["label_issues"]["count"]
+    if issues:
         text = (
-            f"Look at {_inputs(suspects)} whose label is suspected: the model is as sure of another"
-            " class as it is of that class's own, and most images like them are labelled otherwise."
+            f"Check the labels of {_inputs(issues)}: the model predicts another class with the "
+            "confidence typical of that class, and most similar images have another label."
         )
-        advice.append({"kind": "relabel", "text": text, "count": suspects})
-    errors = sum(group["count"] for group in found["causes"])
-    shortcuts = [one for one in (found["shortcuts"] or {"found": ()})["found"] if verified(one)]
+        advice.append({"kind": "relabel", "text": text, "count": issues})
+    errors = sum(group["count"] for group in found["error_groups"])
+    shortcuts = [one for one in (found["shortcuts"] or {"found": ()})["found"] if is_verified(one)]
     advice += [
         {
             "kind": "shortcut",
@@ -56,12 +56,12 @@ def advise(found: Mapping[str, Any], summary: Mapping[str, Any]) -> list[dict[st
         }
         for one in shortcuts
     ]
-    result = {number for one in shortcuts for number in one["groups"]}
-    for group in found["causes"]:
-        if group["number"] in result or group["mixed"]:
+    covered = {number for one in shortcuts for number in one["groups"]}
+    for group in found["error_groups"]:
+        if group["number"] in covered or group["mixed"]:
             continue
-        # What is mislabelled needs no fix of the model.
-        own = group["count"] - group["label_suspects"]
+        # A wrong label needs no fix of the model.
+        own = group["count"] - group["label_issues"]
         if own >= max(2, _SMALL * errors):
             advice.append({**_for_group(group, name), "count": own, "group": group["number"]})
     for one in found["fixes"]:
@@ -73,46 +73,46 @@ def advise(found: Mapping[str, Any], summary: Mapping[str, Any]) -> list[dict[st
             )
     unread = sum(summary["counts"].values()) - summary["counts"]["ok"]
     if unread:
-        text = f"Repair or remove {_inputs(unread)} that could not be answered."
+        text = f"Repair or remove {_inputs(unread)} without a prediction."
         advice.append({"kind": "repair", "text": text, "count": unread, "gain": 0.0})
     for one in advice:
-        one.setdefault("gain", one["count"] / labelled)
+        one.setdefault("gain", one["count"] / labeled)
     return sorted(advice, key=lambda one: -one["gain"])
 
 
 def _for_fix(one: Mapping[str, Any]) -> str:
     now = f"{100 * one['before']:.1f} %", f"{100 * one['after']:.1f} %"
     if "threshold" not in one:
-        text = f"Train {one['name']}: on inputs it had not seen, {now[0]} right became {now[1]}"
+        text = f"Retrain the last layer: on held-out inputs accuracy went from {now[0]} to {now[1]}"
         if one.get("restricted") is None:
             return f"{text}."
         share = f"{100 * one['restricted']:.1f} %"
-        return f"{text} ({share} by the old one, if it may give only the classes of the data)."
+        return f"{text} ({share} by the old one, restricted to the classes of the data)."
     (score, better), (overlap, less) = one["threshold"], one["overlap"]
-    text = f"Report boxes from a score of {better:g} (now {score:g})"
+    text = f"Set the score threshold to {better:g} (now {score:g})"
     if less != overlap:
-        text += f", and suppress above an overlap of {less:g} (now {overlap:g})"
-    return f"{text}: on images it was not chosen on, F1 rose from {now[0]} to {now[1]}."
+        text += f", and the overlap for suppression to {less:g} (now {overlap:g})"
+    return f"{text}: on held-out images F1 went from {now[0]} to {now[1]}."
 
 
-def verified(shortcut: Mapping[str, Any]) -> bool:
-    """Say whether a suspected shortcut stood the test."""
+def is_verified(shortcut: Mapping[str, Any]) -> bool:
+    """Say whether a candidate shortcut was verified."""
     return bool(shortcut["verdict"] == "verified")
 
 
 def _for_shortcut(one: Mapping[str, Any], name: Names) -> str:
-    pasted, carries = one["pasted"], one["carries"]
+    transplants, replacements = one["transplants"], one["replacements"]
     text = (
-        f"A shortcut, {shortcut_name(one, name)}: {one['count']:,} errors share a {one['shares']}. "
-        f"Put {pasted['tried']} times into {pasted['images']} images that were right, it made "
-        f"{pasted['turned']} wrong in the same way; parts as large from elsewhere made "
-        f"{pasted['elsewhere']}. Cover it or cut "
-        "it away, or train with it in images of every class."
+        f"Shortcut, {shortcut_name(one, name)}: {one['count']:,} errors share a {one['shared']}. "
+        f"Pasted {transplants['count']} times into {transplants['images']} correctly predicted "
+        f"images, it made {transplants['flipped']} of them wrong in the same way (control regions "
+        f"of the same size: {transplants['control_flipped']}). Cover it or crop it, or train with "
+        "it in images of every class."
     )
-    if carries["lost"]:
+    if replacements["lost"]:
         text += (
-            f" Right answers may rest on it too: with other images' content in its place "
-            f"{carries['lost']} of {carries['tried']} were lost."
+            " Correct predictions may depend on it too: after replacing it with content of other "
+            f"images {replacements['lost']} of {replacements['count']} were lost."
         )
     return text
 
@@ -122,13 +122,13 @@ def _for_group(group: Mapping[str, Any], name: Names) -> dict[str, Any]:
     verified, tested = group["verified"], group["tested"]
     if tested >= _TESTED and 2 * verified > tested:
         text = (
-            f"{what}: in {verified} of {tested} tested, it was verified that a part of the image "
-            "makes the answer wrong. Mask it, or train with it in images of every class."
+            f"{what}: in {verified} of {tested} tested errors a region verifiably causes the wrong "
+            "prediction. Mask it, or train with it in images of every class."
         )
         return {"kind": "mask", "text": text}
-    text = f"{what}: collect more such images with their true class, or augment towards them."
+    text = f"{what}: collect more such images with their true class, or augment the training data."
     if not tested:
-        text += " What causes it was not tested."
+        text += " Its cause was not tested."
     return {"kind": "collect", "text": text}
 
 

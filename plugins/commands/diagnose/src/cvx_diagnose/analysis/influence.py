@@ -1,4 +1,4 @@
-"""Training culprits: the training images that pulled a group of errors the wrong way."""
+"""Influence of training images: those that increased the loss of a group of errors."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import numpy as np
 import numpy.typing as npt
 
 from cvx_core import UsageError
-from cvx_diagnose.analysis.error_groups.groups import Causes
-from cvx_diagnose.analysis.label_issues.confident_learning import softmax
+from cvx_diagnose.analysis.error_groups.groups import ErrorGroups
+from cvx_diagnose.analysis.label_issues.label_quality import softmax
 from cvx_diagnose.run.results import Run
 
 Numbers = npt.NDArray[Any]
 
 LISTED = 6
-"""Training images that are named for each group."""
+"""Training images listed for each group."""
 
 
 def influence(errors: Numbers, features: Numbers, others: Numbers, under: Numbers) -> Numbers:
@@ -41,30 +41,34 @@ def influence(errors: Numbers, features: Numbers, others: Numbers, under: Number
     return found
 
 
-def find_culprits(run: Run, training: Run, causes: Causes) -> list[list[dict[str, Any]]]:
-    """Return, for each group of errors, the training images that raised its loss most.
+def find_influential_images(
+    run: Run, training: Run, error_groups: ErrorGroups
+) -> list[list[dict[str, Any]]]:
+    """Return, for each group of errors, the training images that increased its loss most.
 
     Parameters
     ----------
-    run, causes
-        Of the errors.
+    run, error_groups
+        With the errors.
     training
         A finished run of the same network over its training data.
 
     Raises
     ------
     UsageError
-        If the network is another, or its answer is no linear map of the features.
+        If the network is another, or its logits are not a linear map of the features.
     """
-    check(run, training)
+    check_training(run, training)
     table = run.table(["id", "label", "logits", "features"], wrong=True)
     at = {number: i for i, number in enumerate(table["id"].to_pylist())}
-    order = [at[int(number)] for number in causes.ids]
+    order = [at[int(number)] for number in error_groups.ids]
     e, h = _gradients(run, table)
     # The sum over a group of (e . e')(h . h') is e . G h with the group's own gradient G.
     groups = [
-        np.einsum("nc,nf->cf", e[order][causes.groups == k], h[order][causes.groups == k])
-        for k in range(len(causes.described))
+        np.einsum(
+            "nc,nf->cf", e[order][error_groups.groups == k], h[order][error_groups.groups == k]
+        )
+        for k in range(len(error_groups.described))
     ]
     found: list[list[dict[str, Any]]] = [[] for _ in groups]
     for block in training.blocks(["id", "path", "label", "status", "logits", "features"]):
@@ -83,17 +87,17 @@ def find_culprits(run: Run, training: Run, causes: Causes) -> list[list[dict[str
     return found
 
 
-def check(run: Run, training: Run) -> None:
-    """Refuse training data of which nothing can be said.
+def check_training(run: Run, training: Run) -> None:
+    """Check that a run can be used as training data.
 
     Raises
     ------
     UsageError
-        See `find_culprits`.
+        See `find_influential_images`.
     """
     if training.pending:
         raise UsageError(
-            f"The run in {training.folder} is not finished.", "Go on with it first: --resume."
+            f"The run in {training.folder} is not finished.", "Finish it first: --resume."
         )
     if training.plan.weights_sha256 != run.plan.weights_sha256:
         raise UsageError(
@@ -102,9 +106,8 @@ def check(run: Run, training: Run) -> None:
         )
     if not (run.plan.features_exact and training.plan.features_exact):
         raise UsageError(
-            "No torch.nn.Linear gives this network's answer, so that training images can't be "
-            "traced by its last layer.",
-            "Leave --training out.",
+            "No torch.nn.Linear outputs this network's logits: influence can't be computed.",
+            "Omit --training.",
         )
 
 

@@ -1,4 +1,4 @@
-"""The labelled inputs of a run, a block at a time: a run may be larger than the memory."""
+"""Labeled rows of a run, read block by block: a run may be larger than the memory."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ Numbers = npt.NDArray[Any]
 Whole = npt.NDArray[np.int64]
 
 _TOGETHER = 4096
-"""Rows that are handed out at once."""
+"""Rows returned at once."""
 
 
 @dataclass(eq=False)
-class Labelled:
-    """The inputs of a run that have an answer and a label, by their positions among these.
+class LabeledRows:
+    """The inputs of a run with a prediction and a label, by their positions among these.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ class Labelled:
     Attributes
     ----------
     labels
-        (n,), classes. All else is read when it is asked for.
+        (n,), classes. All else is read on demand.
     """
 
     run: Run
@@ -43,27 +43,27 @@ class Labelled:
         labels = [table["label"].to_numpy() for table in self._tables(["label"])]
         self.labels = np.concatenate(labels).astype(np.int64) if labels else np.zeros(0, np.int64)
 
-    def numbers(self, column: str) -> Iterator[tuple[slice, Numbers]]:
-        """Yield where some thousand inputs are, and a column of theirs, (m, F) in float32."""
+    def chunks(self, column: str) -> Iterator[tuple[slice, Numbers]]:
+        """Yield some thousand rows at a time: their slice, and a column (m, F) in float32."""
         at = 0
         for table in self._several([column]):
             yield slice(at, at + len(table)), self.run.numbers(table, column)
             at += len(table)
 
-    def gathered(self, column: str, positions: Whole) -> Numbers:
-        """Return a column of some inputs, (m, F), in one pass over all."""
+    def gather(self, column: str, positions: Whole) -> Numbers:
+        """Return a column of some rows, (m, F), in one pass over all."""
         order = np.argsort(positions, kind="stable")
         wanted = positions[order]
         found = [
             values[wanted[slice(*np.searchsorted(wanted, (at.start, at.stop)))] - at.start]
-            for at, values in self.numbers(column)
+            for at, values in self.chunks(column)
         ]
         result = np.empty_like(several := np.concatenate(found))
         result[order] = several
         return result
 
-    def described(self, positions: Whole, columns: Sequence[str]) -> list[dict[str, Any]]:
-        """Return columns of some inputs, a mapping for each."""
+    def records(self, positions: Whole, columns: Sequence[str]) -> list[dict[str, Any]]:
+        """Return columns of some rows, a mapping for each."""
         order = np.argsort(positions, kind="stable")
         wanted, at = positions[order], 0
         found: list[dict[str, Any]] = []

@@ -1,4 +1,4 @@
-"""Folders of photographs: one for each class, or beside a folder of masks or boxes."""
+"""Sources from folders: one folder for each class, or images beside masks or boxes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from cvx_core import InputError, TargetError, UsageError
 from cvx_core.tasks import find_class
 from cvx_diagnose.data.items import Item
-from cvx_diagnose.data.sources import Files, known
+from cvx_diagnose.data.sources import FileSource, shorten_names
 
 SUFFIXES = frozenset(
     f".{ending}"
@@ -19,10 +19,10 @@ SUFFIXES = frozenset(
         *("ppm", "pgm", "pbm", "avif", "jp2", "j2k"),
     )
 )
-"""Files with other endings are no inputs."""
+"""Files with other suffixes are ignored."""
 
-IMAGES = ("images", "JPEGImages", "img", "imgs")
-TRUTHS = {
+IMAGE_FOLDERS = ("images", "JPEGImages", "img", "imgs")
+LABEL_FOLDERS = {
     "detection": (("labels", ".txt"), ("Annotations", ".xml"), ("annotations", ".xml")),
     "segmentation": (
         ("masks", ".png"),
@@ -31,11 +31,11 @@ TRUTHS = {
         ("labels", ".png"),
     ),
 }
-"""Where what is true is looked for beside the images, by task."""
+"""Folders searched for the ground truth beside the images, by task."""
 
 
-def photographs(folder: Path) -> Iterator[str]:
-    """Yield the photographs below a folder by their paths from it, sorted; hidden ones are not."""
+def list_images(folder: Path) -> Iterator[str]:
+    """Yield the relative paths of the images below a folder, sorted, hidden ones excluded."""
     try:
         with os.scandir(folder) as entries:
             found = sorted(
@@ -43,30 +43,30 @@ def photographs(folder: Path) -> Iterator[str]:
             )
     except OSError as error:
         raise InputError(
-            f"{folder} can't be listed: {error.strerror}.", "Is it a folder that may be read?"
+            f"Can't list {folder}: {error.strerror}.", "Check its permissions."
         ) from error
     for name, is_folder in found:
         if is_folder:
-            yield from (f"{name}/{path}" for path in photographs(folder / name))
+            yield from (f"{name}/{path}" for path in list_images(folder / name))
         elif Path(name).suffix.lower() in SUFFIXES:
             yield name
 
 
 @dataclass(frozen=True)
-class ClassFolders(Files):
-    """A folder for each class; photographs beside them have no label.
+class ClassFolders(FileSource):
+    """A folder for each class; images beside these have no label.
 
-    A folder is called as its class, or by the class's index. If none is, and there are as many
-    folders as classes, they are the classes in order, as torchvision's ``ImageFolder`` counts.
+    A folder is named after its class or the class's index. If none is, and there are as many
+    folders as classes, they are the classes in order, as in torchvision's ``ImageFolder``.
     """
 
     def items(self) -> Iterator[Item]:
-        """Yield the photographs, sorted by path."""
+        """Yield the images, sorted by path."""
         folders = sorted(
             one.name for one in self.root.iterdir() if one.is_dir() and one.name[0] != "."
         )
         labels = self.labels(folders)
-        for i, path in enumerate(photographs(self.root)):
+        for i, path in enumerate(list_images(self.root)):
             folder, slash, _ = path.partition("/")
             yield Item(i, path, labels[folder] if slash else None)
 
@@ -76,12 +76,12 @@ class ClassFolders(Files):
         Raises
         ------
         UsageError
-            If a folder is called as no class.
+            If some folders are not named after a class.
         """
         unknown = []
         for folder in folders:
             try:
-                # Of a model without names any index may be meant; it is checked with the answer.
+                # Without class names any index passes; it is checked against the prediction.
                 find_class(folder, self.classes, len(self.classes or ()) or 10**9)
             except TargetError:
                 unknown.append(folder)
@@ -91,57 +91,60 @@ class ClassFolders(Files):
         if counted and len(unknown) == len(folders):
             return {folder: str(i) for i, folder in enumerate(folders)}
         raise UsageError(
-            f"{len(unknown)} of the {len(folders)} folders in {self.root} are called as no class "
-            f"of the model: {known(unknown)}.",
-            "Call a folder as its class or by the class's index ('cvx classes' lists them), or "
+            f"{len(unknown)} of the {len(folders)} folders in {self.root} are not named after a "
+            f"class of the model: {shorten_names(unknown)}.",
+            "Name each folder after its class or the class's index ('cvx classes' lists them), or "
             "give a CSV with the columns path and label.",
         )
 
 
 @dataclass(frozen=True)
-class Pairs(Files):
-    """Photographs, and for each a file of the same name that holds what is true.
+class PairedFolders(FileSource):
+    """Images, each with a file of the same name that holds its ground truth.
 
     Attributes
     ----------
-    images, truths
-        The folders, from the root.
+    images, labels
+        The folders, relative to the root.
     suffix
-        Of the files that hold what is true.
+        Of the files with the ground truth.
     """
 
     images: str
-    truths: str
+    labels: str
     suffix: str
 
     def items(self) -> Iterator[Item]:
-        """Yield the photographs, sorted by path.
+        """Yield the images, sorted by path.
 
-        Without a file of its own an image has no label; a YOLO image has no objects.
+        An image without a label file has no label; in YOLO format it has no objects.
         """
-        for i, path in enumerate(photographs(self.root / self.images)):
-            truth = f"{self.truths}/{path[: -len(Path(path).suffix)]}{self.suffix}"
-            label: str | None = truth
-            if not (self.root / truth).is_file():
+        for i, path in enumerate(list_images(self.root / self.images)):
+            file = f"{self.labels}/{path[: -len(Path(path).suffix)]}{self.suffix}"
+            label: str | None = file
+            if not (self.root / file).is_file():
                 label = "[]" if self.suffix == ".txt" else None
             yield Item(i, f"{self.images}/{path}", label)
 
 
-def pairs(root: Path, name: str, task: str, classes: tuple[str, ...] | None) -> Pairs:
-    """Return the folder's photographs with the masks or boxes that lie beside them.
+def open_paired_folders(
+    root: Path, name: str, task: str, classes: tuple[str, ...] | None
+) -> PairedFolders:
+    """Return the source for a folder with images and masks or boxes in sibling folders.
 
     Raises
     ------
     UsageError
-        If they are not where they are looked for.
+        If these folders are not found.
     """
-    for images in IMAGES:
-        for truths, suffix in TRUTHS[task]:
-            if (root / images).is_dir() and (root / truths).is_dir():
-                return Pairs(name, task, classes, root, images, truths, suffix)
-    looked = ", ".join(f"{folder} ({suffix})" for folder, suffix in TRUTHS[task])
+    for images in IMAGE_FOLDERS:
+        for labels, suffix in LABEL_FOLDERS[task]:
+            if (root / images).is_dir() and (root / labels).is_dir():
+                return PairedFolders(name, task, classes, root, images, labels, suffix)
+    looked = ", ".join(f"{folder} ({suffix})" for folder, suffix in LABEL_FOLDERS[task])
     raise UsageError(
-        f"{root} holds no images with what is true of them.",
-        f"For {task} it has a folder {' or '.join(IMAGES[:2])}, and beside it one of: {looked}. "
-        "Or give a CSV with the columns path and label, label being a file.",
+        f"No images with labels found in {root}.",
+        f"For {task}, {root.name} must contain a folder {' or '.join(IMAGE_FOLDERS[:2])}, and "
+        f"beside it one of: {looked}. "
+        "Or give a CSV with the columns path and label, where label is a file.",
     )

@@ -1,4 +1,4 @@
-"""One input of a data set, and what is true of it, in words."""
+"""Inputs of a data set with their labels as text."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class Item:
     Attributes
     ----------
     id
-        Its place in the source's order, from 0. No other item of a source has it.
+        Position in the source, from 0; unique within a source.
     path
-        Of the file, from the source's root; ``#17`` in a data set without files.
+        Of the file, relative to the source's root; ``#17`` in a data set without files.
     label
-        What is true, or None where that is unknown: a class by name or index; of segmenters and
-        detectors the name of a file for `cvx_core.read_ground_truth`, from the root, or boxes as
-        `write_boxes` writes them.
+        The ground truth as text, or None if unknown: a class by name or index; for segmenters and
+        detectors the name of a file for `cvx_core.read_ground_truth`, relative to the root, or
+        boxes as written by `format_boxes`.
     """
 
     id: int
@@ -32,31 +32,31 @@ class Item:
     label: str | None
 
     @property
-    def shown(self) -> str:
-        """The path for people and for files in UTF-8."""
+    def display_path(self) -> str:
+        """The path as printable UTF-8."""
         return self.path.encode("utf-8", "backslashreplace").decode()
 
 
-def write_boxes(truth: GroundTruthBoxes) -> str:
+def format_boxes(ground_truth: GroundTruthBoxes) -> str:
     """Return boxes as text, for `Item.label`.
 
     Examples
     --------
-    >>> write_boxes(GroundTruthBoxes.of([(1, 2, 30, 40)], ["cat"]))
+    >>> format_boxes(GroundTruthBoxes.of([(1, 2, 30, 40)], ["cat"]))
     '[[[1.0, 2.0, 30.0, 40.0], "cat", false]]'
     """
-    return json.dumps([[list(one.box), one.reference, one.crowd] for one in truth.boxes])
+    return json.dumps([[list(one.box), one.reference, one.crowd] for one in ground_truth.boxes])
 
 
-def truth_of(
+def read_item_label(
     item: Item, root: Path, task: str, classes: Sequence[str] | None
 ) -> GroundTruth | None:
-    """Return what is true of an item, in the form that the task needs.
+    """Return the ground truth of an item, in the form that the task needs.
 
     Raises
     ------
     InputError
-        If the file that should hold it can't be read.
+        If the file with the ground truth can't be read.
     """
     if item.label is None or task == "classification":
         return item.label
@@ -70,7 +70,7 @@ def truth_of(
             )
         except (ValueError, TypeError) as error:
             raise InputError(
-                f"{item.label[:60]!r} are no boxes: {error}.",
-                "Boxes read [[[left, top, right, bottom], class, crowd], ...].",
+                f"Invalid boxes {item.label[:60]!r}: {error}.",
+                "Expected [[[left, top, right, bottom], class, crowd], ...].",
             ) from error
     return read_ground_truth(str(root / item.label), task, root / item.path, classes)

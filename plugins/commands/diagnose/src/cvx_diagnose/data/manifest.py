@@ -1,4 +1,4 @@
-"""The manifest: all inputs of a run in one file, read block by block."""
+"""Manifest of a run: all inputs in one file, read block by block."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NAME = "manifest.parquet"
 SCHEMA = pa.schema(
     [
         ("id", pa.int64()),
-        # Bytes: a file's name need not be text.
+        # Bytes: a file's name need not be valid text.
         ("path", pa.binary()),
         ("label", pa.string()),
     ]
@@ -29,8 +29,8 @@ _TOGETHER = 4096
 
 
 @dataclass(frozen=True)
-class Contents:
-    """What a manifest holds.
+class ManifestInfo:
+    """Size and digest of a manifest.
 
     Attributes
     ----------
@@ -45,28 +45,28 @@ class Contents:
     digest: str
 
 
-def chosen(source: Source, limit: int | None) -> tuple[int, Iterable[Item]]:
-    """Return how many items a source has, and those that are taken.
+def select_items(source: Source, limit: int | None) -> tuple[int, Iterable[Item]]:
+    """Return how many items a source has, and the selected ones.
 
-    A limit takes items at equal distances over the whole source: the first ones would be of one
-    class, where classes are folders.
+    A limit selects items at equal distances over the whole source: where classes are folders, the
+    first ones would all be of one class.
     """
     total = sum(1 for _ in source.items())
     if total == 0:
-        raise UsageError(f"{source.name} holds no inputs.", "Is it the right folder or file?")
+        raise UsageError(f"No inputs found in {source.name}.", "Check the path.")
     if limit is None or limit >= total:
         return total, source.items()
     wanted = {k * total // limit for k in range(limit)}
     return total, (item for item in source.items() if item.id in wanted)
 
 
-def contents(total: int, items: Iterable[Item], into: Path | None = None) -> Contents:
-    """Return what a manifest of items holds; write it too, if a file is named.
+def write_manifest(total: int, items: Iterable[Item], into: Path | None = None) -> ManifestInfo:
+    """Return size and digest of a manifest of items; write it too if a file is given.
 
     Raises
     ------
     OutputError
-        If the disk refuses.
+        If the file can't be written.
     """
     digest, count = hashlib.sha256(), 0
     writer = None
@@ -85,10 +85,10 @@ def contents(total: int, items: Iterable[Item], into: Path | None = None) -> Con
             writer.close()
     except OSError as error:
         raise OutputError(
-            f"{into} could not be written: {error.strerror or error}.",
-            "Make room, or choose another folder with -o.",
+            f"Can't write {into}: {error.strerror or error}.",
+            "Free disk space, or choose another folder with -o.",
         ) from error
-    return Contents(count, total, digest.hexdigest()[:16])
+    return ManifestInfo(count, total, digest.hexdigest()[:16])
 
 
 class Manifest:
@@ -97,7 +97,7 @@ class Manifest:
     Parameters
     ----------
     file
-        A Parquet file as `contents` writes it.
+        A Parquet file as written by `write_manifest`.
     block_size
         Items in a block.
     """
@@ -115,7 +115,7 @@ class Manifest:
 
     @property
     def blocks(self) -> int:
-        """How many blocks there are."""
+        """Number of blocks."""
         return -(-len(self) // self.block_size)
 
     def items(self, block: int) -> list[Item]:
@@ -135,7 +135,7 @@ class Manifest:
             for item in self._between(group * _TOGETHER, min((group + 1) * _TOGETHER, len(self))):
                 if item.id == number:
                     return item
-        raise UsageError(f"The run has no input {number}.", "Ids are in the column 'id'.")
+        raise UsageError(f"The run has no input with id {number}.", "See the column 'id'.")
 
     @property
     def _parquet(self) -> pq.ParquetFile:
@@ -144,7 +144,7 @@ class Manifest:
                 self._opened = pq.ParquetFile(self.file)
             except (OSError, pa.ArrowException) as error:
                 raise OutputError(
-                    f"{self.file} could not be read: {error}.", "Begin the run anew."
+                    f"Can't read {self.file}: {error}.", "Start the run again."
                 ) from error
         return self._opened
 

@@ -1,4 +1,4 @@
-"""Where inputs come from: what a data set holds, in an order that never changes."""
+"""Sources: data sets whose items have a fixed order."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from cvx_core import GroundTruthBoxes, GroundTruthMask, InputError
 from cvx_core.images import SourceImage, read_image
 from cvx_core.plugins import error_boundary
 from cvx_core.tasks import GroundTruth
-from cvx_diagnose.data.items import Item, truth_of
+from cvx_diagnose.data.items import Item, read_item_label
 
 
 @dataclass(frozen=True)
 class Source(ABC):
-    """A data set. It can be pickled: workers read from it.
+    """A data set. It can be pickled: worker processes read from it.
 
     Attributes
     ----------
     name
-        What it is called in messages and in the plan.
+        Its name in messages and in the plan.
     task
-        Of the model that is asked, which decides what a label is.
+        The task of the model, which decides what a label is.
     classes
         The model's class names, or None.
     """
@@ -39,17 +39,17 @@ class Source(ABC):
 
     @abstractmethod
     def items(self) -> Iterator[Item]:
-        """Yield all items with ids 0, 1, 2, ..., the same whenever it is asked.
+        """Yield all items with ids 0, 1, 2, ..., in the same order on every call.
 
         Raises
         ------
         InputError, UsageError
-            If the data set is not what it should be.
+            If the data set is invalid.
         """
 
     @abstractmethod
     def load(self, item: Item) -> tuple[SourceImage | torch.Tensor, GroundTruth | None]:
-        """Return the photograph, or the network's input (C, H, W), with what is true of it.
+        """Return the image, or the network's input (C, H, W), with its ground truth.
 
         Raises
         ------
@@ -59,25 +59,25 @@ class Source(ABC):
 
 
 @dataclass(frozen=True)
-class Files(Source):
+class FileSource(Source):
     """A data set of files below a root."""
 
     root: Path
 
     def load(self, item: Item) -> tuple[SourceImage, GroundTruth | None]:
-        """Read the file, and what is true of it from the label."""
-        picture = read_image(self.root / item.path, shown=item.shown)
-        return picture, truth_of(item, self.root, self.task, self.classes)
+        """Read the image file, and its ground truth from the label."""
+        image = read_image(self.root / item.path, shown=item.display_path)
+        return image, read_item_label(item, self.root, self.task, self.classes)
 
 
 @dataclass(frozen=True, eq=False)
-class DataSet(Source):
+class TorchDataset(Source):
     """A map-style data set of PyTorch: ``dataset[i]`` is a pair of image and target.
 
-    The image is a PIL image, a uint8 array (H, W, 3), or a float tensor (C, H, W) as the network
-    takes it. The target is a class by index or name; of segmenters an integer array (H, W); of
-    detectors a mapping with ``boxes`` (n, 4) in pixels of the photograph and ``labels``, as in
-    torchvision. A `GroundTruth` of cvx is taken as it is, and None is unknown.
+    The image is a PIL image, a uint8 array (H, W, 3), or a float tensor (C, H, W), already
+    preprocessed. The target is a class by index or name; for segmenters an integer array (H, W);
+    for detectors a mapping with ``boxes`` (n, 4) in pixels of the image and ``labels``, as in
+    torchvision. A `GroundTruth` of cvx is used as it is; None means unknown.
     """
 
     data: Any
@@ -87,27 +87,27 @@ class DataSet(Source):
         return (Item(i, f"#{i}", None) for i in range(len(self.data)))
 
     def load(self, item: Item) -> tuple[SourceImage | torch.Tensor, GroundTruth | None]:
-        """Ask the data set; whatever it raises is an `InputError`."""
+        """Read an item; whatever the data set raises becomes an `InputError`."""
         # The boundary to the user's data set, which may raise anything.
         with error_boundary(
             lambda reason: InputError(f"The data set failed for {item.id}: {reason}"),
             passing=(InputError,),
         ):
             image, target = self.data[item.id]
-            truth = _truth(target, self.task)
+            ground_truth = _parse_target(target, self.task)
         if isinstance(image, torch.Tensor) and image.is_floating_point():
             if image.ndim != 3 or not bool(torch.isfinite(image).all()):
                 raise InputError(
-                    f"Image {item.id} is a tensor {tuple(image.shape)}, or not finite.",
-                    "A prepared image is a finite float tensor (C, H, W).",
+                    f"Image {item.id} must be a finite tensor (C, H, W), got {tuple(image.shape)}"
+                    f"{'' if image.ndim != 3 else ' with values that are not finite'}.",
                 )
-            return image, truth
+            return image, ground_truth
         if isinstance(image, torch.Tensor):
             image = image.permute(1, 2, 0).numpy()
-        return read_image(image, item.id), truth
+        return read_image(image, item.id), ground_truth
 
 
-def _truth(target: Any, task: str) -> GroundTruth | None:
+def _parse_target(target: Any, task: str) -> GroundTruth | None:
     if target is None or isinstance(target, str | GroundTruthBoxes | GroundTruthMask):
         return target
     if task == "classification":
@@ -120,7 +120,7 @@ def _truth(target: Any, task: str) -> GroundTruth | None:
     return GroundTruthBoxes.of(boxes, labels)
 
 
-def known(names: Sequence[str]) -> str:
-    """Return a few names for a message."""
+def shorten_names(names: Sequence[str]) -> str:
+    """Return the first five names, and how many more there are, for a message."""
     shown = ", ".join(repr(one) for one in names[:5])
     return shown + (f" and {len(names) - 5} more" if len(names) > 5 else "")

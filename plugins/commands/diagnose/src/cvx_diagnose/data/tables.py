@@ -1,4 +1,4 @@
-"""Lists of inputs in a file: CSV, Parquet, and COCO's annotations."""
+"""Sources from files: CSV, Parquet and COCO annotations."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ import pyarrow.parquet as pq
 from cvx_annotations.coco import coco_images
 
 from cvx_core import InputError, UsageError
-from cvx_diagnose.data.items import Item, write_boxes
-from cvx_diagnose.data.sources import Files, known
+from cvx_diagnose.data.items import Item, format_boxes
+from cvx_diagnose.data.sources import FileSource, shorten_names
 
-_WAY_OUT = "It needs a column path, and one called label for the true class (or its file)."
+_WAY_OUT = "Give a column 'path', and a column 'label' with the true class or a file."
 
 
 @dataclass(frozen=True)
-class Listed(Files):
+class TableSource(FileSource):
     """A CSV with a header, or a Parquet file: the columns path and label, in the file's order.
 
-    An empty label is unknown. Paths begin at the root.
+    An empty label means unknown. Paths are relative to the root.
     """
 
     file: Path
 
     def items(self) -> Iterator[Item]:
-        """Yield a line after the other."""
+        """Yield the rows in order."""
         rows = self._csv() if self.file.suffix.lower() == ".csv" else self._parquet()
         for i, (path, label) in enumerate(rows):
             if not path:
@@ -44,7 +44,7 @@ class Listed(Files):
                 for line in lines:
                     yield (line["path"] or "").strip(), (line.get("label") or "").strip()
         except (OSError, csv.Error) as error:
-            raise InputError(f"{self.file} could not be read: {error}.", _WAY_OUT) from error
+            raise InputError(f"Can't read {self.file}: {error}.", _WAY_OUT) from error
 
     def _parquet(self) -> Iterator[tuple[Any, Any]]:
         try:
@@ -57,15 +57,17 @@ class Listed(Files):
                     labels = found.get("label", [None] * len(batch))
                     yield from zip(found["path"], labels, strict=True)
         except (OSError, pa.ArrowException) as error:
-            raise InputError(f"{self.file} could not be read: {error}.", _WAY_OUT) from error
+            raise InputError(f"Can't read {self.file}: {error}.", _WAY_OUT) from error
 
     def _check(self, names: Any) -> None:
         if "path" not in names:
-            raise InputError(f"{self.file} has the columns {known(list(names))}.", _WAY_OUT)
+            raise InputError(
+                f"{self.file} has no column 'path', only {shorten_names(list(names))}.", _WAY_OUT
+            )
 
 
 @dataclass(frozen=True)
-class Coco(Files):
+class CocoSource(FileSource):
     """The images of a COCO file of instances, in the file's order."""
 
     file: Path
@@ -73,16 +75,16 @@ class Coco(Files):
     def items(self) -> Iterator[Item]:
         """Yield the images with their boxes."""
         for i, (name, boxes) in enumerate(coco_images(self.file, self.classes)):
-            yield Item(i, name, write_boxes(boxes))
+            yield Item(i, name, format_boxes(boxes))
 
 
-def coco(file: Path, images: Path | None, classes: tuple[str, ...] | None) -> Coco:
-    """Return the data set of a COCO file, its photographs found near it unless named.
+def open_coco(file: Path, images: Path | None, classes: tuple[str, ...] | None) -> CocoSource:
+    """Return the source for a COCO file; unless named, the folder of its images is searched nearby.
 
     Raises
     ------
     UsageError
-        If they are not found.
+        If the images are not found.
     """
     name = next((name for name, _ in coco_images(file, classes)), "")
     here = file.absolute().parent
@@ -90,8 +92,8 @@ def coco(file: Path, images: Path | None, classes: tuple[str, ...] | None) -> Co
     near += [base / file.stem.rpartition("_")[2] for base in (here, here.parent)]
     for root in [images] if images is not None else near:
         if (root / name).is_file():
-            return Coco(str(file), "detection", classes, root, file)
+            return CocoSource(str(file), "detection", classes, root, file)
     raise UsageError(
-        f"The photographs of {file} are not found: {name!r} is neither beside it nor near.",
-        "Name their folder with --images DIR.",
+        f"Images of {file} not found: {name!r} is neither beside it nor in a folder nearby.",
+        "Give their folder: --images DIR.",
     )

@@ -1,4 +1,4 @@
-"""The report: one page, and beside it a small picture and a map of each error."""
+"""Page of a run: ``index.html`` with a thumbnail and a map of each error."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import json
 import math
 from importlib.resources import files
 from pathlib import Path
+from string import Template
 from typing import Any
 
 import numpy as np
@@ -17,33 +18,33 @@ from PIL import Image
 
 from cvx_core import OutputError, printable, write_atomic
 from cvx_core.explanations import VIK
-from cvx_diagnose.analysis.advice import verified
-from cvx_diagnose.analysis.error_groups.groups import Causes
-from cvx_diagnose.report.tables import confusions, kinds, measures
+from cvx_diagnose.analysis.advice import is_verified
+from cvx_diagnose.analysis.error_groups.groups import ErrorGroups
+from cvx_diagnose.report.tables import confusion_table, error_table, task_metrics
 from cvx_diagnose.run.results import Run
 from cvx_diagnose.run.rows import Row
 
-PAGE, PICTURES = "index.html", "report"
+PAGE, IMAGES = "index.html", "report"
 
 MOST = 20_000
-"""Errors on the page; the costliest, where there are more."""
+"""Maximum number of errors on the page, the most costly first."""
 
 _SCRIPTS = ("things.js", "overview.js", "errors.js", "start.js")
 _COLUMNS = (
     *("id", "path", "errors", "confidence", "loss", "margin", "width", "height", "extent"),
-    *("tested", "regions", "usual", "fix", "thumbnail"),
+    *("tested", "regions", "control_change", "fix", "thumbnail"),
 )
 
 
-def write_report(run: Run, summary: dict[str, Any], causes: Causes) -> Path:
-    """Write ``index.html`` and the pictures that it shows into the folder of a run.
+def write_report(run: Run, summary: dict[str, Any], error_groups: ErrorGroups) -> Path:
+    """Write ``index.html`` and its images into the folder of a run.
 
     Parameters
     ----------
-    run, causes
+    run, error_groups
         A finished run and the groups of its errors.
     summary
-        What ``summary.json`` holds.
+        Contents of ``summary.json``.
 
     Returns
     -------
@@ -56,22 +57,22 @@ def write_report(run: Run, summary: dict[str, Any], causes: Causes) -> Path:
         If the disk refuses.
     """
     kept = _costliest(run)
-    group = dict(zip(causes.ids.tolist(), causes.groups.tolist(), strict=True))
-    suspects = {one["id"] for one in summary["label_suspects"]["listed"]}
+    group = dict(zip(error_groups.ids.tolist(), error_groups.groups.tolist(), strict=True))
+    issues = {one["id"] for one in summary["label_issues"]["listed"]}
     maps = ["margin_map"] if run.plan.map_shape is not None else []
     errors = []
-    for block in run.blocks([*_COLUMNS, "right", *maps]):
-        wrong = block.filter([one is False for one in block["right"].to_pylist()])
+    for block in run.blocks([*_COLUMNS, "correct", *maps]):
+        wrong = block.filter([one is False for one in block["correct"].to_pylist()])
         drawn = run.numbers(wrong, "margin_map") if maps else None
         for i, row in enumerate(wrong.drop_columns(maps).to_pylist()):
             if row["id"] not in kept:
                 continue
             values = None if drawn is None else drawn[i]
-            _draw(run.folder / PICTURES, row, values)
-            there = values is not None and bool(np.isfinite(values).all())
-            errors.append(_error(row, group.get(row["id"]), row["id"] in suspects, there))
-    count = len(causes.ids)
-    document = _legible(_document(run, summary, errors, max(0, count - len(errors))))
+            _draw(run.folder / IMAGES, row, values)
+            mapped = values is not None and bool(np.isfinite(values).all())
+            errors.append(_error(row, group.get(row["id"]), row["id"] in issues, mapped))
+    count = len(error_groups.ids)
+    document = _printable_json(_document(run, summary, errors, max(0, count - len(errors))))
     return write_atomic(run.folder / PAGE, _page(document).encode("utf-8"), overwrite=True)
 
 
@@ -85,10 +86,10 @@ def _costliest(run: Run) -> set[int]:
 
 
 def _draw(folder: Path, row: Row, values: npt.NDArray[np.float32] | None) -> None:
-    """Write an error's pictures; what is there already stays, because rows never change."""
+    """Write an error's images; existing ones are kept, since rows never change."""
     wanted = {
         "jpg": row["thumbnail"],
-        "png": None if values is None else coloured(values),
+        "png": None if values is None else color_map(values),
     }
     for suffix, data in wanted.items():
         file = folder / f"{row['id']}.{suffix}"
@@ -96,39 +97,38 @@ def _draw(folder: Path, row: Row, values: npt.NDArray[np.float32] | None) -> Non
             continue
         try:
             folder.mkdir(exist_ok=True)
-            # A temporary name: a picture is there whole or not at all. Thousands are not worth
-            # a flush to disk each, as anybody can draw them again.
+            # A temporary name, so that an image is never incomplete. No flush to disk: there
+            # are thousands, and they can be drawn again.
             temporary = file.with_name(f".cvx-{file.name}")
             temporary.write_bytes(data)
             temporary.replace(file)
         except OSError as error:
             raise OutputError(
-                f"{file} could not be written: {error.strerror}.",
-                "Make room and go on with --resume; the rows are safe.",
+                f"Can't write {file}: {error.strerror}.",
+                "Free disk space and resume with --resume; the rows are safe.",
             ) from error
 
 
-def coloured(values: npt.NDArray[np.float32]) -> bytes:
-    """Return a map as a PNG, a pixel for each cell: red for, blue against, clear where nothing is.
+def color_map(values: npt.NDArray[np.float32]) -> bytes:
+    """Return a map as a PNG, one pixel per position: red supports, blue opposes, 0 is transparent.
 
     Parameters
     ----------
     values
-        (h, w); the largest in size has the strongest colour.
+        (h, w), normalized by the largest magnitude.
     """
     values = np.nan_to_num(values)
     span = float(np.abs(values).max()) or 1.0
     share = values / span
-    colours = VIK[np.clip(np.round(127.5 + 127.5 * share), 0, 255).astype(int)]
-    # As cvx_core.explanations.heatmap.opacity, but fainter: what lies under the map must be seen
-    # on a thumbnail.
+    colors = VIK[np.clip(np.round(127.5 + 127.5 * share), 0, 255).astype(int)]
+    # Fainter than in cvx_core.explanations.heatmap: the thumbnail must stay visible.
     alpha = np.round(255 * 0.65 * np.abs(share) ** 0.7).astype(np.uint8)
     stream = io.BytesIO()
-    Image.fromarray(np.dstack([colours, alpha])).save(stream, "PNG")
+    Image.fromarray(np.dstack([colors, alpha])).save(stream, "PNG")
     return stream.getvalue()
 
 
-def _error(row: Row, group: int | None, suspect: bool, mapped: bool) -> Row:
+def _error(row: Row, group: int | None, label_issue: bool, mapped: bool) -> Row:
     worst = row["errors"][0]
     size = None if row["width"] is None else [row["width"], row["height"]]
     whole = [0, 0, *(size or (1, 1))]
@@ -148,43 +148,43 @@ def _error(row: Row, group: int | None, suspect: bool, mapped: bool) -> Row:
         "map": mapped,
         "files": row["thumbnail"] is not None,
         "regions": row["regions"] if row["tested"] else None,
-        "usual": row["usual"],
+        "control_change": row["control_change"],
         "fix": row["fix"],
         "group": -1 if group is None else group,
-        "suspect": suspect,
+        "label_issue": label_issue,
     }
 
 
 def _document(
     run: Run, summary: dict[str, Any], errors: list[Row], left_out: int
 ) -> dict[str, Any]:
-    right = summary["right"]
-    wrong = right["of"] - right["right"]
+    accuracy = summary["accuracy"]
+    wrong = accuracy["total"] - accuracy["correct"]
     inputs = f"{summary['inputs']:,} inputs of {summary['data']}"
     return {
-        "title": f"What {summary['model']} gets wrong",
+        "title": f"Errors of {summary['model']}",
         "about": f"{inputs} · {wrong:,} with an error",
         "task": summary["task"],
         "classes": summary["classes"],
-        "files": PICTURES,
+        "files": IMAGES,
         "advice": summary["advice"],
         "numbers": {
-            "right": right,
+            "accuracy": accuracy,
             "counts": summary["counts"],
             "calibration": summary.get("calibration", {}).get("ece"),
-            "tests": summary["interventions"],
-            "measures": measures(summary),
+            "region_tests": summary["region_tests"],
+            "measures": task_metrics(summary),
         },
-        "groups": summary["causes"],
+        "groups": summary["error_groups"],
         "shortcuts": [
-            one for one in (summary["shortcuts"] or {"found": ()})["found"] if verified(one)
+            one for one in (summary["shortcuts"] or {"found": ()})["found"] if is_verified(one)
         ],
-        "kinds": kinds(summary),
-        "matrix": confusions(run),
-        "suspects": summary["label_suspects"],
-        "compared": summary["compared"],
+        "error_table": error_table(summary),
+        "confusions": confusion_table(run),
+        "label_issues": summary["label_issues"],
+        "comparison": summary["comparison"],
         "fixes": summary["fixes"],
-        "culprits": summary["culprits"],
+        "influential_images": summary["influential_images"],
         "errors": errors,
         "left_out": left_out,
     }
@@ -193,7 +193,7 @@ def _document(
 def _page(document: dict[str, Any]) -> str:
     style = _read("page.css")
     script = "\n" + "\n".join(_read(name) for name in _SCRIPTS)
-    # Pictures lie beside the page, in whatever folder or on whatever server it is opened.
+    # Images are loaded from the page's own folder or server only.
     policy = "; ".join(
         (
             "default-src 'none'",
@@ -207,30 +207,20 @@ def _page(document: dict[str, Any]) -> str:
     text = json.dumps(document, allow_nan=False, separators=(",", ":"))
     for character in "<>&":
         text = text.replace(character, f"\\u{ord(character):04x}")
-    page = _read("page.html")
-    parts = {"POLICY": policy, "STYLE": style, "SCRIPT": script, "DATA": text}
-    # Cut at the marks before anything is put in, so that no text from outside is taken for a mark.
-    pieces = [page]
-    for mark in parts:
-        pieces = [piece for one in pieces for piece in _cut(one, mark)]
-    return "".join(parts.get(piece, piece) for piece in pieces)
+    page = Template(_read("page.html"))
+    return page.substitute(policy=policy, style=style, script=script, data=text)
 
 
-def _cut(text: str, mark: str) -> list[str]:
-    before, found, after = text.partition(mark)
-    return [before, found, after] if found else [text]
-
-
-def _legible(value: Any) -> Any:
-    """Make text printable, and put None where a number is not finite, which JSON lacks."""
+def _printable_json(value: Any) -> Any:
+    """Make text printable, and replace numbers that are not finite, which JSON lacks, by None."""
     if isinstance(value, str):
         return printable(value)
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, dict):
-        return {key: _legible(item) for key, item in value.items()}
+        return {key: _printable_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_legible(item) for item in value]
+        return [_printable_json(item) for item in value]
     return value
 
 

@@ -1,4 +1,4 @@
-"""The numbers of a report's first screen, as tables."""
+"""Tables of a page: metrics of the task, types of errors, confusions."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from cvx_diagnose.analysis.error_groups.names import names_of
+from cvx_diagnose.analysis.error_groups.names import class_namer
 from cvx_diagnose.run.results import Run
 
 _CLASSES = 24
-"""Classes in the table of confusions: those with most errors."""
+"""Maximum number of classes in the confusion table, those with most errors."""
 
 
-def measures(summary: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return names and values of a task's own measures, for people."""
+def task_metrics(summary: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return names and values of a task's own metrics, formatted."""
     found = []
     if "iou" in summary and summary["iou"]["mean"] is not None:
         found.append(("Mean IoU", f"{100 * summary['iou']['mean']:.1f} %"))
@@ -23,15 +23,15 @@ def measures(summary: dict[str, Any]) -> list[tuple[str, str]]:
     return found
 
 
-def kinds(summary: dict[str, Any]) -> dict[str, Any] | None:
+def error_table(summary: dict[str, Any]) -> dict[str, Any] | None:
     """Return a table of a detector's types of error, or of a segmenter's classes."""
     if "tide" in summary:
         counts, gains = summary["tide"]["counts"], summary["tide"]["gains"]
         about = (
-            "The types of TIDE, over all images and all boxes with a score of "
-            f"{summary['tide']['reported_from']} or more; below, an image's errors are those from "
-            "the model's own threshold on. If the errors of a type alone were mended, average "
-            "precision would rise by so many points."
+            "Error types of TIDE, for all boxes with a score of at least "
+            f"{summary['tide']['reported_from']}; the errors listed below are those above the "
+            "model's own threshold. AP lost: the increase of average precision if only the errors "
+            "of this type were corrected."
         )
         rows = [
             [name, f"{counts[name]:,}", f"{gains[name]:.1f}"]
@@ -40,34 +40,32 @@ def kinds(summary: dict[str, Any]) -> dict[str, Any] | None:
         return {"about": about, "head": ["type", "errors", "AP lost"], "rows": rows}
     if "iou" not in summary:
         return None
-    name = names_of(summary["classes"])
+    name = class_namer(summary["classes"])
     lowest = sorted(summary["iou"]["classes"], key=lambda one: one["iou"])
-    about = (
-        "Intersection over union of each class, the lowest first, over the pixels of all images."
-    )
+    about = "Intersection over union of each class over all pixels, the lowest first."
     rows = [
         [name(one["class"]), f"{one['pixels']:,}", f"{100 * one['iou']:.1f} %"] for one in lowest
     ]
     return {"about": about, "head": ["class", "true pixels", "IoU"], "rows": rows}
 
 
-def confusions(run: Run) -> dict[str, Any]:
-    """Return how often each class was taken for each, of the classes with most errors."""
+def confusion_table(run: Run) -> dict[str, Any]:
+    """Return how often each class was predicted as each, for the classes with most errors."""
     if run.plan.task != "classification":
         return {"classes": [], "counts": [], "of": 0}
     table = run.table(["label", "predicted"], status="ok")
     table = table.filter(table["label"].is_valid())
-    labels, said = (
+    labels, predicted = (
         np.array(table[name].to_pylist(), dtype=np.int64) for name in ("label", "predicted")
     )
-    wrong = labels != said
+    wrong = labels != predicted
     errors = np.bincount(labels[wrong], minlength=run.plan.outputs)
-    errors = errors + np.bincount(said[wrong], minlength=run.plan.outputs)
-    order = [int(c) for c in np.argsort(-errors, kind="stable")[:_CLASSES] if errors[c]]
-    shown = sorted(order)
-    place = {c: i for i, c in enumerate(shown)}
+    errors = errors + np.bincount(predicted[wrong], minlength=run.plan.outputs)
+    worst = [int(c) for c in np.argsort(-errors, kind="stable")[:_CLASSES] if errors[c]]
+    shown = sorted(worst)
+    index_of = {c: i for i, c in enumerate(shown)}
     counts = np.zeros((len(shown), len(shown)), dtype=np.int64)
-    for y, q in zip(labels.tolist(), said.tolist(), strict=True):
-        if y in place and q in place:
-            counts[place[y], place[q]] += 1
+    for y, q in zip(labels.tolist(), predicted.tolist(), strict=True):
+        if y in index_of and q in index_of:
+            counts[index_of[y], index_of[q]] += 1
     return {"classes": shown, "counts": counts.tolist(), "of": int((errors > 0).sum())}

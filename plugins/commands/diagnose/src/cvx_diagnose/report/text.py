@@ -1,39 +1,40 @@
-"""A run in a few lines, for people."""
+"""Summary of a run as lines of text."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+from cvx_diagnose.analysis.error_groups.names import class_namer
 from cvx_diagnose.run.rows import OK
 
 _FEW = 5
 
 
-def describe_error(summary: Mapping[str, Any]) -> list[str]:
-    """Return what a summary says, a line for each thing."""
-    counts, right = summary["counts"], summary["right"]
-    answered = f"{counts[OK]:,} of {summary['inputs']:,} inputs answered"
+def summary_lines(summary: Mapping[str, Any]) -> list[str]:
+    """Return a summary, one line per result."""
+    counts, accuracy = summary["counts"], summary["accuracy"]
+    predicted = f"{counts[OK]:,} of {summary['inputs']:,} inputs predicted"
     failed = [f"{count:,} {status}" for status, count in counts.items() if count and status != OK]
-    lines = [answered + (": " + ", ".join(failed) if failed else "")]
-    if right["of"]:
-        what = "right" if summary["task"] == "classification" else "without an error"
+    lines = [predicted + (": " + ", ".join(failed) if failed else "")]
+    if accuracy["total"]:
+        what = "correct" if summary["task"] == "classification" else "without an error"
         lines.append(
-            f"{100 * right['value']:.1f} % {what} "
-            f"({100 * right['low']:.1f} to {100 * right['high']:.1f} %, {right['of']:,} labelled)"
+            f"{100 * accuracy['value']:.1f} % {what} (95 % interval {100 * accuracy['low']:.1f} to "
+            f"{100 * accuracy['high']:.1f} %, {accuracy['total']:,} labeled)"
         )
-    if right["of"] and right["unanswered"]:
+    if accuracy["total"] and accuracy["failed"]:
         lines.append(
-            f"{100 * right['with_unanswered']:.1f} % if the {right['unanswered']:,} that the model "
-            "failed on count as wrong"
+            f"{100 * accuracy['value_with_failed']:.1f} % if the {accuracy['failed']:,} inputs on "
+            "which the model failed count as wrong"
         )
-    name = _names(summary["classes"])
+    name = class_namer(summary["classes"])
     if summary.get("calibration", {}).get("ece") is not None:
-        lines.append(f"calibration error {100 * summary['calibration']['ece']:.1f} %")
+        lines.append(f"expected calibration error {100 * summary['calibration']['ece']:.1f} %")
     for one in summary.get("confusions", [])[:_FEW]:
         times = "once" if one["count"] == 1 else f"{one['count']:,} times"
-        share = f"{times}, {100 * one['share']:.0f} % of them"
-        lines.append(f"{name(one['true'])} taken for {name(one['predicted'])}: {share}")
+        share = f"{times}, {100 * one['share']:.0f} % of the class"
+        lines.append(f"{name(one['true'])} misclassified as {name(one['predicted'])}: {share}")
     if "iou" in summary and summary["iou"]["mean"] is not None:
         lines.append(f"mean IoU {100 * summary['iou']['mean']:.1f} %")
         worst = sorted(summary["iou"]["classes"], key=lambda one: one["iou"])[:_FEW]
@@ -41,7 +42,8 @@ def describe_error(summary: Mapping[str, Any]) -> list[str]:
     if "tide" in summary:
         table = summary["tide"]
         lines.append(
-            f"AP at IoU 0.5 {table['ap']:.1f}, of boxes from a score of {table['reported_from']:g}"
+            f"AP at IoU 0.5 {table['ap']:.1f}, of boxes with a score of at least "
+            f"{table['reported_from']:g}"
         )
         costly = sorted(table["gains"].items(), key=lambda pair: -pair[1])
         lines += [
@@ -49,20 +51,19 @@ def describe_error(summary: Mapping[str, Any]) -> list[str]:
             for kind, gain in costly
             if table["counts"][kind]
         ]
-    tests = summary["interventions"]
+    tests = summary["region_tests"]
     if tests.get("tested"):
         lines.append(
-            f"{tests['tested']:,} {'error was' if tests['tested'] == 1 else 'errors were'} "
-            "tested by removing regions: "
-            f"{tests.get('verified', 0)} verified, {tests.get('partly', 0)} partly, "
-            f"{tests.get('fixed', 0)} became right"
+            f"regions tested in {tests['tested']:,} {'error' if tests['tested'] == 1 else 'errors'}"
+            f": {tests.get('verified', 0)} verified, {tests.get('partly', 0)} partly, "
+            f"{tests.get('corrected', 0)} corrected"
         )
-    compared = summary.get("compared")
-    if compared is not None:
+    changes = summary.get("comparison")
+    if changes is not None:
         lines.append(
-            f"since {compared['with']}: {compared['fixed']:,} fixed, {compared['broken']:,} broken "
-            f"(McNemar p = {compared['p']:.2g})"
-            + (f"; {compared['relabelled']:,} relabelled" if compared["relabelled"] else "")
+            f"since {changes['with']}: {changes['fixed']:,} fixed, {changes['broken']:,} broken "
+            f"(McNemar p = {changes['p']:.2g})"
+            + (f"; {changes['relabeled']:,} relabeled" if changes["relabeled"] else "")
         )
     lines += [
         f"{one['name']} was not tried: {one['note']}"
@@ -71,13 +72,9 @@ def describe_error(summary: Mapping[str, Any]) -> list[str]:
     ]
     shortcuts = summary.get("shortcuts")
     if shortcuts is not None and shortcuts["note"]:
-        lines.append(f"no shortcuts were looked for: {shortcuts['note']}")
+        lines.append(f"shortcuts were not searched: {shortcuts['note']}")
     advice = summary.get("advice", [])
     if advice:
         lines.append("what to fix first:")
         lines += [f"  {k}. {one['text']}" for k, one in enumerate(advice[:_FEW], 1)]
     return lines
-
-
-def _names(classes: list[str] | None) -> Any:
-    return lambda index: str(index) if classes is None else classes[index]

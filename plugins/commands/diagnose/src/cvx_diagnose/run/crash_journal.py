@@ -1,4 +1,4 @@
-"""Which inputs the network is busy with, should it end its process, and which have ended it."""
+"""Journal of crashes: the inputs in flight when the network ended its process."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any
 Ids = tuple[int, ...]
 
 
-class Journal:
-    """Notes beside a run, of one shard of it.
+class CrashJournal:
+    """A journal of one shard, beside the run.
 
-    Inputs during which the process ended are from then on explained in halves, until the one that
-    ends it is alone; that one is not tried again.
+    Inputs in flight when the process ended are explained in halves from then on, until the input
+    that ends the process is alone; that input is not tried again.
 
     Parameters
     ----------
@@ -31,58 +31,58 @@ class Journal:
         self._crashes: dict[tuple[str, Ids], str] = {}
         with suppress(OSError, ValueError):
             for one in json.loads(self._known.read_bytes()):
-                self._crashes[one["doing"], tuple(one["ids"])] = one["cause"]
+                self._crashes[one["stage"], tuple(one["ids"])] = one["cause"]
 
     @contextmanager
-    def noting(self, doing: str, ids: Ids) -> Iterator[None]:
-        """Note what is being done, and with which inputs, until it is over or raises."""
-        # Whoever reads it finds the process ended, and then either file is as good; a disk that is
-        # full will be complained of where something is lost by it.
+    def in_flight(self, stage: str, ids: Ids) -> Iterator[None]:
+        """Record a stage and its inputs until the block ends or raises."""
+        # It is read only after the process has ended, so a partial write is harmless. A full disk
+        # is reported where it loses data.
         with suppress(OSError):
-            self._busy.write_text(json.dumps({"doing": doing, "ids": ids}))
+            self._busy.write_text(json.dumps({"stage": stage, "ids": ids}))
         try:
             yield
         finally:
             self.forget()
 
     def forget(self) -> None:
-        """Take back what was noted last."""
+        """Remove the record of the inputs in flight."""
         with suppress(OSError):
             self._busy.unlink()
 
-    def parts(self, doing: str, ids: Ids) -> list[Ids]:
-        """Return inputs in the parts in which they are taken: together, unless that ended badly."""
-        if len(ids) < 2 or (doing, ids) not in self._crashes:
+    def split(self, stage: str, ids: Ids) -> list[Ids]:
+        """Return the parts in which to process inputs: all together, unless that crashed before."""
+        if len(ids) < 2 or (stage, ids) not in self._crashes:
             return [ids]
         middle = len(ids) // 2
-        return [*self.parts(doing, ids[:middle]), *self.parts(doing, ids[middle:])]
+        return [*self.split(stage, ids[:middle]), *self.split(stage, ids[middle:])]
 
-    def cause(self, doing: str, ids: Ids) -> str | None:
-        """Return what ended the process when this was done, or None if nothing did."""
-        return self._crashes.get((doing, ids))
+    def cause(self, stage: str, ids: Ids) -> str | None:
+        """Return what ended the process in this stage, or None."""
+        return self._crashes.get((stage, ids))
 
-    def ended(self, cause: str) -> tuple[str, Ids] | None:
-        """Note that the process was ended, and return what it was doing; None if nothing.
+    def record_crash(self, cause: str) -> tuple[str, Ids] | None:
+        """Record that the process ended; return the stage and inputs in flight, or None.
 
         Parameters
         ----------
         cause
-            By what, as in ``SIGSEGV``.
+            Name of the signal, as in ``SIGSEGV``.
         """
         try:
             found: dict[str, Any] = json.loads(self._busy.read_bytes())
-            busy = str(found["doing"]), tuple(found["ids"])
+            in_flight = str(found["stage"]), tuple(found["ids"])
         except (OSError, ValueError, KeyError):
             return None
-        self._crashes[busy] = cause
-        result = [{"doing": d, "ids": ids, "cause": by} for (d, ids), by in self._crashes.items()]
+        self._crashes[in_flight] = cause
+        result = [{"stage": s, "ids": ids, "cause": by} for (s, ids), by in self._crashes.items()]
         temporary = self._known.with_name(f".cvx-{self._known.name}")
         temporary.write_text(json.dumps(result))
         temporary.replace(self._known)
         self.forget()
-        return busy
+        return in_flight
 
 
-def chosen(batch: Sequence[Any], ids: Ids) -> list[Any]:
-    """Return those of a batch that have these numbers."""
+def select_ids(batch: Sequence[Any], ids: Ids) -> list[Any]:
+    """Return the elements of a batch with these ids."""
     return [one for one in batch if one.item.id in ids]

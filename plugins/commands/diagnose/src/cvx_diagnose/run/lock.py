@@ -18,7 +18,7 @@ _handles: set[int] = set()
 
 
 def _close_inherited() -> None:
-    """Close the handles that a fork inherited: they would keep the lock after its parent's end."""
+    """Close handles that a fork inherited; they would keep the lock after its parent ends."""
     for handle in _handles:
         os.close(handle)
     _handles.clear()
@@ -29,18 +29,18 @@ if hasattr(os, "register_at_fork"):
 
 
 @contextmanager
-def only_run(folder: Path, shard: tuple[int, int]) -> Iterator[None]:
-    """Lock a folder for one run; shards share it, each being run once.
+def run_lock(folder: Path, shard: tuple[int, int]) -> Iterator[None]:
+    """Lock a folder for one run; shards share it, each run once.
 
-    The operating system releases the lock when the process ends, however it does. Nothing is
-    locked on systems without such locks (Windows).
+    The operating system releases the lock when the process ends, also if it is killed. On systems
+    without such locks (Windows) nothing is locked.
 
     Raises
     ------
     UsageError
         If another process has the lock.
     OutputError
-        If the folder can't be written to.
+        If the folder is not writable.
     """
     i, n = shard
     with ExitStack() as locks:
@@ -58,7 +58,7 @@ def _lock(file: Path, *, shared: bool) -> Iterator[None]:
         handle = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     except OSError as error:
         raise OutputError(
-            f"{file} could not be written: {error.strerror}.", "Choose another folder with -o."
+            f"Can't write {file}: {error.strerror}.", "Choose another folder with -o."
         ) from error
     _handles.add(handle)
     try:
@@ -66,9 +66,9 @@ def _lock(file: Path, *, shared: bool) -> Iterator[None]:
         yield
     except BlockingIOError as error:
         raise UsageError(
-            f"Another run works in {file.parent}.",
-            "Wait for it, or choose another folder with -o. Several machines share one folder if "
-            "each is given its part: --shard 0/4, 1/4, ...",
+            f"Another run is using {file.parent}.",
+            "Wait for it, or choose another folder with -o. Several machines can share one folder "
+            "if each runs its own shard: --shard 0/4, 1/4, ...",
         ) from error
     finally:
         _handles.discard(handle)

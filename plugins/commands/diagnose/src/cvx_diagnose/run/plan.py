@@ -1,49 +1,80 @@
-"""What was asked of a run: with the same plan a run can be gone on with, with another it can't."""
+"""Plan of a run: its configuration; `--resume` requires an identical one."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from cvx_core import OutputError, UsageError
+from cvx_core import OptionError, OutputError, UsageError
+from cvx_core.explanations import as_json
 
 NAME = "plan.json"
-SCHEMA = "cvx.plan/1"
+SCHEMA = "cvx.plan/2"
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Options of a run; see `cvx_diagnose.diagnose` for the attributes.
+
+    Raises
+    ------
+    OptionError
+        If a value is out of range.
+    """
+
+    limit: int | None
+    budget: float | None
+    block_size: int
+    batch_size: int
+    shard: tuple[int, int]
+    timeout: float
+
+    def __post_init__(self) -> None:
+        i, n = self.shard
+        checks = {
+            f"limit must be at least 1, got {self.limit}": self.limit is None or self.limit >= 1,
+            f"shard must be (i, n) with 0 <= i < n, got {self.shard}": 0 <= i < n,
+            f"budget must be 0 or more, got {self.budget}": 0 <= (self.budget or 0) < float("inf"),
+            f"block_size must be at least 1, got {self.block_size}": self.block_size >= 1,
+            f"batch_size must be at least 1, got {self.batch_size}": self.batch_size >= 1,
+            f"timeout must be > 0 seconds, got {self.timeout}": self.timeout > 0,
+        }
+        for message, valid in checks.items():
+            if not valid:
+                raise OptionError(f"{message}.")
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What was asked.
+    """The configuration of a run.
 
     Attributes
     ----------
     model, weights_sha256, task, classes, outputs
-        The model's name, the digest of its weights, what it does, the names of its classes or
-        None, and how many there are.
+        The model's name, the digest of its weights, its task, the names of its classes or None,
+        and their number.
     data, manifest_sha256, items, total
-        The data set's name, the digest of the manifest, how many inputs are taken and how many
-        there are.
+        The data set's name, the digest of the manifest, and the number of inputs in the run and
+        in the data set.
     limit, budget, block_size, batch_size
         See `cvx_diagnose.diagnose`.
     map_layer, map_shape
-        Where the maps are made and how large they are, (h, w) cells; None where the network has no
-        grid (`note` says why).
+        The layer of the maps and their shape (h, w); None where the network has no feature maps
+        (`note` says why).
     map_features
-        Length of the averaged activations under the map, or None.
+        Number of channels of that layer, or None.
     fine_layer, fine_features
-        A place of finer grid, before the network has brought together what leads to one class, and
-        how many channels it has; None where there is none.
+        A layer of higher resolution, before causes of one wrong prediction become alike, and its
+        number of channels; None where there is none.
     features, features_size, features_exact
-        The layer that the features come from, how many there are, and whether the answer is a
-        linear map of them.
+        The layer of the features, their number, and whether the logits are a linear map of them.
     threshold, overlap
-        Of a detector: the score from which it reports a box, and the overlap above which the better
-        of two boxes suppresses the other, or None.
+        For a detector: its score threshold, and the overlap of its non-maximum suppression or
+        None.
     note
-        What a reader should know; may be empty.
+        A remark for readers; may be empty.
     """
 
     model: str
@@ -84,8 +115,8 @@ class Plan:
         return cls(**given)
 
     def to_json(self) -> bytes:
-        """Return what `read` reads."""
-        return json_bytes(self.to_dict())
+        """Return the bytes that `read` reads."""
+        return as_json(self.to_dict())
 
     @classmethod
     def read(cls, folder: Path) -> Plan:
@@ -94,48 +125,43 @@ class Plan:
         Raises
         ------
         OutputError
-            If there is none that can be read.
+            If there is none, or another version of cvx wrote it.
         """
         file = folder / NAME
         try:
             data = json.loads(file.read_bytes())
             if data["schema"] != SCHEMA:
                 raise OutputError(
-                    f"{file} has the schema {data['schema']!r}, and this cvx reads {SCHEMA!r}.",
-                    "Read it with the version of cvx that wrote it.",
+                    f"{file} was written by another version of cvx: it has the schema "
+                    f"{data['schema']!r}, this version reads {SCHEMA!r}.",
+                    "Run cvx diagnose again with this version.",
                 )
             return cls.from_dict(data)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise OutputError(
-                f"{folder} holds no run of cvx diagnose: {type(error).__name__}: {error}.",
-                "Name the folder that was given with -o.",
+                f"No run of cvx diagnose in {folder}: {type(error).__name__}: {error}.",
+                "Give the folder that was given to -o.",
             ) from error
 
-    def check_same(self, now: Plan, folder: Path) -> None:
-        """Refuse to go on with another plan.
+    def check_same(self, new: Plan, folder: Path) -> None:
+        """Check that a run can be resumed with another plan.
 
         Raises
         ------
         UsageError
-            Saying in what they differ.
+            Naming the differences, if there are any.
         """
-        before, asked = self.to_dict(), now.to_dict()
-        # A data set may have been named by another path.
-        odd = [key for key in before if before[key] != asked[key] and key not in ("data", "note")]
-        if odd:
+        old, now = self.to_dict(), new.to_dict()
+        # The same data may be given by another path.
+        changed = [key for key in old if old[key] != now[key] and key not in ("data", "note")]
+        if changed:
             differences = "; ".join(
-                f"{key} was {_short(before[key])} and is {_short(asked[key])}" for key in odd[:3]
+                f"{key} was {_short(old[key])}, now {_short(now[key])}" for key in changed[:3]
             )
             raise UsageError(
-                f"The run in {folder} was begun with another plan: {differences}.",
-                "Go on with the same data, model and options, or begin anew with another -o.",
+                f"The run in {folder} has another configuration: {differences}.",
+                "Resume with the same data, model and options, or choose another folder with -o.",
             )
-
-
-def json_bytes(document: Mapping[str, Any]) -> bytes:
-    """Return JSON in UTF-8; file names that are not valid UTF-8 keep their bytes as ``\\udcXX``."""
-    text = json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False, default=str)
-    return text.encode("utf-8", "backslashreplace") + b"\n"
 
 
 def _short(value: Any) -> str:

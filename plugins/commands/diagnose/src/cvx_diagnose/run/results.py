@@ -1,4 +1,4 @@
-"""A run on disk, finished or not, to be read."""
+"""Results of a run on disk, finished or not."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SUMMARY = "summary.json"
 
 
 class Run:
-    """What ``cvx diagnose`` wrote.
+    """A run written by ``cvx diagnose``.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ class Run:
     Attributes
     ----------
     folder, plan
-        The folder, and what was asked.
+        The folder, and the configuration of the run.
 
     Raises
     ------
@@ -53,17 +53,17 @@ class Run:
 
     @property
     def done(self) -> list[int]:
-        """Numbers of the blocks whose rows are there."""
+        """Numbers of the finished blocks."""
         return [k for k in range(self.manifest.blocks) if block_file(self.folder, k).exists()]
 
     @property
     def pending(self) -> list[int]:
-        """Numbers of the blocks that are still to be done."""
+        """Numbers of the blocks still to be done."""
         return [k for k in range(self.manifest.blocks) if not block_file(self.folder, k).exists()]
 
     @property
     def summary(self) -> dict[str, Any] | None:
-        """What ``summary.json`` holds, or None before all blocks are done."""
+        """Contents of ``summary.json``, or None before all blocks are done."""
         file = self.folder / SUMMARY
         return json.loads(file.read_bytes()) if file.is_file() else None
 
@@ -78,7 +78,7 @@ class Run:
         Parameters
         ----------
         columns
-            Names of those to be read; None reads all.
+            Names of the columns to read; None reads all.
 
         Raises
         ------
@@ -91,8 +91,8 @@ class Run:
                 yield pq.read_table(file, columns=None if columns is None else list(columns))
             except (OSError, pa.ArrowException) as error:
                 raise OutputError(
-                    f"{file} could not be read: {error}.",
-                    "Delete it and go on with the run: --resume.",
+                    f"Can't read {file}: {error}.",
+                    "Delete it and resume the run: --resume.",
                 ) from error
 
     def table(
@@ -107,21 +107,21 @@ class Run:
         Parameters
         ----------
         columns
-            Names of those to be read; None reads all.
+            Names of the columns to read; None reads all.
         wrong
-            True for the rows with an error, False for those without, None for both and for those
-            of which it is not known.
+            True for rows with an error, False for rows without; None for all rows, including those
+            without a label or a prediction.
         status
             Only rows of this status.
         """
         names = self.schema.names if columns is None else list(columns)
-        read = list(dict.fromkeys([*names, "right", "status"]))
+        read = list(dict.fromkeys([*names, "correct", "status"]))
         found = []
         for table in self.blocks(read):
             keep = np.ones(len(table), dtype=bool)
             if wrong is not None:
-                right = table["right"].to_pylist()
-                keep &= np.array([one is (not wrong) for one in right], dtype=bool)
+                correct = table["correct"].to_pylist()
+                keep &= np.array([one is (not wrong) for one in correct], dtype=bool)
             if status is not None:
                 keep &= np.array([one == status for one in table["status"].to_pylist()], dtype=bool)
             found.append(table.filter(pa.array(keep)).select(names))
@@ -129,7 +129,7 @@ class Run:
         return pa.concat_tables(found) if found else empty
 
     def numbers(self, table: pa.Table, column: str) -> npt.NDArray[np.float32]:
-        """Return a column of maps (n, h, w), features or logits (n, F) as numbers; nan where null.
+        """Return a column of maps (n, h, w), features or logits (n, F) as an array; nan where null.
 
         Parameters
         ----------
@@ -151,22 +151,24 @@ class Run:
             at += len(lists)
         return found.reshape(len(table), *shape)
 
-    def picture(self, number: int, source: Source) -> Image.Image:
-        """Return an input's photograph, read again.
+    def image(self, number: int, source: Source) -> Image.Image:
+        """Return an input's image, read again.
 
         Parameters
         ----------
         number
             Its id.
         source
-            Where it comes from; see `cvx_diagnose.open_source`.
+            The data set; see `cvx_diagnose.open_source`.
 
         Raises
         ------
         InputError
-            If it can't be read, or was a tensor.
+            If it can't be read.
+        OutputError
+            If the input is a tensor.
         """
         loaded, _ = source.load(self.manifest.find(number))
         if not hasattr(loaded, "pil"):
-            raise OutputError(f"Input {number} is a tensor and no photograph.")
+            raise OutputError(f"Input {number} is a tensor, not an image.")
         return loaded.pil()

@@ -1,4 +1,4 @@
-"""Rows: what is known of one input, and how it is laid out in Parquet."""
+"""Rows of a run: one for each input, and their Parquet schema."""
 
 from __future__ import annotations
 
@@ -23,11 +23,10 @@ Row = dict[str, Any]
 OK, BAD, FAILED, CRASHED = "ok", "bad input", "model failure", "crashed"
 STATUSES = (OK, BAD, FAILED, CRASHED)
 MODEL_FAILED = (FAILED, CRASHED)
-"""Where the model gave no answer to an image that is one."""
-"""What can become of an input."""
+"""Statuses of valid images on which the model failed."""
 
 MOST_ERRORS = 20
-"""Errors of one image that are listed."""
+"""Maximum number of errors listed for one image."""
 
 _SIDES = pa.list_(pa.float32(), 4)
 _ERROR = pa.struct(
@@ -54,12 +53,12 @@ _FIX = pa.struct(
     [("box", _SIDES), ("share", pa.float32()), ("fill", pa.string()), ("change", pa.float32())]
 )
 _DETECTION = pa.struct([("box", _SIDES), ("class", pa.int32()), ("score", pa.float32())])
-_TRUTH = pa.struct([("box", _SIDES), ("class", pa.int32()), ("crowd", pa.bool_())])
+_GROUND_TRUTH = pa.struct([("box", _SIDES), ("class", pa.int32()), ("crowd", pa.bool_())])
 _PIXELS = pa.struct([("true", pa.int32()), ("predicted", pa.int32()), ("count", pa.int64())])
 
 
 def schema_of(plan: Plan) -> pa.Schema:
-    """Return the columns of a run's rows; their meaning is in the plugin's README."""
+    """Return the columns of a run's rows; docs/explanation/diagnose.md describes them."""
     fields: list[tuple[str, pa.DataType]] = [
         ("id", pa.int64()),
         ("path", pa.string()),
@@ -71,7 +70,7 @@ def schema_of(plan: Plan) -> pa.Schema:
         ("extent", _SIDES),
         ("label", pa.int32()),
         ("predicted", pa.int32()),
-        ("right", pa.bool_()),
+        ("correct", pa.bool_()),
         ("confidence", pa.float32()),
         ("margin", pa.float32()),
         ("loss", pa.float32()),
@@ -80,7 +79,7 @@ def schema_of(plan: Plan) -> pa.Schema:
         ("features", _halves(plan.features_size)),
         ("tested", pa.bool_()),
         ("regions", pa.list_(_REGION)),
-        ("usual", pa.float32()),
+        ("control_change", pa.float32()),
         ("fix", _FIX),
         ("thumbnail", pa.binary()),
         ("seconds", pa.float32()),
@@ -89,7 +88,11 @@ def schema_of(plan: Plan) -> pa.Schema:
         fields.append(("logits", _halves(plan.outputs)))
     if plan.task == "detection":
         boxes = pa.list_(_DETECTION)
-        fields += [("detections", boxes), ("candidates", boxes), ("truths", pa.list_(_TRUTH))]
+        fields += [
+            ("detections", boxes),
+            ("candidates", boxes),
+            ("ground_truth", pa.list_(_GROUND_TRUTH)),
+        ]
     if plan.task == "segmentation":
         fields.append(("pixels", pa.list_(_PIXELS)))
     if plan.map_shape is not None:
@@ -114,35 +117,32 @@ def to_table(rows: Sequence[Row], schema: pa.Schema) -> pa.Table:
 
 def _column(rows: Sequence[Row], field: pa.Field) -> pa.Array:
     values = [row.get(field.name) for row in rows]
-    kind = field.type
-    tensor = isinstance(kind, pa.BaseExtensionType)
-    storage = kind.storage_type if tensor else kind
+    type_ = field.type
+    tensor = isinstance(type_, pa.BaseExtensionType)
+    storage = type_.storage_type if tensor else type_
     if not pa.types.is_fixed_size_list(storage):
-        return pa.array(values, type=kind)
+        return pa.array(values, type=type_)
     if any(one is not None and np.size(one) != storage.list_size for one in values):
         raise UsageError(
-            f"The column {field.name} holds {storage.list_size} numbers, and a row has others.",
-            "Images of varying size give this network features of varying length.",
+            f"Column {field.name} must have {storage.list_size} values in every row.",
+            "This network's features depend on the image size: use images of one size.",
         )
     number = storage.value_type.to_pandas_dtype()
-    nothing = np.zeros(storage.list_size, dtype=number)
-    # Numbers beyond float16 become infinite rather than stop the run.
+    zeros = np.zeros(storage.list_size, dtype=number)
+    # Values beyond float16 become infinite rather than stop the run.
     with np.errstate(over="ignore"):
         flat = np.concatenate(
-            [
-                nothing if one is None else np.asarray(one).reshape(-1).astype(number)
-                for one in values
-            ]
+            [zeros if one is None else np.asarray(one).reshape(-1).astype(number) for one in values]
         )
-    absent = pa.array([one is None for one in values])
+    null = pa.array([one is None for one in values])
     lists = pa.FixedSizeListArray.from_arrays(
-        pa.array(flat, type=storage.value_type), type=storage, mask=absent
+        pa.array(flat, type=storage.value_type), type=storage, mask=null
     )
-    return pa.ExtensionArray.from_storage(kind, lists) if tensor else lists
+    return pa.ExtensionArray.from_storage(type_, lists) if tensor else lists
 
 
 def block_file(folder: Path, block: int) -> Path:
-    """Return where the rows of a block are."""
+    """Return the file of a block's rows."""
     return folder / ROWS / f"block-{block:06d}.parquet"
 
 
@@ -154,5 +154,5 @@ def to_parquet(table: pa.Table) -> bytes:
 
 
 def failed(item: Item, status: str, message: str, **more: Any) -> Row:
-    """Return the row of an input that has no answer."""
-    return {"id": item.id, "path": item.shown, "status": status, "message": message, **more}
+    """Return the row of an input without a prediction."""
+    return {"id": item.id, "path": item.display_path, "status": status, "message": message, **more}

@@ -1,4 +1,4 @@
-"""A run that outlives its network: whatever ends the process that explains, another goes on."""
+"""Supervisor of a run: restarts the process when the network ends it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
-from cvx_diagnose.run.crash_journal import Journal
+from cvx_diagnose.run.crash_journal import CrashJournal
 
 _PASSED_ON = tuple(
     getattr(signal, name)
@@ -19,55 +19,55 @@ _PASSED_ON = tuple(
 )
 
 
-def outliving(
-    folder: Path, shard: tuple[int, int], said: Callable[[str], None]
+def supervise(
+    folder: Path, shard: tuple[int, int], notify: Callable[[str], None]
 ) -> tuple[int | None, bool]:
-    """Split into a process that does the work and one that waits for it, and begins it again.
+    """Fork into a worker process and a supervisor that restarts it after a crash.
 
     Parameters
     ----------
     folder, shard
         Of the run.
-    said
-        Told, in words, what ended the work.
+    notify
+        Called with a message about each crash.
 
     Returns
     -------
     pair
-        In the process that is to do the work, None and whether it goes on with what another began.
-        In the one that waited, the exit code, when all is over. Where processes can't be split
-        (Windows), or there are threads already, the work is done without anybody waiting.
+        In the worker, None and whether it resumes after a crash. In the supervisor, the exit code
+        when all is done. Where processes can't be forked (Windows), or other threads run already,
+        the work is done without a supervisor.
     """
     if not hasattr(os, "fork") or threading.active_count() > 1:
         return None, False
-    again = False
+    resumed = False
     while True:
         sys.stdout.flush()
         sys.stderr.flush()
-        here = os.getpid()
+        parent = os.getpid()
         child = os.fork()
         if child == 0:
-            # Ctrl-C reaches the one that waits, which passes it on: once, not twice.
+            # Ctrl-C reaches only the supervisor, which forwards it: once, not twice.
             os.setpgid(0, 0)
             from cvx_engine.pool import end_with_parent
 
-            end_with_parent(here)
-            return None, again
-        code = _waited(child)
+            end_with_parent(parent)
+            return None, resumed
+        code = _wait(child)
         if code >= 0:
-            return code, again
+            return code, resumed
         cause = signal.Signals(-code).name
-        busy = Journal(folder, shard).ended(cause)
-        if busy is None:
-            said(f"The process was ended by {cause}, outside of the network's work on an input.")
-            return 128 - code, again
-        doing, ids = busy
+        crashed = CrashJournal(folder, shard).record_crash(cause)
+        if crashed is None:
+            notify(f"{cause} ended the process, but not while the network processed an input.")
+            return 128 - code, resumed
+        stage, ids = crashed
         what = "one input" if len(ids) == 1 else f"{len(ids)} inputs"
-        said(f"{cause} ended the process while {doing} {what}; going on without what ended it.")
-        again = True
+        notify(f"{cause} ended the process while {stage} {what}; resuming without its cause.")
+        resumed = True
 
 
-def _waited(child: int) -> int:
+def _wait(child: int) -> int:
     """Return how a process ended: its exit code, or the negative number of a signal."""
 
     def pass_on(number: int, _: FrameType | None) -> None:

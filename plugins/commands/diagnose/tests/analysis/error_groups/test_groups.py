@@ -8,9 +8,13 @@ import numpy as np
 import pytest
 import torch
 from cvx_diagnose import diagnose
-from cvx_diagnose.analysis.error_groups.clustering import divided, grouped
-from cvx_diagnose.analysis.error_groups.groups import find_causes, middles_of, place_of
-from cvx_diagnose.analysis.error_groups.names import group_name, names_of
+from cvx_diagnose.analysis.error_groups.clustering import group_errors, split_group
+from cvx_diagnose.analysis.error_groups.groups import (
+    evidence_centers,
+    find_error_groups,
+    location_of,
+)
+from cvx_diagnose.analysis.error_groups.names import class_namer, group_name
 from cvx_engine.local import Local
 from PIL import Image
 from planted import several
@@ -29,28 +33,28 @@ def blobs(*middles: float, each: int = 20) -> np.ndarray:
 
 def test_as_many_groups_are_found_as_there_are_heaps() -> None:
     for middles in ((0.0, 12.0), (0.0, 12.0, 24.0)):
-        found = divided(blobs(*middles))
+        found = split_group(blobs(*middles))
         truth = np.repeat(np.arange(len(middles)), 20)
         assert adjusted_rand_score(truth, found) == 1
 
 
 def test_one_heap_is_one_group() -> None:
     # Of a Gaussian in five dimensions halves have a silhouette of about 0.15.
-    assert set(divided(blobs(0.0, each=60))) == {0}
+    assert set(split_group(blobs(0.0, each=60))) == {0}
 
 
 def test_errors_with_different_answers_are_in_different_groups() -> None:
-    found = grouped(blobs(0.0, each=40), ["a"] * 20 + ["b"] * 20)
+    found = group_errors(blobs(0.0, each=40), ["a"] * 20 + ["b"] * 20)
     assert adjusted_rand_score([0] * 20 + [1] * 20, found) == 1
 
 
 def test_rare_answers_are_put_together() -> None:
-    found = grouped(blobs(0.0, each=9), ["a", "b", "c", "d", "e", "f", "g", "h", "i"])
+    found = group_errors(blobs(0.0, each=9), ["a", "b", "c", "d", "e", "f", "g", "h", "i"])
     assert set(found) == {0}
 
 
 def test_more_errors_than_are_clustered_at_once_join_the_nearest() -> None:
-    found = divided(blobs(0.0, 12.0, each=1500))
+    found = split_group(blobs(0.0, 12.0, each=1500))
     assert adjusted_rand_score(np.repeat([0, 1], 1500), found) == 1
 
 
@@ -96,7 +100,7 @@ def test_two_causes_of_one_wrong_answer_are_two_groups(tmp_path: Path) -> None:
     )
     run = diagnose(model, tmp_path / "data", tmp_path / "run", budget=0.0, engine=Local(workers=1))
     assert run.plan.fine_layer == "see"
-    causes = find_causes(run)
+    causes = find_error_groups(run)
     paths = run.table(["path"])["path"].to_pylist()
     truth = ["red" in paths[number] for number in causes.ids.tolist()]
     assert len(truth) == 24
@@ -104,29 +108,34 @@ def test_two_causes_of_one_wrong_answer_are_two_groups(tmp_path: Path) -> None:
     assert [(one["count"], one["cost"]) for one in causes.described] == [(12, 0.5), (12, 0.5)]
     for number, one in enumerate(causes.described):
         assert one["pairs"] == [{"true": 0, "predicted": 1, "count": 12}]
-        assert set(one["typical"]) <= set(causes.ids[causes.groups == number].tolist())
+        assert set(one["examples"]) <= set(causes.ids[causes.groups == number].tolist())
     # At the last grid both look the same: no grouping there can tell them apart.
-    deep = divided(run.numbers(run.table(wrong=True), "error_features"), 2)
+    deep = split_group(run.numbers(run.table(wrong=True), "error_features"), 2)
     assert adjusted_rand_score(truth, deep) < 0.3
 
 
 def test_a_group_knows_where_its_evidence_is() -> None:
     spot = np.zeros((3, 6, 6), dtype=np.float32)
     spot[:, 0, 5] = 1
-    places = middles_of(spot)
+    places = evidence_centers(spot)
     assert places == [pytest.approx((5.5 / 6, 0.5 / 6))] * 3
-    assert place_of(places) == "top right"
-    assert place_of([*places, (0.5, 0.5), (0.1, 0.9), (0.1, 0.1)]) is None
+    assert location_of(places) == "top right"
+    assert location_of([*places, (0.5, 0.5), (0.1, 0.9), (0.1, 0.1)]) is None
 
 
 def test_a_group_is_named_by_all_its_classes() -> None:
     pairs = [{"true": y, "predicted": q, "count": 1} for y, q in ((0, 1), (0, 2), (3, 1))]
-    group = {"type": "misclassified", "pairs": pairs, "place": None}
-    assert group_name(group, names_of(["a", "b", "c", "d"])) == "a and d taken for b and c"
+    group = {"type": "misclassified", "pairs": pairs, "location": None}
+    assert (
+        group_name(group, class_namer(["a", "b", "c", "d"])) == "a and d misclassified as b and c"
+    )
     pairs.append({"true": 4, "predicted": 1, "count": 1})
-    assert group_name(group, names_of(None)) == "3 classes taken for 1 and 2"
+    assert group_name(group, class_namer(None)) == "3 classes misclassified as 1 and 2"
     pairs[0]["count"] = 9
-    assert group_name(group, names_of(["a", "b", "c", "d", "e"])) == "mostly a taken for b and c"
+    assert (
+        group_name(group, class_namer(["a", "b", "c", "d", "e"]))
+        == "mostly a misclassified as b and c"
+    )
 
 
 @pytest.mark.slow
@@ -134,7 +143,7 @@ def test_planted_causes_are_recovered(tmp_path: Path) -> None:
     model = several.network()
     planted = several.write(tmp_path / "data", 30, 40)
     run = diagnose(model, tmp_path / "data", tmp_path / "run", budget=0.0, engine=Local(workers=1))
-    causes = find_causes(run)
+    causes = find_error_groups(run)
     cause = {one.file: one.cause for one in planted}
     paths = run.table(["path"])["path"].to_pylist()
     truth = [cause[paths[number]] for number in causes.ids.tolist()]

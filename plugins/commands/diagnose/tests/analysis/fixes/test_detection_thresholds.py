@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from cvx_diagnose import diagnose
-from cvx_diagnose.analysis.fixes.detection_thresholds import matched, suppressed, try_thresholds
+from cvx_diagnose.analysis.fixes.detection_thresholds import match_boxes, suppress, try_thresholds
 from cvx_diagnose.analysis.metrics.statistics import shuffle_ids
 from cvx_embedded import photographs
 from cvx_engine.local import Local
@@ -34,19 +34,19 @@ def true(sides: tuple[float, ...], c: int = 0, *, crowd: bool = False) -> dict[s
 def test_a_box_is_suppressed_by_a_better_one_of_its_class_alone() -> None:
     boxes, scores = np.array([NEAR_A, A, FAR, A]), np.array([0.6, 0.9, 0.3, 0.5])
     classes = np.array([0, 0, 0, 1])
-    assert suppressed(boxes, classes, scores, 0.6).tolist() == [1, 3, 2]
-    assert suppressed(boxes, classes, scores, 0.7).tolist() == [1, 0, 3, 2]
+    assert suppress(boxes, classes, scores, 0.6).tolist() == [1, 3, 2]
+    assert suppress(boxes, classes, scores, 0.7).tolist() == [1, 0, 3, 2]
 
 
 def test_an_object_is_found_once_and_a_crowd_excuses() -> None:
     boxes, classes = np.array([A, NEAR_A, FAR]), np.array([0, 0, 0])
-    found, excused = matched(boxes, classes, [true(A)])
+    found, excused = match_boxes(boxes, classes, [true(A)])
     assert found.tolist() == [True, False, False]
     assert not excused.any()
-    found, excused = matched(boxes, classes, [true((40.0, 40.0, 90.0, 90.0), crowd=True)])
+    found, excused = match_boxes(boxes, classes, [true((40.0, 40.0, 90.0, 90.0), crowd=True)])
     assert not found.any()
     assert excused.tolist() == [False, False, True]
-    assert not matched(boxes, classes, [true(A, 1)])[0].any()
+    assert not match_boxes(boxes, classes, [true(A, 1)])[0].any()
 
 
 class Rows:
@@ -62,7 +62,7 @@ class Rows:
 
 def rows(count: int, candidates: list[dict[str, Any]], truths: list[Any]) -> list[dict[str, Any]]:
     return [
-        {"id": k, "candidates": candidates, "detections": candidates, "truths": truths}
+        {"id": k, "candidates": candidates, "detections": candidates, "ground_truth": truths}
         for k in range(count)
     ]
 
@@ -75,7 +75,7 @@ def test_the_threshold_goes_between_what_is_right_and_what_is_wrong() -> None:
     assert (found["low"], found["high"]) == (1.0, 1.0)
     # Of 0.15 to 0.3 all are as good, and 0.3 is nearest to 0.5; the overlap stays as it is.
     assert (found["threshold"], found["overlap"]) == ([0.5, 0.3], [0.6, 0.6])
-    assert (found["trained_on"], found["judged_on"]) == (20, 20)
+    assert (found["trained_on"], found["evaluated_on"]) == (20, 20)
     assert (found["fixed"], found["broken"], found["gain"]) == (20, 0, 1.0)
     assert found["p"] == pytest.approx(2 * 0.5**20)
 
@@ -95,7 +95,7 @@ def test_what_cannot_be_bettered_stays_and_few_images_try_nothing() -> None:
     assert (found["change"], found["low"], found["high"], found["p"]) == (0.0, 0.0, 0.0, 1.0)
     few = try_thresholds(Rows(several[:19], 0.5, 0.6))  # type: ignore[arg-type]
     assert not few["tried"]
-    assert "20 labelled images; there are 19" in few["note"]
+    assert "20 labeled images, got 19" in few["note"]
 
 
 def test_no_score_is_chosen_below_what_rows_know_of() -> None:
@@ -145,7 +145,7 @@ def test_nanodet_on_photographs_is_given_a_threshold_that_finds_more(tmp_path: P
     assert fix["after"] > 0.95 > fix["before"]
     assert fix["low"] > 0
     first = next(one for one in run.summary["advice"] if one["kind"] == "threshold")
-    assert "Report boxes from a score of 0.2" in first["text"]
+    assert "Set the score threshold to 0.2" in first["text"]
 
 
 def kept(model: Any, picture: Image.Image) -> list[Any]:

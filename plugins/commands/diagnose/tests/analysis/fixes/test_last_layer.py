@@ -45,7 +45,7 @@ def test_labels_by_chance_are_not_learned_even_of_files_that_are_there_twice(
         diagnose(model, tmp_path / "data", tmp_path / "run", budget=0, engine=Local(workers=1))
     )
     assert fix["tried"]
-    assert fix["trained_on"] + fix["judged_on"] == 120
+    assert fix["trained_on"] + fix["evaluated_on"] == 120
     # A third by chance; of some sixty, four deviations beyond that.
     assert fix["after"] < 0.58
 

@@ -10,17 +10,17 @@ import torch
 from cvx_diagnose import diagnose
 from cvx_diagnose.analysis import labeled_rows as labelled
 from cvx_diagnose.analysis.label_issues import search as suspects
-from cvx_diagnose.analysis.label_issues.confident_learning import (
-    doubt,
-    out_of_fold,
+from cvx_diagnose.analysis.label_issues.label_quality import (
+    label_doubt,
+    label_issue_mask,
+    out_of_fold_probabilities,
     softmax,
-    suspicious,
 )
 from cvx_diagnose.analysis.label_issues.search import (
-    COMPANY,
-    TYPICAL,
-    company,
-    find_suspects,
+    MIN_AGREEMENT,
+    MIN_TYPICALITY,
+    find_label_issues,
+    neighbor_agreement,
     typicality,
 )
 from cvx_engine.local import Local
@@ -36,28 +36,28 @@ def test_a_label_is_suspected_if_another_class_reaches_its_threshold() -> None:
     labels = np.array([0, 0, 1, 1, 1] * 5)
     # Thresholds: (0.9 + 0.6) / 2 = 0.75 and (0.8 + 0.7 + 0.3) / 3 = 0.6. The last one's 0.7 for
     # class 0 is below 0.75.
-    assert suspicious(p, labels).tolist() == [False] * 25
+    assert label_issue_mask(p, labels).tolist() == [False] * 25
     p[4::5] = 0.8, 0.2
     # Now class 0 is reached: 0.8 against 0.75.
-    assert suspicious(p, labels).tolist() == ([False] * 4 + [True]) * 5
+    assert label_issue_mask(p, labels).tolist() == ([False] * 4 + [True]) * 5
 
 
 def test_a_class_of_one_example_can_be_what_a_wrong_label_is_taken_for() -> None:
     # Its own example is surer than the one with the wrong label; the mean over all is 0.584.
     p = np.array([[0.97, 0.02, 0.01], [0.94, 0.05, 0.01], [0.1, 0.8, 0.1], [0.2, 0.1, 0.7]])
-    assert suspicious(p, np.array([0, 1, 1, 2])).tolist() == [False, True, False, False]
+    assert label_issue_mask(p, np.array([0, 1, 1, 2])).tolist() == [False, True, False, False]
 
 
 def test_a_label_that_the_answer_agrees_with_is_not_suspected() -> None:
     # The second class is reached with 0.4 and the first, likelier, is not: its mean is 0.75.
     p = np.array([[0.9, 0.1], [0.9, 0.1], [0.9, 0.1], [0.9, 0.1], [0.6, 0.4], *[[0.6, 0.4]] * 5])
-    assert suspicious(p, np.array([0] * 5 + [1] * 5))[4] == np.False_
+    assert label_issue_mask(p, np.array([0] * 5 + [1] * 5))[4] == np.False_
 
 
 def test_doubt_is_the_normalised_margin() -> None:
     p = np.array([[0.5, 0.3, 0.2], [0.1, 0.9, 0.0]])
     # (1 + 0.3 - 0.5) / 2 and (1 + 0.9 - 0.1) / 2
-    assert doubt(p, np.array([0, 0])) == pytest.approx([0.4, 0.9])
+    assert label_doubt(p, np.array([0, 0])) == pytest.approx([0.4, 0.9])
 
 
 def test_flipped_labels_are_the_most_doubtful_out_of_fold() -> None:
@@ -67,20 +67,20 @@ def test_flipped_labels_are_the_most_doubtful_out_of_fold() -> None:
     flipped = generator.permutation(240)[:24]
     labels = true.copy()
     labels[flipped] = (labels[flipped] + 1) % 4
-    p = out_of_fold(features, labels, 4)
+    p = out_of_fold_probabilities(features, labels, 4)
     is_flipped = np.isin(np.arange(240), flipped)
     # Heaps six spreads apart overlap by a thousandth; a memory of the labels would give 0.5.
-    assert roc_auc_score(is_flipped, doubt(p, labels)) > 0.99
-    assert (suspicious(p, labels) == is_flipped).mean() > 0.98
+    assert roc_auc_score(is_flipped, label_doubt(p, labels)) > 0.99
+    assert (label_issue_mask(p, labels) == is_flipped).mean() > 0.98
 
 
 def test_a_class_with_few_examples_is_never_suspected() -> None:
     features = np.random.default_rng(0).normal(size=(22, 3))
     labels = np.array([0] * 10 + [1] * 10 + [2] * 2)
-    p = out_of_fold(features, labels, 3)
+    p = out_of_fold_probabilities(features, labels, 3)
     assert p[20:].tolist() == [[0, 0, 1], [0, 0, 1]]
-    with pytest.raises(UsageError, match="1 classes have 5 examples"):
-        out_of_fold(features[:10], labels[:10], 3)
+    with pytest.raises(UsageError, match="two classes with 5 examples, got 1"):
+        out_of_fold_probabilities(features[:10], labels[:10], 3)
 
 
 def test_an_image_far_from_its_likely_class_is_not_typical_of_it() -> None:
@@ -99,14 +99,14 @@ def test_a_label_that_all_images_around_have_is_no_wrong_label() -> None:
     labels = true.copy()
     labels[3] = 1
     # All but one of the fifteen around it are called otherwise, and none of those around number 20.
-    assert company(features, labels, np.array([3, 20])).tolist() == [0, 1]
+    assert neighbor_agreement(features, labels, np.array([3, 20])).tolist() == [0, 1]
 
 
 def test_of_a_small_class_as_many_neighbours_count_as_it_has_others() -> None:
     features = np.array([[1, 0], [1, 0.1], [1, 0.2], [0.9, 1], [0.5, 1], [0, 1]])
     labels = np.array([0, 0, 0, 1, 1, 2])
     # Two of the first class's own, one of the second's own, and none of a class of one.
-    assert company(features, labels, np.array([0, 4, 5])).tolist() == [1, 1, 0]
+    assert neighbor_agreement(features, labels, np.array([0, 4, 5])).tolist() == [1, 1, 0]
 
 
 class Heaps(torch.utils.data.Dataset[tuple[torch.Tensor, int]]):
@@ -138,20 +138,23 @@ def test_a_part_at_a_time_the_same_labels_are_suspected_as_in_one_piece(
     labels, ids = table["label"].to_numpy().astype(int), table["id"].to_numpy()
     features = run.numbers(table, "features")
     own = softmax(run.numbers(table, "logits"))
-    p = out_of_fold(features, labels, 3) if trained_on else own
+    p = out_of_fold_probabilities(features, labels, 3) if trained_on else own
     likely = p.argmax(1)
     expected = {}
-    for i in np.flatnonzero(suspicious(p, labels)):
+    for i in np.flatnonzero(label_issue_mask(p, labels)):
         like = features[(likely == likely[i]) & (labels == likely[i])]
         [typical] = typicality(features[[i]], like)
-        if typical >= TYPICAL and company(features, labels, np.array([i]))[0] < COMPANY:
-            expected[int(ids[i])] = (likely[i], doubt(p, labels)[i], typical)
+        if (
+            typical >= MIN_TYPICALITY
+            and neighbor_agreement(features, labels, np.array([i]))[0] < MIN_AGREEMENT
+        ):
+            expected[int(ids[i])] = (likely[i], label_doubt(p, labels)[i], typical)
     assert len(expected) > 20
     for module, name in ((labelled, "_TOGETHER"), (suspects, "_AT_ONCE"), (suspects, "_ROWS")):
         monkeypatch.setattr(module, name, 8)
-    found = find_suspects(run, trained_on=trained_on)
+    found = find_label_issues(run, trained_on=trained_on)
     assert {
-        one["id"]: (one["likely"], one["doubt"], one["typicality"]) for one in found
+        one["id"]: (one["suggested"], one["doubt"], one["typicality"]) for one in found
     } == expected
     doubts = [one["doubt"] for one in found]
     assert doubts == sorted(doubts, reverse=True)
@@ -159,4 +162,4 @@ def test_a_part_at_a_time_the_same_labels_are_suspected_as_in_one_piece(
     assert all(by_id[one["id"]] == one["label"] for one in found)
     at = {int(number): k for k, number in enumerate(ids)}
     for one in found:
-        assert one["probability"] == p[at[one["id"]], one["likely"]]
+        assert one["probability"] == p[at[one["id"]], one["suggested"]]

@@ -13,10 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from cvx_diagnose import Run, diagnose
-from cvx_diagnose.analysis.fixes.last_layer import changed, try_fixes
+from cvx_diagnose.analysis.fixes.last_layer import accuracy_change, try_fixes
 from cvx_diagnose.analysis.metrics.comparison import compare
 from cvx_diagnose.analysis.metrics.statistics import mcnemar
-from cvx_diagnose.analysis.metrics.summary import summarise
+from cvx_diagnose.analysis.metrics.summary import summarize
 from cvx_engine.local import Local
 from PIL import Image
 from scipy.stats import binomtest
@@ -50,9 +50,9 @@ def test_two_runs_tell_what_was_fixed_and_what_broke(
         model.module, preprocess=model.preparer.preprocess, classes=model.classes, name="net"
     )
     after = diagnose(changed_model, data, tmp_path / "after", compare=before, **QUICK)
-    old, new = (run.table(["right"])["right"].to_pylist() for run in (before, after))
+    old, new = (run.table(["correct"])["correct"].to_pylist() for run in (before, after))
     assert after.summary is not None
-    result = after.summary["compared"]
+    result = after.summary["comparison"]
     assert result["common"] == 20
     assert result["fixed_ids"] == [i for i in range(20) if new[i] and not old[i]]
     assert result["broken_ids"] == [i for i in range(20) if old[i] and not new[i]]
@@ -62,7 +62,7 @@ def test_two_runs_tell_what_was_fixed_and_what_broke(
         == result["after"] - result["before"]
     )
     assert result["fixed"] > 0
-    assert json.loads((tmp_path / "after/summary.json").read_text())["compared"] == result
+    assert json.loads((tmp_path / "after/summary.json").read_text())["comparison"] == result
 
 
 def changed_rows(run: Run, **changes: Any) -> None:
@@ -84,7 +84,7 @@ def test_an_input_that_the_model_fails_on_is_broken_and_one_with_another_label_i
     data = tree(4)
     before = diagnose(model, data, tmp_path / "before", **QUICK)
     after = diagnose(model, data, tmp_path / "after", **QUICK)
-    right = before.table(["right"])["right"].to_pylist()
+    right = before.table(["correct"])["correct"].to_pylist()
     was_right, was_wrong = right.index(True), right.index(False)
     crashed = right.index(True, was_right + 1)
     labels = before.table(["label"])["label"].to_pylist()
@@ -93,18 +93,18 @@ def test_an_input_that_the_model_fails_on_is_broken_and_one_with_another_label_i
         status={was_right: "model failure", crashed: "crashed"},
         # Of what ends the process nothing is known but its path.
         sha256={crashed: None},
-        right={was_right: None, crashed: None, was_wrong: True},
+        correct={was_right: None, crashed: None, was_wrong: True},
         label={was_right: None, crashed: None, was_wrong: (labels[was_wrong] + 1) % 5},
     )
     result = compare(after, before)
-    assert (result["common"], result["relabelled"]) == (20, 1)
+    assert (result["common"], result["relabeled"]) == (20, 1)
     assert (result["fixed"], result["broken_ids"]) == (0, [was_right, crashed])
     back = compare(before, after)
     assert (back["fixed_ids"], back["broken"]) == ([was_right, crashed], 0)
-    numbers = summarise(after)["right"]
+    numbers = summarize(after)["accuracy"]
     answered = right.count(True) - 2 + 1
-    assert (numbers["right"], numbers["of"], numbers["unanswered"]) == (answered, 18, 2)
-    assert numbers["with_unanswered"] == answered / 20
+    assert (numbers["correct"], numbers["total"], numbers["failed"]) == (answered, 18, 2)
+    assert numbers["value_with_failed"] == answered / 20
 
 
 def test_a_run_without_end_or_of_other_images_is_no_comparison(
@@ -114,7 +114,7 @@ def test_a_run_without_end_or_of_other_images_is_no_comparison(
     half = diagnose(model, data, tmp_path / "half", shard=(0, 2), **{**QUICK, "block_size": 8})
     with pytest.raises(UsageError, match="not finished"):
         diagnose(model, data, tmp_path / "run", compare=half, **QUICK)
-    with pytest.raises(OutputError, match="holds no run"):
+    with pytest.raises(OutputError, match="No run of cvx diagnose"):
         diagnose(model, data, tmp_path / "run2", compare=tmp_path / "nowhere", **QUICK)
 
 
@@ -122,7 +122,7 @@ def test_the_interval_of_a_change_is_the_paired_bootstraps() -> None:
     generator = np.random.default_rng(1)
     before = generator.random(400) < 0.7
     after = before ^ (generator.random(400) < 0.1)
-    found = changed(before, after)
+    found = accuracy_change(before, after)
     assert found["change"] == pytest.approx(after.mean() - before.mean())
     draws = generator.integers(0, 400, (4000, 400))
     naive = (after[draws].astype(float) - before[draws]).mean(1)
@@ -144,7 +144,7 @@ def test_a_spoilt_last_layer_is_mended_on_what_it_had_not_seen(
     assert run.summary is not None
     [fix] = run.summary["fixes"]
     assert fix["tried"]
-    assert fix["trained_on"] + fix["judged_on"] == 60 + 3
+    assert fix["trained_on"] + fix["evaluated_on"] == 60 + 3
     # Three colours are apart in any features; random weights know no class.
     assert fix["after"] > 0.9 > fix["before"]
     assert fix["low"] > 0
@@ -159,3 +159,16 @@ def test_too_few_inputs_try_nothing_and_say_so(
     [fix] = try_fixes(diagnose(model, tree(2), tmp_path / "run", **QUICK))
     assert not fix["tried"]
     assert "40 inputs" in fix["note"]
+
+
+def test_a_run_of_an_older_schema_is_refused_with_both_schemas(
+    model: VisionModel, tree: Tree, tmp_path: Path
+) -> None:
+    data = tree(2)
+    old = diagnose(model, data, tmp_path / "old", **QUICK)
+    file = old.folder / "plan.json"
+    file.write_text(file.read_text().replace("cvx.plan/2", "cvx.plan/1"))
+    with pytest.raises(OutputError, match=r"cvx\.plan/1.*this version reads 'cvx\.plan/2'"):
+        diagnose(model, data, tmp_path / "new", compare=tmp_path / "old", **QUICK)
+    with pytest.raises(OutputError, match="another version of cvx"):
+        diagnose(model, data, tmp_path / "old", resume=True, **QUICK)

@@ -19,7 +19,7 @@ def row(label: int, predicted: int, confidence: float) -> dict[str, object]:
         "status": "ok",
         "label": label,
         "predicted": predicted,
-        "right": label == predicted,
+        "correct": label == predicted,
         "confidence": confidence,
     }
 
@@ -35,7 +35,7 @@ def test_calibration_is_the_mean_gap_between_confidence_and_accuracy() -> None:
     filled = [one for one in found["calibration"]["bins"] if one["count"]]
     assert [(one["count"], one["accuracy"]) for one in filled] == [(1, 1.0), (2, 0.5)]
     assert found["confusions"] == [{"true": 0, "predicted": 1, "count": 1, "share": 0.5}]
-    assert [(one["class"], one["count"], one["right"]) for one in found["by_class"]] == [
+    assert [(one["class"], one["count"], one["correct"]) for one in found["by_class"]] == [
         (0, 2, 1),
         (1, 1, 1),
     ]
@@ -63,7 +63,7 @@ def test_intersection_over_union_is_of_the_sums() -> None:
 
 def test_a_test_counts_by_its_best_verdict() -> None:
     common = _Common()
-    base = {"status": "ok", "right": False, "errors": [{"type": "misclassified"}], "fix": None}
+    base = {"status": "ok", "correct": False, "errors": [{"type": "misclassified"}], "fix": None}
     verdicts: list[list[str]] = [["not verified", "verified"], ["partly"], []]
     common.add(
         [
@@ -72,11 +72,11 @@ def test_a_test_counts_by_its_best_verdict() -> None:
         ]
         + [{**base, "id": 3, "tested": False, "regions": None}]
     )
-    assert common.document()["interventions"] == {
+    assert common.document()["region_tests"] == {
         "tested": 3,
         "verified": 1,
         "partly": 1,
         "none stood out": 1,
-        "fixed": 0,
+        "corrected": 0,
     }
     assert common.document()["errors"] == {"misclassified": 4}

@@ -12,9 +12,9 @@ import torch
 from cvx_diagnose import Run, diagnose
 from cvx_diagnose.analysis.metrics.statistics import adjust_p_values, shuffle_ids
 from cvx_diagnose.analysis.shortcuts import search as shortcuts
-from cvx_diagnose.analysis.shortcuts.recurrence import joined, more_often, occurrences
+from cvx_diagnose.analysis.shortcuts.recurrence import fisher_test, join_similar_groups, occurrences
 from cvx_diagnose.analysis.shortcuts.search import NAME
-from cvx_diagnose.analysis.shortcuts.transplants import Donor, parts_of, pasted, turned
+from cvx_diagnose.analysis.shortcuts.transplants import Donor, count_flips, evidence_boxes, paste
 from cvx_engine.local import Local
 from PIL import Image
 from torch import nn
@@ -61,7 +61,7 @@ def test_the_order_by_chance_is_of_the_numbers_alone() -> None:
 def test_more_often_is_fishers_test() -> None:
     # 3 of 4 against 1 of 4: (16 + 1) / 70, the lady tasting tea (Fisher 1935).
     cups = [np.array([True] * n + [False] * (4 - n)) for n in (3, 1)]
-    assert more_often(*cups) == pytest.approx(17 / 70)
+    assert fisher_test(*cups) == pytest.approx(17 / 70)
 
 
 def test_chances_are_adjusted_for_how_many_there_are() -> None:
@@ -71,25 +71,25 @@ def test_chances_are_adjusted_for_how_many_there_are() -> None:
 
 
 def test_groups_that_look_alike_have_one_cause() -> None:
-    assert joined([heap(0, 30, 0), heap(12, 30, 1), heap(0, 30, 2)]) == [[0, 2], [1]]
-    assert joined([]) == []
+    assert join_similar_groups([heap(0, 30, 0), heap(12, 30, 1), heap(0, 30, 2)]) == [[0, 2], [1]]
+    assert join_similar_groups([]) == []
 
 
 def test_the_part_that_is_blamed_lies_around_the_peak_and_the_other_where_least_is() -> None:
     evidence = np.array([[0, 0, 0, 6], [0, -9, 9, 8], [1, 0, 0, 0], [5, 0, 0, 2]], dtype=np.float32)
     # 9, 8 and 6 touch and reach half of 9; 5 does too, and touches none of them. Of the parts of
     # 2 x 2 the top left one holds nothing positive.
-    assert parts_of(evidence) == ((0.5, 0.0, 1.0, 0.5), (0.0, 0.0, 0.5, 0.5))
-    assert parts_of(-np.ones((4, 4))) is None
-    assert parts_of(np.ones((4, 4))) is None
+    assert evidence_boxes(evidence) == ((0.5, 0.0, 1.0, 0.5), (0.0, 0.0, 0.5, 0.5))
+    assert evidence_boxes(-np.ones((4, 4))) is None
+    assert evidence_boxes(np.ones((4, 4))) is None
 
 
 def test_a_part_is_put_into_the_same_place() -> None:
     image, other = torch.zeros(1, 4, 4), torch.arange(16.0).reshape(1, 4, 4)
-    changed = pasted(image, other, (0.5, 0.0, 1.0, 0.5))
+    changed = paste(image, other, (0.5, 0.0, 1.0, 0.5))
     assert changed[0].tolist() == [[0, 0, 2, 3], [0, 0, 6, 7], [0] * 4, [0] * 4]
     assert not image.any()
-    larger = pasted(torch.zeros(1, 8, 8), torch.ones(1, 4, 4), (0.5, 0.0, 1.0, 0.5))
+    larger = paste(torch.zeros(1, 8, 8), torch.ones(1, 4, 4), (0.5, 0.0, 1.0, 0.5))
     assert larger.sum() == 16
 
 
@@ -101,12 +101,12 @@ def test_what_turns_images_is_counted_by_donors() -> None:
     values[0, 0, 0] = 3
     donor = Donor(values, (0.0, 0.0, 0.5, 0.5), (0.5, 0.5, 1.0, 1.0))
     images = [torch.zeros(1, 2, 2), torch.ones(1, 2, 2)]
-    found = turned([donor] * 5, [images] * 5, [[0, 1]] * 5, {3}, brightest)
+    found = count_flips([donor] * 5, [images] * 5, [[0, 1]] * 5, {3}, brightest)
     assert found["p"] == pytest.approx(0.5**5)
-    assert (found["tried"], found["turned"], found["elsewhere"]) == (10, 10, 0)
+    assert (found["count"], found["flipped"], found["control_flipped"]) == (10, 10, 0)
     # What was class 3 before is no error, and another answer than that of the errors neither.
-    assert turned([donor], [images], [[3, 3]], {3}, brightest)["turned"] == 0
-    assert turned([donor], [images], [[0, 1]], {2}, brightest)["turned"] == 0
+    assert count_flips([donor], [images], [[3, 3]], {3}, brightest)["flipped"] == 0
+    assert count_flips([donor], [images], [[0, 1]], {2}, brightest)["flipped"] == 0
 
 
 class Spots(nn.Module):
@@ -178,25 +178,30 @@ def run_of(data: Path, name: str, *, shortcut: bool, **more: Any) -> Run:
 def test_a_shortcut_with_two_answers_is_one_cause_and_is_told_first(pictures: Path) -> None:
     run = run_of(pictures, "run", shortcut=True)
     assert run.summary is not None
-    assert run.summary["right"]["of"] - run.summary["right"]["right"] == 48
+    assert run.summary["accuracy"]["total"] - run.summary["accuracy"]["correct"] == 48
     [one] = run.summary["shortcuts"]["found"]
     assert (one["verdict"], one["count"]) == ("verified", 48)
     assert one["cost"] == pytest.approx(48 / 156)
     assert {(pair["true"], pair["predicted"]) for pair in one["pairs"]} == {
         (y, q) for y in (0, 1) for q in (2, 3)
     }
-    assert sorted(one["groups"]) == list(range(len(run.summary["causes"])))
+    assert sorted(one["groups"]) == list(range(len(run.summary["error_groups"])))
     assert one["controls"] == 48
     # Green spots are no red ones, but for the three that are: of the 24 controls of each answer.
-    assert one["errors_with"] > 0.8
-    assert 0 < one["right_with"] < 0.2
-    assert one["pasted"]["turned"] == one["pasted"]["tried"] == one["pasted"]["images"] == 48
-    assert one["pasted"]["elsewhere"] == 0
-    assert one["carries"]["tried"] > 0
-    assert one["carries"]["lost"] == one["carries"]["tried"]
+    assert one["error_share"] > 0.8
+    assert 0 < one["correct_share"] < 0.2
+    assert (
+        one["transplants"]["flipped"]
+        == one["transplants"]["count"]
+        == one["transplants"]["images"]
+        == 48
+    )
+    assert one["transplants"]["control_flipped"] == 0
+    assert one["replacements"]["count"] > 0
+    assert one["replacements"]["lost"] == one["replacements"]["count"]
     first = run.summary["advice"][0]
     assert first["kind"] == "shortcut"
-    assert "dark and light taken for spotted and striped" in first["text"]
+    assert "dark and light misclassified as spotted and striped" in first["text"]
     assert [one["kind"] for one in run.summary["advice"]].count("shortcut") == 1
     # Its groups are not told again.
     assert not [one for one in run.summary["advice"] if one["kind"] in ("mask", "collect")]
@@ -206,14 +211,14 @@ def test_a_shortcut_with_two_answers_is_one_cause_and_is_told_first(pictures: Pa
     "outcome",
     [
         # Mostly turned, and as often by parts from elsewhere; ahead of these, and seldom turned.
-        {"tried": 48, "turned": 48, "elsewhere": 48, "donors": 12, "p": 1.0},
-        {"tried": 48, "turned": 23, "elsewhere": 0, "donors": 12, "p": 0.0002},
+        {"count": 48, "flipped": 48, "control_flipped": 48, "donors": 12, "p": 1.0},
+        {"count": 48, "flipped": 23, "control_flipped": 0, "donors": 12, "p": 0.0002},
     ],
 )
 def test_what_turns_few_images_or_no_more_than_any_part_is_not_verified(
     pictures: Path, monkeypatch: pytest.MonkeyPatch, outcome: dict[str, Any]
 ) -> None:
-    monkeypatch.setattr(shortcuts, "turned", lambda *_: dict(outcome))
+    monkeypatch.setattr(shortcuts, "count_flips", lambda *_: dict(outcome))
     run = run_of(pictures, "run", shortcut=True)
     assert run.summary is not None
     [one] = run.summary["shortcuts"]["found"]
@@ -279,12 +284,12 @@ def test_right_answers_are_looked_at_as_long_as_it_may_be_a_shortcut(
             Image.fromarray(pixels).save(tmp_path / f"data/{label}/{k}.png")
     run = run_of(tmp_path / "data", "run", shortcut=True)
     assert run.summary is not None
-    assert run.summary["shortcuts"]["looked_at"] > 0
+    assert run.summary["shortcuts"]["examined"] > 0
     assert run.summary["shortcuts"]["found"] == []
     known = images_to_go_on(run, tmp_path / "data")
     (run.folder / NAME).unlink()
     passes = images_to_go_on(run, tmp_path / "data") - known
-    assert len(run.summary["causes"]) == 1
+    assert len(run.summary["error_groups"]) == 1
     if len(labels) < 2:  # a shortcut shows in errors of two classes
         assert passes == 0
     else:  # twenty of the 48 suffice: one pass for each to find its rival, and one for its map

@@ -1,4 +1,4 @@
-"""Groups of errors: which have the same cause, told from what lies under their maps."""
+"""Clustering of errors by the features under their maps."""
 
 from __future__ import annotations
 
@@ -12,56 +12,56 @@ from sklearn.metrics import silhouette_score
 
 Numbers = npt.NDArray[Any]
 
-LEAST = 5
-"""Errors in a group, at least; wrong answers that are rarer are put together first."""
+MIN_SIZE = 5
+"""Minimum number of errors in a group; rarer wrong predictions are put together first."""
 
 STRUCTURE = 0.25
 """Mean silhouette below which there are no groups (Kaufman and Rousseeuw, 1990, table 4)."""
 
 SLACK = 0.05
-"""Of two numbers of groups whose silhouettes are this close, the smaller is taken."""
+"""Of two numbers of groups whose silhouettes differ by less, the smaller is taken."""
 
 _MOST_GROUPS = 8
 _MOST_TOGETHER = 2000
-"""Errors that are clustered at once; the others join the group whose middle is nearest."""
+"""Maximum number of errors clustered at once; the others join the nearest group."""
 
 
-def grouped(features: Numbers, answers: Sequence[str]) -> npt.NDArray[np.int64]:
+def group_errors(features: Numbers, predictions: Sequence[str]) -> npt.NDArray[np.int64]:
     """Return the group of each error, from 0, in no particular order.
 
-    Errors with one wrong answer are one group or several: of Ward's clusterings into 2, 3, ... the
-    smallest is taken whose mean silhouette (Rousseeuw, J. Comput. Appl. Math. 1987) is all but
-    the best, and none where no silhouette shows structure.
+    Errors with one wrong prediction form one group or several: of Ward's clusterings into 2, 3,
+    ... the smallest is taken whose mean silhouette (Rousseeuw, J. Comput. Appl. Math. 1987) is
+    within `SLACK` of the best, and none where no silhouette shows structure.
 
     Parameters
     ----------
     features
-        (n, F): what lies under each error's map.
-    answers
-        The wrong answer of each error; what is found in fewer than `LEAST` errors is one answer.
+        (n, F), under each error's map.
+    predictions
+        The wrong prediction of each error; those with fewer than `MIN_SIZE` errors count as one.
     """
-    names, code = np.unique(np.array(answers, dtype=object).astype(str), return_inverse=True)
+    names, code = np.unique(np.array(predictions, dtype=object).astype(str), return_inverse=True)
     counts = np.bincount(code, minlength=len(names))
-    code = np.where(counts[code] < LEAST, len(names), code)
+    code = np.where(counts[code] < MIN_SIZE, len(names), code)
     found = np.zeros(len(code), dtype=np.int64)
     groups = 0
-    for answer in np.unique(code):
-        at = np.flatnonzero(code == answer)
-        parts = divided(features[at])
+    for prediction in np.unique(code):
+        at = np.flatnonzero(code == prediction)
+        parts = split_group(features[at])
         found[at] = groups + parts
         groups += int(parts.max()) + 1
     return found
 
 
-def divided(features: Numbers, number: int | None = None) -> npt.NDArray[np.int64]:
-    """Return the parts of errors that have one wrong answer, from 0.
+def split_group(features: Numbers, number: int | None = None) -> npt.NDArray[np.int64]:
+    """Return the clusters of errors that have one wrong prediction, from 0.
 
     Parameters
     ----------
     features
         (n, F).
     number
-        How many parts, where that is known.
+        How many clusters, where that is known.
     """
     count = len(features)
     sample = features
@@ -70,8 +70,8 @@ def divided(features: Numbers, number: int | None = None) -> npt.NDArray[np.int6
     parts = _parts(sample, number)
     if count == len(sample):
         return parts
-    middles = np.stack([sample[parts == k].mean(0) for k in range(int(parts.max()) + 1)])
-    distances = ((features[:, None] - middles[None]) ** 2).sum(2)
+    centers = np.stack([sample[parts == k].mean(0) for k in range(int(parts.max()) + 1)])
+    distances = ((features[:, None] - centers[None]) ** 2).sum(2)
     nearest: npt.NDArray[np.int64] = distances.argmin(1)
     return nearest
 
@@ -80,11 +80,11 @@ def _parts(sample: Numbers, number: int | None) -> npt.NDArray[np.int64]:
     whole = np.zeros(len(sample), dtype=np.int64)
     if number is not None:
         return _ward(sample, number) if number > 1 else whole
-    most = min(_MOST_GROUPS, len(sample) // LEAST)
+    most = min(_MOST_GROUPS, len(sample) // MIN_SIZE)
     choices = {}
     for k in range(2, most + 1):
         parts = _ward(sample, k)
-        if np.bincount(parts).min() >= LEAST:
+        if np.bincount(parts).min() >= MIN_SIZE:
             choices[k] = parts, float(silhouette_score(sample, parts))
     if not choices or max(score for _, score in choices.values()) < STRUCTURE:
         return whole

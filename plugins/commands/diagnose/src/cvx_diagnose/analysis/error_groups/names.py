@@ -11,11 +11,11 @@ from cvx_core import printable
 Names = Callable[[int | None], str]
 
 _MOSTLY = 0.6
-"""Share of a group from which one of three or more classes names it."""
+"""Share of a group above which one of three or more classes names it."""
 
 
-def names_of(classes: Sequence[str] | None) -> Names:
-    """Return from a class's number to its printable name."""
+def class_namer(classes: Sequence[str] | None) -> Names:
+    """Return a function from a class index to its printable name."""
 
     def name(index: int | None) -> str:
         if index is None:
@@ -26,28 +26,28 @@ def names_of(classes: Sequence[str] | None) -> Names:
 
 
 def group_name(group: Mapping[str, Any], name: Names) -> str:
-    """Return a group's name: its confusion pair and its place.
+    """Return a group's name: its confusion and its location.
 
     Examples
     --------
     >>> group = {"type": "misclassified", "pairs": [{"true": 0, "predicted": 1, "count": 5}],
-    ...          "place": "top left"}
-    >>> group_name(group, names_of(["ant", "bee"]))
-    'ant taken for bee, evidence top left'
+    ...          "location": "top left"}
+    >>> group_name(group, class_namer(["ant", "bee"]))
+    'ant misclassified as bee, evidence top left'
     """
     if group.get("mixed"):
-        return "wrong answers that are too rare to be grouped"
+        return "wrong predictions too rare to be grouped"
     pairs = group["pairs"]
-    true_class = _together(pairs, "true", name)
-    said = _together(pairs, "predicted", name)
+    true_class = _join_names(pairs, "true", name)
+    predicted = _join_names(pairs, "predicted", name)
     if group["type"] == "misclassified":
-        text = f"{true_class} taken for {said}"
+        text = f"{true_class} misclassified as {predicted}"
     else:
-        text = f"{group['type']}: {said if pairs[0]['predicted'] is not None else true_class}"
-    return text if group["place"] is None else f"{text}, evidence {group['place']}"
+        text = f"{group['type']}: {predicted if pairs[0]['predicted'] is not None else true_class}"
+    return text if group["location"] is None else f"{text}, evidence {group['location']}"
 
 
-def _together(pairs: Sequence[Mapping[str, Any]], which: str, name: Names) -> str:
+def _join_names(pairs: Sequence[Mapping[str, Any]], which: str, name: Names) -> str:
     counts = Counter[str]()
     for pair in pairs:
         counts[name(pair[which])] += pair["count"]
@@ -58,5 +58,5 @@ def _together(pairs: Sequence[Mapping[str, Any]], which: str, name: Names) -> st
 
 
 def shortcut_name(shortcut: Mapping[str, Any], name: Names) -> str:
-    """Return a shortcut's name: its confusions and its place."""
+    """Return a shortcut's name: its confusions and its location."""
     return group_name({"type": "misclassified", **shortcut}, name)

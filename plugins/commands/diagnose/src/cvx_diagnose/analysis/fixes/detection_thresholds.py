@@ -1,4 +1,4 @@
-"""Another score threshold or suppression for a detector, from the boxes that its rows keep."""
+"""Score threshold and suppression of a detector, tuned on the boxes that its rows keep."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ OVERLAPS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 """Scores and overlaps that are tried, beside those that the detector has."""
 
 FOUND = 0.5
-"""Intersection over union from which a box finds an object."""
+"""Intersection over union above which a box finds an object."""
 
 _FEWEST = 20
 
 
 @dataclass(frozen=True, eq=False)
-class _Judged:
-    """What is left of an image's boxes after suppression.
+class _MatchedBoxes:
+    """The boxes of an image after suppression.
 
     Attributes
     ----------
     scores, found
-        (n,), best first, and whether each finds an object that no better one has.
+        (n,), best first, and whether each finds an object that no better one finds.
     objects
-        How many there are to be found.
+        Number of objects in the image.
     """
 
     scores: Numbers
@@ -49,18 +49,18 @@ class _Judged:
         return found, int(above.sum()) - found, self.objects - found
 
 
-def suppressed(boxes: Numbers, classes: Numbers, scores: Numbers, overlap: float) -> Numbers:
-    """Return which boxes are left, best first: a box goes that overlaps a better one of its class.
+def suppress(boxes: Numbers, classes: Numbers, scores: Numbers, overlap: float) -> Numbers:
+    """Return the boxes left by non-maximum suppression within each class, best first.
 
-    What is left above a higher score is what is left of the boxes above it, so that one pass
-    answers for all scores.
+    Boxes above a score threshold after suppression are the same as after suppressing only boxes
+    above it: one pass serves all thresholds.
 
     Parameters
     ----------
     boxes, classes, scores
         (n, 4), (n,) and (n,).
     overlap
-        Intersection over union above which a box goes.
+        Intersection over union above which a box is suppressed.
     """
     ranked = np.argsort(-scores, kind="stable")
     near = overlaps(boxes[ranked], boxes[ranked]) > overlap
@@ -73,8 +73,10 @@ def suppressed(boxes: Numbers, classes: Numbers, scores: Numbers, overlap: float
     return kept
 
 
-def matched(boxes: Numbers, classes: Numbers, truths: list[Row]) -> tuple[Numbers, Numbers]:
-    """Return which boxes, best first, find an object, and which are excused by a crowd.
+def match_boxes(
+    boxes: Numbers, classes: Numbers, ground_truth: list[Row]
+) -> tuple[Numbers, Numbers]:
+    """Return which boxes, best first, find an object, and which are ignored because of a crowd.
 
     Each takes the object of its class that it overlaps most, among those that no better box has.
 
@@ -82,15 +84,15 @@ def matched(boxes: Numbers, classes: Numbers, truths: list[Row]) -> tuple[Number
     ----------
     boxes, classes
         (n, 4) and (n,), best first.
-    truths
-        As rows hold them.
+    ground_truth
+        As in rows.
     """
     found, excused = np.zeros(len(boxes), dtype=bool), np.zeros(len(boxes), dtype=bool)
-    if not truths:
+    if not ground_truth:
         return found, excused
-    true = np.array([one["box"] for one in truths], dtype=np.float64).reshape(-1, 4)
-    kinds = np.array([one["class"] for one in truths])
-    crowd = np.array([one["crowd"] for one in truths], dtype=bool)
+    true = np.array([one["box"] for one in ground_truth], dtype=np.float64).reshape(-1, 4)
+    kinds = np.array([one["class"] for one in ground_truth])
+    crowd = np.array([one["crowd"] for one in ground_truth], dtype=bool)
     shared = overlaps(boxes, true)
     free = ~crowd
     for k in range(len(boxes)):
@@ -112,26 +114,25 @@ def _inside(box: Numbers, others: Numbers) -> Numbers:
 
 
 def try_thresholds(run: Run) -> dict[str, Any]:
-    """Choose a score threshold and an overlap on one half of the images, and judge the other.
+    """Choose a score threshold and an overlap on one half of the images, and evaluate on the other.
 
-    Chosen is what gives the best F1, the harmonic mean of precision and recall over all boxes at an
-    intersection over union of 0.5.
+    Chosen is what gives the best F1, the harmonic mean of precision and recall over all boxes at
+    an intersection over union of 0.5.
 
     Returns
     -------
     dict
-        As of `cvx_diagnose.analysis.fixes.last_layer.try_fixes`, where ``before``,
-        ``after``, ``change`` and its
-        interval are of F1, and an image is ``fixed`` that has fewer wrong and missed boxes;
-        ``threshold`` and ``overlap``, pairs of what they were and are; ``gain``, by how much the
-        share of images without an error rose.
+        As of `.last_layer.try_fixes`, where ``before``, ``after``, ``change`` and its interval are
+        of F1, and an image is ``fixed`` that has fewer wrong and missed boxes; ``threshold`` and
+        ``overlap``, pairs of old and new value; ``gain``, the increase of the share of images
+        without an error.
     """
-    name = "another score threshold or suppression"
-    columns = ["id", "candidates", "detections", "truths"]
+    name = "another score threshold or overlap"
+    columns = ["id", "candidates", "detections", "ground_truth"]
     rows = [row for block in run.blocks(columns) for row in block.to_pylist()]
-    rows = [row for row in rows if row["truths"] is not None]
+    rows = [row for row in rows if row["ground_truth"] is not None]
     if len(rows) < _FEWEST:
-        note = f"It needs {_FEWEST} labelled images; there are {len(rows)}."
+        note = f"It needs {_FEWEST} labeled images, got {len(rows)}."
         return {"name": name, "tried": False, "note": note}
     ranks = {number: k for k, number in enumerate(shuffle_ids([row["id"] for row in rows]))}
     halves = [[row for row in rows if ranks[row["id"]] % 2 == half] for half in (0, 1)]
@@ -139,9 +140,9 @@ def try_thresholds(run: Run) -> dict[str, Any]:
     now = run.plan.threshold, run.plan.overlap
     best = _best(halves[0], now)
     before, after = (_counts(halves[1], *setting) for setting in (now, best))
-    mended = after[:, 1:].sum(1) - before[:, 1:].sum(1)
-    fixed, broken = int((mended < 0).sum()), int((mended > 0).sum())
-    right = [float((one[:, 1:].sum(1) == 0).mean()) for one in (before, after)]
+    change = after[:, 1:].sum(1) - before[:, 1:].sum(1)
+    fixed, broken = int((change < 0).sum()), int((change > 0).sum())
+    correct = [float((one[:, 1:].sum(1) == 0).mean()) for one in (before, after)]
     generator = np.random.default_rng(0)
     drawn = generator.integers(0, len(before), (BOOTSTRAP_SAMPLES, len(before)))
     changes = [_f1(after[at].sum(0)) - _f1(before[at].sum(0)) for at in drawn]
@@ -151,7 +152,7 @@ def try_thresholds(run: Run) -> dict[str, Any]:
         "tried": True,
         "measure": "F1",
         "trained_on": len(halves[0]),
-        "judged_on": len(halves[1]),
+        "evaluated_on": len(halves[1]),
         "threshold": [now[0], best[0]],
         "overlap": [now[1], best[1]],
         "before": f1[0],
@@ -162,19 +163,19 @@ def try_thresholds(run: Run) -> dict[str, Any]:
         "fixed": fixed,
         "broken": broken,
         "p": mcnemar(fixed, broken),
-        "gain": right[1] - right[0],
+        "gain": correct[1] - correct[0],
     }
 
 
 def _best(rows: list[Row], now: tuple[float, float | None]) -> tuple[float, float | None]:
     """Return the threshold and the overlap with the best F1; of equals those nearest to now."""
-    # Below the score from which boxes were kept it is not known what is there.
+    # Below the minimum score of the rows the boxes are unknown.
     floor = max([REPORTED_FROM, *(_least(row) for row in rows if now[1] is not None)])
     scores = sorted({now[0], *(one for one in THRESHOLDS if one >= floor)})
-    places = [None] if now[1] is None else sorted({now[1], *OVERLAPS})
+    overlaps_ = [None] if now[1] is None else sorted({now[1], *OVERLAPS})
     tried = {}
-    for overlap in places:
-        judged = [_judged(row, overlap) for row in rows]
+    for overlap in overlaps_:
+        judged = [_match_row(row, overlap) for row in rows]
         for score in scores:
             counts = np.array([one.counts(score) for one in judged]).sum(0)
             tried[score, overlap] = _f1(counts)
@@ -187,13 +188,13 @@ def _best(rows: list[Row], now: tuple[float, float | None]) -> tuple[float, floa
 
 
 def _least(row: Row) -> float:
-    """Return the score from which all boxes before suppression are in a row."""
+    """Return the score above which a row holds all boxes before suppression."""
     several = row["candidates"] or []
     return min(one["score"] for one in several) if len(several) >= MOST_CANDIDATES else 0.0
 
 
 def _counts(rows: list[Row], threshold: float, overlap: float | None) -> Numbers:
-    return np.array([_judged(row, overlap).counts(threshold) for row in rows])
+    return np.array([_match_row(row, overlap).counts(threshold) for row in rows])
 
 
 def _f1(counts: Numbers) -> float:
@@ -201,7 +202,7 @@ def _f1(counts: Numbers) -> float:
     return float(2 * found / max(1, 2 * found + wrong + missed))
 
 
-def _judged(row: Row, overlap: float | None) -> _Judged:
+def _match_row(row: Row, overlap: float | None) -> _MatchedBoxes:
     several = row["candidates"] if overlap is not None else row["detections"]
     several = several or []
     boxes = np.array([one["box"] for one in several], dtype=np.float64).reshape(-1, 4)
@@ -210,7 +211,7 @@ def _judged(row: Row, overlap: float | None) -> _Judged:
     if overlap is None:
         kept = np.argsort(-scores, kind="stable")
     else:
-        kept = suppressed(boxes, classes, scores, overlap)
-    found, excused = matched(boxes[kept], classes[kept], row["truths"])
-    objects = sum(not one["crowd"] for one in row["truths"])
-    return _Judged(scores[kept][~excused], found[~excused], objects)
+        kept = suppress(boxes, classes, scores, overlap)
+    found, excused = match_boxes(boxes[kept], classes[kept], row["ground_truth"])
+    objects = sum(not one["crowd"] for one in row["ground_truth"])
+    return _MatchedBoxes(scores[kept][~excused], found[~excused], objects)

@@ -1,4 +1,4 @@
-"""Fixes that need no new data, tried on one half of a run and judged on the other."""
+"""Fixes tried on one half of a run and evaluated on the other; a retrained last layer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 
 from cvx_diagnose.analysis.fixes.detection_thresholds import try_thresholds
-from cvx_diagnose.analysis.labeled_rows import Labelled
+from cvx_diagnose.analysis.labeled_rows import LabeledRows
 from cvx_diagnose.analysis.metrics.statistics import BOOTSTRAP_SAMPLES, mcnemar
 from cvx_diagnose.run.results import Run
 
@@ -21,20 +21,18 @@ _FEWEST = 40
 
 
 def try_fixes(run: Run) -> list[dict[str, Any]]:
-    """Return what became of each fix that could be tried.
+    """Return the result of each fix that applies to the task.
 
     Returns
     -------
     list of dict
-        ``name``; ``tried``, false where it could not be, and then ``note`` says why; ``trained_on``
-        and ``judged_on``, inputs; ``before`` and ``after``, shares of right answers on the latter;
-        ``change`` with ``low`` and ``high``, an interval of 95 %; ``fixed``, ``broken`` and ``p``
-        (`cvx_diagnose.analysis.metrics.comparison.mcnemar`). A last layer has learned the classes
-    of the data alone:
-        where the network knows others too, ``restricted`` is the share that is right if it may
-        give only these, and the change is to that. ``gain`` is to the answers as they are. Of a
-        detector see
-        `cvx_diagnose.analysis.fixes.detection_thresholds.try_thresholds`.
+        ``name``; ``tried``, false where it could not be, with the reason in ``note``;
+        ``trained_on`` and ``evaluated_on``, numbers of inputs; ``before`` and ``after``, accuracy
+        on the latter; ``change`` with ``low`` and ``high``, its 95 % interval; ``fixed``,
+        ``broken`` and ``p`` (`cvx_diagnose.analysis.metrics.statistics.mcnemar`). A new last layer
+        knows only the classes of the data: where the network knows more, ``restricted`` is the
+        accuracy of the old one among these, and the change is relative to it. ``gain`` is relative
+        to ``before``. For detectors see `.detection_thresholds.try_thresholds`.
     """
     if run.plan.task == "classification":
         return [_last_layer(run)]
@@ -42,9 +40,9 @@ def try_fixes(run: Run) -> list[dict[str, Any]]:
 
 
 def _last_layer(run: Run) -> dict[str, Any]:
-    """Train a new last layer on the features of one half, and answer for the other."""
-    name = "a new last layer"
-    table = run.table(["sha256", "label", "right", "features"], status="ok")
+    """Train a new last layer on the features of one half, and predict the other."""
+    name = "retraining the last layer"
+    table = run.table(["sha256", "label", "correct", "features"], status="ok")
     table = table.filter(table["label"].is_valid())
     labels = np.array(table["label"].to_pylist(), dtype=np.int64)
     counts = np.bincount(labels, minlength=1)
@@ -52,29 +50,29 @@ def _last_layer(run: Run) -> dict[str, Any]:
     classes = np.unique(labels[usable])
     if usable.sum() < _FEWEST or len(classes) < 2:
         note = (
-            f"It needs {_FEWEST} inputs in classes with four or more, and two such classes; there "
-            f"are {int(usable.sum())}, in {len(classes)}."
+            f"It needs {_FEWEST} inputs in two or more classes of four or more, got "
+            f"{int(usable.sum())} in {len(classes)}."
         )
         return {"name": name, "tried": False, "note": note}
     features = np.nan_to_num(run.numbers(table, "features")[usable])
-    labels, right = labels[usable], np.array(table["right"].to_pylist(), dtype=bool)[usable]
+    labels, correct = labels[usable], np.array(table["correct"].to_pylist(), dtype=bool)[usable]
     files = [one or f"input {k}" for k, one in enumerate(table["sha256"].to_pylist())]
-    # The same file twice must not be learned in one half and asked about in the other.
+    # Copies of one file must not be in both halves.
     halves = StratifiedGroupKFold(2, shuffle=True, random_state=0)
     train, test = next(halves.split(labels, labels, np.array(files)[usable]))
     model = _trained(features[train], labels[train])
     now = model.predict(features[test] / model.scale_) == labels[test]
-    before, restricted = right[test], None
+    before, restricted = correct[test], None
     if len(classes) < run.plan.outputs:
-        among = _among(run, classes, np.flatnonzero(usable)[test]) == labels[test]
-        restricted = float(among.mean())
+        restricted_correct = _among(run, classes, np.flatnonzero(usable)[test]) == labels[test]
+        restricted = float(restricted_correct.mean())
     return {
         "name": name,
         "tried": True,
-        "measure": "right",
+        "measure": "accuracy",
         "trained_on": len(train),
-        "judged_on": len(test),
-        **changed(before if restricted is None else among, now),
+        "evaluated_on": len(test),
+        **accuracy_change(before if restricted is None else restricted_correct, now),
         "before": float(before.mean()),
         "restricted": restricted,
         "gain": float(now.mean() - before.mean()),
@@ -82,14 +80,14 @@ def _last_layer(run: Run) -> dict[str, Any]:
 
 
 def _among(run: Run, classes: npt.NDArray[np.int64], at: npt.NDArray[np.int64]) -> Numbers:
-    """Return the answers of the network as it is if it may only give some classes."""
-    logits = Labelled(run).gathered("logits", at)[:, classes]
+    """Return the predictions of the original network restricted to some classes."""
+    logits = LabeledRows(run).gather("logits", at)[:, classes]
     found: Numbers = classes[np.nan_to_num(logits).argmax(1)]
     return found
 
 
 def _trained(features: Numbers, labels: npt.NDArray[np.int64]) -> Any:
-    """Return a logistic regression; how strongly it is held back is chosen on a quarter."""
+    """Return a logistic regression; its regularization is chosen on a quarter of the data."""
     scale = float(features.std()) or 1.0
     fit, hold = train_test_split(
         np.arange(len(labels)), test_size=0.25, random_state=0, stratify=_halved(labels)
@@ -109,20 +107,20 @@ def _halved(labels: npt.NDArray[np.int64]) -> npt.NDArray[np.int64] | None:
     return labels if np.bincount(labels)[np.unique(labels)].min() >= 4 else None
 
 
-def changed(before: npt.NDArray[np.bool_], after: npt.NDArray[np.bool_]) -> dict[str, Any]:
-    """Return how far a fix changed the share of right answers, from the same inputs.
+def accuracy_change(before: npt.NDArray[np.bool_], after: npt.NDArray[np.bool_]) -> dict[str, Any]:
+    """Return how much a fix changed the accuracy on the same inputs.
 
     The interval is of the paired bootstrap (Efron and Tibshirani, 1993): inputs are drawn with
-    both their answers.
+    both their predictions.
 
     Parameters
     ----------
     before, after
-        (n,), whether each input was right.
+        (n,), whether each prediction was correct.
     """
     difference = after.astype(float) - before.astype(float)
     generator = np.random.default_rng(0)
-    # Of n inputs only how many were fixed and broken counts, and that is drawn at once.
+    # Only the counts of fixed and broken inputs matter; these are drawn directly.
     shares = [(difference == one).mean() for one in (1, -1, 0)]
     drawn = generator.multinomial(len(difference), shares, size=BOOTSTRAP_SAMPLES)
     means = (drawn[:, 0] - drawn[:, 1]) / len(difference)

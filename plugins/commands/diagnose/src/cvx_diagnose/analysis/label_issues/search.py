@@ -1,4 +1,4 @@
-"""Suspected label errors: inputs whose label is more likely wrong than the model."""
+"""Search for label issues: inputs whose label is probably wrong."""
 
 from __future__ import annotations
 
@@ -10,45 +10,44 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.neighbors import NearestNeighbors
 
-from cvx_diagnose.analysis.label_issues.confident_learning import (
-    beyond,
-    doubt,
-    out_of_fold,
+from cvx_diagnose.analysis.label_issues.label_quality import (
+    class_thresholds,
+    exceeds_thresholds,
+    label_doubt,
+    out_of_fold_probabilities,
     softmax,
-    thresholds_of,
 )
-from cvx_diagnose.analysis.labeled_rows import Labelled
+from cvx_diagnose.analysis.labeled_rows import LabeledRows
 from cvx_diagnose.run.results import Run
 
 Numbers = npt.NDArray[Any]
 
-TYPICAL = 0.05
-"""Of 1, how many of the right images of a class lie further out than an image that is still taken
-for one of them."""
+MIN_TYPICALITY = 0.05
+"""Share of the correct images of a class that may be further out than an image taken for it."""
 
-COMPANY = 0.5
-"""Share of an image's neighbours with its label from which on the label is not suspected."""
+MIN_AGREEMENT = 0.5
+"""Share of an image's neighbors with its label above which the label is no issue."""
 
 _NEIGHBOURS = 5
-_COMPANIONS = 10
+_NEIGHBORS_THAT_VOTE = 10
 _FEWEST = 20
-"""Right images of a class from which it is known what they are like."""
+"""Minimum number of correct images of a class to judge typicality."""
 
 _REFERENCE = 2000
-"""Right images of a class that others are compared with, spread over the run."""
+"""Maximum number of correct images of a class that others are compared with."""
 
 _AT_ONCE = 20_000
-"""Images whose features are held, and"""
+"""Maximum number of images whose features are in memory."""
 
 _ROWS = 1024
-"""of which neighbours are looked for at once."""
+"""Images whose neighbors are searched at once."""
 
 
 def typicality(features: Numbers, reference: Numbers) -> Numbers:
-    """Return which share of reference images is as far from the others as each image is, in (0, 1].
+    """Return which share of reference images is as far from the others as each image, in (0, 1].
 
-    An image whose label is wrong looks like the other images of its true class. One that only has
-    something in it that the model takes for that class does not.
+    An image whose label is wrong looks like the other images of its true class. One that only
+    contains something which the model takes for that class does not.
 
     Parameters
     ----------
@@ -67,43 +66,44 @@ def typicality(features: Numbers, reference: Numbers) -> Numbers:
     return found
 
 
-def company(features: Numbers, labels: npt.NDArray[np.int64], at: npt.NDArray[np.int64]) -> Numbers:
-    """Return which share of an image's neighbours has its label, in [0, 1].
+def neighbor_agreement(
+    features: Numbers, labels: npt.NDArray[np.int64], at: npt.NDArray[np.int64]
+) -> Numbers:
+    """Return which share of an image's neighbors has its label, in [0, 1].
 
-    A wrong label is one of its own among images of another class. Where the images around are
-    labelled alike, it is the model that takes one class for another, or the classes are named
-    otherwise: no label is wrong by itself. Neighbours vote as in Zhu, ICML 2022
-    (arXiv:2110.06283).
+    A wrong label is alone among images of another class. Where the neighbors have the same label,
+    the model confuses two classes, or the classes are named differently: the label by itself is
+    not wrong. Neighbors vote as in Zhu, ICML 2022 (arXiv:2110.06283).
 
     Parameters
     ----------
     features
-        (n, F), of all images. The angle between them counts.
+        (n, F), of all images, compared by cosine similarity.
     labels
         (n,), the given classes.
     at
-        (m,): which images are asked about. The nearest ten count, of a class of fewer as many as
-        it has others; an image alone in its class has no company.
+        (m,), positions of the images. The ten nearest count, for a smaller class as many as it
+        has other images; an image alone in its class has agreement 0.
     """
-    asked = features[at]
-    return _company([(slice(0, len(features)), features)], asked, labels, at)
+    queries = features[at]
+    return _neighbor_agreement([(slice(0, len(features)), features)], queries, labels, at)
 
 
-def _company(
+def _neighbor_agreement(
     chunks: Iterable[tuple[slice, Numbers]],
-    asked: Numbers,
+    queries: Numbers,
     labels: npt.NDArray[np.int64],
     at: npt.NDArray[np.int64],
 ) -> Numbers:
-    """Return `company` with the features of all images a part at a time."""
-    nearest = np.full((len(at), _COMPANIONS), -1)
-    likeness = np.full((len(at), _COMPANIONS), -np.inf, dtype=np.float32)
-    asked = _directions(asked)
+    """Return `neighbor_agreement` with the features of all images a part at a time."""
+    nearest = np.full((len(at), _NEIGHBORS_THAT_VOTE), -1)
+    likeness = np.full((len(at), _NEIGHBORS_THAT_VOTE), -np.inf, dtype=np.float32)
+    queries = _directions(queries)
     for where, features in chunks if len(at) else ():
         others = _directions(features)
         for rows in np.array_split(np.arange(len(at)), 1 + len(at) // _ROWS):
-            alike = asked[rows] @ others.T
-            # Among images that are equal any may be the nearest, and the image itself is not one.
+            alike = queries[rows] @ others.T
+            # Among equal images any may be the nearest; the image itself is excluded.
             own = (at[rows] >= where.start) & (at[rows] < where.stop)
             alike[np.flatnonzero(own), at[rows][own] - where.start] = -np.inf
             alike = np.concatenate([likeness[rows], alike], 1)
@@ -111,8 +111,10 @@ def _company(
             everyone = np.concatenate(
                 [nearest[rows], np.broadcast_to(numbers, (len(rows), len(numbers)))], 1
             )
-            if alike.shape[1] > _COMPANIONS:
-                best = np.argpartition(alike, -_COMPANIONS, axis=1)[:, -_COMPANIONS:]
+            if alike.shape[1] > _NEIGHBORS_THAT_VOTE:
+                best = np.argpartition(alike, -_NEIGHBORS_THAT_VOTE, axis=1)[
+                    :, -_NEIGHBORS_THAT_VOTE:
+                ]
                 alike, everyone = (np.take_along_axis(x, best, 1) for x in (alike, everyone))
             best = np.argsort(-alike, axis=1, kind="stable")
             likeness[rows] = np.take_along_axis(alike, best, 1)
@@ -132,12 +134,12 @@ def _directions(features: Numbers) -> Numbers:
     return found
 
 
-def find_suspects(run: Run, *, trained_on: bool = False) -> list[dict[str, Any]]:
-    """Return the labels of a run that are suspected, the most doubtful first.
+def find_label_issues(run: Run, *, trained_on: bool = False) -> list[dict[str, Any]]:
+    """Return the label issues of a run, the most doubtful first.
 
-    Suspected is a label that confident learning suspects, of an image that is typical of the
-    likelier class (5 % of the images that the model gets right are less so) and has fewer than half
-    of its neighbours in common with its label.
+    An issue is a label that confident learning flags, of an image that is typical of the more
+    probable class (5 % of the model's correct images are less so), and whose label fewer than half
+    of its neighbors share.
 
     Parameters
     ----------
@@ -145,79 +147,85 @@ def find_suspects(run: Run, *, trained_on: bool = False) -> list[dict[str, Any]]
         Of a classifier.
     trained_on
         Whether the model was trained on these labels: then last layers trained out of fold on the
-        features judge them, and else the model itself.
+        features judge them, otherwise the model itself.
     """
     if run.plan.task != "classification":
         return []
     classes = run.plan.outputs
-    inputs = Labelled(run)
+    inputs = LabeledRows(run)
     labels = inputs.labels
     if not len(labels):
         return []
-    answers = partial(_own_answers, inputs)
+    predictions = partial(_own_predictions, inputs)
     if trained_on:
-        judged = out_of_fold(inputs.gathered("features", np.arange(len(labels))), labels, classes)
-        answers = partial(iter, [(slice(0, len(labels)), judged)])
-    # Twice over the answers: what a class's own examples get on the mean is known after the first.
-    given = np.concatenate([p[np.arange(len(p)), labels[at]] for at, p in answers()])
-    thresholds = thresholds_of(given, labels, classes)
-    likely, found = np.zeros(len(labels), dtype=np.int64), []
-    for at, p in answers():
-        likely[at] = p.argmax(1)
-        flagged = np.flatnonzero(beyond(p, labels[at], thresholds))
-        doubts = doubt(p[flagged], labels[at][flagged])
+        judged = out_of_fold_probabilities(
+            inputs.gather("features", np.arange(len(labels))), labels, classes
+        )
+        predictions = partial(iter, [(slice(0, len(labels)), judged)])
+    # Two passes over the predictions: the thresholds are known after the first.
+    given = np.concatenate([p[np.arange(len(p)), labels[at]] for at, p in predictions()])
+    thresholds = class_thresholds(given, labels, classes)
+    suggested, found = np.zeros(len(labels), dtype=np.int64), []
+    for at, p in predictions():
+        suggested[at] = p.argmax(1)
+        flagged = np.flatnonzero(exceeds_thresholds(p, labels[at], thresholds))
+        doubts = label_doubt(p[flagged], labels[at][flagged])
         found += [
             {
                 "at": at.start + i,
-                "probability": float(p[i, likely[at.start + i]]),
+                "probability": float(p[i, suggested[at.start + i]]),
                 "doubt": float(d),
             }
             for i, d in zip(flagged.tolist(), doubts, strict=True)
         ]
-    typical = _typicalities(inputs, np.array([one["at"] for one in found], dtype=np.int64), likely)
+    typical = _typicality_of_rows(
+        inputs, np.array([one["at"] for one in found], dtype=np.int64), suggested
+    )
     candidates = [
         {**one, "typicality": None if np.isnan(share) else float(share)}
         for one, share in zip(found, typical, strict=True)
-        if not share < TYPICAL
+        if not share < MIN_TYPICALITY
     ]
-    asked = np.array([one["at"] for one in candidates], dtype=np.int64)
-    shares = _company(inputs.numbers("features"), inputs.gathered("features", asked), labels, asked)
-    alone = [one for one, share in zip(candidates, shares, strict=True) if share < COMPANY]
-    alone.sort(key=lambda one: -one["doubt"])
-    positions = np.array([one.pop("at") for one in alone], dtype=np.int64)
-    rows = inputs.described(positions, ["id", "path", "label"])
+    queries = np.array([one["at"] for one in candidates], dtype=np.int64)
+    shares = _neighbor_agreement(
+        inputs.chunks("features"), inputs.gather("features", queries), labels, queries
+    )
+    issues = [one for one, share in zip(candidates, shares, strict=True) if share < MIN_AGREEMENT]
+    issues.sort(key=lambda one: -one["doubt"])
+    positions = np.array([one.pop("at") for one in issues], dtype=np.int64)
+    rows = inputs.records(positions, ["id", "path", "label"])
     return [
-        {**row, "likely": int(likely[position]), **one}
-        for row, position, one in zip(rows, positions, alone, strict=True)
+        {**row, "suggested": int(suggested[position]), **one}
+        for row, position, one in zip(rows, positions, issues, strict=True)
     ]
 
 
-def _own_answers(inputs: Labelled) -> Iterator[tuple[slice, Numbers]]:
-    return ((at, softmax(logits)) for at, logits in inputs.numbers("logits"))
+def _own_predictions(inputs: LabeledRows) -> Iterator[tuple[slice, Numbers]]:
+    return ((at, softmax(logits)) for at, logits in inputs.chunks("logits"))
 
 
-def _typicalities(
-    inputs: Labelled, at: npt.NDArray[np.int64], likely: npt.NDArray[np.int64]
+def _typicality_of_rows(
+    inputs: LabeledRows, at: npt.NDArray[np.int64], suggested: npt.NDArray[np.int64]
 ) -> Numbers:
-    """Return `typicality` of some images in the classes that are likely; nan where it isn't known.
+    """Return `typicality` of some images in their most probable classes; nan where unknown.
 
-    Of few classes at a time.
+    Processes a few classes at a time.
     """
     found = np.zeros(len(at))
-    right = np.flatnonzero(likely == inputs.labels)
-    by_class = right[np.argsort(likely[right], kind="stable")]
+    correct = np.flatnonzero(suggested == inputs.labels)
+    by_class = correct[np.argsort(suggested[correct], kind="stable")]
     waiting: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]] = []
-    classes = np.unique(likely[at])
+    classes = np.unique(suggested[at])
     for c in classes:
-        members = by_class[slice(*np.searchsorted(likely[by_class], (c, c + 1)))]
-        waiting.append((np.flatnonzero(likely[at] == c), members[_spread(len(members))]))
+        members = by_class[slice(*np.searchsorted(suggested[by_class], (c, c + 1)))]
+        waiting.append((np.flatnonzero(suggested[at] == c), members[_spread(len(members))]))
         if c == classes[-1] or sum(len(a) + len(m) for a, m in waiting) >= _AT_ONCE:
             everyone = np.concatenate([k for a, m in waiting for k in (at[a], m)])
-            features = inputs.gathered("features", everyone)
-            for asked, reference in waiting:
-                n, m = len(asked), len(reference)
+            features = inputs.gather("features", everyone)
+            for queries, reference in waiting:
+                n, m = len(queries), len(reference)
                 typical = typicality(features[:n], features[n : n + m])
-                found[asked] = typical if m >= _FEWEST else np.nan
+                found[queries] = typical if m >= _FEWEST else np.nan
                 features = features[n + m :]
             waiting = []
     return found

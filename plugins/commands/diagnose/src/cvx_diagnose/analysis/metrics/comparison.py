@@ -1,4 +1,4 @@
-"""Two runs beside each other: what was fixed, and what broke."""
+"""Comparison of two runs: what was fixed, and what broke."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from cvx_diagnose.run.results import Run
 from cvx_diagnose.run.rows import MODEL_FAILED
 
 _LISTED = 1000
-"""Inputs that are listed of each kind."""
+"""Maximum number of inputs listed of each kind."""
 
 
 def compare(run: Run, before: Run) -> dict[str, Any]:
     """Return what changed between two runs over the same inputs.
 
-    Inputs are the same if their files hold the same bytes, and where several do, or one of the runs
-    could not read them to the end, if they have the same path. An input on which the model fails is
-    answered wrongly. What has another label now tells nothing of the model: it counts as relabelled
-    and neither as fixed nor as broken.
+    Inputs are the same if their files hold the same bytes; where several do, or one of the runs
+    could not read them completely, if they have the same path. An input on which the model fails
+    counts as wrong. An input with a changed label says nothing about the model: it counts as
+    relabeled, neither as fixed nor as broken.
 
     Parameters
     ----------
@@ -30,55 +30,55 @@ def compare(run: Run, before: Run) -> dict[str, Any]:
     Raises
     ------
     UsageError
-        If they have no labelled input in common, or the older one is not finished.
+        If they have no labeled input in common, or the older one is not finished.
     """
     if before.pending:
         raise UsageError(
-            f"The run in {before.folder} is not finished.", "Go on with it first: --resume."
+            f"The run in {before.folder} is not finished.", "Finish it first: --resume."
         )
-    pairs = _pairs(_answers(before), _answers(run))
+    pairs = _pairs(_predictions(before), _predictions(run))
     if not pairs:
         raise UsageError(
-            f"The runs in {before.folder} and {run.folder} have no labelled input in common.",
+            f"The runs in {before.folder} and {run.folder} have no labeled input in common.",
             "Compare runs over the same files.",
         )
     same = [(old, new) for old, new in pairs if None in (old["label"], new["label"])]
     same += [(old, new) for old, new in pairs if old["label"] == new["label"] is not None]
     same.sort(key=lambda pair: int(pair[1]["id"]))
-    fixed = [new for old, new in same if new["right"] and not old["right"]]
-    broken = [new for old, new in same if old["right"] and not new["right"]]
+    fixed = [new for old, new in same if new["correct"] and not old["correct"]]
+    broken = [new for old, new in same if old["correct"] and not new["correct"]]
     return {
         "with": before.folder.name,
         "model": before.plan.model,
         "weights_sha256": before.plan.weights_sha256,
         "common": len(pairs),
-        "before": sum(bool(old["right"]) for old, _ in pairs),
-        "after": sum(bool(new["right"]) for _, new in pairs),
+        "before": sum(bool(old["correct"]) for old, _ in pairs),
+        "after": sum(bool(new["correct"]) for _, new in pairs),
         "fixed": len(fixed),
         "broken": len(broken),
-        "relabelled": len(pairs) - len(same),
+        "relabeled": len(pairs) - len(same),
         "p": mcnemar(len(fixed), len(broken)),
         "fixed_ids": [row["id"] for row in fixed[:_LISTED]],
         "broken_ids": [row["id"] for row in broken[:_LISTED]],
     }
 
 
-def _answers(run: Run) -> list[dict[str, Any]]:
-    """Return the labelled inputs, and those that the model failed on, whose label isn't known."""
+def _predictions(run: Run) -> list[dict[str, Any]]:
+    """Return the labeled inputs, and those that the model failed on, whose label isn't known."""
     has_label = "label" in run.schema.names
-    columns = ["id", "path", "sha256", "status", "right", *(["label"] if has_label else [])]
+    columns = ["id", "path", "sha256", "status", "correct", *(["label"] if has_label else [])]
     rows = [row for block in run.blocks(columns) for row in block.to_pylist()]
     return [
         {"label": None, **row}
         for row in rows
-        if row["right"] is not None or row["status"] in MODEL_FAILED
+        if row["correct"] is not None or row["status"] in MODEL_FAILED
     ]
 
 
 def _pairs(
     old: list[dict[str, Any]], new: list[dict[str, Any]]
 ) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    """Return the rows of both runs for each input that one of them has an answer for."""
+    """Return the rows of both runs for each input that one of them has a prediction for."""
     seen = [Counter(row["sha256"] for row in rows) for rows in (old, new)]
     by_bytes = {row["sha256"]: row for row in old if seen[0][row["sha256"]] == 1 and row["sha256"]}
     by_path = {row["path"]: row for row in old}
@@ -89,6 +89,6 @@ def _pairs(
             other = by_path.get(row["path"])
             if other is not None and None not in (row["sha256"], other["sha256"]):
                 other = other if other["sha256"] == row["sha256"] else None
-        if other is not None and (row["right"], other["right"]) != (None, None):
+        if other is not None and (row["correct"], other["correct"]) != (None, None):
             found.append((other, row))
     return found

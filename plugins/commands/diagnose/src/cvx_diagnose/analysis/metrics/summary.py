@@ -1,4 +1,4 @@
-"""A run in numbers, from its rows, one block at a time."""
+"""Summary of a run: counts, accuracy and metrics of the task, from its rows block by block."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from cvx_diagnose.run.inference.prediction_rows import REPORTED_FROM
 from cvx_diagnose.run.results import Run
 from cvx_diagnose.run.rows import MODEL_FAILED, OK, STATUSES, Row
 
-SCHEMA = "cvx.diagnosis/1"
+SCHEMA = "cvx.diagnosis/2"
 BINS = 15
 MOST_CONFUSIONS = 50
 
 
-def summarise(run: Run) -> dict[str, Any]:
-    """Return what ``summary.json`` holds.
+def summarize(run: Run) -> dict[str, Any]:
+    """Return the metrics in ``summary.json``.
 
     Raises
     ------
@@ -71,13 +71,13 @@ def _rows(run: Run, columns: list[str]) -> Iterator[list[Row]]:
 
 
 class _Common:
-    """What all tasks have: how many of which status, types of errors, interventions."""
+    """Metrics of all tasks: counts by status, accuracy, types of errors, region tests."""
 
-    columns = ("id", "status", "right", "errors", "error_count", "tested", "regions", "fix")
+    columns = ("id", "status", "correct", "errors", "error_count", "tested", "regions", "fix")
 
     def __init__(self) -> None:
         self.counts, self.types, self.tests = Counter[str](), Counter[str](), Counter[str]()
-        self.labelled = self.right = self.rows = 0
+        self.labeled = self.correct = self.rows = 0
         self.last = -1
         self.in_order = True
 
@@ -87,50 +87,50 @@ class _Common:
             self.in_order &= row["id"] > self.last
             self.last = row["id"]
             self.counts[row["status"]] += 1
-            if row["right"] is not None:
-                self.labelled += 1
-                self.right += row["right"]
+            if row["correct"] is not None:
+                self.labeled += 1
+                self.correct += row["correct"]
             self.types.update(one["type"] for one in row["errors"] or ())
             if row["tested"]:
                 self.tests["tested"] += 1
                 verdicts = [one["verdict"] for one in row["regions"] or ()] or ["none stood out"]
                 order = ("verified", "partly", "not verified", "none stood out")
                 self.tests[min(verdicts, key=order.index)] += 1
-                self.tests["fixed"] += row["fix"] is not None
+                self.tests["corrected"] += row["fix"] is not None
 
     def check(self, run: Run) -> None:
-        """Refuse a run that lacks a row or has one twice."""
+        """Check that every input has exactly one row."""
         if self.rows != run.plan.items or not self.in_order:
             raise OutputError(
                 f"The run has {self.rows} rows for {run.plan.items} inputs"
-                f"{'' if self.in_order else ', and some of them twice'}.",
-                "Go on with it: --resume.",
+                f"{'' if self.in_order else ', some of them twice'}.",
+                "Resume it: --resume.",
             )
 
     def document(self) -> dict[str, Any]:
-        low, high = wilson(self.right, self.labelled)
-        unanswered = sum(self.counts[status] for status in MODEL_FAILED)
-        least = self.right / (self.labelled + unanswered) if self.labelled else None
+        low, high = wilson(self.correct, self.labeled)
+        failed = sum(self.counts[status] for status in MODEL_FAILED)
+        worst = self.correct / (self.labeled + failed) if self.labeled else None
         return {
             "counts": {status: self.counts[status] for status in STATUSES},
-            "right": {
-                "right": self.right,
-                "of": self.labelled,
-                "value": self.right / self.labelled if self.labelled else None,
+            "accuracy": {
+                "correct": self.correct,
+                "total": self.labeled,
+                "value": self.correct / self.labeled if self.labeled else None,
                 "low": low,
                 "high": high,
-                "unanswered": unanswered,
-                "with_unanswered": least,
+                "failed": failed,
+                "value_with_failed": worst,
             },
             "errors": dict(self.types.most_common()),
-            "interventions": dict(self.tests),
+            "region_tests": dict(self.tests),
         }
 
 
 class _Classes:
-    """Calibration, confusions, and each class's share of right answers."""
+    """Calibration, confusions, and the accuracy of each class."""
 
-    columns = ("status", "label", "predicted", "right", "confidence")
+    columns = ("status", "label", "predicted", "correct", "confidence")
 
     def __init__(self) -> None:
         self.pairs = Counter[tuple[int, int]]()
@@ -141,15 +141,15 @@ class _Classes:
             if row["status"] != OK or row["label"] is None:
                 continue
             self.pairs[row["label"], row["predicted"]] += 1
-            # As Guo et al. (ICML 2017) draw them: ((m - 1) / M, m / M].
+            # Bins as in Guo et al. (ICML 2017): ((m - 1) / M, m / M].
             at = min(BINS - 1, max(0, math.ceil(row["confidence"] * BINS) - 1))
-            self.bins[at] += 1, row["confidence"], row["right"]
+            self.bins[at] += 1, row["confidence"], row["correct"]
 
     def document(self) -> dict[str, Any]:
-        true, said = Counter[int](), Counter[int]()
+        true, predicted = Counter[int](), Counter[int]()
         for (y, q), count in self.pairs.items():
             true[y] += count
-            said[q] += count
+            predicted[q] += count
         total = sum(true.values())
         gaps = np.abs(self.bins[:, 1] - self.bins[:, 2]).sum()
         wrong = Counter({pair: n for pair, n in self.pairs.items() if pair[0] != pair[1]})
@@ -162,9 +162,9 @@ class _Classes:
                         "high": (k + 1) / BINS,
                         "count": int(count),
                         "confidence": confidence / count if count else None,
-                        "accuracy": right / count if count else None,
+                        "accuracy": correct / count if count else None,
                     }
-                    for k, (count, confidence, right) in enumerate(self.bins.tolist())
+                    for k, (count, confidence, correct) in enumerate(self.bins.tolist())
                 ],
             },
             "confusions": [
@@ -175,8 +175,8 @@ class _Classes:
                 {
                     "class": y,
                     "count": true[y],
-                    "predicted": said[y],
-                    "right": self.pairs[y, y],
+                    "predicted": predicted[y],
+                    "correct": self.pairs[y, y],
                     "low": wilson(self.pairs[y, y], true[y])[0],
                     "high": wilson(self.pairs[y, y], true[y])[1],
                 }
@@ -191,31 +191,31 @@ class _Pixels:
     columns = ("pixels",)
 
     def __init__(self) -> None:
-        self.true, self.said = Counter[int](), Counter[int]()
+        self.true, self.predicted = Counter[int](), Counter[int]()
         self.both = Counter[int]()
 
     def add(self, rows: list[Row]) -> None:
         for one in (one for row in rows for one in row["pixels"] or ()):
             self.true[one["true"]] += one["count"]
-            self.said[one["predicted"]] += one["count"]
+            self.predicted[one["predicted"]] += one["count"]
             if one["true"] == one["predicted"]:
                 self.both[one["true"]] += one["count"]
 
     def document(self) -> dict[str, Any]:
         rows = []
-        for c in sorted({*self.true, *self.said}):
-            union = self.true[c] + self.said[c] - self.both[c]
+        for c in sorted({*self.true, *self.predicted}):
+            union = self.true[c] + self.predicted[c] - self.both[c]
             rows.append({"class": c, "pixels": self.true[c], "iou": self.both[c] / union})
-        # As in Pascal VOC: the mean over the classes that are there or were said.
+        # As in Pascal VOC: the mean over the classes that occur or were predicted.
         mean = float(np.mean([row["iou"] for row in rows])) if rows else None
         return {"iou": {"mean": mean, "classes": rows}}
 
 
 def _tide(run: Run) -> dict[str, Any]:
-    """Return the table of TIDE, from the boxes that were kept in the rows."""
+    """Return the table of TIDE, from the boxes kept in the rows."""
     report = tide(
-        (_answer(row, run.plan.outputs) for row in _labelled(run)),
-        (_objects(row) for row in _labelled(run)),
+        (_prediction(row, run.plan.outputs) for row in _labeled(run)),
+        (_objects(row) for row in _labeled(run)),
     )
     return {
         "reported_from": REPORTED_FROM,
@@ -227,13 +227,13 @@ def _tide(run: Run) -> dict[str, Any]:
     }
 
 
-def _labelled(run: Run) -> Iterator[Row]:
-    for rows in _rows(run, ["detections", "truths"]):
-        yield from (row for row in rows if row["truths"] is not None)
+def _labeled(run: Run) -> Iterator[Row]:
+    for rows in _rows(run, ["detections", "ground_truth"]):
+        yield from (row for row in rows if row["ground_truth"] is not None)
 
 
-def _answer(row: Row, classes: int) -> DetectionPrediction:
-    """Return an answer whose candidates are what was reported: nothing is left to suppress."""
+def _prediction(row: Row, classes: int) -> DetectionPrediction:
+    """Return a prediction whose candidates are the reported boxes: nothing is left to suppress."""
     boxes = row["detections"] or []
     scores = np.array([one["score"] for one in boxes], dtype=np.float64).clip(1e-9, 1 - 1e-9)
     logits = np.full((len(boxes), classes), -50.0)
@@ -252,6 +252,7 @@ def _answer(row: Row, classes: int) -> DetectionPrediction:
 def _objects(row: Row) -> GroundTruthBoxes:
     return GroundTruthBoxes(
         tuple(
-            GroundTruthBox(tuple(one["box"]), one["class"], one["crowd"]) for one in row["truths"]
+            GroundTruthBox(tuple(one["box"]), one["class"], one["crowd"])
+            for one in row["ground_truth"]
         )
     )

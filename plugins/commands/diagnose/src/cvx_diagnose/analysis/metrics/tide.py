@@ -1,4 +1,4 @@
-"""A detector's errors over many images: how many of each type, and what each type costs.
+"""Errors of a detector over many images by type, with the average precision that each costs.
 
 D. Bolya et al., "TIDE: A General Toolbox for Identifying Object Detection Errors", ECCV 2020,
 arXiv:2008.08115.
@@ -26,29 +26,29 @@ from cvx_core.tasks import (
 )
 
 MOST = 100
-"""Most boxes of an image that count, as in COCO."""
+"""Maximum number of boxes of an image that count, as in COCO."""
 
 
 @dataclass(frozen=True, eq=False)
 class TideReport:
-    """What is wrong with a detector's answers over a set of images.
+    """Errors of a detector over a set of images.
 
     Attributes
     ----------
-    cases
-        For each image its errors, the most costly first.
+    mistakes
+        For each image its mistakes, the most costly first.
     ap
         Average precision at an IoU of 0.5, mean over the classes, in [0, 100].
     counts
-        How many errors there are of each type, in the order of the paper. As in the authors'
-        package, boxes that a crowd excuses are counted here, though they are in no case.
+        Number of errors of each type, in the order of the paper. As in the authors' package, boxes
+        ignored because of a crowd are counted here, though they are in no mistake.
     gains
-        For each type, by how many points AP would rise if these errors alone were mended.
+        For each type, the increase of AP if these errors alone were corrected.
     false_positives, false_negatives
-        By how many points AP would rise without any wrong box, and with no object missed.
+        The increase of AP without any wrong box, and without any missed object.
     """
 
-    cases: tuple[tuple[Mistake, ...], ...]
+    mistakes: tuple[tuple[Mistake, ...], ...]
     ap: float
     counts: Mapping[str, int]
     gains: Mapping[str, float]
@@ -61,53 +61,55 @@ class TideReport:
         lines = [f"AP at IoU 0.5 {self.ap:6.1f}", f"{'error':<14} {'count':>6} {'dAP':>6}"]
         lines += [f"{t:<14} {self.counts[t]:6d} {self.gains[t]:6.1f}" for t in TYPES]
         lines += [f"{'all wrong boxes':<21} {self.false_positives:6.1f}"]
-        lines += [f"{'all not found':<21} {self.false_negatives:6.1f}"]
+        lines += [f"{'all missed objects':<21} {self.false_negatives:6.1f}"]
         return "\n".join(lines)
 
 
 def tide(
-    answers: Iterable[DetectionPrediction],
-    truths: Iterable[GroundTruthBoxes],
+    predictions: Iterable[DetectionPrediction],
+    ground_truths: Iterable[GroundTruthBoxes],
     *,
     threshold: float | None = None,
     most: int = MOST,
 ) -> TideReport:
-    """Return a detector's errors over images, by type, with what each type costs.
+    """Return a detector's errors over images by type, with the average precision that each costs.
 
     Parameters
     ----------
-    answers, truths
-        Of each image, in one order; generators are read one image at a time.
+    predictions, ground_truths
+        Of each image, in the same order; generators are read one image at a time.
     threshold
-        Score above which a candidate is reported; None for each answer's own. AP is usually
+        Score above which a candidate is reported; None for each prediction's own. AP is usually
         measured far below what is shown to people, at 0.05 or less.
     most
-        Most boxes of an image that count.
+        Maximum number of boxes of an image that count.
 
     Raises
     ------
     InputError
-        If there are not as many answers as truths.
+        If the numbers of predictions and ground truths differ.
     TargetError
         If an object's class is unknown.
     """
-    cases, tally = [], _Tally()
-    for answer, truth in zip_longest(answers, truths):
-        if answer is None or truth is None:
+    mistakes, tally = [], _Tally()
+    for prediction, ground_truth in zip_longest(predictions, ground_truths):
+        if prediction is None or ground_truth is None:
             raise InputError(
-                "There are not as many answers as truths.",
-                "Give one TrueBoxes for each image; one without objects is TrueBoxes(()).",
+                "The numbers of predictions and ground truths differ.",
+                "Give one GroundTruthBoxes for each image; without objects GroundTruthBoxes(()).",
             )
         if threshold is not None:
-            answer = replace(answer, settings=replace(answer.settings, threshold=threshold))
-        given = assign(answer, truth, most=most)
-        cases.append(tuple(cases_of(answer, truth, given)))
+            prediction = replace(
+                prediction, settings=replace(prediction.settings, threshold=threshold)
+            )
+        given = assign(prediction, ground_truth, most=most)
+        mistakes.append(tuple(cases_of(prediction, ground_truth, given)))
         tally.add(given)
     ap = mean_ap(tally.points, tally.positives)
-    now = tally.with_mended("")
-    perfect = [_Point(one.of, float(one.right), one.right) for one in now]
+    now = tally.with_corrected("")
+    perfect = [_Point(one.of, float(one.correct), one.correct) for one in now]
     return TideReport(
-        tuple(cases),
+        tuple(mistakes),
         ap,
         {kind: sum(one.kind == kind for one in tally.errors) for kind in TYPES},
         {kind: max(tally.ap_without(kind) - ap, 0.0) for kind in TYPES},
@@ -117,28 +119,28 @@ def tide(
 
 
 class _Point(NamedTuple):
-    """A box as average precision counts it: of which class, its score, and whether it is right."""
+    """A box as average precision counts it: its class, its score, and whether it is correct."""
 
     of: int
     score: float
-    right: bool
+    correct: bool
 
 
 class _Error(NamedTuple):
-    """An error: its box as it counts now and as it would if mended; or the class of what is missed.
+    """An error: its box as it counts now and if corrected, or the class of a missed object.
 
     A box is None where it does not count.
     """
 
     kind: str
     now: _Point | None
-    mended: _Point | None
+    corrected: _Point | None
     missed: int | None
 
 
 @dataclass
 class _Tally:
-    """What is counted, over the images so far."""
+    """Counts over the images so far."""
 
     points: list[_Point] = field(default_factory=list)
     errors: list[_Error] = field(default_factory=list)
@@ -149,15 +151,15 @@ class _Tally:
         """Count an image."""
         self.positives.update(given.classes[~given.crowd].tolist())
         self.unfound.update(given.classes[~given.crowd & (given.found < 0)].tolist())
-        right = set(given.found.tolist())
+        correct = set(given.found.tolist())
         boxes = [
-            _Point(one.entry.index, one.entry.probability, k in right)
+            _Point(one.entry.index, one.entry.probability, k in correct)
             for k, one in enumerate(given.detections)
         ]
         self.points += [box for k, box in enumerate(boxes) if not given.ignored[k]]
-        # One object mends one box: the best of those that would be right but for their class or
-        # place, if none counts for it.
-        mended = set(np.flatnonzero(given.found >= 0).tolist())
+        # One object corrects one box: the best of those that are wrong only in their class or
+        # location, if no correct box finds the object.
+        corrected = set(np.flatnonzero(given.found >= 0).tolist())
         for one in given.findings:
             if one.box is None:
                 assert one.truth is not None
@@ -165,30 +167,30 @@ class _Tally:
                 self.errors.append(_Error(one.type, None, None, missed))
                 continue
             box, better = boxes[one.box], None
-            if one.type in ("classification", "localisation") and one.truth not in mended:
+            if one.type in ("classification", "localisation") and one.truth not in corrected:
                 assert one.truth is not None
-                mended.add(one.truth)
+                corrected.add(one.truth)
                 better = _Point(int(given.classes[one.truth]), box.score, True)
             self.errors.append(_Error(one.type, None if one.ignored else box, better, None))
 
-    def with_mended(self, kind: str) -> list[_Point]:
-        """Return all boxes as they count when the errors of a type are mended."""
-        wrong = (one.mended if one.kind == kind else one.now for one in self.errors)
-        return [*filter(None, wrong), *(one for one in self.points if one.right)]
+    def with_corrected(self, kind: str) -> list[_Point]:
+        """Return all boxes as they count when the errors of a type are corrected."""
+        wrong = (one.corrected if one.kind == kind else one.now for one in self.errors)
+        return [*filter(None, wrong), *(one for one in self.points if one.correct)]
 
     def ap_without(self, kind: str) -> float:
-        """Return the mean AP when the errors of a type are mended."""
+        """Return the mean AP when the errors of a type are corrected."""
         gone = Counter(
             one.missed for one in self.errors if one.kind == kind and one.missed is not None
         )
-        return mean_ap(self.with_mended(kind), self.positives - gone)
+        return mean_ap(self.with_corrected(kind), self.positives - gone)
 
 
 def mean_ap(points: Iterable[_Point], positives: Mapping[int, int]) -> float:
     """Return the mean over the classes of average precision, in [0, 100]; 0 without any class.
 
-    A class of which boxes but no objects are there has 0. Of boxes with one score, those that
-    come first count first.
+    A class with boxes but no objects has 0. Of boxes with equal scores, those that come first
+    count first.
     """
     boxes: dict[int, list[_Point]] = defaultdict(list)
     for one in points:
@@ -200,11 +202,13 @@ def mean_ap(points: Iterable[_Point], positives: Mapping[int, int]) -> float:
 
 def average_precision(points: Iterable[_Point], positives: int) -> float:
     """Return the mean of the best precision at 101 recalls of 0 to 1, as for COCO, in [0, 100]."""
-    right = np.array([one.right for one in sorted(points, key=lambda one: -one.score)], dtype=bool)
-    if not positives or not right.size:
+    correct = np.array(
+        [one.correct for one in sorted(points, key=lambda one: -one.score)], dtype=bool
+    )
+    if not positives or not correct.size:
         return 0.0
-    hits = right.cumsum()
-    precision = np.maximum.accumulate((hits / np.arange(1, right.size + 1))[::-1])[::-1]
-    # Recalls as COCO's are, k / 100: hits / positives may equal one to the last bit.
+    hits = correct.cumsum()
+    precision = np.maximum.accumulate((hits / np.arange(1, correct.size + 1))[::-1])[::-1]
+    # Recalls as in COCO, k / 100: hits / positives may equal one to the last bit.
     at = np.searchsorted(hits / positives, np.arange(101) / 100, side="left")
     return float(100.0 * np.append(precision, 0.0)[at].mean())

@@ -1,4 +1,4 @@
-"""Inputs of a finished run, looked at again: right answers beside the errors."""
+"""Correct predictions of a finished run, processed again for comparison with its errors."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from torch import Tensor
 
 from cvx_core import CvxError, InputError, VisionModel
 from cvx_core.explainers import images_at_once, in_pieces
-from cvx_diagnose.run.inference.error_maps import Wrong, error_maps
+from cvx_diagnose.run.inference.error_maps import WrongImage, error_maps
 from cvx_diagnose.run.plan import Plan
 from cvx_diagnose.run.results import Run
 from cvx_diagnose.run.rows import OK
-from cvx_diagnose.run.work import Diagnosis
+from cvx_diagnose.run.work import DiagnosisWork
 
 Numbers = npt.NDArray[Any]
 Whole = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
-    """What a map says of an image, and the image.
+class ImageEvidence:
+    """An image and its map.
 
     Attributes
     ----------
     values
         (C, H, W), the network's input.
     evidence
-        (h, w), what speaks for the answer, signed.
+        (h, w), signed contributions to the prediction.
     features
-        (F,), what lies under the map, of the column that groups are made of.
+        (F,), features under the map, of the column that error groups are made of.
     """
 
     values: Tensor
@@ -44,13 +44,13 @@ class Seen:
 
 
 @dataclass(eq=False)
-class Inputs:
-    """The inputs of a classifier's run, by their positions in it.
+class RunInputs:
+    """The inputs of a classifier's run, by position.
 
     Parameters
     ----------
     run, work
-        A finished run, and the work that made it, which has the network and the data.
+        A finished run, and its work, which has the network and the data.
 
     Attributes
     ----------
@@ -59,7 +59,7 @@ class Inputs:
     """
 
     run: Run
-    work: Diagnosis
+    work: DiagnosisWork
     ids: Whole = field(init=False)
     true: Whole = field(init=False)
     predicted: Whole = field(init=False)
@@ -74,8 +74,8 @@ class Inputs:
         )
 
     @property
-    def right(self) -> npt.NDArray[np.bool_]:
-        """Which are answered rightly."""
+    def correct(self) -> npt.NDArray[np.bool_]:
+        """Mask of the correctly predicted inputs."""
         found: npt.NDArray[np.bool_] = (self.true >= 0) & (self.true == self.predicted)
         return found
 
@@ -95,24 +95,24 @@ class Inputs:
         read = {position: self.values(position) for position in positions}
         return {position: values for position, values in read.items() if values is not None}
 
-    def answers(self, inputs: Sequence[Tensor]) -> list[int]:
-        """Return the class of each of inputs (C, H, W)."""
+    def predict(self, inputs: Sequence[Tensor]) -> list[int]:
+        """Return the predicted class of each of the inputs (C, H, W)."""
         return [int(row.argmax()) for row in self._logits(inputs)]
 
     def evidence(
         self, positions: Sequence[int], rivals: Sequence[int], column: str
-    ) -> dict[int, Seen]:
-        """Return what speaks for the answers to inputs that are answered rightly.
+    ) -> dict[int, ImageEvidence]:
+        """Return the evidence for the predictions of correctly predicted inputs.
 
-        The map is of the margin over a rival, as that of an error is over the true class.
+        The map is of the margin over a rival class, as that of an error is over the true class.
 
         Parameters
         ----------
         rivals
-            Classes, of which for each input the likeliest counts that is not its own. Inputs that
-            have none are left out.
+            Classes; for each input the one of largest logit counts that is not its own. Inputs
+            without any are left out.
         column
-            Of features under the map: ``fine_features`` or ``error_features``.
+            Features under the map: ``fine_features`` or ``error_features``.
         """
         wanted = [k for k in positions if any(one != self.true[k] for one in rivals)]
         known = list(self.several(wanted).items())
@@ -121,9 +121,11 @@ class Inputs:
         for (position, _), row in zip(known, logits, strict=True):
             classes = [one for one in rivals if one != self.true[position]]
             others.append(max(classes, key=lambda one: float(row[one])))
-        found: dict[int, Seen] = {}
+        found: dict[int, ImageEvidence] = {}
         for part in _by_shape([values for _, values in known]):
-            wrong = [Wrong(known[k][1], None, others[k], (0.0, 0.0, 1.0, 1.0), None) for k in part]
+            wrong = [
+                WrongImage(known[k][1], None, others[k], (0.0, 0.0, 1.0, 1.0), None) for k in part
+            ]
             maps = self._in_pieces(
                 wrong[0].values,
                 len(wrong),
@@ -131,7 +133,7 @@ class Inputs:
             )
             for k, one in zip(part, maps, strict=True):
                 position, values = known[k]
-                found[position] = Seen(values, one["margin_map"], one[column])
+                found[position] = ImageEvidence(values, one["margin_map"], one[column])
         return found
 
     def _logits(self, inputs: Sequence[Tensor]) -> list[Tensor]:
@@ -149,13 +151,11 @@ class Inputs:
         try:
             return [one for piece in in_pieces(count, together, run) for one in piece]
         except (torch.OutOfMemoryError, MemoryError) as error:
-            raise CvxError("The memory does not suffice for one image.", "Use smaller ones.") from (
-                error
-            )
+            raise CvxError("Out of memory for a single image.", "Use smaller images.") from (error)
 
 
 def _maps(
-    model: VisionModel, plan: Plan, wrong: Sequence[Wrong], start: int, stop: int
+    model: VisionModel, plan: Plan, wrong: Sequence[WrongImage], start: int, stop: int
 ) -> list[dict[str, Any]]:
     return error_maps(model, plan, wrong[start:stop])
 
@@ -165,10 +165,10 @@ def _rows(model: VisionModel, several: Tensor, start: int, stop: int) -> list[Te
 
 
 def _by_shape(inputs: Sequence[Tensor]) -> list[list[int]]:
-    places: dict[torch.Size, list[int]] = {}
+    positions: dict[torch.Size, list[int]] = {}
     for k, one in enumerate(inputs):
-        places.setdefault(one.shape, []).append(k)
-    return list(places.values())
+        positions.setdefault(one.shape, []).append(k)
+    return list(positions.values())
 
 
-__all__ = ["Inputs", "Seen", "Whole"]
+__all__ = ["ImageEvidence", "RunInputs", "Whole"]

@@ -1,4 +1,4 @@
-"""Does a patch or a place recur under errors, and not under right answers?"""
+"""Recurrence of a patch or a location under errors, compared with correct predictions."""
 
 from __future__ import annotations
 
@@ -16,75 +16,74 @@ Numbers = npt.NDArray[Any]
 Flags = npt.NDArray[np.bool_]
 
 _WITHIN = 0.95
-"""Share of errors that the patch of one half takes in."""
+"""Share of the errors of one half that its ball contains."""
 
 _LEAST = 4
-"""Errors in a half from which something can be said of the other."""
+"""Errors in a half from which the other half can be judged."""
 
 _APART = 0.5
-"""Mean silhouette up to which structure is weak, and may be none (Kaufman and Rousseeuw, 1990)."""
+"""Mean silhouette below which structure is weak or absent (Kaufman and Rousseeuw, 1990)."""
 
 _MOST = 500
 """Errors of each of two groups that are compared."""
 
 
 def occurrences(members: Numbers, ids: Sequence[int], controls: Numbers) -> tuple[Flags, Flags]:
-    """Return which errors and which right answers show what a group of errors has in common.
+    """Return which errors and which correct predictions show what a group of errors has in common.
 
-    Whoever draws a line around some points finds them inside. Therefore one half of the group draws
-    it, a ball that holds 95 % of it, and the other half is counted, and the other way round.
+    A boundary drawn around some points contains them by construction. Therefore one half of the
+    group defines it, a ball that contains 95 % of that half, and the other half is counted, and
+    vice versa.
 
     Parameters
     ----------
     members, ids
-        (n, F), what lies under the maps of the group's errors, and their numbers, by which they
-        are halved.
+        (n, F), features under the maps of the group's errors, and their ids, by which they are
+        halved.
     controls
-        (m, F), the same of right answers.
+        (m, F), the same of correct predictions.
 
     Returns
     -------
     pair of arrays
-        (n,) whether an error is in the ball of the half that it is not in; (m,) whether a right
-        answer is in either ball. All errors are false where there are too few to halve.
+        (n,) whether an error is in the ball of the half that it is not in; (m,) whether a correct
+        prediction is in either ball. All errors are false where there are too few to halve.
     """
     ranks = {number: k for k, number in enumerate(shuffle_ids(ids))}
     first = np.array([ranks[number] % 2 == 0 for number in ids], dtype=bool)
-    shown, right = np.zeros(len(members), dtype=bool), np.zeros(len(controls), dtype=bool)
+    shown, correct = np.zeros(len(members), dtype=bool), np.zeros(len(controls), dtype=bool)
     if len(members) < 2 * _LEAST:
-        return shown, right
+        return shown, correct
     for half in (first, ~first):
-        middle = members[half].mean(0)
-        reach = np.quantile(_far(members[half], middle), _WITHIN)
-        shown[~half] = _far(members[~half], middle) <= reach
-        right |= _far(controls, middle) <= reach
-    return shown, right
+        center = members[half].mean(0)
+        reach = np.quantile(_far(members[half], center), _WITHIN)
+        shown[~half] = _far(members[~half], center) <= reach
+        correct |= _far(controls, center) <= reach
+    return shown, correct
 
 
-def _far(points: Numbers, middle: Numbers) -> Numbers:
-    found: Numbers = np.linalg.norm(points.astype(np.float64) - middle, axis=1)
+def _far(points: Numbers, center: Numbers) -> Numbers:
+    found: Numbers = np.linalg.norm(points.astype(np.float64) - center, axis=1)
     return found
 
 
-def more_often(errors: Flags, controls: Flags) -> float:
-    """Return the chance that so much more of the errors show it, were it as common in both.
-
-    Fisher's exact test, one side.
+def fisher_test(errors: Flags, controls: Flags) -> float:
+    """Return the p-value of Fisher's exact test that more of the errors show it, one-sided.
 
     Examples
     --------
-    >>> round(more_often(np.array([True] * 3), np.array([False] * 3)), 3)
+    >>> round(fisher_test(np.array([True] * 3), np.array([False] * 3)), 3)
     0.05
     """
     table = [[int(flags.sum()), int((~flags).sum())] for flags in (errors, controls)]
     return float(fisher_exact(table, alternative="greater").pvalue)
 
 
-def joined(groups: Sequence[Numbers]) -> list[list[int]]:
-    """Return which groups have one cause: those that are hardly told apart by what is under maps.
+def join_similar_groups(groups: Sequence[Numbers]) -> list[list[int]]:
+    """Return which groups have one cause: those whose features are hardly separated.
 
-    Groups were made for each wrong answer by itself. Two are joined where the mean silhouette of
-    the two shows weak structure at most.
+    Groups were made for each wrong prediction by itself. Two are joined where the mean silhouette
+    of the two shows weak structure at most.
 
     Parameters
     ----------
@@ -94,7 +93,7 @@ def joined(groups: Sequence[Numbers]) -> list[list[int]]:
     Returns
     -------
     list of list of int
-        Places in `groups`, each once, in order of the first.
+        Indices into `groups`, each once, in order of the first.
     """
     root = list(range(len(groups)))
 

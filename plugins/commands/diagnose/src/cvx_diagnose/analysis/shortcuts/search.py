@@ -1,9 +1,9 @@
-"""Shortcuts: a patch or a place from which errors come, and right answers as a rule do not.
+"""Search for shortcuts: patches or locations that cause errors of several classes.
 
-Three things are asked of a suspect, each of which alone raises false alarms: that errors of several
-true classes share it; that right answers with the same answer show it less often; and that, put
-into right images, it makes them wrong in the same way, which a part as large from elsewhere in the
-same errors does not.
+A candidate must pass three tests, each of which alone raises false alarms: errors of several true
+classes share it; correct predictions of the same class show it less often; and pasted into
+correctly predicted images it makes them wrong in the same way, which a region of the same size
+from elsewhere in the same errors does not.
 """
 
 from __future__ import annotations
@@ -22,49 +22,59 @@ import numpy.typing as npt
 from torch import Tensor
 
 from cvx_core import CvxError, write_atomic
-from cvx_diagnose.analysis.error_groups.groups import TYPICAL, Causes, middles_of, place_of
+from cvx_core.explanations import as_json
+from cvx_diagnose.analysis.error_groups.groups import (
+    EXAMPLES,
+    ErrorGroups,
+    evidence_centers,
+    location_of,
+)
 from cvx_diagnose.analysis.metrics.statistics import adjust_p_values, shuffle_ids
-from cvx_diagnose.analysis.shortcuts.correct_images import Inputs, Seen, Whole
-from cvx_diagnose.analysis.shortcuts.recurrence import Flags, joined, more_often, occurrences
-from cvx_diagnose.analysis.shortcuts.transplants import Donor, parts_of, pasted, turned
-from cvx_diagnose.run.plan import json_bytes
+from cvx_diagnose.analysis.shortcuts.correct_images import ImageEvidence, RunInputs, Whole
+from cvx_diagnose.analysis.shortcuts.recurrence import (
+    Flags,
+    fisher_test,
+    join_similar_groups,
+    occurrences,
+)
+from cvx_diagnose.analysis.shortcuts.transplants import Donor, count_flips, evidence_boxes, paste
 from cvx_diagnose.run.results import Run
-from cvx_diagnose.run.work import Diagnosis
+from cvx_diagnose.run.work import DiagnosisWork
 
 NAME = "shortcuts.json"
-SCHEMA = "cvx.shortcuts/2"
+SCHEMA = "cvx.shortcuts/3"
 
 GROUPS = 20
-"""Groups that are looked at: those that cost most."""
+"""Number of error groups examined: the most costly ones."""
 
 CONTROLS = 48
-"""Right answers beside each group, at most."""
+"""Maximum number of correct predictions compared with each group."""
 
 DONORS, IMAGES = 12, 4
-"""Errors whose part is put into others, and into how many of them each."""
+"""Errors whose region is pasted, and images that each is pasted into."""
 
 PASSES = DONORS * IMAGES * 2 + DONORS * 2
-"""Images that go through the network for one suspect."""
+"""Images sent through the network for one candidate."""
 
 _AT_LEAST = 2
-"""Suspects that are tested whatever the budget is, if there is one."""
+"""Candidates tested whatever the budget, if there is one."""
 
 _SURE = 0.05
 _MOSTLY = 0.5
-"""Share of the errors that must show it, and of the images that it must turn."""
+"""Share of the errors that must show it, and of the images that it must flip."""
 
 _FEWEST = 20
 _HOPELESS = 0.2
-"""Chance from which on more right answers would hardly make it one below `_SURE`."""
+"""p-value above which more correct predictions would hardly bring it below `_SURE`."""
 _RECURS = 2
-"""True classes that it must recur in, and errors in each of these."""
+"""Number of true classes that must show it, and of errors in each of these."""
 
 VERIFIED, REFUTED, NOT_TESTED = "verified", "not verified", "not tested"
 
 
 @dataclass(eq=False)
 class _Group:
-    """A group of errors, or several, and how often it and right answers show what it shares.
+    """One error group or several, and how often its errors and correct predictions show a pattern.
 
     Attributes
     ----------
@@ -72,44 +82,48 @@ class _Group:
         Of the groups.
     at
         Its errors, as rows of the table of errors.
-    chances, shares
-        Of what it may share, a patch or a place: by what chance it would be so much commoner among
-        its errors, and the shares of its errors and of the right answers that show it.
+    p_values, shares
+        By pattern, patch or location: the p-value that it is so much more common among its
+        errors, and the shares of its errors and of the correct predictions that show it.
     controls, shown
-        Right answers that were looked at, by position, and which of them show the patch.
+        Correct predictions that were processed, by position, and which of them show the patch.
     """
 
     numbers: list[int]
     at: npt.NDArray[np.int64]
-    chances: dict[str, float] = field(default_factory=dict)
+    p_values: dict[str, float] = field(default_factory=dict)
     shares: dict[str, tuple[float, float]] = field(default_factory=dict)
     shown: list[int] = field(default_factory=list)
-    controls: dict[int, Seen] = field(default_factory=dict)
+    controls: dict[int, ImageEvidence] = field(default_factory=dict)
 
 
-def find_shortcuts(run: Run, causes: Causes, work: Diagnosis | None) -> dict[str, Any] | None:
-    """Return the suspected shortcuts of a run, verified or not, the one that costs most first.
+def find_shortcuts(
+    run: Run, error_groups: ErrorGroups, work: DiagnosisWork | None
+) -> dict[str, Any] | None:
+    """Return the candidate shortcuts of a run, verified or not, the most costly first.
 
     Parameters
     ----------
-    run, causes
+    run, error_groups
         A finished run and the groups of its errors.
     work
-        With the network and the data, since right answers are looked at again.
+        With the network and the data, to process correct predictions again.
 
     Returns
     -------
     dict or None
-        ``looked_at``, groups; ``found``, see the reference of ``summary.json``; ``note``, why
-        nothing could be found, or empty. None of other tasks, without a budget, and where neither
-        ``work`` nor an earlier result is there.
+        ``examined``, number of groups; ``found``, see the reference of ``summary.json``; ``note``,
+        why nothing could be found, or empty. None for other tasks, without a budget, and where
+        neither ``work`` nor an earlier result is there.
     """
     plan = run.plan
     if plan.task != "classification" or plan.budget == 0 or plan.map_features is None:
         return None
-    key = hashlib.sha256(causes.ids.tobytes() + causes.groups.tobytes()).hexdigest()[:16]
+    key = hashlib.sha256(error_groups.ids.tobytes() + error_groups.groups.tobytes()).hexdigest()[
+        :16
+    ]
     file = run.folder / NAME
-    # The same rows give the same, so that a finished run is not sent through the network again.
+    # Equal rows give equal results: nothing is sent through the network again.
     with suppress(OSError, ValueError, KeyError, TypeError):
         before = json.loads(file.read_bytes())
         if (before["schema"], before["groups"]) == (SCHEMA, key):
@@ -118,11 +132,11 @@ def find_shortcuts(run: Run, causes: Causes, work: Diagnosis | None) -> dict[str
     if work is None:
         return None
     try:
-        found = _Search(run, causes, work).found()
+        found = _Search(run, error_groups, work).found()
     except CvxError as error:
-        found = {"looked_at": 0, "found": [], "note": str(error)}
+        found = {"examined": 0, "found": [], "note": str(error)}
     document = {"schema": SCHEMA, "groups": key, "shortcuts": found}
-    write_atomic(file, json_bytes(document), overwrite=True)
+    write_atomic(file, as_json(document), overwrite=True)
     return found
 
 
@@ -132,230 +146,235 @@ def _together(groups: Sequence[_Group]) -> _Group:
 
 
 class _Search:
-    def __init__(self, run: Run, causes: Causes, work: Diagnosis) -> None:
-        self.run, self.causes = run, causes
-        self.inputs = Inputs(run, work)
+    def __init__(self, run: Run, error_groups: ErrorGroups, work: DiagnosisWork) -> None:
+        self.run, self.error_groups = run, error_groups
+        self.inputs = RunInputs(run, work)
         self.column = "fine_features" if run.plan.fine_features else "error_features"
         table = run.table(["id", "label", "predicted", "margin_map", self.column], wrong=True)
-        self.ids, self.true, self.said = (
+        self.ids, self.true, self.predicted = (
             table[name].to_numpy().astype(np.int64) for name in ("id", "label", "predicted")
         )
         self.maps = run.numbers(table, "margin_map")
         self.features = np.nan_to_num(run.numbers(table, self.column).astype(np.float64))
-        self.place = {int(one): k for k, one in enumerate(self.inputs.ids)}
-        self.turn = {one: k for k, one in enumerate(shuffle_ids(self.inputs.ids.tolist()))}
+        self.position_of = {int(one): k for k, one in enumerate(self.inputs.ids)}
+        self.rank_of = {one: k for k, one in enumerate(shuffle_ids(self.inputs.ids.tolist()))}
 
     def found(self) -> dict[str, Any]:
         groups = [
-            _Group([one["number"]], np.flatnonzero(self.causes.groups == one["number"]))
-            for one in self.causes.described[:GROUPS]
+            _Group([one["number"]], np.flatnonzero(self.error_groups.groups == one["number"]))
+            for one in self.error_groups.described[:GROUPS]
         ]
         possible = self._possible(groups)
         for group in groups:
-            if group not in possible:  # it counts among those that were looked at
-                group.chances["patch"] = 1.0
-        groups = [group for group in groups if group.chances or self._compare(group)]
-        looked_at = len(groups)
-        suspects = [group for group in self._joined(self._unlike(groups)) if self._recurs(group)]
-        suspects.sort(key=lambda one: (-len(one.at), one.numbers))
-        found = [{"number": k, **self._described(one)} for k, one in enumerate(suspects)]
-        self._test(suspects, found)
+            if group not in possible:  # it counts as examined
+                group.p_values["patch"] = 1.0
+        groups = [group for group in groups if group.p_values or self._compare(group)]
+        examined = len(groups)
+        candidates = [group for group in self._joined(self._unlike(groups)) if self._recurs(group)]
+        candidates.sort(key=lambda one: (-len(one.at), one.numbers))
+        found = [{"number": k, **self._described(one)} for k, one in enumerate(candidates)]
+        self._test(candidates, found)
         note = (
             ""
-            if looked_at
-            else f"No group has {_FEWEST} right answers of the same class beside it."
+            if examined
+            else f"No group has {_FEWEST} correct predictions of the same class for comparison."
         )
-        return {"looked_at": looked_at, "found": found, "note": note}
+        return {"examined": examined, "found": found, "note": note}
 
     def _possible(self, groups: Sequence[_Group]) -> list[_Group]:
         """Return the groups that their errors alone do not rule out.
 
-        Only beside these right answers are looked at, each of which takes a map.
+        Correct predictions, each of which needs a map, are processed only for these.
         """
         common = [group for group in groups if self._in_common(group)]
         found = []
-        for part in joined([self.features[group.at] for group in common]):
+        for part in join_similar_groups([self.features[group.at] for group in common]):
             several = [common[k] for k in part]
-            # What it is joined with in the end is this or a part of it.
+            # It is finally joined with these or some of these.
             if self._recurs(_together(several)):
                 found += several
         return found
 
     def _in_common(self, group: _Group) -> bool:
-        """Say whether most of a group's errors show one patch, or one place."""
+        """Say whether most of a group's errors show one patch, or one location."""
         none = np.empty((0, self.features.shape[1]))
         shown, _ = occurrences(self.features[group.at], self.ids[group.at].tolist(), none)
-        return shown.mean() >= _MOSTLY or place_of(middles_of(self.maps[group.at])) is not None
+        return (
+            shown.mean() >= _MOSTLY
+            or location_of(evidence_centers(self.maps[group.at])) is not None
+        )
 
     def _compare(self, group: _Group) -> bool:
-        """Compare a group with right answers that are the same; say whether there are enough.
+        """Compare a group with correct predictions of the same class; say if there are enough.
 
-        What the first of them show as often as the errors is given up with these.
+        A pattern that the first of them show as often as the errors is dropped early.
         """
-        answers = np.unique(self.said[group.at])
-        same = self.inputs.right & np.isin(self.inputs.predicted, answers)
+        predictions = np.unique(self.predicted[group.at])
+        same = self.inputs.correct & np.isin(self.inputs.predicted, predictions)
         chosen = self._drawn(np.flatnonzero(same), CONTROLS)
-        # The same is asked of both: why this answer, and not one of the errors' true classes.
+        # Both maps have the same target: this class, and not one of the errors' true classes.
         rivals = np.unique(self.true[group.at]).tolist()
         group.controls = {}
         for some in (chosen[:_FEWEST], chosen[_FEWEST:]):
             group.controls |= self.inputs.evidence(some, rivals, self.column)
             if len(group.controls) >= _FEWEST:
                 self._weigh(group)
-                if min(group.chances.values()) >= _HOPELESS:
+                if min(group.p_values.values()) >= _HOPELESS:
                     break
         return len(group.controls) >= _FEWEST
 
     def _weigh(self, group: _Group) -> None:
         controls = list(group.controls.values())
         features = np.nan_to_num(np.stack([one.features for one in controls]))
-        errors, right = occurrences(
+        errors, correct = occurrences(
             self.features[group.at], self.ids[group.at].tolist(), features.astype(np.float64)
         )
-        group.shown = [k for k, flag in zip(group.controls, right, strict=True) if flag]
-        self._put(group, "patch", errors, right)
-        place = place_of(middles_of(self.maps[group.at]))
-        if place is not None:
+        group.shown = [k for k, flag in zip(group.controls, correct, strict=True) if flag]
+        self._put(group, "patch", errors, correct)
+        location = location_of(evidence_centers(self.maps[group.at]))
+        if location is not None:
             evidence = np.stack([one.evidence for one in controls])
             here, there = (
-                np.array([place_of([one]) == place for one in middles_of(maps)], dtype=bool)
+                np.array(
+                    [location_of([one]) == location for one in evidence_centers(maps)], dtype=bool
+                )
                 for maps in (self.maps[group.at], evidence)
             )
-            self._put(group, "place", here, there)
+            self._put(group, "location", here, there)
 
-    def _put(self, group: _Group, name: str, errors: Flags, right: Flags) -> None:
-        group.chances[name] = more_often(errors, right)
-        group.shares[name] = float(errors.mean()), float(right.mean())
+    def _put(self, group: _Group, name: str, errors: Flags, correct: Flags) -> None:
+        group.p_values[name] = fisher_test(errors, correct)
+        group.shares[name] = float(errors.mean()), float(correct.mean())
 
     def _unlike(self, groups: Sequence[_Group]) -> list[_Group]:
-        """Return the groups that share what right answers show less often, with their chances."""
-        every = [(group, name) for group in groups for name in group.chances]
-        chances = adjust_p_values([group.chances[name] for group, name in every])
-        for (group, name), p in zip(every, chances, strict=True):
-            group.chances[name] = p
+        """Return the groups with a pattern that correct predictions show less often."""
+        every = [(group, name) for group in groups for name in group.p_values]
+        p_values = adjust_p_values([group.p_values[name] for group, name in every])
+        for (group, name), p in zip(every, p_values, strict=True):
+            group.p_values[name] = p
             if p >= _SURE or group.shares[name][0] < _MOSTLY:
-                del group.chances[name]
-        return [group for group in groups if group.chances]
+                del group.p_values[name]
+        return [group for group in groups if group.p_values]
 
     def _joined(self, groups: Sequence[_Group]) -> list[_Group]:
-        """Return groups, those taken together that have one cause."""
+        """Return groups, joining those with one cause."""
         found = []
-        for part in joined([self.features[one.at] for one in groups]):
+        for part in join_similar_groups([self.features[one.at] for one in groups]):
             several = [groups[k] for k in part]
             group = several[0]
             if len(several) > 1:
                 group = _together(several)
                 self._compare(group)
-                names = {name for one in several for name in one.chances} & set(group.chances)
-                group.chances = {
-                    name: min(one.chances.get(name, 1.0) for one in several) for name in names
+                names = {name for one in several for name in one.p_values} & set(group.p_values)
+                group.p_values = {
+                    name: min(one.p_values.get(name, 1.0) for one in several) for name in names
                 }
             found.append(group)
-        return [group for group in found if group.chances]
+        return [group for group in found if group.p_values]
 
     def _recurs(self, group: _Group) -> bool:
-        """Say whether errors of several true classes are in it, where there are several."""
+        """Say whether it contains errors of several true classes, where there are several."""
         counts = Counter(self.true[group.at].tolist())
         needed = _RECURS if self.run.plan.outputs > 2 else 1
         return sum(count >= _RECURS for count in counts.values()) >= needed
 
     def _drawn(self, positions: Whole, count: int) -> list[int]:
-        """Return some positions by chance, of all true classes alike."""
-        ranked = sorted(positions.tolist(), key=lambda k: self.turn[int(self.inputs.ids[k])])
-        seen = Counter[int]()
+        """Return some positions in random order, balanced over the true classes."""
+        ranked = sorted(positions.tolist(), key=lambda k: self.rank_of[int(self.inputs.ids[k])])
+        counts = Counter[int]()
         turns = []
         for k in ranked:
-            seen[int(self.inputs.true[k])] += 1
-            turns.append((seen[int(self.inputs.true[k])], k))
-        # Sorting is stable, so that a turn's inputs stay in their order.
+            counts[int(self.inputs.true[k])] += 1
+            turns.append((counts[int(self.inputs.true[k])], k))
+        # Sorting is stable, so that the inputs of one turn stay in their order.
         return [k for _, k in sorted(turns, key=lambda pair: pair[0])][:count]
 
     def _described(self, group: _Group) -> dict[str, Any]:
-        pairs = zip(self.true[group.at].tolist(), self.said[group.at].tolist(), strict=True)
-        groups = [self.causes.described[number] for number in group.numbers]
-        name = min(group.chances, key=lambda kind: (group.chances[kind], kind))
-        typical = zip_longest(*(one["typical"] for one in groups))
+        pairs = zip(self.true[group.at].tolist(), self.predicted[group.at].tolist(), strict=True)
+        groups = [self.error_groups.described[number] for number in group.numbers]
+        name = min(group.p_values, key=lambda kind: (group.p_values[kind], kind))
+        typical = zip_longest(*(one["examples"] for one in groups))
         return {
             "groups": group.numbers,
             "pairs": [
                 {"true": y, "predicted": q, "count": n}
                 for (y, q), n in Counter(pairs).most_common()
             ],
-            "place": place_of(middles_of(self.maps[group.at])),
-            "shares": name,
+            "location": location_of(evidence_centers(self.maps[group.at])),
+            "shared": name,
             "count": len(group.at),
             "cost": float(sum(one["cost"] for one in groups)),
-            "errors_with": group.shares[name][0],
-            "right_with": group.shares[name][1],
+            "error_share": group.shares[name][0],
+            "correct_share": group.shares[name][1],
             "controls": len(group.controls),
-            "p": group.chances[name],
-            "pasted": None,
-            "carries": None,
+            "p": group.p_values[name],
+            "transplants": None,
+            "replacements": None,
             "verdict": NOT_TESTED,
-            "typical": [k for several in typical for k in several if k is not None][:TYPICAL],
+            "examples": [k for several in typical for k in several if k is not None][:EXAMPLES],
         }
 
     def _test(self, groups: Sequence[_Group], found: Sequence[dict[str, Any]]) -> None:
-        """Put what the costliest share into right images, as many as the budget allows."""
+        """Paste the most costly candidates into correct images, within the budget."""
         most = max(_AT_LEAST, int(self.run.plan.budget * self.run.plan.items / PASSES))
         tested = []
         for group, one in zip(groups[:most], found[:most], strict=True):
             donors = self._donors(group)
             images = self._recipients(group, len(donors) * IMAGES)
-            # Of maps that blame no place there is nothing to be put anywhere.
+            # Without localized evidence there is nothing to paste.
             if 2 * len(donors) <= min(DONORS, len(group.at)) or len(images) < DONORS:
                 continue
             each = [
                 [images[(IMAGES * d + k) % len(images)] for k in range(IMAGES)]
                 for d in range(len(donors))
             ]
-            one["pasted"] = turned(
+            one["transplants"] = count_flips(
                 donors,
                 [[values for values, _ in several] for several in each],
                 [[true for _, true in several] for several in each],
-                set(self.said[group.at].tolist()),
-                self.inputs.answers,
+                set(self.predicted[group.at].tolist()),
+                self.inputs.predict,
             )
-            one["pasted"]["images"] = len(images)
-            one["carries"] = self._carried(group, [values for values, _ in images])
+            one["transplants"]["images"] = len(images)
+            one["replacements"] = self._replace_in_correct(group, [values for values, _ in images])
             tested.append(one)
-        chances = adjust_p_values([one["pasted"]["p"] for one in tested])
-        for one, p in zip(tested, chances, strict=True):
-            one["pasted"]["p"] = p
-            mostly = one["pasted"]["turned"] >= _MOSTLY * one["pasted"]["tried"]
+        p_values = adjust_p_values([one["transplants"]["p"] for one in tested])
+        for one, p in zip(tested, p_values, strict=True):
+            one["transplants"]["p"] = p
+            mostly = one["transplants"]["flipped"] >= _MOSTLY * one["transplants"]["count"]
             one["verdict"] = VERIFIED if p < _SURE and mostly else REFUTED
 
     def _donors(self, group: _Group) -> list[Donor]:
-        chosen = sorted(group.at.tolist(), key=lambda k: self.turn[int(self.ids[k])])[:DONORS]
+        chosen = sorted(group.at.tolist(), key=lambda k: self.rank_of[int(self.ids[k])])[:DONORS]
         found = []
         for k in chosen:
-            values = self.inputs.values(self.place[int(self.ids[k])])
+            values = self.inputs.values(self.position_of[int(self.ids[k])])
             donor = None if values is None else Donor.of(values, self.maps[k])
             found += [] if donor is None else [donor]
         return found
 
     def _recipients(self, group: _Group, count: int) -> list[tuple[Tensor, int]]:
-        """Return right images with their classes, others than those that the errors are taken for.
+        """Return correct images with their classes, other than the classes predicted in the errors.
 
-        Where they are taken for every class, an image may be made wrong by any but its own.
+        If every class is predicted in the errors, an image may be flipped to any class but its own.
         """
-        answers = np.unique(self.said[group.at])
-        others = self.inputs.right & ~np.isin(self.inputs.true, answers)
-        if not others.any() and len(answers) > 1:
-            others = self.inputs.right
+        predictions = np.unique(self.predicted[group.at])
+        others = self.inputs.correct & ~np.isin(self.inputs.true, predictions)
+        if not others.any() and len(predictions) > 1:
+            others = self.inputs.correct
         images = self.inputs.several(self._drawn(np.flatnonzero(others), count))
         return [(values, int(self.inputs.true[k])) for k, values in images.items()]
 
-    def _carried(self, group: _Group, others: Sequence[Tensor]) -> dict[str, int]:
-        """Return how many right answers that show it are lost with other images in its place."""
-        tried = lost = 0
+    def _replace_in_correct(self, group: _Group, others: Sequence[Tensor]) -> dict[str, int]:
+        """Count correct predictions lost when other images' content replaces the pattern."""
+        count = lost = 0
         for j, position in enumerate(group.shown[:DONORS]):
-            seen = group.controls[position]
-            parts = parts_of(seen.evidence)
+            image = group.controls[position]
+            parts = evidence_boxes(image.evidence)
             if parts is None:
                 continue
-            turn = [others[(2 * j + k) % len(others)] for k in range(2)]
-            said = self.inputs.answers([pasted(seen.values, one, parts[0]) for one in turn])
-            tried += 1
-            lost += all(q != self.inputs.true[position] for q in said)
-        return {"tried": tried, "lost": lost}
+            fillers = [others[(2 * j + k) % len(others)] for k in range(2)]
+            predicted = self.inputs.predict([paste(image.values, one, parts[0]) for one in fillers])
+            count += 1
+            lost += all(q != self.inputs.true[position] for q in predicted)
+        return {"count": count, "lost": lost}

@@ -1,4 +1,4 @@
-"""A part of one image put into others: does it bring its wrong answer along?"""
+"""Transplants: regions of errors pasted into other images, to see if the prediction follows."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from torch import Tensor
 from cvx_core.images import components
 
 Box = tuple[float, float, float, float]
-"""Left, top, right, bottom as shares of the network's input."""
+"""Left, top, right, bottom as fractions of the network's input."""
 
-Answers = Callable[[Sequence[Tensor]], list[int]]
-"""From inputs (C, H, W), of any sizes, to the class of each."""
+Predict = Callable[[Sequence[Tensor]], list[int]]
+"""From inputs (C, H, W) of any sizes to the predicted class of each."""
 
 _LARGEST = 0.5
-"""Share of the image beyond which evidence is in no one place."""
+"""Share of the image above which the evidence is not localized."""
 
 
 @dataclass(frozen=True, eq=False)
 class Donor:
-    """An image whose part is put into others.
+    """An image a region of which is pasted into others.
 
     Attributes
     ----------
     values
         (C, H, W), the network's input.
     box, elsewhere
-        The part that its map blames, and one as large of which it says least.
+        The region of largest evidence, and one of the same size with least evidence.
     """
 
     values: Tensor
@@ -43,13 +43,13 @@ class Donor:
 
     @classmethod
     def of(cls, values: Tensor, evidence: npt.NDArray[Any]) -> Donor | None:
-        """Return the donor with a map (h, w), or None where its evidence is in no one place."""
-        parts = parts_of(evidence)
+        """Return the donor with a map (h, w), or None where its evidence is not localized."""
+        parts = evidence_boxes(evidence)
         return None if parts is None else cls(values, *parts)
 
 
-def parts_of(evidence: npt.NDArray[Any]) -> tuple[Box, Box] | None:
-    """Return where most of a map's positive evidence is, and a part as large with least of it.
+def evidence_boxes(evidence: npt.NDArray[Any]) -> tuple[Box, Box] | None:
+    """Return the region of a map's largest positive evidence, and one of its size with the least.
 
     Parameters
     ----------
@@ -59,16 +59,16 @@ def parts_of(evidence: npt.NDArray[Any]) -> tuple[Box, Box] | None:
     Returns
     -------
     pair of boxes or None
-        The first holds the cells around the peak that reach half of it. None where there is
-        nothing positive, or these take more than half of the image.
+        The first contains the positions around the peak that reach half of it. None where nothing
+        is positive, or these take more than half of the image.
     """
     positive = np.nan_to_num(np.clip(evidence, 0, None)).astype(np.float64)
     height, width = positive.shape
     if positive.max() <= 0:
         return None
     strong = positive >= 0.5 * positive.max()
-    pieces = components(np.where(strong, 0, -1))
-    rows, columns = np.nonzero(pieces == pieces.flat[int(positive.argmax())])
+    labels = components(np.where(strong, 0, -1))
+    rows, columns = np.nonzero(labels == labels.flat[int(positive.argmax())])
     top, left = int(rows.min()), int(columns.min())
     high, wide = int(rows.max()) + 1 - top, int(columns.max()) + 1 - left
     if high * wide > _LARGEST * height * width:
@@ -82,15 +82,15 @@ def parts_of(evidence: npt.NDArray[Any]) -> tuple[Box, Box] | None:
     return box(top, left), box(int(quiet_top), int(quiet_left))
 
 
-def pasted(into: Tensor, values: Tensor, box: Box) -> Tensor:
-    """Return an image (C, H, W) with a part of another (C, h, w) in the same place."""
+def paste(into: Tensor, values: Tensor, box: Box) -> Tensor:
+    """Return an image (C, H, W) with a region of another (C, h, w) pasted at the same location."""
     taken = values[(slice(None), *_slices(box, values))]
-    place = (slice(None), *_slices(box, into))
+    target = (slice(None), *_slices(box, into))
     result = into.clone()
-    shape = result[place].shape[1:]
+    shape = result[target].shape[1:]
     if taken.shape[1:] != shape:
         taken = F.interpolate(taken[None].float(), shape, mode="bilinear")[0].to(into)
-    result[place] = taken
+    result[target] = taken
     return result
 
 
@@ -103,49 +103,51 @@ def _slices(box: Box, values: Tensor) -> tuple[slice, slice]:
     )
 
 
-def turned(
+def count_flips(
     donors: Sequence[Donor],
     images: Sequence[Sequence[Tensor]],
     true: Sequence[Sequence[int]],
     wanted: set[int],
-    answers: Answers,
+    predict: Predict,
 ) -> dict[str, Any]:
-    """Return how often a part of an error makes right images wrong in the same way.
+    """Count how often a region of an error makes correct images wrong in the same way.
 
     Parameters
     ----------
     donors
         Errors.
     images, true
-        For each donor some images (C, H, W) that are answered rightly, and their classes.
+        For each donor some correctly predicted images (C, H, W), and their classes.
     wanted
-        The errors' wrong answers.
-    answers
+        The errors' wrong predictions.
+    predict
         The network.
 
     Returns
     -------
     dict
-        ``tried`` pastings; ``turned``, how many gave a wrong answer in `wanted`; ``elsewhere``, the
-        same for parts as large from elsewhere in the same errors; ``donors``; ``p``, the chance of
-        so many donors whose blamed part turned more than the other, were both alike: the sign
-        test. Donors are counted and not images, because images with one donor aren't independent.
+        ``count`` of transplants; ``flipped``, how many gave a wrong prediction in `wanted`;
+        ``control_flipped``, the same for the control regions of the same errors; ``donors``; and
+        ``p`` of the one-sided sign test over donors whose region flipped more images than its
+        control. Donors are counted and not images, since images with one donor are dependent.
     """
     counts = np.zeros((len(donors), 2), dtype=np.int64)
-    tried = 0
+    count = 0
     for k, donor in enumerate(donors):
         for column, box in enumerate((donor.box, donor.elsewhere)):
-            said = answers([pasted(image, donor.values, box) for image in images[k]])
-            pairs = zip(said, true[k], strict=True)
+            predicted = predict([paste(image, donor.values, box) for image in images[k]])
+            pairs = zip(predicted, true[k], strict=True)
             counts[k, column] = sum(q != y and q in wanted for q, y in pairs)
-        tried += len(images[k])
+        count += len(images[k])
     ahead = int((counts[:, 0] > counts[:, 1]).sum())
     behind = int((counts[:, 0] < counts[:, 1]).sum())
-    odds = binomtest(ahead, ahead + behind, alternative="greater").pvalue if ahead + behind else 1.0
+    p_value = (
+        binomtest(ahead, ahead + behind, alternative="greater").pvalue if ahead + behind else 1.0
+    )
     return {
-        "tried": tried,
-        "turned": int(counts[:, 0].sum()),
-        "elsewhere": int(counts[:, 1].sum()),
+        "count": count,
+        "flipped": int(counts[:, 0].sum()),
+        "control_flipped": int(counts[:, 1].sum()),
         "donors": len(donors),
-        "p": float(odds),
+        "p": float(p_value),
     }

@@ -13,11 +13,11 @@ const ONLY = {
   "": ["all", () => true],
   tested: ["tested", (error) => error.regions !== null],
   verified: ["verified", (error) => (error.regions ?? []).some((one) => one.verdict === "verified")],
-  fixed: ["right without a region", (error) => error.fix !== null],
-  suspect: ["label suspected", (error) => error.suspect],
-  broken: ["broken since", (error) => data.compared !== null && broken.has(error.id)],
+  corrected: ["corrected by removing a region", (error) => error.fix !== null],
+  issue: ["label issue", (error) => error.label_issue],
+  broken: ["newly broken", (error) => data.comparison !== null && broken.has(error.id)],
 };
-const broken = new Set(data.compared?.broken_ids ?? []);
+const broken = new Set(data.comparison?.broken_ids ?? []);
 let chosen = [];
 let drawn = 0;
 
@@ -57,14 +57,14 @@ function choose() {
     inGroup(error) && is("true", error.true) && is("predicted", error.predicted)
     && test(error) && error.path.toLowerCase().includes(part));
   chosen.sort((a, b) => SORTS[find("sort").value][1](a, b) || a.id - b.id);
-  const left = data.left_out ? ` The ${data.left_out.toLocaleString("en")} that cost least are in the rows, not on this page.` : "";
+  const left = data.left_out ? ` ${data.left_out.toLocaleString("en")} less costly errors are only in the rows.` : "";
   find("shown").textContent = `${chosen.length.toLocaleString("en")} of ${counted(data.errors.length, "error")}.${left}`;
   find("errors").replaceChildren();
   drawn = 0;
   drawMore();
 }
 
-// Only what comes near the screen is made: thousands of errors stay smooth.
+// Only tiles near the screen are created, so that thousands of errors stay smooth.
 function drawMore() {
   const some = chosen.slice(drawn, drawn + TOGETHER);
   drawn += some.length;
@@ -96,33 +96,33 @@ function showPanel() {
   const [holder, frame] = picture(error, find("over").checked, true);
   const kinds = { verified: "verified", partly: "partly" };
   boxes(frame, error, [
-    ...(error.box ? [{ box: error.box, kind: "asked" }] : []),
+    ...(error.box ? [{ box: error.box, kind: "target" }] : []),
     ...(error.regions ?? []).map((one) => ({ box: one.box, kind: kinds[one.verdict] ?? "not" })),
   ]);
   find("stage").replaceChildren(holder);
   const rows = [
-    ["File", error.path], ["Error", error.type], ["Answered", className(error.predicted)], ["True", className(error.true)],
+    ["File", error.path], ["Error", error.type], ["Predicted", className(error.predicted)], ["True", className(error.true)],
     ["Confidence", error.confidence === null ? "–" : percent(error.confidence)],
     ["Loss", `${number(error.loss)} nats`], ["Margin", `${number(error.margin)} logits`],
     ["Group", data.groups[error.group] ? `${error.group + 1}. ${data.groups[error.group].name}` : "–"],
   ];
-  if (error.suspect) rows.push(["Label", "suspected"]);
-  if (error.map && !error.located) rows.push(["Map", "where in the photograph it lies is not known; it is spread over all of it"]);
+  if (error.label_issue) rows.push(["Label", "possibly wrong"]);
+  if (error.map && !error.located) rows.push(["Map", "its position in the image is unknown; drawn over the whole image"]);
   const facts = make("table", {}, make("tbody", {}, ...rows.map(([key, value]) =>
     make("tr", {}, make("th", { scope: "row" }, key), make("td", {}, value)))));
-  find("facts").replaceChildren(facts, ...interventions(error));
+  find("facts").replaceChildren(facts, ...regionTests(error));
 }
 
-function interventions(error) {
-  if (error.regions === null) return [make("p", { class: "hint" }, "No region was removed: the budget went to errors that cost more.")];
-  const found = [make("h3", {}, "What happened without a region")];
-  const head = make("tr", {}, ...["Region", "Of the image", "Foretold", "Margin changed", "Verdict"].map((text) => make("th", {}, text)));
+function regionTests(error) {
+  if (error.regions === null) return [make("p", { class: "hint" }, "No region was tested: the budget was used for more costly errors.")];
+  const found = [make("h3", {}, "Effect of removing a region")];
+  const head = make("tr", {}, ...["Region", "Area", "Predicted change", "Measured change", "Verdict"].map((text) => make("th", {}, text)));
   const rows = error.regions.map((one, i) => make("tr", {}, make("td", {}, String(i + 1)), make("td", {}, percent(one.share)),
     make("td", {}, number(one.predicted)), make("td", {}, number(one.measured)),
     make("td", {}, make("span", { class: `badge ${one.verdict === "verified" ? "wrong" : ""}` }, one.verdict))));
   found.push(rows.length ? make("table", {}, make("thead", {}, head), make("tbody", {}, ...rows))
     : make("p", {}, "No region stood out."));
-  if (error.usual !== null) found.push(make("p", { class: "hint" }, `Without a part elsewhere the margin falls by ${number(error.usual)} as a rule.`));
-  if (error.fix) found.push(make("p", {}, make("span", { class: "badge right" }, "becomes right"), ` without ${percent(error.fix.share)} of the image.`));
+  if (error.control_change !== null) found.push(make("p", { class: "hint" }, `Control: removing a random region of the same size lowers the margin by ${number(error.control_change)} (median).`));
+  if (error.fix) found.push(make("p", {}, make("span", { class: "badge right" }, "corrected"), ` by removing ${percent(error.fix.share)} of the image.`));
   return found;
 }

@@ -5,21 +5,22 @@ function showAdvice() {
   for (const one of data.advice.slice(0, 6)) {
     const item = make("li", {}, one.text);
     const gauge = make("progress", { class: "gauge", max: most, value: one.gain, "aria-hidden": "true" });
-    const how = ["retrain", "threshold"].includes(one.kind) ? "measured" : "at most";
-    const gain = one.gain > 0 ? `${how} ${(100 * one.gain).toFixed(1)} points more right · ` : "";
+    const measured = ["retrain", "threshold"].includes(one.kind);
+    const points = `${(100 * one.gain).toFixed(1)} points of accuracy`;
+    const gain = one.gain > 0 ? `${measured ? `measured +${points}` : `up to +${points}`} · ` : "";
     const about = make("span", { class: "gain" }, `${gain}${counted(one.count, "input")}`);
     if (one.shortcut !== undefined) about.append(" · ", link("show them", { group: `s${one.shortcut}` }));
     else if (one.group !== undefined) about.append(" · ", link("show them", { group: String(one.group) }));
-    if (one.kind === "relabel") about.append(" · ", link("show them", { only: "suspect" }));
+    if (one.kind === "relabel") about.append(" · ", link("show them", { only: "issue" }));
     item.append(gauge, about);
     const whose = one.shortcut !== undefined ? data.shortcuts.find((each) => each.number === one.shortcut) : data.groups[one.group];
-    const shown = one.kind === "relabel" ? data.suspects.listed.map((each) => each.id) : whose?.typical ?? [];
+    const shown = one.kind === "relabel" ? data.label_issues.listed.map((each) => each.id) : whose?.examples ?? [];
     const known = shown.map((id) => byId.get(id)).filter(Boolean).slice(0, 4);
     item.append(make("span", { class: "few" }, ...known.map((error) => small(error, known))));
     find("advice").append(item);
   }
   if (!data.advice.length) find("advice").append(make("li", {}, data.errors.length
-    ? "Nothing stands out: the errors have no common cause that was found." : "There is no error."));
+    ? "No common cause of the errors was found." : "No errors."));
 }
 
 function link(text, values) {
@@ -27,37 +28,37 @@ function link(text, values) {
 }
 
 function showNumbers() {
-  const { right, counts, calibration, tests } = data.numbers;
+  const { accuracy, counts, calibration, region_tests: tests } = data.numbers;
   const add = (term, value, ...small) => find("numbers").append(
     make("dt", {}, term), make("dd", {}, value, ...small.map((text) => make("small", {}, text))));
-  if (right.of) {
-    add(data.task === "classification" ? "Right" : "Without an error", percent(right.value),
-      `${percent(right.low)} to ${percent(right.high)}, ${right.right.toLocaleString("en")} of ${right.of.toLocaleString("en")} labelled`,
-      ...(right.unanswered ? [`${percent(right.with_unanswered)} if the ${right.unanswered.toLocaleString("en")} that the model failed on count as wrong`] : []));
+  if (accuracy.total) {
+    add(data.task === "classification" ? "Accuracy" : "Without an error", percent(accuracy.value),
+      `${percent(accuracy.low)} to ${percent(accuracy.high)}, ${accuracy.correct.toLocaleString("en")} of ${accuracy.total.toLocaleString("en")} labeled`,
+      ...(accuracy.failed ? [`${percent(accuracy.value_with_failed)} if ${counted(accuracy.failed, "model failure")} count as wrong`] : []));
   }
   for (const [name, value] of data.numbers.measures) add(name, value);
-  if (calibration !== null) add("Calibration error", percent(calibration));
+  if (calibration !== null) add("Calibration error (ECE)", percent(calibration));
   if (tests.tested) {
-    add("Tested by removing regions", counted(tests.tested, "error"),
-      `${tests.verified ?? 0} verified, ${tests.partly ?? 0} partly, ${tests.fixed ?? 0} became right`);
+    add("Region tests", counted(tests.tested, "error"),
+      `${tests.verified ?? 0} verified, ${tests.partly ?? 0} partly, ${tests.corrected ?? 0} corrected`);
   }
   const failed = Object.entries(counts).filter(([status, count]) => count && status !== "ok");
-  if (failed.length) add("Not answered", failed.map(([status, count]) => `${count} ${status}`).join(", "));
+  if (failed.length) add("Not predicted", failed.map(([status, count]) => `${count} ${status}`).join(", "));
 }
 
 function showShortcuts() {
   find("shortcuts").hidden = !data.shortcuts.length;
   for (const one of data.shortcuts) {
-    const { pasted, carries } = one;
-    const known = one.typical.filter((id) => byId.has(id)).map((id) => byId.get(id));
+    const { transplants, replacements } = one;
+    const known = one.examples.filter((id) => byId.has(id)).map((id) => byId.get(id));
     const of = one.groups.map((number) => number + 1).join(", ");
-    const helps = carries.tried ? ` With other images' content in its place ${carries.lost} of ${carries.tried} right answers that show it were lost.` : "";
+    const helps = replacements.count ? ` Replaced by content of other images, ${replacements.lost} of ${replacements.count} correct predictions that show it were lost.` : "";
     find("shared").append(make("article", { class: "group" },
       make("h3", {}, one.name),
-      make("p", {}, `${counted(one.count, "error")} · costs ${(100 * one.cost).toFixed(1)} points · group${one.groups.length > 1 ? "s" : ""} ${of} · `,
+      make("p", {}, `${counted(one.count, "error")} · ${(100 * one.cost).toFixed(1)} points of accuracy · group${one.groups.length > 1 ? "s" : ""} ${of} · `,
         link("show all", { group: `s${one.number}` })),
-      make("p", {}, `${percent(one.errors_with, 0)} of these errors show it, and ${percent(one.right_with, 0)} of ${one.controls} right answers of the same class. `
-        + `Put ${pasted.tried} times into ${pasted.images} right images it turned ${pasted.turned}; parts as large from elsewhere turned ${pasted.elsewhere} (${chance(pasted.p)}).${helps}`),
+      make("p", {}, `${percent(one.error_share, 0)} of these errors show it, and ${percent(one.correct_share, 0)} of ${one.controls} correct predictions of the same class. `
+        + `Pasted ${transplants.count} times into ${transplants.images} correctly predicted images it flipped ${transplants.flipped} predictions; control regions of the same size flipped ${transplants.control_flipped} (${pValue(transplants.p)}).${helps}`),
       make("ul", { class: "tiles" }, ...known.map((error) => tile(error, known)))));
   }
 }
@@ -67,39 +68,39 @@ function showGroups() {
   const shared = new Set(data.shortcuts.flatMap((one) => one.groups));
   for (const group of data.groups.slice(0, 40)) {
     const tested = group.tested
-      ? ` · of the costliest ${group.tested} tested ${group.verified} verified, ${group.fixed} became right without a region` : " · none tested";
-    const doubtful = group.label_suspects ? ` · ${group.label_suspects} with a suspected label` : "";
-    const known = group.typical.filter((id) => byId.has(id)).map((id) => byId.get(id));
+      ? ` · regions tested in ${counted(group.tested, "error")}: ${group.verified} verified, ${group.corrected} corrected` : " · not tested";
+    const doubtful = group.label_issues ? ` · ${counted(group.label_issues, "label issue")}` : "";
+    const known = group.examples.filter((id) => byId.has(id)).map((id) => byId.get(id));
     find("groups").append(make("article", { class: "group" },
       make("h3", {}, `${group.number + 1}. ${group.name}`),
-      make("p", {}, `${counted(group.count, "error")} · costs ${(100 * group.cost).toFixed(1)} points${tested}${doubtful}${shared.has(group.number) ? " · part of a shortcut above" : ""} · `,
+      make("p", {}, `${counted(group.count, "error")} · ${(100 * group.cost).toFixed(1)} points of accuracy${tested}${doubtful}${shared.has(group.number) ? " · part of a shortcut above" : ""} · `,
         link("show all", { group: String(group.number) })),
       make("ul", { class: "tiles" }, ...known.map((error) => tile(error, known)))));
-    const culprits = data.culprits?.[group.number] ?? [];
-    if (culprits.length) {
+    const influential = data.influential_images?.[group.number] ?? [];
+    if (influential.length) {
       find("groups").lastChild.append(
-        make("p", {}, "Training images that pull its loss up most, by the last layer's gradients: ",
-          culprits.map((one) => `${one.path} (${className(one.label)})`).join(", ")));
+        make("p", {}, "Training images that increase its loss most, by the last layer's gradients: ",
+          influential.map((one) => `${one.path} (${className(one.label)})`).join(", ")));
     }
   }
 }
 
 function showMatrix() {
-  const { classes, counts, of } = data.matrix;
+  const { classes, counts, of } = data.confusions;
   find("confused").hidden = classes.length < 2;
-  const head = make("tr", {}, make("th", {}, "true \\ answered"), ...classes.map((c) => make("th", { scope: "col" }, elided(c))));
+  const head = make("tr", {}, make("th", {}, "true \\ predicted"), ...classes.map((c) => make("th", { scope: "col" }, elided(c))));
   const most = Math.max(...counts.flatMap((row, i) => row.filter((_, j) => i !== j)), 1);
   const rows = classes.map((c, i) => make("tr", {}, make("th", { scope: "row" }, elided(c)),
     ...classes.map((other, j) => cell(c, other, counts[i][j], most))));
-  if (of > classes.length) find("matrix-of").append(`Shown are the ${classes.length} classes with most errors, of ${of}.`);
+  if (of > classes.length) find("matrix-of").append(`The ${classes.length} classes with most errors, of ${of}.`);
   find("matrix").append(make("thead", {}, head), make("tbody", {}, ...rows));
 }
 
-function showKinds() {
-  find("kinds").hidden = !data.kinds;
-  if (!data.kinds) return;
-  const { about, head, rows } = data.kinds;
-  find("kinds-about").append(about);
+function showErrorTable() {
+  find("error-types").hidden = !data.error_table;
+  if (!data.error_table) return;
+  const { about, head, rows } = data.error_table;
+  find("error-table-about").append(about);
   find("table").append(
     make("thead", {}, make("tr", {}, ...head.map((text) => make("th", { scope: "col" }, text)))),
     make("tbody", {}, ...rows.map(([name, ...numbers]) => make("tr", {},
@@ -114,33 +115,33 @@ function cell(c, other, count, most) {
   if (c === other) return make("td", { class: "same" }, count.toLocaleString("en"));
   if (!count) return make("td");
   const heat = `h${Math.min(4, Math.ceil((4 * count) / most))}`;
-  const button = make("button", { type: "button", title: `${className(c)} taken for ${className(other)}`,
+  const button = make("button", { type: "button", title: `${className(c)} misclassified as ${className(other)}`,
     onclick: () => filterBy({ true: String(c), predicted: String(other) }) }, count.toLocaleString("en"));
   return make("td", { class: heat }, button);
 }
 
-function showSuspects() {
-  const { count, listed } = data.suspects;
+function showLabelIssues() {
+  const { count, listed } = data.label_issues;
   find("labels").hidden = !count;
   const known = listed.map((one) => byId.get(one.id)).filter(Boolean);
   const few = known.slice(0, 12);
-  find("suspected").append(make("ul", { class: "tiles" }, ...few.map((error) => tile(error, known))));
-  if (known.length > few.length) find("suspected").append(link(`show all ${count}`, { only: "suspect" }));
+  find("issues").append(make("ul", { class: "tiles" }, ...few.map((error) => tile(error, known))));
+  if (known.length > few.length) find("issues").append(link(`show all ${count}`, { only: "issue" }));
 }
 
 function showChanges() {
-  const one = data.compared;
+  const one = data.comparison;
   find("changes").hidden = !one;
   if (!one) return;
-  const turned = `${one.before.toLocaleString("en")} of ${counted(one.common, "common input")} were right in ${one.with}, now ${one.after.toLocaleString("en")}.`;
+  const turned = `Of ${counted(one.common, "common input")} ${one.before.toLocaleString("en")} were correct in ${one.with}, now ${one.after.toLocaleString("en")}.`;
   const odds = one.fixed + one.broken
-    ? ` By chance alone so uneven a change has ${chance(one.p)} (McNemar).` : " No answer changed between right and wrong.";
-  const relabelled = one.relabelled ? ` ${counted(one.relabelled, "label")} changed.` : "";
+    ? ` McNemar's test: ${pValue(one.p)}.` : " No prediction changed between correct and wrong.";
+  const relabelled = one.relabeled ? ` ${counted(one.relabeled, "label")} changed.` : "";
   find("changed").append(make("p", {},
     make("span", { class: "badge right" }, `${one.fixed} fixed`), " ",
     make("span", { class: "badge wrong" }, `${one.broken} broken`), ` ${turned}${odds}${relabelled}`));
   const broken = one.broken_ids.map((id) => byId.get(id)).filter(Boolean);
-  if (broken.length) find("changed").append(make("h3", {}, "What broke"),
+  if (broken.length) find("changed").append(make("h3", {}, "Newly broken"),
     make("ul", { class: "tiles" }, ...broken.slice(0, 12).map((error) => tile(error, broken))));
 }
 
@@ -148,14 +149,14 @@ function showFixes() {
   find("tried").hidden = !data.fixes.length;
   for (const one of data.fixes) {
     const text = one.tried
-      ? `${one.name}: ${one.measure === "F1" ? "F1 of " : ""}${percent(one.before)}${one.measure === "F1" ? "" : " right"} became ${percent(one.after)} on ${counted(one.judged_on, "input")} it had not seen (${setting(one)}${among(one)}change ${percent(one.low)} to ${percent(one.high)}, ${one.fixed} fixed, ${one.broken} broken, ${chance(one.p)})`
-      : `${one.name} was not tried. ${one.note}`;
+      ? `${one.name}: ${one.measure} ${percent(one.before)} to ${percent(one.after)} on ${counted(one.evaluated_on, "held-out input")} (${setting(one)}${restricted(one)}change ${percent(one.low)} to ${percent(one.high)}, ${one.fixed} fixed, ${one.broken} broken, ${pValue(one.p)})`
+      : `${one.name} was not tried: ${one.note}`;
     find("fixes").append(make("li", {}, text));
   }
 }
 
-function among(one) {
-  return (one.restricted ?? null) === null ? "" : `${percent(one.restricted)} by the old one if it may give only the classes of the data; to that, `;
+function restricted(one) {
+  return (one.restricted ?? null) === null ? "" : `${percent(one.restricted)} by the old layer restricted to the classes of the data; relative to that, `;
 }
 
 function setting(one) {

@@ -1,4 +1,4 @@
-// Wire the page up.
+// Draw the page and connect its controls.
 
 find("title").textContent = data.title;
 document.title = data.title;
@@ -8,21 +8,21 @@ showNumbers();
 showChanges();
 showShortcuts();
 showGroups();
-showSuspects();
-showKinds();
+showLabelIssues();
+showErrorTable();
 showMatrix();
 showFixes();
 offerFilters();
 choose();
 find("path").addEventListener("input", choose);
 find("filters").addEventListener("change", (event) => {
-  // Leaving the field is a change too: tiles made anew then would miss the click that left it.
+  // Leaving the field is a change too: replacing the tiles then would lose the click that left it.
   if (event.target !== find("path")) choose();
 });
 find("filters").addEventListener("submit", (event) => event.preventDefault());
 find("filters").addEventListener("reset", () => setTimeout(choose));
 new IntersectionObserver(([entry]) => { if (entry.isIntersecting) drawMore(); }, { rootMargin: "800px" }).observe(find("more"));
-// One batch may not fill a large screen, and then the end never comes into view anew.
+// One batch may not fill a large screen, and then the end never enters the view again.
 addEventListener("scroll", () => {
   if (find("more").getBoundingClientRect().top < innerHeight + 800 && drawn < chosen.length) drawMore();
 }, { passive: true });

@@ -1,10 +1,10 @@
-// What the page is made of: elements, numbers in words, pictures with their maps.
+// Elements, formatted numbers, and images with their maps.
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const find = (id) => document.getElementById(id);
 const SVG = "http://www.w3.org/2000/svg";
 
-// Text from outside only ever becomes text.
+// Text from outside is never parsed as HTML.
 function make(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
@@ -22,15 +22,15 @@ const className = (index) => {
 const percent = (share, digits = 1) => `${(100 * share).toFixed(digits)} %`;
 const counted = (count, word) => `${count.toLocaleString("en")} ${word}${count === 1 ? "" : "s"}`;
 const number = (value, digits = 2) => (value === null ? "–" : value.toFixed(digits));
-const chance = (p) => (p < 0.0001 ? "p < 0.0001" : `p = ${p.toPrecision(2)}`);
+const pValue = (p) => (p < 0.0001 ? "p < 0.0001" : `p = ${p.toPrecision(2)}`);
 const byId = new Map(data.errors.map((error) => [error.id, error]));
 
 const titleOf = (error) =>
   error.type === "misclassified"
-    ? `${className(error.predicted)}, true ${className(error.true)}`
+    ? `${className(error.predicted)} (true: ${className(error.true)})`
     : `${error.type}: ${className(error.predicted ?? error.true)}`;
 
-// A photograph in its own proportions, with the map over the part that the network saw.
+// An image in its own proportions, with the map over the part that the network saw.
 function picture(error, overlay, longest) {
   const holder = make("span", { class: "photo" });
   const frame = make("span", { class: "frame" });
@@ -75,8 +75,8 @@ function tile(error, list) {
   const button = make("button", { type: "button", class: "tile", onclick: () => openPanel(error, list) });
   const [holder] = picture(error, true);
   button.append(holder, make("span", { class: "said" }, titleOf(error)));
-  button.append(make("span", { class: "soft" }, `loss ${number(error.loss)} · ${percent(error.confidence ?? 0, 0)} sure`));
-  if (error.suspect) button.append(make("span", {}, make("span", { class: "badge right" }, "label suspected")));
+  button.append(make("span", { class: "soft" }, `loss ${number(error.loss)} · ${percent(error.confidence ?? 0, 0)} conf.`));
+  if (error.label_issue) button.append(make("span", {}, make("span", { class: "badge right" }, "label issue")));
   return make("li", {}, button);
 }
 

@@ -1,4 +1,4 @@
-"""Maps of errors: at the last grid, for many images at once."""
+"""Maps of errors at the last feature map, for a batch of images."""
 
 from __future__ import annotations
 
@@ -29,40 +29,40 @@ from cvx_core.explainers import (
 )
 from cvx_core.recording import find_levels
 from cvx_core.tasks import GroundTruth
-from cvx_diagnose.data.decoder import Sides
+from cvx_diagnose.data.decoder import Bounds
 from cvx_diagnose.run.plan import Plan
 
 
 @dataclass(frozen=True, eq=False)
-class Wrong:
+class WrongImage:
     """An image with an error.
 
     Attributes
     ----------
     values
         (C, H, W), the network's input.
-    case
-        The most costly error; of a classifier it does not matter.
-    truth
-        What is true of the image.
+    mistake
+        The most costly mistake; ignored for classifiers.
+    ground_truth
+        The ground truth.
     extent, size
-        What part of the photograph the network sees, and the photograph's (width, height).
+        The part of the image that the network sees, and the image's (width, height).
     """
 
     values: Tensor
-    case: Mistake | None
-    truth: GroundTruth
-    extent: Sides
+    mistake: Mistake | None
+    ground_truth: GroundTruth
+    extent: Bounds
     size: tuple[int, int] | None
 
 
-def error_maps(model: VisionModel, plan: Plan, wrong: Sequence[Wrong]) -> list[dict[str, Any]]:
-    """Return the maps of errors, and the activations under them, for each image.
+def error_maps(model: VisionModel, plan: Plan, wrong: Sequence[WrongImage]) -> list[dict[str, Any]]:
+    """Return the maps of errors and the activations under them, for each image.
 
-    A map is the activation error with held gates (`cvx_activation_error.ActivationError`): of the
+    A map is the activation error with frozen gates (`cvx_activation_error.ActivationError`) of the
     margin, and of e = p - 1_y where the model classifies. The activations are averaged with the
-    positive part of the margin's map as weights: what speaks for the wrong answer. The same is done
-    once more at the plan's fine place, with the margin's map there.
+    positive part of the margin's map as weights: what supports the wrong prediction. The same is
+    computed at the plan's fine layer, with the margin's map there.
 
     Parameters
     ----------
@@ -75,28 +75,28 @@ def error_maps(model: VisionModel, plan: Plan, wrong: Sequence[Wrong]) -> list[d
         If cvx-activation-error is not installed.
     """
     inputs = torch.stack([one.values for one in wrong])
-    places = find_levels(model, inputs)
+    layers = find_levels(model, inputs)
     classifies = plan.task == "classification"
-    # A classifier's only level is named, so that its recording is found again by that name.
-    layer = places[0].name if classifies else "auto"
-    method = get_explainer("activation-error", layer=layer, verify=False)
-    explainer = at_all_levels(method, model, inputs)
+    # A classifier has one level; by its name the recording is found again.
+    layer = layers[0].name if classifies else "auto"
+    single = get_explainer("activation-error", layer=layer, verify=False)
+    explainer = at_all_levels(single, model, inputs)
     targets: list[list[Target]] = [
-        [Margin(), Error()] if classifies or one.case is None else [one.case.target]
+        [Margin(), Error()] if classifies or one.mistake is None else [one.mistake.target]
         for one in wrong
     ]
     fine = None
     if plan.fine_layer is not None:
         fine = get_explainer("activation-error", layer=plan.fine_layer, verify=False)
     wanted = [*explainer.recordings(), *(fine.recordings() if fine else ())]
-    session = SharedRecordings(model, inputs, wanted)
+    recordings = SharedRecordings(model, inputs, wanted)
     size = inputs.shape[3], inputs.shape[2]
 
     def request(targets: list[list[Target]]) -> ExplainRequest:
         return ExplainRequest(
-            session,
+            recordings,
             [
-                ImageTargets(several, one.truth, Frame(one.extent, size, one.size))
+                ImageTargets(several, one.ground_truth, Frame(one.extent, size, one.size))
                 for several, one in zip(targets, wrong, strict=True)
             ],
         )
@@ -104,17 +104,17 @@ def error_maps(model: VisionModel, plan: Plan, wrong: Sequence[Wrong]) -> list[d
     try:
         attributions = explainer.attribute(request(targets))
         maps = [one.values for one in attributions]
-        names = [place.name for place in places]
-        recording = session.recording(Requirements(*names, gates="frozen"))
+        names = [layer.name for layer in layers]
+        recording = recordings.recording(Requirements(*names, gates="frozen"))
         under = torch.cat([_under(maps[0], recording.activation(name)) for name in names], 1)
         features = {"error_features": under.float().cpu().numpy()}
         if fine is not None and plan.fine_layer is not None:
             [near] = fine.attribute(request([[Margin()] for _ in wrong]))
-            recording = session.recording(Requirements(plan.fine_layer, gates="frozen"))
+            recording = recordings.recording(Requirements(plan.fine_layer, gates="frozen"))
             under = _under(near.values, recording.activation(plan.fine_layer))
             features["fine_features"] = under.float().cpu().numpy()
     finally:
-        session.close()
+        recordings.close()
     assert plan.map_shape is not None
     fitted = [_halves(values, plan.map_shape) for values in maps]
     columns = ("margin_map", "error_map")[: len(fitted)]
@@ -131,7 +131,7 @@ def _under(values: Tensor, activation: Tensor) -> Tensor:
     weights = spread(values.clamp_min(0), (h, w)).to(activation)
     total = weights.sum((1, 2))[:, None]
     weighted = torch.einsum("bchw,bhw->bc", activation, weights) / total.clamp_min(1e-12)
-    # Where nothing speaks for the wrong answer, all cells count alike.
+    # Where nothing supports the wrong prediction, all spatial positions have equal weight.
     return torch.where(total > 0, weighted, activation.mean((2, 3)))
 
 

@@ -1,4 +1,4 @@
-"""What a classifier's last linear layer reads: the features that its answer is a linear map of."""
+"""Last linear layer of a classifier, whose inputs are the features: logits = W h + b."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class LastLinear:
-    """The linear layer whose output is the answer: logits = W h + b.
+class LastLayer:
+    """The linear layer whose output is the logits.
 
     Attributes
     ----------
     name
         Of the module.
     size
-        Length of h.
+        Number of features, the length of h.
     """
 
     name: str
     size: int
 
     @classmethod
-    def of(cls, model: VisionModel, inputs: Tensor) -> LastLinear | None:
-        """Return the layer, or None if no `torch.nn.Linear` gives the answer as it is.
+    def of(cls, model: VisionModel, inputs: Tensor) -> LastLayer | None:
+        """Return the layer, or None if no `torch.nn.Linear` outputs the logits unchanged.
 
-        Found by running one image (1, C, H, W) and comparing what every linear layer gives with the
-        answer; names play no part.
+        Found by running one image (1, C, H, W) and comparing the output of every linear layer
+        with the logits; module names are not considered.
         """
         return model.facts.find(lambda: _find(model, inputs[:1]), "last linear", inputs.shape[1:])
 
     def read(self, model: VisionModel, inputs: Tensor) -> tuple[ModelOutput, Tensor]:
-        """Return the answer for inputs (B, C, H, W) and the features h (B, size), in one pass.
+        """Return the output for inputs (B, C, H, W) and the features h (B, size), in one pass.
 
         Raises
         ------
@@ -52,31 +52,31 @@ class LastLinear:
         calls: list[tuple[Tensor, Tensor]] = []
         module = model.module.get_submodule(self.name)
         with _watching({self.name: module}, lambda _, *call: calls.append(call)):
-            answer = model.output(inputs)
-        return answer, calls[-1][0].reshape(len(inputs), self.size)
+            output = model.output(inputs)
+        return output, calls[-1][0].reshape(len(inputs), self.size)
 
 
-def _find(model: VisionModel, image: Tensor) -> LastLinear | None:
+def _find(model: VisionModel, image: Tensor) -> LastLayer | None:
     linear = {n: m for n, m in model.module.named_modules() if isinstance(m, nn.Linear)}
     calls: list[tuple[str, Tensor, Tensor]] = []
     with _watching(linear, lambda *call: calls.append(call)):
-        answer = model.output(image).flat
-    for name, read, gave in reversed(calls):
-        same = gave.numel() == answer.numel() and read.numel() == read.shape[-1]
-        if same and torch.equal(gave.reshape(-1), answer.reshape(-1)):
-            return LastLinear(name, read.shape[-1])
+        output = model.output(image).flat
+    for name, given, returned in reversed(calls):
+        same = returned.numel() == output.numel() and given.numel() == given.shape[-1]
+        if same and torch.equal(returned.reshape(-1), output.reshape(-1)):
+            return LastLayer(name, given.shape[-1])
     return None
 
 
 @contextmanager
-def _watching(modules: Mapping[str, nn.Module], heard: Callable[..., None]) -> Iterator[None]:
-    """Hear the name of linear modules, what they read and what they give, in this thread."""
+def _watching(modules: Mapping[str, nn.Module], callback: Callable[..., None]) -> Iterator[None]:
+    """Call back with the name, input and output of linear modules, in this thread only."""
     thread = threading.get_ident()
 
     def hook(name: str, _module: object, args: tuple[Any, ...], output: Tensor) -> None:
-        # Another thread may run the same model now. What comes after may work in place.
+        # Another thread may run the same model now. Later layers may work in place.
         if threading.get_ident() == thread and args:
-            heard(name, args[0].detach().clone(), output.detach().clone())
+            callback(name, args[0].detach().clone(), output.detach().clone())
 
     with ExitStack() as hooks:
         for name, module in modules.items():
@@ -84,4 +84,4 @@ def _watching(modules: Mapping[str, nn.Module], heard: Callable[..., None]) -> I
         yield
 
 
-__all__ = ["LastLinear"]
+__all__ = ["LastLayer"]

@@ -1,4 +1,4 @@
-"""What a run must know of a network before it begins: where maps are made, and how large."""
+"""Probe of a model before a run: layers, shapes and features."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from torch import Tensor
 from cvx_core import InputError, LayerError, ModelError, VisionModel
 from cvx_core.recording import Layer, Requirements, find_levels, find_trunk, open_recording
 from cvx_core.tasks import DetectionOutput
-from cvx_diagnose.data.sources import DataSet, Source
-from cvx_diagnose.run.inference.last_layer import LastLinear
+from cvx_diagnose.data.sources import Source, TorchDataset
+from cvx_diagnose.run.inference.last_layer import LastLayer
 
 _SIZE = (640, 480)
 _TRIED = 10
 
 
 @dataclass(frozen=True)
-class Probed:
-    """What was found out; see `cvx_diagnose.run.plan.Plan` for what it means."""
+class ModelProbe:
+    """Result of a probe; see `cvx_diagnose.run.plan.Plan` for the attributes."""
 
     outputs: int
     map_layer: str | None
@@ -40,8 +40,8 @@ class Probed:
     note: str
 
 
-def probe_source(model: VisionModel, source: Source) -> Probed:
-    """Return what a run must know, from noise, or from one of a data set's first tensors.
+def probe_for_source(model: VisionModel, source: Source) -> ModelProbe:
+    """Probe a model with noise, or with one of the first tensors of a data set.
 
     Raises
     ------
@@ -51,16 +51,16 @@ def probe_source(model: VisionModel, source: Source) -> Probed:
     failed: ModelError | None = None
     for tensor in _tensors(model, source):
         try:
-            return probe(model, tensor)
-        except ModelError as error:  # it is an input like any other, and will have its row
+            return probe_model(model, tensor)
+        except ModelError as error:  # this input gets a row like any other
             failed = error
     if failed is not None:
         raise failed
-    return probe(model, noise(model, _SIZE))
+    return probe_model(model, noise_input(model, _SIZE))
 
 
 def _tensors(model: VisionModel, source: Source) -> Iterator[Tensor]:
-    if not isinstance(source, DataSet):
+    if not isinstance(source, TorchDataset):
         return
     for item, _ in zip(source.items(), range(_TRIED), strict=False):
         with suppress(InputError):
@@ -70,85 +70,85 @@ def _tensors(model: VisionModel, source: Source) -> Iterator[Tensor]:
             yield image[None].to(model.device, model.dtype)
 
 
-def noise(model: VisionModel, size: tuple[int, int]) -> Tensor:
-    """Return the network's input (1, C, H, W) for a photograph of noise, the same every time."""
+def noise_input(model: VisionModel, size: tuple[int, int]) -> Tensor:
+    """Return the network's input (1, C, H, W) for an image of noise, the same every time."""
     values = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
     return model.prepare(Image.fromarray(values))[0].tensor[None]
 
 
-def probe(model: VisionModel, image: Tensor) -> Probed:
-    """Return what a run must know, from inputs like those that will come.
+def probe_model(model: VisionModel, image: Tensor) -> ModelProbe:
+    """Probe a model with an image like those of the run.
 
     Raises
     ------
     ModelError
         If the model fails on the image.
     """
-    answered = model.output(image)
-    outputs = answered.classes
-    candidates = answered.candidates if isinstance(answered, DetectionOutput) else None
-    linear = LastLinear.of(model, image) if model.task == "classification" else None
-    layer = shape = channels = None
+    output = model.output(image)
+    outputs = output.classes
+    candidates = output.candidates if isinstance(output, DetectionOutput) else None
+    linear = LastLayer.of(model, image) if model.task == "classification" else None
+    map_layer = shape = channels = None
     note = ""
-    places: tuple[Layer, ...] = ()
+    layers: tuple[Layer, ...] = ()
     try:
-        places = find_levels(model, image)
-        finest = max(places, key=lambda place: place.grid[0] * place.grid[1])
-        layer, shape = ", ".join(place.name for place in places), finest.grid
-        channels = sum(_channels(place) for place in places)
+        layers = find_levels(model, image)
+        finest = max(layers, key=lambda layer: layer.grid[0] * layer.grid[1])
+        map_layer, shape = ", ".join(layer.name for layer in layers), finest.grid
+        channels = sum(_channels(layer) for layer in layers)
     except LayerError as error:
-        note = f"There are no maps: {error.message}"
+        note = f"No maps: {error.message}"
     if linear is not None:
         features = linear.name, linear.size, True
     elif channels is not None:
-        features = f"{layer}, averaged over its cells", channels, False
+        features = f"{map_layer}, averaged over its spatial positions", channels, False
     else:
-        features = "the logits", answered.flat.shape[1], False
+        features = "the logits", output.flat.shape[1], False
     fine = None
-    if layer is not None and model.task == "classification":
+    if map_layer is not None and model.task == "classification":
         fine = _fine(find_trunk(model, image))
     name, count = (None, None) if fine is None else (fine.name, _channels(fine))
     threshold = None if candidates is None else candidates.threshold
     overlap = None if candidates is None else candidates.overlap
-    found = (outputs, layer, shape, channels, *features, name, count)
-    return Probed(*found, threshold, overlap, note)
+    found = (outputs, map_layer, shape, channels, *features, name, count)
+    return ModelProbe(*found, threshold, overlap, note)
 
 
 def _fine(trunk: tuple[Layer, ...]) -> Layer | None:
-    """Return the last place of the trunk's first resolution, or the middle one if all have that.
+    """Return the last layer of the trunk's first resolution, or the middle one if all share it.
 
-    Deep places have brought together whatever leads to one class, so that two causes of one wrong
-    answer look alike there.
+    Deeper layers have merged whatever leads to one class, so that two causes of one wrong
+    prediction look alike there.
     """
     if not trunk:
         return None
-    first = [place for place in trunk if place.grid == trunk[0].grid]
+    first = [layer for layer in trunk if layer.grid == trunk[0].grid]
     return first[-1] if len(first) < len(trunk) else trunk[len(trunk) // 2]
 
 
-def _channels(place: Layer) -> int:
+def _channels(layer: Layer) -> int:
     return {
-        "maps": place.shape[0],
-        "channels-last": place.shape[-1],
-        "tokens": place.shape[-1],
-        "channel-tokens": place.shape[0],
-        "input": place.shape[0],
-    }[place.kind]
+        "maps": layer.shape[0],
+        "channels-last": layer.shape[-1],
+        "tokens": layer.shape[-1],
+        "channel-tokens": layer.shape[0],
+        "input": layer.shape[0],
+    }[layer.kind]
 
 
-def answers_and_features(model: VisionModel, inputs: Tensor) -> tuple[Any, Tensor]:
-    """Return the reading of inputs (B, C, H, W), and features (B, F), as `probe` says."""
+def predict_with_features(model: VisionModel, inputs: Tensor) -> tuple[Any, Tensor]:
+    """Return the output for inputs (B, C, H, W), and the features (B, F) of `probe_model`."""
     if model.task == "classification":
-        linear = LastLinear.of(model, inputs)
+        linear = LastLayer.of(model, inputs)
         if linear is not None:
             return linear.read(model, inputs)
     try:
-        places = find_levels(model, inputs)
+        layers = find_levels(model, inputs)
     except LayerError:
         found = model.output(inputs)
         return found, found.flat
     with open_recording(
-        model, inputs, Requirements(*(place.name for place in places))
+        model, inputs, Requirements(*(layer.name for layer in layers))
     ) as recording:
-        pooled = [recording.activation(place.name).mean((2, 3)) for place in places]
+        pooled = [recording.activation(layer.name).mean((2, 3)) for layer in layers]
         return recording.output, torch.cat(pooled, 1)

@@ -1,4 +1,4 @@
-"""What a row says of an answer: right or wrong, how sure, and which errors."""
+"""Rows of predictions: correctness, confidence and errors."""
 
 from __future__ import annotations
 
@@ -20,101 +20,109 @@ from cvx_core.tasks import Detection, GroundTruth, Prediction
 from cvx_diagnose.run.rows import MOST_ERRORS, Row
 
 REPORTED_FROM = 0.05
-"""Score from which a detector's boxes are kept: average precision needs those that nobody sees."""
+"""Minimum score of the boxes that are kept, below what is shown: average precision needs them."""
 
 MOST_CANDIDATES = 200
-"""Boxes before suppression that are kept, best first: to search for a better suppression."""
+"""Maximum number of boxes kept before suppression, best first, to tune the suppression."""
 
 
-def judged(answer: Prediction, truth: GroundTruth | None) -> tuple[Row, list[Mistake]]:
-    """Return what a row says of an answer, and its errors, the most costly first.
+def prediction_row(
+    prediction: Prediction, ground_truth: GroundTruth | None
+) -> tuple[Row, list[Mistake]]:
+    """Return the row of a prediction, and its mistakes, the most costly first.
 
     Raises
     ------
     TargetError
-        If the truth names what the model does not know.
+        If the ground truth names a class that the model doesn't know.
     """
-    cases = [] if truth is None else find_mistakes(answer, truth)
+    mistakes = [] if ground_truth is None else find_mistakes(prediction, ground_truth)
     row: Row = {}
-    if isinstance(answer, ClassificationPrediction):
-        row = _classified(answer, truth)
-    elif isinstance(answer, SegmentationPrediction):
-        row = _segmented(answer, truth)
-    elif isinstance(answer, DetectionPrediction):
-        row = _detected(answer, truth)
-        row["loss"] = None if truth is None else sum(case.loss for case in cases)
-    if truth is None:
+    if isinstance(prediction, ClassificationPrediction):
+        row = _classified(prediction, ground_truth)
+    elif isinstance(prediction, SegmentationPrediction):
+        row = _segmented(prediction, ground_truth)
+    elif isinstance(prediction, DetectionPrediction):
+        row = _detected(prediction, ground_truth)
+        row["loss"] = None if ground_truth is None else sum(mistake.loss for mistake in mistakes)
+    if ground_truth is None:
         return row, []
-    row |= {"right": not cases, "error_count": len(cases)}
-    if cases:
-        row["errors"] = listed(cases)
-        row["margin"] = cases[0].margin
-    return row, cases
+    row |= {"correct": not mistakes, "error_count": len(mistakes)}
+    if mistakes:
+        row["errors"] = mistake_rows(mistakes)
+        row["margin"] = mistakes[0].margin
+    return row, mistakes
 
 
-def listed(cases: Sequence[Mistake]) -> list[Row]:
-    """Return errors as a row lists them."""
+def mistake_rows(mistakes: Sequence[Mistake]) -> list[Row]:
+    """Return mistakes as rows list them."""
     return [
         {
-            "type": case.type,
-            "predicted": None if case.predicted is None else case.predicted.index,
-            "true": None if case.true is None else case.true.index,
-            "loss": case.loss,
-            "margin": case.margin,
-            "box": None if case.region is None else list(case.region.bounds),
-            "pixels": getattr(case, "pixels", None),
+            "type": mistake.type,
+            "predicted": None if mistake.predicted is None else mistake.predicted.index,
+            "true": None if mistake.true is None else mistake.true.index,
+            "loss": mistake.loss,
+            "margin": mistake.margin,
+            "box": None if mistake.region is None else list(mistake.region.bounds),
+            "pixels": getattr(mistake, "pixels", None),
         }
-        for case in cases[:MOST_ERRORS]
+        for mistake in mistakes[:MOST_ERRORS]
     ]
 
 
-def _classified(answer: ClassificationPrediction, truth: GroundTruth | None) -> Row:
+def _classified(prediction: ClassificationPrediction, ground_truth: GroundTruth | None) -> Row:
     row: Row = {
-        "predicted": answer.predicted,
-        "confidence": float(answer.probabilities[answer.predicted]),
-        "logits": answer.logits,
+        "predicted": prediction.predicted,
+        "confidence": float(prediction.probabilities[prediction.predicted]),
+        "logits": prediction.logits,
     }
-    if isinstance(truth, str | int):
-        y = answer.find(truth)
-        largest = answer.logits.max()
-        total = float(np.log(np.exp(answer.logits - largest).sum()) + largest)
+    if isinstance(ground_truth, str | int):
+        y = prediction.find(ground_truth)
+        largest = prediction.logits.max()
+        total = float(np.log(np.exp(prediction.logits - largest).sum()) + largest)
         row["label"] = y
-        row["margin"] = float(np.delete(answer.logits, y).max() - answer.logits[y])
-        row["loss"] = max(0.0, total - float(answer.logits[y]))
+        row["margin"] = float(np.delete(prediction.logits, y).max() - prediction.logits[y])
+        row["loss"] = max(0.0, total - float(prediction.logits[y]))
     return row
 
 
-def _segmented(answer: SegmentationPrediction, truth: GroundTruth | None) -> Row:
-    row: Row = {"confidence": float(answer.probabilities.max(0).mean())}
-    if not isinstance(truth, GroundTruthMask):
+def _segmented(prediction: SegmentationPrediction, ground_truth: GroundTruth | None) -> Row:
+    row: Row = {"confidence": float(prediction.probabilities.max(0).mean())}
+    if not isinstance(ground_truth, GroundTruthMask):
         return row
-    true = truth.on_grid(answer.frame, answer.shape, answer.count)
+    true = ground_truth.on_grid(prediction.frame, prediction.shape, prediction.count)
     at = true >= 0
-    pairs, counts = np.unique(true[at] * answer.count + answer.predicted[at], return_counts=True)
+    pairs, counts = np.unique(
+        true[at] * prediction.count + prediction.predicted[at], return_counts=True
+    )
     row["pixels"] = [
-        {"true": int(pair) // answer.count, "predicted": int(pair) % answer.count, "count": int(n)}
+        {
+            "true": int(pair) // prediction.count,
+            "predicted": int(pair) % prediction.count,
+            "count": int(n),
+        }
         for pair, n in zip(pairs, counts, strict=True)
     ]
     if at.any():
-        chosen = np.take_along_axis(answer.probabilities, true.clip(0)[None], 0)[0][at]
+        chosen = np.take_along_axis(prediction.probabilities, true.clip(0)[None], 0)[0][at]
         row["loss"] = float(-np.log(chosen.clip(1e-300)).mean())
     return row
 
 
-def _detected(answer: DetectionPrediction, truth: GroundTruth | None) -> Row:
-    low = replace(answer.settings, threshold=min(REPORTED_FROM, answer.settings.threshold))
-    kept = replace(answer, settings=low).kept
+def _detected(prediction: DetectionPrediction, ground_truth: GroundTruth | None) -> Row:
+    low = replace(prediction.settings, threshold=min(REPORTED_FROM, prediction.settings.threshold))
+    kept = replace(prediction, settings=low).kept
     row: Row = {
         "confidence": kept[0].entry.probability if kept else 0.0,
         "detections": _boxes(kept),
     }
     if low.overlap is not None:
         every = replace(low, overlap=None, most=MOST_CANDIDATES)
-        row["candidates"] = _boxes(replace(answer, settings=every).kept)
-    if isinstance(truth, GroundTruthBoxes):
-        row["truths"] = [
-            {"box": list(one.box), "class": answer.find(one.reference), "crowd": one.crowd}
-            for one in truth.boxes
+        row["candidates"] = _boxes(replace(prediction, settings=every).kept)
+    if isinstance(ground_truth, GroundTruthBoxes):
+        row["ground_truth"] = [
+            {"box": list(one.box), "class": prediction.find(one.reference), "crowd": one.crowd}
+            for one in ground_truth.boxes
         ]
     return row
 

@@ -1,4 +1,4 @@
-"""Regions that are removed to see what becomes of an error: `cvx_core.why` within a budget."""
+"""Tests of regions: `cvx_core.why` on the most costly errors, within a budget."""
 
 from __future__ import annotations
 
@@ -14,31 +14,33 @@ from cvx_core.images import PreparedImage
 from cvx_core.tasks import GroundTruth, find_mistakes
 from cvx_diagnose.run.rows import OK, Row
 
+cvx: Any = cvx_core  # with the functions of installed commands, which its stub does not list
+
 Load = Callable[[int], tuple[PreparedImage, GroundTruth | None]]
 
 PASSES = 50
-"""Images that go through the network for one error."""
+"""Images sent through the network for one error."""
 
 
 _BUDGET = 0.25
 _ENOUGH = 20
-"""Errors, tested, from which a folder of few images shows what they have in common."""
+"""Number of tested errors aimed at in small data sets."""
 _MOST = 2.0
 
 
-def usual_budget(items: int) -> float:
-    """Return the budget where none is given: a quarter, and more where that tests few errors.
+def default_budget(items: int) -> float:
+    """Return the default budget: 0.25, more where that would test only a few errors.
 
     Examples
     --------
-    >>> usual_budget(100_000), usual_budget(500), usual_budget(2000), usual_budget(10)
+    >>> default_budget(100_000), default_budget(500), default_budget(2000), default_budget(10)
     (0.25, 2.0, 0.5, 2.0)
     """
     return max(_BUDGET, min(_MOST, _ENOUGH * PASSES / max(1, items)))
 
 
 def tested_errors(budget: float, items: int) -> int:
-    """Return in how many errors of a block regions are removed.
+    """Return in how many errors of a block regions are tested.
 
     Examples
     --------
@@ -48,8 +50,8 @@ def tested_errors(budget: float, items: int) -> int:
     return max(1, round(budget * items / PASSES)) if budget > 0 else 0
 
 
-def check_installed() -> None:
-    """Refuse a budget that nobody can spend.
+def require_why() -> None:
+    """Check that the plugin that tests regions is installed.
 
     Raises
     ------
@@ -57,22 +59,22 @@ def check_installed() -> None:
         Saying what to install.
     """
     try:
-        _ = cvx_core.why
+        _ = cvx.why
     except AttributeError as error:
         raise OptionError(
-            "Regions are tested by the plugin cvx-why, which is not installed.",
-            "Install it: pip install cvx-why. Or pass --budget 0 and have none tested.",
+            "Testing regions requires the plugin cvx-why, which is not installed.",
+            "Install it: pip install cvx-why. Or pass --budget 0 to test none.",
         ) from error
 
 
-def note(rows: Sequence[Row], count: int, why: str) -> None:
-    """Note in the `count` errors of a block that cost most that no region was tested, and why."""
+def mark_untested(rows: Sequence[Row], count: int, why: str) -> None:
+    """Record in the `count` most costly errors of a block that no region was tested, and why."""
     for row in _costliest(rows, count):
         _untested(row, why)
 
 
 def _costliest(rows: Sequence[Row], count: int) -> list[Row]:
-    wrong = [row for row in rows if row["status"] == OK and row.get("right") is False]
+    wrong = [row for row in rows if row["status"] == OK and row.get("correct") is False]
     return sorted(wrong, key=lambda row: (-row["loss"], row["id"]))[:count]
 
 
@@ -80,8 +82,8 @@ def _untested(row: Row, why: str) -> None:
     row["message"] = f"No region was tested: {why}"
 
 
-class Interventions:
-    """Tests the errors of a block that cost most.
+class RegionTests:
+    """Tests regions in the most costly errors of a block.
 
     Parameters
     ----------
@@ -94,52 +96,52 @@ class Interventions:
         self._known: set[tuple[int, ...]] = set()
 
     def add(self, rows: Sequence[Row], count: int, load: Load) -> None:
-        """Put what was found out into the rows of the `count` errors that cost most.
+        """Add the results to the rows of the `count` most costly errors.
 
         Parameters
         ----------
         rows, count
-            Of a block, and how many errors.
+            Of a block, and the number of errors.
         load
-            From an item's id to the prepared image and what is true of it; raises `InputError`.
+            From an item's id to the prepared image and its ground truth; raises `InputError`.
         """
         for row in _costliest(rows, count):
             try:
-                row |= self._tested(row, load)
+                row |= self._test(row, load)
             except CvxError as error:
                 _untested(row, error.message)
 
-    def _tested(self, row: Row, load: Load) -> Row:
-        image, truth = load(row["id"])
-        assert truth is not None
-        self._get_to_know(image.tensor)
-        report = cvx_core.why(self.model, [image], truth, budget=PASSES)
+    def _test(self, row: Row, load: Load) -> Row:
+        image, ground_truth = load(row["id"])
+        assert ground_truth is not None
+        self._warm_up(image.tensor)
+        report = cvx.why(self.model, [image], ground_truth, budget=PASSES)
         return {
             "tested": True,
-            "usual": report.usual,
+            "control_change": report.usual,
             "fix": None if report.fix is None else report.fix.to_dict(),
             "regions": [_region(one) for one in report.regions],
         }
 
-    def _get_to_know(self, image: torch.Tensor) -> None:
-        """Have all that is found out once about a network found out.
+    def _warm_up(self, image: torch.Tensor) -> None:
+        """Fill the caches of a network before the first image.
 
-        It counts as passes, so that the first image would be looked into less than others, and
-        differently after a run was gone on with.
+        Filling them counts as passes: otherwise the first image would be tested less than
+        others, and a resumed run would differ.
         """
         shape = tuple(image.shape)
         if shape in self._known:
             return
         self._known.add(shape)
-        like = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(image)
-        [answer] = self.model.predict(like[None])
+        noise = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(image)
+        [prediction] = self.model.predict(noise[None])
         wrong = None
         if self.model.task == "classification":
-            wrong = int((answer.predicted + 1) % answer.count)  # type: ignore[attr-defined]
-        if wrong is not None and find_mistakes(answer, wrong):
+            wrong = int((prediction.predicted + 1) % prediction.count)  # type: ignore[attr-defined]
+        if wrong is not None and find_mistakes(prediction, wrong):
             try:
-                cvx_core.why(self.model, like[None], wrong, budget=PASSES)
-            except MethodError:  # it will say so of the images that count
+                cvx.why(self.model, noise[None], wrong, budget=PASSES)
+            except MethodError:  # raised again for the images of the run
                 return
 
 

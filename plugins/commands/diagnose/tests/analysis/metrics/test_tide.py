@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from cvx_diagnose.analysis.metrics.tide import TideReport, tide
+from cvx_diagnose import TideReport, tide
 from hypothesis import given, settings, strategies as st
 from sample_predictions import detections
 from tidecv import TIDE, Data

@@ -1,4 +1,4 @@
-"""Confident learning: which labels a model's probabilities speak against."""
+"""Quality of labels by confident learning on predicted probabilities."""
 
 from __future__ import annotations
 
@@ -16,16 +16,18 @@ Numbers = npt.NDArray[Any]
 FOLDS = 5
 
 _KNOWN = 5
-"""Examples of a class from which their mean probability says something of the class."""
+"""Minimum number of examples of a class for a threshold of its own."""
 
 
-def suspicious(probabilities: Numbers, labels: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    """Return whose label is suspected, as confident learning does (Northcutt, JAIR 2021).
+def label_issue_mask(
+    probabilities: Numbers, labels: npt.NDArray[np.int64]
+) -> npt.NDArray[np.bool_]:
+    """Return which labels are issues according to confident learning (Northcutt, JAIR 2021).
 
-    A class's threshold is the mean probability that its own examples give it; with fewer than five
-    of these it says little, and the mean over the examples of all classes is taken. A label is
-    suspected if the likeliest of the classes that reach their thresholds is another one, and the
-    likeliest of all is not the given one.
+    The threshold of a class is the mean probability of the class over its own examples; with fewer
+    than five of these, the mean over the examples of all classes. A label is an issue if the most
+    probable class among those that reach their thresholds is another one, and the most probable
+    class of all is not the given one.
 
     Parameters
     ----------
@@ -35,47 +37,49 @@ def suspicious(probabilities: Numbers, labels: npt.NDArray[np.int64]) -> npt.NDA
         (n,), the given classes.
     """
     given = probabilities[np.arange(len(labels)), labels]
-    return beyond(probabilities, labels, thresholds_of(given, labels, probabilities.shape[1]))
+    return exceeds_thresholds(
+        probabilities, labels, class_thresholds(given, labels, probabilities.shape[1])
+    )
 
 
-def thresholds_of(given: Numbers, labels: npt.NDArray[np.int64], classes: int) -> Numbers:
-    """Return what probability each class has to reach, (C,).
+def class_thresholds(given: Numbers, labels: npt.NDArray[np.int64], classes: int) -> Numbers:
+    """Return the threshold of each class, (C,).
 
     Parameters
     ----------
     given, labels
         (n,), the probabilities of the given classes, and these.
     classes
-        How many there are.
+        Number of classes.
     """
     counts = np.bincount(labels, minlength=classes)
     sums = np.bincount(labels, weights=given, minlength=classes)
     found: Numbers = np.where(counts < _KNOWN, given.mean(), sums / np.maximum(counts, 1))
-    # What no example is labelled as can't be reached.
+    # A class without examples can't be reached.
     found[counts == 0] = np.inf
     return found
 
 
-def beyond(
+def exceeds_thresholds(
     probabilities: Numbers, labels: npt.NDArray[np.int64], thresholds: Numbers
 ) -> npt.NDArray[np.bool_]:
-    """Return whose label is suspected, (n,), with the thresholds (C,) of `thresholds_of`."""
+    """Return which labels are issues, (n,), with the thresholds (C,) of `class_thresholds`."""
     reached = np.where(probabilities >= thresholds - 1e-9, probabilities, -1.0)
-    suspected: npt.NDArray[np.bool_] = (
+    issues: npt.NDArray[np.bool_] = (
         (reached.argmax(1) != labels) & (reached.max(1) >= 0) & (probabilities.argmax(1) != labels)
     )
-    return suspected
+    return issues
 
 
-def doubt(probabilities: Numbers, labels: npt.NDArray[np.int64]) -> Numbers:
-    """Return how doubtful labels are, in [0, 1]: the normalised margin of Northcutt (JAIR 2021).
+def label_doubt(probabilities: Numbers, labels: npt.NDArray[np.int64]) -> Numbers:
+    """Return the doubt about labels, in [0, 1]: the normalized margin of Northcutt (JAIR 2021).
 
-    Half of one plus the probability of the likeliest other class less the given one's.
+    Half of one plus the probability of the most probable other class minus the given one's.
 
     Parameters
     ----------
     probabilities, labels
-        As of `suspicious`.
+        As of `label_issue_mask`.
     """
     at = np.arange(len(labels))
     others = probabilities.copy()
@@ -84,21 +88,22 @@ def doubt(probabilities: Numbers, labels: npt.NDArray[np.int64]) -> Numbers:
     return found
 
 
-def out_of_fold(features: Numbers, labels: npt.NDArray[np.int64], classes: int) -> Numbers:
-    """Return probabilities (n, C) by last layers that did not see the label that they judge.
+def out_of_fold_probabilities(
+    features: Numbers, labels: npt.NDArray[np.int64], classes: int
+) -> Numbers:
+    """Return probabilities (n, C) by last layers that were not trained on the label they judge.
 
-    A model knows the labels it was trained on by heart, so that its own probabilities say little
-    of them. Here logistic regressions on its features, each trained on four fifths, answer for
-    the rest.
+    A model has memorized the labels it was trained on, so that its own probabilities say little
+    about them. Logistic regressions on its features, each trained on four fifths, predict the rest.
 
     Parameters
     ----------
     features
         (n, F).
     labels
-        (n,). A class with fewer than five examples is never suspected.
+        (n,). Labels of classes with fewer than five examples are never issues.
     classes
-        How many there are.
+        Number of classes.
 
     Raises
     ------
@@ -109,12 +114,12 @@ def out_of_fold(features: Numbers, labels: npt.NDArray[np.int64], classes: int) 
     usable = np.flatnonzero(counts >= FOLDS)
     if len(usable) < 2:
         raise UsageError(
-            f"Label errors can't be looked for: {len(usable)} classes have {FOLDS} examples.",
-            "Give more data.",
+            f"Finding label issues needs two classes with {FOLDS} examples, got {len(usable)}.",
+            "Use more data.",
         )
     known = np.isin(labels, usable)
     found = np.zeros((len(labels), classes))
-    # What can't be judged keeps its label.
+    # Labels that can't be judged stay.
     found[np.flatnonzero(~known), labels[~known]] = 1.0
     at = np.flatnonzero(known)
     scale = features[at].std() or 1.0
