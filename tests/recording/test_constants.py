@@ -124,6 +124,6 @@ def test_constants_must_be_asked_for_and_go_with_frozen_gates() -> None:
     model, x = models.convolutional(), models.inputs()
     with (
         open_recording(model, x, Requirements("input", gates="frozen")) as recording,
-        pytest.raises(MethodError, match="No constants were kept"),
+        pytest.raises(MethodError, match="No constants were recorded"),
     ):
         bias_contributions(recording, torch.ones(3, 5))

@@ -239,7 +239,7 @@ def test_the_last_grid_is_the_one_that_everything_passes(
     found = find_last_grid(model, torch.rand(1, 3, 6, 6))
     assert found.name == place
     assert reason in found.reason
-    assert "(6 x 6 cells)" in found.reason
+    assert "(6 x 6 positions)" in found.reason
 
 
 def test_two_ways_that_part_at_the_beginning_meet_nowhere_later(seeded: Build) -> None:
