@@ -119,7 +119,7 @@ def test_each_constant_has_its_own_part() -> None:
 
 
 def test_constants_must_be_asked_for_and_go_with_frozen_gates() -> None:
-    with pytest.raises(OptionError, match="gates are held"):
+    with pytest.raises(OptionError, match="constants=True needs frozen gates"):
         Requirements("input", constants=True)
     model, x = models.convolutional(), models.inputs()
     with (

@@ -138,7 +138,7 @@ def test_names_lead_to_places_and_errors_to_names() -> None:
     with pytest.raises(LayerError, match=r"(?s)no layer 'thrid'.*Did you mean 'third'"):
         layout.find("thrid")
     with pytest.raises(
-        LayerError, match=r"(?s)'head' gives \(5\).*no grid.*Layers with a grid:.*third"
+        LayerError, match=r"(?s)'head' has shape \(5\).*not a grid.*Layers with a grid:.*third"
     ):
         layout.find("head")
     with pytest.raises(LayerError, match=r"no layer 'relu#7'"):
