@@ -62,7 +62,7 @@ def test_a_misspelt_layer_is_refused_with_the_nearest(method: str) -> None:
 
 @pytest.mark.parametrize("method", WITH_LAYER)
 def test_a_layer_without_a_grid_is_refused_with_those_that_have_one(method: str) -> None:
-    with pytest.raises(LayerError, match=r"'head' gives \(5\), which is no grid") as caught:
+    with pytest.raises(LayerError, match=r"'head' has shape \(5\), which is not a grid") as caught:
         get_explainer(method, layer="head").explain(
             models.convolutional(), models.inputs(1), label=0
         )
@@ -79,7 +79,7 @@ def test_a_named_layer_is_the_one_explained(method: str) -> None:
     assert named.provenance["layer_reason"] == "named by the caller"
     [auto] = get_explainer(method).explain(model, batch, ClassScore(0))
     assert auto.values.shape == (8, 8)
-    assert "8 x 8 cells" in auto.provenance["layer_reason"]
+    assert "8 x 8 positions" in auto.provenance["layer_reason"]
 
 
 @pytest.mark.parametrize("method", METHODS)

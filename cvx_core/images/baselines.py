@@ -11,14 +11,14 @@ BASELINES = ("zero", "mean", "blur")
 
 
 def check_baseline(name: str) -> None:
-    """Refuse an unknown baseline.
+    """Refuse a baseline that does not exist.
 
     Raises
     ------
     OptionError
         If the name is none of `BASELINES`.
     """
-    check_choice("reference", name, BASELINES)
+    check_choice("baseline", name, BASELINES)
 
 
 def make_baseline(name: str, inputs: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""What can be told of a transformer's attention without its module names."""
+"""Attention of transformers, found without the names of modules."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ from cvx_core.recording.recording import Recording
 from cvx_core.recording.requirements import Requirements
 from cvx_core.recording.saved_tensors import SavedTensors
 
+# Layers with tokens that are searched from the end for those that the output reads.
 _LAST = 6
 
 
 def attention_gradients(recording: Recording, seed: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """Return each self-attention's probabilities A and dS/dA, S = <seed, logits>.
+    """Return the probabilities A of each self-attention and dS/dA, S = <seed, logits>.
 
-    Both (B, heads, N, N), in forward order; the windows of an image count as heads. Single ones
-    are the layers ``attention#0``, ``attention#1``, ... of `Recording.raw`, `Recording.gradients`
+    Both (B, heads, N, N), in forward order; windows of an image count as heads. Each is also one of
+    the layers ``attention#0``, ``attention#1``, ... of `Recording.raw`, `Recording.gradients`
     and `Recording.pull`.
     """
     names = recording.attention_names
@@ -39,12 +40,12 @@ def attention_gradients(recording: Recording, seed: Tensor) -> list[tuple[Tensor
     ]
 
 
-def tokens_read(model: VisionModel, inputs: Tensor, place: Layer) -> Tensor:
-    """Return which tokens, class and register tokens first, the answer reads after the last layer.
+def tokens_read(model: VisionModel, inputs: Tensor, layer: Layer) -> Tensor:
+    """Return which tokens, class and register tokens first, the output reads after the last layer.
 
-    They are those with a gradient at the last place that has tokens like `place` and any gradient
-    at all. Names and positions don't tell: the first token of a network that averages its
-    patches may be a register.
+    They have a gradient at the last layer that has tokens like `layer` and any gradient at all.
+    Names and order don't tell: the first token of a network that averages its patches may be a
+    register.
 
     Returns
     -------
@@ -57,24 +58,24 @@ def tokens_read(model: VisionModel, inputs: Tensor, place: Layer) -> Tensor:
         alike = [
             p.name
             for p in Layout.of(model, image).layers
-            if p.kind == "tokens" and (p.prefix, p.grid) == (place.prefix, place.grid)
+            if p.kind == "tokens" and (p.prefix, p.grid) == (layer.prefix, layer.grid)
         ][-_LAST:]
         layers = {name: Layout.of(model, image).find(name) for name in alike}
         with Recording(model, image, Requirements(*alike), layers) as probe:
             noise = torch.randn(probe.logits.shape, generator=torch.Generator().manual_seed(0))
             gradients = probe.gradients(noise.to(probe.logits), *alike, missing="zero")
         found = [gradient[0].ne(0).any(dim=1).cpu() for gradient in gradients]
-        everything = torch.ones(place.shape[0], dtype=torch.bool)
+        everything = torch.ones(layer.shape[0], dtype=torch.bool)
         return next((read for read in reversed(found) if read.any()), everything)
 
-    return model.facts.find(compute, "tokens that are read", image.shape[1:], place.shape[0])
+    return model.facts.find(compute, "tokens that are read", image.shape[1:], layer.shape[0])
 
 
 def attention_blocks(model: VisionModel, inputs: Tensor) -> dict[str, str]:
-    """Return for each self-attention place the place behind its block.
+    """Return for each recorded self-attention the layer behind its block.
 
-    A block is the outermost module that runs this attention and no other. Attentions for which
-    there is no such module with tokens as its output are left out.
+    A block is the outermost module that runs this attention and no other. Attentions without such
+    a module, or whose block doesn't return tokens, are left out.
 
     Returns
     -------
@@ -122,9 +123,9 @@ def _trace(model: VisionModel, image: Tensor) -> dict[str, str]:
         key = f"attention#{attentions[0]}"
         if len(attentions) == 1 and key not in blocks:
             try:
-                place = layout.find(f"{name}#{call}" if calls[name] else name)
+                layer = layout.find(f"{name}#{call}" if calls[name] else name)
             except LayerError:
                 continue
-            if place.kind == "tokens":
-                blocks[key] = place.name
+            if layer.kind == "tokens":
+                blocks[key] = layer.name
     return dict(sorted(blocks.items(), key=lambda item: int(item[0].partition("#")[2])))

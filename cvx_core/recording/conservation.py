@@ -1,14 +1,14 @@
-"""What each module takes in and hands on of a seeded answer, with the gates held.
+"""Conservation of a seeded output with frozen gates: constants, leakage, balance of each module.
 
-Compare the forward pass with its replay at zero. In a frozen network, which is affine, a module
-that turns ``in`` into ``out`` hands on exactly what it takes in:
+The balance compares the forward pass with its replay at zero. In a frozen network, which is affine,
+a module that maps ``in`` to ``out`` passes on exactly what it receives:
 
     sum over outputs of <g, out - out'> = sum over inputs of <g, in - in'>,
 
-g being the gradient of the seeded answer, held gates and all, and ' the replay. What is missing
-from this balance arises in the module itself: in a function that is neither piecewise linear nor
-gated, so that its derivative does not say what it does. The balances of all modules, each without
-those of the modules inside it, add up to what the answer as a whole misses.
+g being the gradient of the seeded output with frozen gates, and ' the replay. A difference arises
+in the module itself: in a function that is neither piecewise linear nor gated, so that its
+derivative doesn't describe it. The differences of all modules, each without those of the modules
+inside it, sum to the residual of the output as a whole.
 """
 
 from __future__ import annotations
@@ -34,47 +34,47 @@ from cvx_core.recording.requirements import Requirements
 from cvx_core.recording.rules.base import no_rules
 
 READOUT = "readout"
-"""Name of what turns the network's answer into logits."""
+"""Name of the function that turns the network's output into logits."""
 
 
 @dataclass(frozen=True)
 class ModuleBalance:
-    """One call of a module.
+    """Conservation in one call of a module, in logits.
 
     Attributes
     ----------
     module, call
-        The module's name (empty for the network itself) and which call of it, from 0.
-    handed_on
-        What goes through the tensor that a recording looks at: <g, out - out'>, in logits.
+        The module's name (empty for the network itself) and the number of the call, from 0.
+    passed_on
+        Contribution of the tensor that a recording of the module keeps: <g, out - out'>.
     missing
-        What arises in the module itself and not in a module inside it, in logits; rounding alone
-        where the frozen module is affine.
+        Difference that arises in the module itself and not in a module inside it; no more than
+        rounding where the frozen module is affine.
     """
 
     module: str
     call: int
-    handed_on: float
+    passed_on: float
     missing: float
 
 
 @dataclass(frozen=True)
 class Balance:
-    """The balance of one image.
+    """Conservation of one image in every module.
 
     Attributes
     ----------
     total
-        <s, f(x)> - <s, f_frozen(0)>: what the place adds to the seeded answer, in logits.
+        <s, f(x)> - <s, f_frozen(0)>: contribution of the layer to the seeded output, in logits.
     calls
-        In the order in which they began.
+        Module calls in the order in which they began.
     """
 
     total: float
     calls: tuple[ModuleBalance, ...]
 
     def missing(self) -> dict[str, float]:
-        """Return what is missing by module, largest first; together total - <g, A>."""
+        """Return the differences by module, largest first; they sum to total - <g, A>."""
         by_name: Counter[str] = Counter()
         for one in self.calls:
             by_name[one.module] += one.missing  # type: ignore[assignment]
@@ -90,7 +90,7 @@ def constant_part(recording: Recording, name: str) -> Tensor:
 
 
 def bias_contributions(recording: Recording, seed: Tensor) -> list[Tensor]:
-    """Return what each constant of the network contributes to <seed, logits>.
+    """Return the contribution of each constant of the network to <seed, logits>.
 
     One tensor for each bias, position embedding and the like, in forward order, laid out as the
     result of the function that adds it. With the input's part they sum to the seeded output.
@@ -102,7 +102,7 @@ def bias_contributions(recording: Recording, seed: Tensor) -> list[Tensor]:
     """
     constants = recording.kept_constants
     if constants is None:
-        raise MethodError("No constants were kept.", "Record with constants=True.")
+        raise MethodError("No constants were recorded.", "Record with constants=True.")
     zeros = [zeros for _, zeros in constants.kept]
     if not zeros:
         return []
@@ -121,15 +121,15 @@ def image_balance(recording: Recording, seed: Tensor, name: str, row: int) -> Ba
 def leakage(recording: Recording, seed: Tensor, name: str, row: int) -> dict[Origins, float]:
     """Return what frozen functions add to <seed, logits> (classes,) of one image, largest first.
 
-    Where the signal itself goes through a sigmoid, a softplus or a deviation, what that function
-    makes is a constant, which no position carries; see `cvx_core.recording.interception.leakage`.
+    Where the signal itself passes a sigmoid, a softplus or a deviation, the result is a constant
+    that no position carries; see `cvx_core.recording.interception.leakage`.
     """
     image = recording.inputs[row : row + 1]
-    with recording.again(recording.layer(name).name, image) as (once_more, held):
-        nodes = held.nodes()
+    with recording.again(recording.layer(name).name, image) as (once_more, absorbed):
+        nodes = absorbed.nodes()
         recording.forwards, recording.backwards = recording.forwards + 1, recording.backwards + 1
         logits = once_more.logits
-        return held.carried(
+        return absorbed.carried(
             list(once_more.backward(logits, nodes, seed[None].to(recording.logits)))
             if nodes and logits.requires_grad
             else [None] * len(nodes)
@@ -137,14 +137,14 @@ def leakage(recording: Recording, seed: Tensor, name: str, row: int) -> dict[Ori
 
 
 def relevance(recording: Recording, seed: Tensor, name: str) -> Tensor:
-    """Return what each value at a place contributes to <seed, logits>, laid out as recorded.
+    """Return the contribution of each value of a layer to <seed, logits>, laid out as recorded.
 
-    By the rules that were recorded with; see `cvx_core.recording.rules.base`.
+    By the propagation rules of the recording; see `cvx_core.recording.Propagation`.
 
     Raises
     ------
     MethodError
-        If there were none, or the logits don't depend on the place.
+        If the recording has none, or the logits don't depend on the layer.
     """
     node, found = recording.node(name), None
     if recording.passage is None:
@@ -163,7 +163,7 @@ def relevance(recording: Recording, seed: Tensor, name: str) -> Tensor:
 
 
 def measure_balance(model: VisionModel, image: Tensor, name: str, seed: Tensor) -> Balance:
-    """Return what each module hands on of <seed, logits>, beginning at a place.
+    """Return the balance of every module for <seed, logits>, from a layer on.
 
     One forward pass, two backward passes, and one replay.
 
@@ -172,25 +172,26 @@ def measure_balance(model: VisionModel, image: Tensor, name: str, seed: Tensor) 
     model
         The model; left as found.
     image
-        (1, C, H, W). One image alone, because modules may fold others into its dimensions.
+        (1, C, H, W). A single image, because modules may fold the batch into other dimensions.
     name
-        The place.
+        The layer.
     seed
         (1, classes), held constant.
 
     Raises
     ------
     MethodError
-        If the network's way depends on its data, so that it can't be replayed.
+        If the network's path depends on its data, so that it can't be replayed.
     """
-    # Found before there are any hooks: this may run the network.
-    place = Layout.of(model, image).find(name)
+    # Before the ledger's hooks are attached: tracing the layout may run the network.
+    layer = Layout.of(model, image).find(name)
     ledger = _Ledger()
     with ledger.attached(model.module):
-        requirements = Requirements(place.name, gates="frozen", tape=True)
+        requirements = Requirements(layer.name, gates="frozen", tape=True)
         ledger.state = "forward"
-        with Recording(model, image, requirements, {place.name: place}) as recording:
+        with Recording(model, image, requirements, {layer.name: layer}) as recording:
             ledger.state = ""
+            # First the gradients and then the replay, which frees each pair of tensors as it goes.
             nodes = ledger.nodes()
             found = (
                 recording.backward(recording.logits, nodes, seed.to(recording.logits))
@@ -199,17 +200,17 @@ def measure_balance(model: VisionModel, image: Tensor, name: str, seed: Tensor) 
             )
             ledger.weigh(list(found))
             ledger.state = "replay"
-            constant = constant_part(recording, place.name)
+            constant = constant_part(recording, layer.name)
             ledger.state = ""
             total = float((seed * (recording.logits.detach() - constant)).double().sum())
-            [gradient] = recording.gradients(seed, place.name, missing="zero")
-            carried = float((gradient * recording.raw(place.name)).double().sum())
-    return Balance(total, tuple(ledger.balance(place, carried, total)))
+            [gradient] = recording.gradients(seed, layer.name, missing="zero")
+            carried = float((gradient * recording.raw(layer.name)).double().sum())
+    return Balance(total, tuple(ledger.balance(layer, carried, total)))
 
 
 @dataclass
 class _Tensor:
-    """One tensor that goes into or out of a call, where it depends on the place."""
+    """One tensor that goes into or out of a call and depends on the layer."""
 
     position: int
     node: Tensor | None
@@ -217,10 +218,10 @@ class _Tensor:
     flow: float = 0.0
 
     def replayed(self, value: Tensor) -> None:
-        """Take in what the replay has here; afterwards nothing large is held."""
+        """Compare with the replayed tensor, and release both."""
         if self.gradient is not None:
             assert self.node is not None
-            # This runs within the forward pass, and is none of the functions on the tape.
+            # This runs inside the replayed forward pass, but isn't a function on the tape.
             with torch._C.DisableTorchFunction():
                 change = (self.node.detach() - value.detach()).double()
                 self.flow = float((self.gradient.double() * change).sum())
@@ -244,7 +245,7 @@ class _Call:
 
 
 class _Ledger:
-    """Hooks on all modules, which keep what goes in and out."""
+    """Hooks on all modules that record the tensors going in and out."""
 
     def __init__(self) -> None:
         self.state: Literal["", "forward", "replay"] = ""
@@ -264,21 +265,22 @@ class _Ledger:
         for tensor, gradient in zip(self._tensors(), gradients, strict=True):
             tensor.gradient = gradient
 
-    def balance(self, place: Layer, carried: float, total: float) -> Iterator[ModuleBalance]:
+    def balance(self, layer: Layer, carried: float, total: float) -> Iterator[ModuleBalance]:
         """Yield the calls, each without the gains of the calls inside it."""
+        # The gain of a call includes those of the calls inside it: its own is the difference.
         inside = [0.0] * len(self._calls)
-        outermost = carried if place.kind == "input" else 0.0
+        outermost = carried if layer.kind == "input" else 0.0
         for call in self._calls:
-            here = (call.module, call.number) == (place.module, place.call)
-            gain = carried if here and place.kind != "input" else call.gain
+            here = (call.module, call.number) == (layer.module, layer.call)
+            gain = carried if here and layer.kind != "input" else call.gain
             if call.parent is None:
                 outermost += gain
             else:
                 inside[call.parent] += gain
         for call, within in zip(self._calls, inside, strict=True):
-            here = (call.module, call.number) == (place.module, place.call)
+            here = (call.module, call.number) == (layer.module, layer.call)
             handed = [t.flow for t in call.handed if t.position == call.looked_at]
-            if here and place.kind != "input":
+            if here and layer.kind != "input":
                 # The balance begins with what this call returns.
                 yield ModuleBalance(call.module, call.number, carried, 0.0)
             else:
@@ -306,6 +308,8 @@ class _Ledger:
         self._calls.append(call)
         self._open.append(len(self._calls) - 1)
         for i, leaf in enumerate(leaves):
+            # Two clones: the first is a node whose gradient is that of this module's input alone,
+            # the second may be overwritten by the module while the node keeps its value.
             if _depends(leaf):
                 node = leaf.clone()
                 call.taken.append(_Tensor(i, node))
@@ -327,7 +331,8 @@ class _Ledger:
                 one.replayed(inputs[one.position])
             return None
         for i, leaf, given in self._given.pop(number, []):
-            # The caller may go on with what the module made of its argument in place.
+            # The module was given a copy. If it changed that in place, the caller, which may go on
+            # with its own tensor, must find the change there.
             if given._version > 0:
                 node = given.clone()
                 call.overwritten.append(_Tensor(i, node))

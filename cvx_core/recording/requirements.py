@@ -1,4 +1,4 @@
-"""What an explainer asks to have recorded."""
+"""Requirements of an explainer: what to record."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Gates = Literal["native", "frozen"] | Propagation
 
 @dataclass(frozen=True, init=False)
 class Requirements:
-    """Layers to record, and how the backward pass is to go.
+    """Layers to record, and the rules of the backward pass.
 
     Parameters
     ----------
@@ -23,16 +23,16 @@ class Requirements:
     gates
         ``"native"``: the model's own gradient. ``"frozen"``: normalisation scales, attention
         probabilities and the gates of GELU-like activations are constants in the backward pass.
-        A `Propagation`: rules of its own, such as those of `Relevance`.
+        A `Propagation`: rules of a plugin.
     tape
-        Keep the frozen gates, so that the pass can be replayed at another input.
+        Record the frozen gates, so that the pass can be replayed at another input.
     attention
-        Keep the attention probabilities.
+        Record the attention probabilities.
     attention_gradients
         Make the attention probabilities layers: ``attention#0`` is the first. Nothing before it
-        builds a graph. With native gates only; frozen ones hold the probabilities.
+        builds a graph. With native gates only; frozen gates make the probabilities constants.
     constants
-        Keep what functions add that does not come from the input: biases, position embeddings,
+        Record what functions add that doesn't come from the input: biases, position embeddings,
         class tokens. With frozen gates only.
     """
 
@@ -55,19 +55,24 @@ class Requirements:
         odd = [name for name in layers if not isinstance(name, str)]
         if odd:
             raise OptionError(
-                f"A layer is one name, and this is {odd[0]!r}.",
+                f"layer must be one name, got {odd[0]!r}.",
                 "'cvx layers MODEL' lists them. Methods that fuse several take layers=[A,B].",
             )
         if not isinstance(gates, Propagation) and gates not in ("native", "frozen"):
-            raise OptionError(f"gates={gates!r} is unknown.", "Write 'native' or 'frozen'.")
-        if tape and gates != "frozen":
-            raise OptionError("A tape keeps frozen gates.", "Pass gates='frozen' with tape=True.")
-        if attention_gradients and gates != "native":
-            raise OptionError("Frozen gates hold the attention.", "Record with gates='native'.")
-        if constants and gates != "frozen":
             raise OptionError(
-                "Constants are what is left when gates are held.", "Pass gates='frozen' with them."
+                f"gates must be 'native', 'frozen' or a Propagation, got {gates!r}.",
+                "Write 'native' or 'frozen'.",
             )
+        if tape and gates != "frozen":
+            raise OptionError("tape=True needs frozen gates.", "Pass gates='frozen' with it.")
+        if attention_gradients and gates != "native":
+            raise OptionError(
+                "attention_gradients=True needs native gates: others make attention constant.",
+                "Record with gates='native'.",
+            )
+        if constants and gates != "frozen":
+            raise OptionError("constants=True needs frozen gates.", "Pass gates='frozen' with it.")
+        # A frozen dataclass; its generated __init__ could not take layers by position.
         put = object.__setattr__
         put(self, "layers", tuple(dict.fromkeys(layers)))
         put(self, "gates", gates)
@@ -88,7 +93,7 @@ class Requirements:
         )
 
     def merged(self, other: Requirements) -> Requirements:
-        """Return what serves both; the gates must be the same."""
+        """Return requirements that cover both; the gates must be the same."""
         return Requirements(
             *self.layers,
             *other.layers,

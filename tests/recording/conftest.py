@@ -32,18 +32,18 @@ def measured_residual(
     inputs: Tensor,
     place: str = "input",
     *,
-    reference: Tensor | None = None,
+    baseline: Tensor | None = None,
 ) -> float:
     """How far <s, f(x)> is from <g, A> + <s, f_frozen(0)>, for a seed without structure.
 
-    With a reference A' the constants cancel: <s, f(x)> - <s, f_frozen(A')> = <g, A - A'>.
+    With a baseline A' the constants cancel: <s, f(x)> - <s, f_frozen(A')> = <g, A - A'>.
     """
     model = as_model(module)
     with open_recording(model, inputs, Requirements(place, gates="frozen", tape=True)) as recording:
         noise = torch.Generator().manual_seed(3)
         seed = torch.randn(recording.logits.shape, generator=noise).to(recording.logits)
         [gradient] = recording.gradients(seed, place)
-        start = torch.zeros_like(recording.raw(place)) if reference is None else reference
+        start = torch.zeros_like(recording.raw(place)) if baseline is None else baseline
         carried = (gradient * (recording.raw(place) - start)).double().flatten(1).sum(1)
         constant = (seed * recording.replay(place, start)).double().sum(1)
         total = (seed * recording.logits.detach()).double().sum(1)
@@ -110,7 +110,7 @@ def check_function(function: Function) -> None:
                 torch.testing.assert_close(again, plain, rtol=1e-11, atol=1e-11)
     # Both gaps are sums of some hundred float64 numbers: rounding is near 1e-14.
     assert measured_residual(model, x) < 1e-11
-    assert measured_residual(model, x, reference=small_images(seed=1)) < 1e-11
+    assert measured_residual(model, x, baseline=small_images(seed=1)) < 1e-11
     assert measured_residual(model, x, "first") < 1e-11
 
 

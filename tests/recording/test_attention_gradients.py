@@ -152,5 +152,5 @@ def test_single_attentions_are_places(x: Tensor, seeded: Build) -> None:
 
 
 def test_frozen_gates_have_no_gradient_of_attention() -> None:
-    with pytest.raises(OptionError, match="hold the attention"):
+    with pytest.raises(OptionError, match="needs native gates"):
         Requirements(gates="frozen", attention_gradients=True)

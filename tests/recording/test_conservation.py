@@ -185,8 +185,8 @@ def test_a_network_is_conserved(
     assert residual(net, IMAGES.double(), place) <= 1e-9
     shape = {"input": (3, 12, 12), "stem": (8, 6, 6), "last": last_shape(net)}[place]
     generator = torch.Generator().manual_seed(7)
-    reference = torch.randn((2, *shape), generator=generator, dtype=torch.float64)
-    assert residual(net, IMAGES.double(), place, reference=reference) <= 1e-9
+    baseline = torch.randn((2, *shape), generator=generator, dtype=torch.float64)
+    assert residual(net, IMAGES.double(), place, baseline=baseline) <= 1e-9
 
 
 def last_shape(net: Net) -> tuple[int, ...]:

@@ -83,7 +83,7 @@ def test_what_a_module_hands_on_by_hand() -> None:
     x = torch.tensor([1.0, -2.0, 3.0]).reshape(1, 1, 1, 3)
     found = measure_balance(VisionModel(Three()), x, "input", torch.tensor([[1.0, 0.0]]))
     assert found.total == 8
-    assert {one.module: one.handed_on for one in found.calls} == {
+    assert {one.module: one.passed_on for one in found.calls} == {
         "": 8, "first": 8, "last": 8, "readout": 8,
     }  # fmt: skip
     assert found.missing() == {"": 0, "first": 0, "last": 0, "readout": 0}

@@ -138,7 +138,7 @@ def test_names_lead_to_places_and_errors_to_names() -> None:
     with pytest.raises(LayerError, match=r"(?s)no layer 'thrid'.*Did you mean 'third'"):
         layout.find("thrid")
     with pytest.raises(
-        LayerError, match=r"(?s)'head' gives \(5\).*no grid.*Layers with a grid:.*third"
+        LayerError, match=r"(?s)'head' has shape \(5\).*not a grid.*Layers with a grid:.*third"
     ):
         layout.find("head")
     with pytest.raises(LayerError, match=r"no layer 'relu#7'"):
@@ -239,7 +239,7 @@ def test_the_last_grid_is_the_one_that_everything_passes(
     found = find_last_grid(model, torch.rand(1, 3, 6, 6))
     assert found.name == place
     assert reason in found.reason
-    assert "(6 x 6 cells)" in found.reason
+    assert "(6 x 6 positions)" in found.reason
 
 
 def test_two_ways_that_part_at_the_beginning_meet_nowhere_later(seeded: Build) -> None:

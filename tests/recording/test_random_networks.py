@@ -164,7 +164,7 @@ def test_conservation(recipe: Recipe, residual: Callable[..., float]) -> None:
     model, x = network(recipe), images(recipe)
     for place in ("input", "stem"):
         assert residual(model, x, place) <= 1e-9
-    assert residual(model, x, "input", reference=x.flip(0)) <= 1e-9
+    assert residual(model, x, "input", baseline=x.flip(0)) <= 1e-9
 
 
 @random_networks

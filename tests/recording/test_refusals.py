@@ -71,7 +71,7 @@ def test_a_network_that_cuts_its_own_graph_is_refused_with_a_way_out(
     function: Callable[[Tensor], Tensor], seeded: Callable[..., Any]
 ) -> None:
     model = VisionModel(seeded(lambda: Small(function).double()))
-    refused = pytest.raises(MethodError, match=r"(?s)No gradient flows.*name a later layer")
+    refused = pytest.raises(MethodError, match=r"(?s)No gradient flows.*name a later one")
     with open_recording(model, IMAGES, Requirements("conv")) as recording, refused:
         recording.gradients(torch.ones_like(recording.logits), "conv")
 

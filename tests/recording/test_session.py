@@ -122,9 +122,9 @@ def test_asking_for_a_place_that_was_not_recorded_names_those_that_were(
 @pytest.mark.parametrize("gates", ["native", "frozen", Twice()])
 def test_relevance_without_rules_for_it_is_refused_in_words(model: VisionModel, gates: Any) -> None:
     with open_recording(model, images(), Requirements("two", gates=gates)) as recording:
-        with pytest.raises(MethodError, match="No rules were recorded with") as caught:
+        with pytest.raises(MethodError, match="has no rules of relevance") as caught:
             relevance(recording, torch.ones_like(recording.logits), "two")
-        assert "Relevance" in caught.value.hint
+        assert "Propagation" in caught.value.hint
 
 
 def test_several_seeds_and_places_cost_one_forward(model: VisionModel) -> None:

@@ -1,1 +1,1 @@
-"""TODO recording/interception."""
+"""Interception of the functions that a model calls."""

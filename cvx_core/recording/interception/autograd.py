@@ -1,4 +1,4 @@
-"""Go backward through a model, and turn what goes wrong inside it into an error of ours."""
+"""Backward pass of a model, with its failures turned into errors that name the way out."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from cvx_core.recording.interception.leakage import Origin
 def pull_back(
     output: Tensor, nodes: Sequence[Tensor], vector: Tensor, *, twice: bool = False
 ) -> list[Tensor | None]:
-    """Return d<vector, output> / d(node) for each node, None where there is no path.
+    """Return d<vector, output> / d(node) for each node, None if there is no path.
 
-    With `twice` the result has a graph of its own, and can be differentiated at the vector.
+    With `twice` the result has a graph, and can be differentiated with respect to the vector.
 
     Raises
     ------
@@ -29,6 +29,7 @@ def pull_back(
                 output, nodes, vector, retain_graph=True, create_graph=twice, allow_unused=True
             )
         )
+    # A RuntimeError too, but not of the network: the caller goes on with a smaller batch.
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:
@@ -39,27 +40,27 @@ def pull_back(
 
 
 def no_path(name: str, ends: Sequence[Origin], *, frozen: bool) -> MethodError:
-    """Return the error for a place on which the model's answer does not depend.
+    """Return the error for a layer on which the model's output does not depend.
 
     Parameters
     ----------
     name
-        The place.
+        The layer.
     ends
-        The held functions that the answer is made of instead.
+        The frozen functions that the output is computed from instead.
     frozen
-        Whether gates are held.
+        Whether gates are frozen.
     """
     where = ", ".join(f"{end.function} in {end.module or 'the network itself'}" for end in ends)
     return MethodError(
-        f"No gradient flows from the model's answer back to {name!r}"
-        + (f": it ends in what is held constant, {where}." if where else "."),
+        f"No gradient flows from the model's output back to {name!r}"
+        + (f": it ends in frozen functions, {where}." if where else "."),
         "With frozen gates nothing passes a sigmoid, softplus or softmax. Have the model return "
         "logits, not probabilities; where such a function is an activation inside, use a method "
         "that follows the model's own gradient."
         if frozen
         else "The model computes under no_grad, detaches, or decides by argmax after this "
-        "place; name a later layer.",
+        "layer; name a later one.",
     )
 
 

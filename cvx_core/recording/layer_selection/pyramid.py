@@ -1,8 +1,8 @@
-"""The places that carry the answer of a segmenter or detector: one for each level it reads.
+"""Levels of a feature pyramid: the layers that together carry the output of a dense model.
 
-A classifier's answer passes one last grid. A detector reads several levels of a feature pyramid,
-and the last grid of a segmenter is its answer itself. Asked for here are the last places with
-something learned behind them, on every way from the input to the answer.
+A classifier's output passes one last grid. A detector reads several levels of a feature pyramid,
+and the last grid of a segmenter is its output itself. The levels are the last layers with learned
+modules behind them, on every path from the input to the output.
 """
 
 from __future__ import annotations
@@ -26,22 +26,23 @@ Node = Any
 
 
 def choose_levels(layout: Layout, model: VisionModel, inputs: Tensor) -> tuple[Layer, ...]:
-    """Return the last places with a grid and something learned behind, one on each way.
+    """Return the last layers with a grid and learned modules behind them, one on each path.
 
-    None of them lies behind another, so that what they carry adds up.
+    None of them lies behind another, so that their contributions add up.
 
     Raises
     ------
     LayerError
-        If a way from the input to the answer passes none.
+        If a path from the input to the output passes none.
     """
     with torch.inference_mode(False):
-        answer, places, learned = _graph(layout, model, inputs[:1].clone())
-    found = _last(answer, places, learned)
+        output, layers, learned = _graph(layout, model, inputs[:1].clone())
+    found = _last(output, layers, learned)
     while behind := [node for node in found if _reaches(node, found)]:
-        # What lies behind another is reached through it as well: look further up instead.
-        places = {node: place for node, place in places.items() if node not in behind}
-        found = _last(answer, places, learned)
+        # A layer behind another carries part of what the earlier one carries, and their maps would
+        # count it twice. Without the later one, the search goes on to layers before it.
+        layers = {node: layer for node, layer in layers.items() if node not in behind}
+        found = _last(output, layers, learned)
     if not found:
         raise LayerError(
             "The network has no layer with a spatial grid on which its output depends.",
@@ -49,22 +50,24 @@ def choose_levels(layout: Layout, model: VisionModel, inputs: Tensor) -> tuple[L
         )
     several = len(found) > 1
     reason = (
-        "one of the levels that the answer is read from"
+        "one of the levels that the output is read from"
         if several
         else ("the last grid with something learned behind it")
     )
     order = {(p.module, p.call): k for k, p in enumerate(layout.layers)}
-    chosen = sorted((places[node] for node in found), key=lambda p: order[p.module, p.call])
-    return tuple(replace(p, reason=f"{reason} ({p.grid[0]} x {p.grid[1]} cells)") for p in chosen)
+    chosen = sorted((layers[node] for node in found), key=lambda p: order[p.module, p.call])
+    return tuple(
+        replace(p, reason=f"{reason} ({p.grid[0]} x {p.grid[1]} positions)") for p in chosen
+    )
 
 
 def _graph(
     layout: Layout, model: VisionModel, image: Tensor
 ) -> tuple[Node, dict[Node, Layer], set[Node]]:
-    """Run the network and return the answer's node, the places', and those of learned modules."""
+    """Run the network and return the nodes of its output, its layers and its learned modules."""
     wanted: dict[tuple[str, int], Layer] = {(p.module, p.call): p for p in layout.layers}
     calls: dict[str, int] = {}
-    places: dict[Node, Layer] = {}
+    layers: dict[Node, Layer] = {}
     learned: set[Node] = set()
     modules = dict(model.module.named_modules())
 
@@ -73,10 +76,12 @@ def _graph(
         tensor = first_tensor(output)
         if tensor is None or tensor.grad_fn is None:
             return
+        # Own parameters: a container is learned only through the modules inside it, each of which
+        # has a node of its own.
         if any(True for _ in modules[name].parameters(recurse=False)):
             learned.add(tensor.grad_fn)
         if (name, calls[name]) in wanted:
-            places[tensor.grad_fn] = wanted[name, calls[name]]
+            layers[tensor.grad_fn] = wanted[name, calls[name]]
 
     with (
         hooked(modules.items(), after=record),
@@ -84,20 +89,21 @@ def _graph(
         torch.enable_grad(),
         eager(),
     ):
-        answer = model.read(model.run(image.requires_grad_()))
-    return answer.grad_fn, places, learned
+        output = model.read(model.run(image.requires_grad_()))
+    return output.grad_fn, layers, learned
 
 
-def _last(answer: Node, places: dict[Node, Layer], learned: set[Node]) -> set[Node]:
-    """Return the first places with something learned behind that are met from the answer."""
+def _last(output: Node, layers: dict[Node, Layer], learned: set[Node]) -> set[Node]:
+    """Return the layers with learned modules behind that are met first from the output."""
     found: set[Node] = set()
-    todo, seen = [(answer, False)], set()
+    # A node may be reached by one path with learned modules on it and by one without.
+    todo, seen = [(output, False)], set()
     while todo:
         node, behind = todo.pop()
         if node is None or (node, behind) in seen:
             continue
         seen.add((node, behind))
-        if behind and node in places:
+        if behind and node in layers:
             found.add(node)
             continue
         behind = behind or node in learned
@@ -106,7 +112,7 @@ def _last(answer: Node, places: dict[Node, Layer], learned: set[Node]) -> set[No
 
 
 def _reaches(node: Node, others: set[Node]) -> bool:
-    """Whether one of the other nodes lies before a node."""
+    """Whether one of the others lies before a node in the forward pass."""
     todo, seen = [before for before, _ in node.next_functions], set()
     while todo:
         one = todo.pop()

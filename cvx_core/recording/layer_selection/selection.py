@@ -1,4 +1,7 @@
-"""Choose the place to explain at, and those that everything passes, by tests on the network."""
+"""Selection of the layer to explain, and of the layers that all paths pass, by tests on the model.
+
+Names of modules play no part: an architecture that nobody has seen before is tested like any other.
+"""
 
 from __future__ import annotations
 
@@ -19,22 +22,25 @@ from cvx_core.recording.recording import Recording
 from cvx_core.recording.requirements import Requirements
 from cvx_core.tasks.builtin_tasks import TASKS
 
+# Layers that are recorded at once to find those with a gradient: the last of them usually have one,
+# and all at once would keep every activation.
 _PROBED = 24
+# Layers whose activations are exchanged at most, each at the cost of a forward pass.
 _EXCHANGED = 8
 
 
 def find_last_grid(model: VisionModel, inputs: Tensor) -> Layer:
-    """Return the last place with a grid through which everything passes that the answer reads.
+    """Return the last layer with a spatial grid that all paths to the output pass.
 
-    Two tests, run once for each model and input size, decide it; names play no part.
+    Two tests decide, run once for each model and input size:
 
-    1. The answer has a gradient on the cells. (The last block of a vision transformer
-       hands on nothing but its class token: its patch tokens have none.)
-    2. Exchanging the activations of two images there exchanges their answers, so that no path
-       leads around the place. (One leads around the inside of a residual block.)
+    1. The output has a gradient at the spatial positions. (The last block of a vision transformer
+       passes on nothing but its class token: its patch tokens have none.)
+    2. Exchanging the activations of two images at the layer exchanges their outputs, so that no
+       path bypasses it. (One bypasses the inside of a residual block.)
 
-    Where no place passes the second test, the last that passes the first is taken. Of
-    segmenters and detectors it is the last of the `levels`.
+    If no layer passes the second test, the result is the last one that passes the first. For
+    segmenters and detectors it is the last of `find_levels`.
 
     Raises
     ------
@@ -51,10 +57,10 @@ def find_last_grid(model: VisionModel, inputs: Tensor) -> Layer:
 
 
 def find_levels(model: VisionModel, inputs: Tensor) -> tuple[Layer, ...]:
-    """Return the places that together carry the answer.
+    """Return the layers that together carry the output.
 
-    Of a classifier the one of `last_grid`. Of a segmenter or detector the last with something
-    learned behind them, one on each way to the answer: the levels of a feature pyramid, say.
+    For a classifier the one of `find_last_grid`. For a segmenter or detector the last layers with
+    learned modules behind them, one on each path to the output: the levels of a feature pyramid.
 
     Raises
     ------
@@ -69,13 +75,13 @@ def find_levels(model: VisionModel, inputs: Tensor) -> tuple[Layer, ...]:
 
 
 def find_trunk(model: VisionModel, inputs: Tensor) -> tuple[Layer, ...]:
-    """Return the places with a grid that everything passes, in the order of the forward pass.
+    """Return the layers with a grid that all paths pass, in the order of the forward pass.
 
-    Found for all places at once, from one forward pass with held gates, one backward pass and
-    one replay at zero, run once for each model and input size: a place that everything passes
-    carries the whole of what the image adds to an answer, one beside which paths lead around
-    carries a share (`cvx_core.recording.conservation`). Places before a function that is neither
-    piecewise linear nor gated are left out, because there the shares don't add up.
+    Found for all layers at once, from one forward pass with frozen gates, one backward pass and
+    one replay at zero, run once for each model and input size: a layer that all paths pass carries
+    the whole contribution of the image, a layer that paths bypass carries a share of it
+    (`cvx_core.recording.conservation`). Layers before a function that is neither piecewise linear
+    nor gated are left out, because there the shares don't add up.
     """
     with torch.inference_mode(False):
         return model.facts.find(
@@ -84,7 +90,7 @@ def find_trunk(model: VisionModel, inputs: Tensor) -> tuple[Layer, ...]:
 
 
 def has_bypass(layer: Layer, model: VisionModel, inputs: Tensor) -> bool:
-    """Whether the answer depends on the image also by paths that don't pass a place."""
+    """Whether the output depends on the image also by paths that bypass the layer."""
     if layer.kind == "input":
         return False
     with torch.inference_mode(False):
@@ -97,7 +103,7 @@ def has_bypass(layer: Layer, model: VisionModel, inputs: Tensor) -> bool:
 
 
 def find_layer(name: str, model: VisionModel, inputs: Tensor) -> Layer:
-    """Return the layer that a name means; ``"auto"`` is `last_grid`.
+    """Return the layer that a name means; ``"auto"`` is that of `find_last_grid`.
 
     Raises
     ------
@@ -110,7 +116,7 @@ def find_layer(name: str, model: VisionModel, inputs: Tensor) -> Layer:
 
 
 def open_recording(model: VisionModel, inputs: Tensor, requirements: Requirements) -> Recording:
-    """Return a recording, to be entered; ``"auto"`` among its layers is resolved to `last_grid`.
+    """Return a recording, to be entered; ``"auto"`` is resolved as in `find_layer`.
 
     Examples
     --------
@@ -127,23 +133,23 @@ def open_recording(model: VisionModel, inputs: Tensor, requirements: Requirement
 
 
 def choose_last_grid(layout: Layout, model: VisionModel, inputs: Tensor) -> Layer:
-    """Return the last place that passes the tests; see `Layout.last_grid`."""
+    """Return the last layer that passes the tests; see `find_last_grid`."""
     with torch.inference_mode(False):
         image = inputs[:1].clone()
         with_gradient = _with_gradient(layout, model, image)
-        for place in with_gradient[:_EXCHANGED]:
-            if is_only_way(place, model, image):
-                return replace(place, reason=f"the last grid that everything passes {_grid(place)}")
+        for layer in with_gradient[:_EXCHANGED]:
+            if is_only_way(layer, model, image):
+                return replace(layer, reason=f"the last grid that everything passes {_grid(layer)}")
     if with_gradient:
-        place = with_gradient[0]
+        layer = with_gradient[0]
         return replace(
-            place,
-            reason=f"the last grid that the answer depends on {_grid(place)}; "
+            layer,
+            reason=f"the last grid that the output depends on {_grid(layer)}; "
             "other paths lead around it",
         )
-    if _answers_the_same(model, image):
+    if _is_constant(model, image):
         raise LayerError(
-            "The network's answer is the same for every image.",
+            "The network's output is the same for every image.",
             "Is its last layer untrained? Some start at zero; load trained weights.",
         )
     raise LayerError(
@@ -153,61 +159,64 @@ def choose_last_grid(layout: Layout, model: VisionModel, inputs: Tensor) -> Laye
 
 
 def choose_trunk(layout: Layout, model: VisionModel, inputs: Tensor) -> tuple[Layer, ...]:
-    """Return the places that carry the whole of an answer; see `Layout.trunk`."""
+    """Return the layers that carry the whole output; see `find_trunk`."""
     image = inputs[:1].clone()
+    # A random seed: that of one class may be zero on a path that other classes use.
     noise = torch.Generator().manual_seed(0)
     logits = model.logits(image)
     seed = torch.randn(logits.shape, generator=noise).to(logits)
     found = measure_balance(model, image, "input", seed)
-    # A share may be near the whole by chance, and the whole is it up to rounding.
+    # Wide enough for rounding, narrow enough that few shares come so near the whole by chance.
     tolerance = max(1e-4, 4 * torch.finfo(logits.dtype).eps) * abs(found.total)
     whole = {
         (one.module, one.call)
         for one in found.calls
-        if abs(one.handed_on - found.total) <= tolerance > 0
+        if abs(one.passed_on - found.total) <= tolerance > 0
     }
-    return tuple(place for place in layout.layers if (place.module, place.call) in whole)
+    return tuple(layer for layer in layout.layers if (layer.module, layer.call) in whole)
 
 
-def _grid(place: Layer) -> str:
-    h, w = place.grid
-    return f"({h} x {w} {'tokens' if 'tokens' in place.kind else 'cells'})"
+def _grid(layer: Layer) -> str:
+    h, w = layer.grid
+    return f"({h} x {w} {'tokens' if 'tokens' in layer.kind else 'positions'})"
 
 
 def _with_gradient(layout: Layout, model: VisionModel, image: Tensor) -> list[Layer]:
-    """Return the places whose cells have a gradient, last first, from the last few that do."""
+    """Return the layers with a gradient at spatial positions, last first, of the last few."""
     for stop in range(len(layout.layers), 0, -_PROBED):
         candidates = layout.layers[max(0, stop - _PROBED) : stop]
-        names = [place.name for place in candidates]
-        layers = {place.name: place for place in candidates}
+        names = [layer.name for layer in candidates]
+        layers = {layer.name: layer for layer in candidates}
         with Recording(model, image, Requirements(*names), layers) as recording:
             noise = torch.Generator().manual_seed(0)
             seed = torch.randn(recording.logits.shape, generator=noise).to(recording.logits)
             gradients = recording.gradients(seed, *names, missing="zero")
         found = [
-            place
-            for place, gradient in zip(candidates, gradients, strict=True)
-            if bool(place.positions(gradient).ne(0).any())
+            layer
+            for layer, gradient in zip(candidates, gradients, strict=True)
+            if bool(layer.positions(gradient).ne(0).any())
         ]
         if found:
             return found[::-1]
     return []
 
 
-def _answers_the_same(model: VisionModel, image: Tensor) -> bool:
-    answers = model.logits(_with_another(image))
-    return bool(torch.equal(answers[0], answers[1]))
+def _is_constant(model: VisionModel, image: Tensor) -> bool:
+    logits = model.logits(_with_another(image))
+    return bool(torch.equal(logits[0], logits[1]))
 
 
 def _with_another(image: Tensor) -> Tensor:
     """Return a batch of an image (1, C, H, W) and noise of its mean and deviation."""
+    # The other image must differ everywhere, or paths that bypass a layer would go unnoticed where
+    # the two agree; and stay in the range of the network's inputs, or activations would saturate.
     noise = torch.randn(image.shape, generator=torch.Generator().manual_seed(1)).to(image)
     other = image.mean() + image.std(unbiased=False).clamp_min(0.1) * noise
     return torch.cat([image, other])
 
 
-def is_only_way(place: Layer, model: VisionModel, image: Tensor) -> bool:
-    """Whether exchanging two images' activations at a place exchanges their answers."""
+def is_only_way(layer: Layer, model: VisionModel, image: Tensor) -> bool:
+    """Whether exchanging the activations of two images at a layer exchanges their outputs."""
     pair = _with_another(image)
     seen = -1
 
@@ -215,14 +224,15 @@ def is_only_way(place: Layer, model: VisionModel, image: Tensor) -> bool:
         nonlocal seen
         seen += 1
         tensor = first_tensor(output)
-        if seen != place.call or tensor is None:
+        if seen != layer.call or tensor is None:
             return None
         return with_tensor(output, tensor, tensor.flip(0))
 
     with evaluation_mode(model.module), torch.no_grad():
         plain = model.read(model.run(pair))
-        module = model.module.get_submodule(place.module)
-        with hooked([(place.module, module)], after=exchange):
+        module = model.module.get_submodule(layer.module)
+        with hooked([(layer.module, module)], after=exchange):
             exchanged = model.read(model.run(pair))
+    # Not to the last bit: kernels may round differently by the position in the batch.
     difference = (plain[0] - plain[1]).abs().max()
     return bool((exchanged.flip(0) - plain).abs().max() <= 1e-2 * difference)

@@ -1,1 +1,1 @@
-"""TODO recording/layers."""
+"""Layers of a network: their layout, shapes and hooks."""

@@ -1,4 +1,4 @@
-"""Watch a network's modules while they run, in one thread, for a while."""
+"""Temporary hooks on modules, for one thread."""
 
 from __future__ import annotations
 
@@ -19,19 +19,18 @@ def hooked(
     before: Callable[[Key, Any, Any], Any] | None = None,
     after: Callable[[Key, Any, Any, Any], Any] | None = None,
 ) -> Iterator[None]:
-    """Call functions before and after modules run; the hooks are gone when the block is left.
+    """Call functions before and after modules run; leaving the block removes the hooks.
 
-    Another thread may run the same model at the same time: what it does is not seen.
+    Another thread may run the same model at the same time; its calls are ignored.
 
     Parameters
     ----------
     modules
-        Pairs of anything that tells a module from the others, such as its name, and the module.
+        Pairs of a key that identifies the module, such as its name, and the module.
     before
-        Called with that, the arguments and the keyword arguments; a pair that it returns takes
-        their place.
+        Called with the key, arguments and keyword arguments; a pair it returns replaces them.
     after
-        Called with these and the output; what it returns other than None takes the output's place.
+        Called with these and the output; a result other than None replaces the output.
     """
     thread, handles = threading.get_ident(), []
 
@@ -41,6 +40,7 @@ def hooked(
 
         return call
 
+    # Inside the try: registering may fail halfway, and the hooks so far must go too.
     try:
         for key, module in modules:
             if before is not None:

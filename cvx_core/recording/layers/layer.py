@@ -1,4 +1,4 @@
-"""A place in a network: a module's output, read as a grid of cells with channels."""
+"""Layer of a network: a module's output, read as a grid of spatial positions with channels."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Kind = Literal["maps", "channels-last", "tokens", "channel-tokens", "input"]
 
 @dataclass(frozen=True)
 class Layer:
-    """Where a recording looks.
+    """A module's output with a spatial grid.
 
     Attributes
     ----------
@@ -29,11 +29,11 @@ class Layer:
     grid
         (h, w).
     prefix
-        How many tokens (class, distillation, register) come before the grid's.
+        Number of tokens (class, distillation, register) before those of the grid.
     shape
-        Of the tensor without its batch dimension.
+        Shape of the tensor without its batch dimension.
     reason
-        Why this place was chosen.
+        Why this layer was chosen.
     """
 
     name: str
@@ -46,7 +46,8 @@ class Layer:
     reason: str = ""
 
     def positions(self, tensor: Tensor) -> Tensor:
-        """Return the grid's part of a tensor of this place as (B, C, h, w)."""
+        """Return the spatial positions of a tensor of this layer as (B, C, h, w)."""
+        # Views wherever possible: callers write into them, to exchange single positions.
         if self.kind == "channels-last":
             return tensor.permute(0, 3, 1, 2)
         if self.kind == "tokens":
@@ -58,7 +59,7 @@ class Layer:
         return tensor
 
     def other_tokens(self, tensor: Tensor) -> Tensor:
-        """Return the part that belongs to no cell (class and register tokens), (B, n, C)."""
+        """Return the tokens without a spatial position (class and register tokens), (B, n, C)."""
         if self.kind == "tokens":
             return tensor[:, : self.prefix]
         if self.kind == "channel-tokens":
@@ -72,7 +73,7 @@ def as_grid(
     known: set[tuple[int, int]],
     lengths: set[int],
 ) -> tuple[Kind, tuple[int, int], int] | None:
-    """Read a shape (without the batch dimension) as a grid of cells over the input.
+    """Read a shape (without the batch dimension) as a grid of spatial positions.
 
     Parameters
     ----------
@@ -81,14 +82,15 @@ def as_grid(
     input_size
         (H, W) of the network's input.
     known
-        Grids (h, w) that four-dimensional places of this network have.
+        Grids (h, w) of four-dimensional tensors of this network.
     lengths
-        Numbers of tokens N in this network: an (N, N) array is attention and no grid.
+        Numbers of tokens N in this network: an (N, N) array is attention and not a grid.
 
     Returns
     -------
-    The layout, the grid (h, w) of more than one cell, and the number of tokens before it; or None.
+    Kind, grid (h, w) of more than one position, and number of tokens before it; or None.
     """
+    # Channels first where both readings fit, as in (64, 64, 64): by far the most common.
     if len(shape) == 3:
         c, h, w = shape
         if fits((h, w), input_size) and not (h == w and h in lengths):
@@ -103,13 +105,14 @@ def as_grid(
         found = token_grid(length, known)
         if found is not None:
             return kind, found[0], found[1]
-    # Later stages may merge tokens without ever making maps of them (Swin in transformers).
+    # No tensor of four dimensions has this grid: later stages may merge tokens without ever making
+    # maps of them (Swin in transformers).
     found = token_grid(shape[0], stride_grids(input_size))
     return None if found is None else ("tokens", found[0], found[1])
 
 
 def fits(grid: tuple[int, int], size: tuple[int, int]) -> bool:
-    """Whether a grid has the proportions of the input, up to what borders cost."""
+    """Whether a grid has the proportions of the input, except for its borders."""
     (h, w), (height, width) = grid, size
     if h * w < 2 or h > height or w > width:
         return False
@@ -119,11 +122,13 @@ def fits(grid: tuple[int, int], size: tuple[int, int]) -> bool:
     )
 
 
+# Class, distillation and register tokens together. More would be another grid.
 MOST_PREFIX = 16
 
 
 def token_grid(length: int, grids: set[tuple[int, int]]) -> tuple[tuple[int, int], int] | None:
     """Return the grid, of those given, and the number of tokens before it."""
+    # The fewest tokens before: 197 tokens are 14 x 14 and one more, not 13 x 13 and 28.
     options = [(grid, length - grid[0] * grid[1]) for grid in grids]
     fitting = [
         (grid, before)
@@ -134,7 +139,7 @@ def token_grid(length: int, grids: set[tuple[int, int]]) -> tuple[tuple[int, int
 
 
 def stride_grids(size: tuple[int, int]) -> set[tuple[int, int]]:
-    """Return the grids that whole strides make of an input (H, W)."""
+    """Return the grids of all strides that divide an input (H, W)."""
     height, width = size
     return {
         (height // s, width // s)
@@ -157,10 +162,11 @@ def first_tensor(output: Any) -> Tensor | None:
 
 
 def with_tensor(output: Any, old: Tensor, new: Tensor) -> Any:
-    """Return a module's output with one tensor exchanged for another."""
+    """Return a module's output with one tensor replaced by another."""
     if output is old:
         return new
     if isinstance(output, Mapping):
+        # Outputs of transformers' models are mappings whose fields are keyword arguments.
         changed = {key: with_tensor(value, old, new) for key, value in output.items()}
         try:
             return type(output)(**changed)
@@ -173,7 +179,9 @@ def with_tensor(output: Any, old: Tensor, new: Tensor) -> Any:
 
 
 def computed_again(output: Any) -> Any:
-    """Do to a recorded output what the forward pass did, where checkpointing computes it again."""
+    """Return a recomputed output as the forward pass returned it, for checkpointed modules."""
+    # The operations behind it must save what they saved in the forward pass, where this tensor was
+    # a copy that required a gradient.
     tensor = first_tensor(output)
     if tensor is None:
         return None

@@ -1,4 +1,4 @@
-"""The places of a network, found from one traced forward pass and never from names."""
+"""Layout of a network: its layers with a grid, found in one forward pass and never by names."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Layout:
-    """All places of a network for inputs of one size.
+    """All layers of a network for inputs of one size.
 
     Attributes
     ----------
-    places
-        Those with a grid, in the order of the forward pass; several modules that return one and
-        the same tensor are one place, under the shortest name.
+    layers
+        Layers with a grid, in the order of the forward pass. Modules that return the same tensor
+        are one layer, under the shortest name.
     shapes
         Output shape (without the batch) of every module that was called, by name.
     aliases
-        Names of further modules whose output is that of a place.
+        Names of further modules that return the tensor of a layer.
     input
-        The network's input as a place.
+        The network's input as a layer.
     bytes_per_image
         Estimate of the memory that the activations of one image take in a recording.
     """
@@ -50,7 +50,7 @@ class Layout:
             return model.facts.find(lambda: _trace(model, inputs), "layout", inputs.shape[1:])
 
     def find(self, name: str) -> Layer:
-        """Return the place that a layer's name means.
+        """Return the layer with a name.
 
         Raises
         ------
@@ -64,12 +64,13 @@ class Layout:
             # A module that is used more than once means its last call, unless one is named.
             return replace(exact[-1], reason="named by the caller")
         if name in self.aliases:
-            place = self.find(self.aliases[name])
-            return replace(place, reason=f"named by the caller as {name}, the same tensor")
+            layer = self.find(self.aliases[name])
+            return replace(layer, reason=f"named by the caller as {name}, the same tensor")
         if name in self.shapes:
             raise LayerError(
-                f"The layer {shortened(name)!r} gives {_shape(self.shapes[name])}, which is no "
-                f"grid of cells over the input {_shape(self.input.shape)}.",
+                f"The output of the layer {shortened(name)!r} has shape "
+                f"{_shape(self.shapes[name])}, which is not a grid of positions over the input "
+                f"{_shape(self.input.shape)}.",
                 "Layers with a grid: " + _few([p.name for p in self.layers]) + ".",
             )
         raise LayerError(
@@ -80,7 +81,8 @@ class Layout:
 
 
 def _trace(model: VisionModel, inputs: Tensor) -> Layout:
-    """Run one image through the network (twice in a batch, to tell the batch dimension)."""
+    """Run one image through the network."""
+    # Twice in a batch: a tensor whose first dimension isn't 2 has another one there (windows, say).
     calls: list[tuple[str, Tensor, int]] = []
     count: dict[str, int] = {}
     total = 0
@@ -92,7 +94,7 @@ def _trace(model: VisionModel, inputs: Tensor) -> Layout:
         if tensor is None:
             return
         k = count[name] = count.get(name, 0) + 1
-        # The version tells a tensor from what an in-place function made of it later.
+        # An in-place function returns the same tensor with another version: that is another layer.
         calls.append((f"{name}#{k - 1}", tensor, tensor._version))
         if not any(True for _ in modules[name].children()):
             total += tensor.numel() * tensor.element_size()
@@ -116,6 +118,7 @@ def _arrange(
         call: call.rpartition("#")[0] if count[call.rpartition("#")[0]] == 1 else call
         for call, _, _ in calls
     }
+    # First the grids of maps, then everything again: token sequences are read as one of them.
     usable = [(call, t, version) for call, t, version in calls if batch_first(t, 2)]
     lengths = {int(n) for _, t, _ in usable if t.ndim == 3 for n in t.shape[1:2]}
     known: set[tuple[int, int]] = set()
@@ -123,7 +126,7 @@ def _arrange(
         found = as_grid(tuple(t.shape[1:]), size, set(), lengths) if t.ndim == 4 else None
         if found is not None:
             known.add(found[1])
-    places: dict[tuple[int, int], Layer] = {}
+    layers: dict[tuple[int, int], Layer] = {}
     aliases: dict[str, str] = {}
     for call, tensor, version in usable:
         found = as_grid(tuple(tensor.shape[1:]), size, known, lengths)
@@ -131,22 +134,22 @@ def _arrange(
             continue
         kind, grid, prefix = found
         module, _, k = call.rpartition("#")
-        place = Layer(names[call], module, int(k), kind, grid, prefix, tuple(tensor.shape[1:]))
-        other = places.get((id(tensor), version))
+        layer = Layer(names[call], module, int(k), kind, grid, prefix, tuple(tensor.shape[1:]))
+        other = layers.get((id(tensor), version))
         if other is not None:
             name, longer = sorted(
-                (other.name, place.name), key=lambda name: (name.count("."), len(name))
+                (other.name, layer.name), key=lambda name: (name.count("."), len(name))
             )
             aliases[longer] = name
-            # Recorded where it is made: a module may use the tensor itself before returning it.
-            place = replace(other, name=name)
-        places[id(tensor), version] = place
+            # Recorded where it is computed: an outer module may use the tensor before returning it.
+            layer = replace(other, name=name)
+        layers[id(tensor), version] = layer
     for name in list(aliases):
         while aliases[name] in aliases:
             aliases[name] = aliases[aliases[name]]
     own = Layer("input", "", 0, "input", size, 0, tuple(batch.shape[1:]), "the network's input")
     shapes = {call.rpartition("#")[0]: tuple(t.shape[1:]) for call, t, _ in calls}
-    return Layout(tuple(places.values()), shapes, aliases, own, max(1, total // 2))
+    return Layout(tuple(layers.values()), shapes, aliases, own, max(1, total // 2))
 
 
 def _shape(shape: tuple[int, ...]) -> str:

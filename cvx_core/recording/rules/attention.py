@@ -1,4 +1,4 @@
-"""Scaled dot-product attention: the probabilities are held."""
+"""Scaled dot-product attention with frozen probabilities."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cvx_core.recording.rules.call import Call, argument
 
 
 def scaled_dot_product_attention(call: Call) -> Any:
-    """The probabilities are held: queries, keys and mask take no gradient, values do."""
+    """Freeze the probabilities: values take a gradient; queries, keys and mask don't."""
     names = ("query", "key", "value", "attn_mask")
     query, key, value, mask = (argument(call, k, name) for k, name in enumerate(names))
     kwargs = {k: v for k, v in call.kwargs.items() if k not in names}
@@ -21,7 +21,7 @@ def scaled_dot_product_attention(call: Call) -> Any:
         query, key, mask = call.take()
     else:
         query, key = query.detach(), key.detach()
-        # A mask may be computed from the image: relative positions times queries, say.
+        # A mask may be computed from the image, as relative positions times queries are.
         mask = None if mask is None else mask.detach()
         call.put((query, key, mask))
     return call.run(query, key, value, mask, *call.args[4:], **kwargs)
@@ -37,7 +37,7 @@ def attention_probabilities(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Tensor:
-    """Return what `F.scaled_dot_product_attention` multiplies the values with."""
+    """Return the probabilities with which `F.scaled_dot_product_attention` weights the values."""
     if enable_gqa:
         key = key.repeat_interleave(query.shape[-3] // key.shape[-3], -3)
     scores = query @ key.transpose(-2, -1) * (scale or 1 / math.sqrt(query.shape[-1]))
@@ -58,8 +58,9 @@ def pass_attention(
     """Compute an attention with its probabilities handed through `attended`.
 
     Only where every token attends to every other: an array (..., N, N), N > 1. Other softmaxes
-    are computed as they are.
+    run as they are.
     """
+    # Fused attention never forms its probabilities, so that it is computed in two steps instead.
     if func.__name__ == "softmax":
         found = func(*args, **kwargs)
         dim = args[1] if len(args) > 1 else kwargs.get("dim")

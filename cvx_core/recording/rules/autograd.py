@@ -17,24 +17,27 @@ class GivenSlopes(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, value: Any, slopes: Any, *terms: Tensor) -> Tensor:
         ctx.save_for_backward(*slopes)
-        # A tensor of its own: what is returned here becomes part of the graph.
+        # A new tensor: the result of a function becomes part of the graph, the value must not.
         result: Tensor = value[0].detach()
         return result
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
-        # The network's functions may still be intercepted, for parts that are computed again.
+        # Functions are still intercepted during the backward pass, for checkpointed parts; this
+        # product is not one of the network's.
         with torch._C.DisableTorchFunction():
             return None, None, *(grad if s is None else grad * s for s in ctx.saved_tensors)
 
 
+# The following return a clone and not y itself: a result that is a view of an input could not be
+# overwritten in place by the network.
 class Affine(torch.autograd.Function):
     """Has a given value, and a given slope as its derivative."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, y: Tensor, slope: Tensor | None) -> Tensor:
         ctx.save_for_backward(*([] if slope is None else [slope]))
-        return y.clone()  # the model may go on in place, which a view would not allow
+        return y.clone()
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
@@ -52,7 +55,7 @@ class Centred(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(scale, *([] if weight is None else [weight]))
         ctx.dims = dims
-        return y.clone()  # the model may go on in place, which a view would not allow
+        return y.clone()
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
@@ -69,7 +72,7 @@ class Halved(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, y: Tensor) -> Tensor:
-        return y.clone()  # the model may go on in place, which a view would not allow
+        return y.clone()
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""A way through the backward pass that is neither the model's own nor that of frozen gates."""
+"""Interface of propagation rules: backward passes other than the model's own and frozen gates."""
 
 from __future__ import annotations
 
@@ -16,58 +16,88 @@ if TYPE_CHECKING:
     from cvx_core.models.vision_model import VisionModel
 
 Backward = Callable[[Tensor, Sequence[Tensor], Tensor], Sequence[Tensor | None]]
-"""From an output, nodes and a vector to the vector's pullback to each node."""
+"""Function that pulls a vector at an output back to each of several nodes."""
 
 
 class Propagation(ABC):
-    """A named set of rules for the backward pass, given to `Requirements` as its gates.
+    """Set of rules for the backward pass, passed to `Requirements` as its gates.
 
-    A frozen dataclass: recordings are shared by all who ask for an equal one.
+    Make it a frozen dataclass: explainers that require equal rules share one recording.
     """
 
     @abstractmethod
     def begin(self, model: VisionModel, saved: SavedTensors, *, at_input: bool) -> Passage:
-        """Return what serves one recording; `at_input` if it records the network's input."""
+        """Return the rules of one recording.
+
+        Parameters
+        ----------
+        model
+            The model.
+        saved
+            Keeps tensors from being overwritten in place until the backward pass.
+        at_input
+            Whether the network's input is among the recorded layers.
+        """
 
 
 class Passage:
-    """The rules of one recording.
+    """Rules of one recording.
 
     Attributes
     ----------
     table
-        What runs instead of a function, by the function's name.
+        Functions that run instead of those of the network, by name. Functions without an entry run
+        as they are; `FROZEN_GATES` is a table to start from.
     """
 
     table: Mapping[str, Callable[[Call], Any]]
 
     def baseline_inputs(self, inputs: Tensor) -> Tensor | None:  # noqa: ARG002
-        """Return the reference inputs (B, C, H, W) that must be run first, or None."""
+        """Return the baseline (B, C, H, W) that must be run before the inputs, or None."""
         return None
 
     def compare(self) -> None:
-        """Compare what is run from now on with the reference, which was run."""
+        """Compare what runs from now on with the baseline, which has been run."""
 
     def relevance(
         self,
         logits: Tensor,  # noqa: ARG002
         seed: Tensor,  # noqa: ARG002
         node: Tensor,  # noqa: ARG002
-        reference: Tensor | None,  # noqa: ARG002
+        baseline: Tensor | None,  # noqa: ARG002
         backward: Backward,  # noqa: ARG002
     ) -> Tensor | None:
-        """Return what each value at a place contributes to <seed, logits>, laid out as `node`.
+        """Return the contribution of each value of a layer to <seed, logits>, laid out as `node`.
 
-        None where the logits don't depend on it.
+        Parameters
+        ----------
+        logits
+            (B, classes), with the graph.
+        seed
+            (B, classes).
+        node
+            The recorded layer.
+        baseline
+            The layer's activation in the run of `baseline_inputs`, if there was one.
+        backward
+            Pulls a vector back; use it instead of `torch.autograd.grad`.
+
+        Returns
+        -------
+        torch.Tensor or None
+            None if the logits don't depend on the layer.
 
         Raises
         ------
         MethodError
-            If these rules change gradients and propagate no relevance.
+            If the rules only change gradients.
         """
         raise no_rules()
 
 
 def no_rules() -> MethodError:
-    """Return the error that relevance was asked for without rules for it."""
-    return MethodError("No rules were recorded with.", "Pass gates=Relevance(...) to Needs.")
+    """Return the error for relevance without rules."""
+    return MethodError(
+        "The recording has no rules of relevance.",
+        "Pass a Propagation with the method relevance to Requirements: gates=...",
+    )

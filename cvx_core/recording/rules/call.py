@@ -1,4 +1,4 @@
-"""One call of an intercepted function, and the derivatives that hold something."""
+"""One call of an intercepted function."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Call:
     Attributes
     ----------
     name, run, args, kwargs
-        The function, and what it was given.
+        The function and its arguments.
     tape
-        Where gates are kept, or None.
+        Records gates, or replays them; or None.
     gate
-        Which of the two factors of a product is a function of the other, or None.
+        Index of the factor of a product that is the other's gate, or None.
     """
 
     name: str
@@ -49,23 +49,25 @@ class Call:
             return self.run(*args, **self.kwargs)
 
     def put(self, entry: Any) -> None:
-        """Keep a gate, if there is a tape."""
+        """Record a gate, if there is a tape."""
         if self.tape is not None:
             self.tape.put(self.name, entry)
 
     def take(self) -> Any:
-        """Return the gate that was kept."""
+        """Return the recorded gate."""
         assert self.tape is not None
         return self.tape.take(self.name)
 
 
 def active(*values: Any) -> bool:
-    """Whether any of the values depends on a recorded place."""
+    """Whether any of the values depends on a recorded layer."""
+    # Parameters and tensors before the earliest layer take part without gradient, so that only what
+    # depends on a recorded layer requires one.
     return any(isinstance(v, Tensor) and v.requires_grad for v in values)
 
 
 def any_active(value: Any) -> bool:
-    """Whether anything in a nested tuple, list or mapping depends on a recorded place."""
+    """Whether anything in a nested tuple, list or mapping depends on a recorded layer."""
     if isinstance(value, tuple | list):
         return any(map(any_active, value))
     return any(map(any_active, value.values())) if isinstance(value, dict) else active(value)

@@ -1,4 +1,4 @@
-"""Functions of one element: gates, piecewise linear functions, and what is held whole."""
+"""Elementwise functions: gates, piecewise linear functions, and constants."""
 
 from __future__ import annotations
 
@@ -12,22 +12,23 @@ from cvx_core.recording.rules.call import Call, active
 
 
 def gated(call: Call) -> Any:
-    """x * gate(x): the gate is a constant, f(x) / x."""
+    """Freeze the gate f(x) / x of a function f(x) = x * gate(x)."""
     x = call.args[0]
     if call.replaying:
         return x * call.take()
     y = call.native_detached()
     source = x.detach()
+    # With the value of the function itself: x * slope would round, and change what comes after.
     slope = torch.where(source == 0, _slope_at_zero(call).to(y), y / source)
     call.put(slope)
     return Affine.apply(x, y, slope) if active(x) else y
 
 
 def _slope_at_zero(call: Call) -> Tensor:
-    """Return f'(0), which f(x) / x goes to; 0 where there is none, as for a square root."""
+    """Return f'(0), the limit of f(x) / x; 0 if there is none, as for a square root."""
     rest = call.args[1:]
     shape = torch.broadcast_shapes(*(a.shape for a in rest if isinstance(a, Tensor)))  # type: ignore[no-untyped-call]
-    # With hooks of its own, so that those of checkpointing don't count what is saved here.
+    # With own hooks, so that those of checkpointing don't count the tensors saved here.
     aside = torch.autograd.graph.saved_tensors_hooks(lambda kept: kept, lambda kept: kept)
     with torch.enable_grad(), aside:
         zero = call.args[0].new_zeros(shape).requires_grad_()
@@ -37,7 +38,7 @@ def _slope_at_zero(call: Call) -> Tensor:
 
 
 def piecewise(call: Call) -> Any:
-    """Piecewise linear: its own derivative; slope and offset go on the tape."""
+    """Keep a piecewise linear function's own derivative; tape its slope and offset."""
     x = call.args[0]
     if call.replaying:
         slope, offset = call.take()
@@ -47,6 +48,7 @@ def piecewise(call: Call) -> Any:
             source = x.detach().requires_grad_()
             y = call.run(source, *call.args[1:], **call.kwargs)
             (slope,) = torch.autograd.grad(y.sum(), source)
+        # A relu's slope is 0 or 1 and its offset 0: a byte an element instead of eight.
         if call.name == "relu":
             call.put((slope.to(torch.bool), None))
         else:
@@ -55,7 +57,7 @@ def piecewise(call: Call) -> Any:
 
 
 def power(call: Call) -> Any:
-    """x ** p as x * x ** (p - 1); negative powers are scales and constant."""
+    """Freeze the gate x ** (p - 1) of x ** p; negative powers are scales, and constant."""
     exponent = call.args[1] if len(call.args) > 1 else call.kwargs.get("exponent")
     if isinstance(exponent, Tensor):
         negative = bool((exponent <= 0).any()) or active(exponent)
@@ -67,7 +69,7 @@ def power(call: Call) -> Any:
 
 
 def shifted(call: Call) -> Any:
-    """log_softmax, logsigmoid: x less a constant."""
+    """Freeze what log_softmax or logsigmoid subtracts from x."""
     x = call.args[0]
     if call.replaying:
         return x + call.take()
@@ -77,7 +79,7 @@ def shifted(call: Call) -> Any:
 
 
 def constant(call: Call) -> Any:
-    """A scale, a probability or a choice: no gradient passes."""
+    """Freeze a scale, a probability or a choice: no gradient passes."""
     if call.replaying:
         return call.take()
     result = call.native_detached()

@@ -1,4 +1,4 @@
-"""Normalisation: the scale is held, the mean is linear."""
+"""Normalisation with a frozen scale; the mean is linear."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ def _centred(
         return shifted
     with torch.no_grad():
         source = x.detach()
+        # As PyTorch's kernels do: a variance in half precision would lose most of its digits.
         wide = source.float() if source.dtype in (torch.float16, torch.bfloat16) else source
         scale = (wide.var(dims, unbiased=False, keepdim=True) + eps).rsqrt().to(source.dtype)
     call.put(scale)
@@ -35,7 +36,7 @@ def _centred(
 
 
 def layer_norm(call: Call) -> Any:
-    """Layer normalisation: the deviation is held, the mean is linear."""
+    """Freeze the deviation of layer normalisation; the mean is linear."""
     x, shape = call.args[0], argument(call, 1, "normalized_shape")
     dims = tuple(range(-len(shape), 0))
     return _centred(
@@ -50,14 +51,14 @@ def layer_norm(call: Call) -> Any:
 
 
 def group_norm(call: Call) -> Any:
-    """Group normalisation: the deviation of each group is held."""
+    """Freeze the deviation of each group of group normalisation."""
     x, groups = call.args[0], argument(call, 1, "num_groups")
     weight, bias = argument(call, 2, "weight"), argument(call, 3, "bias")
     return _grouped(call, x, groups, weight, bias, argument(call, 4, "eps", 1e-5))
 
 
 def instance_norm(call: Call) -> Any:
-    """Instance normalisation: as group normalisation with a group a channel."""
+    """Treat instance normalisation as group normalisation with one channel a group."""
     x = call.args[0]
     if not argument(call, 5, "use_input_stats", True):
         return call.native()
@@ -84,8 +85,9 @@ def _grouped(
 
 
 def batch_norm(call: Call) -> Any:
-    """Batch normalisation: affine when it uses running statistics, which is the rule."""
+    """Freeze the deviation of batch normalisation, where it is that of the batch."""
     x = call.args[0]
+    # With running statistics, as in evaluation mode, it is affine already.
     if not argument(call, 5, "training", False):
         return call.native()
     fit = (1, -1, *([1] * (x.ndim - 2)))
@@ -102,7 +104,7 @@ def batch_norm(call: Call) -> Any:
 
 
 def rms_norm(call: Call) -> Any:
-    """RMS normalisation: the root mean square is held."""
+    """Freeze the root mean square of RMS normalisation."""
     x = call.args[0]
     if call.replaying:
         return x * call.take()
@@ -118,7 +120,7 @@ def rms_norm(call: Call) -> Any:
 
 
 def var_mean(call: Call) -> Any:
-    """var_mean, std_mean: the spread is held, the mean is linear."""
+    """Freeze the spread that var_mean and std_mean return; the mean is linear."""
     x = call.args[0]
     kwargs = {k: v for k, v in call.kwargs.items() if k in ("dim", "keepdim")}
     if len(call.args) > 1 and not isinstance(call.args[1], bool):  # or var_mean(x, unbiased)

@@ -1,4 +1,8 @@
-"""Choices: maxima, sorting, pooling. Their own gradient holds them; the tape keeps them."""
+"""Choices: maxima, sorting and pooling.
+
+Their own gradient goes to the chosen elements, and so freezes the choice. Only the tape needs more:
+a replay must choose the same elements again, whatever their values are then.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,7 @@ from cvx_core.recording.rules.elementwise import piecewise
 
 
 def chosen_along(call: Call) -> Any:
-    """max, min, sort, topk along a dimension: the indices are taped."""
+    """Tape the indices of max, min, sort or topk along a dimension."""
     if call.replaying:
         indices, dim, kind = entry = call.take()
         if not isinstance(kind, _Rebuild):
@@ -47,7 +51,8 @@ class _Rebuild:
 
 
 def reduced(call: Call) -> Any:
-    """amax, amin: a weighted sum whose weights are taped."""
+    """Tape amax or amin as a weighted sum."""
+    # Their gradient is shared equally among equal maxima, which indices could not express.
     if call.replaying:
         return _weighted(call, call.take())
     return _reduced(call, call.native())
@@ -72,7 +77,7 @@ def _reduced(call: Call, result: Tensor) -> Tensor:
 
 
 def max_or_min(call: Call) -> Any:
-    """max and min in their three forms: over all, along a dimension, of two tensors."""
+    """Tape max or min in their three forms: over all, along a dimension, of two tensors."""
     if isinstance(argument(call, 1, "other"), Tensor):
         return of_two(call)
     if len(call.args) > 1 or "dim" in call.kwargs:
@@ -81,7 +86,7 @@ def max_or_min(call: Call) -> Any:
 
 
 def clamped(call: Call) -> Any:
-    """clamp: piecewise linear, or, between bounds that are tensors, maxima and minima of two."""
+    """Tape clamp as piecewise linear; between bounds that are tensors, as maximum and minimum."""
     x = call.args[0]
     low = None if call.name == "clamp_max" else argument(call, 1, "min")
     high = argument(call, 1 if call.name == "clamp_max" else 2, "max")
@@ -97,7 +102,7 @@ def clamped(call: Call) -> Any:
 
 
 def of_two(call: Call) -> Any:
-    """maximum, minimum: which of the two is taped."""
+    """Tape which of the two maximum or minimum chose."""
     a, b = call.args[0], argument(call, 1, "other")
     if call.replaying:
         return torch.where(call.take(), a, b)
@@ -109,7 +114,7 @@ def of_two(call: Call) -> Any:
 
 
 def max_pool(call: Call) -> Any:
-    """Max pooling: the places of the maxima are taped."""
+    """Tape the indices of the maxima of max pooling."""
     x, position = call.args[0], 2 if call.name.startswith("adaptive") else 6
     name, both, _ = call.name.partition("_with_indices")
     asked = bool(both) or bool(argument(call, position, "return_indices", False))

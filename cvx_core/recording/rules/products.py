@@ -19,16 +19,18 @@ _SECOND |= dict.fromkeys(
 
 
 def second_of(name: str) -> str:
-    """Return how a product's second operand is called."""
+    """Return the name of a product's second operand."""
     return _SECOND.get(name, "other")
 
 
 def product(call: Call) -> Any:
-    """A product of two tensors that both depend on the input: half to each.
+    """Halve the gradient of a product of two tensors that both depend on the input.
 
-    So is a convolution whose kernel was computed from the input; its bias is a constant. Where one
-    is a gate of the other that was written out, such as x * relu6(x + 3), it is held.
+    A convolution whose kernel is computed from the input is such a product; its bias is a constant.
+    A factor that is the other's gate, written out as in x * relu6(x + 3), is frozen instead.
     """
+    # By the product rule each factor's contribution is the whole product, so that together they
+    # would be twice the output.
     name = second_of(call.name)
     a, b = call.args[0], argument(call, 1, name)
     if call.replaying:
@@ -59,7 +61,7 @@ _MULTIPLY: dict[str, Callable[..., Any]] = {
 
 
 def product_and_more(call: Call) -> Any:
-    """A sum and a product of two tensors: where both depend on the input, half to each."""
+    """Halve the gradient of the product in a sum and a product, as in addmm."""
     first, second = ("tensor1", "tensor2") if call.name == "addcmul" else ("mat1", "mat2")
     if call.name in ("baddbmm", "addbmm"):
         first, second = "batch1", "batch2"
@@ -75,7 +77,7 @@ def product_and_more(call: Call) -> Any:
 
 
 def einsum(call: Call) -> Any:
-    """einsum of two operands, as a product; of more, as it is."""
+    """Treat einsum of two operands as a product; of more, run it as it is."""
     operands = call.args[1:]
     if len(operands) == 1 and isinstance(operands[0], tuple | list):
         operands = tuple(operands[0])
@@ -86,7 +88,7 @@ def einsum(call: Call) -> Any:
 
 
 def gated_half(call: Call) -> Any:
-    """glu: one half times the sigmoid of the other, which is a constant gate."""
+    """Freeze the gate of glu: one half times the sigmoid of the other."""
     x, dim = call.args[0], argument(call, 1, "dim", -1)
     half = x.shape[dim] // 2
     carried = x.narrow(dim, 0, half)
@@ -98,7 +100,7 @@ def gated_half(call: Call) -> Any:
 
 
 def cosine(call: Call) -> Any:
-    """cosine_similarity: a product of two directions, whose lengths are scales and held."""
+    """Treat cosine_similarity as a product of two directions with frozen lengths."""
     a, b = call.args[0], argument(call, 1, "x2")
     dim, eps = argument(call, 2, "dim", 1), argument(call, 3, "eps", 1e-8)
     shape = torch.broadcast_shapes(a.shape, b.shape)  # type: ignore[no-untyped-call]
@@ -118,7 +120,7 @@ def _length(x: Tensor, dim: int, eps: float) -> Tensor:
 
 
 def quotient(call: Call) -> Any:
-    """a / b: the divisor is a scale and held."""
+    """Freeze the divisor of a quotient, which is a scale."""
     a, b = call.args[0], argument(call, 1, "other")
     rest = call.args[2:]
     kwargs = {k: v for k, v in call.kwargs.items() if k != "other"}
@@ -127,6 +129,6 @@ def quotient(call: Call) -> Any:
     if call.replaying:
         kept = call.take()
         return call.run(a, b if kept is None else kept, *rest, **kwargs)
-    held = active(b)
-    call.put(b.detach() if held else None)
+    # A divisor that doesn't depend on the layer is the same in the replay, and need not be taped.
+    call.put(b.detach() if active(b) else None)
     return call.run(a, b.detach(), *rest, **kwargs)

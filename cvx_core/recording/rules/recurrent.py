@@ -1,4 +1,4 @@
-"""Recurrent layers, step by step: the fused functions of PyTorch hide their gates.
+"""Recurrent layers, computed step by step, because PyTorch's fused functions hide their gates.
 
 Sigmoids are constants, as everywhere, and the hyperbolic tangents are gates on their own input:
 what is left is linear in the sequence and in the initial state (Arras 2019, arXiv:1909.12114,
@@ -29,10 +29,11 @@ _ACTIVATIONS: dict[str, tuple[Callable[[Call], Any], Callable[..., Tensor]]] = {
 
 
 def recurrent(call: Call) -> Any:
-    """LSTM, GRU and plain recurrent layers: computed step by step, with their gates held.
+    """Compute an LSTM, a GRU or a plain recurrent layer step by step, with frozen gates.
 
-    Packed sequences are left as they are.
+    Packed sequences run as they are.
     """
+    # Packed sequences have their batch sizes, a tensor, before the state, which shifts all others.
     if isinstance(call.args[1], Tensor) and call.name == "lstm":
         return call.native()
     if isinstance(call.args[2], Tensor):

@@ -1,4 +1,4 @@
-"""What each intercepted function holds constant, how it is taped, and how it is replayed."""
+"""Table of frozen gates: the rule of each intercepted function, by its name."""
 
 from __future__ import annotations
 
@@ -36,11 +36,14 @@ from cvx_core.recording.rules.products import (
 )
 from cvx_core.recording.rules.recurrent import RECURRENT, recurrent
 
+# Functions with f(0) = 0, written as x * (f(x) / x).
 _GATED = (
     "gelu silu hardswish mish tanh elu selu celu softsign tanhshrink sqrt "
     "asinh arcsinh atan arctan log1p expm1 sin sinh tan square"
 )
+# Linear in pieces: the own derivative freezes the choice of the piece.
 _PIECEWISE = "relu leaky_relu prelu rrelu relu6 hardtanh threshold abs softshrink hardshrink"
+# Scales, probabilities and choices: as a rule, the result multiplies something else.
 _CONSTANT = (
     "softmax sigmoid hardsigmoid softplus exp exp2 log log2 log10 rsqrt reciprocal "
     "var std norm linalg_vector_norm linalg_norm linalg_matrix_norm frobenius_norm "

@@ -176,7 +176,7 @@ def test_several_images_have_no_profile_in_common() -> None:
 
 
 def test_a_layer_without_a_grid_is_refused() -> None:
-    with pytest.raises(LayerError, match="no grid of cells"):
+    with pytest.raises(LayerError, match="not a grid of positions"):
         layer_profile(models.convolutional(), models.inputs(1), ClassScore(0), layers=["head"])
 
 

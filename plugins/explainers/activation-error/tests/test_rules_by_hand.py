@@ -69,7 +69,7 @@ def of(
         # x0 = 0: x w, the bias is in both
         ("deep-lift", {}, (3, 2), (1, -4)),
         # the mean of (1, -2) is -1/2: (x - x0) w = (1.5 * 3, -1.5 * -1), (1.5 * 1, -1.5 * 2)
-        ("deep-lift", {"reference": "mean"}, (4.5, 1.5), (1.5, -3)),
+        ("deep-lift", {"baseline": "mean"}, (4.5, 1.5), (1.5, -3)),
     ],
 )
 def test_a_rule_on_one_layer(
@@ -144,7 +144,7 @@ class Deep(nn.Module):
         return beside_zero(self.last(torch.relu(self.first(x.flatten(1)))))
 
 
-def test_deep_lift_sees_a_gate_that_closed_on_the_way_from_the_reference() -> None:
+def test_deep_lift_sees_a_gate_that_closed_on_the_way_from_the_baseline() -> None:
     """At (3, 1): y = 4 - relu(-1) = 4; at 0: y = -1. The gradient knows of the first gate alone.
 
     h_1 = 2 from 0: slope 2/2 = 1. h_2 = -1 from 1: relu 0 from 1: slope -1/-2 = 1/2.
@@ -246,7 +246,7 @@ def test_without_preprocessing_the_box_must_be_given() -> None:
         ("lrp-alpha-beta", {"alpha": 2.0, "beta": 2.0}, "alpha is 2"),
         ("epsilon-gamma-box", {"low": 0.0}, "one of low and high"),
         ("attn-lrp", {"gamma": -0.1}, "gamma is -0.1"),
-        ("deep-lift", {"reference": "noise"}, "no reference 'noise'"),
+        ("deep-lift", {"baseline": "noise"}, "no baseline 'noise'"),
     ],
 )
 def test_values_that_mean_nothing_are_refused(
