@@ -1,5 +1,5 @@
 from .baselines import (
-    REFERENCES as REFERENCES,
+    BASELINES as BASELINES,
     check_baseline as check_baseline,
     make_baseline as make_baseline,
 )

@@ -1,4 +1,4 @@
-"""What an image is compared with, or what a part of it is replaced by."""
+"""Baselines: images without features, for comparison and for replaced regions."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import torch.nn.functional as F
 
 from cvx_core.plugins.parameters import check_choice
 
-REFERENCES = ("zero", "mean", "blur")
+BASELINES = ("zero", "mean", "blur")
 
 
 def check_baseline(name: str) -> None:
-    """Refuse a reference that does not exist.
+    """Check the name of a baseline.
 
     Raises
     ------
     OptionError
-        If the name is none of `REFERENCES`.
+        If the name is none of `BASELINES`.
     """
-    check_choice("reference", name, REFERENCES)
+    check_choice("baseline", name, BASELINES)
 
 
 def make_baseline(name: str, inputs: torch.Tensor) -> torch.Tensor:
@@ -45,4 +45,4 @@ def make_baseline(name: str, inputs: torch.Tensor) -> torch.Tensor:
     return inputs
 
 
-__all__ = ["REFERENCES", "check_baseline", "make_baseline"]
+__all__ = ["BASELINES", "check_baseline", "make_baseline"]

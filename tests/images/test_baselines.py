@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from cvx_core import OptionError
-from cvx_core.images.baselines import REFERENCES, make_baseline
+from cvx_core.images.baselines import BASELINES, make_baseline
 
 
 def test_zero_is_the_network_s_zero_input() -> None:
@@ -29,7 +29,7 @@ def test_blur_is_a_box_twice_with_edges_repeated() -> None:
     torch.testing.assert_close(make_baseline("blur", image * 0 + 5), image * 0 + 5)
 
 
-@pytest.mark.parametrize("name", REFERENCES)
+@pytest.mark.parametrize("name", BASELINES)
 def test_the_image_stays_as_it_was(name: str) -> None:
     image = torch.rand(1, 3, 16, 16)
     before = image.clone()
@@ -38,6 +38,6 @@ def test_the_image_stays_as_it_was(name: str) -> None:
 
 
 def test_another_name_is_refused() -> None:
-    with pytest.raises(OptionError, match="no reference 'blurr'") as caught:
+    with pytest.raises(OptionError, match="no baseline 'blurr'") as caught:
         make_baseline("blurr", torch.zeros(1, 3, 4, 4))
     assert "blur" in caught.value.hint

@@ -42,18 +42,18 @@ class Passage:
     table: Mapping[str, Callable[[Call], Any]]
 
     def baseline_inputs(self, inputs: Tensor) -> Tensor | None:  # noqa: ARG002
-        """Return the reference inputs (B, C, H, W) that must be run first, or None."""
+        """Return the baseline inputs (B, C, H, W) that must be run first, or None."""
         return None
 
     def compare(self) -> None:
-        """Compare what is run from now on with the reference, which was run."""
+        """Compare what is run from now on with the baseline, which was run."""
 
     def relevance(
         self,
         logits: Tensor,  # noqa: ARG002
         seed: Tensor,  # noqa: ARG002
         node: Tensor,  # noqa: ARG002
-        reference: Tensor | None,  # noqa: ARG002
+        baseline: Tensor | None,  # noqa: ARG002
         backward: Backward,  # noqa: ARG002
     ) -> Tensor | None:
         """Return what each value at a place contributes to <seed, logits>, laid out as `node`.

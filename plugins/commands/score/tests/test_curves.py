@@ -71,20 +71,20 @@ def test_deletion_takes_the_highest_pixels_first() -> None:
 def test_insertion_puts_them_in_first() -> None:
     model = summing()
     found = insertion(
-        model, SIXTEEN, SIXTEEN[0], "sum", steps=4, quantity="logit", reference="zero"
+        model, SIXTEEN, SIXTEEN[0], "sum", steps=4, quantity="logit", baseline="zero"
     )
     assert found.values.tolist() == [[0, 58, 100, 126, 136]]
     assert found.scores.tolist() == [(58 + 100 + 126 + 136 / 2) / 4]
 
 
 def test_a_reference_of_one_s_own_is_where_insertion_begins() -> None:
-    reference = torch.full((1, 4, 4), 0.5)
+    baseline = torch.full((1, 4, 4), 0.5)
     found = insertion(
-        summing(), SIXTEEN, SIXTEEN[0], 1, steps=1, quantity="logit", reference=reference
+        summing(), SIXTEEN, SIXTEEN[0], 1, steps=1, quantity="logit", baseline=baseline
     )
     assert found.values.tolist() == [[8, 136]]
     with pytest.raises(InputError, match="prepared image"):
-        insertion(summing(), SIXTEEN, SIXTEEN[0], reference=torch.zeros(3, 4, 4))
+        insertion(summing(), SIXTEEN, SIXTEEN[0], baseline=torch.zeros(3, 4, 4))
 
 
 def test_the_probability_is_that_of_the_class_and_is_said() -> None:
@@ -150,7 +150,7 @@ def test_no_order_deletes_faster_than_that_of_the_contributions(seed: int) -> No
     perfect, random = (weights * image)[0, 0], torch.rand(6, 6, generator=draw)
 
     def score(values: Tensor, run: Callable[..., Curves]) -> float:
-        options = {"steps": 9, "quantity": "logit", "reference": "zero"}
+        options = {"steps": 9, "quantity": "logit", "baseline": "zero"}
         return float(run(model, image, values, 1, **options).scores[0])
 
     # float32 sums of 36 products
@@ -256,7 +256,7 @@ def test_what_has_no_meaning_is_refused_with_the_way_out() -> None:
     first = int(small().logits(image).argmax())
     with pytest.raises(MethodError, match="zero seed"):
         deletion(small(), image, values, Margin(first))
-    for wrong in ({"steps": 0}, {"steps": 2.5}, {"reference": "green"}, {"quantity": "joy"}):
+    for wrong in ({"steps": 0}, {"steps": 2.5}, {"baseline": "green"}, {"quantity": "joy"}):
         with pytest.raises(OptionError):
             deletion(small(), image, values, **wrong)
     for wrong in ({"shares": [1.0]}, {"shares": []}, {"noise": -1}):

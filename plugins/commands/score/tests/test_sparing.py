@@ -78,7 +78,7 @@ def test_logits_are_known_within_a_share_of_their_height() -> None:
     # A straight line from -10 to 10: within 0.02 x 20, and the first steps alone leave
     # (20 / 8) x (1 / 8) / 2 for each of the 8 intervals, 1.25 together.
     found = insertion(model, IMAGE, MAP, 1, steps=64, within=0.02, quantity="logit",
-                      reference="zero")  # fmt: skip
+                      baseline="zero")  # fmt: skip
     assert found.scores[0] == pytest.approx(0, abs=0.4)
     assert 9 < found.measured.sum() < 65
 

@@ -57,7 +57,7 @@ def test_as_in_captum(name: str) -> None:
     attributed = DeepLift(built(Distinct).module).attribute(
         x.clone(), baselines=make_baseline(name, x), target=2
     )
-    found = get_explainer("deep-lift", reference=name).explain(model, x, ClassScore(2))
+    found = get_explainer("deep-lift", baseline=name).explain(model, x, ClassScore(2))
     for one, other in zip(found, attributed.detach().sum(1).numpy(), strict=True):
         # float32 of the map
         np.testing.assert_allclose(one.values, other, rtol=0, atol=1e-6 * np.abs(other).max())
@@ -91,9 +91,9 @@ def by_captum(model: VisionModel, x: Tensor) -> tuple[np.ndarray, float]:
 
 
 def test_max_pooling_as_in_captum_where_captum_is_complete() -> None:
-    """In a reference of one colour all cells are as high as any; the highest now takes all.
+    """In a baseline of one colour all cells are as high as any; the highest now takes all.
 
-    With a border of zeros the reference is no longer flat, and Captum misses its own total, S(x) -
+    With a border of zeros the baseline is no longer flat, and Captum misses its own total, S(x) -
     S(x0); which cell takes a fall is then not comparable, but ours are complete.
     """
     x = models.inputs(2).double()
@@ -131,7 +131,7 @@ class Functions(nn.Module):
 @pytest.mark.parametrize("name", ["zero", "mean", "blur"])
 def test_it_is_complete_in_a_network_of_functions(name: str) -> None:
     model, x = built(Functions), models.inputs(2)
-    found = get_explainer("deep-lift", reference=name).explain(model, x, Contrast(0, 3))
+    found = get_explainer("deep-lift", baseline=name).explain(model, x, Contrast(0, 3))
     before, after = model.logits(make_baseline(name, x.double())), model.logits(x)
     for one, z0, z in zip(found, before, after, strict=True):
         total = float((z - z0)[0] - (z - z0)[3])
@@ -193,11 +193,11 @@ class Forked(nn.Module):
 def test_another_way_than_the_reference_s_is_refused_in_words() -> None:
     with pytest.raises(MethodError, match="another way for the image") as caught:
         get_explainer("deep-lift").explain(built(Forked), models.inputs(1))
-    assert "reference" in caught.value.hint
+    assert "baseline" in caught.value.hint
 
 
 def test_the_parts_of_a_changed_reference_are_kept_from_being_overwritten() -> None:
-    """relu_ writes into what the reference's own slope needs."""
+    """relu_ writes into what the baseline's own slope needs."""
 
     def half(inplace: bool) -> Any:
         class Net(nn.Module):

@@ -56,7 +56,7 @@ def test_in_a_linear_network_the_effect_is_the_estimate(layer: str) -> None:
 
 def test_from_the_mean_by_hand() -> None:
     """The mean of (1, 2, -1) is 2/3: 2 (1/3, 4/3, -5/3) times (1, -3, 5) = (2/3, -8, -50/3)."""
-    [one] = get_explainer("activation-patching", layer="first", reference="mean").explain(
+    [one] = get_explainer("activation-patching", layer="first", baseline="mean").explain(
         VisionModel(Linear()), X, ClassScore(0)
     )
     np.testing.assert_allclose(one.values, [[2 / 3, -8, -50 / 3]], rtol=1e-5)
@@ -95,19 +95,19 @@ def test_what_two_cells_do_together_is_told_beside_what_each_does() -> None:
 
 
 @pytest.mark.parametrize("build", [models.convolutional, models.tokens])
-@pytest.mark.parametrize("reference", ["zero", "mean", "blur"])
+@pytest.mark.parametrize("baseline", ["zero", "mean", "blur"])
 def test_a_cell_is_what_the_whole_network_loses_with_that_cell_exchanged(
-    build: type[VisionModel], reference: str
+    build: type[VisionModel], baseline: str
 ) -> None:
     """Against a hook of the test's own, on maps and on tokens."""
     model, batch = build().to(dtype=torch.float64), models.inputs(2).double()
     name = "third" if build is models.convolutional else "blocks.0"
-    explainer = get_explainer("activation-patching", layer=name, reference=reference)
+    explainer = get_explainer("activation-patching", layer=name, baseline=baseline)
     seen: list[Tensor] = []
     layer = model.module.get_submodule(name)
     handle = layer.register_forward_hook(lambda m, a, out: seen.append(out.clone()))
     plain = model.logits(batch)
-    other = model.logits(make_baseline(reference, batch))
+    other = model.logits(make_baseline(baseline, batch))
     handle.remove()
     found = explainer.explain(model, batch, Contrast(0, 1))
     for row, column in ((0, 0), (1, 3), (3, 2)):
@@ -152,7 +152,7 @@ def test_what_the_answer_does_not_read_has_no_effect() -> None:
         model, models.inputs(1).double(), ClassScore(0)
     )
     assert np.abs(one.values).min() > 0
-    [first] = get_explainer("activation-patching", layer="first", reference="blur").explain(
+    [first] = get_explainer("activation-patching", layer="first", baseline="blur").explain(
         model, models.inputs(1).double(), ClassScore(0)
     )
     scale = np.abs(first.values[:, :16]).max()
@@ -173,15 +173,15 @@ def test_on_a_photograph_the_estimate_is_exact_at_the_last_layer_and_not_before(
     assert last.evidence["sum"] == pytest.approx(last.evidence["total"], abs=1e-3)
     assert 0.3 < inside.evidence["pearson_r"] < 0.99
     for one in (last, inside):
-        # Everything passes these layers, so that all cells together are the reference's answer.
+        # Everything passes these layers, so that all cells together are the baseline's answer.
         assert one.evidence["patched_together"] == pytest.approx(one.evidence["total"], abs=1e-3)
 
 
 def test_another_photograph_is_a_reference_too(tmp_path: Path) -> None:
-    """With itself as the reference nothing changes, and there is no correlation."""
+    """With itself as the baseline nothing changes, and there is no correlation."""
     model, (fish, tool) = load_model("embedded"), photographs()
     same, other = (
-        get_explainer("activation-patching", reference=str(path)).explain(
+        get_explainer("activation-patching", baseline=str(path)).explain(
             model, tool.path, ClassScore("hammer")
         )[0]
         for path in (tool.path, fish.path)
@@ -192,11 +192,11 @@ def test_another_photograph_is_a_reference_too(tmp_path: Path) -> None:
     z = model.logits(torch.stack([p.tensor for p in model.prepare([tool.path, fish.path])]))
     hammer = model.classes.index("hammer")  # type: ignore[union-attr]
     assert other.evidence["total"] == pytest.approx(float(z[0, hammer] - z[1, hammer]), abs=1e-4)
-    assert other.provenance["reference"] == str(fish.path)
+    assert other.provenance["baseline"] == str(fish.path)
 
 
-@pytest.mark.parametrize(("reference", "way_out"), [("blurr", "'blur'"), ("missing.jpg", "path")])
-def test_a_reference_that_is_not_there_is_refused(reference: str, way_out: str) -> None:
+@pytest.mark.parametrize(("baseline", "way_out"), [("blurr", "'blur'"), ("missing.jpg", "path")])
+def test_an_unknown_baseline_is_refused(baseline: str, way_out: str) -> None:
     with pytest.raises(OptionError, match="no such file") as caught:
-        get_explainer("activation-patching", reference=reference)
+        get_explainer("activation-patching", baseline=baseline)
     assert way_out in caught.value.hint

@@ -69,7 +69,7 @@ def of(
         # x0 = 0: x w, the bias is in both
         ("deep-lift", {}, (3, 2), (1, -4)),
         # the mean of (1, -2) is -1/2: (x - x0) w = (1.5 * 3, -1.5 * -1), (1.5 * 1, -1.5 * 2)
-        ("deep-lift", {"reference": "mean"}, (4.5, 1.5), (1.5, -3)),
+        ("deep-lift", {"baseline": "mean"}, (4.5, 1.5), (1.5, -3)),
     ],
 )
 def test_a_rule_on_one_layer(
@@ -246,7 +246,7 @@ def test_without_preprocessing_the_box_must_be_given() -> None:
         ("lrp-alpha-beta", {"alpha": 2.0, "beta": 2.0}, "alpha is 2"),
         ("epsilon-gamma-box", {"low": 0.0}, "one of low and high"),
         ("attn-lrp", {"gamma": -0.1}, "gamma is -0.1"),
-        ("deep-lift", {"reference": "noise"}, "no reference 'noise'"),
+        ("deep-lift", {"baseline": "noise"}, "no baseline 'noise'"),
     ],
 )
 def test_values_that_mean_nothing_are_refused(

@@ -228,7 +228,7 @@ def test_without_a_label_the_way_out_is_named(smooth: VisionModel, small: Tensor
     "parameters",
     [
         {"output": "gradient"},
-        {"reference": "black"},
+        {"baseline": "black"},
         {"output": "path", "steps": 0},
         {"output": "path", "steps": 2.5},
         {"output": "path", "steps": 10**6},

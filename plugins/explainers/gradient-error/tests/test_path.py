@@ -127,13 +127,13 @@ def test_from_a_blurred_image_the_map_sums_to_what_the_detail_changes(
     smooth: VisionModel, batch: Tensor
 ) -> None:
     """A flat image is its own blur, so its detail adds exactly nothing."""
-    explainer = get_explainer("gradient-error", output="path", reference="blur")
+    explainer = get_explainer("gradient-error", output="path", baseline="blur")
     [flat] = explainer.explain(smooth, torch.full_like(batch[:1], 0.7), ClassScore(0))
     np.testing.assert_allclose(flat.values, 0, atol=1e-12)
     [one] = explainer.explain(smooth, batch[:1], ClassScore(0))
     assert one.evidence["residual"] <= 0.01
     assert abs(one.evidence["total"]) > 1e-3
-    assert one.provenance["reference"] == "blur"
+    assert one.provenance["baseline"] == "blur"
 
 
 def test_more_steps_leave_less_over_and_the_evidence_says_how_much_was_spent() -> None:

@@ -90,7 +90,7 @@ def test_the_family_gives_the_same_map_to_the_same_question(name: str, output: s
 
 def test_a_path_from_the_mean_colour_sums_to_what_the_colours_change() -> None:
     """From (1/2, 1/2) to (2, -1): 3/2 and -3/2 times (1, -2), and z_1 rises by 4.5."""
-    explainer = get_explainer("integrated-gradients", reference="mean")
+    explainer = get_explainer("integrated-gradients", baseline="mean")
     [one] = explainer.explain(VisionModel(Affine()), X)
     np.testing.assert_allclose(one.values, [[1.5, 3]], rtol=1e-7)
     assert one.evidence["total"] == pytest.approx(4.5)

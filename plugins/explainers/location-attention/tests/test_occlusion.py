@@ -72,7 +72,7 @@ def test_the_window_at_the_border_is_cut_off() -> None:
 
 def test_what_covers_the_image_may_be_its_mean_colour() -> None:
     """The mean is 8.5: the first window's 14 is replaced by 34, so the sum rises by 20."""
-    [one] = get_explainer("occlusion", window=2, stride=2, reference="mean").explain(
+    [one] = get_explainer("occlusion", window=2, stride=2, baseline="mean").explain(
         VisionModel(Sums()), X, ClassScore(0)
     )
     np.testing.assert_array_equal(one.values[::2, ::2], [[-20, -12], [12, 20]])
@@ -169,7 +169,7 @@ def test_a_window_larger_than_the_image_is_refused() -> None:
         {"window": 2.5},
         {"stride": 0},
         {"window": 2, "stride": 3},
-        {"reference": "black"},
+        {"baseline": "black"},
         {"score": "loss"},
     ],
 )

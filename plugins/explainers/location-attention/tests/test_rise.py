@@ -203,7 +203,7 @@ def test_the_default_asks_for_the_probability_of_the_answer() -> None:
         {"keep": 0},
         {"keep": 1},
         {"keep": float("nan")},
-        {"reference": "black"},
+        {"baseline": "black"},
         {"score": "loss"},
     ],
 )

@@ -135,7 +135,7 @@ def score(
             if measure in ("insertion", "deletion"):
                 run = insertion if measure == "insertion" else deletion
                 begin = insertion_from if measure == "insertion" else deletion_to
-                more: dict[str, Any] = {"steps": steps, "within": within, "reference": begin}
+                more: dict[str, Any] = {"steps": steps, "within": within, "baseline": begin}
                 scored = _curved(model, prepared, one, run, curves, more)
             elif measure in ("road", "road-lerf"):
                 more = {"shares": shares, "noise": noise, "least_first": measure == "road-lerf"}
@@ -220,7 +220,7 @@ def _curved(
     lines: list[tuple[float, ...]] = [()] * len(prepared)
     run_steps: list[list[int]] = [[] for _ in prepared]
     details = (
-        {key: more[key] for key in ("steps", "within", "reference")}
+        {key: more[key] for key in ("steps", "within", "baseline")}
         if "steps" in more
         else {"noise": more["noise"]}
     )

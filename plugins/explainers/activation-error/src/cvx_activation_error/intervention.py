@@ -1,4 +1,4 @@
-"""Activation patching: what the answer loses when one cell is as in a reference image."""
+"""Activation patching: what the answer loses when one cell is as in a baseline image."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from cvx_core import (
     is_file,
 )
 from cvx_core.explainers import in_pieces
-from cvx_core.images import REFERENCES, make_baseline
+from cvx_core.images import BASELINES, make_baseline
 from cvx_core.recording import Layer, rerun
 
 
 @dataclass(frozen=True)
 class ActivationPatching(Explainer):
-    """Put the reference's activation into one cell after another, and run what is behind it.
+    """Put the baseline's activation into one cell after another, and run what is behind it.
 
     At each cell u of a layer the map has
 
         S(x) - S(x with A(u) = A_ref(u)),
 
-    in logits: the activation of the image is exchanged for that of a reference image in all
+    in logits: the activation of the image is exchanged for that of a baseline image in all
     channels of this cell, and the network behind the layer is run again (the causal tracing of Meng
     2022, arXiv:2202.05262; called activation patching, here from the clean run to the corrupted
     one, by Zhang and Nanda 2024, arXiv:2309.16042). Signed: positive cells speak for what was
@@ -38,7 +38,7 @@ class ActivationPatching(Explainer):
 
         sum_k (A_k(u) - A_ref,k(u)) dS/dA_k(u),
 
-    where the gates are held (activation-error against a reference) and where they are not
+    where the gates are held (activation-error against a baseline) and where they are not
     (attribution patching; Syed 2023, arXiv:2310.10348).
 
     Parameters
@@ -46,14 +46,14 @@ class ActivationPatching(Explainer):
     layer
         Name of the layer; ``"auto"`` takes the last grid that everything passes. The network
         behind it is run once for each cell.
-    reference
+    baseline
         The image that the activations come from: ``"zero"``, ``"mean"`` or ``"blur"`` (see
         `cvx_core.images.baselines`), or the path of another photograph.
 
     Raises
     ------
     OptionError
-        If there is no such reference, or it is a photograph whose input has another size.
+        If there is no such baseline, or it is a photograph whose input has another size.
     InputError
         If that photograph can't be read.
     LayerError
@@ -61,17 +61,17 @@ class ActivationPatching(Explainer):
     """
 
     layer: str = "auto"
-    reference: str = "zero"
+    baseline: str = "zero"
 
     def __post_init__(self) -> None:
-        known = isinstance(self.reference, str) and (
-            self.reference in REFERENCES or is_file(self.reference)
+        known = isinstance(self.baseline, str) and (
+            self.baseline in BASELINES or is_file(self.baseline)
         )
         if not known:
             raise OptionError(
-                f"There is no reference {self.reference!r}, and no such file.",
-                did_you_mean(str(self.reference), REFERENCES)
-                or f"Write {', '.join(REFERENCES)}, or the path of a photograph.",
+                f"There is no baseline {self.baseline!r}, and no such file.",
+                did_you_mean(str(self.baseline), BASELINES)
+                or f"Write {', '.join(BASELINES)}, or the path of a photograph.",
             )
 
     def requirements(self) -> list[Requirements]:
@@ -82,7 +82,7 @@ class ActivationPatching(Explainer):
         """Return the map of each seed, (B, h, w)."""
         native, frozen = map(request.recording, self.requirements())
         place, raw = native.layer(self.layer), native.raw(self.layer)
-        with request.with_inputs(self._references(request)) as other:
+        with request.with_inputs(self._baselines(request)) as other:
             recording = other.recording(Requirements(self.layer))
             put_in, baseline_logits = recording.raw(self.layer), recording.logits.detach()
         logits = native.logits.detach()
@@ -107,22 +107,22 @@ class ActivationPatching(Explainer):
             provenance = {
                 "layer": place.name,
                 "layer_reason": place.reason,
-                "reference": self.reference,
+                "baseline": self.baseline,
             }
             found.append(Attribution(effect, evidence, provenance))
         return found
 
-    def _references(self, request: ExplainRequest) -> Tensor:
-        """Return the reference of each image, (B, C, H, W)."""
+    def _baselines(self, request: ExplainRequest) -> Tensor:
+        """Return the baseline of each image, (B, C, H, W)."""
         inputs = request.inputs
-        if self.reference in REFERENCES:
-            return make_baseline(self.reference, inputs)
-        [prepared] = request.model.prepare(self.reference)
+        if self.baseline in BASELINES:
+            return make_baseline(self.baseline, inputs)
+        [prepared] = request.model.prepare(self.baseline)
         if prepared.tensor.shape != inputs.shape[1:]:
             raise OptionError(
-                f"The network's input for {self.reference!r} has the shape "
+                f"The network's input for {self.baseline!r} has the shape "
                 f"{tuple(prepared.tensor.shape)}, and for the image {tuple(inputs.shape[1:])}.",
-                "Take a reference of the image's size.",
+                "Take a baseline of the image's size.",
             )
         return prepared.tensor.to(inputs).expand_as(inputs).contiguous()
 

@@ -32,9 +32,9 @@ class Propagated(Explainer):
     def rules(self) -> Propagation:
         """Return the rules of the backward pass."""
 
-    def total(self, seed: Tensor, logits: Tensor, reference: Tensor | None) -> Tensor:
+    def total(self, seed: Tensor, logits: Tensor, baseline: Tensor | None) -> Tensor:
         """Return what is to be shared out, (B,)."""
-        del reference
+        del baseline
         return (seed * logits).double().sum(1)
 
     def requirements(self) -> Requirements:

@@ -31,7 +31,7 @@ class GradientError(Explainer):
         Gradients to take along the path at most.
     tolerance
         Relative residual at which the path stops taking more.
-    reference
+    baseline
         x' of the path: ``"zero"`` (the network's zero input, for most a mean grey), ``"mean"`` (the
         image's mean colour) or ``"blur"`` (the image blurred beyond recognition).
 
@@ -44,13 +44,13 @@ class GradientError(Explainer):
     output: str = "signed"
     steps: int = 64
     tolerance: float = 0.01
-    reference: str = "zero"
+    baseline: str = "zero"
 
     default_target = Margin()
 
     def __post_init__(self) -> None:
         check_choice("output", self.output, _OUTPUTS)
-        IntegratedGradients(self.steps, self.tolerance, self.reference)  # refuses what it must
+        IntegratedGradients(self.steps, self.tolerance, self.baseline)  # refuses what it must
 
     @property
     def signed(self) -> bool:  # type: ignore[override]
@@ -78,4 +78,4 @@ class GradientError(Explainer):
             return InputXGradient()
         if self.output == "sensitivity":
             return Saliency()
-        return IntegratedGradients(self.steps, self.tolerance, self.reference)
+        return IntegratedGradients(self.steps, self.tolerance, self.baseline)

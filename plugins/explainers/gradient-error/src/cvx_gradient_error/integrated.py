@@ -1,4 +1,4 @@
-"""Integrated gradients: the gradient's mean on the way from a reference to the image."""
+"""Integrated gradients: the gradient's mean on the way from a baseline to the image."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class IntegratedGradients(Explainer):
         Gradients to take along the path at most.
     tolerance
         Relative residual at which the path stops taking more.
-    reference
+    baseline
         x': ``"zero"``, ``"mean"`` or ``"blur"``; see `cvx_core.images.baselines`.
 
     Raises
@@ -38,10 +38,10 @@ class IntegratedGradients(Explainer):
 
     steps: int = 64
     tolerance: float = 0.01
-    reference: str = "zero"
+    baseline: str = "zero"
 
     def __post_init__(self) -> None:
-        check_baseline(self.reference)
+        check_baseline(self.baseline)
         if not isinstance(self.steps, int) or not 2 <= self.steps <= 1000:
             raise OptionError(f"steps is {self.steps}.", "It is a whole number from 2 to 1000.")
         if not 0 <= self.tolerance < 1:
@@ -65,16 +65,16 @@ class IntegratedGradients(Explainer):
     ) -> Attribution:
         """Integrate image by image, each refined where it needs it."""
         inputs = request.inputs
-        references = make_baseline(self.reference, inputs)
+        baselines = make_baseline(self.baseline, inputs)
         found = [
             integrate(
                 _scalar(request, seed, record),
                 x,
-                reference,
+                baseline,
                 tolerance=self.tolerance,
                 most=self.steps,
             )
-            for x, reference, seed, record in zip(inputs, references, seeds, records, strict=True)
+            for x, baseline, seed, record in zip(inputs, baselines, seeds, records, strict=True)
         ]
         return Attribution(
             torch.stack([one.values.sum(dim=0) for one in found]),
@@ -83,7 +83,7 @@ class IntegratedGradients(Explainer):
                 "residual": torch.tensor([one.residual for one in found], dtype=torch.float64),
                 "path_gradients": torch.tensor([one.points for one in found]),
             },
-            provenance={"layer": "input", "reference": self.reference},
+            provenance={"layer": "input", "baseline": self.baseline},
         )
 
 

@@ -1,7 +1,7 @@
-"""Integrated gradients along the straight line from a reference to the input.
+"""Integrated gradients along the straight line from a baseline to the input.
 
 The integrand jumps wherever a unit of the network switches, in real networks mostly near the
-reference, so a fixed number of equal steps can be wrong by half of the total. Here the function's
+baseline, so a fixed number of equal steps can be wrong by half of the total. Here the function's
 own values tell where: on every interval the trapezoid of the gradients is compared with the true
 difference, and the intervals that miss most are halved until the whole residual is small.
 """
@@ -45,9 +45,9 @@ class Integral:
 
 
 def integrate(
-    evaluate: Evaluate, x: Tensor, reference: Tensor, *, tolerance: float, most: int
+    evaluate: Evaluate, x: Tensor, baseline: Tensor, *, tolerance: float, most: int
 ) -> Integral:
-    """Integrate from `reference` to `x`, both (C, H, W), until the residual is small enough.
+    """Integrate from `baseline` to `x`, both (C, H, W), until the residual is small enough.
 
     Sundararajan 2017, arXiv:1703.01365, eq. 1.
 
@@ -60,14 +60,14 @@ def integrate(
     most
         Gradients to take at most.
     """
-    line = x - reference
+    line = x - baseline
     nodes: dict[float, tuple[float, float, Tensor]] = {}
 
     def visit(places: list[float]) -> None:
         for start in range(0, len(places), _AT_ONCE):
             some = places[start : start + _AT_ONCE]
             steps = torch.tensor(some, dtype=x.dtype, device=x.device)[:, None, None, None]
-            scalars, gradients = evaluate(reference + steps * line)
+            scalars, gradients = evaluate(baseline + steps * line)
             slopes = (gradients * line).double().sum(dim=(1, 2, 3))
             for t, scalar, slope, gradient in zip(
                 some, scalars.tolist(), slopes.tolist(), gradients, strict=True

@@ -25,7 +25,7 @@ def cvx_explainers() -> Iterator[Component]:
     )
     yield Component(
         "integrated-gradients",
-        "The gradient's mean on the way from a reference (Sundararajan 2017)",
+        "The gradient's mean on the way from a baseline (Sundararajan 2017)",
         "cvx_gradient_error.integrated:IntegratedGradients",
     )
     yield Component(

@@ -11,7 +11,7 @@ import torch
 
 from cvx_core import UsageError, VisionModel
 from cvx_score.forward import in_shapes, prepare
-from cvx_score.measures.curves import Reference, references
+from cvx_score.measures.curves import Baseline, baselines
 from cvx_score.measures.perturbations import Trials
 from cvx_score.measures.pixel_order import Values
 from cvx_score.targets import Questions, Truths, ask
@@ -26,7 +26,7 @@ class Completeness:
     sums
         float64 (B,): of the maps' values.
     differences
-        float64 (B,): of the seeded logits, image less reference.
+        float64 (B,): of the seeded logits, image less baseline.
     scores
         float64 (B,): the gap between them over the larger of their magnitudes, 0 (complete) or
         more; at most 2.
@@ -47,10 +47,10 @@ def completeness(
     target: Questions = None,
     label: Truths = None,
     *,
-    reference: Reference = "zero",
+    baseline: Baseline = "zero",
     memory: int | None = None,
 ) -> Completeness:
-    """Return how far maps are from the difference between an image's logit and a reference's.
+    """Return how far maps are from the difference between an image's logit and a baseline's.
 
     The axiom of Sundararajan et al. 2017 (arXiv:1703.01365). The residual of explanations that
     know what they must add up to is in their evidence, and `cvx_score.score` takes that.
@@ -62,7 +62,7 @@ def completeness(
     maps
         One for each image, of any shape and at the resolution that they were made at: enlarged
         maps have another sum.
-    reference
+    baseline
         What the maps explain the difference to.
     """
     prepared = prepare(model, images)
@@ -75,7 +75,7 @@ def completeness(
     differences, passes = [], len(prepared)
     for chosen in in_shapes(prepared):
         group = [asked[i] for i in chosen]
-        others = references(reference, torch.stack([one.image.tensor for one in group]))
+        others = baselines(baseline, torch.stack([one.image.tensor for one in group]))
         trials = Trials(model, group, memory)
         found, _ = trials.run(list(range(len(group))), partial(_rows, others))
         passes += trials.passes

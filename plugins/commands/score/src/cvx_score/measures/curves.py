@@ -29,8 +29,8 @@ SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 NOISE = 0.01
 """Standard deviation of ROAD's noise in units of the network's input, as in its authors' code."""
 
-Reference = str | Tensor
-"""A name in `cvx_core.images.baselines`, or a tensor, (C, H, W) or one for each image."""
+Baseline = str | Tensor
+"""``"zero"``, ``"mean"``, ``"blur"`` (`cvx_core.images.baselines`), or a tensor, (C, H, W) or for each."""
 
 
 Changed = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -77,7 +77,7 @@ def insertion(
     label: Truths = None,
     *,
     steps: int = STEPS,
-    reference: Reference = "blur",
+    baseline: Baseline = "blur",
     quantity: Quantity | None = None,
     within: float = WITHIN,
     seed: int = 0,
@@ -101,7 +101,7 @@ def insertion(
         The question: a target, or a class by name or index; None asks about the predicted class.
     steps
         Steps of equal size. The paper's are of as many pixels as the input is wide.
-    reference
+    baseline
         What the image appears from.
     quantity
         ``"probability"`` or ``"logit"``; None takes the probability where one class is asked
@@ -123,7 +123,7 @@ def insertion(
         If a map is the same everywhere, or the question has no such quantity.
     """
     return _replaced(
-        model, images, maps, target, label, steps, reference, quantity, within, seed, memory, True
+        model, images, maps, target, label, steps, baseline, quantity, within, seed, memory, True
     )
 
 
@@ -135,7 +135,7 @@ def deletion(
     label: Truths = None,
     *,
     steps: int = STEPS,
-    reference: Reference = "zero",
+    baseline: Baseline = "zero",
     quantity: Quantity | None = None,
     within: float = WITHIN,
     seed: int = 0,
@@ -147,7 +147,7 @@ def deletion(
     al. 2015). Lower is better. Parameters and errors are those of `insertion`.
     """
     return _replaced(
-        model, images, maps, target, label, steps, reference, quantity, within, seed, memory, False
+        model, images, maps, target, label, steps, baseline, quantity, within, seed, memory, False
     )
 
 
@@ -213,7 +213,7 @@ def _replaced(
     target: Questions,
     label: Truths,
     steps: int,
-    reference: Reference,
+    baseline: Baseline,
     quantity: Quantity | None,
     within: float,
     seed: int,
@@ -226,7 +226,7 @@ def _replaced(
         raise OptionError(f"{steps!r} is no number of steps.", "Take 1 or more.")
 
     def change(images: Tensor) -> Changed:
-        others = references(reference, images)
+        others = baselines(baseline, images)
         first, then = (others, images) if inserted else (images, others)
 
         def changed(rows: Tensor, place: Tensor, counts: Tensor) -> Tensor:
@@ -258,16 +258,16 @@ def _ordered(
     ]
 
 
-def references(reference: Reference, images: Tensor) -> Tensor:
+def baselines(baseline: Baseline, images: Tensor) -> Tensor:
     """Return what each image (B, C, H, W) is replaced by or compared with."""
-    if isinstance(reference, str):
-        return make_baseline(reference, images)
-    if reference.shape not in (images.shape, images.shape[1:]):
+    if isinstance(baseline, str):
+        return make_baseline(baseline, images)
+    if baseline.shape not in (images.shape, images.shape[1:]):
         raise InputError(
-            f"The reference is {tuple(reference.shape)}, and the images are {tuple(images.shape)}.",
+            f"The baseline is {tuple(baseline.shape)}, and the images are {tuple(images.shape)}.",
             "Give one prepared image (C, H, W), or one for each.",
         )
-    return reference.to(images).expand_as(images)
+    return baseline.to(images).expand_as(images)
 
 
 def _curves(

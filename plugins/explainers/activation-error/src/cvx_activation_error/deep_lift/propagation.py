@@ -1,6 +1,6 @@
 """The rescale rule of DeepLIFT: slopes between two inputs instead of derivatives at one.
 
-A reference input x0 is run first, and every function keeps what it saw. Then, for the input x,
+A baseline input x0 is run first, and every function keeps what it saw. Then, for the input x,
     a function of one element has the slope (y - y0) / (x - x0),
     a product has d(ab) = (b + b0)/2 da + (a + a0)/2 db, which is exact,
     max pooling gives a rise to the cell that is highest now and a fall to the one that was.
@@ -28,16 +28,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Rescale(Propagation):
-    """The rescale rule, with a reference of `cvx_core.images.baselines.REFERENCES`."""
+    """The rescale rule, with a baseline of `cvx_core.images.baselines.BASELINES`."""
 
-    reference: str = "zero"
+    baseline: str = "zero"
 
     def __post_init__(self) -> None:
-        check_baseline(self.reference)
+        check_baseline(self.baseline)
 
     def begin(self, model: VisionModel, saved: SavedTensors, *, at_input: bool) -> Passage:  # noqa: ARG002
         """Return the rules of one recording."""
-        return _Comparison(self.reference, saved)
+        return _Comparison(self.baseline, saved)
 
 
 class _Comparison(Passage):
@@ -52,11 +52,11 @@ class _Comparison(Passage):
         }
 
     def baseline_inputs(self, inputs: Tensor) -> Tensor:
-        """Return the reference inputs."""
+        """Return the baseline inputs."""
         return make_baseline(self.name, inputs)
 
     def compare(self) -> None:
-        """The reference was run."""
+        """The baseline was run."""
         self.comparing = True
 
     def _paired(self, rule: Callable[..., Any]) -> Callable[[Call], Any]:
@@ -79,9 +79,9 @@ class _Comparison(Passage):
     def _take(self, name: str) -> Any:
         if self._next >= len(self._kept) or self._kept[self._next][0] != name:
             raise MethodError(
-                f"The network takes another way for the image than for the reference: {name!r} "
+                f"The network takes another way for the image than for the baseline: {name!r} "
                 "has no counterpart.",
-                "Choose another reference. A network that computes parts again in its backward "
+                "Choose another baseline. A network that computes parts again in its backward "
                 "pass (checkpointing) can't be compared.",
             )
         self._next += 1
@@ -92,13 +92,13 @@ class _Comparison(Passage):
         logits: Tensor,
         seed: Tensor,
         node: Tensor,
-        reference: Tensor | None,
+        baseline: Tensor | None,
         backward: Backward,
     ) -> Tensor | None:
         """Return (a - a0) * g."""
         [gradient] = backward(logits, [node], seed)
-        assert reference is not None
-        return None if gradient is None else (node.detach() - reference) * gradient
+        assert baseline is not None
+        return None if gradient is None else (node.detach() - baseline) * gradient
 
 
 def _tuples(value: Any) -> Any:

@@ -44,7 +44,7 @@ _RECURRENT = "lstm gru rnn_tanh rnn_relu"
 OWN_DERIVATIVE = frozenset(f"{_DECIDING} {_RECURRENT}".split())
 """Functions that keep their own derivative at the image: sorting, comparisons, recurrent layers.
 
-What they would make of the reference otherwise is missing from the sum.
+What they would make of the baseline otherwise is missing from the sum.
 """
 
 
@@ -336,7 +336,7 @@ RESCALED: dict[str, Callable[[Call, Call], Any]] = {
     "rms_norm": _rms_norm,
     "scaled_dot_product_attention": _attention,
 }
-"""What runs instead of a function, given its call and the one for the reference."""
+"""What runs instead of a function, given its call and the one for the baseline."""
 
 
 def _gathered(dim: int, source: Tensor, where: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Steps between two inputs that are exact: what is put together from them is exact too.
 
-Most take tensors in pairs, of the image and of the reference, and return a pair: the answer to
-the image, with derivatives d such that y - y0 = d (x - x0), and the answer to the reference.
+Most take tensors in pairs, of the image and of the baseline, and return a pair: the answer to
+the image, with derivatives d such that y - y0 = d (x - x0), and the answer to the baseline.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def scaled(a: Tensor, a0: Tensor, r: Tensor, r0: Tensor) -> tuple[Tensor, Tensor
     """Return a * r for a scale r.
 
     d(a r) = r da + a0 dr = r0 da + a dr. Of the two the one with the smaller scale is taken: a
-    reference without contrast has a huge one, whose contributions would be huge too and cancel.
+    baseline without contrast has a huge one, whose contributions would be huge too and cancel.
     """
     with torch.no_grad():
         now, y = r.detach().expand_as(a), a.detach() * r.detach()
@@ -130,7 +130,7 @@ def chosen(
     before = [at(x0, now), at(x0, then)]
     y, y0 = terms[0].detach(), before[1]
     # A cell that was as high as any before and is highest now made the whole difference. (In a
-    # reference of one colour all are as high as any.)
+    # baseline of one colour all are as high as any.)
     same, move = y0 - before[0] <= NEAR * y0.abs().clamp(min=1), y - y0
     moves = [torch.where(same, move, move.clamp(min=0)), torch.where(same, 0.0, move.clamp(max=0))]
     slopes = []

@@ -33,9 +33,9 @@ class ExcitationBackprop(Propagated):
         """Return the rules of the backward pass."""
         return Relevance(_EXCITATION, _EXCITATION, start="seed")
 
-    def total(self, seed: Tensor, logits: Tensor, reference: Tensor | None) -> Tensor:
+    def total(self, seed: Tensor, logits: Tensor, baseline: Tensor | None) -> Tensor:
         """Return the sum of the seed."""
-        del logits, reference
+        del logits, baseline
         return seed.double().sum(1)
 
 
@@ -58,7 +58,7 @@ class ContrastiveExcitationBackprop(Propagated):
         """Return the rules of the backward pass."""
         return Relevance(_EXCITATION, _EXCITATION, start="seed", contrastive=True)
 
-    def total(self, seed: Tensor, logits: Tensor, reference: Tensor | None) -> Tensor:
+    def total(self, seed: Tensor, logits: Tensor, baseline: Tensor | None) -> Tensor:
         """Return zero: what the class gains its opposite loses."""
-        del logits, reference
+        del logits, baseline
         return 0 * seed.double().sum(1)

@@ -180,7 +180,7 @@ class _Layers(Passage):
         logits: Tensor,
         seed: Tensor,
         node: Tensor,
-        reference: Tensor | None,  # noqa: ARG002
+        baseline: Tensor | None,  # noqa: ARG002
         backward: Backward,
     ) -> Tensor | None:
         """Return R = a * g at a place, with what first layers give to the input directly."""

@@ -29,7 +29,7 @@ class Occlusion(Explainer):
     stride
         Pixels from one window to the next, at most `window`; none takes half of it. Windows begin
         at the upper left and go on until the border is covered, those at the border cut off.
-    reference
+    baseline
         What covers the image: ``"zero"`` (for most networks a mean grey), ``"mean"`` or
         ``"blur"``; see `cvx_core.images.baselines`.
     score
@@ -44,11 +44,11 @@ class Occlusion(Explainer):
 
     window: int | None = None
     stride: int | None = None
-    reference: str = "zero"
+    baseline: str = "zero"
     score: str = "logit"
 
     def __post_init__(self) -> None:
-        check_baseline(self.reference)
+        check_baseline(self.baseline)
         check_score(self.score)
         for name in ("window", "stride"):
             value = getattr(self, name)
@@ -77,7 +77,7 @@ class Occlusion(Explainer):
         _, _, height, width = inputs.shape
         window, stride = self._sizes(min(height, width))
         rows, columns = (_windows(side, window, stride) for side in (height, width))
-        cover = make_baseline(self.reference, inputs)
+        cover = make_baseline(self.baseline, inputs)
         places = [(i, r, c) for i in range(len(inputs)) for r in rows for c in columns]
 
         def run(start: int, stop: int) -> Tensor:

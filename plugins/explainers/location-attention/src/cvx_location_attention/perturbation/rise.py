@@ -33,7 +33,7 @@ class RISE(Explainer):
         Cells of the small binary masks along each side.
     keep
         Probability that a cell is kept, which is E[M] too.
-    reference
+    baseline
         What shows where the mask is zero: ``"zero"`` as in the paper, ``"mean"`` or ``"blur"``.
     score
         S is the sum of the seed times each class's ``"probability"`` as in the paper, or times
@@ -50,12 +50,12 @@ class RISE(Explainer):
     masks: int = 1000
     cells: int = 7
     keep: float = 0.5
-    reference: str = "zero"
+    baseline: str = "zero"
     score: str = "probability"
     centred: bool = True
 
     def __post_init__(self) -> None:
-        check_baseline(self.reference)
+        check_baseline(self.baseline)
         check_score(self.score)
         if not isinstance(self.masks, int) or self.masks < 2:
             raise OptionError(f"masks is {self.masks}.", "It is a whole number, 2 or more.")
@@ -80,7 +80,7 @@ class RISE(Explainer):
         inputs = request.inputs
         height, width = inputs.shape[2:]
         masks = Masks.drawn(self, (height, width), request.generator())
-        cover = make_baseline(self.reference, inputs)
+        cover = make_baseline(self.baseline, inputs)
         moments = Moments()
         # No covariance depends on an offset, and rounding errors are smaller near zero.
         offset = scores(logits, seeds, self.score) * self.centred
