@@ -8,7 +8,7 @@ import click
 
 from cvx_core import UsageError
 from cvx_core.cli import kit
-from cvx_core.explanations import Folder
+from cvx_core.explanations import Folder, as_json as json_bytes
 from cvx_core.plugins import EXPLAINERS
 
 
@@ -138,7 +138,7 @@ def command(
                 memory=memory,
             )
         found = document(scores, loaded, pictures, target or "predicted", seed)
-        written = as_json(found)
+        written = json_bytes(found)
         output.write(FILE, written)
     if as_json:
         kit.put(written.decode().rstrip())

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from cvx_core.cli import kit
-from cvx_core.explanations import Folder
+from cvx_core.explanations import Folder, as_json as json_bytes
 
 
 @click.command(
@@ -98,7 +98,7 @@ def command(
             reporter.stage("rendering")
             files = report.save(folder, overwrite=force)
     if as_json:
-        kit.put(as_json(report.to_dict()).decode().rstrip())
+        kit.put(json_bytes(report.to_dict()).decode().rstrip())
         return 0
     kit.put(report.text)
     for file in files:
