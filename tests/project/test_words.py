@@ -17,6 +17,10 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 FOLDERS = (
     "README.md",
     "docs",
+    "plugins/commands/score",
+    "plugins/commands/why",
+    "plugins/explainers/class-attention",
+    "plugins/explainers/gradient-error",
     "plugins/renderers",
     "plugins/models/timm",
     "plugins/models/torchvision",
