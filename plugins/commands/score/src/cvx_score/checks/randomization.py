@@ -74,7 +74,8 @@ class Randomization(Check):
         list
             Lists of mappings: ``verdict`` (``"passes"``, ``"fails"`` or ``"unclear"``), ``reason``,
             ``correlation``, ``chance`` and ``draws`` by stage, ``seed``. If the check is impossible
-            (for example if the network can't be copied), the verdict is ``"unclear"`` with a reason.
+            (for example, if the network can't be copied), the verdict is ``"unclear"``, with a
+            reason.
         """
         inputs, untrained = attributed[0][1].inputs, model.details.get("weights") == "random"
         return [
