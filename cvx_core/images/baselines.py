@@ -1,4 +1,4 @@
-"""Baselines: what an image is compared with, or a part of it replaced by."""
+"""Baselines: images without features, for comparison and for replaced regions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ BASELINES = ("zero", "mean", "blur")
 
 
 def check_baseline(name: str) -> None:
-    """Refuse a baseline that does not exist.
+    """Check the name of a baseline.
 
     Raises
     ------

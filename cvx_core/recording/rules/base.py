@@ -53,11 +53,11 @@ class Passage:
     table: Mapping[str, Callable[[Call], Any]]
 
     def baseline_inputs(self, inputs: Tensor) -> Tensor | None:  # noqa: ARG002
-        """Return the baseline (B, C, H, W) that must be run before the inputs, or None."""
+        """Return the baseline inputs (B, C, H, W) that must be run first, or None."""
         return None
 
     def compare(self) -> None:
-        """Compare what runs from now on with the baseline, which has been run."""
+        """Compare what is run from now on with the baseline, which was run."""
 
     def relevance(
         self,

@@ -54,7 +54,7 @@ SCHEMA = {
     "additionalProperties": False,
     "required": ["schema", "versions", "model", "images", "target", "seed", "scores"],
     "properties": {
-        "schema": {"const": "cvx.score/1"},
+        "schema": {"const": "cvx.score/2"},
         "versions": {"type": "object"},
         "model": {"type": "object"},
         "images": {"type": "array"},

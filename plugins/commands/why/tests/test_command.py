@@ -123,9 +123,9 @@ def test_each_option_reaches_the_investigation(
     assert code == 0, capfd.readouterr().err
     document = json.loads((folder / "cvx-why/why.json").read_text())
     assert document["budget"] == 43
-    assert document["question"] == "why pink rather than plain?"
-    assert "reference" in document["regions"][0]["removals"]
-    assert document["additions"]["cells"]
+    assert document["target"] == "why pink rather than plain?"
+    assert "reference" in document["regions"][0]["fills"]
+    assert document["counterfactual"]["positions"]
     assert {row["layer"] for row in document["profile"]} >= {"1", "2"}
     # Two go together to find out whether one image's answer depends on another's; then one by one.
     together = [int(line) for line in (folder / "together.txt").read_text().split()]
@@ -138,7 +138,7 @@ def test_the_number_of_the_error_reaches_the_investigation(
     monkeypatch.chdir(folder)
     code = cli.main(["why", "photo.png", "--label", "plain", "-m", "net.py:make", "--error", "1"])
     assert code == 2
-    assert "Take one of 0 to 0" in capfd.readouterr().err
+    assert "error must be 0 to 0" in capfd.readouterr().err
 
 
 def test_a_budget_that_can_not_be_is_refused_before_a_model_is_looked_for(
@@ -147,4 +147,4 @@ def test_a_budget_that_can_not_be_is_refused_before_a_model_is_looked_for(
     monkeypatch.chdir(folder)
     code = cli.main(["why", "photo.png", "--label", "plain", "-m", "none.py:x", "--budget", "0"])
     assert code != 0
-    assert "budget is 0" in capfd.readouterr().err
+    assert "got 0" in capfd.readouterr().err

@@ -1,4 +1,4 @@
-"""What ``cvx why`` promises about the fix, memory and its count, however it searches."""
+"""Limits of ``cvx.why``: confirmation of the fix, memory, and the count of passes."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import torch
 from cvx_why import why
-from cvx_why.search.fix import fix
+from cvx_why.search.fix import find_fix
 from cvx_why.search.inpainting import FILLS
-from cvx_why.search.perturbations import Passes, Trials
+from cvx_why.search.perturbations import PassCounter, PerturbationRunner
 from cvx_why.search.search import Search
 from torch import Tensor, nn
 
@@ -51,9 +51,9 @@ class RightAtFirst(Mistake):
     rights: list[Judgement] = field(default_factory=list)
     most: int = 1
 
-    def judge(self, answer: Prediction) -> Judgement:
+    def judge(self, prediction: Prediction) -> Judgement:
         """Return what the other says, as long as it is believed."""
-        found = self.judged(answer)
+        found = self.judged(prediction)
         if not found.right:
             return found
         self.rights.append(found)
@@ -64,17 +64,17 @@ class RightAtFirst(Mistake):
 def test_a_fix_is_one_only_if_the_answer_is_right_again(most: int, fixed: bool) -> None:
     model = sees_red()
     [image] = model.prepare(picture())
-    passes = Passes(model)
-    with passes.counting():
-        [answer] = model.predictions(model.output(image.tensor[None]), [image.frame])
-        assert isinstance(answer, ClassificationPrediction)
-        case = Misclassified.between(answer, "red", "plain")
-        known = {name: getattr(case, name) for name in Mistake.__dataclass_fields__}
-        doubtful = RightAtFirst(**known, judged=case.judge, most=most)
-        search = Search(Trials(model, image, doubtful, answer, passes, 60))
+    passes = PassCounter(model)
+    with passes.attach():
+        [prediction] = model.predictions(model.output(image.tensor[None]), [image.frame])
+        assert isinstance(prediction, ClassificationPrediction)
+        mistake = Misclassified.between(prediction, "red", "plain")
+        known = {name: getattr(mistake, name) for name in Mistake.__dataclass_fields__}
+        doubtful = RightAtFirst(**known, judged=mistake.judge, most=most)
+        search = Search(PerturbationRunner(model, image, doubtful, prediction, passes, 60))
         search.run(1.0)
-        assert any(one.right for one in search.tried)
-        assert (fix(search, [], FILLS) is not None) == fixed
+        assert any(one.right for one in search.perturbations)
+        assert (find_fix(search, [], FILLS) is not None) == fixed
 
 
 def test_no_more_images_run_together_than_memory_allows() -> None:
@@ -94,7 +94,7 @@ def test_no_more_images_run_together_than_memory_allows() -> None:
 
 def test_what_another_thread_runs_is_not_counted() -> None:
     model = sees_red()
-    with Passes(model).counting() as passes:
+    with PassCounter(model).attach() as passes:
         other = threading.Thread(target=model.logits, args=(picture(),))
         other.start()
         other.join()

@@ -196,7 +196,7 @@ def test_another_way_than_the_baseline_s_is_refused_in_words() -> None:
     assert "baseline" in caught.value.hint
 
 
-def test_the_parts_of_a_changed_baseline_are_kept_from_being_overwritten() -> None:
+def test_the_parts_of_a_changed_reference_are_kept_from_being_overwritten() -> None:
     """relu_ writes into what the baseline's own slope needs."""
 
     def half(inplace: bool) -> Any:

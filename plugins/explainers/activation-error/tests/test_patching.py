@@ -177,7 +177,7 @@ def test_on_a_photograph_the_estimate_is_exact_at_the_last_layer_and_not_before(
         assert one.evidence["patched_together"] == pytest.approx(one.evidence["total"], abs=1e-3)
 
 
-def test_another_photograph_is_a_baseline_too(tmp_path: Path) -> None:
+def test_another_photograph_is_a_reference_too(tmp_path: Path) -> None:
     """With itself as the baseline nothing changes, and there is no correlation."""
     model, (fish, tool) = load_model("embedded"), photographs()
     same, other = (
@@ -196,7 +196,7 @@ def test_another_photograph_is_a_baseline_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("baseline", "way_out"), [("blurr", "'blur'"), ("missing.jpg", "path")])
-def test_a_baseline_that_is_not_there_is_refused(baseline: str, way_out: str) -> None:
+def test_an_unknown_baseline_is_refused(baseline: str, way_out: str) -> None:
     with pytest.raises(OptionError, match="no such file") as caught:
         get_explainer("activation-patching", baseline=baseline)
     assert way_out in caught.value.hint

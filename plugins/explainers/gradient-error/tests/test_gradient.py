@@ -168,7 +168,9 @@ def test_a_loss_of_exactly_zero_has_a_map_of_exactly_zero(affine: VisionModel, o
     """A thousand times the image: logits 8000.5, -1000 and 3000 less a bit, p_0 = 1 exactly."""
     [one] = get_explainer("gradient-error", output=output).explain(affine, 1000 * X, Error(0))
     assert np.count_nonzero(one.values) == 0
-    assert one.target.note == ("The prediction is correct and certain: the error and its map are zero.")
+    assert one.target.note == (
+        "The prediction is correct and certain: the error and its map are zero."
+    )
 
 
 def test_captum_s_saliency_is_the_sensitivity() -> None:

@@ -119,7 +119,7 @@ def command(
     with kit.only_data():
         from cvx_engine import get_engine
 
-        from cvx_core.explanations import as_json as json_bytes
+        from cvx_core.explanations import encode_json as json_bytes
         from cvx_core.plugins import parse_parameters
         from cvx_diagnose.diagnosis import diagnose, finish_block_on_interrupt
         from cvx_diagnose.progress import RunProgress

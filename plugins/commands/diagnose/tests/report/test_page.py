@@ -145,9 +145,7 @@ def test_a_number_in_the_table_of_confusions_shows_its_errors(
     assert count == rows.count((CLASSES.index(true), CLASSES.index(said)))
     button.click()
     assert len(page.all("#errors .tile")) == count
-    assert {one.text for one in page.all("#errors .tile .said")} == {
-        f"{said} (true: {true})"
-    }
+    assert {one.text for one in page.all("#errors .tile .said")} == {f"{said} (true: {true})"}
     page.find("#filters button").click()
     page.wait(lambda: len(page.all("#errors .tile")) == len(rows))
     Select(page.find("#sort")).select_by_value("unsure")

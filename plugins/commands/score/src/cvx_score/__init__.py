@@ -1,7 +1,4 @@
-"""How faithful maps are: what the network says when what they blame is taken away, and where.
-
-Names are imported when they are first used, so that listing the plugin costs nothing.
-"""
+"""Faithfulness measures of maps: insertion, deletion, ROAD, completeness, localization and more."""
 
 import lazy_loader
 

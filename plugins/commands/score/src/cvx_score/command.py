@@ -1,4 +1,4 @@
-"""``cvx score`` on the command line."""
+"""Command ``cvx score``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import click
 
 from cvx_core import UsageError
 from cvx_core.cli import kit
-from cvx_core.explanations import Folder, encode_json
+from cvx_core.explanations import Folder, encode_json as json_bytes
 from cvx_core.plugins import EXPLAINERS
 
 
@@ -26,43 +26,43 @@ from cvx_core.plugins import EXPLAINERS
     metavar="NAME",
     multiple=True,
     help="insertion, deletion, road, road-lerf, completeness, randomisation; with --region "
-    "pointing, mass, rank. Repeat for more. Without it, all but randomisation.",
+    "pointing, mass, rank. Repeatable. Default: all but randomisation.",
 )
 @click.option(
     "-t",
     "--target",
     "target",
     metavar="TARGET",
-    help="What all are asked, as of 'cvx explain'. Without it, the predicted class.",
+    help="Target of all maps; see 'cvx explain'. Default: the predicted class.",
 )
 @click.option(
     "--label",
     "labels",
-    metavar="TRUTH",
+    metavar="LABEL",
     multiple=True,
-    help="The true class, or the file that holds the truth, for the targets error and margin; "
-    "once for all images, or once for each.",
+    help="Ground truth for the targets error and margin: a class or an annotation file; once for "
+    "all images, or once for each.",
 )
 @click.option(
     "--region",
     "regions",
     metavar="REGION",
     multiple=True,
-    help="Where maps should point: LEFT,TOP,RIGHT,BOTTOM in pixels of the photograph, corners "
+    help="Region where maps should point: LEFT,TOP,RIGHT,BOTTOM in pixels of the image, corners "
     "'X,Y X,Y X,Y', or a mask file; once for all images, or once for each.",
 )
 @kit.output_option("cvx-score")
-@click.option("--steps", default=50, show_default=True, help="Of insertion and deletion.")
+@click.option("--steps", default=50, show_default=True, help="Steps of insertion and deletion.")
 @click.option(
     "--within",
     default=0.01,
     show_default=True,
-    help="How far their areas may be off so that fewer steps are run; 0 runs all.",
+    help="Error bound of their areas, so that fewer steps are run; 0 runs all.",
 )
 @click.option(
     "--quantity",
     type=click.Choice(["probability", "logit"]),
-    help="What is measured. Without it, the probability where one class is asked about.",
+    help="Quantity to measure. Default: the probability if the target is one class.",
 )
 @kit.memory_option
 @kit.seed_option
@@ -114,31 +114,30 @@ def command(
         output = Folder(folder, force=force)
         output.check([FILE])
         kit.installed_plugins()
-        places = [parse_region(text) for text in regions]
+        parsed = [parse_region(text) for text in regions]
         truths = labels * len(images) if len(labels) == 1 else labels or (None,) * len(images)
         subjects = [ImageRequest(path, label) for path, label in zip(images, truths, strict=True)]
-        asked = build_explainers(explainers or EXPLAINERS)
+        requested = build_explainers(explainers or EXPLAINERS)
         with kit.Console(quiet=quiet, verbose=settings.verbose) as reporter:
             reporter.stage("loading the model")
             loaded = kit.loaded_model(model, weights, device, trust_checkpoint)
             reporter.stage(f"scoring the maps of {len(images)} image{'s'[: len(images) > 1]}")
-            pictures = [subject.read() for subject in subjects]
+            sources = [subject.read() for subject in subjects]
             scores = score(
                 loaded,
-                pictures,
-                {one.title: one.explainer for one in asked},
+                sources,
+                {one.title: one.explainer for one in requested},
                 None if target is None else parse_target(target),
                 [read_label(subject, loaded) for subject in subjects] if labels else None,
                 measures=measures or None,
-                regions=places[0] if len(places) == 1 else places or None,
+                regions=parsed[0] if len(parsed) == 1 else parsed or None,
                 steps=steps,
                 within=within,
                 quantity=quantity,  # type: ignore[arg-type]
                 seed=seed,
                 memory=memory,
             )
-        found = document(scores, loaded, pictures, target or "predicted", seed)
-        written = encode_json(found)
+        written = json_bytes(document(scores, loaded, sources, target or "predicted", seed))
         output.write(FILE, written)
     if as_json:
         kit.put(written.decode().rstrip())

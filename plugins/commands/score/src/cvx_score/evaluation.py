@@ -1,9 +1,10 @@
-"""``cvx.score``: how faithful maps are, by many measures."""
+"""Evaluation of explanation methods (``cvx.score``) by several faithfulness measures."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from cvx_core import (
     Explanation,
     Metadata,
     OptionError,
+    Target,
     UsageError,
     VisionModel,
     did_you_mean,
@@ -21,17 +23,17 @@ from cvx_core import (
 from cvx_core.images import Box, MaskRegion, PreparedImage, Region
 from cvx_score.forward import prepare
 from cvx_score.measures.completeness import completeness
-from cvx_score.measures.curves import NOISE, SHARES, STEPS, Curves, deletion, insertion, road
+from cvx_score.measures.curves import NOISE, SHARES, STEPS, deletion, insertion, road
 from cvx_score.measures.early_stop import WITHIN
 from cvx_score.measures.localization import TOLERANCE, pointing, rank_accuracy, relevance_mass
 from cvx_score.measures.pixel_order import on_pixels, read_map
 from cvx_score.measures.randomization import randomisation
-from cvx_score.methods import Contender, contenders
+from cvx_score.methods import Method, collect_methods
 from cvx_score.report import MEASURES, NEED_REGION, Score, finite
-from cvx_score.targets import Quantity, Questions, Truths, as_target, per_image, target_of
+from cvx_score.targets import Labels, Quantity, Targets, as_target, per_image, target_of
 
 DEFAULT = ("insertion", "deletion", "road", "road-lerf", "completeness")
-"""What is measured if nothing is asked for, with `NEED_REGION` where regions are given."""
+"""The default measures, with `NEED_REGION` if regions are given."""
 
 Maps = str | Explainer | Sequence[str | Explainer | Explanation] | Mapping[str, Any]
 Regions = Any
@@ -41,8 +43,8 @@ def score(
     model: VisionModel,
     images: Any,
     explainers: Maps,
-    target: Questions = None,
-    label: Truths = None,
+    target: Targets = None,
+    label: Labels = None,
     *,
     measures: Sequence[str] | None = None,
     regions: Regions = None,
@@ -57,55 +59,55 @@ def score(
     seed: int = 0,
     memory: int | None = None,
 ) -> list[Score]:
-    """Return how faithful maps are.
+    """Measure how faithful maps are.
 
     Parameters
     ----------
     model
-        The model; it is left exactly as found.
+        The model; it is left unchanged.
     images
-        As for `cvx_core.explain`.
+        See `cvx_core.explain`.
     explainers
-        Whose maps: an explainer or its name, or several; explanations of these images that are
-        there already; or a mapping from names to explainers or to maps (B, h, w) made elsewhere,
-        which cover the network's input.
+        An explainer or its name, or several; computed explanations of these images; or a mapping
+        from names to explainers or to maps (B, h, w) over the network's input.
     target, label
-        The request that all are asked: a target, or a class by name or index; one for all images
-        or one for each. None asks about the predicted class, and of explanations what they answer.
+        A target, or a class by name or index; one for all images or one for each. None takes the
+        predicted class, and for explanations their own target.
     measures
-        Of `MEASURES`; None takes all but randomisation, and those that need a region where there
-        are regions.
+        Names from `MEASURES`; None takes all but randomisation, and those that require a region if
+        regions are given.
     regions
-        Where maps should point: a `Region` or box (left, top, right, bottom) in pixels of the
-        photograph, or a mask (H, W) over it; one for all images, or a list of one for each.
+        Regions where maps should point: a `Region`, a box (left, top, right, bottom) in pixels of
+        the image, or a mask (H, W) over it; one for all images, or a list of one for each.
     steps, within
-        Of insertion and deletion: how many, and how far the area may be off so that fewer are run.
+        Number of steps of insertion and deletion, and the error bound of their areas; see
+        `cvx_score.insertion`.
     shares, noise
-        Of ROAD; see `cvx_score.road`.
+        Parameters of ROAD; see `cvx_score.road`.
     insertion_from, deletion_to
-        What an image appears from and disappears into: ``"zero"``, ``"mean"`` or ``"blur"``.
+        Baselines of insertion and deletion: ``"zero"``, ``"mean"`` or ``"blur"``.
     tolerance
-        Of the pointing game, in pixels of the photograph.
+        Tolerance of the pointing game, in pixels of the image.
     quantity
-        ``"probability"`` or ``"logit"``; None takes the probability where one class is asked
-        about, and elsewhere the seeded logit.
+        ``"probability"`` or ``"logit"``; None takes the probability if the target is one class,
+        otherwise the seeded logit.
     seed
-        Of all randomness.
+        Random seed.
     memory
-        Bytes that images run together may take; None chooses from the device's memory.
+        Memory budget for one batch in bytes; None chooses it from the device.
 
     Returns
     -------
     list of Score
-        By method, then measure. An image for which a measure has no meaning has no value, and a
-        reason instead.
+        By method, then measure. An image for which a measure is undefined has a reason instead of
+        a value.
 
     Raises
     ------
     OptionError
-        If there is no such measure.
+        If a measure is unknown.
     UsageError
-        If a measure requirements a region and there is none, or numbers of images and maps differ.
+        If a measure requires a region and none is given, or the numbers of images and maps differ.
 
     Examples
     --------
@@ -116,39 +118,39 @@ def score(
     """
     prepared = prepare(model, images)
     chosen = _measures(measures, regions is not None)
-    masks = None if regions is None else _masks(regions, prepared)
-    targets = (
-        None
-        if target is None
-        else [as_target(one) for one in per_image(target, len(prepared), "targets", str)]
+    evaluation = _Evaluation(
+        model,
+        images,
+        prepared,
+        () if regions is None else _masks(regions, prepared),
+        label,
+        {
+            "insertion": {"steps": steps, "within": within, "baseline": insertion_from},
+            "deletion": {"steps": steps, "within": within, "baseline": deletion_to},
+            "road": {"shares": shares, "noise": noise, "least_first": False},
+            "road-lerf": {"shares": shares, "noise": noise, "least_first": True},
+        },
+        tolerance,
+        quantity,
+        seed,
+        memory,
     )
-    found = contenders(model, images, prepared, explainers, targets, label, seed, memory)
-    made: list[Score] = []
-    for one in found:
-        asked = targets or (
-            None if one.explanations is None else [target_of(e.target) for e in one.explanations]
-        )
-        common = {"target": asked, "label": label, "seed": seed, "memory": memory}
-        curves = {**common, "quantity": quantity}
+    targets = None
+    if target is not None:
+        targets = [as_target(one) for one in per_image(target, len(prepared), "targets", str)]
+    found: list[Score] = []
+    for method in collect_methods(
+        model, images, prepared, explainers, targets, label, seed, memory
+    ):
+        own = targets
+        if own is None and method.explanations is not None:
+            own = [target_of(one.target) for one in method.explanations]
         for measure in chosen:
             started = time.perf_counter()
-            if measure in ("insertion", "deletion"):
-                run = insertion if measure == "insertion" else deletion
-                begin = insertion_from if measure == "insertion" else deletion_to
-                more: dict[str, Any] = {"steps": steps, "within": within, "baseline": begin}
-                scored = _curved(model, prepared, one, run, curves, more)
-            elif measure in ("road", "road-lerf"):
-                more = {"shares": shares, "noise": noise, "least_first": measure == "road-lerf"}
-                scored = _curved(model, prepared, one, road, curves, more)
-            elif measure == "completeness":
-                scored = _complete(model, prepared, one, asked, label, memory)
-            elif measure == "randomisation":
-                scored = randomisation(model, images, one, asked, label, seed, memory)
-            else:
-                assert masks is not None
-                scored = _placed(measure, one, masks, prepared, tolerance, seed)
-            made.append(Score(one.name, measure, seconds=time.perf_counter() - started, **scored))
-    return made
+            parts = evaluation.measure(measure, method, own)
+            seconds = time.perf_counter() - started
+            found.append(Score(method.name, measure, seconds=seconds, **parts))
+    return found
 
 
 def _measures(names: Sequence[str] | None, with_regions: bool) -> list[str]:
@@ -158,16 +160,16 @@ def _measures(names: Sequence[str] | None, with_regions: bool) -> list[str]:
     for name in names:
         if name not in MEASURES:
             raise OptionError(
-                f"There is no measure {name!r}.",
-                did_you_mean(name, MEASURES) or "Known: " + ", ".join(MEASURES) + ".",
+                f"Unknown measure {name!r}.",
+                did_you_mean(name, MEASURES) or "Available: " + ", ".join(MEASURES) + ".",
             )
         if name in NEED_REGION and not with_regions:
             raise UsageError(
-                f"The measure {name!r} compares with a region, and none is given.",
-                "Say where the map should point: regions=... (--region on the command line).",
+                f"The measure {name!r} requires a region.",
+                "Pass regions=... (--region on the command line).",
             )
     if not names:
-        raise OptionError("There is no measure.", "Known: " + ", ".join(MEASURES) + ".")
+        raise OptionError("measures is empty.", "Available: " + ", ".join(MEASURES) + ".")
     return names
 
 
@@ -205,111 +207,124 @@ def _each(
     return tuple(values), tuple(reasons)
 
 
-def _curved(
-    model: VisionModel,
-    prepared: Sequence[PreparedImage],
-    one: Contender,
-    run: Callable[..., Curves],
-    common: Mapping[str, Any],
-    more: Mapping[str, Any],
-) -> dict[str, Any]:
-    """Run the curves of all images whose map has an order."""
-    _, reasons = _each(len(prepared), lambda i: float(read_map(one.maps[i]).size))
-    good = [i for i, reason in enumerate(reasons) if not reason]
-    values: list[float | None] = [None] * len(prepared)
-    lines: list[tuple[float, ...]] = [()] * len(prepared)
-    run_steps: list[list[int]] = [[] for _ in prepared]
-    details = (
-        {key: more[key] for key in ("steps", "within", "baseline")}
-        if "steps" in more
-        else {"noise": more["noise"]}
-    )
-    if not good:
-        return {"values": tuple(values), "reasons": reasons, "quantity": "", "details": Metadata()}
-    asked = {
-        key: [value[i] for i in good] if isinstance(value, list) else value
-        for key, value in common.items()
-    }
-    tensors = [prepared[i] for i in good]
-    curves = run(model, tensors, [one.maps[i] for i in good], **asked, **more)
-    for k, i in enumerate(good):
-        values[i] = finite(float(curves.scores[k]))
-        lines[i] = tuple(map(float, curves.values[k]))
-        run_steps[i] = np.flatnonzero(curves.measured[k]).tolist()
-    accuracy = None if curves.accuracy is None else curves.accuracy.tolist()
-    return {
-        "values": tuple(values),
-        "reasons": reasons,
-        "quantity": curves.quantity,
-        "shares": tuple(map(float, curves.shares)),
-        "curves": tuple(lines),
-        "passes": curves.passes,
-        "details": Metadata({**details, "accuracy": accuracy, "measured": run_steps}),
-    }
+@dataclass(frozen=True, eq=False)
+class _Evaluation:
+    """The images and options of one call; `measure` returns the parts of a `Score`."""
 
+    model: VisionModel
+    images: Any
+    prepared: Sequence[PreparedImage]
+    masks: Sequence[np.ndarray[Any, Any]]
+    label: Labels
+    curve_options: Mapping[str, dict[str, Any]]
+    tolerance: float
+    quantity: Quantity | None
+    seed: int
+    memory: int | None
 
-def _complete(
-    model: VisionModel,
-    prepared: Sequence[PreparedImage],
-    one: Contender,
-    asked: Any,
-    label: Any,
-    memory: int | None,
-) -> dict[str, Any]:
-    """Take the residual that an explanation brings along; measure the others against zero."""
-    known = [None if e is None else e.evidence.get("residual") for e in one.each()]
-    values = [None if residual is None else float(residual) for residual in known]
-    open_ones = [i for i, residual in enumerate(known) if residual is None]
-    passes = 0
-    if open_ones:
-        labels = per_image(label, len(prepared), "labels", str)
-        found = completeness(
-            model,
-            [prepared[i] for i in open_ones],
-            [one.maps[i] for i in open_ones],
-            None if asked is None else [asked[i] for i in open_ones],
-            [labels[i] for i in open_ones],
-            memory=memory,
+    def measure(self, name: str, method: Method, targets: list[Target] | None) -> dict[str, Any]:
+        """Measure all maps of a method."""
+        if name in self.curve_options:
+            return self._curves(name, method, targets)
+        if name == "completeness":
+            return self._completeness(method, targets)
+        if name == "randomisation":
+            return randomisation(
+                self.model, self.images, method, targets, self.label, self.seed, self.memory
+            )
+        return self._localization(name, method)
+
+    def _curves(self, name: str, method: Method, targets: list[Target] | None) -> dict[str, Any]:
+        """Run the curves of all images whose map has an order."""
+        count = len(self.prepared)
+        _, reasons = _each(count, lambda i: float(read_map(method.maps[i]).size))
+        good = [i for i, reason in enumerate(reasons) if not reason]
+        values: list[float | None] = [None] * count
+        if not good:
+            return {
+                "values": tuple(values),
+                "reasons": reasons,
+                "quantity": "",
+                "details": Metadata(),
+            }
+        options = self.curve_options[name]
+        label = self.label
+        curves = {"insertion": insertion, "deletion": deletion}.get(name, road)(
+            self.model,
+            [self.prepared[i] for i in good],
+            [method.maps[i] for i in good],
+            None if targets is None else [targets[i] for i in good],
+            [label[i] for i in good] if isinstance(label, list) else label,
+            quantity=self.quantity,
+            seed=self.seed,
+            memory=self.memory,
+            **options,
         )
-        passes = found.passes
-        for i, gap in zip(open_ones, found.scores, strict=True):
-            values[i] = float(gap)
-    against = ["zero" if residual is None else "evidence" for residual in known]
-    return {
-        "values": tuple(values),
-        "reasons": ("",) * len(values),
-        "quantity": "gap",
-        "passes": passes,
-        "details": Metadata({"against": against}),
-    }
+        lines: list[tuple[float, ...]] = [()] * count
+        run_steps: list[list[int]] = [[] for _ in self.prepared]
+        for k, i in enumerate(good):
+            values[i] = finite(float(curves.scores[k]))
+            lines[i] = tuple(map(float, curves.values[k]))
+            run_steps[i] = np.flatnonzero(curves.measured[k]).tolist()
+        stored = {k: v for k, v in options.items() if k not in ("shares", "least_first")}
+        accuracy = None if curves.accuracy is None else curves.accuracy.tolist()
+        return {
+            "values": tuple(values),
+            "reasons": reasons,
+            "quantity": curves.quantity,
+            "shares": tuple(map(float, curves.shares)),
+            "curves": tuple(lines),
+            "passes": curves.passes,
+            "details": Metadata({**stored, "accuracy": accuracy, "measured": run_steps}),
+        }
 
+    def _completeness(self, method: Method, targets: list[Target] | None) -> dict[str, Any]:
+        """Take the residuals of explanations; measure other maps against zero."""
+        known = [None if e is None else e.evidence.get("residual") for e in method.each()]
+        values = [None if residual is None else float(residual) for residual in known]
+        missing = [i for i, residual in enumerate(known) if residual is None]
+        passes = 0
+        if missing:
+            labels = per_image(self.label, len(self.prepared), "labels", str)
+            found = completeness(
+                self.model,
+                [self.prepared[i] for i in missing],
+                [method.maps[i] for i in missing],
+                None if targets is None else [targets[i] for i in missing],
+                [labels[i] for i in missing],
+                memory=self.memory,
+            )
+            passes = found.passes
+            for i, gap in zip(missing, found.scores, strict=True):
+                values[i] = float(gap)
+        against = ["zero" if residual is None else "evidence" for residual in known]
+        return {
+            "values": tuple(values),
+            "reasons": ("",) * len(values),
+            "quantity": "gap",
+            "passes": passes,
+            "details": Metadata({"against": against}),
+        }
 
-def _placed(
-    measure: str,
-    one: Contender,
-    masks: Sequence[np.ndarray[Any, Any]],
-    prepared: Sequence[PreparedImage],
-    tolerance: float,
-    seed: int,
-) -> dict[str, Any]:
-    def measured(i: int) -> float:
-        image, mask = prepared[i], masks[i]
-        values = on_pixels(read_map(one.maps[i]), mask.shape)
-        if measure == "mass":
-            return relevance_mass(values, mask)
-        if measure == "rank":
-            return rank_accuracy(values, mask, seed)
-        left, top, right, bottom = image.extent
-        scale = (right - left) / mask.shape[1], (bottom - top) / mask.shape[0]
-        return pointing(values, mask, tolerance, scale, seed)
+    def _localization(self, name: str, method: Method) -> dict[str, Any]:
+        def measured(i: int) -> float:
+            image, mask = self.prepared[i], self.masks[i]
+            values = on_pixels(read_map(method.maps[i]), mask.shape)
+            if name == "mass":
+                return relevance_mass(values, mask)
+            if name == "rank":
+                return rank_accuracy(values, mask, self.seed)
+            left, top, right, bottom = image.extent
+            scale = (right - left) / mask.shape[1], (bottom - top) / mask.shape[0]
+            return pointing(values, mask, self.tolerance, scale, self.seed)
 
-    values, reasons = _each(len(prepared), measured)
-    details = {"area": [float(mask.mean()) for mask in masks]}
-    return {
-        "values": values,
-        "reasons": reasons,
-        "quantity": "hit" if measure == "pointing" else "share",
-        "details": Metadata(
-            {**details, **({"tolerance": tolerance} if measure == "pointing" else {})}
-        ),
-    }
+        values, reasons = _each(len(self.prepared), measured)
+        details: dict[str, Any] = {"area": [float(mask.mean()) for mask in self.masks]}
+        if name == "pointing":
+            details["tolerance"] = self.tolerance
+        return {
+            "values": values,
+            "reasons": reasons,
+            "quantity": "hit" if name == "pointing" else "share",
+            "details": Metadata(details),
+        }

@@ -1,4 +1,4 @@
-"""Run a model on images as it takes them, and read what it says of each."""
+"""Forward passes over prepared images, and their predictions."""
 
 from __future__ import annotations
 
@@ -19,34 +19,34 @@ _REFUSAL = ("refuses channels last",)
 
 
 def prepare(model: VisionModel, images: Any) -> list[PreparedImage]:
-    """Return images as the network takes them, if they are not that already."""
+    """Prepare images, unless they are prepared already."""
     if isinstance(images, list) and images and all(isinstance(i, PreparedImage) for i in images):
         return images
     prepared = model.prepare(images)
     if not prepared:
-        raise UsageError("There are no images.", "Give one or more.")
+        raise UsageError("images is empty.", "Pass one or more.")
     return prepared
 
 
 def in_shapes(images: Sequence[PreparedImage]) -> list[list[int]]:
-    """Return the positions of images that can run together: neighbours of one shape."""
-    positions = range(len(images))
-    return [list(group) for _, group in groupby(positions, lambda i: images[i].tensor.shape)]
+    """Return the indices of images that can run together: neighbors of one shape."""
+    indices = range(len(images))
+    return [list(group) for _, group in groupby(indices, lambda i: images[i].tensor.shape)]
 
 
 def at_once(model: VisionModel, image: Tensor, memory: int | None) -> int:
-    """Return how many images (C, H, W) to run together.
+    """Return the number of images (C, H, W) per batch.
 
-    A processor's caches are full long before its memory is: more at once is slower there.
+    On a CPU, larger batches exceed the caches and are slower.
     """
     most = images_at_once(model, image, memory)
     return most if image.is_cuda else min(most, 16)
 
 
-def answers(
+def predict_each(
     model: VisionModel, images: Sequence[PreparedImage]
 ) -> Iterator[tuple[ModelOutput, Prediction]]:
-    """Yield what the network says of each image, as outputs of a batch of one and as an answer."""
+    """Yield the output, as a batch of one, and the prediction of each image."""
     for chosen in in_shapes(images):
         inputs = torch.stack([images[i].tensor for i in chosen])
         frames = [images[i].frame for i in chosen]
@@ -55,18 +55,18 @@ def answers(
             start: int, stop: int, inputs: Tensor = inputs, frames: Any = frames
         ) -> list[tuple[ModelOutput, Prediction]]:
             found = _read(model, inputs[start:stop])
-            resolved = model.predictions(found, frames[start:stop])
-            return [(rows(found, k, k + 1), answer) for k, answer in enumerate(resolved)]
+            predictions = model.predictions(found, frames[start:stop])
+            return [(rows(found, k, k + 1), one) for k, one in enumerate(predictions)]
 
         for several in in_pieces(len(chosen), at_once(model, inputs[0], None), run):
             yield from several
 
 
-def rows(answer: ModelOutput, start: int, stop: int) -> ModelOutput:
-    """Return some of the images of a reading."""
-    if not isinstance(answer, DetectionOutput):
-        return ModelOutput(answer.scores[start:stop])
-    one = answer.candidates
+def rows(output: ModelOutput, start: int, stop: int) -> ModelOutput:
+    """Return the output of some images of a batch."""
+    if not isinstance(output, DetectionOutput):
+        return ModelOutput(output.scores[start:stop])
+    one = output.candidates
     part = replace(
         one,
         logits=one.logits[start:stop],
@@ -77,10 +77,10 @@ def rows(answer: ModelOutput, start: int, stop: int) -> ModelOutput:
 
 
 def layout(model: VisionModel) -> torch.memory_format:
-    """Return how inputs should lie in memory: channels side by side, if the network takes that.
+    """Return the memory format of inputs: channels last, if the network accepts it.
 
-    Convolutions are up to twice as fast then; a network that views activations as rows of
-    another layout refuses.
+    Convolutions are up to twice as fast with it. A network that calls `view` on activations may
+    fail.
     """
     refused = _REFUSAL in model.facts.notes
     return torch.contiguous_format if refused else torch.channels_last

@@ -1,4 +1,4 @@
-"""Whose maps are scored: explainers that make them, explanations that hold them, arrays."""
+"""Methods under evaluation: explainers, explanations, or maps as arrays."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from cvx_core.images import PreparedImage
 
 
 @dataclass(frozen=True, eq=False)
-class Contender:
+class Method:
     """The maps of one method.
 
     Attributes
     ----------
     name
-        For people.
+        Its name in tables.
     maps
-        One for each image, (h, w), over the network's input, as they were made.
+        One for each image, (h, w), over the network's input, at native resolution.
     explanations
-        What they came in, if they did.
+        Explanations with these maps, if given.
     explainer
-        What can make them again, if that is here.
+        The explainer, if given.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Contender:
         return self.explanations or [None] * len(self.maps)
 
 
-def contenders(
+def collect_methods(
     model: VisionModel,
     images: Any,
     prepared: Sequence[PreparedImage],
@@ -56,25 +56,25 @@ def contenders(
     label: Any,
     seed: int,
     memory: int | None,
-) -> list[Contender]:
-    """Return the maps of all methods, having made those that are to be made.
+) -> list[Method]:
+    """Return all methods with their maps, which explainers compute here.
 
     Raises
     ------
     UsageError
-        If there is none, or a method has not one map for each image.
+        If there is none, or the numbers of maps and images differ.
     """
     if isinstance(given, str | Explainer):
         given = [given]
     entries = _named(given)
-    found: dict[str, Contender] = {}
+    found: dict[str, Method] = {}
     make = {name: one for name, one in entries.items() if isinstance(one, Explainer)}
     if make:
-        asked = targets or [Predicted()] * len(prepared)
-        several = explain(model, images, list(make.values()), asked, label, seed, budget=memory)
+        resolved = targets or [Predicted()] * len(prepared)
+        several = explain(model, images, list(make.values()), resolved, label, seed, budget=memory)
         for k, (name, explainer) in enumerate(make.items()):
             own = several[k :: len(make)]
-            found[name] = Contender(name, [e.values for e in own], own, explainer)
+            found[name] = Method(name, [e.values for e in own], own, explainer)
     for name, one in entries.items():
         if name in make:
             continue
@@ -83,7 +83,7 @@ def contenders(
         else:
             maps = [one] if getattr(one, "ndim", 3) == 2 else list(one)
             _check_count(name, len(maps), len(prepared))
-            found[name] = Contender(name, maps)
+            found[name] = Method(name, maps)
     return [found[name] for name in entries]
 
 
@@ -103,7 +103,7 @@ def _named(given: Any) -> dict[str, Any]:
                     name = f"{made.name} {number}"
                 entries[name] = made
     if not entries:
-        raise UsageError("There is nothing to score.", "Name an explainer, such as 'grad-cam'.")
+        raise UsageError("explainers is empty.", "Pass one or more; 'cvx plugins' lists them.")
     return {
         str(name): get_explainer(one) if isinstance(one, str) else one
         for name, one in entries.items()
@@ -112,26 +112,26 @@ def _named(given: Any) -> dict[str, Any]:
 
 def _of_explanations(
     name: str, several: Sequence[Explanation], prepared: Sequence[PreparedImage]
-) -> Contender:
+) -> Method:
     _check_count(name, len(several), len(prepared))
     for i, (one, image) in enumerate(zip(several, prepared, strict=True)):
         digest = one.provenance.get("image_sha256")
         same = digest in (None, image.source.digest) and np.allclose(one.extent, image.extent)
         if not same:
             raise UsageError(
-                f"Explanation {i} of {name!r} ({one.name}) is not of image {i} "
-                f"({image.source.name}) as this model takes it.",
-                "Give images and explanations in the same order, and the model that was explained.",
+                f"Explanation {i} of {name!r} ({one.name}) does not match image {i} "
+                f"({image.picture.name}) and this model.",
+                "Pass images and explanations in the same order, and the explained model.",
             )
-    return Contender(name, [one.values for one in several], list(several))
+    return Method(name, [one.values for one in several], list(several))
 
 
 def _check_count(name: str, maps: int, images: int) -> None:
     if maps != images:
         raise UsageError(
             f"{name!r} has {maps} maps for {images} images.",
-            "Give one map for each image, all of one question.",
+            "Give one map for each image, all for one target.",
         )
 
 
-__all__ = ["Contender", "contenders"]
+__all__ = ["Method", "collect_methods"]

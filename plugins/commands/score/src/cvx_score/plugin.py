@@ -1,4 +1,4 @@
-"""What this plugin offers."""
+"""Components of this plugin."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from cvx_core import Component, hookimpl
 
 @hookimpl
 def cvx_commands() -> Iterable[Component]:
-    """Offer the verb."""
+    """Announce the command."""
     yield Component(
         "score",
         "Measure how faithful maps are: insertion, deletion, ROAD, pointing game and more.",
@@ -20,7 +20,7 @@ def cvx_commands() -> Iterable[Component]:
 
 @hookimpl
 def cvx_checks() -> Iterable[Component]:
-    """Offer the check of maps."""
+    """Announce the check."""
     yield Component(
         "randomization",
         "Compare maps with those of random networks (Adebayo 2018).",

@@ -1,4 +1,4 @@
-"""What scoring found out, as numbers, as a table and as JSON."""
+"""Scores as numbers, as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from cvx_core import Metadata, VisionModel, __version__
 from cvx_core.images import SourceImage
 
-SCHEMA = "cvx.score/1"
+SCHEMA = "cvx.score/2"
 FILE = "score.json"
 
 MEASURES: Mapping[str, str] = {
@@ -27,10 +27,10 @@ MEASURES: Mapping[str, str] = {
     "mass": "higher",
     "rank": "higher",
 }
-"""The measures, and which of their numbers speak for a map."""
+"""The measures, and which direction is better."""
 
 NEED_REGION = ("pointing", "mass", "rank")
-"""Those that compare with a region that is known."""
+"""The measures that require a known region."""
 
 
 @dataclass(frozen=True)
@@ -40,28 +40,27 @@ class Score:
     Attributes
     ----------
     method
-        Whose maps they are.
+        Name of the method.
     measure
         One of `MEASURES`.
     values
-        One for each image, None where there is none.
+        One for each image, or None.
     reasons
-        Why there is none, for each image; empty where there is one.
+        The reason for a missing value, for each image; otherwise empty.
     quantity
-        What the numbers are: ``"probability"`` or ``"logit"`` (insertion, deletion, ROAD, per
-        image means of it), ``"gap"`` (completeness), ``"correlation"`` (randomisation), ``"hit"``,
+        Unit of the values: ``"probability"`` or ``"logit"`` (insertion, deletion, ROAD: means
+        over the curve), ``"gap"`` (completeness), ``"correlation"`` (randomisation), ``"hit"``,
         ``"share"``.
     shares
-        Where the curves have their points: shares of the pixels, or stages of randomisation.
+        Positions of the curves: shares of the pixels, or stages of randomisation.
     curves
-        For each image the quantity at these points (None where it has no value), empty for an image
-        without value.
+        The quantity there for each image; empty for an image without a value.
     passes
-        Images that went through the network; None for randomisation, whose networks are others.
+        Images in forward passes; None for randomisation, which runs other networks.
     seconds
         Wall-clock time.
     details
-        Parameters, and what a measure says besides.
+        Parameters and further results of the measure.
     """
 
     method: str
@@ -77,13 +76,13 @@ class Score:
 
     @property
     def value(self) -> float | None:
-        """Mean over the images that have one; None if none has."""
+        """Mean over the images with a value; None if there is none."""
         known = [value for value in self.values if value is not None]
         return fmean(known) if known else None
 
     @property
     def better(self) -> str:
-        """Which numbers speak for a map: ``"higher"`` or ``"lower"``."""
+        """Which direction is better: ``"higher"`` or ``"lower"``."""
         return MEASURES[self.measure]
 
     def to_dict(self) -> dict[str, Any]:
@@ -105,7 +104,7 @@ class Score:
 
 
 def table(scores: Sequence[Score]) -> str:
-    """Return the means as text: a line for each method, a column for each measure."""
+    """Return the means as text: a row for each method, a column for each measure."""
     methods = list(dict.fromkeys(score.method for score in scores))
     measures = list(dict.fromkeys(score.measure for score in scores))
     cells = {(score.method, score.measure): _number(score.value) for score in scores}
@@ -132,7 +131,7 @@ def _whole(scores: Sequence[Score], measure: str, key: str) -> str:
 
 
 def _remarks(scores: Sequence[Score]) -> list[str]:
-    """Return what a reader of the table must know."""
+    """Return the notes below the table."""
     lines = ["+ higher is better, - lower; means over the images."]
     logits = dict.fromkeys(s.measure for s in scores if s.quantity == "logit")
     if logits:
@@ -156,11 +155,11 @@ def _number(value: float | None) -> str:
 def document(
     scores: Sequence[Score],
     model: VisionModel,
-    pictures: Sequence[SourceImage],
+    images: Sequence[SourceImage],
     target: str,
     seed: int,
 ) -> dict[str, Any]:
-    """Return all scores with what they are of, as JSON values (schema ``cvx.score/1``)."""
+    """Return all scores with model and images, as JSON values (schema ``cvx.score/2``)."""
     return {
         "schema": SCHEMA,
         "versions": {"cvx": __version__, "torch": torch.__version__},
@@ -171,7 +170,7 @@ def document(
             "device": str(model.device),
             "dtype": str(model.dtype).removeprefix("torch."),
         },
-        "images": [{"file": one.name, "sha256": one.digest} for one in pictures],
+        "images": [{"file": one.name, "sha256": one.digest} for one in images],
         "target": target,
         "seed": seed,
         "scores": [score.to_dict() for score in scores],
@@ -179,5 +178,5 @@ def document(
 
 
 def finite(value: float) -> float | None:
-    """Return a number as JSON knows it."""
+    """Return a number, or None if JSON can't represent it."""
     return value if math.isfinite(value) else None

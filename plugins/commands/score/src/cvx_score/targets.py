@@ -1,4 +1,4 @@
-"""A question about an image, and the number that a changed image's answer is measured by."""
+"""Targets of images, and the quantity by which perturbed versions are measured."""
 
 from __future__ import annotations
 
@@ -37,33 +37,33 @@ from cvx_core.tasks import (
     Seed,
     TargetRecord,
 )
-from cvx_score.forward import answers
+from cvx_score.forward import predict_each
 
 Quantity = Literal["probability", "logit"]
 QUANTITIES = ("probability", "logit")
-Questions = Target | ClassRef | Sequence[Target | ClassRef] | None
-Truths = GroundTruth | Sequence[GroundTruth | None] | None
+Targets = Target | ClassRef | Sequence[Target | ClassRef] | None
+Labels = GroundTruth | Sequence[GroundTruth | None] | None
 
 
 @dataclass(frozen=True, eq=False)
-class Asked:
-    """A question about one image.
+class MeasuredTarget:
+    """A target of one image, with the quantity to measure.
 
     Attributes
     ----------
     image
-        As the network takes it.
+        The prepared image.
     seed
         (N,) over all outputs, on the model's device.
     record
-        What is asked, and the answer.
+        The record of the target.
     quantity
-        ``"probability"`` of the class asked about, or the seeded ``"logit"``.
+        ``"probability"`` of the target class, or the seeded ``"logit"``.
     index
-        The class asked about, or None where it is not one.
+        The target class, or None if the target is not one class.
     weights
-        What of the outputs of that class counts: (h, w) of a segmenter, summing to 1; for a
-        detector the candidate's box (4,), in pixels of the network's input.
+        Weights of the outputs of that class: (h, w) for a segmenter, with the sum 1; for a
+        detector the box (4,) of the candidate, in pixels of the network's input.
     """
 
     image: PreparedImage
@@ -73,71 +73,71 @@ class Asked:
     index: int | None
     weights: Tensor | None
 
-    def values(self, answer: ModelOutput) -> Tensor:
-        """Return the quantity (n,) for answers to changed versions of the image."""
+    def values(self, output: ModelOutput) -> Tensor:
+        """Return the quantity (n,) for the outputs of perturbed versions of the image."""
         if self.quantity == "logit":
-            flat = answer.flat
+            flat = output.flat
             if flat.shape[1] != len(self.seed):
                 raise MethodError(
-                    f"The model gave {flat.shape[1]} outputs for a changed image and "
-                    f"{len(self.seed)} for the image itself.",
-                    "Measure its probability: quantity='probability'.",
+                    f"The model returned {flat.shape[1]} outputs for a perturbed image, and "
+                    f"{len(self.seed)} for the original.",
+                    "Use quantity='probability'.",
                 )
             return flat.double() @ self.seed
-        if isinstance(answer, DetectionOutput):
-            return _best_of_box(answer.candidates, self.weights, self.index)
-        found = answer.scores.double().softmax(1)[:, self.index]
+        if isinstance(output, DetectionOutput):
+            return _best_of_box(output.candidates, self.weights, self.index)
+        found = output.scores.double().softmax(1)[:, self.index]
         return found if self.weights is None else (found * self.weights).sum(dim=(1, 2))
 
-    def first(self, answer: ModelOutput) -> Tensor | None:
-        """Return whether a classifier's first answer is the class asked about, (n,)."""
-        if answer.scores.ndim != 2 or self.index is None:
+    def is_predicted(self, output: ModelOutput) -> Tensor | None:
+        """Return whether a classifier predicts the target class, (n,)."""
+        if output.scores.ndim != 2 or self.index is None:
             return None
-        return answer.scores.argmax(1) == self.index
+        return output.scores.argmax(1) == self.index
 
 
-def ask(
+def resolve_targets(
     model: VisionModel,
     images: Sequence[PreparedImage],
-    target: Questions = None,
-    label: Truths = None,
+    target: Targets = None,
+    label: Labels = None,
     quantity: Quantity | None = None,
-) -> list[Asked]:
-    """Put a question to each image as it is.
+) -> list[MeasuredTarget]:
+    """Resolve the target of each image against its prediction.
 
     Parameters
     ----------
     target
-        A target, or a class by name or index; one for all images or one for each. None asks
-        about the predicted class.
+        A target, or a class by name or index; one for all images or one for each. None takes the
+        predicted class.
     label
-        The truth, for questions that compare with it.
+        The ground truth, for targets that require it.
     quantity
-        None takes the probability where one class is asked about, and the logit elsewhere.
+        None takes the probability if the target is one class, otherwise the logit.
 
     Raises
     ------
     MethodError
-        If a probability is wanted of a question that is not about one class.
+        If a probability is requested for a target that is not one class.
     """
     if quantity is not None:
         check_choice("quantity", quantity, QUANTITIES)
     targets = [as_target(one) for one in per_image(target, len(images), "targets", str)]
     labels = per_image(label, len(images), "labels", str)
     found = []
-    for i, (answer, resolved) in enumerate(answers(model, images)):
-        seed, record = resolved.resolve(targets[i], labels[i])
-        found.append(_asked(images[i], answer, seed, record, quantity))
+    for i, (output, prediction) in enumerate(predict_each(model, images)):
+        seed, record = prediction.resolve(targets[i], labels[i])
+        found.append(_measured_target(images[i], output, seed, record, quantity))
     return found
 
 
 def per_image(value: Any, count: int, what: str, *single: type) -> list[Any]:
-    """Return one value for each image: the one for all, or those of a sequence.
+    """Return one value for each image, from one for all or a sequence.
 
     Raises
     ------
     UsageError
-        If there are as many as neither.
+        If the number of values and images differ.
     """
     whole = isinstance(value, (*single, GroundTruthMask, GroundTruthBoxes))
     if whole or not isinstance(value, Sequence):
@@ -151,12 +151,12 @@ def per_image(value: Any, count: int, what: str, *single: type) -> list[Any]:
 
 
 def target_of(record: TargetRecord) -> Target:
-    """Return the question that an explanation answers.
+    """Return the target of an explanation from its record.
 
     Raises
     ------
     TargetError
-        If its record does not hold enough to ask again.
+        If the record does not determine it.
     """
     classes = [entry.index for entry in record.classes]
     if record.asked:
@@ -173,58 +173,57 @@ def target_of(record: TargetRecord) -> Target:
         kind = Error if record.kind == "error" else Margin
         return kind(None if record.label is None else record.label.index)
     raise TargetError(
-        f"An explanation of the kind {record.kind!r} does not hold its question.",
-        "Pass the question: target=...",
+        f"The record of an explanation of kind {record.kind!r} does not determine its target.",
+        "Pass target=...",
     )
 
 
 def as_target(given: Target | ClassRef | None) -> Target:
-    """Return a question: a target as it is, a class as a question about it."""
+    """Return a target; a class becomes the target of its score."""
     if given is None:
         return Predicted()
     return given if isinstance(given, Target) else ClassScore(given)
 
 
-def _asked(
+def _measured_target(
     image: PreparedImage,
-    answer: ModelOutput,
+    output: ModelOutput,
     seed: Seed,
     record: TargetRecord,
     quantity: Quantity | None,
-) -> Asked:
+) -> MeasuredTarget:
     if not np.any(seed):
         raise MethodError(
-            f"The question {record.text!r} about {image.source.name} has a zero seed, so that "
-            "nothing can change it.",
-            "Ask about a class, or leave the image out.",
+            f"The target {record.text!r} of {image.picture.name} has a zero seed.",
+            "Use a class as the target, or omit the image.",
         )
-    flat = torch.from_numpy(np.asarray(seed, dtype=np.float64)).to(answer.scores.device)
-    index, weights = _one_class(answer, flat)
+    flat = torch.from_numpy(np.asarray(seed, dtype=np.float64)).to(output.scores.device)
+    index, weights = _one_class(output, flat)
     if quantity == "probability" and index is None:
         raise MethodError(
-            f"{record.text!r} is not about one class, so that it has no probability.",
-            "Measure the logit: quantity='logit'; or ask about a class.",
+            f"{record.text!r} is not one class and has no probability.",
+            "Use quantity='logit', or a class as the target.",
         )
     chosen: Quantity = quantity or ("logit" if index is None else "probability")
-    return Asked(image, flat, record, chosen, index, weights)
+    return MeasuredTarget(image, flat, record, chosen, index, weights)
 
 
-def _one_class(answer: ModelOutput, seed: Tensor) -> tuple[int | None, Tensor | None]:
-    """Return the class that a seed asks about, and which of its outputs; None if not one class."""
-    shape = answer.scores.shape[1:]
+def _one_class(output: ModelOutput, seed: Tensor) -> tuple[int | None, Tensor | None]:
+    """Return the only class of a seed and the weights of its outputs, or None."""
+    shape = output.scores.shape[1:]
     scores, rest = seed[: shape.numel()].view(shape), seed[shape.numel() :]
-    dimension = 1 if isinstance(answer, DetectionOutput) else 0
+    dimension = 1 if isinstance(output, DetectionOutput) else 0
     others = [d for d in range(scores.ndim) if d != dimension]
     used = (scores != 0).sum(dim=others) if others else (scores != 0)
     classes = used.nonzero().flatten()
     if len(classes) != 1 or bool((seed < 0).any()) or bool(rest.any()):
         return None, None
     index = int(classes[0])
-    if isinstance(answer, DetectionOutput):
+    if isinstance(output, DetectionOutput):
         which = scores[:, index].nonzero().flatten()
         if len(which) != 1:
             return None, None
-        boxes = _boxes(answer.candidates, index)
+        boxes = _boxes(output.candidates, index)
         return index, boxes[0, int(which[0])]
     return index, None if not others else scores[index] / scores[index].sum()
 
@@ -235,9 +234,9 @@ def _boxes(candidates: DetectionCandidates, index: int) -> Tensor:
 
 
 def _best_of_box(candidates: DetectionCandidates, box: Tensor | None, index: int | None) -> Tensor:
-    """Return how well an object is still found, (n,): the best of overlap times score.
+    """Return how well an object is still detected, (n,): the best IoU times score.
 
-    Over all candidates, because which candidate an object is may change with the image
+    Over all candidates, because the candidate of an object may change with the image
     (D-RISE: Petsiuk et al. 2021, arXiv:2006.03204, without its similarity of class vectors).
     """
     assert box is not None

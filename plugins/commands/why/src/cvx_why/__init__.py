@@ -1,7 +1,4 @@
-"""Why an answer is wrong: regions that were removed, and what became of the error.
-
-Names are imported when they are first used, so that listing the plugin costs nothing.
-"""
+"""Explanations of mistakes, each claim tested by perturbation."""
 
 import lazy_loader
 

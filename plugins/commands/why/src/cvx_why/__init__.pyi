@@ -1,3 +1,7 @@
 from .investigation import why as why
-from .report.data import FixFound as FixFound, RegionReport as RegionReport, Removal as Removal
+from .report.data import (
+    FillReport as FillReport,
+    FixReport as FixReport,
+    RegionReport as RegionReport,
+)
 from .report.error_report import ErrorReport as ErrorReport

@@ -1,4 +1,4 @@
-"""``cvx why`` on the command line."""
+"""Command ``cvx why``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from cvx_core.cli import kit
-from cvx_core.explanations import Folder, encode_json
+from cvx_core.explanations import Folder, encode_json as json_bytes
 
 
 @click.command(
@@ -18,26 +18,26 @@ from cvx_core.explanations import Folder, encode_json
 @click.argument("image", type=click.Path(path_type=Path))
 @click.option(
     "--label",
-    metavar="TRUTH",
+    metavar="LABEL",
     required=True,
-    help="The true class by name or index, or the file that holds the truth.",
+    help="Ground truth: a class by name or index, or an annotation file.",
 )
 @kit.model_option
 @kit.output_option("cvx-why")
-@click.option(
-    "--budget", default=50, show_default=True, help="Images that may go through the network."
-)
+@click.option("--budget", default=50, show_default=True, help="Limit of images in forward passes.")
 @kit.memory_option
 @click.option(
-    "--error", default=0, show_default=True, help="Which of its errors; the most costly is 0."
+    "--error", default=0, show_default=True, help="Index of the mistake; 0 is the most costly."
 )
-@click.option("--rival", metavar="CLASS", help="Ask why this class, whichever came first.")
+@click.option(
+    "--rival", metavar="CLASS", help="Explain this class versus the label, whichever is predicted."
+)
 @click.option(
     "--reference",
     "reference_image",
     metavar="IMAGE",
     type=click.Path(path_type=Path),
-    help="A photograph of the true class: what would have to be added?",
+    help="Image of the true class, for a counterfactual.",
 )
 @click.option("--profile", is_flag=True, help="Add the layer profile.")
 @kit.loading_options
@@ -64,10 +64,10 @@ def command(
     quiet: bool,
     force: bool,
 ) -> int:
-    """Say which part of an image makes the answer wrong, tested by removing it.
+    """Find the region of an image that causes a wrong prediction, tested by perturbation.
 
-    Writes the report as a page, DIR/index.html, beside its maps and DIR/why.json. Prints what was
-    found out and the files.
+    Writes the report DIR/index.html with its maps, and DIR/why.json. Prints a summary and the
+    paths of the files.
     """
     with kit.only_data():
         from cvx_core.cli import ImageRequest, read_label
@@ -80,7 +80,7 @@ def command(
         with kit.Console(quiet=quiet, verbose=settings.verbose) as reporter:
             reporter.stage("loading the model")
             loaded = kit.loaded_model(model, weights, device, trust_checkpoint)
-            reporter.stage(f"removing parts of {image.name}")
+            reporter.stage(f"perturbing {image.name}")
             subject = ImageRequest(image, label)
             truth = read_label(subject, loaded)
             assert truth is not None
@@ -95,10 +95,10 @@ def command(
                 profile=profile,
                 memory=memory,
             )
-            reporter.stage("drawing")
+            reporter.stage("rendering")
             files = report.save(folder, overwrite=force)
     if as_json:
-        kit.put(encode_json(report.to_dict()).decode().rstrip())
+        kit.put(json_bytes(report.to_dict()).decode().rstrip())
         return 0
     kit.put(report.text)
     for file in files:

@@ -1,4 +1,4 @@
-"""``cvx.why``: which part of an image makes an answer wrong, tested by removing it."""
+"""Investigation of a mistake (``cvx.why``): the regions that cause it, tested by perturbation."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from cvx_core.tasks import (
     find_class,
     find_mistakes,
 )
+from cvx_why.report.assembly import assemble_report, report_correct
 from cvx_why.report.error_report import ErrorReport
-from cvx_why.report_assembly import assembled, nothing_wrong
-from cvx_why.search.counterfactual import additions
-from cvx_why.search.fix import fix
-from cvx_why.search.inpainting import FILLS, reference
-from cvx_why.search.perturbations import Passes, Trials
-from cvx_why.search.regions import examined
+from cvx_why.search.counterfactual import find_counterfactual
+from cvx_why.search.fix import find_fix
+from cvx_why.search.inpainting import FILLS, from_image
+from cvx_why.search.perturbations import PassCounter, PerturbationRunner
+from cvx_why.search.regions import verify_regions
 from cvx_why.search.search import Search
 
-_FIRST_LOOK = 6
-"""Images that it takes to get to know a network, the picture as it is among them."""
-LEAST = 40
-"""Images that a search needs, some of which the first look at a network takes."""
-MOST = 100_000
-"""Images that a search may be given: a larger number is a slip, and would run for days."""
+_SETUP_PASSES = 6
+"""Images that the analysis of a network takes, the original image included."""
+MIN_BUDGET = 40
+"""Images that a search needs, the analysis of the network included."""
+MAX_BUDGET = 100_000
+"""A larger budget is a mistake, and would run for days."""
 
 
 def why(
@@ -47,47 +47,45 @@ def why(
     profile: bool = False,
     memory: int | None = None,
 ) -> ErrorReport:
-    """Return why a model's answer for an image is wrong: what is blamed was removed and re-run.
+    """Explain why a prediction is wrong, and test each claim by perturbation.
 
     Parameters
     ----------
     model
-        The model; it is left exactly as found.
+        The model; it is left unchanged.
     image
         A path, PIL image, uint8 array (H, W, 3), or a prepared float tensor (1, C, H, W).
     label
-        The truth: a class by name or index; `GroundTruthMask` of a segmenter's image,
-        `GroundTruthBoxes` of
-        a detector's.
+        The ground truth: a class by name or index; `GroundTruthMask` for a segmenter,
+        `GroundTruthBoxes` for a detector.
     budget
-        Images that may go through the network, each counting one, whoever sends them: 40 to
-        100,000. The layer profile and the exchange with a reference image come on top.
+        Limit of images in forward passes, 40 to 100,000. The layer profile and the counterfactual
+        are not included.
     error
-        Which of the answer's errors, the most costly being 0.
+        Index of the mistake, 0 for the most costly.
     rival
-        Of a classifier: ask why this class rather than `label`, whichever of all classes came
-        first. Then a right answer is looked into as well.
+        For a classifier: explain this class versus `label`, whichever class is predicted. Then a
+        correct prediction is explained as well.
     reference_image
-        A photograph of the true class: its content is used as one more fill, and the cells of a
-        layer that it would take to make the answer right are found
+        An image of the true class. It serves as one more fill, and as the source of a
+        counterfactual: the positions of a layer that correct the prediction
         (`cvx_why.search.counterfactual`).
     profile
-        Whether to add the layer profile of the error's request, if cvx-activation-error is
-        installed.
+        Whether to add the layer profile of the mistake; requires cvx-activation-error.
     memory
-        Bytes that images run together may take, 1 or more; None chooses from the device's memory.
+        Memory budget for one batch in bytes, 1 or more; None chooses it from the device.
 
     Returns
     -------
     ErrorReport
-        Where the answer is right its `type` is ``"right"``, and nothing is blamed.
+        For a correct prediction its `type` is ``"correct"``, and nothing is blamed.
 
     Raises
     ------
     TargetError
-        If there is no such class or error, or the truth is not of the model's kind.
+        If the class or mistake does not exist, or the ground truth does not fit the model.
     OptionError
-        If the budget or the memory is out of its range.
+        If budget or memory is out of range.
     InputError, ModelError
         If the image can't be read, or the model fails on it.
 
@@ -98,71 +96,74 @@ def why(
     >>> print(cvx.why(model, "screwdriver.jpg", "screwdriver").text)         # doctest: +SKIP
     """
     check_numbers(budget, memory)
-    if model.task == "classification" and model.classes is not None:
+    if model.classes is not None:
         for known in (label, rival):
             if isinstance(known, str | int):
                 find_class(known, model.classes, len(model.classes))
     prepared = model.prepare(image)
     if len(prepared) != 1:
-        raise UsageError(f"There are {len(prepared)} images.", "Ask about one at a time.")
+        raise UsageError(f"image must be one image, got {len(prepared)}.", "Pass one at a time.")
     [one] = prepared
-    passes = Passes(model)
-    with passes.counting():
-        found = model.output(one.tensor[None])
-        [answer] = model.predictions(found, [one.frame])
-        case = _case(answer, label, error, rival)
-        if case is None:
-            return nothing_wrong(model, one, answer, label, passes, budget)
+    passes = PassCounter(model)
+    with passes.attach():
+        [prediction] = model.predictions(model.output(one.tensor[None]), [one.frame])
+        mistake = _find_mistake(prediction, label, error, rival)
+        if mistake is None:
+            return report_correct(model, one, prediction, label, passes, budget)
         fills = dict(FILLS)
         other = None
         if reference_image is not None:
-            other = _same_size(model, reference_image, one)
-            fills["reference"] = reference(other)
-        # Kept for the verdict on a region, which takes all fills, and for the fix to be sure of.
-        trials = Trials(model, one, case, answer, passes, budget, memory, kept=len(fills))
-        # What a search may run must not depend on whether the network is known already.
-        trials.most = min(budget, passes.images + budget - _FIRST_LOOK)
-        search = Search(trials)
+            other = _prepare_like(model, reference_image, one)
+            fills["reference"] = from_image(other)
+        # The verification takes one image for each fill, and the fix one for its confirmation.
+        runner = PerturbationRunner(
+            model, one, mistake, prediction, passes, budget, memory, reserved=len(fills)
+        )
+        # The search must not depend on whether the network has been analyzed before.
+        runner.limit = min(budget, passes.images + budget - _SETUP_PASSES)
+        search = Search(runner)
         search.run(budget / 50)
-        regions = examined(search, fills)
-        fixed = fix(search, regions, fills) if case.margin > 0 else None
-    swapped = None if other is None else additions(trials, other)
-    return assembled(model, one, answer, label, budget, search, regions, fixed, swapped, profile)
+        regions = verify_regions(search, fills)
+        fix = find_fix(search, regions, fills) if mistake.margin > 0 else None
+    counterfactual = None if other is None else find_counterfactual(runner, other)
+    return assemble_report(
+        model, one, prediction, label, budget, search, regions, fix, counterfactual, profile
+    )
 
 
-def _case(
-    answer: Prediction, label: GroundTruth, error: int, rival: ClassRef | None
+def _find_mistake(
+    prediction: Prediction, label: GroundTruth, error: int, rival: ClassRef | None
 ) -> Mistake | None:
     if rival is not None:
-        if not isinstance(answer, ClassificationPrediction) or not isinstance(label, str | int):
-            raise TargetError("Only a classifier's answer has a rival class.", "Leave rival out.")
-        return Misclassified.between(answer, rival, label)
-    errors = find_mistakes(answer, label)
-    if not errors and error == 0:
+        if not isinstance(prediction, ClassificationPrediction) or not isinstance(label, str | int):
+            raise TargetError("rival requires a classifier and a class as the label.", "Omit it.")
+        return Misclassified.between(prediction, rival, label)
+    mistakes = find_mistakes(prediction, label)
+    if not mistakes and error == 0:
         return None
-    if not 0 <= error < len(errors):
-        known = f"Take one of 0 to {len(errors) - 1}, the most costly being 0."
+    if not 0 <= error < len(mistakes):
+        known = f"error must be 0 to {len(mistakes) - 1}, the most costly being 0."
         raise TargetError(
-            f"There is no error {error}: the answer has {len(errors)}.",
-            known if errors else "The answer is right; leave the number out.",
+            f"There is no mistake {error}: the prediction has {len(mistakes)}.",
+            known if mistakes else "The prediction is correct; omit error.",
         )
-    return errors[error]
+    return mistakes[error]
 
 
 def check_numbers(budget: int, memory: int | None) -> None:
-    """Check what is known before any model is loaded.
+    """Check the numbers before a model is loaded.
 
     Raises
     ------
     OptionError
-        If the budget or the memory is out of its range.
+        If budget or memory is out of range.
     """
-    _whole("budget", budget, LEAST, MOST)
+    _check_integer("budget", budget, MIN_BUDGET, MAX_BUDGET)
     if memory is not None:
-        _whole("memory", memory, 1)
+        _check_integer("memory", memory, 1)
 
 
-def _whole(name: str, value: Any, least: int, most: int | None = None) -> None:
+def _check_integer(name: str, value: Any, least: int, most: int | None = None) -> None:
     if (
         isinstance(value, bool)
         or not isinstance(value, int)
@@ -170,14 +171,14 @@ def _whole(name: str, value: Any, least: int, most: int | None = None) -> None:
         or (most is not None and value > most)
     ):
         upwards = "or more" if most is None else f"to {most}"
-        raise OptionError(f"{name} is {value!r}.", f"Take a whole number, {least} {upwards}.")
+        raise OptionError(f"{name} must be an integer, {least} {upwards}, got {value!r}.")
 
 
-def _same_size(model: VisionModel, image: Any, like: PreparedImage) -> Tensor:
+def _prepare_like(model: VisionModel, image: Any, like: PreparedImage) -> Tensor:
     others = model.prepare(image)
     if len(others) != 1 or others[0].tensor.shape != like.tensor.shape:
         raise UsageError(
-            "The reference image gives the network another input than the image itself.",
-            "Take one photograph of the same proportions, or a model that crops.",
+            "reference_image and image give inputs of different shapes.",
+            "Use one image of the same aspect ratio, or a model that crops.",
         )
     return others[0].tensor[None]

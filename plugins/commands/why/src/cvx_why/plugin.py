@@ -1,4 +1,4 @@
-"""What this plugin offers."""
+"""Components of this plugin."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from cvx_core import Component, hookimpl
 
 @hookimpl
 def cvx_commands() -> Iterable[Component]:
-    """Offer the verb."""
+    """Announce the command."""
     yield Component(
         "why",
-        "Say which part of an image makes an answer wrong, tested by removing it.",
+        "Find the region that causes a wrong prediction, tested by perturbation.",
         "cvx_why.command:command",
         "cvx_why:why",
     )

@@ -1,1 +1,1 @@
-"""Which places speak for a class: class activation maps."""
+"""Class attention: class activation maps and their relatives."""

@@ -27,8 +27,8 @@ class GenericAttention(Explainer):
 
         R <- R + mean over heads of max(dS/dA * A, 0) @ R.
 
-    The map is the row of R for the class token, or the mean row of the tokens that the answer
-    reads, at the patch tokens, less the identity that R began with. Values are not negative.
+    The map is the row of R for the class token, or the mean row of the tokens that the
+    prediction reads, at the patch tokens, minus the initial identity. Values are not negative.
 
     Raises
     ------
@@ -40,26 +40,26 @@ class GenericAttention(Explainer):
     unit = "attention x logits"
 
     def requirements(self) -> Requirements:
-        """Ask for the attention probabilities as places."""
+        """Require the attention probabilities as layers."""
         return Requirements(attention_gradients=True)
 
     def attribute(self, request: ExplainRequest) -> list[Attribution]:
         """Return the map of each seed, (B, h, w)."""
         recording = request.recording(self.requirements())
-        place = _token_place(request, recording)
-        read = tokens_read(request.model, request.inputs, place)
+        layer = _token_layer(request, recording)
+        read = tokens_read(request.model, request.inputs, layer)
         found = []
         for seed in request.seeds(recording.logits):
-            pairs = [p for p in attention_gradients(recording, seed) if _is_global(p[0], place)]
-            own = torch.eye(_length(place), dtype=pairs[0][0].dtype, device=pairs[0][0].device)
+            pairs = [p for p in attention_gradients(recording, seed) if _is_global(p[0], layer)]
+            own = torch.eye(_length(layer), dtype=pairs[0][0].dtype, device=pairs[0][0].device)
             relevance = own.expand(len(request.inputs), -1, -1)
             for attention, gradient in pairs:
                 relevance = relevance + (gradient * attention).clamp_min(0).mean(1) @ relevance
             row = (relevance - own)[:, read.to(own.device)].mean(dim=1)
             found.append(
                 Attribution(
-                    row[:, place.prefix :].reshape(-1, *place.grid),
-                    {"other_tokens": row[:, : place.prefix].sum(1)},
+                    row[:, layer.prefix :].reshape(-1, *layer.grid),
+                    {"other_tokens": row[:, : layer.prefix].sum(1)},
                     {**_layers(len(pairs)), "query_tokens": int(read.sum())},
                 )
             )
@@ -70,12 +70,12 @@ class GenericAttention(Explainer):
 class LeGrad(Explainer):
     """The gradient of attention at every layer (Bousselham 2024, arXiv:2404.03214).
 
-    For each layer l the tokens behind its block are read by the network's own head as if they
-    were the last, which gives a score S_l; the map is the mean over layers, heads and queries of
+    For each layer l the network's own head reads the tokens behind its block as if they were the
+    last, which gives a score S_l; the map is the mean over layers, heads and queries of
     max(dS_l/dA_l, 0), A_l being the layer's attention probabilities. Values are not negative;
-    the paper's scaling to [0, 1] is left to whoever draws the map.
+    the paper's scaling to [0, 1] is left to renderers.
 
-    The head reads what it always reads: the class token where the network has one that it reads.
+    The head reads the same tokens as always: the class token if there is one.
     (The authors' code for CLIP averages all tokens instead.)
 
     Raises
@@ -89,18 +89,18 @@ class LeGrad(Explainer):
     unit = "logits per attention"
 
     def requirements(self) -> Requirements:
-        """Ask for the attention probabilities as places; their blocks are found in `attribute`."""
+        """Require the attention probabilities as layers; `attribute` finds their blocks."""
         return Requirements(attention_gradients=True)
 
     def attribute(self, request: ExplainRequest) -> list[Attribution]:
         """Return the map of each seed, (B, h, w)."""
         blocks = attention_blocks(request.model, request.inputs)
         recording = request.recording(Requirements(*blocks.values(), attention_gradients=True))
-        place = _token_place(request, recording)
+        layer = _token_layer(request, recording)
         blocks = {
             attention: block
             for attention, block in blocks.items()
-            if recording.layer(block).shape == place.shape
+            if recording.layer(block).shape == layer.shape
         }
         if not blocks:
             raise MethodError(
@@ -121,33 +121,33 @@ class LeGrad(Explainer):
             row = torch.stack(maps).mean(0)
             found.append(
                 Attribution(
-                    row[:, place.prefix :].reshape(-1, *place.grid),
-                    {"other_tokens": row[:, : place.prefix].sum(1)},
+                    row[:, layer.prefix :].reshape(-1, *layer.grid),
+                    {"other_tokens": row[:, : layer.prefix].sum(1)},
                     {**_layers(len(maps)), "head": f"what follows {last}"},
                 )
             )
         return found
 
 
-def _token_place(request: ExplainRequest, recording: Recording) -> Layer:
-    """Return the place that tells tokens from cells; refuse networks without global attention."""
-    place = find_layer("auto", recording.model, recording.inputs)
+def _token_layer(request: ExplainRequest, recording: Recording) -> Layer:
+    """Return the token layer; refuse networks without global attention."""
+    layer = find_layer("auto", recording.model, recording.inputs)
     zero = torch.zeros_like(recording.logits)
-    pairs = attention_gradients(recording, zero) if place.kind == "tokens" else []
-    if not any(_is_global(attention, place) for attention, _ in pairs):
+    pairs = attention_gradients(recording, zero) if layer.kind == "tokens" else []
+    if not any(_is_global(attention, layer) for attention, _ in pairs):
         raise MethodError(
             f"{request.model.name} has no layer in which all tokens attend to all others.",
             "Use a class activation map, such as grad-cam: it takes any layer with a grid.",
         )
-    return place
+    return layer
 
 
-def _length(place: Layer) -> int:
-    return place.prefix + place.grid[0] * place.grid[1]
+def _length(layer: Layer) -> int:
+    return layer.prefix + layer.grid[0] * layer.grid[1]
 
 
-def _is_global(attention: Tensor, place: Layer) -> bool:
-    return bool(attention.shape[-1] == _length(place))
+def _is_global(attention: Tensor, layer: Layer) -> bool:
+    return bool(attention.shape[-1] == _length(layer))
 
 
 def _layers(count: int) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""What all class activation maps share: a layer, or several whose maps are averaged."""
+"""Base of class activation maps, at one layer or averaged over several."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Cam(Explainer):
     Parameters
     ----------
     layer
-        Name of the layer; ``"auto"`` takes the last grid that everything passes.
+        Name of the layer; ``"auto"`` takes the last grid that all paths pass.
     layers
         Names of several layers whose maps are averaged, on the finest grid among them.
 
@@ -43,14 +43,17 @@ class Cam(Explainer):
         if isinstance(self.layers, list):
             object.__setattr__(self, "layers", tuple(self.layers))
         if not isinstance(self.layers, tuple) or not all(isinstance(n, str) for n in self.layers):
-            raise OptionError(f"layers is {self.layers!r}.", "Write layers=[NAME,NAME].")
+            raise OptionError(
+                f"layers must be a tuple of names, got {self.layers!r}.",
+                "Write layers=[NAME,NAME].",
+            )
         if self.layers and self.layer != "auto":
             raise OptionError(
-                f"layer is {self.layer!r} and layers {list(self.layers)}.", "Give one of the two."
+                f"layer and layers exclude each other, got {self.layer!r} and {list(self.layers)}."
             )
 
     def requirements(self) -> Requirements:
-        """Ask for the layer or layers."""
+        """Require the layer or layers."""
         return Requirements(*(self.layers or (self.layer,)))
 
     def attribute(self, request: ExplainRequest) -> list[Attribution]:
@@ -64,11 +67,11 @@ class Cam(Explainer):
 
     @abstractmethod
     def maps(
-        self, request: ExplainRequest, recording: Recording, place: Layer
+        self, request: ExplainRequest, recording: Recording, layer: Layer
     ) -> list[Attribution]:
-        """Return the map of each seed at one place."""
+        """Return the map of each seed at one layer."""
 
 
-def named(place: Layer) -> dict[str, str]:
-    """Return the place for the provenance."""
-    return {"layer": place.name, "layer_reason": place.reason}
+def layer_provenance(layer: Layer) -> dict[str, str]:
+    """Return the provenance entries of a layer."""
+    return {"layer": layer.name, "layer_reason": layer.reason}

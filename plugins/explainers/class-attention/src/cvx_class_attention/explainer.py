@@ -1,11 +1,11 @@
-"""Class-based attention by gradients: which places of a layer speak for a class."""
+"""Class attention by gradients: class activation maps of a layer."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import ClassVar
 
-from cvx_class_attention.cam import Cam, named
+from cvx_class_attention.cam import Cam, layer_provenance
 from cvx_class_attention.weightings import RECTIFIED, WEIGHTINGS
 from cvx_core import Attribution, ExplainRequest, Recording
 from cvx_core.plugins import check_choice
@@ -24,14 +24,15 @@ class _GradientCam(Cam):
         return self._weighting() not in RECTIFIED
 
     def maps(
-        self, request: ExplainRequest, recording: Recording, place: Layer
+        self, request: ExplainRequest, recording: Recording, layer: Layer
     ) -> list[Attribution]:
-        """Return the map of each seed at one place."""
+        """Return the map of each seed at one layer."""
         activation = recording.activation(self.layer)
         combine = WEIGHTINGS[self._weighting()]
         return [
             Attribution(
-                combine(activation, recording.gradient(seed, self.layer)), provenance=named(place)
+                combine(activation, recording.gradient(seed, self.layer)),
+                provenance=layer_provenance(layer),
             )
             for seed in request.seeds(recording.logits)
         ]
@@ -44,8 +45,8 @@ class _GradientCam(Cam):
 class ClassAttention(_GradientCam):
     """Class activation map of a layer: sum_k w_k A_k, with w from the gradient of the seed.
 
-    Values are signed, in logits: positive cells speak for the class. With a head of global average
-    pooling and one linear layer the Grad-CAM map of class c sums to z_c - b_c.
+    Values are signed, in logits: positive values support the class. With a head of global
+    average pooling and one linear layer the Grad-CAM map of class c sums to z_c - b_c.
 
     Parameters
     ----------

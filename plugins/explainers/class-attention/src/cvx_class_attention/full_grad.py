@@ -1,4 +1,4 @@
-"""FullGrad: the input's part of a score and the part of every bias, added up on the image."""
+"""FullGrad: contributions of the input and of all biases, summed on the image."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ _OUTPUTS = ("signed", "saliency")
 class FullGrad(Explainer):
     """The full gradient of a score (Srinivas and Fleuret 2019, arXiv:1905.00780).
 
-    A ReLU network is affine by pieces, so that its score is what the input and all biases
-    contribute (proposition 1):
+    A ReLU network is piecewise affine, so that its score is the sum of the contributions of the
+    input and all biases (proposition 1):
 
         S = <dS/dx, x> + sum over biases b of <dS/db, b>.
 
-    Biases are everything that functions add: those of convolutions, what normalisation subtracts,
-    position embeddings. The network's gates are held, which changes nothing in a ReLU network and
-    makes the sum exact in any other.
+    Biases are all added constants: those of convolutions and normalization, and position
+    embeddings. The network's gates are frozen, which changes nothing in a ReLU network and makes
+    the sum exact in any other.
 
     Parameters
     ----------
     output
-        ``"signed"``: the parts as they are, summed over channels and drawn onto the pixels. With
-        what no pixel carries (biases behind the last grid, class tokens) the map sums to S.
-        ``"saliency"``: the paper's picture, psi(dS/dx * x) + the sum over layers and channels of
-        psi(dS/db * b), psi being the absolute value, brought to [0, 1] within each layer (as in the
-        authors' code) and enlarged bilinearly. It has no sign and sums to nothing.
+        ``"signed"``: the contributions, summed over channels and enlarged to the pixels. With the
+        parts without a position (biases behind the last grid, class tokens) the map sums to S.
+        ``"saliency"``: the paper's map, psi(dS/dx * x) + the sum over layers and channels of
+        psi(dS/db * b), psi being the absolute value, scaled to [0, 1] in each layer (as in the
+        authors' code) and enlarged bilinearly. It has no sign and no meaningful sum.
     """
 
     output: str = "signed"
@@ -51,11 +51,11 @@ class FullGrad(Explainer):
 
     @property
     def unit(self) -> str:  # type: ignore[override]
-        """Logits, or for the paper's picture shares of each layer's largest value."""
+        """Logits, or for the paper's map shares of the largest value of each layer."""
         return "logits" if self.signed else "sum of shares"
 
     def requirements(self) -> Requirements:
-        """Ask for the input and all constants, with frozen gates."""
+        """Require the input and all constants, with frozen gates."""
         return Requirements("input", gates="frozen", constants=True)
 
     def attribute(self, request: ExplainRequest) -> list[Attribution]:
@@ -70,18 +70,18 @@ class FullGrad(Explainer):
             on_pixels = torch.zeros(len(x), dtype=torch.float64, device=x.device)
             elsewhere = on_pixels.clone()
             for part in bias_contributions(recording, seed):
-                place = grids.of(part)
-                # A constant that is the same for all images comes without their dimension.
+                layer = grids.of(part)
+                # A constant that is the same for all images has no batch dimension.
                 whole = _per_image(part, len(x))
-                if place is None:
+                if layer is None:
                     elsewhere += whole
                     continue
-                cells = place.positions(part)
-                inside = cells.double().sum(dim=(1, 2, 3))
+                grid = layer.positions(part)
+                inside = grid.double().sum(dim=(1, 2, 3))
                 on_pixels += inside
                 elsewhere += whole - inside
                 values = values + (
-                    _spread(cells.sum(1), grids.size) if self.signed else _psi(cells, grids.size)
+                    _enlarge(grid.sum(1), grids.size) if self.signed else _psi(grid, grids.size)
                 )
             evidence = _evidence(
                 total=(seed * logits).double().sum(1),
@@ -89,7 +89,7 @@ class FullGrad(Explainer):
                 on_pixels=on_pixels,
                 elsewhere=elsewhere,
             )
-            if not self.signed:  # a picture that sums to nothing must not be held against a total
+            if not self.signed:  # the saliency map has no meaningful sum
                 for key in ("total", "constant_part", "non_pixel_share"):
                     del evidence[key]
             provenance = {"layer": "input", "layer_reason": "all biases", "gates": "frozen"}
@@ -98,17 +98,17 @@ class FullGrad(Explainer):
 
 
 class _Grids:
-    """Tells which tensors are grids of cells over the image."""
+    """Classifier of tensors: which have spatial positions over the image."""
 
     def __init__(self, request: ExplainRequest) -> None:
         self.size = (request.inputs.shape[2], request.inputs.shape[3])
         self._batch = len(request.inputs)
-        places = request.layout.layers
-        self._known = {p.grid for p in places if p.kind in ("maps", "channels-last")}
-        self._lengths = {p.shape[0] for p in places if p.kind == "tokens"}
+        layers = request.layout.layers
+        self._known = {p.grid for p in layers if p.kind in ("maps", "channels-last")}
+        self._lengths = {p.shape[0] for p in layers if p.kind == "tokens"}
 
     def of(self, part: Tensor) -> Layer | None:
-        """Return a tensor (B, ...) as a place, or None."""
+        """Return the layer that a tensor (B, ...) looks like, or None."""
         if part.ndim < 3 or part.shape[0] != self._batch:
             return None
         shape = tuple(part.shape[1:])
@@ -120,26 +120,26 @@ def _per_image(part: Tensor, batch: int) -> Tensor:
     """Return the sums (B,) of a tensor whose first dimension is the batch, or a multiple of it."""
     if part.shape[0] % batch == 0:
         return part.double().reshape(batch, -1).sum(1)
-    # Batch and windows or positions can't be told apart; with one image there is nothing to tell.
+    # Batch and windows or positions are indistinguishable here, except with one image.
     return part.double().sum().expand(batch) / batch
 
 
-def _spread(cells: Tensor, size: tuple[int, int]) -> Tensor:
-    """Draw maps (B, h, w) onto pixels; each keeps its sum, which borders would change a little."""
-    if tuple(cells.shape[1:]) == size:
-        return cells
-    fine = F.interpolate(cells[:, None], size, mode="bilinear", align_corners=False)[:, 0]
-    fine = fine * (cells[0].numel() / fine[0].numel())
-    missing = cells.sum(dim=(1, 2)) - fine.sum(dim=(1, 2))
+def _enlarge(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Enlarge maps (B, h, w) and correct their sums, which interpolation at borders changes."""
+    if tuple(maps.shape[1:]) == size:
+        return maps
+    fine = F.interpolate(maps[:, None], size, mode="bilinear", align_corners=False)[:, 0]
+    fine = fine * (maps[0].numel() / fine[0].numel())
+    missing = maps.sum(dim=(1, 2)) - fine.sum(dim=(1, 2))
     return fine + missing[:, None, None] / fine[0].numel()
 
 
-def _psi(cells: Tensor, size: tuple[int, int]) -> Tensor:
-    """Return |cells| (B, C, h, w) scaled to [0, 1] by image, enlarged, summed over channels."""
-    values = cells.abs()
+def _psi(grid: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return |grid| (B, C, h, w), scaled to [0, 1] per image, enlarged, summed over channels."""
+    values = grid.abs()
     low, high = values.amin(dim=(1, 2, 3), keepdim=True), values.amax(dim=(1, 2, 3), keepdim=True)
     values = (values - low) / (high - low).clamp_min(torch.finfo(values.dtype).tiny)
-    # Enlarging is linear, so that the sum may come first.
+    # Interpolation is linear, so that the sum can come first.
     summed = values.sum(dim=1, keepdim=True)
     return F.interpolate(summed, size, mode="bilinear", align_corners=False)[:, 0]
 
@@ -147,7 +147,7 @@ def _psi(cells: Tensor, size: tuple[int, int]) -> Tensor:
 def _evidence(
     total: Tensor, carried: Tensor, on_pixels: Tensor, elsewhere: Tensor
 ) -> dict[str, Any]:
-    """Return the parts of the score, all (B,), in logits, and what they leave of it."""
+    """Return the parts of the score, all (B,), in logits, and the residual."""
     gap = (total - carried - on_pixels - elsewhere).abs()
     parts = torch.stack([total, carried, on_pixels, elsewhere]).abs()
     largest = parts.amax(dim=0)

@@ -1,4 +1,4 @@
-"""What this plugin offers."""
+"""Components of this plugin."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ def cvx_explainers() -> Iterator[Component]:
     for name, summary, target in (
         (
             "class-attention",
-            "Which places speak for a class (Grad-CAM)",
+            "Regions that support a class (class activation map, Grad-CAM)",
             "explainer:ClassAttention",
         ),
         ("grad-cam", "Channels by their mean gradient (Selvaraju 2017)", "explainer:GradCam"),

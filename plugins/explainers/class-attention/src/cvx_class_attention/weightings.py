@@ -1,4 +1,4 @@
-"""How a layer's activations are weighted to make a class activation map.
+"""Weightings of a layer's activations in class activation maps.
 
 Each function takes activations A and gradients g = dS/dA, both (B, C, h, w), S being the seeded
 score, and returns the map (B, h, w). A further variant is a further function here and a line in
@@ -18,7 +18,7 @@ Weighting = Callable[[Tensor, Tensor], Tensor]
 def grad_cam(activation: Tensor, gradient: Tensor) -> Tensor:
     """Channels weighted by their mean gradient (Selvaraju 2017, arXiv:1610.02391, eq. 1 and 2).
 
-    The rectification of eq. 2 is left to whoever draws the map.
+    The rectification of eq. 2 is left to renderers.
     """
     weights = gradient.mean(dim=(2, 3), keepdim=True)
     return (weights * activation).sum(dim=1)
@@ -41,9 +41,9 @@ def xgrad_cam(activation: Tensor, gradient: Tensor) -> Tensor:
 
 
 def grad_cam_plus_plus(activation: Tensor, gradient: Tensor) -> Tensor:
-    """Chattopadhyay 2018, arXiv:1710.11063: cells of a channel share its weight by alpha.
+    """Chattopadhyay 2018, arXiv:1710.11063: positions of a channel share its weight by alpha.
 
-    The paper's score of the class is Y = exp(S). Where S is linear by pieces in A, as in a ReLU
+    The paper's score of the class is Y = exp(S). Where S is piecewise linear in A, as in a ReLU
     network, the first three derivatives of Y are Y g, Y g^2 and Y g^3, and alpha is (eq. 19)
 
         alpha(u) = g(u)^2 / (2 g(u)^2 + sum_v A(v) g(u)^3).
@@ -82,4 +82,4 @@ WEIGHTINGS: dict[str, Weighting] = {
 }
 
 RECTIFIED = {"grad-cam-plus-plus", "layer-cam"}
-"""Those whose formula rectifies within, so that the sign of the map means nothing."""
+"""Weightings that rectify, so that the map has no meaningful sign."""

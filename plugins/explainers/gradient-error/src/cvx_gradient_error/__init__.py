@@ -1,1 +1,1 @@
-"""The gradient of the error at the input."""
+"""Gradient error: the gradient of the loss or the margin at the input."""

@@ -1,4 +1,4 @@
-"""Guided backpropagation and the deconvnet: other gradients of ReLU, and what is wrong there."""
+"""Deconvnet and guided backpropagation: modified gradients of ReLU, with a warning."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from cvx_core import Attribution, Explainer, ExplainRequest, MethodError, Requir
 from cvx_core.recording import Call, Passage, Propagation, SavedTensors, argument
 
 _FAILS = (
-    "{} fails sanity checks: its maps show the image's edges, whatever the class and whatever the "
-    "network has learned (Adebayo 2018, arXiv:1810.03292; Nie 2018, arXiv:1805.07039). Don't "
-    "conclude anything about the network from them."
+    "{} fails sanity checks: its maps show the image's edges, for any class and any "
+    "weights (Adebayo 2018, arXiv:1810.03292; Nie 2018, arXiv:1805.07039). Don't "
+    "draw conclusions about the network from them."
 )
 
 
 @dataclass(frozen=True)
 class GuidedBackprop(Explainer):
-    """The gradient where ReLUs let nothing negative back (Springenberg 2015, arXiv:1412.6806).
+    """The gradient without negative values behind ReLUs (Springenberg 2015, arXiv:1412.6806).
 
     At every ReLU the gradient passes only where it and the ReLU's input are positive. The map is
     the largest absolute value over the channels. **It fails sanity checks**, and its evidence says
@@ -39,7 +39,7 @@ class GuidedBackprop(Explainer):
     unit = "logits per unit of input"
 
     def requirements(self) -> Requirements:
-        """Ask for the input, with the ReLUs' gradient changed."""
+        """Require the input, with a modified gradient of ReLUs."""
         return Requirements("input", gates=PositiveOnly(keep_mask=True))
 
     def attribute(self, request: ExplainRequest) -> list[Attribution]:
@@ -65,7 +65,7 @@ class Deconvnet(Explainer):
     unit = "logits per unit of input"
 
     def requirements(self) -> Requirements:
-        """Ask for the input, with the ReLUs' gradient changed."""
+        """Require the input, with a modified gradient of ReLUs."""
         return Requirements("input", gates=PositiveOnly(keep_mask=False))
 
     def attribute(self, request: ExplainRequest) -> list[Attribution]:
@@ -101,7 +101,7 @@ def _warn_once(warning: str) -> None:
 
 @dataclass(frozen=True)
 class PositiveOnly(Propagation):
-    """Lets nothing negative back through a ReLU, relu6, or clamp at zero.
+    """Gradient of ReLU, relu6 or clamp at zero without negative values.
 
     Parameters
     ----------
@@ -134,7 +134,7 @@ class _Rectifying(Passage):
 
 
 def _is_relu(call: Call) -> bool:
-    """Whether a function cuts off at zero, and nowhere else but at a constant above."""
+    """Whether a function clips at zero, and at most at a constant above."""
     if call.name in ("relu", "relu6"):
         return True
     low = argument(call, 1, "min_val" if call.name == "hardtanh" else "min", -1.0)
@@ -142,11 +142,11 @@ def _is_relu(call: Call) -> bool:
 
 
 class _OnlyPositive(torch.autograd.Function):
-    """Has a given value; its derivative hands on what is positive."""
+    """Identity with a given value, whose gradient is rectified."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, y: Tensor) -> Tensor:  # noqa: ARG004
-        return y.clone()  # the network may go on in place
+        return y.clone()  # the network may modify it in place
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # noqa: ARG004
@@ -154,7 +154,7 @@ class _OnlyPositive(torch.autograd.Function):
 
 
 def _changed(start: Any) -> int:
-    """Return how many gradients of ReLUs were changed in the graph behind a node."""
+    """Return the number of modified gradients in the graph behind a node."""
     seen, stack, count = set(), [start], 0
     while stack:
         node = stack.pop()

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 from cvx_core import Attribution, Explainer, ExplainRequest, Margin, Requirements
 from cvx_core.plugins import check_choice
-from cvx_gradient_error.integrated import IntegratedGradients
-from cvx_gradient_error.plain import InputXGradient, Saliency
+from cvx_gradient_error.integrated_gradients import IntegratedGradients
+from cvx_gradient_error.saliency import InputXGradient, Saliency
 
 _OUTPUTS = ("signed", "sensitivity", "path")
 
@@ -16,8 +16,8 @@ _OUTPUTS = ("signed", "sensitivity", "path")
 class GradientError(Explainer):
     """Gradient of the margin (or the loss) at the input pixels.
 
-    The default question is why the wrong answer beats the right one: g = d(z_q - z_y)/dx. With the
-    target ``Error(label)`` it is the gradient of the cross-entropy, g = dL/dx.
+    The default target is the margin of the wrong class over the true one: g = d(z_q - z_y)/dx.
+    With the target ``Error(label)`` it is the gradient of the cross-entropy, g = dL/dx.
 
     Parameters
     ----------
@@ -28,9 +28,9 @@ class GradientError(Explainer):
         ``"path"``: integrated gradients (Sundararajan 2017, arXiv:1703.01365), which sum to
         S(x) - S(x').
     steps
-        Gradients to take along the path at most.
+        Limit of gradients along the path.
     tolerance
-        Relative residual at which the path stops taking more.
+        Relative residual at which the integration stops.
     baseline
         x' of the path: ``"zero"`` (the network's zero input, for most a mean grey), ``"mean"`` (the
         image's mean colour) or ``"blur"`` (the image blurred beyond recognition).
@@ -50,20 +50,20 @@ class GradientError(Explainer):
 
     def __post_init__(self) -> None:
         check_choice("output", self.output, _OUTPUTS)
-        IntegratedGradients(self.steps, self.tolerance, self.baseline)  # refuses what it must
+        IntegratedGradients(self.steps, self.tolerance, self.baseline)  # checks the values
 
     @property
     def signed(self) -> bool:  # type: ignore[override]
-        """Whether the sign of a value means something."""
+        """Whether values have a meaningful sign."""
         return self.output != "sensitivity"
 
     @property
     def unit(self) -> str:  # type: ignore[override]
-        """What a value counts."""
+        """Unit of the values."""
         return "logits" if self.signed else "logits per unit of input"
 
     def requirements(self) -> Requirements:
-        """Ask for what the output needs."""
+        """Return the requirements of the output."""
         return self._method().requirements()
 
     def attribute(self, request: ExplainRequest) -> list[Attribution]:

@@ -1,4 +1,4 @@
-"""What this plugin offers."""
+"""Components of this plugin."""
 
 from collections.abc import Iterator
 
@@ -16,17 +16,17 @@ def cvx_explainers() -> Iterator[Component]:
     yield Component(
         "saliency",
         "The largest gradient of the channels (Simonyan 2013)",
-        "cvx_gradient_error.plain:Saliency",
+        "cvx_gradient_error.saliency:Saliency",
     )
     yield Component(
         "input-x-gradient",
         "Each pixel times its gradient (Shrikumar 2016)",
-        "cvx_gradient_error.plain:InputXGradient",
+        "cvx_gradient_error.saliency:InputXGradient",
     )
     yield Component(
         "integrated-gradients",
-        "The gradient's mean on the way from a baseline (Sundararajan 2017)",
-        "cvx_gradient_error.integrated:IntegratedGradients",
+        "The mean gradient on the path from a baseline (Sundararajan 2017)",
+        "cvx_gradient_error.integrated_gradients:IntegratedGradients",
     )
     yield Component(
         "smoothgrad",

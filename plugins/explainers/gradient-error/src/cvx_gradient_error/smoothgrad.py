@@ -22,8 +22,8 @@ _OUTPUTS = ("sensitivity", "signed")
 class SmoothGrad(Explainer):
     """The mean gradient of noisy copies of the image (Smilkov 2017, arXiv:1706.03825).
 
-    The seed is that of the clean image, so that all copies answer the same question. The evidence
-    holds the standard error of the map, averaged over its cells.
+    The seed is that of the clean image, so that all copies have the same target. The evidence
+    holds the standard error of the map, averaged over its positions.
 
     Parameters
     ----------
@@ -49,22 +49,22 @@ class SmoothGrad(Explainer):
     def __post_init__(self) -> None:
         check_choice("output", self.output, _OUTPUTS)
         if not isinstance(self.copies, int) or self.copies < 2:
-            raise OptionError(f"copies is {self.copies}.", "Smoothing takes two copies or more.")
+            raise OptionError(f"copies must be an integer, 2 or more, got {self.copies!r}.")
         if not 0 < self.sigma < float("inf"):
-            raise OptionError(f"sigma is {self.sigma}.", "The noise is finite and more than 0.")
+            raise OptionError(f"sigma must be finite and above 0, got {self.sigma!r}.")
 
     @property
     def signed(self) -> bool:  # type: ignore[override]
-        """Whether the sign of a value means something."""
+        """Whether values have a meaningful sign."""
         return self.output == "signed"
 
     @property
     def unit(self) -> str:  # type: ignore[override]
-        """What a value counts."""
+        """Unit of the values."""
         return "logits" if self.signed else "logits per unit of input"
 
     def requirements(self) -> Requirements:
-        """Ask for the logits of the clean image."""
+        """Require the logits of the clean image."""
         return Requirements()
 
     def attribute(self, request: ExplainRequest) -> list[Attribution]:
@@ -86,7 +86,7 @@ class SmoothGrad(Explainer):
     def _of_copies(self, request: ExplainRequest, seeds: list[Tensor]) -> _Gradients:
         inputs = request.inputs
         span = inputs.amax(dim=(1, 2, 3), keepdim=True) - inputs.amin(dim=(1, 2, 3), keepdim=True)
-        # A seed for each copy, so that the noise is the same however many run at once.
+        # A seed for each copy makes the noise independent of the batch size.
         own = torch.randint(2**62, (self.copies,), generator=request.generator()).tolist()
 
         def run(start: int, stop: int) -> list[Tensor]:
@@ -108,7 +108,7 @@ class SmoothGrad(Explainer):
         return run
 
     def _result(self, total: Tensor, squares: Tensor) -> Attribution:
-        """Return the map of sums (B, C, H, W) over the copies, one channel if signed."""
+        """Return the map from sums (B, C, H, W) over the copies, one channel if signed."""
         mean = total / self.copies
         variance = (squares - self.copies * mean.square()).clamp_min(0) / (self.copies - 1)
         error = (variance / self.copies).sqrt()

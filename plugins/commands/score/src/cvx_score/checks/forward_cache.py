@@ -1,4 +1,4 @@
-"""What modules returned in a pass, for later passes that begin in the same way."""
+"""Cache of module outputs of one forward pass, for passes that start in the same way."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from cvx_core.models import version
 
 
 class KnownOutputs:
-    """Keeps the outputs of a network's modules, and the order in which the pass came by them.
+    """Outputs of a network's modules, and the order of their first calls.
 
     Parameters
     ----------
     keep
-        Whether to keep outputs; else only the order.
+        Whether to keep outputs; otherwise only the order.
 
     Attributes
     ----------
     turn
-        When each module was first called, of those that were.
+        Order of the first call of each called module.
     """
 
     def __init__(self, *, keep: bool = True) -> None:
@@ -33,21 +33,20 @@ class KnownOutputs:
         self._left: dict[nn.Module, tuple[int, Tensor, int] | None] = {}
 
     def arrive(self, module: nn.Module) -> None:
-        """Note that a module is called."""
+        """Record the call of a module."""
         self._clock += 1
         self.turn.setdefault(module, self._clock)
 
     def leave(self, module: nn.Module, output: Any) -> None:
-        """Note what it returned. What is called twice, or returns no tensor, is not known."""
+        """Record the output, unless the module is called twice or returns no tensor."""
         again = module in self._left
         known = self._keep and not again and isinstance(output, Tensor)
         self._left[module] = (self._clock, output, version(output)) if known else None
 
     def before(self, turn: int, network: nn.Module) -> dict[nn.Module, Tensor]:
-        """Return the outputs of a network's modules that were left before a turn.
+        """Return the outputs of modules that returned before a turn.
 
-        They stay as they are when only what comes later changes. Of a module and its parts the
-        module alone is there.
+        They are unaffected by changes of later modules. Only the outermost module is listed.
         """
         found: dict[nn.Module, Tensor] = {}
         inside: set[nn.Module] = set()
@@ -56,7 +55,7 @@ class KnownOutputs:
             if one in inside or left is None or not _replaceable(one):
                 continue
             when, output, was = left
-            # Worked on in place since, it would be a later module's output, not this one's.
+            # An output modified in place since belongs to a later module.
             if when < turn and version(output) == was:
                 found[one] = output
                 inside.update(one.modules())
@@ -65,7 +64,7 @@ class KnownOutputs:
 
 @contextmanager
 def skipping(outputs: Mapping[nn.Module, Tensor]) -> Iterator[None]:
-    """Let modules return copies of what is known, in this thread, without being run."""
+    """Let modules return copies of their cached outputs in this thread, without running."""
     thread = threading.get_ident()
 
     def stand_in(module: nn.Module, output: Tensor) -> Any:

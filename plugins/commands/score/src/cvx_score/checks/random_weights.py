@@ -1,4 +1,4 @@
-"""A copy of a network with random weights, whose activations keep the scale they had."""
+"""Copy of a network with random weights, whose activations keep their scale."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _AFFINE: dict[type[nn.Module], int] = {nn.Linear: 0, nn.Conv1d: 1, nn.Conv2d: 2,
 
 
 class Randomised:
-    """A copy of a model that can be given random weights, again and again.
+    """A copy of a model that gets random weights repeatedly.
 
     Matrices and kernels are drawn from a normal distribution with mean zero and the root mean
     square that they had; what has one dimension (biases, the scales of normalisation) is permuted.
@@ -101,16 +101,16 @@ class Randomised:
             known = self._known.before(first, self.model.module)
             with self._scaling(chosen), skipping(known):
                 self.model.logits(self._inputs)
-        # Which places there are is a matter of the architecture. A test on random weights
-        # might choose another one than was explained at.
+        # Layers depend on the architecture only. A selection on random weights might differ
+        # from that of the explanation.
         self.model.facts.adopt(self._original.facts)
         return self.model
 
     def _in_forward_order(self) -> list[tuple[int, nn.Module]]:
-        """Return the modules with weights of their own, and when the forward pass comes by them.
+        """Return the modules with own weights, with the order of their calls.
 
-        What is never called by itself (a weight that its parent hands to a function) comes with
-        its parent. Measures how much their outputs vary, too.
+        A module that is never called (its parent passes its weight to a function) is listed with
+        its parent. The variation of their outputs is measured as well.
         """
         module, known = self.model.module, self._known
 
@@ -134,7 +134,7 @@ class Randomised:
         return sorted(found, key=lambda pair: pair[0])
 
     def _restore(self, redrawn: Iterable[nn.Module]) -> None:
-        """Bring back what was changed before, except for kernels that are drawn anew."""
+        """Restore changed parameters, except for kernels that are redrawn."""
         drawn = {p for p in _own(redrawn) if p.ndim > 1}
         for mine, theirs in self._pairs:
             if mine not in drawn:
@@ -190,7 +190,7 @@ def _has_kernel(module: nn.Module) -> bool:
 
 
 def _bias(module: nn.Module) -> Tensor | float | None:
-    """Return what is added to an output that is else proportional to the weight; None if it isn't.
+    """Return the bias of an output that is otherwise proportional to the weight, or None.
 
     Subclasses may do anything with their weight.
     """

@@ -1,9 +1,9 @@
-"""Whether a map depends on what the network has learned: the model-randomisation check.
+"""Model-randomization check: the dependence of a map on the weights of the network.
 
-Adebayo et al. 2018 (arXiv:1810.03292) replace a network's weights by random ones, layer by layer
-from the output on, and ask for the same map again. One that stays as it was is no explanation: a
-network that has learned nothing would have given it too. `check` does that for maps that
-have just been made, with any explainer; docs/explanation/sanity.md says what was decided and why.
+Adebayo et al. 2018 (arXiv:1810.03292) replace the weights of a network by random ones, layer by
+layer from the output on, and compute the map again. A map that does not change is not an
+explanation: an untrained network would give the same. docs/explanation/sanity.md gives the reasons
+for the decisions below.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ from cvx_core.models import VisionModel
 from cvx_score.checks.random_weights import Randomised
 
 STAGES: Mapping[str, float] = {"output": 0.0, "third": 1 / 3, "two_thirds": 2 / 3, "all": 1.0}
-"""Shares of the layers that are random, from the output on; with 0 the last layer alone is."""
+"""Shares of random layers, from the output on; with 0 only the last layer is random."""
 
 FEWEST, DRAWS = 2, 6
-"""Random networks for each stage, at least and at most; each of the three other views of an image
-is taken in turn."""
+"""Minimum and maximum of random networks for each stage; the three other views of an image take
+turns."""
 
 DIFFERENT, SAME = 0.8, 0.9
 """Mean rank correlations below which maps differ and from which they are the same: two thirds and
 four fifths of the variance of the ranks. Above the gradient, below what fails."""
 
 BEYOND_CHANCE = 0.5
-"""Share of the way from chance to identity that makes sure that it is not chance."""
+"""Share of the distance from chance to identity that excludes chance."""
 
 FIXED = 0.9
 """Rank correlation with another image's map from which a map does not depend on the image."""
@@ -63,20 +63,19 @@ class Randomization(Check):
         Parameters
         ----------
         model
-            The model. It is left alone; a copy of it is given random weights.
+            The model. It is left unchanged; a copy gets random weights.
         attributed
-            Explainers that were asked about the same images.
+            Explainers with their requests for the same images, and their attributions.
         seed
-            Of the random weights.
+            Seed of the random weights.
 
         Returns
         -------
         list
-            Of lists of mappings: ``verdict`` (``"passes"``, ``"fails"`` or
-            ``"unclear"``), ``reason``,
-            ``correlation``, ``chance`` and ``draws`` by stage, ``seed``. Where it can't
-            be checked (a
-            network can't be copied, say) the verdict is ``"unclear"``, and the reason says why.
+            Lists of mappings: ``verdict`` (``"passes"``, ``"fails"`` or ``"unclear"``), ``reason``,
+            ``correlation``, ``chance`` and ``draws`` by stage, ``seed``. If the check is impossible
+            (for example, if the network can't be copied), the verdict is ``"unclear"``, with a
+            reason.
         """
         inputs, untrained = attributed[0][1].inputs, model.details.get("weights") == "random"
         return [
@@ -89,27 +88,27 @@ class Randomization(Check):
         ]
 
     def unchecked(self, seed: int, reason: str) -> dict[str, Any]:
-        """Return what stands in the evidence of a map that there was no time to check."""
+        """Return the evidence of a map that was not checked."""
         trial = Trial(np.zeros((1, 1)), failure=reason)
         return trial.verdict(seed)
 
 
 @dataclass
 class Trial:
-    """How one map fared.
+    """Comparison of one map with those of random networks.
 
     Attributes
     ----------
     values
         (h, w), the map.
     class_specific
-        Whether it depends on the question. If not, only a whole network of random weights counts:
-        such a map may not depend on the last layers by design.
+        Whether it depends on the target. If not, only a completely random network counts: such a
+        map may not depend on the last layers by design.
     correlation, chance
         By stage, for each draw: Spearman's rank correlation of the map with that of the random
         network, and with that of the random network for another view of the image.
     failure
-        Why there is no answer for the random network, or empty.
+        Why the random network failed, or empty.
     """
 
     values: npt.NDArray[np.float64]
@@ -119,10 +118,10 @@ class Trial:
     failure: str = ""
 
     def open(self, stage: str) -> bool:
-        """Whether another draw is to be made: after two only where it can matter.
+        """Whether another draw is needed: after two only if it can matter.
 
-        A stage of which the mean would stay below `DIFFERENT` even if all draws to come gave the
-        same map again can't change the verdict any more.
+        A stage whose mean would stay below `DIFFERENT` even if all further draws gave the same map
+        can't change the verdict.
         """
         found = self.correlation[stage]
         left = DRAWS - len(found)
@@ -134,7 +133,7 @@ class Trial:
         return decides and sum(found) + left >= DIFFERENT * DRAWS
 
     def compare(self, stage: str, again: npt.NDArray[np.float64]) -> None:
-        """Note the maps (2, h, w) of a random network, for the image and another view of it."""
+        """Add the maps (2, h, w) of a random network, for the image and another view of it."""
         for values, kept in zip(again, (self.correlation, self.chance), strict=True):
             kept[stage].append(_correlation(self._ranks, _ranked(values)))
 
@@ -143,10 +142,10 @@ class Trial:
         return _ranked(self.values)
 
     def verdict(self, seed: int, untrained: bool = False) -> dict[str, Any]:
-        """Return the verdict as it stands in the evidence.
+        """Return the verdict for the evidence.
 
-        Of an untrained network, whose weights are random to begin with, it says no more than that
-        the map depends on them.
+        For an untrained network, whose weights are random already, it only shows that the map
+        depends on them.
         """
         word, reason = self._judge(_WEIGHTS if untrained else _LEARNED)
         if untrained and not self.failure:
@@ -164,10 +163,10 @@ class Trial:
         if self.failure:
             return "unclear", f"It could not be checked: {self.failure}"
         if np.ptp(self.values) == 0:
-            return "unclear", "The map is the same everywhere."
+            return "unclear", "The map is constant."
         counted = STAGES if self.class_specific else ["all"]
         if not all(np.isfinite(self.correlation[stage]).all() for stage in counted):
-            return "unclear", "A random network's map is the same everywhere."
+            return "unclear", "The map of a random network is constant."
         stage = max(counted, key=lambda stage: fmean(self.correlation[stage]))
         mean, chance = fmean(self.correlation[stage]), fmean(self.chance[stage])
         part = parts[stage]
@@ -214,7 +213,7 @@ def rank_correlation(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> float:
     1.0
     """
     if a.shape != b.shape:
-        raise ValueError(f"Maps of {a.shape} and {b.shape} cells.")
+        raise ValueError(f"Maps must have the same shape, got {a.shape} and {b.shape}.")
     return _correlation(_ranked(a), _ranked(b))
 
 
@@ -225,11 +224,11 @@ def _correlation(a: Ranks | None, b: Ranks | None) -> float:
 
 
 def _ranked(values: npt.NDArray[Any]) -> Ranks | None:
-    """Return ranks less their mean, as a vector of length one; None where all are the same."""
+    """Return centered ranks as a vector of length one; None if all values are equal."""
     if not (np.isfinite(values).all() and np.ptp(values)):
         return None
-    _, place, count = np.unique(values.ravel(), return_inverse=True, return_counts=True)
-    ranks: Ranks = (np.cumsum(count) - (count + 1) / 2 - (values.size - 1) / 2)[place]
+    _, index, count = np.unique(values.ravel(), return_inverse=True, return_counts=True)
+    ranks: Ranks = (np.cumsum(count) - (count + 1) / 2 - (values.size - 1) / 2)[index]
     return ranks / np.linalg.norm(ranks)
 
 
@@ -244,7 +243,7 @@ def _means(by_stage: Mapping[str, list[float]]) -> dict[str, float]:
 def _try(
     model: VisionModel, attributed: Sequence[Attributed], i: int, seed: int
 ) -> list[list[Trial]]:
-    """Make the maps of image `i` again with random networks; by explainer, then target."""
+    """Compute the maps of image `i` with random networks; by explainer, then target."""
     image = attributed[0][1].inputs[i]
     trials = [
         [
@@ -254,13 +253,13 @@ def _try(
         for explainer, request, attributions in attributed
     ]
     views = [image.flip(dims) for dims in ([-1], [-2], [-2, -1])]
-    # Both signs, so that layers that see only means get something that varies.
+    # Both signs, so that layers that only see means get varying inputs.
     try:
         most = images_at_once(model, image, attributed[0][1].budget)
         randomised = Randomised(model, torch.stack([image, -views[2]]), keep=most >= 4)
     except CvxError as error:
         return _failed(trials, error)
-    # A network of its own for each draw and stage, whichever of the others are left out.
+    # A seed for each draw and stage makes them independent of skipped ones.
     seeds = torch.randint(2**62, (DRAWS, len(STAGES)), generator=_generator(seed)).tolist()
     for draw, (stage, share) in product(range(DRAWS), STAGES.items()):
         asked = [
@@ -294,7 +293,7 @@ def _generator(seed: int) -> torch.Generator:
 
 
 def _failed(trials: list[list[Trial]], error: CvxError) -> list[list[Trial]]:
-    """Note why a network could not be checked: its maps are made, and are kept."""
+    """Record why a network could not be checked; its maps are kept."""
     for trial in (trial for several in trials for trial in several):
         trial.failure = str(error)
     return trials
@@ -308,7 +307,7 @@ def _again(
     i: int,
     most: int,
 ) -> list[npt.NDArray[np.float64]]:
-    """Return the maps (2, h, w) of a random network, for each seed of the question."""
+    """Return the maps (2, h, w) of a random network, for each seed of the request."""
 
     def run(start: int, stop: int) -> list[npt.NDArray[np.float64]]:
         with request.put_to(random, pair[start:stop], i, explainer.recordings()) as asked:

@@ -1,4 +1,4 @@
-"""Completeness: whether a map adds up to the difference that it explains."""
+"""Completeness: whether a map sums to the difference that it explains."""
 
 from __future__ import annotations
 
@@ -12,26 +12,25 @@ import torch
 from cvx_core import UsageError, VisionModel
 from cvx_score.forward import in_shapes, prepare
 from cvx_score.measures.curves import Baseline, baselines
-from cvx_score.measures.perturbations import Trials
+from cvx_score.measures.perturbations import PerturbationRunner
 from cvx_score.measures.pixel_order import Values
-from cvx_score.targets import Questions, Truths, ask
+from cvx_score.targets import Labels, Targets, resolve_targets
 
 
 @dataclass(frozen=True, eq=False)
 class Completeness:
-    """How far maps are from adding up, for each image.
+    """The completeness gap of maps, for each image.
 
     Attributes
     ----------
     sums
-        float64 (B,): of the maps' values.
+        float64 (B,): sums of the maps.
     differences
-        float64 (B,): of the seeded logits, image less baseline.
+        float64 (B,): seeded logit of the image minus that of the baseline.
     scores
-        float64 (B,): the gap between them over the larger of their magnitudes, 0 (complete) or
-        more; at most 2.
+        float64 (B,): the gap between them over the larger of their magnitudes, 0 (complete) to 2.
     passes
-        Images that went through the network.
+        Images in forward passes.
     """
 
     sums: Values
@@ -44,26 +43,25 @@ def completeness(
     model: VisionModel,
     images: Any,
     maps: Any,
-    target: Questions = None,
-    label: Truths = None,
+    target: Targets = None,
+    label: Labels = None,
     *,
     baseline: Baseline = "zero",
     memory: int | None = None,
 ) -> Completeness:
-    """Return how far maps are from the difference between an image's logit and a baseline's.
+    """Return the gap between a map's sum and the difference of the logits of image and baseline.
 
-    The axiom of Sundararajan et al. 2017 (arXiv:1703.01365). The residual of explanations that
-    know what they must add up to is in their evidence, and `cvx_score.score` takes that.
+    The axiom of Sundararajan et al. 2017 (arXiv:1703.01365). Explanations with a residual in their
+    evidence are not measured again by `cvx_score.score`.
 
     Parameters
     ----------
     model, images, target, label
         See `cvx_score.insertion`.
     maps
-        One for each image, of any shape and at the resolution that they were made at: enlarged
-        maps have another sum.
+        One for each image, of any shape, at native resolution: enlarged maps have another sum.
     baseline
-        What the maps explain the difference to.
+        The baseline of the difference.
     """
     prepared = prepare(model, images)
     several = list(maps)
@@ -71,20 +69,22 @@ def completeness(
         raise UsageError(
             f"There are {len(prepared)} images and {len(several)} maps.", "Give one for each."
         )
-    asked = ask(model, prepared, target, label, "logit")
+    targets = resolve_targets(model, prepared, target, label, "logit")
     differences, passes = [], len(prepared)
     for chosen in in_shapes(prepared):
-        group = [asked[i] for i in chosen]
+        group = [targets[i] for i in chosen]
         others = baselines(baseline, torch.stack([one.image.tensor for one in group]))
-        trials = Trials(model, group, memory)
-        found, _ = trials.run(list(range(len(group))), partial(_rows, others))
-        passes += trials.passes
+        runner = PerturbationRunner(model, group, memory)
+        found, _ = runner.run(list(range(len(group))), partial(_rows, others))
+        passes += runner.passes
         differences += [one.record.score - float(f) for one, f in zip(group, found, strict=True)]
-    sums = [_sum(values) for values in several]
-    added, due = np.array(sums), np.array(differences)
-    largest = np.maximum(np.abs(added), np.abs(due))
-    gaps = np.divide(np.abs(added - due), largest, out=np.zeros_like(due), where=largest > 0)
-    return Completeness(added, due, gaps, passes)
+    sums = np.array([_sum(values) for values in several])
+    expected = np.array(differences)
+    largest = np.maximum(np.abs(sums), np.abs(expected))
+    gaps = np.divide(
+        np.abs(sums - expected), largest, out=np.zeros_like(expected), where=largest > 0
+    )
+    return Completeness(sums, expected, gaps, passes)
 
 
 def _rows(inputs: torch.Tensor, start: int, stop: int) -> torch.Tensor:

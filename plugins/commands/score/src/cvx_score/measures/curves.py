@@ -1,4 +1,4 @@
-"""Insertion, deletion and ROAD: what the network answers as pixels go in the order of a map."""
+"""Insertion, deletion and ROAD: the target's score as pixels are replaced in the order of a map."""
 
 from __future__ import annotations
 
@@ -12,52 +12,53 @@ import torch
 from torch import Tensor
 
 from cvx_core import InputError, OptionError, UsageError, VisionModel
-from cvx_core.images import PreparedImage, make_baseline
+from cvx_core.images import make_baseline
 from cvx_score.forward import in_shapes, prepare
-from cvx_score.measures.early_stop import WITHIN, filled, first_steps, further_steps
+from cvx_score.measures.early_stop import WITHIN, first_steps, further_steps, interpolate
 from cvx_score.measures.imputation import impute
-from cvx_score.measures.perturbations import Trials
+from cvx_score.measures.perturbations import PerturbationRunner
 from cvx_score.measures.pixel_order import Values, on_pixels, ranks, read_map
-from cvx_score.targets import Asked, Quantity, Questions, Truths, ask
+from cvx_score.targets import Labels, MeasuredTarget, Quantity, Targets, resolve_targets
 
 STEPS = 50
 """Steps of insertion and deletion, each of 2 % of the pixels."""
 
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-"""Shares of the pixels that ROAD removes, as in its paper."""
+"""Shares of the pixels that ROAD replaces, as in its paper."""
 
 NOISE = 0.01
 """Standard deviation of ROAD's noise in units of the network's input, as in its authors' code."""
 
 Baseline = str | Tensor
-"""A name in `cvx_core.images.baselines`, or a tensor, (C, H, W) or one for each image."""
+"""``"zero"``, ``"mean"``, ``"blur"`` (`cvx_core.images.make_baseline`), or a tensor (C, H, W) or
+(B, C, H, W)."""
 
-
-Changed = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""From images (n,), places of their pixels (n, H, W) and how many go (n, 1, 1): (n, C, H, W)."""
+Change = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""From indices of images (n,), ranks of their pixels (n, H, W) and the numbers of pixels to
+replace (n, 1, 1) to perturbed images (n, C, H, W)."""
 
 
 @dataclass(frozen=True, eq=False)
 class Curves:
-    """What a network answered as pixels went, for each image.
+    """The score of the target as pixels are replaced, for each image.
 
     Attributes
     ----------
     shares
-        float64 (S,): shares of the pixels that were put in (insertion) or taken away, 0 to 1.
+        float64 (S,): shares of the pixels that are inserted or replaced, 0 to 1.
     values
-        float64 (B, S): the quantity there, on straight lines where a step was left out.
+        float64 (B, S): the quantity there, interpolated linearly at steps that were not run.
     measured
-        bool (B, S): whether the step was run.
+        bool (B, S): the steps that were run.
     scores
         float64 (B,): one number for each image; see the function that made it.
     quantity
         ``"probability"`` or ``"logit"``.
     accuracy
-        float64 (S,): share of the images whose first answer is the class asked about; None where
-        that is not one class of a classifier, or steps were left out.
+        float64 (S,): share of the images whose predicted class is the target's; None if the target
+        is not one class of a classifier, or if steps were not run.
     passes
-        Images that went through the network.
+        Images in forward passes.
     """
 
     shares: Values
@@ -73,8 +74,8 @@ def insertion(
     model: VisionModel,
     images: Any,
     maps: Any,
-    target: Questions = None,
-    label: Truths = None,
+    target: Targets = None,
+    label: Labels = None,
     *,
     steps: int = STEPS,
     baseline: Baseline = "blur",
@@ -83,7 +84,7 @@ def insertion(
     seed: int = 0,
     memory: int | None = None,
 ) -> Curves:
-    """Return what the network answers as an image appears, the highest values of a map first.
+    """Return the curve of the target as pixels are inserted, the highest values of a map first.
 
     Petsiuk et al. 2018 (arXiv:1806.07421). The score is the area below the curve by the
     trapezoidal rule, over shares from 0 to 1: a mean of the quantity. Higher is better.
@@ -91,48 +92,48 @@ def insertion(
     Parameters
     ----------
     model
-        The model; it is left exactly as found.
+        The model; it is left unchanged.
     images
-        As for `cvx_core.explain`.
+        See `cvx_core.explain`.
     maps
         One map (h, w) for each image, over the network's input: an array (B, h, w), a sequence,
-        or one (h, w). They are enlarged as pictures of them are.
+        or one (h, w). They are enlarged as for display.
     target, label
-        The question: a target, or a class by name or index; None asks about the predicted class.
+        A target, or a class by name or index; None takes the predicted class.
     steps
-        Steps of equal size. The paper's are of as many pixels as the input is wide.
+        Number of steps of equal size. A step of the paper has as many pixels as the input is wide.
     baseline
-        What the image appears from.
+        The image before any pixel is inserted.
     quantity
-        ``"probability"`` or ``"logit"``; None takes the probability where one class is asked
-        about, and elsewhere the seeded logit, with the seed of the image as it is.
+        ``"probability"`` or ``"logit"``; None takes the probability if the target is one class,
+        otherwise the seeded logit, with the seed of the original image.
     within
-        How far the area may be off so that fewer steps are run: in probability, or in logits as a
-        share of the height of the curve. It is a bound where the curve only rises or only falls
-        between two steps that were run, at most 8 apart. 0 runs all steps.
+        Error bound of the area, so that fewer steps are run: in probability, or in logits as a
+        share of the height of the curve. It holds if the curve is monotonic between two steps that
+        were run, at most 8 apart. 0 runs all steps.
     seed
-        Of the order among equal values.
+        Seed of the order among equal values.
     memory
-        Bytes that images run together may take; None chooses from the device's memory.
+        Memory budget for one batch in bytes; None chooses it from the device.
 
     Raises
     ------
     InputError
-        If a map is not (h, w), or there are not as many as images.
+        If a map is not (h, w), or the numbers of maps and images differ.
     MethodError
-        If a map is the same everywhere, or the question has no such quantity.
+        If a map is constant, or the target has no such quantity.
     """
-    return _replaced(
-        model, images, maps, target, label, steps, baseline, quantity, within, seed, memory, True
-    )
+    _check_steps(steps, within)
+    batch = _Batch.of(model, images, maps, target, label, quantity, seed)
+    return batch.replace(model, steps, baseline, within, memory, insert=True)
 
 
 def deletion(
     model: VisionModel,
     images: Any,
     maps: Any,
-    target: Questions = None,
-    label: Truths = None,
+    target: Targets = None,
+    label: Labels = None,
     *,
     steps: int = STEPS,
     baseline: Baseline = "zero",
@@ -141,22 +142,22 @@ def deletion(
     seed: int = 0,
     memory: int | None = None,
 ) -> Curves:
-    """Return what the network answers as an image disappears, the highest values of a map first.
+    """Return the curve of the target as pixels are deleted, the highest values of a map first.
 
     Petsiuk et al. 2018 (arXiv:1806.07421); without the area, the curve is pixel flipping (Bach et
     al. 2015). Lower is better. Parameters and errors are those of `insertion`.
     """
-    return _replaced(
-        model, images, maps, target, label, steps, baseline, quantity, within, seed, memory, False
-    )
+    _check_steps(steps, within)
+    batch = _Batch.of(model, images, maps, target, label, quantity, seed)
+    return batch.replace(model, steps, baseline, within, memory, insert=False)
 
 
 def road(
     model: VisionModel,
     images: Any,
     maps: Any,
-    target: Questions = None,
-    label: Truths = None,
+    target: Targets = None,
+    label: Labels = None,
     *,
     shares: Sequence[float] = SHARES,
     least_first: bool = False,
@@ -165,101 +166,55 @@ def road(
     seed: int = 0,
     memory: int | None = None,
 ) -> Curves:
-    """Return what the network answers as pixels are replaced by noisy linear imputation.
+    """Return the curve of the target as pixels are replaced by noisy linear imputation.
 
-    ROAD (Rong et al. 2022, arXiv:2202.00449): remove and debias. What is removed is guessed from
-    its surroundings, so that its outline says less about what was there. `Curves.accuracy` is the
-    paper's curve; the score is the mean of the quantity over the shares. Lower is better, and with
-    `least_first` (the paper's LeRF rather than MoRF) higher.
+    ROAD (Rong et al. 2022, arXiv:2202.00449): remove and debias. Pixels are imputed from their
+    surroundings, so that the outline of the replaced region reveals less. `Curves.accuracy` is the
+    paper's curve; the score is the mean of the quantity over the shares. Lower is better; with
+    `least_first` (the paper's LeRF rather than MoRF) higher is better.
 
     Parameters
     ----------
     shares
-        Of the pixels, between 0 and 1.
+        Shares of the pixels, between 0 and 1.
     least_first
-        Whether the smallest values go first.
+        Whether the smallest values are replaced first.
     noise
-        Standard deviation of the normal noise on what was replaced, in the units of the network's
+        Standard deviation of the normal noise on replaced pixels, in the units of the network's
         input. It is the same for all images.
 
-    Others are those of `insertion`; the seed is that of the noise too.
+    Others are those of `insertion`; the seed also determines the noise.
     """
     if not len(shares) or not all(0 < share < 1 for share in shares):
-        raise OptionError(f"{shares!r} are no shares.", "Give numbers between 0 and 1.")
+        raise OptionError(f"shares must be numbers between 0 and 1, got {shares!r}.")
     if not noise >= 0:
-        raise OptionError(f"A noise of {noise!r} can't be.", "Give 0 or more.")
+        raise OptionError(f"noise must be 0 or more, got {noise!r}.")
 
-    def change(images: Tensor) -> Changed:
+    def change(images: Tensor) -> Change:
         generator = torch.Generator().manual_seed(seed)
         drawn = noise * torch.randn(images.shape[1:], generator=generator).to(images)
 
-        def changed(rows: Tensor, place: Tensor, counts: Tensor) -> Tensor:
-            total = place.shape[1] * place.shape[2]
-            removed = place >= total - counts if least_first else place < counts
-            return impute(images[rows], removed) + drawn * removed[:, None]
+        def changed(rows: Tensor, order: Tensor, counts: Tensor) -> Tensor:
+            total = order.shape[1] * order.shape[2]
+            replaced = order >= total - counts if least_first else order < counts
+            return impute(images[rows], replaced) + drawn * replaced[:, None]
 
         return changed
 
-    prepared, order = _ordered(model, images, maps, seed)
-    asked = ask(model, prepared, target, label, quantity)
-    counts = [[int(share * one.numel()) for share in shares] for one in order]
-    return _curves(model, asked, order, counts, np.array(shares), change, memory, None)
+    batch = _Batch.of(model, images, maps, target, label, quantity, seed)
+    counts = [[int(share * one.numel()) for share in shares] for one in batch.orders]
+    return batch.curves(model, counts, np.array(shares), change, memory, None)
 
 
-def _replaced(
-    model: VisionModel,
-    images: Any,
-    maps: Any,
-    target: Questions,
-    label: Truths,
-    steps: int,
-    baseline: Baseline,
-    quantity: Quantity | None,
-    within: float,
-    seed: int,
-    memory: int | None,
-    inserted: bool,
-) -> Curves:
+def _check_steps(steps: int, within: float) -> None:
     if not within >= 0:
-        raise OptionError(f"An area can't be within {within!r}.", "Give 0 or more.")
+        raise OptionError(f"within must be 0 or more, got {within!r}.")
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-        raise OptionError(f"{steps!r} is no number of steps.", "Take 1 or more.")
-
-    def change(images: Tensor) -> Changed:
-        others = baselines(baseline, images)
-        first, then = (others, images) if inserted else (images, others)
-
-        def changed(rows: Tensor, place: Tensor, counts: Tensor) -> Tensor:
-            return torch.where((place < counts)[:, None], then[rows], first[rows])
-
-        return changed
-
-    prepared, order = _ordered(model, images, maps, seed)
-    asked = ask(model, prepared, target, label, quantity)
-    counts = [[round(k * one.numel() / steps) for k in range(steps + 1)] for one in order]
-    shares = np.arange(steps + 1) / steps
-    return _curves(model, asked, order, counts, shares, change, memory, within)
-
-
-def _ordered(
-    model: VisionModel, images: Any, maps: Any, seed: int
-) -> tuple[list[PreparedImage], list[Tensor]]:
-    """Return the images as the network takes them, and the places of their pixels (H, W)."""
-    prepared = prepare(model, images)
-    several = [maps] if getattr(maps, "ndim", 3) == 2 else list(maps)
-    if len(several) != len(prepared):
-        raise UsageError(
-            f"There are {len(prepared)} images and {len(several)} maps.", "Give one for each."
-        )
-    shapes = [(one.tensor.shape[1], one.tensor.shape[2]) for one in prepared]
-    return prepared, [
-        ranks(on_pixels(read_map(values, f"Map {i}"), shape), seed)
-        for i, (values, shape) in enumerate(zip(several, shapes, strict=True))
-    ]
+        raise OptionError(f"steps must be an integer, 1 or more, got {steps!r}.")
 
 
 def baselines(baseline: Baseline, images: Tensor) -> Tensor:
-    """Return what each image (B, C, H, W) is replaced by or compared with."""
+    """Return the baseline of each image (B, C, H, W)."""
     if isinstance(baseline, str):
         return make_baseline(baseline, images)
     if baseline.shape not in (images.shape, images.shape[1:]):
@@ -270,68 +225,126 @@ def baselines(baseline: Baseline, images: Tensor) -> Tensor:
     return baseline.to(images).expand_as(images)
 
 
-def _curves(
-    model: VisionModel,
-    asked: Sequence[Asked],
-    order: Sequence[Tensor],
-    counts: Sequence[Sequence[int]],
-    shares: Values,
-    change: Callable[[Tensor], Changed],
-    memory: int | None,
-    within: float | None,
-) -> Curves:
-    """Run the images of each shape together; `within` is None where there is no area to know."""
+@dataclass(frozen=True, eq=False)
+class _Batch:
+    """Targets of images and the ranks (H, W) of their pixels in the order of the maps."""
 
-    def scale(i: int) -> float:
-        """Return the unit of `within` for an image."""
-        return 1.0 if asked[i].quantity == "probability" else float(np.ptp(values[i][measured[i]]))
+    targets: Sequence[MeasuredTarget]
+    orders: Sequence[Tensor]
 
-    values = np.zeros((len(asked), len(shares)))
-    measured, firsts = np.zeros(values.shape, dtype=bool), np.full(values.shape, np.nan)
-    passes = len(asked)
-    for chosen in in_shapes([one.image for one in asked]):
-        images = torch.stack([asked[i].image.tensor for i in chosen])
-        places = torch.stack([order[i] for i in chosen]).to(images.device)
-        changed, numbers = change(images), torch.tensor([counts[i] for i in chosen])
-        trials = Trials(model, [asked[i] for i in chosen], memory)
-        steps = first_steps(len(shares)) if within else list(range(len(shares)))
-        ahead = [(k, step) for k in range(len(chosen)) for step in steps]
-        while ahead:
-            owners, at = (list(one) for one in zip(*ahead, strict=True))
-            rows = torch.tensor(owners, device=images.device)
-            how_many = numbers[owners, at].to(images.device)
+    @classmethod
+    def of(
+        cls,
+        model: VisionModel,
+        images: Any,
+        maps: Any,
+        target: Targets,
+        label: Labels,
+        quantity: Quantity | None,
+        seed: int,
+    ) -> _Batch:
+        prepared = prepare(model, images)
+        several = [maps] if getattr(maps, "ndim", 3) == 2 else list(maps)
+        if len(several) != len(prepared):
+            raise UsageError(
+                f"There are {len(prepared)} images and {len(several)} maps.", "Give one for each."
+            )
+        shapes = [(one.tensor.shape[1], one.tensor.shape[2]) for one in prepared]
+        orders = [
+            ranks(on_pixels(read_map(values, f"Map {i}"), shape), seed)
+            for i, (values, shape) in enumerate(zip(several, shapes, strict=True))
+        ]
+        return cls(resolve_targets(model, prepared, target, label, quantity), orders)
 
-            def make(
-                start: int,
-                stop: int,
-                rows: Tensor = rows,
-                places: Tensor = places,
-                how_many: Tensor = how_many,
-                changed: Changed = changed,
-            ) -> Tensor:
-                part = rows[start:stop]
-                return changed(part, places[part], how_many[start:stop, None, None])
+    def replace(
+        self,
+        model: VisionModel,
+        steps: int,
+        baseline: Baseline,
+        within: float,
+        memory: int | None,
+        *,
+        insert: bool,
+    ) -> Curves:
+        """Return the curves from images to baselines, or back."""
 
-            found, first = trials.run(owners, make)
-            positions = [chosen[k] for k in owners]
-            values[positions, at], measured[positions, at] = found.numpy(), True
-            if first is not None:
-                firsts[positions, at] = first.numpy()
-            ahead = [
-                (k, step)
-                for k in sorted(set(owners))
-                for step in further_steps(
-                    values[chosen[k]], measured[chosen[k]], (within or 0) * scale(chosen[k])
-                )
-            ]
-        passes += trials.passes
-    every = np.stack([filled(*one) for one in zip(values, measured, strict=True)])
-    return Curves(
-        shares=shares,
-        values=every,
-        measured=measured,
-        scores=every.mean(1) if within is None else np.asarray(np.trapezoid(every, shares, axis=1)),
-        quantity=asked[0].quantity,
-        accuracy=firsts.mean(0) if np.isfinite(firsts).all() else None,
-        passes=passes,
-    )
+        def change(images: Tensor) -> Change:
+            others = baselines(baseline, images)
+            first, then = (others, images) if insert else (images, others)
+
+            def changed(rows: Tensor, order: Tensor, counts: Tensor) -> Tensor:
+                return torch.where((order < counts)[:, None], then[rows], first[rows])
+
+            return changed
+
+        counts = [[round(k * one.numel() / steps) for k in range(steps + 1)] for one in self.orders]
+        return self.curves(model, counts, np.arange(steps + 1) / steps, change, memory, within)
+
+    def curves(
+        self,
+        model: VisionModel,
+        counts: Sequence[Sequence[int]],
+        shares: Values,
+        change: Callable[[Tensor], Change],
+        memory: int | None,
+        within: float | None,
+    ) -> Curves:
+        """Run the images of each shape together; without `within` the score is a plain mean."""
+        targets = self.targets
+
+        def scale(i: int) -> float:
+            """Return the unit of `within` for an image."""
+            if targets[i].quantity == "probability":
+                return 1.0
+            return float(np.ptp(values[i][measured[i]]))
+
+        values = np.zeros((len(targets), len(shares)))
+        measured, correct = np.zeros(values.shape, dtype=bool), np.full(values.shape, np.nan)
+        passes = len(targets)
+        for chosen in in_shapes([one.image for one in targets]):
+            images = torch.stack([targets[i].image.tensor for i in chosen])
+            orders = torch.stack([self.orders[i] for i in chosen]).to(images.device)
+            changed, numbers = change(images), torch.tensor([counts[i] for i in chosen])
+            runner = PerturbationRunner(model, [targets[i] for i in chosen], memory)
+            steps = first_steps(len(shares)) if within else list(range(len(shares)))
+            ahead = [(k, step) for k in range(len(chosen)) for step in steps]
+            while ahead:
+                owners, at = (list(one) for one in zip(*ahead, strict=True))
+                rows = torch.tensor(owners, device=images.device)
+                how_many = numbers[owners, at].to(images.device)
+
+                def make(
+                    start: int,
+                    stop: int,
+                    rows: Tensor = rows,
+                    orders: Tensor = orders,
+                    how_many: Tensor = how_many,
+                    changed: Change = changed,
+                ) -> Tensor:
+                    part = rows[start:stop]
+                    return changed(part, orders[part], how_many[start:stop, None, None])
+
+                found, right = runner.run(owners, make)
+                positions = [chosen[k] for k in owners]
+                values[positions, at], measured[positions, at] = found.numpy(), True
+                if right is not None:
+                    correct[positions, at] = right.numpy()
+                ahead = [
+                    (k, step)
+                    for k in sorted(set(owners))
+                    for step in further_steps(
+                        values[chosen[k]], measured[chosen[k]], (within or 0) * scale(chosen[k])
+                    )
+                ]
+            passes += runner.passes
+        every = np.stack([interpolate(*one) for one in zip(values, measured, strict=True)])
+        area = np.trapezoid(every, shares, axis=1)
+        return Curves(
+            shares=shares,
+            values=every,
+            measured=measured,
+            scores=every.mean(1) if within is None else np.asarray(area),
+            quantity=targets[0].quantity,
+            accuracy=correct.mean(0) if np.isfinite(correct).all() else None,
+            passes=passes,
+        )

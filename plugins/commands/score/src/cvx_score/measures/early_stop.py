@@ -1,4 +1,4 @@
-"""Which steps of a curve need to be run: those that could change the area below it."""
+"""Early stopping of curves: only the steps that could change the area below it are run."""
 
 from __future__ import annotations
 
@@ -8,31 +8,31 @@ import numpy.typing as npt
 from cvx_score.measures.pixel_order import Values
 
 WITHIN = 0.01
-"""How far off an area may be for the sake of fewer passes, in units of the curve."""
+"""Error bound of an area, in units of the curve."""
 
-_APART = 8
-"""Steps between those that are run first."""
+_FIRST_INTERVAL = 8
+"""Distance of the steps that are run first."""
 
 
 def first_steps(count: int) -> list[int]:
-    """Return the steps of `count` to begin with, both ends among them."""
+    """Return the first steps to run out of `count`, both ends included."""
     last = count - 1
-    return [round(step) for step in np.linspace(0, last, -(-last // _APART) + 1)]
+    return [round(step) for step in np.linspace(0, last, -(-last // _FIRST_INTERVAL) + 1)]
 
 
 def further_steps(values: Values, measured: npt.NDArray[np.bool_], within: float) -> list[int]:
-    """Return the steps to run next, none once the area is known well enough.
+    """Return the steps to run next, or none if the area is known to `within`.
 
-    Between two steps that were run, a curve that only rises or only falls there encloses an area
-    within half of their difference times their distance of the trapezoid's. Where the sum of these
-    bounds exceeds `within`, the intervals with the largest are halved.
+    Between two measured steps, the area below a monotonic curve differs from the trapezoid by at
+    most half the difference of the values times the distance. While the sum of these bounds
+    exceeds `within`, the intervals with the largest bounds are halved.
 
     Parameters
     ----------
     values
         float64 (S,): the curve.
     measured
-        bool (S,): where it was run. Elsewhere values mean nothing.
+        bool (S,): the steps that were run. Other values are ignored.
     within
         Bound of the area over shares from 0 to 1, in units of the values.
     """
@@ -48,7 +48,7 @@ def further_steps(values: Values, measured: npt.NDArray[np.bool_], within: float
     return sorted(chosen)
 
 
-def filled(values: Values, measured: npt.NDArray[np.bool_]) -> Values:
-    """Return a curve (S,) with straight lines between the steps that were run."""
+def interpolate(values: Values, measured: npt.NDArray[np.bool_]) -> Values:
+    """Return a curve (S,), linear between the steps that were run."""
     run = np.flatnonzero(measured)
     return np.interp(np.arange(len(values)), run, values[run])

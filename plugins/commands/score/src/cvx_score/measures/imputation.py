@@ -1,9 +1,9 @@
-"""Noisy linear imputation: what ROAD puts in the place of removed pixels.
+"""Noisy linear imputation of removed pixels, as in ROAD.
 
 Rong et al. 2022 (arXiv:2202.00449): each removed pixel is the weighted mean of its eight
-neighbours, one sixth for those beside it and one twelfth for those at its corners, removed
-neighbours included. That is a sparse system of linear equations, symmetric and positive definite,
-here solved for many images at once by conjugate gradients, preconditioned by one multigrid cycle.
+neighbors, with weights of 1/6 at the sides and 1/12 at the corners, removed neighbors included.
+This is a sparse system of linear equations, symmetric and positive definite, solved for many
+images at once by conjugate gradients, preconditioned by one multigrid cycle.
 """
 
 from __future__ import annotations
@@ -21,35 +21,35 @@ _TOGETHER = 2
 
 
 def impute(images: Tensor, removed: Tensor, *, tolerance: float = 1e-4) -> Tensor:
-    """Return images whose removed pixels are the weighted mean of their neighbours.
+    """Return images whose removed pixels are the weighted mean of their neighbors.
 
     Parameters
     ----------
     images
         (n, C, H, W), floating point.
     removed
-        (n, H, W), true where pixels are to be replaced.
+        (n, H, W), true at removed pixels.
     tolerance
-        Norm of what is left of the equations over that of their right-hand side, for each channel.
+        Norm of the residual over the norm of the right-hand side, for each channel.
 
     Returns
     -------
     torch.Tensor
-        (n, C, H, W); pixels that are not removed are as they were. No noise is added here.
+        (n, C, H, W); other pixels are unchanged. No noise is added.
 
     Raises
     ------
     MethodError
-        If all pixels of an image are removed, or the equations could not be solved.
+        If all pixels of an image are removed, or the solver does not converge.
     """
     if bool(removed.flatten(1).all(1).any()):
         raise MethodError(
-            "All pixels of an image are removed, so that nothing says what they were.",
+            "All pixels of an image are removed.",
             "Remove a share below 1.",
         )
-    # Half precision can't hold the sums, and double is kept.
+    # Half precision is too coarse for the sums.
     exact = images if images.dtype == torch.float64 else images.float()
-    # A processor's caches are full with a few images, and then it waits for memory.
+    # On a CPU, more images exceed the caches.
     most = len(images) if images.is_cuda else _TOGETHER
     pieces = zip(torch.split(exact, most), torch.split(removed, most), strict=True)
     found = torch.cat([_solved(*piece, tolerance) for piece in pieces])
@@ -57,10 +57,10 @@ def impute(images: Tensor, removed: Tensor, *, tolerance: float = 1e-4) -> Tenso
 
 
 def _solved(exact: Tensor, removed: Tensor, tolerance: float) -> Tensor:
-    """Return the removed pixels' values, and zero elsewhere: preconditioned conjugate gradients."""
+    """Return the removed pixels' values, zero elsewhere, by preconditioned conjugate gradients."""
     levels = _levels(removed[:, None].to(exact))
     inside, diagonal = levels[0]
-    right = _neighbours(exact * (1 - inside)) * inside
+    right = _neighbors(exact * (1 - inside)) * inside
     wanted = tolerance * right.flatten(2).norm(dim=2)
     found = torch.zeros_like(exact)
     rest = right
@@ -77,15 +77,15 @@ def _solved(exact: Tensor, removed: Tensor, tolerance: float) -> Tensor:
         before, slope = slope, _dot(rest, step)
         direction = step + _ratio(slope, before) * direction
     raise MethodError(
-        f"The imputation did not reach {tolerance:g} in {_ITERATIONS} iterations.",
+        f"The imputation did not converge to {tolerance:g} in {_ITERATIONS} iterations.",
         "Raise the tolerance, or use a model in float32 or float64.",
     )
 
 
-def _neighbours(x: Tensor) -> Tensor:
-    """Return the weighted sum of each pixel's eight neighbours; beyond the edge there are none."""
-    # 1 2 1 across, then down, holds the centre four times: diagonals 1, sides 2, all over 12.
-    # In place, because the time goes into memory: three times as fast as a convolution.
+def _neighbors(x: Tensor) -> Tensor:
+    """Return the weighted sum of the eight neighbors of each pixel; zero beyond the edge."""
+    # The kernel 1 2 1 in both directions counts the center four times, sides 2, corners 1, over 12.
+    # Memory-bound: in place it is three times as fast as a convolution.
     padded = F.pad(x, (1, 1, 1, 1))
     rows = padded[..., :-2, :] + padded[..., 2:, :]
     rows.add_(padded[..., 1:-1, :], alpha=2)
@@ -94,24 +94,24 @@ def _neighbours(x: Tensor) -> Tensor:
 
 
 def _apply(x: Tensor, inside: Tensor, diagonal: Tensor) -> Tensor:
-    return (diagonal * x).sub_(_neighbours(x)).mul_(inside)
+    return (diagonal * x).sub_(_neighbors(x)).mul_(inside)
 
 
 def _levels(inside: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """Return the unknown cells (n, 1, h, w) and the diagonal, from the finest grid to the coarsest.
+    """Return the unknowns (n, 1, h, w) and the diagonal, from the finest to the coarsest grid.
 
-    A coarse cell is unknown where all of its cells are; next to what is known the finer grids do.
+    A coarse pixel is unknown if all of its pixels are; finer grids treat the border.
     """
     levels = []
     while True:
-        levels.append((inside, _neighbours(torch.ones_like(inside[:1]))))
+        levels.append((inside, _neighbors(torch.ones_like(inside[:1]))))
         if min(inside.shape[2:]) <= _COARSEST or not bool(inside.any()):
             return levels
         inside = (F.avg_pool2d(_even(inside, 1.0), 2) == 1).to(inside)
 
 
 def _cycle(levels: list[tuple[Tensor, Tensor]], right: Tensor) -> Tensor:
-    """Return about what solves the equations: one cycle, symmetric as its use in here asks."""
+    """Return an approximate solution by one multigrid cycle, which must be symmetric."""
     inside, diagonal = levels[0]
     weight = _DAMPING * inside / diagonal
     x = weight * right
@@ -133,5 +133,5 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _ratio(a: Tensor, b: Tensor) -> Tensor:
-    # A channel that is solved has nothing left to divide.
+    # A converged channel has zero in both.
     return torch.where(b > 0, a / b, torch.zeros_like(a))

@@ -1,4 +1,4 @@
-"""From a map's cells to an order of the network's pixels."""
+"""Order of the network's pixels by the values of a map."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def read_map(values: Any, about: str = "The map") -> Values:
     values
         An array or tensor (h, w), or with leading dimensions of one, as other libraries give.
     about
-        What messages call it.
+        Its name in messages.
 
     Raises
     ------
     InputError
-        If it has another shape, or holds values that are not finite.
+        If it has another shape, or values that are not finite.
     MethodError
-        If it is the same everywhere.
+        If it is constant.
     """
     if isinstance(values, torch.Tensor):
         values = values.detach().cpu().double().numpy()
@@ -39,15 +39,15 @@ def read_map(values: Any, about: str = "The map") -> Values:
         array = array[0]
     if array.ndim != 2 or 0 in array.shape:
         raise InputError(
-            f"{about} has the shape {shape}.",
-            "A map is (h, w), over the network's input; sum the channels of an attribution first.",
+            f"{about} must be (h, w), got shape {shape}.",
+            "Sum the channels of an attribution first.",
         )
     if not np.isfinite(array).all():
-        raise InputError(f"{about} holds values that are not finite.")
+        raise InputError(f"{about} has values that are not finite.")
     if np.ptp(array) == 0:
         raise MethodError(
-            f"{about} is the same everywhere, so that it says nothing about where.",
-            "Look at what it was made of: the question may have a zero seed.",
+            f"{about} is constant and gives no order of the pixels.",
+            "Check its target: the seed may be zero.",
         )
     return array
 
@@ -55,7 +55,7 @@ def read_map(values: Any, about: str = "The map") -> Values:
 def on_pixels(values: Values, shape: tuple[int, int]) -> Values:
     """Return a map on the pixels of the network's input, (H, W).
 
-    As pictures show it (`cvx_core.images.resampling`): linear between the centres of cells.
+    As for display (`cvx_core.images.resample`): linear between the centers of positions.
     """
     if values.shape == shape:
         return values
@@ -65,12 +65,12 @@ def on_pixels(values: Values, shape: tuple[int, int]) -> Values:
 
 
 def ranks(values: Values, seed: int) -> torch.Tensor:
-    """Return each pixel's place, int64 (H, W), the largest value being 0.
+    """Return the rank of each pixel, int64 (H, W), 0 for the largest value.
 
-    Among equal values chance decides, always in the same way for the same seed.
+    The order of equal values is random and determined by the seed.
     """
     mixed = torch.randperm(values.size, generator=torch.Generator().manual_seed(seed)).numpy()
     order = mixed[np.argsort(-values.ravel()[mixed], kind="stable")]
-    place = torch.empty(values.size, dtype=torch.int64)
-    place[torch.from_numpy(order)] = torch.arange(values.size)
-    return place.view(values.shape)
+    rank = torch.empty(values.size, dtype=torch.int64)
+    rank[torch.from_numpy(order)] = torch.arange(values.size)
+    return rank.view(values.shape)

@@ -1,38 +1,37 @@
-"""Model randomisation: whether maps depend on what the network has learned."""
+"""Model randomization: the dependence of maps on the weights of the network."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from cvx_core import Metadata, MethodError, Predicted, VisionModel
+from cvx_core import Metadata, MethodError, Predicted, Target, VisionModel
 from cvx_core.explainers import run
 from cvx_score.checks.randomization import STAGES, Randomization
-from cvx_score.methods import Contender
+from cvx_score.methods import Method
 
 
 def randomisation(
     model: VisionModel,
     images: Any,
-    one: Contender,
-    asked: Any,
+    method: Method,
+    targets: list[Target] | None,
     label: Any,
     seed: int,
     memory: int | None,
 ) -> dict[str, Any]:
-    """Return the parts of a `Score`: how alike maps of random networks are.
+    """Return the parts of a `Score`: the similarity to maps of random networks.
 
-    Adebayo et al. 2018 (arXiv:1810.03292), as the core's sanity check does it. The value is the
-    largest mean rank correlation over the stages, which the verdict is about; of maps that don't
-    depend on the question, that with the whole network random.
+    Adebayo et al. 2018 (arXiv:1810.03292), with `cvx_score.checks.randomization`. The value is the
+    largest mean rank correlation over the stages, on which the verdict is based; for maps that
+    don't depend on the target, the correlation with all weights random.
     """
-    explanations = one.each()
-    if one.explainer is not None:
-        asked = asked or [Predicted()] * len(one.maps)
+    explanations = method.each()
+    if method.explainer is not None:
         explanations = run(
             model,
             images,
-            [one.explainer],
-            asked,
+            [method.explainer],
+            targets or [Predicted()] * len(method.maps),
             label,
             seed,
             budget=memory,
@@ -47,8 +46,8 @@ def randomisation(
         try:
             if explanation is None or sanity is None:
                 raise MethodError(
-                    "Whether the map depends on what the network has learned was not checked.",
-                    "Give the explainer, or explain with sanity=True.",
+                    "The map was not compared with maps of random networks.",
+                    "Pass the explainer, or explain with sanity=True.",
                 )
             by_stage = dict(sanity["correlation"])
             counted = STAGES if explanation.evidence.get("class_specific", True) else ["all"]

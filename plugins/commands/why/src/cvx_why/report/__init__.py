@@ -1,1 +1,1 @@
-"""Report on one error: data, text, page and files."""
+"""Report on one mistake: data, text, page and files."""

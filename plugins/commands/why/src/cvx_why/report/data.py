@@ -1,4 +1,4 @@
-"""What is found out about an error, and how it is written down."""
+"""Data of a report on one mistake."""
 
 from __future__ import annotations
 
@@ -12,59 +12,59 @@ import numpy.typing as npt
 from cvx_core import Explanation, Metadata
 from cvx_core.tasks import ClassEntry
 
-SCHEMA = "cvx.why/1"
+SCHEMA = "cvx.why/2"
 FILES = ("index.html", "maps.html", "blame.png", "contrast.png", "why.json")
-"""What `ErrorReport.save` writes."""
+"""The files of a saved report."""
 
 
 @dataclass(frozen=True)
-class Removal:
-    """What became of an error when a region was removed.
+class FillReport:
+    """Effect of one fill of a region on the mistake.
 
     Attributes
     ----------
     change
-        Of the margin, in logits; negative helps.
-    right
-        Whether the answer was right without it.
+        Change of the margin, in logits; negative if the fill helps.
+    correct
+        Whether the prediction is correct with the fill.
     note
-        What was answered then.
+        The prediction with the fill.
     """
 
     change: float
-    right: bool
+    correct: bool
     note: str = ""
 
 
 @dataclass(frozen=True, eq=False)
 class RegionReport:
-    """A region that was looked into.
+    """A tested region.
 
     Attributes
     ----------
     mask
         bool (H, W) over the network's input. Read-only.
     box
-        (left, top, right, bottom) around it, in pixels of the photograph.
+        (left, top, right, bottom) around it, in pixels of the image.
     share
-        Of the input's pixels, in [0, 1].
-    predicted
+        Share of the input's pixels, in [0, 1].
+    predicted_change
         Change of the margin that the contrast map predicts, in logits.
-    removals
-        By fill, what was measured.
+    fills
+        The measured effect of each fill.
     disagreement
         Largest difference between the changes of two fills, in logits.
     verdict
-        ``verified``: under every fill, two or more, the margin fell by half or more, or the wrong
-        answer became right. ``partly``: under most fills it fell by a fifth or more.
+        ``verified``: under every fill, two or more, the margin decreases by half or more, or the
+        prediction becomes correct. ``partly``: under most fills it decreases by a fifth or more.
         ``not verified``: neither; the region is not blamed.
     """
 
     mask: npt.NDArray[np.bool_]
     box: tuple[float, float, float, float]
     share: float
-    predicted: float
-    removals: Mapping[str, Removal]
+    predicted_change: float
+    fills: Mapping[str, FillReport]
     disagreement: float
     verdict: str
 
@@ -74,30 +74,30 @@ class RegionReport:
             "box": list(self.box),
             "share": self.share,
             "verdict": self.verdict,
-            "predicted": self.predicted,
+            "predicted_change": self.predicted_change,
             "disagreement": self.disagreement,
-            "removals": {name: vars(one) for name, one in self.removals.items()},
+            "fills": {name: vars(one) for name, one in self.fills.items()},
         }
 
 
 @dataclass(frozen=True, eq=False)
-class FixFound:
-    """The smallest region found without which the answer is right; it was run again to be sure.
+class FixReport:
+    """The smallest region found whose fill corrects the prediction, confirmed by a second run.
 
     Attributes
     ----------
     mask
         bool (H, W) over the network's input. Read-only.
     box, share
-        As of a `RegionReport`.
+        See `RegionReport`.
     fill
-        What took its place.
+        Name of the fill.
     change
-        Of the margin, in logits.
+        Change of the margin, in logits.
     note
-        What was answered then.
+        The prediction with the fill.
     inputs
-        float32 (C, H, W), the network's input without the region, for running it yourself.
+        float32 (C, H, W), the network's input with the fill, to run it yourself.
     """
 
     mask: npt.NDArray[np.bool_]
@@ -121,58 +121,56 @@ class FixFound:
 
 @dataclass(frozen=True, eq=False)
 class ReportData:
-    """Why an answer is wrong, with what was tested.
+    """Why a prediction is wrong, and what was tested.
 
     Attributes
     ----------
     name, model
-        Of the image and the network.
+        Names of the image and the model.
     type
-        What kind of error it is; ``"right"`` where there is none, and then nothing is blamed.
-    question
-        What was asked, as in ``why power drill rather than screwdriver?``.
+        Type of the mistake; ``"correct"`` if there is none, and then nothing is blamed.
+    target
+        The target, as in ``why power drill rather than screwdriver?``.
     predicted, true
-        What was answered and what is there; None where there is no such thing.
+        The predicted and the true class; None if there is none.
     loss, margin
-        Cross-entropy in nats, and by how much the answer is wrong, in logits.
+        Cross-entropy in nats, and the lead of the wrong class, in logits.
     regions
-        Those that were looked into, the most helpful first; none where no removal stands out.
-    usual
-        By how much the margin changes, in the middle, without regions of the same shape elsewhere
-        (without squares elsewhere, where nothing came into question), in logits: the yardstick.
+        The tested regions, the most helpful first; empty if no perturbation stands out.
+    control_change
+        Median decrease of the margin for regions of the same shape elsewhere, in logits.
     fix
-        The smallest region found without which the answer is right, or None.
+        The smallest perturbation found that corrects the prediction, or None.
     contrast
-        The mean of the margin maps, logits per pixel: predicted against true.
+        The mean of the margin maps, logits per pixel: predicted versus true class.
     blame
-        The map of blame, logits per pixel, 0 or more, from the removals. Its sum over a blamed
-        region is what the margin fell without it; it is zero if no region is blamed.
-    passes, backwards, budget
-        Images that went through the network, how many of them backwards too, and how many
-        might have.
-    additions
-        What had to be taken from the reference image to make the answer right, if one was given.
+        The blame map, logits per pixel, 0 or more, from measured effects. Over a blamed region it
+        sums to the decrease of the margin; it is zero if no region is blamed.
+    passes, backward_passes, budget
+        Images in forward and backward passes, and the limit.
+    counterfactual
+        The positions of a reference image that correct the prediction, if an image was given.
     profile
-        The layer profile, by layer, if it was asked for.
+        The layer profile, by layer, if it was requested.
     """
 
     name: str
     model: str
     type: str
-    request: str
+    target: str
     predicted: ClassEntry | None
     true: ClassEntry | None
     loss: float
     margin: float
     regions: tuple[RegionReport, ...]
-    usual: float
-    fix: FixFound | None
+    control_change: float
+    fix: FixReport | None
     contrast: Explanation
     blame: Explanation
     passes: int
-    backwards: int
+    backward_passes: int
     budget: int
-    additions: Mapping[str, Any] | None = None
+    counterfactual: Mapping[str, Any] | None = None
     profile: tuple[Metadata, ...] = field(default=())
 
     @property
@@ -181,8 +179,8 @@ class ReportData:
         return tuple(one for one in self.regions if one.verdict != "not verified")
 
     @property
-    def unseen(self) -> float:
-        """Share of the photograph, in [0, 1], that preprocessing cut off."""
+    def cropped(self) -> float:
+        """Share of the image, in [0, 1], that preprocessing cropped."""
         left, top, right, bottom = self.blame.extent
         height, width = self.blame.image.shape[:2]
         across = max(0.0, min(right, width) - max(left, 0))
@@ -191,7 +189,7 @@ class ReportData:
 
     @property
     def explanations(self) -> list[Explanation]:
-        """The map of blame and the contrast map, for any renderer."""
+        """The blame map and the contrast map, for any renderer."""
         return [self.blame, self.contrast]
 
     def to_dict(self) -> dict[str, Any]:
@@ -201,18 +199,18 @@ class ReportData:
             "name": self.name,
             "model": self.model,
             "type": self.type,
-            "question": self.request,
+            "target": self.target,
             "predicted": vars(self.predicted) if self.predicted else None,
             "true": vars(self.true) if self.true else None,
             "loss": self.loss,
             "margin": self.margin,
             "regions": [one.to_dict() for one in self.regions],
-            "usual_change": self.usual,
+            "control_change": self.control_change,
             "fix": self.fix.to_dict() if self.fix else None,
-            "unseen": self.unseen,
+            "cropped": self.cropped,
             "passes": self.passes,
-            "backwards": self.backwards,
+            "backward_passes": self.backward_passes,
             "budget": self.budget,
-            "additions": dict(self.additions) if self.additions is not None else None,
+            "counterfactual": None if self.counterfactual is None else dict(self.counterfactual),
             "profile": [row.to_dict() for row in self.profile],
         }

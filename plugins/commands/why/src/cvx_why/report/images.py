@@ -1,4 +1,4 @@
-"""Pictures for the report: what the network saw, without each region, and where the regions are."""
+"""Images of the report: the network's view, filled regions, and contours."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from cvx_core import Explanation
 from cvx_why.search.inpainting import FILLS, elsewhere
 
 _FILLS = {**FILLS, "elsewhere": elsewhere}
-_BESIDE = (128, 128, 128)
-"""Where the network's input reaches beyond the photograph."""
+_PADDING = (128, 128, 128)
+"""Color of the network's input beyond the image."""
 
 Mask = npt.NDArray[np.bool_]
 
 
-def seen(explanation: Explanation, longest: int) -> Image.Image:
-    """Return what the network was given to see of a photograph, as an RGB picture."""
+def network_view(explanation: Explanation, longest: int) -> Image.Image:
+    """Return the part of an image that the network saw, as an RGB image."""
     height, width = explanation.values.shape
     scale = min(1.0, longest / max(height, width))
     size = max(1, round(width * scale)), max(1, round(height * scale))
@@ -30,32 +30,32 @@ def seen(explanation: Explanation, longest: int) -> Image.Image:
     box = round(left), round(top), max(round(right), round(left) + 1), round(bottom)
     box = (*box[:3], max(box[3], box[1] + 1))
     photo = Image.fromarray(explanation.image)
-    canvas = Image.new("RGB", (box[2] - box[0], box[3] - box[1]), _BESIDE)
+    canvas = Image.new("RGB", (box[2] - box[0], box[3] - box[1]), _PADDING)
     canvas.paste(photo, (-box[0], -box[1]))
     return canvas.resize(size, Image.Resampling.LANCZOS)
 
 
-def without(picture: Image.Image, mask: Mask, fill: str) -> Image.Image | None:
-    """Return a picture with a region replaced; None for a fill that needs another picture."""
+def fill_region(image: Image.Image, mask: Mask, fill: str) -> Image.Image | None:
+    """Return an image with a region filled; None for a fill that needs another image."""
     if fill not in _FILLS:
         return None
-    pixels = torch.from_numpy(np.asarray(picture, dtype=np.float32) / 255).permute(2, 0, 1)[None]
-    small = Image.fromarray(mask).resize(picture.size, Image.Resampling.NEAREST)
+    pixels = torch.from_numpy(np.asarray(image, dtype=np.float32) / 255).permute(2, 0, 1)[None]
+    small = Image.fromarray(mask).resize(image.size, Image.Resampling.NEAREST)
     region = torch.from_numpy(np.array(small, dtype=bool))[None, None]
     if not region.any() or region.all():
-        return picture
+        return image
     filled = _FILLS[fill](pixels, region)[0].permute(1, 2, 0).clamp(0, 1)
     return Image.fromarray((filled.numpy() * 255).round().astype(np.uint8))
 
 
-def uri(picture: Image.Image) -> str:
-    """Return a picture as a data URI."""
+def data_uri(image: Image.Image) -> str:
+    """Return an image as a data URI."""
     buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=88, optimize=True)
+    image.save(buffer, "JPEG", quality=88, optimize=True)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-def outline(mask: Mask) -> str:
+def contour_path(mask: Mask) -> str:
     """Return the edge of a region as an SVG path in the mask's pixels."""
     framed = np.pad(mask, 1)
     parts = [f"M{a} {y}H{b}" for y, a, b in _runs(framed[1:] != framed[:-1], 1)]
@@ -63,8 +63,8 @@ def outline(mask: Mask) -> str:
     return "".join(parts)
 
 
-def middle(mask: Mask) -> tuple[float, float]:
-    """Return (x, y) of the pixel of a region that lies closest to its middle."""
+def center(mask: Mask) -> tuple[float, float]:
+    """Return (x, y) of the pixel of a region that is closest to its center."""
     rows, columns = mask.nonzero()
     nearest = ((rows - rows.mean()) ** 2 + (columns - columns.mean()) ** 2).argmin()
     return float(columns[nearest]), float(rows[nearest])

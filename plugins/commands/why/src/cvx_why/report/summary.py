@@ -1,134 +1,133 @@
-"""A report in a few lines of text."""
+"""Summary of a report: its text, its conclusions, and the names of its parts."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-if TYPE_CHECKING:
-    from cvx_why.report.data import RegionReport, ReportData
+from cvx_why.report.data import RegionReport, ReportData
 
-UNSEEN = 0.2
-"""Share of a photograph that was cut off, from which on a report says so."""
+CROPPED = 0.2
+"""Share of an image that was cropped, from which on a report mentions it."""
 MEANING = {
-    "verified": "Under every fill half of the error or more is gone, or the answer is right.",
-    "partly": "Under most fills a good part of the error is gone.",
-    "not verified": "The fills disagree, or little changes: it is not blamed.",
+    "verified": "Every fill halves the margin or corrects the prediction.",
+    "partly": "Most fills reduce the margin by a fifth or more.",
+    "not verified": "The fills disagree or have little effect. The region is not blamed.",
 }
-"""What each verdict says."""
+"""Explanation of each verdict."""
 
 
-def describe_error(report: ReportData) -> str:
-    """Return what was found out about an error, line by line."""
-    if report.type == "right":
-        said = report.predicted.text if report.predicted else "The answer"
-        return f"{said}: right. There is no error to explain."
-    said = report.predicted.text if report.predicted else "nothing"
-    truth = f", truly {report.true.text}" if report.true else ""
-    # A rival that did not come first is asked about, and is no error.
-    kind = report.type if report.margin > 0 else "asked about"
-    lines = [f"{kind}: {said}{truth}; margin {report.margin:.2f}, loss {report.loss:.2f} nats"]
+def summarize(report: ReportData) -> str:
+    """Return the report as a few lines of text."""
+    if report.type == "correct":
+        name = report.predicted.text if report.predicted else "The prediction"
+        return f"{name}: correct. There is no mistake to explain."
+    predicted = report.predicted.text if report.predicted else "nothing"
+    truth = f", ground truth {report.true.text}" if report.true else ""
+    # A rival with a lower score than the true class is no mistake.
+    kind = report.type if report.margin > 0 else "rival"
+    lines = [f"{kind}: {predicted}{truth}; margin {report.margin:.2f}, loss {report.loss:.2f} nats"]
     if report.blame.target.note:
         lines.append(report.blame.target.note)
     lines += [f"{k}. {_region(one)}" for k, one in enumerate(report.regions, 1)]
-    if report.unseen >= UNSEEN:
-        lines.append(f"{100 * report.unseen:.0f} % of the photograph was cut off, unseen.")
+    if report.cropped >= CROPPED:
+        lines.append(_cropped(report))
     if not report.blamed:
         lines.append(
-            "No region is blamed: without none of the parts that were removed does the margin fall "
-            f"by enough to stand out (elsewhere by {report.usual:.2f} logits)."
+            "No region is blamed: no perturbation stands out from control regions "
+            f"({report.control_change:.2f} logits, median)."
         )
     if report.fix is not None:
         lines.append(
-            f"Right without {100 * report.fix.share:.1f} % of the pixels, within "
+            f"Fix: correct with {100 * report.fix.share:.1f} % of the pixels filled, within "
             f"{_box(report.fix.box)} ({report.fix.fill}): {report.fix.note}"
         )
     elif report.margin > 0:
-        lines.append("No removal that was tried makes the answer right.")
+        lines.append("No tested perturbation corrects the prediction.")
     if report.profile:
-        lines.append(depth(report.profile))
-    if report.additions is not None:
-        lines.append(_added(report.additions))
-    lines.append(f"{report.passes} images run, of {report.budget} allowed.")
+        lines.append(describe_profile(report.profile))
+    if report.counterfactual is not None:
+        lines.append(_counterfactual(report.counterfactual))
+    lines.append(f"{report.passes} of {report.budget} forward passes used.")
     return "\n".join(lines)
 
 
-def conclusion(report: ReportData) -> list[str]:
-    """Return what a person should take along, in one to three sentences."""
+def conclusions(report: ReportData) -> list[str]:
+    """Return the main findings, in one to three sentences."""
     found = []
     for number, one in enumerate(report.regions, 1):
         if one.verdict == "not verified":
             continue
-        gone = sorted(-100 * r.change / abs(report.margin) for r in one.removals.values())
-        if gone[0] >= 100:
-            extent = "the wrong answer falls behind the true one under every fill"
+        decrease = sorted(-100 * r.change / abs(report.margin) for r in one.fills.values())
+        if decrease[0] >= 100:
+            effect = "puts the wrong class behind the true one under every fill"
         elif one.verdict == "verified":
-            extent = f"{gone[0]:.0f} % of the margin or more is gone under every fill"
+            effect = f"reduces the margin by {decrease[0]:.0f} % or more under every fill"
         else:
-            extent = f"{median(gone):.0f} % of the margin is gone in the middle of the fills"
-        found.append(f"Without region {number} ({place(one.mask)}) {extent}.")
+            effect = f"reduces the margin by {median(decrease):.0f} % (median of the fills)"
+        found.append(f"Perturbing region {number} ({position(one.mask)}) {effect}.")
     if not found:
-        found.append("No single place is to blame: no removal stands out from removing others.")
+        found.append("No region is blamed: no perturbation stands out from the controls.")
     if report.fix is not None:
-        share = 100 * report.fix.share
         found.append(
-            f"It becomes right without {share:.1f} % of the pixels ({place(report.fix.mask)}): "
-            f"{report.fix.note}"
+            f"Filling {100 * report.fix.share:.1f} % of the pixels ({position(report.fix.mask)}) "
+            f"corrects the prediction: {report.fix.note}"
         )
     elif report.margin > 0:
-        found.append("No removal that was tried makes the answer right.")
-    if report.unseen >= UNSEEN:
-        found.append(
-            f"{100 * report.unseen:.0f} % of the photograph was cut off before the network saw it; "
-            "what is there can't be blamed, and may be what it lacks."
-        )
+        found.append("No tested perturbation corrects the prediction.")
+    if report.cropped >= CROPPED:
+        found.append(f"{_cropped(report)} Cropped content may be what the network lacks.")
     return found
 
 
-def depth(profile: Sequence[Mapping[str, Any]]) -> str:
-    """Return at which layer of a profile the wrong class overtakes the true one, in words."""
+def describe_profile(profile: Sequence[Mapping[str, Any]]) -> str:
+    """Return the layer of a profile at which the wrong class overtakes the true one, as text."""
     ahead = None
     for row in reversed(profile):
         if row["cells"] <= 0:
             break
         ahead = row["layer"]
     if ahead is None:
-        return "At no layer do the cells speak for the wrong answer: constants behind them do."
+        return "At no layer do the positions favor the wrong class: later constants do."
     if ahead == profile[0]["layer"]:
-        return "The wrong answer is ahead at every layer that was looked at."
-    return f"The wrong answer is ahead from layer {ahead} on."
+        return "The wrong class leads at every layer of the profile."
+    return f"The wrong class leads from layer {ahead} on."
 
 
-def place(mask: npt.NDArray[np.bool_]) -> str:
-    """Return where a region lies, as in ``upper left``."""
+def position(mask: npt.NDArray[np.bool_]) -> str:
+    """Return the position of a region in words, as in ``upper left``."""
     rows, columns = np.nonzero(mask)
     down = int(3 * rows.mean() / mask.shape[0])
     right = int(3 * columns.mean() / mask.shape[1])
     words = (("upper", "", "lower")[down], ("left", "", "right")[right])
-    return " ".join(word for word in words if word) or "middle"
+    return " ".join(word for word in words if word) or "center"
+
+
+def _cropped(report: ReportData) -> str:
+    return f"{100 * report.cropped:.0f} % of the image was cropped before the network saw it."
 
 
 def _region(one: RegionReport) -> str:
     measured = ", ".join(
-        f"{name} {removal.change:+.2f}{' (right)' if removal.right else ''}"
-        for name, removal in one.removals.items()
+        f"{name} {fill.change:+.2f}{' (correct)' if fill.correct else ''}"
+        for name, fill in one.fills.items()
     )
     return (
         f"{_box(one.box)}, {100 * one.share:.1f} % of the pixels: {one.verdict}. "
-        f"Without it the margin changes by {measured}; predicted {one.predicted:+.2f}."
+        f"Change of the margin: {measured}; predicted {one.predicted_change:+.2f}."
     )
 
 
-def _added(found: Mapping[str, Any]) -> str:
+def _counterfactual(found: Mapping[str, Any]) -> str:
     rows, columns = found["grid"]
-    where = f"the {rows * columns} cells of {found['layer']}"
-    if found["cells"] is None:
-        return f"Not right even with all of {where} from the reference."
-    return f"Right with {len(found['cells'])} of {where} from the reference."
+    where = f"the {rows * columns} positions of {found['layer']}"
+    if found["positions"] is None:
+        return f"Not correct even with all of {where} from the reference image."
+    return f"Correct with {len(found['positions'])} of {where} from the reference image."
 
 
 def _box(box: tuple[float, float, float, float]) -> str:

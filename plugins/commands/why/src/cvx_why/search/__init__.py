@@ -1,1 +1,1 @@
-"""Search for the regions that cause an error."""
+"""Search for the regions that cause a mistake."""

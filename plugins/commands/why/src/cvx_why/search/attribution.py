@@ -1,26 +1,26 @@
-"""The map of blame: what the removals changed, shared out among the pixels."""
+"""Blame map: the measured changes of the margin, distributed over the pixels."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from cvx_why.search.contours import outlined
-from cvx_why.search.regions import Examined
+from cvx_why.search.contours import snap_to_contours
+from cvx_why.search.regions import RegionResult
 from cvx_why.search.search import Search
 
 
-def blame_map(search: Search, regions: list[Examined]) -> Tensor:
-    """Return (H, W) in logits per pixel, 0 or more: where something caused the error.
+def blame_map(search: Search, regions: list[RegionResult]) -> Tensor:
+    """Return (H, W) in logits per pixel, 0 or more: where the mistake is caused.
 
-    Each blamed region holds as much as the margin fell without it in the middle of the fills,
-    shared out in proportion to the search's fine map around the one that matters most, and to the
-    margin maps in others. All else is zero: no removal showed that it matters. What speaks for the
-    right answer is in the contrast map.
+    Each blamed region sums to the median decrease of the margin over the fills. It is distributed
+    in proportion to the search's fine map in the best region, and to the margin maps in others.
+    All else is zero: no perturbation has shown that it matters. What supports the ground truth is
+    in the contrast map.
     """
-    values, picture = torch.zeros_like(search.maps.signed), search.trials.inputs
+    values, image = torch.zeros_like(search.maps.signed), search.runner.inputs
     for one in regions:
         best = search.best is not None and one.mask is search.best.mask
-        share = search.fine if best else outlined(search.maps.positive * one.mask, picture)
+        share = search.fine if best else snap_to_contours(search.maps.positive * one.mask, image)
         values = values - one.change * share / share.sum().clamp_min(1e-12)
     return values

@@ -1,4 +1,4 @@
-"""Where to look: signed maps of the margin at several depths, and regions that they propose."""
+"""Candidate regions, proposed by signed maps of the margin at several layers."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cvx_core.recording import Layout
-from cvx_why.search.inpainting import smooth, widened
-from cvx_why.search.perturbations import Trials
+from cvx_why.search.inpainting import dilate, smooth
+from cvx_why.search.perturbations import PerturbationRunner
 
 MOST_LAYERS = 5
 _FINE = 32
@@ -20,18 +20,18 @@ _SMALLEST_GRID = 4
 
 @dataclass(frozen=True, eq=False)
 class MarginMaps:
-    """Maps of one margin at several places of a network, over the network's input.
+    """Maps of one margin at several layers, over the network's input.
 
     Attributes
     ----------
     layers
-        Names of the places.
+        Names of the layers.
     signed
-        (H, W), their mean in logits per pixel: positive where something speaks for the wrong
-        answer. Each map sums to what its cells carry of the margin.
+        (H, W), their mean in logits per pixel: positive where a pixel supports the mistake. Each
+        map sums to the contribution of its positions to the margin.
     positive
-        (H, W), 0 or more, sum 1: the mean of their positive parts, each brought to the sum 1, so
-        that no depth outvotes the others.
+        (H, W), 0 or more, sum 1: the mean of their positive parts, each scaled to the sum 1, so
+        that all layers have the same weight.
     """
 
     layers: tuple[str, ...]
@@ -39,18 +39,18 @@ class MarginMaps:
     positive: Tensor
 
 
-def margin_maps(trials: Trials, inputs: Tensor) -> MarginMaps:
-    """Return activation times gradient of the margin with held gates, at the input and inside.
+def margin_maps(runner: PerturbationRunner, inputs: Tensor) -> MarginMaps:
+    """Return activation times gradient of the margin with frozen gates, at input and layers.
 
-    See `cvx_activation_error` for the method; one forward and one backward pass for all places.
-    At the input the difference to its blurred self takes the place of the activation, because an
-    even surface has a colour, and no feature.
+    See `cvx_activation_error` for the method; one forward and one backward pass for all layers.
+    At the input, the difference from the blurred input replaces the activation, because an even
+    surface has a color but no feature.
     """
-    names = layers(trials)
-    size = trials.inputs.shape[2:]
+    names = layers(runner)
+    size = runner.inputs.shape[2:]
     side = min(size)
     maps = []
-    found = trials.gradients(inputs, ("input", *names), frozen=True)
+    found = runner.gradients(inputs, ("input", *names), frozen=True)
     for name, (activation, gradient) in found.items():
         if name == "input":
             activation = activation - smooth(activation, side / 12)
@@ -66,17 +66,17 @@ def margin_maps(trials: Trials, inputs: Tensor) -> MarginMaps:
     return MarginMaps(("input", *names), each.mean(0), shares.mean(0))
 
 
-def layers(trials: Trials) -> tuple[str, ...]:
-    """Return the last place of each resolution, or a few spread over the depth if it never changes.
+def layers(runner: PerturbationRunner) -> tuple[str, ...]:
+    """Return the last layer of each resolution, or a few over the depth if there is only one.
 
-    Decided by shapes alone, so that it costs no pass.
+    The choice depends on shapes only and costs no pass.
     """
     by_grid: dict[tuple[int, int], str] = {}
     usable = []
-    for place in Layout.of(trials.model, trials.inputs).layers:
-        if min(place.grid) >= _SMALLEST_GRID:
-            by_grid[place.grid] = place.name
-            usable.append(place.name)
+    for layer in Layout.of(runner.model, runner.inputs).layers:
+        if min(layer.grid) >= _SMALLEST_GRID:
+            by_grid[layer.grid] = layer.name
+            usable.append(layer.name)
     names = list(by_grid.values())
     if len(names) < 3:
         names += [usable[round(k * (len(usable) - 1) / 4)] for k in range(1, 4)] if usable else []
@@ -84,10 +84,10 @@ def layers(trials: Trials) -> tuple[str, ...]:
 
 
 def windows(positive: Tensor, side: int, count: int) -> list[Tensor]:
-    """Return squares (H, W) that hold most of a map, each with what earlier ones left of it.
+    """Return the squares (H, W) with the largest sums of a map.
 
-    What lies in a square counts a quarter for the next ones, so that they spread, and overlap
-    where it pays. Of those that hold the same the one comes first in whose middle it is.
+    Values inside a square count a quarter for the next ones, so that squares spread but may
+    overlap. Among equal sums, the square whose center has the largest values comes first.
     """
     height, width = positive.shape
     rest, found = smooth(positive[None, None], side / 4, density=True)[0, 0], []
@@ -111,8 +111,8 @@ def _steps(length: int, side: int) -> Tensor:
     return torch.tensor(sorted({*range(0, length - side + 1, max(1, side // 4)), length - side}))
 
 
-def edges(like: Tensor, thickness: int) -> list[Tensor]:
-    """Return the strips (H, W) along the four edges, where no square fits well."""
+def edge_strips(like: Tensor, thickness: int) -> list[Tensor]:
+    """Return the strips (H, W) along the four edges, which squares cover badly."""
     height, width = like.shape
     return [
         rectangle(like, 0, 0, thickness, width),
@@ -125,13 +125,13 @@ def edges(like: Tensor, thickness: int) -> list[Tensor]:
 def level_sets(
     values: Tensor, shares: Sequence[float], within: Tensor | None = None
 ) -> list[Tensor]:
-    """Return the pixels (H, W) with the largest values above 0, as shares of all or a region."""
+    """Return masks (H, W) of the largest values above 0, by shares of all pixels or a region."""
     inside = torch.ones_like(values, dtype=torch.bool) if within is None else within
     ranked = values[inside].sort(descending=True).values
     found = []
     for share in shares:
         least = ranked[min(len(ranked), max(1, round(share * len(ranked)))) - 1]
-        # Where a map says nothing there is no level to speak of.
+        # A map of zeros has no level sets.
         found.append((values >= least) & (values > 0) & inside)
     return [mask for mask in found if mask.any()]
 
@@ -143,6 +143,6 @@ def rectangle(like: Tensor, top: int, left: int, height: int, width: int) -> Ten
     return mask
 
 
-def dilated(mask: Tensor, reach: int) -> Tensor:
+def dilate_mask(mask: Tensor, reach: int) -> Tensor:
     """Return a mask (H, W) grown by `reach` pixels on all sides."""
-    return widened(mask[None, None].float(), reach)[0, 0] > 0
+    return dilate(mask[None, None].float(), reach)[0, 0] > 0

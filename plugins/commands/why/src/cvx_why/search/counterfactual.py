@@ -1,4 +1,4 @@
-"""What would have to be added: features of another image that make the answer right."""
+"""Counterfactual features: positions of another image that correct the prediction."""
 
 from __future__ import annotations
 
@@ -11,83 +11,87 @@ from cvx_core import MethodError, Requirements
 from cvx_core.explainers import in_pieces
 from cvx_core.recording import PartialForward, find_last_grid, open_recording
 from cvx_core.tasks import ClassificationPrediction
-from cvx_why.search.perturbations import Trials
+from cvx_why.search.perturbations import PerturbationRunner
 
 
-def additions(trials: Trials, other: Tensor) -> dict[str, Any]:
-    """Return which cells of a layer, taken from another image, make the answer right.
+def find_counterfactual(runner: PerturbationRunner, other: Tensor) -> dict[str, Any]:
+    """Return the positions of a layer that correct the prediction if taken from another image.
 
-    At the last grid that everything passes, cells of the image are exchanged for cells of the
-    other, from any place in it, the most promising pair first (Goyal et al., "Counterfactual
-    Visual Explanations", ICML 2019, with the gain of a pair to first order): 1, 2, 4, ... of
-    them, of which only the part of the network behind the layer is run.
+    At the last grid that everything passes, spatial positions of the image are replaced by
+    positions of the other, the most promising pair first (Goyal et al., "Counterfactual Visual
+    Explanations", ICML 2019, with a first-order estimate for each pair): 1, 2, 4, ... of them.
+    Only the part of the network behind the layer is run.
 
     Parameters
     ----------
-    trials
-        The image and its error.
+    runner
+        The image and its mistake.
     other
-        (1, C, H, W), an image of the true class as the network takes it.
+        (1, C, H, W), a prepared image of the true class.
 
     Returns
     -------
     dict
-        ``layer``, ``grid``; ``cells``: ``place`` in the image and where in the other it was
-        ``taken_from``, (row, column) each, or None if no number tried was enough; ``changes``: of
-        the margin, by how many cells were exchanged.
+        ``layer``, ``grid``; ``positions``: each ``position`` of the image and its ``source`` in the
+        other image, (row, column), or None if no tested number suffices; ``changes`` of the margin
+        by the number of replaced positions.
 
     Raises
     ------
     MethodError
         If the model is no classifier.
     """
-    if trials.model.task != "classification":
+    if runner.model.task != "classification":
         raise MethodError(
-            f"Features of a reference are exchanged in classifiers, and {trials.model.name} is "
-            f"for {trials.model.task}.",
-            "Leave the reference image out.",
+            f"reference_image requires a classifier, got {runner.model.name}, a model for "
+            f"{runner.model.task}.",
+            "Omit reference_image (--reference on the command line).",
         )
-    place = find_last_grid(trials.model, trials.inputs)
-    with open_recording(trials.model, trials.inputs, Requirements(place.name)) as recording:
+    layer = find_last_grid(runner.model, runner.inputs)
+    with open_recording(runner.model, runner.inputs, Requirements(layer.name)) as recording:
         raw, slope = (
-            recording.raw(place.name),
-            recording.gradients(trials.seed.to(recording.logits)[None], place.name)[0],
+            recording.raw(layer.name),
+            recording.gradients(runner.seed.to(recording.logits)[None], layer.name)[0],
         )
-    with open_recording(trials.model, other, Requirements(place.name)) as recording:
-        there = place.positions(recording.raw(place.name))[0].flatten(1)
-    here, slope = place.positions(raw)[0].flatten(1), place.positions(slope)[0].flatten(1)
-    # To first order, exchanging cell i for the other's cell j changes the margin by this.
+    with open_recording(runner.model, other, Requirements(layer.name)) as recording:
+        there = layer.positions(recording.raw(layer.name))[0].flatten(1)
+    here, slope = layer.positions(raw)[0].flatten(1), layer.positions(slope)[0].flatten(1)
+    # First-order change of the margin if position i is replaced by position j of the other image.
     effect = slope.T @ there - (slope * here).sum(0)[:, None]
     best = effect.min(dim=1)
     order = best.values.argsort()
     counts = [2**k for k in range((len(order) - 1).bit_length())] + [len(order)]
-    # Which elements of the layer's own layout, whatever it is, belong to each cell.
+    # Indices of the elements of each position in the layer's own memory layout.
     numbers = torch.arange(raw.numel(), device=raw.device).view_as(raw)
-    elements = place.positions(numbers)[0].flatten(1)
+    elements = layer.positions(numbers)[0].flatten(1)
     values = raw.flatten().repeat(len(counts), 1)
     for row, n in zip(values, counts, strict=True):
         row[elements[:, order[:n]]] = there[:, best.indices[order[:n]]]
     values = values.view(-1, *raw.shape[1:])
-    suffix = PartialForward(trials.model, trials.inputs, place)
+    suffix = PartialForward(runner.model, runner.inputs, layer)
 
     def run(start: int, stop: int) -> Tensor:
         return suffix.logits(values[start:stop], torch.zeros(stop - start, dtype=torch.long))
 
-    outputs = torch.cat([*in_pieces(len(counts), trials.at_once, run)]).cpu().double().numpy()
+    outputs = torch.cat([*in_pieces(len(counts), runner.at_once, run)]).cpu().double().numpy()
     judged = [
-        trials.case.judge(ClassificationPrediction(one, trials.model.classes)) for one in outputs
+        runner.mistake.judge(ClassificationPrediction(one, runner.model.classes)) for one in outputs
     ]
     enough = next((n for n, one in zip(counts, judged, strict=True) if one.right), None)
 
-    def where(cell: Tensor) -> list[int]:
-        return list(divmod(int(cell), place.grid[1]))
+    def row_column(position: Tensor) -> list[int]:
+        return list(divmod(int(position), layer.grid[1]))
 
     return {
-        "layer": place.name,
-        "grid": list(place.grid),
-        "cells": enough
-        and [{"place": where(i), "taken_from": where(best.indices[i])} for i in order[:enough]],
+        "layer": layer.name,
+        "grid": list(layer.grid),
+        "positions": enough
+        and [
+            {"position": row_column(i), "source": row_column(best.indices[i])}
+            for i in order[:enough]
+        ],
         "changes": {
-            str(n): one.margin - trials.case.margin for n, one in zip(counts, judged, strict=True)
+            str(n): one.margin - runner.mistake.margin
+            for n, one in zip(counts, judged, strict=True)
         },
     }

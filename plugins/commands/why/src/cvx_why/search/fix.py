@@ -1,4 +1,4 @@
-"""The fix: the smallest region found without which the answer is right."""
+"""Fix of a mistake: the smallest region found whose perturbation corrects the prediction."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from cvx_why.search.candidates import dilated, level_sets
+from cvx_why.search.candidates import dilate_mask, level_sets
 from cvx_why.search.inpainting import Fill, elsewhere
-from cvx_why.search.regions import Examined
-from cvx_why.search.search import Removed, Search
+from cvx_why.search.regions import RegionResult
+from cvx_why.search.search import Perturbation, Search
 
 _SHRUNK = (0.4, 0.6, 0.8)
 _TIGHT = (0.5, 0.7)
@@ -18,61 +18,64 @@ _TIGHT = (0.5, 0.7)
 
 @dataclass(frozen=True, eq=False)
 class Fix:
-    """A removal that makes the answer right.
+    """A perturbation that corrects the prediction.
 
     Attributes
     ----------
-    removed
-        The region, and what became of the margin.
+    perturbation
+        The region and the change of the margin.
     fill
-        What took its place.
+        Name of the fill.
     inputs
-        (1, C, H, W), the network's input after it. It was run by itself once more, and the
-        answer was right again.
+        (1, C, H, W), the perturbed input. It was run once more on its own to confirm the fix.
     """
 
-    removed: Removed
+    perturbation: Perturbation
     fill: str
     inputs: Tensor
 
 
-def fix(search: Search, regions: Sequence[Examined], fills: Mapping[str, Fill]) -> Fix | None:
-    """Return the smallest fix found, or None if there was none within the budget.
+def find_fix(
+    search: Search, regions: Sequence[RegionResult], fills: Mapping[str, Fill]
+) -> Fix | None:
+    """Return the smallest fix found within the budget, or None.
 
-    What the search removed is looked through; the smallest that made the answer right is shrunk
-    to level sets of the fine map, the best of which is run again. Where no single region does
-    it, wider ones and several together are removed, also by content from elsewhere in the picture.
+    The smallest perturbation of the search that corrects the prediction is reduced to level sets
+    of the fine map, and the best is run again. If no single region suffices, wider regions and
+    unions are perturbed, also with content from elsewhere in the image.
     """
     fills = {**fills, "elsewhere": elsewhere}
-    known = [(one, search.fill) for one in search.tried if one.right]
-    known += [(r, name) for one in regions for name, r in one.removals.items() if r.right]
-    for removed, name in sorted(known, key=lambda pair: pair[0].pixels) or _wider(search, fills):
-        if name == search.fill and search.trials.left > len(_SHRUNK):
-            inside = level_sets(search.fine, _SHRUNK, removed.mask)
-            smaller = [one for one in search.remove(inside) if one.right]
-            removed = min([removed, *smaller], key=lambda one: one.pixels)
-        inputs = fills[name](search.trials.inputs, removed.mask[None, None])
-        if search.trials.left and search.trials.judge(inputs)[0].right:
-            return Fix(removed, name, inputs)
+    known = [(one, search.fill) for one in search.perturbations if one.right]
+    known += [(r, name) for one in regions for name, r in one.fills.items() if r.right]
+    for one, name in sorted(known, key=lambda pair: pair[0].pixels) or _wider(search, fills):
+        if name == search.fill and search.runner.left > len(_SHRUNK):
+            inside = level_sets(search.fine, _SHRUNK, one.mask)
+            smaller = [small for small in search.perturb(inside) if small.right]
+            one = min([one, *smaller], key=lambda fix: fix.pixels)
+        inputs = fills[name](search.runner.inputs, one.mask[None, None])
+        if search.runner.left and search.runner.judge(inputs)[0].right:
+            return Fix(one, name, inputs)
     return None
 
 
-def _wider(search: Search, fills: Mapping[str, Fill]) -> Iterator[tuple[Removed, str]]:
-    """Yield removals that make the answer right where no single region did, smaller ones first."""
+def _wider(search: Search, fills: Mapping[str, Fill]) -> Iterator[tuple[Perturbation, str]]:
+    """Yield wider perturbations that correct the prediction, smaller ones first."""
     if search.best is None:
         return
     side, union = min(search.fine.shape), search.best.mask
-    # The other fills were tried on the region itself; one with a texture was not.
+    # All fills but the one with a texture have been tested on the region itself.
     for mask in (union, *level_sets(search.fine, _TIGHT, union)):
-        if search.trials.left > 1:
-            yield from ((one, "elsewhere") for one in search.remove([mask], elsewhere) if one.right)
-    masks = [dilated(union, max(1, side // k)) for k in (90, 30)]
-    for one in sorted(search.tried, key=lambda one: one.change):
+        if search.runner.left > 1:
+            yield from (
+                (one, "elsewhere") for one in search.perturb([mask], elsewhere) if one.right
+            )
+    masks = [dilate_mask(union, max(1, side // k)) for k in (90, 30)]
+    for one in sorted(search.perturbations, key=lambda one: one.change):
         if one.change < 0 and int((one.mask & ~union).sum()) >= one.pixels / 2:
             union = union | one.mask
             masks.append(union)
     for mask in masks:
         for name, fill in fills.items():
-            # One pass is kept for running the fix again.
-            if search.trials.left > 1:
-                yield from ((one, name) for one in search.remove([mask], fill) if one.right)
+            # One pass is reserved for the confirmation.
+            if search.runner.left > 1:
+                yield from ((one, name) for one in search.perturb([mask], fill) if one.right)

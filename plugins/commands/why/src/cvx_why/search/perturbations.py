@@ -1,4 +1,4 @@
-"""Trials: changed versions of one image, run through the network, counted and judged."""
+"""Perturbed versions of one image: a runner that counts and judges them."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ from cvx_core.recording import open_recording
 from cvx_core.tasks import Judgement, Mistake
 
 _TOGETHER = 16
-"""More at once is slower on a processor, whose caches are full, and no faster elsewhere."""
+"""More images at once are slower on a CPU, whose caches are full, and no faster on a GPU."""
 
 
-class Passes:
-    """Counts the images that go through a network while it is attached.
+class PassCounter:
+    """Counter of the images that a network processes.
 
     Attributes
     ----------
     images
-        How many went forward, whoever sent them.
-    backwards
-        For how many images a gradient was asked.
+        Images in forward passes, whoever runs them.
+    backward_passes
+        Images for which a gradient was computed.
     """
 
     def __init__(self, model: VisionModel) -> None:
         self.model = model
-        self.images = self.backwards = 0
+        self.images = self.backward_passes = 0
 
     @contextmanager
-    def counting(self) -> Iterator[Passes]:
-        """Count for a while."""
+    def attach(self) -> Iterator[PassCounter]:
+        """Count within a context."""
         thread = threading.get_ident()
 
         def count(_module: Any, args: tuple[Any, ...]) -> None:
-            # Another thread may run the same network now; shapes alone cost nothing.
+            # Another thread may run the same network, and inputs on "meta" only measure shapes.
             if threading.get_ident() == thread and not args[0].is_meta:
                 self.images += len(args[0])
 
@@ -52,83 +52,83 @@ class Passes:
             handle.remove()
 
 
-class Trials:
-    """Runs changed versions of an image and says what became of its error.
+class PerturbationRunner:
+    """Runs perturbed versions of an image and judges the mistake in each.
 
     Parameters
     ----------
     model
         The network.
     image
-        The image as it is.
-    case, answer
-        The error, and the answer that it was found in.
+        The original image.
+    mistake, prediction
+        The mistake, and the prediction that contains it.
     passes
-        The count, which is attached.
-    most
-        Images that may go through the network, the ones already counted among them.
-    kept
-        Images of these that are kept for what comes later, and can be changed.
+        An attached counter.
+    limit
+        Limit of `passes.images`, including those counted already.
     memory
-        Bytes that may be held at once; None chooses from the device's memory.
+        Memory budget for one batch, in bytes; None chooses it from the device.
+    reserved
+        Images of the limit that are kept for later steps. It may be changed.
 
     Attributes
     ----------
     at_once
-        How many images may run together.
+        Images per batch.
     """
 
     def __init__(
         self,
         model: VisionModel,
         image: PreparedImage,
-        case: Mistake,
-        answer: Prediction,
-        passes: Passes,
-        most: int,
+        mistake: Mistake,
+        prediction: Prediction,
+        passes: PassCounter,
+        limit: int,
         memory: int | None = None,
-        kept: int = 0,
+        reserved: int = 0,
     ) -> None:
-        self.model, self.image, self.case = model, image, case
-        self.passes, self.most, self.kept = passes, most, kept
+        self.model, self.image, self.mistake = model, image, mistake
+        self.passes, self.limit, self.reserved = passes, limit, reserved
         self.inputs = image.tensor[None]
-        self.seed = torch.from_numpy(answer.resolve(case.target)[0])
+        self.seed = torch.from_numpy(prediction.resolve(mistake.target)[0])
         self.at_once = min(_TOGETHER, images_at_once(model, image.tensor, memory))
 
     @property
     def left(self) -> int:
-        """How many images may still be run."""
-        return max(0, self.most - self.passes.images - self.kept)
+        """Number of images that may still be run."""
+        return max(0, self.limit - self.passes.images - self.reserved)
 
     def judge(self, inputs: Tensor) -> list[Judgement]:
-        """Return what each of the inputs (n, C, H, W) makes of the error."""
+        """Return the judgement of the mistake for each of the inputs (n, C, H, W)."""
 
         def run(start: int, stop: int) -> list[Judgement]:
             found = self.model.output(inputs[start:stop])
-            answers = self.model.predictions(found, [self.image.frame] * (stop - start))
-            return [self.case.judge(answer) for answer in answers]
+            predictions = self.model.predictions(found, [self.image.frame] * (stop - start))
+            return [self.mistake.judge(one) for one in predictions]
 
         return [one for several in in_pieces(len(inputs), self.at_once, run) for one in several]
 
     def gradients(
-        self, inputs: Tensor, places: Sequence[str] = ("input",), *, frozen: bool = False
+        self, inputs: Tensor, layers: Sequence[str] = ("input",), *, frozen: bool = False
     ) -> dict[str, tuple[Tensor, Tensor]]:
-        """Return activation and gradient of the margin at each place, (n, C, h, w) both."""
-        requirements = Requirements(*places, gates="frozen" if frozen else "native")
+        """Return activation and gradient of the margin at each layer, (n, C, h, w) both."""
+        requirements = Requirements(*layers, gates="frozen" if frozen else "native")
 
         def run(start: int, stop: int) -> list[tuple[Tensor, Tensor]]:
             with open_recording(self.model, inputs[start:stop], requirements) as recording:
                 seed = self.seed.to(recording.logits).expand_as(recording.logits)
-                raw = recording.gradients(seed, *places, missing="zero")
+                raw = recording.gradients(seed, *layers, missing="zero")
                 found = [
                     (recording.activation(name), recording.layer(name).positions(gradient))
-                    for name, gradient in zip(places, raw, strict=True)
+                    for name, gradient in zip(layers, raw, strict=True)
                 ]
-                self.passes.backwards += stop - start
+                self.passes.backward_passes += stop - start
             return found
 
         pieces = list(in_pieces(len(inputs), self.at_once, run))
         return {
             name: (torch.cat([p[k][0] for p in pieces]), torch.cat([p[k][1] for p in pieces]))
-            for k, name in enumerate(places)
+            for k, name in enumerate(layers)
         }

@@ -1,4 +1,4 @@
-"""Regions that were looked into: what became of the error without each, and the verdict."""
+"""Verification of candidate regions: measured effects under every fill, and a verdict."""
 
 from __future__ import annotations
 
@@ -10,141 +10,141 @@ from typing import Literal
 from torch import Tensor
 
 from cvx_why.search.inpainting import Fill
-from cvx_why.search.search import Removed, Search
+from cvx_why.search.search import Perturbation, Search
 
 Verdict = Literal["verified", "partly", "not verified"]
 
-MATTERS = 0.2
-"""Share of the margin by which it must fall without a region for it to be blamed."""
-HALF = 0.5
-"""Share of the margin by which it must fall under every fill for a claim to be verified, and for
-anything to be blamed where the answer is right."""
-STANDS_OUT = 1.5
-"""Times the usual change, which is what removing another part does in the middle."""
-MOST_REGIONS = 3
-APART = 0.2
-"""Regions that share less than this of the smaller one are two."""
+BLAME_SHARE = 0.2
+"""Share of the margin by which it must decrease for a region to be blamed."""
+VERIFIED_SHARE = 0.5
+"""Share of the margin by which it must decrease under every fill for a verified region, and for
+any blame if the prediction is correct."""
+CONTROL_FACTOR = 1.5
+"""Ratio of a region's effect to the median effect of the controls."""
+MAX_REGIONS = 3
+MAX_OVERLAP = 0.2
+"""Overlap, as a share of the smaller region, up to which two regions are distinct."""
 
 
 @dataclass(frozen=True, eq=False)
-class Examined:
-    """A region, and what became of the error without it.
+class RegionResult:
+    """A region and its measured effects.
 
     Attributes
     ----------
     mask
         bool (H, W) over the network's input.
-    predicted
+    predicted_change
         Change of the margin that the margin maps predict: minus their sum in the region.
-    removals
-        By fill, what was measured; the one that the search used comes first.
+    fills
+        The measurement under each fill; the search's own fill comes first.
     verdict
-        ``verified``: under every fill the margin fell by half or more, or the wrong answer became
-        right. ``partly``: under most fills, two or more, it fell by a fifth or more (by half,
-        where the answer is right and a rival was asked about).
+        ``verified``: under every fill the margin decreases by half or more, or the prediction
+        becomes correct. ``partly``: under most fills, two or more, it decreases by a fifth or more
+        (by half, if the prediction is correct and a rival was given).
         ``not verified``: neither; the region is not blamed.
     """
 
     mask: Tensor
-    predicted: float
-    removals: Mapping[str, Removed]
+    predicted_change: float
+    fills: Mapping[str, Perturbation]
     verdict: Verdict
 
     @property
     def change(self) -> float:
-        """Change of the margin in the middle of the fills, in logits; negative helps."""
-        return median([one.change for one in self.removals.values()])
+        """Median change of the margin over the fills, in logits; negative if it helps."""
+        return median([one.change for one in self.fills.values()])
 
     @property
     def disagreement(self) -> float:
-        """Largest difference between two fills' changes of the margin, in logits."""
-        changes = [one.change for one in self.removals.values()]
+        """Largest difference between the changes of two fills, in logits."""
+        changes = [one.change for one in self.fills.values()]
         return max(changes) - min(changes)
 
 
-def examined(search: Search, fills: Mapping[str, Fill]) -> list[Examined]:
-    """Return the regions that were looked into, the best first, each with a verdict.
+def verify_regions(search: Search, fills: Mapping[str, Fill]) -> list[RegionResult]:
+    """Return the tested regions, the best first, each with a verdict.
 
-    A region is looked into if the margin falls without it by what it takes to be blamed, and by
-    `STANDS_OUT` times what it falls without as much of the picture elsewhere. There are no more
-    regions than the budget has all fills for.
+    A region is tested under every fill if its effect reaches the threshold for blame and
+    `CONTROL_FACTOR` times the effect of the controls. The budget limits their number.
     """
-    margin = search.trials.case.margin
-    enough = _enough(margin)
-    found: list[Removed] = []
-    if search.best is not None and search.best.change <= -enough:
-        search.compare()
-        if search.best.change <= -STANDS_OUT * usual_change(search):
+    margin = search.runner.mistake.margin
+    threshold = _blame_threshold(margin)
+    found: list[Perturbation] = []
+    if search.best is not None and search.best.change <= -threshold:
+        search.run_controls()
+        if search.best.change <= -CONTROL_FACTOR * control_change(search):
             found.append(search.best)
     apart = [one for one in search.coarse if _apart(one, found)]
     for one in sorted(search.coarse, key=lambda one: one.change):
         others = [other for other in apart if other is not one]
-        least = -max(enough, STANDS_OUT * _middle(others, one.pixels, margin))
-        if one.change <= least and len(found) < MOST_REGIONS and _apart(one, found):
+        least = -max(threshold, CONTROL_FACTOR * _median_decrease(others, one.pixels, margin))
+        if one.change <= least and len(found) < MAX_REGIONS and _apart(one, found):
             found.append(one)
-    search.trials.kept = 0
-    found = found[: max(1, search.trials.left // max(1, len(fills) - 1))]
-    measured: list[dict[str, Removed]] = [{search.fill: one} for one in found]
+    search.runner.reserved = 0
+    found = found[: max(1, search.runner.left // max(1, len(fills) - 1))]
+    measured: list[dict[str, Perturbation]] = [{search.fill: one} for one in found]
     for name in [name for name in fills if name != search.fill]:
-        again = search.remove([one.mask for one in found], fills[name])
-        for into, removed in zip(measured, again, strict=False):
-            into[name] = removed
+        again = search.perturb([one.mask for one in found], fills[name])
+        for into, perturbation in zip(measured, again, strict=False):
+            into[name] = perturbation
     return [
-        Examined(
+        RegionResult(
             one.mask,
             -float(search.maps.signed[one.mask].sum()),
-            removals,
-            _verdict([*removals.values()], margin, len(fills)),
+            by_fill,
+            _verdict([*by_fill.values()], margin, len(fills)),
         )
-        for one, removals in zip(found, measured, strict=True)
+        for one, by_fill in zip(found, measured, strict=True)
     ]
 
 
-def usual_change(search: Search) -> float:
-    """Return by how much the margin falls, in the middle, without what the best is compared to.
+def control_change(search: Search) -> float:
+    """Return the median decrease of the margin for the controls of the best region.
 
-    That is regions of its shape elsewhere. Where there is no room for any it is squares, apart
-    from it if there are such, counted by area: of an error that comes from everywhere, more goes
-    with more of the picture.
+    These are regions of its shape at other positions. If none fits, they are squares, scaled by
+    area and distinct from it where possible: a larger region contains more of a diffuse cause.
     """
-    best, margin = search.best, search.trials.case.margin
+    best, margin = search.best, search.runner.mistake.margin
     if best is None:
-        return _middle(search.coarse, 0, margin)
+        return _median_decrease(search.coarse, 0, margin)
     apart = [one for one in search.coarse if _apart(one, [best])]
-    return _middle(search.elsewhere or apart or search.coarse, best.pixels, margin)
+    return _median_decrease(search.controls or apart or search.coarse, best.pixels, margin)
 
 
-def _middle(others: Sequence[Removed], pixels: int, margin: float) -> float:
-    """Return the median fall without others, in logits, if they had at least so many pixels.
+def _median_decrease(others: Sequence[Perturbation], pixels: int, margin: float) -> float:
+    """Return the median decrease for others, in logits, scaled to at least so many pixels.
 
-    Of an error only falls count: what raises it speaks for the truth, and is no accident. Where
-    nothing is wrong any change does, because what a removal does by accident has no sign.
+    For a mistake only decreases count: an increase means that the region supports the ground
+    truth. If the prediction is correct, any change counts, because a chance effect has no sign.
     """
     changes = [one.change * max(1.0, pixels / one.pixels) for one in others]
-    usual = [max(0.0, -change) if margin > 0 else abs(change) for change in changes]
-    return median(usual) if usual else 0.0
+    decreases = [max(0.0, -change) if margin > 0 else abs(change) for change in changes]
+    return median(decreases) if decreases else 0.0
 
 
-def _enough(margin: float) -> float:
-    """Return by how much the margin must fall for something to be blamed, in logits.
+def _blame_threshold(margin: float) -> float:
+    """Return the decrease of the margin that blame requires, in logits.
 
-    For an error, a share of it. Where the true class leads there is no error to have a cause: only
-    what the rival's distance would grow by half without is worth a name.
+    For a mistake it is a share of the margin. If the true class leads, there is no mistake: a
+    region is only reported if the distance of the rival grows by half.
     """
-    return MATTERS * margin if margin > 0 else HALF * -margin
+    return BLAME_SHARE * margin if margin > 0 else VERIFIED_SHARE * -margin
 
 
-def _apart(one: Removed, others: Sequence[Removed]) -> bool:
+def _apart(one: Perturbation, others: Sequence[Perturbation]) -> bool:
     return all(
-        int((one.mask & other.mask).sum()) <= APART * min(one.pixels, other.pixels)
+        int((one.mask & other.mask).sum()) <= MAX_OVERLAP * min(one.pixels, other.pixels)
         for other in others
     )
 
 
-def _verdict(removals: Sequence[Removed], margin: float, fills: int) -> Verdict:
-    # Where nothing was wrong, that the answer is right shows nothing.
-    holds = [one.change <= -HALF * abs(margin) or (one.right and margin > 0) for one in removals]
-    if len(removals) >= fills and all(holds):
+def _verdict(found: Sequence[Perturbation], margin: float, fills: int) -> Verdict:
+    # If the prediction was correct before, a correct prediction afterwards shows nothing.
+    holds = [
+        one.change <= -VERIFIED_SHARE * abs(margin) or (one.right and margin > 0) for one in found
+    ]
+    if len(found) >= fills and all(holds):
         return "verified"
-    helped = sum(one.change <= -_enough(margin) for one in removals)
+    helped = sum(one.change <= -_blame_threshold(margin) for one in found)
     return "partly" if helped >= max(2, fills // 2 + 1) else "not verified"

@@ -1,4 +1,4 @@
-"""From what a search found to the report: masks, boxes, explanations."""
+"""Assembly of a report from the results of a search: masks, boxes, explanations."""
 
 from __future__ import annotations
 
@@ -14,144 +14,132 @@ from torch import Tensor
 from cvx_core import Explanation, Metadata, VisionModel, __version__
 from cvx_core.images import PreparedImage
 from cvx_core.tasks import ClassificationPrediction, GroundTruth, Predicted, Prediction, Target
-from cvx_why.report.data import FixFound, RegionReport, Removal
+from cvx_why.report.data import FillReport, FixReport, RegionReport
 from cvx_why.report.error_report import ErrorReport
 from cvx_why.search.attribution import blame_map
 from cvx_why.search.fix import Fix
-from cvx_why.search.perturbations import Passes
-from cvx_why.search.regions import Examined, usual_change
+from cvx_why.search.perturbations import PassCounter
+from cvx_why.search.regions import RegionResult, control_change
 from cvx_why.search.search import Search
 
 
-def nothing_wrong(
+def report_correct(
     model: VisionModel,
     image: PreparedImage,
-    answer: Prediction,
+    prediction: Prediction,
     label: GroundTruth,
-    passes: Passes,
+    passes: PassCounter,
     budget: int,
 ) -> ErrorReport:
-    """Return the report of an answer that is right: nothing is asked, and nothing blamed."""
-    true = (
-        answer.entry(answer.find(label)) if isinstance(answer, ClassificationPrediction) else None
-    )  # type: ignore[arg-type]
+    """Return the report of a correct prediction, without regions."""
+    true = None
+    if isinstance(prediction, ClassificationPrediction):
+        true = prediction.entry(prediction.find(label))  # type: ignore[arg-type]
     zero = torch.zeros(image.tensor.shape[1:])
-    nothing = _explanation(model, image, answer, Predicted(), label, zero, "blame", {})
-    right = "the answer is right: there is no error"
-    nothing = nothing.replace(target=replace(nothing.target, text=right))
+    blame = _explanation(model, image, prediction, Predicted(), label, zero, "blame", {})
+    text = "the prediction is correct: there is no mistake"
+    blame = blame.replace(target=replace(blame.target, text=text))
     return ErrorReport(
         name=image.source.name,
         model=model.name,
-        type="right",
-        request=nothing.target.text,
+        type="correct",
+        target=text,
         predicted=true,
         true=true,
         loss=0.0 if true is None else float(-np.log(max(true.probability, 1e-300))),
         margin=0.0,
         regions=(),
-        usual=0.0,
+        control_change=0.0,
         fix=None,
-        contrast=nothing.replace(method="contrast"),
-        blame=nothing,
+        contrast=blame.replace(method="contrast"),
+        blame=blame,
         passes=passes.images,
-        backwards=passes.backwards,
+        backward_passes=passes.backward_passes,
         budget=budget,
     )
 
 
-def assembled(
+def assemble_report(
     model: VisionModel,
     image: PreparedImage,
-    answer: Prediction,
+    prediction: Prediction,
     label: GroundTruth,
     budget: int,
     search: Search,
-    regions: Sequence[Examined],
-    fixed: Fix | None,
-    swapped: dict[str, Any] | None,
+    regions: Sequence[RegionResult],
+    fix: Fix | None,
+    counterfactual: dict[str, Any] | None,
     profile: bool,
 ) -> ErrorReport:
-    """Return the report of a search, with what was asked for besides."""
-    case, passes = search.trials.case, search.trials.passes
-    shown = [_shown(image, one) for one in regions]
-    found = None if fixed is None else _found(image, fixed)
-    usual = usual_change(search)
+    """Return the report of a search."""
+    mistake, passes = search.runner.mistake, search.runner.passes
+    shown = tuple(_region_report(image, one) for one in regions)
+    found = None if fix is None else _fix_report(image, fix)
+    control = control_change(search)
     evidence: dict[str, Any] = {
-        "margin": case.margin,
-        "usual_change": usual,
-        "regions": [{**one.to_dict(), **_flat(one)} for one in shown],
+        "margin": mistake.margin,
+        "control_change": control,
+        "regions": [{**one.to_dict(), "fills": _fill_text(one)} for one in shown],
         "fix": found.to_dict() if found else None,
         "passes": passes.images,
-        "backward_passes": passes.backwards,
+        "backward_passes": passes.backward_passes,
     }
-    blame = _explanation(
-        model,
-        image,
-        answer,
-        case.target,
-        label,
-        blame_map(search, [one for one in regions if one.verdict != "not verified"]),
-        "blame",
-        evidence,
-    )
-    contrast = _explanation(
-        model, image, answer, case.target, label, search.maps.signed, "contrast", {}
-    )
+    blamed = blame_map(search, [one for one in regions if one.verdict != "not verified"])
+    subject = model, image, prediction, mistake.target, label
+    blame = _explanation(*subject, blamed, "blame", evidence)
+    contrast = _explanation(*subject, search.maps.signed, "contrast", {})
     contrast = contrast.replace(
         provenance=Metadata({**contrast.provenance, "layers": search.maps.layers})
     )
     return ErrorReport(
         name=image.source.name,
         model=model.name,
-        type=case.type,
-        request=blame.target.text,
-        predicted=case.predicted,
-        true=case.true,
-        loss=case.loss,
-        margin=case.margin,
-        regions=tuple(shown),
-        usual=usual,
+        type=mistake.type,
+        target=blame.target.text,
+        predicted=mistake.predicted,
+        true=mistake.true,
+        loss=mistake.loss,
+        margin=mistake.margin,
+        regions=shown,
+        control_change=control,
         fix=found,
         contrast=contrast,
         blame=blame,
         passes=passes.images,
-        backwards=passes.backwards,
+        backward_passes=passes.backward_passes,
         budget=budget,
-        additions=swapped,
-        profile=_profile(model, image, case.target) if profile else (),
+        counterfactual=counterfactual,
+        profile=_profile(model, image, mistake.target) if profile else (),
     )
 
 
-def _flat(one: RegionReport) -> dict[str, Any]:
-    return {"removals": ", ".join(f"{name} {r.change:+.2f}" for name, r in one.removals.items())}
+def _fill_text(one: RegionReport) -> str:
+    return ", ".join(f"{name} {fill.change:+.2f}" for name, fill in one.fills.items())
 
 
-def _shown(image: PreparedImage, one: Examined) -> RegionReport:
+def _region_report(image: PreparedImage, one: RegionResult) -> RegionReport:
     mask = _mask(one.mask)
-    removals = {name: Removal(r.change, r.right, r.note) for name, r in one.removals.items()}
     return RegionReport(
         mask,
         _box(image, mask),
         float(mask.mean()),
-        one.predicted,
-        removals,
+        one.predicted_change,
+        {name: FillReport(each.change, each.right, each.note) for name, each in one.fills.items()},
         one.disagreement,
         one.verdict,
     )
 
 
-def _found(image: PreparedImage, fixed: Fix) -> FixFound:
-    mask = _mask(fixed.removed.mask)
-    inputs = fixed.inputs[0].detach().float().cpu().numpy()
-    removed = fixed.removed
-    return FixFound(
+def _fix_report(image: PreparedImage, fix: Fix) -> FixReport:
+    mask = _mask(fix.perturbation.mask)
+    return FixReport(
         mask,
         _box(image, mask),
         float(mask.mean()),
-        fixed.fill,
-        removed.change,
-        removed.note,
-        inputs,
+        fix.fill,
+        fix.perturbation.change,
+        fix.perturbation.note,
+        fix.inputs[0].detach().float().cpu().numpy(),
     )
 
 
@@ -171,19 +159,19 @@ def _box(image: PreparedImage, mask: np.ndarray[Any, Any]) -> tuple[float, float
 def _explanation(
     model: VisionModel,
     image: PreparedImage,
-    answer: Prediction,
+    prediction: Prediction,
     target: Target,
     label: GroundTruth,
     values: Tensor,
     method: str,
     evidence: dict[str, Any],
 ) -> Explanation:
-    known = label if isinstance(answer, ClassificationPrediction) else None
+    known = label if isinstance(prediction, ClassificationPrediction) else None
     return Explanation(
         values=values.detach().float().cpu().numpy(),
         extent=image.extent,
-        image=image.source.pixels,
-        target=answer.resolve(target, known)[1],
+        image=image.picture.pixels,
+        target=prediction.resolve(target, known)[1],
         method=method,
         unit="logits",
         name=image.source.name,

@@ -1,9 +1,9 @@
-"""Integrated gradients along the straight line from a baseline to the input.
+"""Path integral of gradients along the straight line from a baseline to the input.
 
 The integrand jumps wherever a unit of the network switches, in real networks mostly near the
-baseline, so a fixed number of equal steps can be wrong by half of the total. Here the function's
-own values tell where: on every interval the trapezoid of the gradients is compared with the true
-difference, and the intervals that miss most are halved until the whole residual is small.
+baseline, so a fixed number of equal steps can be wrong by half of the total. On every interval the
+trapezoid of the gradients is compared with the true difference of the function, and the intervals
+with the largest errors are halved until the residual is small.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _AT_ONCE = 8
 
 @dataclass(frozen=True)
 class Integral:
-    """An integrated gradient and how good it is.
+    """An integrated gradient and its residual.
 
     Attributes
     ----------
@@ -33,9 +33,9 @@ class Integral:
     total
         S(x) - S(x'), what `values` should sum to.
     residual
-        How far the sum is from it, over the larger of the two magnitudes.
+        Difference of the sum from it, over the larger of the two magnitudes.
     points
-        Gradients that were taken.
+        Number of gradients computed.
     """
 
     values: Tensor
@@ -58,14 +58,14 @@ def integrate(
     tolerance
         Residual, relative to the total, at which to stop.
     most
-        Gradients to take at most.
+        Limit of gradients.
     """
     line = x - baseline
     nodes: dict[float, tuple[float, float, Tensor]] = {}
 
-    def visit(places: list[float]) -> None:
-        for start in range(0, len(places), _AT_ONCE):
-            some = places[start : start + _AT_ONCE]
+    def visit(positions: list[float]) -> None:
+        for start in range(0, len(positions), _AT_ONCE):
+            some = positions[start : start + _AT_ONCE]
             steps = torch.tensor(some, dtype=x.dtype, device=x.device)[:, None, None, None]
             scalars, gradients = evaluate(baseline + steps * line)
             slopes = (gradients * line).double().sum(dim=(1, 2, 3))
@@ -79,16 +79,16 @@ def integrate(
     total = nodes[1.0][0] - nodes[0.0][0]
     while True:
         order = sorted(nodes)
-        misses = [
+        errors = [
             (nodes[b][0] - nodes[a][0]) - 0.5 * (b - a) * (nodes[a][1] + nodes[b][1])
             for a, b in pairwise(order)
         ]
         room = most - len(nodes)
-        # Misses may cancel by luck, so each must be small too, if not quite as small.
-        small = abs(sum(misses)) <= tolerance * abs(total)
-        if room <= 0 or (small and sum(map(abs, misses)) <= 10 * tolerance * abs(total)):
+        # Errors may cancel by chance, so each must be small as well, with a looser bound.
+        small = abs(sum(errors)) <= tolerance * abs(total)
+        if room <= 0 or (small and sum(map(abs, errors)) <= 10 * tolerance * abs(total)):
             break
-        worst = sorted(range(len(misses)), key=lambda i: -abs(misses[i]))
+        worst = sorted(range(len(errors)), key=lambda i: -abs(errors[i]))
         visit([(order[i] + order[i + 1]) / 2 for i in worst[: min(_AT_ONCE, room)]])
     integral = torch.zeros_like(x)
     for a, b in pairwise(order):

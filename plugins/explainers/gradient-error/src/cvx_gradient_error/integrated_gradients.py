@@ -1,4 +1,4 @@
-"""Integrated gradients: the gradient's mean on the way from a baseline to the image."""
+"""Integrated gradients: the mean gradient on the path from a baseline to the image."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cvx_core import Attribution, Explainer, ExplainRequest, OptionError, Requirements, TargetRecord
 from cvx_core.images import check_baseline, make_baseline
-from cvx_gradient_error.path import Evaluate, integrate
+from cvx_gradient_error.path_integral import Evaluate, integrate
 
 
 @dataclass(frozen=True)
@@ -24,11 +24,11 @@ class IntegratedGradients(Explainer):
     Parameters
     ----------
     steps
-        Gradients to take along the path at most.
+        Limit of gradients along the path.
     tolerance
-        Relative residual at which the path stops taking more.
+        Relative residual at which the integration stops.
     baseline
-        x': ``"zero"``, ``"mean"`` or ``"blur"``; see `cvx_core.images.baselines`.
+        x': ``"zero"``, ``"mean"`` or ``"blur"``; see `cvx_core.images.make_baseline`.
 
     Raises
     ------
@@ -43,12 +43,12 @@ class IntegratedGradients(Explainer):
     def __post_init__(self) -> None:
         check_baseline(self.baseline)
         if not isinstance(self.steps, int) or not 2 <= self.steps <= 1000:
-            raise OptionError(f"steps is {self.steps}.", "It is a whole number from 2 to 1000.")
+            raise OptionError(f"steps must be an integer from 2 to 1000, got {self.steps!r}.")
         if not 0 <= self.tolerance < 1:
-            raise OptionError(f"tolerance is {self.tolerance}.", "It lies between 0 and 1.")
+            raise OptionError(f"tolerance must be at least 0 and below 1, got {self.tolerance!r}.")
 
     def requirements(self) -> Requirements:
-        """Ask for the logits."""
+        """Require the logits."""
         return Requirements()
 
     def attribute(self, request: ExplainRequest) -> list[Attribution]:
@@ -63,7 +63,7 @@ class IntegratedGradients(Explainer):
     def _path(
         self, request: ExplainRequest, seeds: Tensor, records: Sequence[TargetRecord]
     ) -> Attribution:
-        """Integrate image by image, each refined where it needs it."""
+        """Integrate each image by itself, with its own refinement."""
         inputs = request.inputs
         baselines = make_baseline(self.baseline, inputs)
         found = [
@@ -88,7 +88,7 @@ class IntegratedGradients(Explainer):
 
 
 def _scalar(request: ExplainRequest, seed: Tensor, record: TargetRecord) -> Evaluate:
-    """Return what is integrated: the loss for the error signal, else <seed, logits>."""
+    """Return the integrand: the loss for the error signal, otherwise <seed, logits>."""
     label = record.label.index if record.kind == "error" and record.label is not None else None
 
     def evaluate(points: Tensor) -> tuple[Tensor, Tensor]:
@@ -98,7 +98,7 @@ def _scalar(request: ExplainRequest, seed: Tensor, record: TargetRecord) -> Eval
             if label is None:
                 scalars, at = logits.double() @ seed.double(), seed.expand_as(logits)
             else:
-                # The loss bends along the path: its gradient is p - 1_y at every point anew.
+                # The gradient of the loss, p - 1_y, differs at every point of the path.
                 truth = torch.full((len(points),), label, device=logits.device)
                 scalars = F.cross_entropy(logits.double(), truth, reduction="none")
                 at = logits.softmax(1) - F.one_hot(truth, logits.shape[1])

@@ -1,4 +1,4 @@
-"""The gradient at the pixels as it is, and times the pixels."""
+"""Saliency: the gradient at the pixels, and its product with them."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from cvx_core import Attribution, Explainer, ExplainRequest, Requirements
 class Saliency(Explainer):
     """The largest gradient of the channels, max_c \\|dS/dx_c\\| (Simonyan 2013, arXiv:1312.6034).
 
-    Not negative, in logits per unit of input. It says what the answer is sensitive to, which is
-    not what it was computed from.
+    Not negative, in logits per unit of input. It shows what the prediction is sensitive to, not
+    what it was computed from.
     """
 
     signed = False
     unit = "logits per unit of input"
 
     def requirements(self) -> Requirements:
-        """Ask for the input."""
+        """Require the input."""
         return Requirements("input")
 
     def attribute(self, request: ExplainRequest) -> list[Attribution]:
@@ -36,11 +36,12 @@ class Saliency(Explainer):
 class InputXGradient(Explainer):
     """The pixel times its gradient, sum_c x_c dS/dx_c (Shrikumar 2016, arXiv:1605.01713).
 
-    Signed, in logits: what the pixels add to first order. It sums to nothing in particular.
+    Signed, in logits: the first-order contributions of pixels. It has no
+    meaningful sum.
     """
 
     def requirements(self) -> Requirements:
-        """Ask for the input."""
+        """Require the input."""
         return Requirements("input")
 
     def attribute(self, request: ExplainRequest) -> list[Attribution]:

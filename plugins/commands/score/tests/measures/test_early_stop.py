@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from cvx_score import deletion, insertion, score
-from cvx_score.measures.early_stop import filled, first_steps, further_steps
+from cvx_score.measures.early_stop import first_steps, further_steps, interpolate
 from hypothesis import given, settings, strategies as st
 from torch import Tensor, nn
 
@@ -45,7 +45,7 @@ def test_the_area_of_a_curve_that_only_falls_is_known_within_what_was_asked(
         known[ahead], measured[ahead] = curve[ahead], True
         ahead = further_steps(known, measured, within)
     # What is compared is a sum of 120 float64 products.
-    assert abs(area(filled(known, measured)) - area(curve)) <= within + 1e-12
+    assert abs(area(interpolate(known, measured)) - area(curve)) <= within + 1e-12
 
 
 def test_where_the_curve_is_level_no_more_steps_are_run() -> None:

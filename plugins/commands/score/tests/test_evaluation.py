@@ -157,7 +157,7 @@ def test_an_image_whose_map_says_nothing_has_a_reason_and_the_others_a_value(
     assert found["deletion"].values == (None, pytest.approx(alone.scores[0], abs=1e-6))
     assert found["deletion"].value == found["deletion"].values[1]
     for measure in ("deletion", "road", "mass"):
-        assert "same everywhere" in found[measure].reasons[0]
+        assert "is constant" in found[measure].reasons[0]
         assert found[measure].reasons[1] == ""
 
 
@@ -181,7 +181,7 @@ def test_what_can_t_be_measured_is_refused_with_the_way_out(model: VisionModel) 
         cvx.score(model, images(), "grad-cam", measures=["deletoin"])
     with pytest.raises(UsageError, match="2 images and 1 regions"):
         cvx.score(model, images(), "grad-cam", regions=[Box(0, 0, 9, 9)])
-    with pytest.raises(UsageError, match="nothing to score"):
+    with pytest.raises(UsageError, match="explainers is empty"):
         cvx.score(model, images(), [])
 
 
@@ -204,4 +204,4 @@ def test_the_table_has_a_line_for_each_method(model: VisionModel) -> None:
     assert lines[1].split() == ["mine", f"{scores[0].value:.3f}"]
     assert lines[2].split() == ["flat", "none"]
     assert lines[3].split() == ["passes", str(scores[0].passes)]
-    assert lines[-1].startswith("flat, deletion: The map is the same everywhere")
+    assert lines[-1].startswith("flat, deletion: The map is constant")

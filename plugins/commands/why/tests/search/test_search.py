@@ -1,4 +1,4 @@
-"""What a search does where removing one place is not enough, or the error is of one small thing."""
+"""Search for causes in several regions, and in small ones."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from cvx_why import ErrorReport, why
-from cvx_why.search.perturbations import Passes, Trials
+from cvx_why.search.perturbations import PassCounter, PerturbationRunner
 from cvx_why.search.search import Search
 from torch import Tensor, nn
 
@@ -72,7 +72,7 @@ def test_a_cause_in_two_places_each_of_them_enough_is_blamed_in_both() -> None:
     assert found.margin == pytest.approx(6, abs=0.1)
     [region] = found.blamed
     assert all(region.mask[box].mean() > 0.9 for box in boxes)
-    assert region.removals["inpaint"].right
+    assert region.fills["inpaint"].correct
 
 
 def test_several_regions_are_removed_together_where_none_makes_the_answer_right() -> None:
@@ -82,7 +82,7 @@ def test_several_regions_are_removed_together_where_none_makes_the_answer_right(
     net = Counts(lambda pixels: 2 + (pixels - 300) / 100)
     found = report(net, picture(*boxes))
     assert found.margin == pytest.approx((4 * 324 - 300) / 100, abs=0.1)
-    assert not any(one.right for region in found.regions for one in region.removals.values())
+    assert not any(one.correct for region in found.regions for one in region.fills.values())
     assert found.fix is not None
     assert sum(found.fix.mask[box].mean() > 0.5 for box in boxes) >= 3
     assert net(torch.from_numpy(found.fix.inputs)[None]).argmax() == 0
@@ -102,13 +102,13 @@ def test_blame_goes_on_beyond_what_is_read_where_a_wider_removal_does_as_much() 
 def test_squares_are_of_the_size_of_what_the_error_is_about() -> None:
     model = VisionModel(Segments(), task="segmentation", classes=("background", "red"))
     [image] = model.prepare(picture((slice(20, 30), slice(40, 50))))
-    passes = Passes(model)
-    with passes.counting():
-        [answer] = model.predictions(model.output(image.tensor[None]), [image.frame])
-        [case] = find_mistakes(answer, GroundTruthMask(np.zeros((64, 64), dtype=int)))
-        search = Search(Trials(model, image, case, answer, passes, 50))
+    passes = PassCounter(model)
+    with passes.attach():
+        [prediction] = model.predictions(model.output(image.tensor[None]), [image.frame])
+        [mistake] = find_mistakes(prediction, GroundTruthMask(np.zeros((64, 64), dtype=int)))
+        search = Search(PerturbationRunner(model, image, mistake, prediction, passes, 50))
         search.run(1.0)
-    assert case.type == "false positive"
+    assert mistake.type == "false positive"
     assert search.coarse
     # Ten pixels, with as much around them.
     for one in search.coarse:

@@ -75,7 +75,7 @@ def test_insertion_puts_them_in_first() -> None:
     assert found.scores.tolist() == [(58 + 100 + 126 + 136 / 2) / 4]
 
 
-def test_a_baseline_of_one_s_own_is_where_insertion_begins() -> None:
+def test_a_reference_of_one_s_own_is_where_insertion_begins() -> None:
     baseline = torch.full((1, 4, 4), 0.5)
     found = insertion(
         summing(), SIXTEEN, SIXTEEN[0], 1, steps=1, quantity="logit", baseline=baseline
@@ -239,9 +239,9 @@ def test_the_model_is_left_as_found() -> None:
 
 def test_what_has_no_meaning_is_refused_with_the_way_out() -> None:
     image, values = drawn(1, 3, 8, 8), drawn(8, 8)
-    with pytest.raises(MethodError, match="same everywhere"):
+    with pytest.raises(MethodError, match="is constant"):
         deletion(small(), image, torch.ones(8, 8))
-    with pytest.raises(InputError, match="sum the channels"):
+    with pytest.raises(InputError, match="Sum the channels"):
         deletion(small(), image, [drawn(3, 8, 8)])
     with pytest.raises(InputError, match="not finite"):
         deletion(small(), image, torch.full((8, 8), torch.nan))

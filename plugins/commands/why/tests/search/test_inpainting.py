@@ -1,10 +1,10 @@
-"""What takes the place of a removed region."""
+"""Fills of a perturbed region."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from cvx_why.search.inpainting import FILLS, Fill, elsewhere, inpaint, mean, reference
+from cvx_why.search.inpainting import FILLS, Fill, elsewhere, from_image, inpaint, mean
 from torch import Tensor
 
 
@@ -18,7 +18,7 @@ def noise(seed: int = 0) -> Tensor:
     return torch.randn(1, 3, 40, 56, generator=torch.Generator().manual_seed(seed))
 
 
-@pytest.mark.parametrize("fill", [*FILLS.values(), elsewhere, reference(noise(1))])
+@pytest.mark.parametrize("fill", [*FILLS.values(), elsewhere, from_image(noise(1))])
 def test_pixels_far_from_the_region_stay_as_they_are(fill: Fill) -> None:
     # The soft rim is one pixel wide here.
     near = torch.nn.functional.max_pool2d(hole().float(), 7, 1, 3) > 0
@@ -66,4 +66,4 @@ def test_the_mean_is_the_picture_s_and_elsewhere_is_half_a_picture_away() -> Non
     picture = noise()
     assert torch.allclose(mean(picture, hole())[0, :, 18, 27], picture.mean(dim=(2, 3))[0])
     assert torch.equal(elsewhere(picture, hole())[0, :, 18, 30], picture[0, :, 38, 2])
-    assert torch.equal(reference(noise(1))(picture, hole())[0, :, 18, 27], noise(1)[0, :, 18, 27])
+    assert torch.equal(from_image(noise(1))(picture, hole())[0, :, 18, 27], noise(1)[0, :, 18, 27])

@@ -71,7 +71,7 @@ def test_a_side_of_a_box_has_no_probability() -> None:
     image = torch.rand(1, 1, 4, 8)
     target = BoxScore(0, side="left")
     assert deletion(model, image, image[0], target, steps=1).quantity == "logit"
-    with pytest.raises(MethodError, match="not about one class"):
+    with pytest.raises(MethodError, match="not one class"):
         deletion(model, image, image[0], target, steps=1, quantity="probability")
 
 

@@ -1,10 +1,10 @@
-"""Maps that end where things in the picture end."""
+"""Maps aligned with the contours of the image."""
 
 from __future__ import annotations
 
 import torch
-from cvx_why.search.colors import by_colour
-from cvx_why.search.contours import outlined
+from cvx_why.search.colors import weight_by_color
+from cvx_why.search.contours import snap_to_contours
 from cvx_why.search.inpainting import smooth
 from torch import Tensor
 
@@ -29,18 +29,18 @@ def test_a_blurred_map_comes_back_to_the_square_that_the_picture_shows() -> None
     shifted = coarse().roll((2, 2), (0, 1))
     # Two pixels off each way, 10 / 12 of its rows and columns are left: 0.69.
     assert overlap(shifted) < 0.75
-    assert overlap(outlined(shifted, picture)) > 0.9
+    assert overlap(snap_to_contours(shifted, picture)) > 0.9
 
 
 def test_the_scale_of_the_picture_makes_no_difference() -> None:
     picture = torch.stack([square(), 0.5 * square(), 1 - square()])[None]
-    scaled = outlined(coarse(), 255 * picture - 100)
+    scaled = snap_to_contours(coarse(), 255 * picture - 100)
     # Float32 squares of 255 leave some five digits.
-    torch.testing.assert_close(scaled, outlined(coarse(), picture), atol=1e-3, rtol=0)
+    torch.testing.assert_close(scaled, snap_to_contours(coarse(), picture), atol=1e-3, rtol=0)
 
 
 def test_an_even_picture_has_no_outlines_and_the_map_keeps_its_peak() -> None:
-    found = outlined(coarse(), torch.full((1, 3, 56, 56), 0.5))
+    found = snap_to_contours(coarse(), torch.full((1, 3, 56, 56), 0.5))
     assert found.isfinite().all()
     row, column = divmod(int(found.argmax()), 56)
     assert 24 <= row <= 27
@@ -48,7 +48,7 @@ def test_an_even_picture_has_no_outlines_and_the_map_keeps_its_peak() -> None:
 
 
 def test_a_map_of_nothing_stays_nothing() -> None:
-    assert not outlined(torch.zeros(56, 56), torch.rand(1, 3, 56, 56)).any()
+    assert not snap_to_contours(torch.zeros(56, 56), torch.rand(1, 3, 56, 56)).any()
 
 
 def test_what_shows_between_lines_is_told_from_them_by_its_colour() -> None:
@@ -57,7 +57,7 @@ def test_what_shows_between_lines_is_told_from_them_by_its_colour() -> None:
     picture = torch.stack([lines, 0 * lines, 1 - lines])[None]
     block = torch.zeros(56, 56)
     block[20:36, 20:36] = 1
-    found = by_colour(block, picture)
+    found = weight_by_color(block, picture)
     # Nothing around the block is red; of the block itself three quarters are blue, of the ring all:
     # 0.75 / (0.75 + 1).
     torch.testing.assert_close(found[lines > 0], torch.ones(64))
@@ -68,6 +68,6 @@ def test_what_shows_between_lines_is_told_from_them_by_its_colour() -> None:
 def test_colours_of_any_number_of_channels_are_told_apart() -> None:
     for channels in (1, 2, 5):
         picture = square().expand(1, channels, -1, -1)
-        found = by_colour(coarse(), picture)
+        found = weight_by_color(coarse(), picture)
         assert found.isfinite().all()
         assert overlap(found) > overlap(coarse())

@@ -37,7 +37,7 @@ def test_near_is_hit_too_as_far_as_the_tolerance_in_pixels_of_the_photograph() -
 
 def test_a_map_that_is_positive_nowhere_points_at_nothing() -> None:
     assert pointing(VALUES - 9, LEFT) == 0
-    with pytest.raises(MethodError, match="positive nowhere"):
+    with pytest.raises(MethodError, match="no positive values"):
         relevance_mass(VALUES - 9, LEFT)
 
 
@@ -99,7 +99,7 @@ def test_what_has_no_meaning_is_refused() -> None:
     for measure in (pointing, relevance_mass, rank_accuracy):
         with pytest.raises(MethodError, match="region is empty"):
             measure(VALUES, np.zeros((2, 3), dtype=bool))
-        with pytest.raises(MethodError, match="same everywhere"):
+        with pytest.raises(MethodError, match="is constant"):
             measure(np.ones((2, 3)), LEFT)
-        with pytest.raises(InputError, match="Enlarge"):
+        with pytest.raises(InputError, match="Resample"):
             measure(VALUES, LEFT.T)

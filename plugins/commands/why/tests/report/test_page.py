@@ -1,4 +1,4 @@
-"""The page of a report: what a person reads and sees."""
+"""HTML page of a report, and its images and sentences."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 from cvx_why import ErrorReport, why
-from cvx_why.report.images import middle, outline, seen, without
+from cvx_why.report.images import center, contour_path, fill_region, network_view
 from cvx_why.report.page import page
-from cvx_why.report.summary import conclusion, depth, place
+from cvx_why.report.summary import conclusions, describe_profile, position
 from torch import Tensor, nn
 
 from cvx_core import Metadata, VisionModel
@@ -43,18 +43,18 @@ def report() -> ErrorReport:
 
 def test_the_page_says_what_was_blamed_and_that_it_was_verified(report: ErrorReport) -> None:
     shown = page(report)
-    assert "The answer is <b>red 9" in shown
+    assert "Predicted <b>red 9" in shown
     assert "lower left" in shown
     assert "verified" in shown
-    assert "The smallest removal found that makes it right" in shown
+    assert "Smallest fill found that corrects the prediction" in shown
 
 
 def test_each_fill_is_shown_with_the_margin_and_the_answer_it_left(report: ErrorReport) -> None:
     shown = page(report)
-    for name, removal in report.regions[0].removals.items():
+    for name, fill in report.regions[0].fills.items():
         assert f"<b>{name}</b>" in shown
-        assert f"margin {report.margin + removal.change:+.2f}" in shown
-        assert removal.note.startswith("<plain> & 'old' ")  # the answer without the square
+        assert f"margin {report.margin + fill.change:+.2f}" in shown
+        assert fill.note.startswith("<plain> & 'old' ")  # the prediction without the square
 
 
 def test_names_are_never_markup(report: ErrorReport) -> None:
@@ -73,7 +73,7 @@ def test_the_page_asks_nobody_for_anything(report: ErrorReport) -> None:
 def test_a_right_answer_has_a_page_that_blames_nothing() -> None:
     model = VisionModel(Red(), classes=("plain", "red"))
     shown = page(why(model, torch.full((1, 3, 64, 64), 0.5), 0))
-    assert "The answer is right" in shown
+    assert "The prediction is correct" in shown
     assert "blamed" not in shown
 
 
@@ -87,23 +87,23 @@ def test_an_outline_is_the_edge_of_a_region() -> None:
     mask = np.zeros((4, 5), dtype=bool)
     mask[1:3, 2:4] = True
     # Two horizontal sides of x 2 to 4 at y 1 and 3, two vertical ones of y 1 to 3 at x 2 and 4.
-    assert outline(mask) == "M2 1H4M2 3H4M2 1V3M4 1V3"
+    assert contour_path(mask) == "M2 1H4M2 3H4M2 1V3M4 1V3"
 
 
 def test_an_outline_at_the_pictures_edge_stays_inside() -> None:
-    assert outline(np.ones((2, 3), dtype=bool)) == "M0 0H3M0 2H3M0 0V2M3 0V2"
+    assert contour_path(np.ones((2, 3), dtype=bool)) == "M0 0H3M0 2H3M0 0V2M3 0V2"
 
 
 def test_the_middle_of_a_ring_lies_on_the_ring() -> None:
     mask = np.ones((5, 5), dtype=bool)
     mask[1:4, 1:4] = False
-    x, y = middle(mask)
+    x, y = center(mask)
     assert mask[int(y), int(x)]
 
 
 def test_what_is_shown_without_a_region_differs_there_alone(report: ErrorReport) -> None:
-    picture, mask = seen(report.blame, 64), report.regions[0].mask
-    shown = without(picture, mask, "inpaint")
+    picture, mask = network_view(report.blame, 64), report.regions[0].mask
+    shown = fill_region(picture, mask, "inpaint")
     assert shown is not None
     changed = (np.asarray(shown) != np.asarray(picture)).any(2)
     assert changed.any()
@@ -111,50 +111,50 @@ def test_what_is_shown_without_a_region_differs_there_alone(report: ErrorReport)
 
 
 def test_a_fill_from_another_picture_is_not_made_up(report: ErrorReport) -> None:
-    assert without(seen(report.blame, 64), report.regions[0].mask, "reference") is None
+    assert fill_region(network_view(report.blame, 64), report.regions[0].mask, "reference") is None
 
 
 def test_the_conclusion_says_that_nothing_stands_out(report: ErrorReport) -> None:
-    assert conclusion(replace(report, regions=(), fix=None))[0].startswith("No single place")
+    assert conclusions(replace(report, regions=(), fix=None))[0].startswith("No region is blamed")
 
 
 @pytest.mark.parametrize(
     ("at", "words"),
-    [((0, 0), "upper left"), ((5, 5), "middle"), ((8, 5), "lower"), ((5, 8), "right")],
+    [((0, 0), "upper left"), ((5, 5), "center"), ((8, 5), "lower"), ((5, 8), "right")],
 )
 def test_a_place_has_a_name(at: tuple[int, int], words: str) -> None:
     mask = np.zeros((9, 9), dtype=bool)
     mask[at] = True
-    assert place(mask) == words
+    assert position(mask) == words
 
 
 def test_the_wrong_class_overtakes_where_it_stays_ahead() -> None:
     rows = [
         Metadata(layer=name, cells=cells) for name, cells in zip("abcd", (1, -1, 2, 3), strict=True)
     ]
-    assert depth(rows) == "The wrong answer is ahead from layer c on."
-    assert depth(rows[2:]) == "The wrong answer is ahead at every layer that was looked at."
-    assert depth([*rows, Metadata(layer="e", cells=-1.0)]).startswith("At no layer")
+    assert describe_profile(rows) == "The wrong class leads from layer c on."
+    assert describe_profile(rows[2:]) == "The wrong class leads at every layer of the profile."
+    assert describe_profile([*rows, Metadata(layer="e", cells=-1.0)]).startswith("At no layer")
 
 
 def test_a_profile_is_drawn_by_layer() -> None:
     model = VisionModel(Red(), classes=("plain", "red"))
     picture = torch.tensor([1.0, 0.0, 0.0]).view(1, 3, 1, 1).expand(1, 3, 64, 64)
     shown = page(why(model, picture, 0, profile=True))
-    assert "By layer" in shown
+    assert "Layer profile" in shown
     assert "redness" in shown
 
 
 def test_what_was_cut_off_is_told(report: ErrorReport) -> None:
-    assert report.unseen == 0
+    assert report.cropped == 0
     cut = replace(report, blame=report.blame.replace(extent=(0, 0, 64, 32)))
-    assert cut.unseen == 0.5
-    assert conclusion(cut)[-1].startswith("50 % of the photograph was cut off")
-    assert "50 % of the photograph was cut off" in cut.text
-    assert "50 % of the photograph was cut off" in page(cut)
+    assert cut.cropped == 0.5
+    assert conclusions(cut)[-1].startswith("50 % of the image was cropped")
+    assert "50 % of the image was cropped" in cut.text
+    assert "50 % of the image was cropped" in page(cut)
 
 
 def test_the_fix_comes_with_the_answer_that_it_makes(report: ErrorReport) -> None:
     assert report.fix is not None
     assert report.fix.note in report.text
-    assert report.fix.note in conclusion(report)[-1]
+    assert report.fix.note in conclusions(report)[-1]
