@@ -13,7 +13,7 @@ from typing import Any
 from cvx_engine import Engine, Listener, get_engine
 
 from cvx_core import OutputError, UsageError, VisionModel, get_explainer, write_atomic
-from cvx_core.explanations import as_json, settled
+from cvx_core.explanations import encode_json, settled
 from cvx_diagnose.analysis.findings import collect_findings
 from cvx_diagnose.analysis.metrics.summary import summarize
 from cvx_diagnose.data import manifest
@@ -212,7 +212,7 @@ def _conclude(
     summary |= found
     write_report(run, summary, error_groups)
     # Written last: its presence means that everything else is there.
-    write_atomic(run.folder / SUMMARY, as_json(summary), overwrite=True)
+    write_atomic(run.folder / SUMMARY, encode_json(summary), overwrite=True)
 
 
 @contextmanager

@@ -120,7 +120,7 @@ def _of_explanations(
         if not same:
             raise UsageError(
                 f"Explanation {i} of {name!r} ({one.name}) does not match image {i} "
-                f"({image.picture.name}) and this model.",
+                f"({image.source.name}) and this model.",
                 "Pass images and explanations in the same order, and the explained model.",
             )
     return Method(name, [one.values for one in several], list(several))

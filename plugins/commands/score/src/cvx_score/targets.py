@@ -194,7 +194,7 @@ def _measured_target(
 ) -> MeasuredTarget:
     if not np.any(seed):
         raise MethodError(
-            f"The target {record.text!r} of {image.picture.name} has a zero seed.",
+            f"The target {record.text!r} of {image.source.name} has a zero seed.",
             "Use a class as the target, or omit the image.",
         )
     flat = torch.from_numpy(np.asarray(seed, dtype=np.float64)).to(output.scores.device)

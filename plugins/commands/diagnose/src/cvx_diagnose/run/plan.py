@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cvx_core import OptionError, OutputError, UsageError
-from cvx_core.explanations import as_json
+from cvx_core.explanations import encode_json
 
 NAME = "plan.json"
 SCHEMA = "cvx.plan/2"
@@ -116,7 +116,7 @@ class Plan:
 
     def to_json(self) -> bytes:
         """Return the bytes that `read` reads."""
-        return as_json(self.to_dict())
+        return encode_json(self.to_dict())
 
     @classmethod
     def read(cls, folder: Path) -> Plan:

@@ -170,7 +170,7 @@ def _explanation(
     return Explanation(
         values=values.detach().float().cpu().numpy(),
         extent=image.extent,
-        image=image.picture.pixels,
+        image=image.source.pixels,
         target=prediction.resolve(target, known)[1],
         method=method,
         unit="logits",

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from cvx_core import CvxError, write_atomic
-from cvx_core.explanations import as_json
+from cvx_core.explanations import encode_json
 from cvx_diagnose.analysis.error_groups.groups import (
     EXAMPLES,
     ErrorGroups,
@@ -136,7 +136,7 @@ def find_shortcuts(
     except CvxError as error:
         found = {"examined": 0, "found": [], "note": str(error)}
     document = {"schema": SCHEMA, "groups": key, "shortcuts": found}
-    write_atomic(file, as_json(document), overwrite=True)
+    write_atomic(file, encode_json(document), overwrite=True)
     return found
 
 
