@@ -118,7 +118,7 @@ class RegionTests:
         report = cvx.why(self.model, [image], ground_truth, budget=PASSES)
         return {
             "tested": True,
-            "control_change": report.usual,
+            "control_change": report.control_change,
             "fix": None if report.fix is None else report.fix.to_dict(),
             "regions": [_region(one) for one in report.regions],
         }
@@ -149,7 +149,7 @@ def _region(one: Any) -> Row:
     return {
         "box": list(one.box),
         "share": one.share,
-        "predicted": one.predicted,
-        "measured": median(removal.change for removal in one.removals.values()),
+        "predicted": one.predicted_change,
+        "measured": median(fill.change for fill in one.fills.values()),
         "verdict": one.verdict,
     }
