@@ -1,8 +1,4 @@
-"""Conservation on networks written here for the purpose: <s, f(x)> = <g, A> + <s, f_frozen(0)>.
-
-At the input and at layers inside, in float64 and float32. Every network holds something that
-explainers by module miss: functional, reused, in-place, or a product of two paths.
-"""
+"""What each module hands on of an answer, by hand and on networks that lose something."""
 
 from __future__ import annotations
 
@@ -10,230 +6,182 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import timm
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from cvx_core.recording.conservation import constant_part
-from cvx_core.recording.layer_selection.selection import open_recording
+from cvx_core.models.vision_model import VisionModel
+from cvx_core.recording import Layout, Requirements
+from cvx_core.recording.conservation import constant_part, measure_balance
+from cvx_core.recording.layer_selection.selection import find_trunk, has_bypass, open_recording
 
-Forward = Callable[["Net", Tensor], Tensor]
+IMAGE = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0)).double() + 0.5
+SEED = torch.tensor([[1.0, -2.0, 0.5]]).double()
 
-IMAGES = torch.randn(2, 3, 12, 12, generator=torch.Generator().manual_seed(0))
+
+class Running(nn.Module):
+    """A running product, which has no rule."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cumprod(x, 2)
 
 
 class Net(nn.Module):
-    """A stem, a body that is a function of (net, features), a second convolution, and a head."""
+    """A stem, two branches that are added, and a head; something in one branch and in between."""
 
-    def __init__(self, body: Forward, **modules: nn.Module) -> None:
+    def __init__(self, branch: nn.Module, between: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
-        self.stem = nn.Conv2d(3, 8, 3, stride=2, padding=1)
-        self.extra = nn.ModuleDict(modules)
-        self.body = body
-        self.last = nn.Conv2d(8, 8, 3, padding=1)
-        self.head = nn.Linear(8, 5)
+        self.stem, self.relu = nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(inplace=True)
+        self.left = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4))
+        self.right, self.between = nn.Sequential(nn.Conv2d(4, 4, 1), branch), between
+        self.last, self.head = nn.Conv2d(4, 4, 3, padding=1), nn.Linear(4, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.body(self, self.stem(x))
-        return self.head(F.relu(self.last(x)).mean((2, 3)))
+        x = self.relu(self.stem(x))
+        x = self.last(self.between(F.gelu(self.left(x)) + self.right(x)))
+        self.relu(x)  # in place, and what it returns is left
+        return self.head(x.mean((2, 3)))
 
 
-def reused_relu(net: Net, x: Tensor) -> Tensor:
-    relu, conv = net.extra["relu"], net.extra["conv"]
-    return relu(conv(relu(conv(relu(x)))))
-
-
-def added_in_place(net: Net, x: Tensor) -> Tensor:
-    y = F.relu(net.extra["conv"](x))
-    y += x
-    y.relu_()
-    x = x * 0.5
-    x -= y
+def same(x: Tensor) -> Tensor:
     return x
 
 
-def functional_gelu(net: Net, x: Tensor) -> Tensor:
-    return x + F.gelu(net.extra["conv"](F.gelu(x)))
+def built(seeded: Callable[..., Any], branch: nn.Module, between: Any = same) -> VisionModel:
+    return VisionModel(seeded(lambda: Net(branch, between).double()))
 
 
-def squeeze_excitation(net: Net, x: Tensor) -> Tensor:
-    squeezed = x.mean((2, 3), keepdim=True)
-    x *= torch.sigmoid(net.extra["up"](F.silu(net.extra["down"](squeezed), inplace=True)))
-    return x
+def gap(model: VisionModel, image: Tensor, name: str, seed: Tensor) -> float:
+    """What the answer misses from a place on: total - <g, A> - constants."""
+    with open_recording(model, image, Requirements(name, gates="frozen", tape=True)) as recording:
+        carried = (recording.gradients(seed, name)[0] * recording.raw(name)).sum()
+        rest = recording.logits.detach() - constant_part(recording, name)
+        return float((seed * rest).sum() - carried)
 
 
-def gated_product(net: Net, x: Tensor) -> Tensor:
-    a, b = net.extra["conv"](x).chunk(2, 1)
-    return torch.cat([F.glu(torch.cat([a, b], 1), 1), F.silu(a) * b], 1)
+def test_what_a_module_hands_on_by_hand() -> None:
+    """x = (1, -2, 3); h = relu(2x + 1) = (3, 0, 7), z = h_1 - h_2 + h_3 + 5.
+
+    With the gates (1, 0, 1) held and x = 0, h' = (1, 0, 1): the linear layer hands on
+    2 * 1 + 2 * 3 = 8, its gradient behind a closed gate being 0; so does everything behind it.
+    """
+
+    class Three(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Conv2d(1, 1, 1), nn.Linear(3, 2)
+            nn.init.constant_(self.first.weight, 2.0)
+            nn.init.constant_(self.first.bias, 1.0)
+            self.last.weight = nn.Parameter(torch.tensor([[1.0, -1.0, 1.0], [0.0, 0.0, 0.0]]))
+            self.last.bias = nn.Parameter(torch.tensor([5.0, 0.0]))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(F.relu(self.first(x)).flatten(1))
+
+    x = torch.tensor([1.0, -2.0, 3.0]).reshape(1, 1, 1, 3)
+    found = measure_balance(VisionModel(Three()), x, "input", torch.tensor([[1.0, 0.0]]))
+    assert found.total == 8
+    assert {one.module: one.passed_on for one in found.calls} == {
+        "": 8, "first": 8, "last": 8, "readout": 8,
+    }  # fmt: skip
+    assert found.missing() == {"": 0, "first": 0, "last": 0, "readout": 0}
 
 
-def normalised(net: Net, x: Tensor) -> Tensor:
-    x = net.extra["group"](x)
-    x = F.instance_norm(x) + F.relu(x)
-    x = net.extra["layer"](x.permute(0, 2, 3, 1))
-    x = net.extra["rms"](x + 1).permute(0, 3, 1, 2)
-    return F.normalize(x, dim=1)
-
-
-def pooled(net: Net, x: Tensor) -> Tensor:
-    x = F.max_pool2d(x, 3, 1, 1) + F.avg_pool2d(x, 3, 1, 1)
-    return net.extra["pool"](x)
-
-
-def soft_gates(net: Net, x: Tensor) -> Tensor:
-    return F.mish(F.hardswish(x, inplace=True) + F.elu(x)) * F.hardsigmoid(x.mean(1, keepdim=True))
-
-
-def attention_by_hand(net: Net, x: Tensor) -> Tensor:
-    tokens = x.flatten(2).transpose(1, 2)
-    q, k, v = net.extra["qkv"](tokens).chunk(3, -1)
-    weights = ((q @ k.transpose(-2, -1)) / 8**0.5).softmax(-1)
-    return x + (weights @ v).transpose(1, 2).reshape_as(x)
-
-
-def masked_sdpa(net: Net, x: Tensor) -> Tensor:
-    tokens = x.flatten(2).transpose(1, 2)
-    q, k, v = (
-        t.unflatten(-1, (2, 4)).transpose(1, 2) for t in net.extra["qkv"](tokens).chunk(3, -1)
-    )
-    mask = torch.ones(36, 36, dtype=torch.bool).tril(3)
-    mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-    return mixed.transpose(1, 2).flatten(2).transpose(1, 2).reshape_as(x)
-
-
-def multihead(net: Net, x: Tensor) -> Tensor:
-    tokens = x.flatten(2).transpose(1, 2)
-    tokens = tokens + net.extra["attention"](tokens, tokens, tokens)[0]
-    # Its other path, which computes no weights.
-    tokens = net.extra["attention"](tokens, tokens, tokens, need_weights=False)[0]
-    return tokens.transpose(1, 2).reshape_as(x)
-
-
-def encoder_layer(net: Net, x: Tensor) -> Tensor:
-    return net.extra["encoder"](x.flatten(2).transpose(1, 2)).transpose(1, 2).reshape_as(x)
-
-
-def mixed_by_einsum(net: Net, x: Tensor) -> Tensor:
-    context = torch.einsum("bchw,bdhw->bcd", x, x.softmax(1))
-    return x + torch.einsum("bcd,bdhw->bchw", context, x) / 36
-
-
-def chosen(net: Net, x: Tensor) -> Tensor:
-    x = torch.where(x > 0, x, 0.1 * x).clamp(-1, 1)
-    x = torch.maximum(x, x.flip(3)) - x.amax((2, 3), keepdim=True)
-    order = x.mean((2, 3)).topk(8, dim=1).indices
-    return x.gather(1, order[:, :, None, None].expand_as(x))
-
-
-def gem(net: Net, x: Tensor) -> Tensor:
-    return F.avg_pool2d(x.clamp(min=1e-6).pow(net.extra["power"].p), 3, 1, 1).pow(
-        1.0 / net.extra["power"].p
-    )
-
-
-class Power(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.p = nn.Parameter(torch.tensor([3.0]))
-
-
-def conv(out: int = 8) -> nn.Conv2d:
-    return nn.Conv2d(8, out, 3, padding=1)
-
-
-NETS: dict[str, Callable[[], Net]] = {
-    "reused ReLUs in place": lambda: Net(reused_relu, relu=nn.ReLU(inplace=True), conv=conv()),
-    "in-place adds": lambda: Net(added_in_place, conv=conv()),
-    "functional GELU": lambda: Net(functional_gelu, conv=conv()),
-    "squeeze and excitation": lambda: Net(
-        squeeze_excitation, down=nn.Conv2d(8, 2, 1), up=nn.Conv2d(2, 8, 1)
-    ),
-    "GLU products": lambda: Net(gated_product, conv=conv()),
-    "normalisations": lambda: Net(
-        normalised, group=nn.GroupNorm(2, 8), layer=nn.LayerNorm(8), rms=nn.RMSNorm(8)
-    ),
-    "pooling": lambda: Net(pooled, pool=nn.AdaptiveMaxPool2d(4)),
-    "hardswish and mish": lambda: Net(soft_gates),
-    "attention by hand": lambda: Net(attention_by_hand, qkv=nn.Linear(8, 24)),
-    "masked scaled_dot_product_attention": lambda: Net(masked_sdpa, qkv=nn.Linear(8, 24)),
-    "MultiheadAttention": lambda: Net(
-        multihead, attention=nn.MultiheadAttention(8, 2, batch_first=True)
-    ),
-    "TransformerEncoderLayer": lambda: Net(
-        encoder_layer, encoder=nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
-    ),
-    "TransformerEncoderLayer, normalised first": lambda: Net(
-        encoder_layer,
-        encoder=nn.TransformerEncoderLayer(
-            8, 2, 16, batch_first=True, norm_first=True, activation="gelu"
-        ),
-    ),
-    "einsum": lambda: Net(mixed_by_einsum),
-    "where, clamp, maximum, amax, topk, gather": lambda: Net(chosen),
-    "generalised mean pooling": lambda: Net(gem, power=Power()),
-}
-
-
-@pytest.mark.parametrize("place", ["input", "stem", "last"])
-@pytest.mark.parametrize("name", NETS)
-def test_a_network_is_conserved(
-    name: str, place: str, seeded: Callable[..., Any], residual: Callable[..., float]
+@pytest.mark.parametrize("name", ["input", "stem", "right.0"])
+def test_the_module_that_loses_something_is_named_with_all_that_is_lost(
+    name: str, seeded: Callable[..., Any]
 ) -> None:
-    net = seeded(NETS[name])
-    assert residual(net, IMAGES, place) <= 1e-4
-    net = net.double()
-    assert residual(net, IMAGES.double(), place) <= 1e-9
-    shape = {"input": (3, 12, 12), "stem": (8, 6, 6), "last": last_shape(net)}[place]
-    generator = torch.Generator().manual_seed(7)
-    baseline = torch.randn((2, *shape), generator=generator, dtype=torch.float64)
-    assert residual(net, IMAGES.double(), place, baseline=baseline) <= 1e-9
+    """Also in one of two branches; what the others lose is rounding."""
+    model = built(seeded, Running())
+    (culprit, missing), *others = measure_balance(model, IMAGE, name, SEED).missing().items()
+    expected = gap(model, IMAGE, name, SEED)
+    assert culprit == "right.1"
+    assert abs(expected) > 1e-5
+    assert missing == pytest.approx(expected, rel=1e-9)
+    assert all(abs(lost) < 1e-12 for _, lost in others)
 
 
-def last_shape(net: Net) -> tuple[int, ...]:
-    with torch.no_grad():
-        return tuple(net.last(net.body(net, net.stem(IMAGES.double()))).shape[1:])
-
-
-def test_plain_gradient_times_input_is_not_conserved(seeded: Callable[..., Any]) -> None:
-    """What frozen gates are for: the same sum with the network's own gradient misses."""
-    from cvx_core.models.vision_model import VisionModel
-    from cvx_core.recording import Requirements
-
-    model = VisionModel(seeded(NETS["functional GELU"]).double())
-    with open_recording(model, IMAGES.double(), Requirements("stem")) as native:
-        seed = torch.ones_like(native.logits)
-        plain = (native.gradients(seed, "stem")[0] * native.raw("stem")).flatten(1).sum(1)
-    with open_recording(
-        model, IMAGES.double(), Requirements("stem", gates="frozen", tape=True)
-    ) as frozen:
-        total = ((frozen.logits.detach() - constant_part(frozen, "stem")) * seed).sum(1)
-        held = (frozen.gradients(seed, "stem")[0] * frozen.raw("stem")).flatten(1).sum(1)
-    torch.testing.assert_close(held, total)
-    assert float((plain - total).abs().min()) > 1e-3, "the gap is a tenth of the total"
-
-
-def test_a_log_softmax_head_is_conserved_like_its_logits(
-    seeded: Callable[..., Any], residual: Callable[..., float]
+def test_a_function_in_the_network_s_own_forward_counts_for_the_network(
+    seeded: Callable[..., Any],
 ) -> None:
-    """log_softmax takes the same number off every logit, which is held constant."""
-    net = seeded(NETS["functional GELU"]).double()
-    ending = nn.Sequential(net, nn.LogSoftmax(-1))
-    for place in ("input", "0.stem"):
-        assert residual(ending, IMAGES.double(), place) <= 1e-9
+    model = built(seeded, nn.Identity(), lambda x: torch.acos(x.tanh()))
+    (culprit, missing), *others = measure_balance(model, IMAGE, "input", SEED).missing().items()
+    assert culprit == ""
+    assert missing == pytest.approx(gap(model, IMAGE, "input", SEED), rel=1e-9)
+    assert all(abs(lost) < 1e-12 for _, lost in others)
 
 
-def test_gelu_written_out_has_the_gate_of_the_function(seeded: Callable[..., Any]) -> None:
-    """x * (1 + erf(x / sqrt 2)) / 2 is gelu(x), so its frozen gradient is gelu's."""
-    from cvx_core.models.vision_model import VisionModel
-    from cvx_core.recording import Requirements
+def test_two_culprits_share_what_is_missing(seeded: Callable[..., Any]) -> None:
+    model = built(seeded, Running(), lambda x: torch.cumprod(1 + 0.1 * x, 3))
+    found = measure_balance(model, IMAGE, "input", SEED).missing()
+    assert {name for name, lost in found.items() if abs(lost) > 1e-9} == {"", "right.1"}
+    assert sum(found.values()) == pytest.approx(gap(model, IMAGE, "input", SEED), rel=1e-9)
 
-    def written_out(net: Net, x: Tensor) -> Tensor:
-        return x * 0.5 * (1.0 + torch.erf(x / 2**0.5))
 
-    found = []
-    for body in (written_out, lambda net, x: F.gelu(x)):
-        net = seeded(lambda body=body: Net(body)).double()
-        requirements = Requirements("input", gates="frozen")
-        with open_recording(VisionModel(net), IMAGES.double(), requirements) as recording:
-            found += recording.gradients(torch.ones_like(recording.logits), "input")
-    torch.testing.assert_close(found[0], found[1])
+def test_behind_the_last_culprit_nothing_is_missing(seeded: Callable[..., Any]) -> None:
+    found = measure_balance(built(seeded, Running()), IMAGE, "last", SEED).missing()
+    assert all(abs(lost) < 1e-12 for lost in found.values())
+
+
+def test_a_checkpointed_part_is_as_any_other(seeded: Callable[..., Any]) -> None:
+    class Checkpointed(Net):
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.relu(self.stem(x))
+            y = checkpoint(self.right, x, use_reentrant=False)
+            return self.head(self.last(F.gelu(self.left(x)) + y).mean((2, 3)))
+
+    model = VisionModel(seeded(lambda: Checkpointed(Running(), same).double()))
+    (culprit, missing), *_ = measure_balance(model, IMAGE, "input", SEED).missing().items()
+    assert culprit == "right.1"
+    assert missing == pytest.approx(gap(model, IMAGE, "input", SEED), rel=1e-9)
+
+
+def test_no_hook_stays(seeded: Callable[..., Any]) -> None:
+    model = built(seeded, Running())
+    measure_balance(model, IMAGE, "input", SEED)
+    hooks = [
+        value
+        for module in model.module.modules()
+        for key, value in vars(module).items()
+        if key.endswith("_hooks")
+    ]
+    assert hooks
+    assert not any(hooks)
+
+
+def test_the_trunk_is_what_everything_passes(seeded: Callable[..., Any]) -> None:
+    """Neither of the two branches, also where an in-place ReLU is used twice."""
+    model = built(seeded, nn.Identity())
+    layout = Layout.of(model, IMAGE)
+    trunk = [place.name for place in find_trunk(model, IMAGE)]
+    assert trunk == ["stem", "relu#0", "last"]
+    for place in layout.layers:
+        assert has_bypass(place, model, IMAGE) == (place.name not in trunk)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "config", "inside"),
+    [
+        ("vit_tiny_patch16_224", {"depth": 3, "img_size": 64}, "blocks.1.attn"),
+        ("resnet10t", {}, "layer3.0.conv2"),
+        ("convnext_atto", {"depths": (1, 1, 2, 1)}, "stages.2.blocks.1.mlp"),
+    ],
+)
+def test_the_trunk_of_real_architectures(
+    architecture: str, config: dict[str, Any], inside: str, seeded: Callable[..., Any]
+) -> None:
+    """The blocks are in it and what is inside them is not, as two forward passes a place tell."""
+    net = seeded(lambda: timm.create_model(architecture, num_classes=5, **config).double())
+    for module in net.modules():  # a branch that starts at zero would carry nothing
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+    model = VisionModel(net)
+    image = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)).double()
+    trunk = find_trunk(model, image)
+    names = {place.name for place in trunk}
+    assert len(trunk) > 5
+    assert not any(name.startswith(inside) for name in names)
+    for place in trunk[::3]:
+        assert not has_bypass(place, model, image), place.name

@@ -1,6 +1,6 @@
 """Functions of many elements, one by one: scales, choices, products and attention.
 
-As in test_rules.py: the same value, and affine once the gates are held.
+As in test_elementwise.py: the same value, and affine once the gates are frozen.
 """
 
 from __future__ import annotations
