@@ -53,7 +53,7 @@ def test_without_a_label_the_error_methods_are_left_out_with_a_hint(
         "class-attention",
         "location-attention",
     ]
-    assert "gradient-error and activation-error need the truth" in done.err
+    assert "gradient-error and activation-error need ground truth" in done.err
     assert "--label" in done.err
     assert image["prediction"]["predicted"]["name"] == "anemone fish"
 

@@ -76,4 +76,4 @@ def test_a_certain_and_right_answer_has_no_error_at_all() -> None:
     assert "zero" in record.note
     seed, record = Error(1).resolve(ClassificationPrediction(np.array([0.0, 9.0, 3.0])))
     assert seed.any()
-    assert "right" in record.note
+    assert "correct" in record.note

@@ -57,7 +57,7 @@ def test_the_profile_by_hand() -> None:
     assert (pixels.cells_for, pixels.cells_against) == (6, 4)
     assert (cells.cells_for, cells.cells_against) == (8, 6)
     assert profile.residual == 0
-    assert profile.request == "why 0 and not 1?"
+    assert profile.target == "why 0 and not 1?"
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def test_a_row_is_what_the_layer_s_own_map_says(embedded: VisionModel) -> None:
     """The same sums as from explanations of single layers, whose constants are measured."""
     tool = photographs()[1].path
     profile = layer_profile(embedded, tool, label="screwdriver")
-    assert profile.request == "why power drill and not screwdriver?"
+    assert profile.target == "why power drill and not screwdriver?"
     assert 5 < len(profile.rows) <= MOST_LAYERS
     assert profile.residual is not None
     assert profile.residual < 1e-4
@@ -151,7 +151,7 @@ def test_the_profile_as_json_values() -> None:
     x = torch.tensor([1.0, 2.0]).reshape(1, 1, 1, 2)
     profile = layer_profile(VisionModel(Two()), x, ClassScore(0), layers=["relu"])
     assert profile.to_dict() == {
-        "question": "what speaks for 0?",
+        "target": "what supports 0?",
         "residual": 0.0,
         "rows": [
             {

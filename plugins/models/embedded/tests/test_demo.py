@@ -38,7 +38,7 @@ def test_it_prints_the_page_to_open_and_tells_what_it_shows(
     assert done.returncode == 0, done.stderr
     assert done.stdout == "cvx-demo/index.html\n"
     assert (folder / "cvx-demo/index.html").stat().st_size > 10_000
-    for words in ("anemone fish", "power drill", ": cvx explain PHOTOGRAPH"):
+    for words in ("anemone fish", "power drill", ": cvx explain IMAGE"):
         assert words in done.stderr
     assert "Traceback" not in done.stderr
 
@@ -82,4 +82,4 @@ def test_quiet_leaves_only_the_page_to_open(tmp_path: Path) -> None:
 def test_under_uv_run_the_last_line_can_be_typed_as_it_stands(tmp_path: Path) -> None:
     # The variable that `uv run` sets for what it runs; the shell around it has no `cvx`.
     done = demo(tmp_path, UV_RUN_RECURSION_DEPTH="1")
-    assert ": uv run cvx explain PHOTOGRAPH" in done.stderr.splitlines()[-1]
+    assert ": uv run cvx explain IMAGE" in done.stderr.splitlines()[-1]

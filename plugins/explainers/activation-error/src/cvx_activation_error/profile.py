@@ -60,7 +60,7 @@ class LayerProfile:
 
     Attributes
     ----------
-    question
+    target
         What was asked, as in ``why power drill and not screwdriver?``.
     rows
         One for each layer.
@@ -70,14 +70,14 @@ class LayerProfile:
         None where the explainer was told not to verify.
     """
 
-    request: str
+    target: str
     rows: tuple[LayerBalance, ...]
     residual: float | None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the profile as JSON values."""
         rows = [{**asdict(row), "grid": list(row.grid)} for row in self.rows]
-        return {"question": self.request, "residual": self.residual, "rows": rows}
+        return {"target": self.target, "residual": self.residual, "rows": rows}
 
     @classmethod
     def of(cls, explanation: Explanation) -> LayerProfile:
