@@ -200,7 +200,7 @@ def test_ctrl_c_finishes_the_blocks_at_work_and_says_how_to_go_on(
     out, err = process.communicate(timeout=120)
     assert process.returncode == 130, err
     assert "Finishing the current block" in err
-    assert "go on with the same command and --resume" in out
+    assert "resume with --resume" in out
     assert "Traceback" not in err
     done = len(list(rows.glob("block-*")))
     assert 0 < done < 26
