@@ -9,7 +9,7 @@
       OutputError                 1   a result that can't be written or read back
       ModelError                  5   a model or its weights
         CheckpointError               weights that can't be loaded, or not safely
-        LayerError                    a layer that is not there or has no grid
+        LayerError                    a layer that was not found or has no grid
       PluginError                 6   a plugin
         UnknownComponentError         no plugin offers this name
         ConflictError                 more than one distribution offers it

@@ -1,1 +1,1 @@
-"""TODO _util."""
+"""Text, files and the environment: helpers without a subject of their own."""

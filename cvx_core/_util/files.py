@@ -1,4 +1,4 @@
-"""Read files that are ones, and write them so that none is half written or silently replaced."""
+"""Regular files: checked reads, and atomic writes that replace nothing silently."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ def read_bytes(path: Path, shown: str = "", way_out: str = "Is the path right?")
     Raises
     ------
     InputError
-        If it is not there, no ordinary file (opening a pipe would wait for ever), too large, or
+        If it was not found, is not a regular file (opening a pipe would wait for ever), too
+        large, or
         can't be read.
     """
     shown = shown or str(path)
@@ -41,7 +42,7 @@ def read_bytes(path: Path, shown: str = "", way_out: str = "Is the path right?")
         if path.is_dir():
             raise InputError(f"{shown} is a folder.", "Name the files in it.")
         if not path.is_file():
-            raise InputError(f"{shown} is not there, or no ordinary file.", way_out)
+            raise InputError(f"{shown} was not found, or is not a regular file.", way_out)
         if path.stat().st_size > MAX_BYTES:
             raise InputError(
                 f"{shown} is larger than {MAX_BYTES // 1024**2} MB.", "Shrink or split it first."

@@ -41,23 +41,7 @@ class Attribution:
 
 
 class Method(ABC):
-    """What the runner needs of an explainer; write explainers as subclasses of `Explainer`.
-
-    A subclass propagates a seed back to a layer and returns a signed, unnormalised map. Write it
-    as a frozen dataclass: its fields are its parameters, checked in
-    ``__post_init__``. It holds no state between calls and never changes the model.
-
-    Attributes
-    ----------
-    default_target
-        The target when none is given.
-    signed
-        Whether the sign of a value means something.
-    unit
-        What a value counts.
-    class_specific
-        False for maps that are the same whatever the target (they say so in their evidence).
-    """
+    """What the runner needs of an explainer; see `Explainer`, the class to inherit from."""
 
     default_target: ClassVar[Target] = Predicted()
     signed: ClassVar[bool] = True

@@ -129,7 +129,7 @@ def _added(ones: Sequence[Attribution]) -> Attribution:
     provenance = {
         **ones[0].provenance,
         "layer": ", ".join(str(row["layer"]) for row in rows),
-        "layer_reason": "the levels that the answer is read from; their maps are added up",
+        "layer_reason": "the levels that the prediction is read from; their maps are added up",
     }
     return Attribution(values, evidence, provenance, ones[0].unit)
 

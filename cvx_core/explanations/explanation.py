@@ -29,7 +29,7 @@ _NOTEBOOK_SIDE = 480
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """A map, the image and target it belongs to, and what vouches for it.
+    """A map, the image and target it belongs to, its evidence and its provenance.
 
     Attributes
     ----------
@@ -52,9 +52,9 @@ class Explanation:
     name
         Name of the image, as in the file's name.
     evidence
-        What vouches for the map: completeness, shares, counts.
+        Metrics of the map: completeness, shares, counts.
     provenance
-        How it came about: parameters, layer, weights digest, versions, seed, device.
+        Where it comes from: parameters, layer, weights digest, versions, seed, device.
     """
 
     values: npt.NDArray[np.float32]

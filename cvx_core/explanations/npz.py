@@ -55,7 +55,7 @@ def unpack(path: str | Path, build: Callable[[dict[str, Any], Array, Array], T])
     path = Path(path)
     # Opening a pipe would wait for somebody to write into it.
     if not is_file(path):
-        raise OutputError(f"{path} is not there, or no ordinary file.")
+        raise OutputError(f"{path} was not found, or is not a regular file.")
     try:
         with zipfile.ZipFile(path) as archive:
             unpacked = sum(entry.file_size for entry in archive.infolist())

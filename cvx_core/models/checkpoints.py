@@ -59,7 +59,7 @@ def read_checkpoint(path: str | Path, *, trust: bool = False) -> dict[str, torch
     """
     path = Path(path)
     if not is_file(path):
-        raise CheckpointError(f"There are no weights at {path}: the file is not there.")
+        raise CheckpointError(f"There are no weights at {path}: the file was not found.")
     safe = path.suffix.lower() == ".safetensors"
     loaded = _read_safetensors(path) if safe else _read_torch(path, trust)
     state = _unwrap(loaded)

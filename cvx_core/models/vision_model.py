@@ -154,7 +154,7 @@ class VisionModel:
         Raises
         ------
         ModelError
-            If the device is not there.
+            If the device is not available.
         """
         try:
             self.module.to(device=device, dtype=dtype)

@@ -1,4 +1,4 @@
-"""What ``cvx explain`` takes where nothing is asked for."""
+"""Defaults of ``cvx explain``: model, explainers and renderers."""
 
 from __future__ import annotations
 

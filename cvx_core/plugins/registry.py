@@ -246,7 +246,7 @@ class Registry:
         return next(iter(owners.values()))
 
     def _take(self, kind: str, components: Iterable[Component]) -> None:
-        """Receive the answer of one hook of one plugin: all of it or nothing."""
+        """Receive what one hook of one plugin returned: all of it or nothing."""
         answer = list(components)
         for component in answer:
             if not isinstance(component, Component):

@@ -305,7 +305,7 @@ class Recording:
         return self._keep(f"attention#{k}", probabilities)
 
     def _keep(self, name: str, tensor: Tensor) -> Tensor:
-        """Make a tensor a node of the graph; the network goes on with a copy."""
+        """Make a tensor a node of the graph; the network continues with a copy."""
         self.mode.started = True
         if self._replacing is not None:
             value = self._replacing.get(name)

@@ -1,4 +1,4 @@
-"""TODO tasks."""
+"""Tasks: what the output of a model means, predictions, targets, ground truth and mistakes."""
 
 import lazy_loader
 

@@ -187,6 +187,24 @@ class Task(ABC):
     def mistakes(self, prediction: Any, ground_truth: GroundTruth) -> list[Mistake]:
         """Return the mistakes of a prediction, the most costly first."""
 
+    def scores(self, found: Any, shape: str) -> ModelOutput:
+        """Return a tensor of scores as an output; `shape` is that of the task, as in ``(B, C)``.
+
+        Raises
+        ------
+        ModelError
+            If it has another number of dimensions, or fewer than two classes.
+        """
+        if getattr(found, "ndim", 0) != shape.count(",") + 1:
+            raise self.wrong_shape(shape_of(found), shape)
+        output = ModelOutput(found)
+        if output.classes < 2:
+            raise ModelError(
+                "The model has a single output, and a classifier needs two or more.",
+                "Pass readout=lambda z: torch.cat([-z, z], 1) / 2 for a binary logit.",
+            )
+        return output
+
     def wrong_shape(self, got: str, expected: str) -> ModelError:
         """Return the refusal of a readout that does not fit the task."""
         return ModelError(

@@ -149,4 +149,4 @@ def test_a_pipe_is_refused_and_never_waited_for(
     os.mkfifo(tmp_path / "pipe.npz")
     done = inside("render", "pipe.npz")
     assert (done.code, done.traced) == (3, False)
-    assert "pipe.npz is not there, or no ordinary file." in done.err
+    assert "pipe.npz was not found, or is not a regular file." in done.err

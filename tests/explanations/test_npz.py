@@ -163,12 +163,12 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path, content: bytes) -> No
 
 def test_a_pipe_is_refused_and_never_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.npz")
-    with pytest.raises(OutputError, match="no ordinary file"):
+    with pytest.raises(OutputError, match="not a regular file"):
         load_explanations(tmp_path / "pipe.npz")
 
 
 def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="is not there"):
+    with pytest.raises(OutputError, match="was not found"):
         load_explanations(tmp_path / "nothing.npz")
     with pytest.raises(OutputError):
         load_explanations(tmp_path)

@@ -311,11 +311,11 @@ def test_what_is_no_file_at_all_is_refused_and_never_waited_for(tmp_path: Path) 
     os.mkfifo(tmp_path / "pipe.png")
     for name, says in [
         ("empty.png", "is empty"),
-        ("pipe.png", "no ordinary file"),
-        ("missing.png", "is not there"),
+        ("pipe.png", "not a regular file"),
+        ("missing.png", "was not found"),
         (".", "is a folder"),
-        ("a\0b.png", "could not be read|is not there"),
-        ("x" * 300, "could not be read|is not there"),
+        ("a\0b.png", "could not be read|was not found"),
+        ("x" * 300, "could not be read|was not found"),
     ]:
         with pytest.raises(InputError, match=says):
             read_image(f"{tmp_path}/{name}")
@@ -324,7 +324,7 @@ def test_what_is_no_file_at_all_is_refused_and_never_waited_for(tmp_path: Path) 
 
 
 def test_a_device_that_never_ends_is_refused() -> None:
-    with pytest.raises(InputError, match="no ordinary file"):
+    with pytest.raises(InputError, match="not a regular file"):
         read_image("/dev/zero")
 
 

@@ -1,4 +1,4 @@
-"""What commands share, those of plugins too: options, console, progress and model loading."""
+"""Kit for commands, those of plugins too: options, console, progress and model loading."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""The work of ``cvx render``: explanations in, a folder of pictures and pages out."""
+"""The work of ``cvx render``: explanations in, a folder of figures and pages out."""
 
 from __future__ import annotations
 

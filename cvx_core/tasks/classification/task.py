@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
-from cvx_core.errors import ModelError, TargetError
+from cvx_core.errors import TargetError
 from cvx_core.images.regions import Frame
-from cvx_core.tasks.base import Mistake, ModelOutput, Task, shape_of
+from cvx_core.tasks.base import Mistake, ModelOutput, Task
 from cvx_core.tasks.classification.mistakes import classification_mistakes
 from cvx_core.tasks.classification.output import classification
 from cvx_core.tasks.classification.prediction import ClassificationPrediction
@@ -29,15 +29,7 @@ class Classification(Task):
 
     def parse(self, found: Any) -> ModelOutput:
         """Return scores of shape (B, C) as an output."""
-        if getattr(found, "ndim", 0) != 2:
-            raise self.wrong_shape(shape_of(found), "(B, C)")
-        output = ModelOutput(found)
-        if output.classes < 2:
-            raise ModelError(
-                "The model has a single output, and a classifier needs two or more.",
-                "Pass readout=lambda z: torch.cat([-z, z], 1) / 2 for a binary logit.",
-            )
-        return output
+        return self.scores(found, "(B, C)")
 
     def predictions(
         self, output: ModelOutput, classes: Sequence[str] | None, frames: Sequence[Frame]

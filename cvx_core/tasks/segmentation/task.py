@@ -7,9 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from cvx_core.errors import ModelError
 from cvx_core.images.regions import Frame
-from cvx_core.tasks.base import Mistake, ModelOutput, Task, shape_of
+from cvx_core.tasks.base import Mistake, ModelOutput, Task
 from cvx_core.tasks.ground_truth import GroundTruth
 from cvx_core.tasks.prediction import Prediction
 from cvx_core.tasks.segmentation.mistakes import segmentation_mistakes
@@ -28,15 +27,7 @@ class Segmentation(Task):
 
     def parse(self, found: Any) -> ModelOutput:
         """Return scores of shape (B, C, h, w) as an output."""
-        if getattr(found, "ndim", 0) != 4:
-            raise self.wrong_shape(shape_of(found), "(B, C, h, w)")
-        output = ModelOutput(found)
-        if output.classes < 2:
-            raise ModelError(
-                "The model has a single output, and a classifier needs two or more.",
-                "Pass readout=lambda z: torch.cat([-z, z], 1) / 2 for a binary logit.",
-            )
-        return output
+        return self.scores(found, "(B, C, h, w)")
 
     def predictions(
         self, output: ModelOutput, classes: Sequence[str] | None, frames: Sequence[Frame]

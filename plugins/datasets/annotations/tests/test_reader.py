@@ -201,13 +201,13 @@ def test_what_is_wrong_with_a_file_of_boxes_is_said_with_its_place_and_a_way_out
 
 def test_an_annotation_of_a_whole_data_set_has_an_image_that_is_there(file: Any) -> None:
     path = file("a.json", coco_with(image_id=[7]))
-    with pytest.raises(InputError, match=r"annotation 0: there is no image \[7\]"):
+    with pytest.raises(InputError, match=r"annotation 0: image \[7\] was not found"):
         list(coco_images(path, CLASSES))
 
 
 WRONG_MASKS = [
-    ("a.png", np.zeros((2, 2, 3), np.uint8), "in colours"),
-    ("a.png", np.zeros((2, 2, 4), np.uint8), "in colours"),
+    ("a.png", np.zeros((2, 2, 3), np.uint8), "color image"),
+    ("a.png", np.zeros((2, 2, 4), np.uint8), "color image"),
     ("a.jpg", np.zeros((2, 2), np.uint8), "may change pixels"),
     ("a.png", np.array([[0, 255]], np.uint8), "black and white"),
     ("a.png", b"\x89PNG\r\n", "no image that can be read"),
@@ -235,8 +235,8 @@ def test_a_class_with_a_name_that_no_file_can_have_remains_a_class() -> None:
 
 def test_other_mistakes_tell_the_way_out(file: Any, tmp_path: Path) -> None:
     for path, task, image, said in [
-        (tmp_path / "none.xml", "detection", "", "not there"),
-        (tmp_path / "none.png", "segmentation", "", "not there"),
+        (tmp_path / "none.xml", "detection", "", "was not found"),
+        (tmp_path / "none.png", "segmentation", "", "was not found"),
         (file("a.txt", "0 .5 .5 .1 .1"), "detection", "none.jpg", "size is not known"),
         (LONG / "a.xml", "detection", "", "name too long"),
         (LONG / "a.json", "detection", "a.jpg", "name too long"),

@@ -38,7 +38,7 @@ def of(function: Any, pixels: list[float], name: str = "attn-lrp") -> Explanatio
 
 
 def test_softmax_as_in_proposition_3_1() -> None:
-    """R_i = x_i (R_i - s_i sum_j R_j), R_j = v_j s_j for an answer sum_j v_j s_j."""
+    """R_i = x_i (R_i - s_i sum_j R_j), R_j = v_j s_j for a prediction sum_j v_j s_j."""
     x, v = [1.0, -0.5], [3.0, 2.0]
     e = [math.exp(a) for a in x]
     s = [a / sum(e) for a in e]
@@ -81,7 +81,7 @@ def test_with_the_attention_held_and_no_biases_nothing_is_absorbed() -> None:
 
 
 class Attention(nn.Module):
-    """One head over three tokens of two numbers; the answer reads the first token."""
+    """One head over three tokens of two numbers; the prediction reads the first token."""
 
     def __init__(self, kind: str) -> None:
         super().__init__()
@@ -114,7 +114,7 @@ def test_fused_attention_is_as_attention_written_out(method: str) -> None:
 
 
 def test_a_quarter_goes_through_queries_and_keys_each() -> None:
-    """The answer o = sum_j s_j v_j; half of it to s and half to v (3.3); s to the scores (3.1); of
+    """The output o = sum_j s_j v_j; half of it to s and half to v (3.3); s to the scores (3.1); of
     these half to q and half to k (3.3). By the definitions, with matrices written out."""
     model = attention("fused")
     x = TOKENS[0, :, 0].T
@@ -122,7 +122,7 @@ def test_a_quarter_goes_through_queries_and_keys_each() -> None:
     q, k, v = (x @ part.T for part in w.chunk(3))
     scores = q @ k.T / math.sqrt(2)
     s = scores.softmax(-1)
-    share = s[0] * v[:, 1]  # what each key adds to the answer
+    share = s[0] * v[:, 1]  # what each key adds to the prediction
     at_scores = scores[0] * (share / 2 - s[0] * share.sum() / 2)
     at_q = torch.stack(
         [q[0] * k[j] / math.sqrt(2) / scores[0, j] * at_scores[j] / 2 for j in range(3)]
@@ -149,7 +149,7 @@ def test_held_attention_gives_all_to_the_values() -> None:
 
 
 def test_without_damping_held_attention_is_activation_error() -> None:
-    """Epsilon zero, held gates: gradient times activation of the frozen network."""
+    """Epsilon zero, frozen gates: gradient times activation of the frozen network."""
     model, batch = models.tokens().to(dtype=torch.float64), models.inputs(2)
     frozen = get_explainer("activation-error", layer="input").explain(model, batch, ClassScore(1))
     with open_recording(

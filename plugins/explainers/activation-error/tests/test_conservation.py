@@ -27,7 +27,7 @@ def embedded() -> VisionModel:
 
 @pytest.fixture(scope="module")
 def photographs(embedded: VisionModel) -> torch.Tensor:
-    paths = sorted((Path(cvx_embedded.__file__).parent / "pictures").glob("*.jpg"))
+    paths = sorted((Path(cvx_embedded.__file__).parent / "photos").glob("*.jpg"))
     return torch.stack([one.tensor for one in embedded.prepare(paths)])
 
 

@@ -1,4 +1,4 @@
-"""The layer profile: by hand, against single layers, and on a photograph."""
+"""The layer profile: by hand, against single layers, and on a image."""
 
 from __future__ import annotations
 

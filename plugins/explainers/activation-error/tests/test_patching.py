@@ -1,4 +1,4 @@
-"""Activation patching: by hand, against runs of the whole network, and on a photograph."""
+"""Activation patching: by hand, against runs of the whole network, and on a image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""E = A * dS/dA with held gates, by hand and against Captum."""
+"""E = A * dS/dA with frozen gates, by hand and against Captum."""
 
 from __future__ import annotations
 

@@ -212,7 +212,7 @@ def test_every_layer_that_reads_the_input_is_a_first_one_also_behind_a_normalisa
 
 
 def test_at_another_layer_there_is_no_first_one() -> None:
-    """The first convolution behind the place is a layer like all others."""
+    """The first convolution behind the layer is a layer like all others."""
     flat, plain = (
         get_explainer(name, layer="second").explain(models.convolutional(), models.inputs(1))
         for name in ("lrp-flat", "lrp-epsilon")

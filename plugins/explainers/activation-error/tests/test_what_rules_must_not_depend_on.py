@@ -69,7 +69,7 @@ def test_batch_normalisation_is_one_layer_with_the_convolution_before_it(
 
 @pytest.mark.parametrize("name", RULES)
 def test_a_map_does_not_depend_on_what_else_is_asked(name: str, x: Tensor) -> None:
-    # Between the convolution "3" and the normalisation behind it lies a place of the other map.
+    # Between the convolution "3" and the normalisation behind it lies a layer of the other map.
     model = VisionModel(network())
     alone = get_explainer(name, **RULES[name])
     other = get_explainer(name, layer="3", **RULES[name])

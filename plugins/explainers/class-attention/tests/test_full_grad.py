@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from cvx_core import ClassScore, Contrast, OptionError, VisionModel, get_explainer, load_model
 from cvx_core.testing import models
 
-PHOTOGRAPHS = sorted((Path(cvx_embedded.__file__).parent / "pictures").glob("*.jpg"))
+PHOTOGRAPHS = sorted((Path(cvx_embedded.__file__).parent / "photos").glob("*.jpg"))
 
 
 def relu_network() -> VisionModel:

@@ -22,7 +22,7 @@ from cvx_core import (
     load_model,
 )
 
-PHOTOGRAPHS = sorted((Path(cvx_embedded.__file__).parent / "pictures").glob("*.jpg"))
+PHOTOGRAPHS = sorted((Path(cvx_embedded.__file__).parent / "photos").glob("*.jpg"))
 LAYER = "blocks.5"
 """A layer with a ReLU network behind it, so that Grad-CAM and HiResCAM differ."""
 

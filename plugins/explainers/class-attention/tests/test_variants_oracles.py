@@ -21,7 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from cvx_core import ClassScore, Margin, VisionModel, get_explainer, load_model
 from cvx_core.testing import models
 
-PHOTOGRAPHS = sorted((Path(cvx_embedded.__file__).parent / "pictures").glob("*.jpg"))
+PHOTOGRAPHS = sorted((Path(cvx_embedded.__file__).parent / "photos").glob("*.jpg"))
 
 
 @pytest.fixture

@@ -172,7 +172,7 @@ def test_errors_that_cancel_are_not_taken_for_none() -> None:
 def test_on_the_real_network_the_residual_is_told_truly() -> None:
     """Of the margin of a photograph that the network gets wrong, after few steps."""
     model = load_model("embedded")
-    photograph = Path(cvx_embedded.__file__).parent / "pictures" / "screwDriver3.jpg"
+    photograph = Path(cvx_embedded.__file__).parent / "photos" / "screwDriver3.jpg"
     [one] = get_explainer("gradient-error", output="path", steps=4).explain(
         model, photograph, label="screwdriver"
     )

@@ -44,7 +44,7 @@ def test_the_energy_is_the_sum_of_powers_over_channels(
 
 
 def test_the_map_says_that_it_is_the_same_for_every_class() -> None:
-    """In the question, in the note and in the evidence; and so it is."""
+    """In the target, in the note and in the evidence; and so it is."""
     model, batch = VisionModel(Given()), A[None]
     ask = get_explainer("location-attention").explain
     first, second = ask(model, batch, [[ClassScore(0), Margin(1)]])

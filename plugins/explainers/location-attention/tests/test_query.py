@@ -156,7 +156,7 @@ def test_what_a_cell_reads_is_the_transpose_of_what_a_pixel_affects(
 
 
 def test_the_query_is_in_pixels_of_the_photograph() -> None:
-    """A photograph of 64 x 32 whose middle 32 x 32 the network sees, one to one.
+    """A image of 64 x 32 whose middle 32 x 32 the network sees, one to one.
 
     Pixel (40, 12) is then pixel (24, 12) of the input, in cell (6, 12).
     """

@@ -73,7 +73,7 @@ def test_channels_of_the_layer_are_summed_and_those_of_the_image_make_a_length()
 
 
 def test_averaged_over_noise_it_is_the_mean_of_its_maps() -> None:
-    """Each noise image has its own seed, drawn from the question's."""
+    """Each noise image has its own seed, drawn from the target's."""
     torch.manual_seed(0)
     net = Stack(2, 3, relu=True)
     net.body[0].weight.data.normal_()

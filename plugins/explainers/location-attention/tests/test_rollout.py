@@ -135,7 +135,7 @@ def test_the_class_token_s_row_of_a_vision_transformer(
 
 
 def test_registers_are_no_place_in_the_image_and_no_class_token() -> None:
-    """Four registers stand before the patches, and the answer is the mean of the patches alone."""
+    """Four registers stand before the patches; the prediction is the mean of the patches alone."""
     torch.manual_seed(0)
     net = timm_vit("vit_little_patch16_reg4_gap_256", depth=3).eval()
     batch = torch.randn(2, 3, 128, 128)
@@ -143,7 +143,7 @@ def test_registers_are_no_place_in_the_image_and_no_class_token() -> None:
     rows = rolled(of_timm(net, batch))[:, 4:].mean(1)
     for one, row in zip(found, rows, strict=True):
         assert one.provenance["query_token"] == (
-            "mean of the 64 tokens that the answer reads, of 68"
+            "mean of the 64 tokens that the prediction reads, of 68"
         )
         np.testing.assert_allclose(one.values, row[4:].reshape(8, 8), rtol=1e-4)
         assert one.evidence["other_tokens_share"] == pytest.approx(row[:4].sum(), rel=1e-4)
@@ -157,7 +157,7 @@ def test_a_distilled_transformer_is_read_at_both_its_tokens() -> None:
     [one] = get_explainer("location-attention").explain(VisionModel(net), batch)
     row = rolled(of_timm(net, batch))[0, :2].mean(0)
     np.testing.assert_allclose(one.values, row[2:].reshape(8, 8), rtol=1e-4)
-    assert one.provenance["query_token"] == "mean of the 2 tokens that the answer reads, of 66"
+    assert one.provenance["query_token"] == "mean of the 2 tokens that the prediction reads, of 66"
 
 
 class Weighted(nn.Module):

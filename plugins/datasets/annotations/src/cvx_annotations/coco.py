@@ -54,7 +54,7 @@ def coco_images(
         where = f"{file}, annotation {k}"
         key = one.get("image_id") if isinstance(one, dict) else None
         if not _is_id(key) or key not in found:
-            raise InputError(f"{where}: there is no image {_short(key)}.", WAY_OUT)
+            raise InputError(f"{where}: image {_short(key)} was not found.", WAY_OUT)
         found[key].append(_box(one, names, classes, where))
     for key, name in images.items():
         yield name, GroundTruthBoxes(tuple(found[key]))

@@ -32,7 +32,7 @@ def read_coco_masks(file: Path, image: Path, classes: Sequence[str] | None) -> G
     if classes is None:
         raise InputError(
             f"{file} names classes, and the model's outputs have no names.",
-            "Give the model class names, or the truth as a mask of indices.",
+            "Give the model class names, or the ground truth as a mask of indices.",
         )
     entry, names, found = annotations_of(file, image)
     try:

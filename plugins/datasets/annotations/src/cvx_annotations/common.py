@@ -1,4 +1,4 @@
-"""What the readers of all forms share: files, class names, boxes."""
+"""Helpers of all readers: files, class names and boxes."""
 
 from __future__ import annotations
 

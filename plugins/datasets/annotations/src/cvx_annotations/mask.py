@@ -20,7 +20,7 @@ def read_class_mask(file: Path) -> GroundTruthMask:
     image = read_mask_image(file, way_out)
     if image.mode not in ("1", "L", "P", "I", "I;16"):
         raise InputError(
-            f"{file} is a picture in colours (mode {image.mode}), and which class a "
+            f"{file} is a color image (mode {image.mode}), and which class a "
             "colour means is not said in it.",
             "Give each colour its class's index: np.select, or Image.quantize with the "
             "data set's palette. " + way_out,

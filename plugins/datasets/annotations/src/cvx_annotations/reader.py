@@ -1,4 +1,4 @@
-"""Read what is true of an image from the usual files: COCO, Pascal VOC, YOLO, and masks."""
+"""Reader of ground truth for every task: COCO, Pascal VOC, YOLO, and masks."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def _class(file: Path, text: str) -> str:
     suffix = file.suffix.lower()
     if suffix in (".json", ".xml", ".png") and is_file(file):
         raise InputError(
-            f"{file} is the truth of a detector or a segmenter, and the model classifies.",
+            f"{file} is ground truth for a detector or a segmenter, and the model classifies.",
             "Give the true class by its name or its index.",
         )
     if suffix != ".txt" or not is_file(file):

@@ -85,7 +85,7 @@ class Work(ABC, Generic[Item, Decoded, Row]):
         Raises
         ------
         CvxError
-            If the device is not there.
+            If the device is not available.
         """
 
     @abstractmethod

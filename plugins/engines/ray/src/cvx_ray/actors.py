@@ -95,7 +95,7 @@ class Explaining:
         Raises
         ------
         CvxError
-            If the work can't be opened here, or the device is not there.
+            If the work can't be opened here, or the device is not available.
         """
         self._work: Work[Any, Any, Any] = _unpacked(self._packed)
         self._work.to(self._device)

@@ -38,7 +38,7 @@ class Ray(Engine):
     device
         ``"cuda"`` to explain on GPUs, ``"cpu"`` not to; none: on GPUs if the cluster has any.
     wait
-        Seconds to wait for a place in the cluster.
+        Seconds to wait for free resources in the cluster.
 
     Raises
     ------

@@ -11,7 +11,7 @@ from cvx_core import CvxError
 from cvx_core.plugins import REPORT, describe_error
 
 ASKED = 2
-"""What one is asked for at a time: what it works on, and what it goes on with."""
+"""What one is asked for at a time: what it works on, and what comes next."""
 
 FALSE_STARTS = 3
 """How many may end in a row before they are ready."""

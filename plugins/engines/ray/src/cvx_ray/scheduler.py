@@ -48,7 +48,7 @@ class Completing:
 
 @dataclass(frozen=True, eq=False)
 class Flight:
-    """Something that was asked for, of whom, and the answer to come."""
+    """A request, its recipient, and the result to come."""
 
     what: Decoding | Explaining | Completing
     pool: Pool

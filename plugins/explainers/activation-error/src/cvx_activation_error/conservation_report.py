@@ -1,4 +1,4 @@
-"""What rounding may leave of a balance, where the rest of it was lost, and where signal is held."""
+"""Report on conservation: rounding, the modules that lose relevance, and absorbed signal."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def missing(
     Parameters
     ----------
     recording, name
-        With held gates, and the place from which on something is lost.
+        With frozen gates, and the layer from which on something is lost.
     seed
         (B, classes).
     gap
@@ -88,15 +88,15 @@ def _unconserved(
 
 
 def held(recording: Recording, name: str, seed: Tensor, limit: Tensor) -> list[dict[str, Any]]:
-    """Return the functions in which signal ends that no cell can carry, with how much it adds.
+    """Return the functions in which signal ends that no position can carry, with how much it adds.
 
-    A sigmoid or a deviation is a constant with held gates, also where it scales nothing but is
+    A sigmoid or a deviation is a constant with frozen gates, also where it scales nothing but is
     added to the signal: then what it makes of the image stands in the constant part.
 
     Parameters
     ----------
     recording, name
-        With held gates, and the place.
+        With frozen gates, and the layer.
     seed
         (B, classes).
     limit

@@ -19,7 +19,7 @@ class ActivationError(Explainer):
     """Propagate the difference between what was predicted and what is true.
 
     E(u) = sum_k A_k(u) * dS/dA_k(u) at a layer, S = <seed, logits>, in logits, signed: positive
-    cells speak for the wrong answer, negative ones for the right one. The gates of the network
+    cells support the wrong prediction, negative ones for the right one. The gates of the network
     (normalisation scales, attention probabilities, gates of GELU-like activations) are constants in
     the backward pass, so that the map is conserved on any architecture: its sum, what other
     tokens carry, and what biases, other constants and paths around the layer add make S exactly.
@@ -28,7 +28,8 @@ class ActivationError(Explainer):
     sum_c e_c z_c = L - H(p).
 
     Gradient times activation is layer-wise relevance propagation with the epsilon rule in ReLU
-    networks (Bach 2015; Ancona 2018, arXiv:1711.06104), and its conservation with held gates is due
+    networks (Bach 2015; Ancona 2018, arXiv:1711.06104), and its conservation with frozen gates
+    is due
     to Ali 2022, arXiv:2202.07304.
 
     Parameters

@@ -1,4 +1,4 @@
-"""Activation patching: what the answer loses when one cell is as in a baseline image."""
+"""Activation patching: what the prediction loses when one cell is as in a baseline image."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class ActivationPatching(Explainer):
     in logits: the activation of the image is exchanged for that of a baseline image in all
     channels of this cell, and the network behind the layer is run again (the causal tracing of Meng
     2022, arXiv:2202.05262; called activation patching, here from the clean run to the corrupted
-    one, by Zhang and Nanda 2024, arXiv:2309.16042). Signed: positive cells speak for what was
+    one, by Zhang and Nanda 2024, arXiv:2309.16042). Signed: positive cells support what was
     asked. It is an intervention and no estimate, and so says how far an estimate can be trusted:
     beside it stand the correlations over the cells with
 
@@ -48,14 +48,14 @@ class ActivationPatching(Explainer):
         behind it is run once for each cell.
     baseline
         The image that the activations come from: ``"zero"``, ``"mean"`` or ``"blur"`` (see
-        `cvx_core.images.baselines`), or the path of another photograph.
+        `cvx_core.images.baselines`), or the path of another image.
 
     Raises
     ------
     OptionError
-        If there is no such baseline, or it is a photograph whose input has another size.
+        If there is no such baseline, or it is a image whose input has another size.
     InputError
-        If that photograph can't be read.
+        If that image can't be read.
     LayerError
         If the model has no such layer, or it has no grid.
     """
@@ -71,11 +71,11 @@ class ActivationPatching(Explainer):
             raise OptionError(
                 f"There is no baseline {self.baseline!r}, and no such file.",
                 did_you_mean(str(self.baseline), BASELINES)
-                or f"Write {', '.join(BASELINES)}, or the path of a photograph.",
+                or f"Write {', '.join(BASELINES)}, or the path of a image.",
             )
 
     def requirements(self) -> list[Requirements]:
-        """Ask for the layer with the model's own gradient, and with held gates."""
+        """Ask for the layer with the model's own gradient, and with frozen gates."""
         return [Requirements(self.layer), Requirements(self.layer, gates="frozen")]
 
     def attribute(self, request: ExplainRequest) -> list[Attribution]:

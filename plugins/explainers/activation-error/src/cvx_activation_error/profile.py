@@ -1,4 +1,4 @@
-"""The layer profile: what each layer's cells carry of a score, from the pixels to the answer."""
+"""Layer profile: what each layer's positions carry of a score, from pixels to prediction."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ class LayerBalance:
     constant_part
         What biases and other constants behind the layer add, and paths that lead around it.
     non_pixel_share
-        Share carried by no cell, 0 to 1.
+        Share carried by no position, 0 to 1.
     cells_for, cells_against
-        Where the question sets one class against another, the sum of the cells for either: the
+        Where the target sets one class against another, the sum over positions for either: the
         predicted and the true class, for a margin. ``cells`` is their difference. None otherwise.
     """
 
@@ -65,7 +65,7 @@ class LayerProfile:
     rows
         One for each layer.
     residual
-        At the first layer the constant part was also measured, by a replay of the held gates at
+        At the first layer the constant part was also measured, by a replay of the frozen gates at
         zero: the gap over the largest part. The other layers' constants are what is left over.
         None where the explainer was told not to verify.
     """
@@ -155,7 +155,7 @@ def by_stage(model: VisionModel, inputs: Tensor) -> list[Layer]:
     layout = Layout.of(model, inputs)
     trunk = find_trunk(model, inputs) or (find_last_grid(model, inputs),)
     stages = [list(stage) for _, stage in groupby(trunk, key=lambda place: place.grid)]
-    # Of more stages than rows, those near the answer.
+    # Of more stages than rows, those near the prediction.
     stages = stages[1 - MOST_LAYERS :]
     each = (MOST_LAYERS - 1) // len(stages)
     return [layout.input, *(place for stage in stages for place in _outermost(stage, each))]

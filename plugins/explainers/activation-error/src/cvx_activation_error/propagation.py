@@ -1,4 +1,4 @@
-"""What all rules of propagation share: one backward pass, a map, and what is missing from it."""
+"""Base of the propagation methods: one backward pass, a map, and its balance."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cvx_core.recording import Propagation, relevance
 
 @dataclass(frozen=True)
 class Propagated(Explainer):
-    """A map of relevance, the sum over channels of what each value at a place contributes.
+    """A map of relevance, the sum over channels of what each value at a layer contributes.
 
     Its sum, what other tokens carry and what biases and stabilisers absorb make the total.
     """

@@ -1,1 +1,1 @@
-"""Where the model looks at all, and what a position reads."""
+"""Location attention: activation energy, attention rollout, and what a position reads."""

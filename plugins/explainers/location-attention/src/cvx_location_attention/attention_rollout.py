@@ -1,4 +1,4 @@
-"""Attention rolled out from the answer back to the patches of a transformer."""
+"""Attention rolled out from the prediction back to the patches of a transformer."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from cvx_location_attention.maps import rollout
 class AttentionRollout(Explainer):
     """Attention multiplied through the layers (Abnar and Zuidema 2020, arXiv:2005.00928).
 
-    The row of the class token, or the mean over the tokens that the answer reads, in shares of 1;
+    The row of the class token, or the mean over the tokens that the prediction reads, in shares
+    of 1;
     the same whatever the class, and not negative. What lies on tokens that are no place is in
     the evidence.
 
@@ -86,4 +87,4 @@ def _named_tokens(read: Tensor) -> str:
         return "mean of all tokens"
     if count == 1 and bool(read[0]):
         return "class token"
-    return f"mean of the {count} tokens that the answer reads, of {len(read)}"
+    return f"mean of the {count} tokens that the prediction reads, of {len(read)}"

@@ -18,7 +18,7 @@ class LocationAttention(Explainer):
     """Where the model looks, whatever the class.
 
     Values are not negative. Without a query: for transformers with global attention the attention
-    rollout of the class token (or the mean over the tokens that the answer reads), in shares of
+    rollout of the class token (or the mean over the tokens that the prediction reads), in shares of
     1; for other networks the energy of a layer, sum_k \\|A_k\\|^p. With a query: what that
     position of the layer reads from the image.
 
@@ -33,7 +33,7 @@ class LocationAttention(Explainer):
     power
         p of the energy, greater than 0.
     query
-        (x, y) in pixels of the photograph: the cell of the layer there is asked what it reads.
+        (x, y) in pixels of the image: the cell of the layer there is asked what it reads.
         The map is the length of d<v, A_q>/dx over the input's channels, v being the direction of
         the cell's own activation A_q (or one channel, see `channel`): exactly zero outside the
         receptive field.

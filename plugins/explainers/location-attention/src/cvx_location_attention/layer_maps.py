@@ -100,5 +100,5 @@ class EigenCAM(Explainer):
 
 
 def named(place: Layer) -> dict[str, Any]:
-    """Return the place as the provenance names it."""
+    """Return the layer as the provenance names it."""
     return {"layer": place.name, "layer_reason": place.reason}

@@ -1,4 +1,4 @@
-"""What this plugin offers."""
+"""Components of this plugin."""
 
 from collections.abc import Iterator
 
@@ -50,7 +50,7 @@ _OFFERED = (
     ),
     (
         "occlusion",
-        "What the answer loses when a window is covered (Zeiler 2014)",
+        "What the prediction loses when a window is covered (Zeiler 2014)",
         "perturbation.occlusion:Occlusion",
     ),
     ("rise", "How much keeping a pixel raises the score (Petsiuk 2018)", "perturbation.rise:RISE"),

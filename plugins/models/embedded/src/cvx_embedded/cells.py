@@ -1,4 +1,4 @@
-"""What a detector without anchors says in each cell, and the candidates that come of it."""
+"""Candidates of an anchor-free detector, from its outputs at each position."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def demo(settings: kit.Settings, folder: Path, force: bool, quiet: bool) -> int:
     """Explain two photographs and say what there is to see.
 
     Needs no network and no files: the photographs and the network's weights are installed.
-    Writes DIR/index.html, a picture of each map, and DIR/run.json. Prints the path of the page.
+    Writes DIR/index.html, a figure of each map, and DIR/run.json. Prints the path of the page.
     """
     with kit.only_data():
         from cvx_core.cli import ImageRequest, RunOptions, explain_to_folder

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-_FOLDER = Path(__file__).parent / "pictures"
+_FOLDER = Path(__file__).parent / "photos"
 
 
 class Photograph(NamedTuple):
@@ -32,7 +32,7 @@ def photographs() -> list[Photograph]:
         Photograph(
             _FOLDER / "fish9.jpg",
             None,
-            "An anemone fish among the arms of a sea anemone: two classes in one picture.",
+            "An anemone fish among the arms of a sea anemone: two classes in one image.",
         ),
         Photograph(
             _FOLDER / "screwDriver3.jpg",

@@ -48,7 +48,7 @@ _NETWORKS = {
         "imagenet",
         efficientnet_lite0.PREPROCESS,
         efficientnet_lite0.class_names,
-        "the same, with an answer for each of 7 x 7 cells",
+        "the same, with a prediction for each of 7 x 7 positions",
         "segmentation",
         load=efficientnet_lite0.load,
     ),

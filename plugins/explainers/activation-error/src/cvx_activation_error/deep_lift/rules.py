@@ -1,4 +1,4 @@
-"""Which functions the rescale rule takes apart into exact steps, and how."""
+"""Functions that the rescale rule takes apart into exact steps."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Steps between two inputs that are exact: what is put together from them is exact too.
 
-Most take tensors in pairs, of the image and of the baseline, and return a pair: the answer to
-the image, with derivatives d such that y - y0 = d (x - x0), and the answer to the baseline.
+Most take tensors in pairs, of the image and of the baseline, and return a pair: the prediction to
+the image, with derivatives d such that y - y0 = d (x - x0), and the prediction to the baseline.
 """
 
 from __future__ import annotations

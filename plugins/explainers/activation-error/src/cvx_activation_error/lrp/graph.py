@@ -38,7 +38,7 @@ def from_input(x: Tensor) -> Tensor | None:
     """Return which values of a tensor depend on the recorded place, laid out as x; None for all.
 
     What does not, such as zeros that were padded, is not the input's: J r is zero there, J being
-    the derivative with respect to the place and r random.
+    the derivative with respect to the layer and r random.
     """
     leaves = [node.variable for node in _before(x.grad_fn) if hasattr(node, "variable")]
     if not leaves:

@@ -183,7 +183,7 @@ class _Layers(Passage):
         baseline: Tensor | None,  # noqa: ARG002
         backward: Backward,
     ) -> Tensor | None:
-        """Return R = a * g at a place, with what first layers give to the input directly."""
+        """Return R = a * g at a layer, with what first layers give to the input directly."""
         if self.rules.start == "seed":
             z = logits.detach()
             seed = torch.where(z == 0, torch.zeros_like(z), seed / torch.where(z == 0, 1.0, z))
@@ -212,7 +212,7 @@ class _Layers(Passage):
         lasts = [last for last in self.lasts if last.node in top]
         if not lasts:
             raise MethodError(
-                "There is no linear layer between the place and the answer to negate.",
+                "There is no linear layer between the layer and the prediction to negate.",
                 "Name an earlier layer, or use the method without contrast.",
             )
         edges: Any = [last.edge for last in lasts]

@@ -43,7 +43,7 @@ class Epsilon:
 
 @dataclass(frozen=True)
 class Gamma:
-    """Weights of the sign that the answer has count 1 + gamma times (Montavon 2019, sec. 10.2.3).
+    """Weights of the prediction's sign count 1 + gamma times (Montavon 2019, sec. 10.2.3).
 
     The paper has activations that are never negative. With both signs, where y_j is positive
     the contributions x_i w_ij that are positive count more, where it is negative the negative ones
@@ -57,7 +57,7 @@ class Gamma:
             raise OptionError(f"gamma is {self.gamma}.", "It is 0 or more.")
 
     def terms(self, parts: Parts, y: Tensor) -> Terms:
-        """Return two branches, one for each sign of the answer."""
+        """Return two branches, one for each sign of the prediction."""
         bias = parts.bias()
         signed = [parts.positive(), parts.negative()]
         slopes = []
@@ -139,7 +139,7 @@ class ZBox:
     ----------
     low, high
         Bounds of the input, one number or one for each channel; none at all stands for what the
-        model's preprocessing makes of a black and a white photograph.
+        model's preprocessing makes of a black and a white image.
     """
 
     low: tuple[float, ...] = ()

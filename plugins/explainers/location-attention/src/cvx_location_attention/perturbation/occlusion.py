@@ -1,4 +1,4 @@
-"""Occlusion: cover a part of the image and see what the answer loses."""
+"""Occlusion: cover a part of the image and see what the prediction loses."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from cvx_location_attention.perturbation.scores import SCORES, check_score, scor
 
 @dataclass(frozen=True)
 class Occlusion(Explainer):
-    """What the answer loses when a window slides over the image (Zeiler and Fergus 2014).
+    """What the prediction loses when a window slides over the image (Zeiler and Fergus 2014).
 
     A pixel gets the mean of S(x) - S(x covered) over the windows that cover it
-    (arXiv:1311.2901). Signed: positive pixels speak for what was asked. The network is only run,
+    (arXiv:1311.2901). Signed: positive pixels support what was asked. The network is only run,
     so that any will do.
 
     Parameters

@@ -1,1 +1,1 @@
-"""What an output position reads, and what an input position affects."""
+"""Receptive fields: what a position reads, and what a patch of the image affects."""

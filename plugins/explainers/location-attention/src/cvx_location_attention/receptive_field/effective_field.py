@@ -1,4 +1,4 @@
-"""How much of what a cell can see it really uses."""
+"""Effective receptive field: the part of its field that a position really uses."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class EffectiveReceptiveField(Explainer):
             )
 
     def requirements(self) -> Requirements:
-        """Ask for the layer and the input, or only for the answer to the image."""
+        """Ask for the layer and the input, or only for the prediction to the image."""
         return Requirements() if self.copies else Requirements(self.layer, "input")
 
     def attribute(self, request: ExplainRequest) -> list[Attribution]:

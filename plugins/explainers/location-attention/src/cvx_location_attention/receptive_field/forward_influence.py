@@ -1,4 +1,4 @@
-"""Which cells of a layer a patch of the image affects."""
+"""Forward influence: the positions of a layer that a patch of the image affects."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Affects(Explainer):
     Parameters
     ----------
     query
-        (x, y) in pixels of the photograph, the centre of the patch.
+        (x, y) in pixels of the image, the centre of the patch.
     side
         Side of the patch in pixels of the network's input; cut off at the border.
     layer

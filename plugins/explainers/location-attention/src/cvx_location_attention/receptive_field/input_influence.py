@@ -1,4 +1,4 @@
-"""What one position of a layer reads from the image."""
+"""Input influence: what one position of a layer reads from the image."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Reads(Explainer):
     Parameters
     ----------
     query
-        (x, y) in pixels of the photograph, which lies in the cell that is asked.
+        (x, y) in pixels of the image, which lies in the cell that is asked.
     layer
         Name of the layer; ``"auto"`` takes the last grid that everything passes.
     channel

@@ -1,4 +1,4 @@
-"""Where a position of the photograph lies in the input and on a layer's grid."""
+"""Positions of the image, in the input and on a layer's grid."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def cell_at(
     y = (query[1] - top) / (bottom - top)
     if not (0 <= x < 1 and 0 <= y < 1):
         raise MethodError(
-            f"The query {query} lies outside of what the network sees of the photograph.",
+            f"The query {query} lies outside of what the network sees of the image.",
             f"It sees x from {left:.0f} to {right:.0f} and y from {top:.0f} to {bottom:.0f}.",
         )
     h, w = grid

@@ -101,6 +101,6 @@ def push(recording: Recording, vector: Tensor, *, at: str, to: str) -> Tensor:
     if found is None:
         raise MethodError(
             f"What happens between {at!r} and {to!r} can't be differentiated twice.",
-            "Name a place before the function that has a gradient of its own.",
+            "Name a layer before the function that has a gradient of its own.",
         )
     return found.detach()

@@ -23,7 +23,7 @@ from cvx_diagnose.run.results import Run
 Numbers = npt.NDArray[Any]
 
 MIN_TYPICALITY = 0.05
-"""Share of the correct images of a class that may be further out than an image taken for it."""
+"""Share of a class's correct images that may lie further out than one misclassified as it."""
 
 MIN_AGREEMENT = 0.5
 """Share of an image's neighbors with its label above which the label is no issue."""
