@@ -2,7 +2,12 @@ import cvx_diagnose as _diagnose
 import cvx_score as _score
 import cvx_why as _why
 
-from ._util.files import is_file as is_file, read_bytes as read_bytes, write_atomic as write_atomic
+from ._util.files import (
+    is_file as is_file,
+    read_bytes as read_bytes,
+    read_text as read_text,
+    write_atomic as write_atomic,
+)
 from ._util.text import printable as printable
 from ._util.version import __version__ as __version__
 from .api import (
@@ -10,7 +15,6 @@ from .api import (
     get_component as get_component,
     get_explainer as get_explainer,
     get_renderer as get_renderer,
-    read_ground_truth as read_ground_truth,
     register as register,
 )
 from .errors import (
@@ -67,7 +71,10 @@ from .plugins.component import Component as Component, Kind as Kind
 from .plugins.hookspecs import hookimpl as hookimpl
 from .recording import Recording as Recording, Requirements as Requirements
 from .tasks.base import Judgement as Judgement, Mistake as Mistake
-from .tasks.builtin_tasks import find_mistakes as find_mistakes
+from .tasks.catalogue import (
+    find_mistakes as find_mistakes,
+    read_ground_truth as read_ground_truth,
+)
 from .tasks.classes import (
     ClassEntry as ClassEntry,
     Detection as Detection,

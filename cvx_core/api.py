@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, TypeVar, overload
 
 from cvx_core.errors import PluginError, UsageError
@@ -18,8 +17,6 @@ from cvx_core.plugins.defaults import EXPLAINERS
 from cvx_core.plugins.discovery import registry
 from cvx_core.plugins.isolation import REPORT
 from cvx_core.plugins.parameters import build
-from cvx_core.tasks.ground_truth import GroundTruth
-from cvx_core.tasks.prediction import Prediction
 
 T = TypeVar("T")
 
@@ -67,42 +64,6 @@ def get_component(kind: str, name: str, parameters: dict[str, Any], base: type[T
             REPORT,
         )
     return made
-
-
-def read_ground_truth(
-    path: str | Path,
-    task: str | Prediction,
-    image: str | Path = "",
-    classes: Sequence[str] | None = None,
-) -> GroundTruth:
-    """Return the ground truth of an image, from a file or as written on the command line.
-
-    Parameters
-    ----------
-    path
-        A class by name or index, or a file. The installed reader decides which formats it reads;
-        ``cvx-annotations`` reads COCO, Pascal VOC and YOLO files, and masks.
-    task
-        A model's task, or its prediction.
-    image
-        The image, by path or name.
-    classes
-        The model's class names.
-
-    Raises
-    ------
-    InputError
-        If the file can't be read or isn't what it should be, with line or annotation.
-    UsageError
-        If no reader is installed.
-    """
-    offers = registry().offers("ground truth reader")
-    if not offers:
-        raise UsageError(
-            "No reader of ground truth is installed.", "Install one: pip install cvx-annotations"
-        )
-    found: GroundTruth = offers[0].component.load()(path, task, image, classes)
-    return found
 
 
 def explain(

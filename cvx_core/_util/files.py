@@ -53,6 +53,20 @@ def read_bytes(path: Path, shown: str = "", way_out: str = "Is the path right?")
         raise InputError(f"{shown!r} could not be read: {reason}.", way_out) from error
 
 
+def read_text(path: Path) -> str:
+    """Return what a file in UTF-8 holds.
+
+    Raises
+    ------
+    InputError
+        If it can't be read, or is no text in UTF-8.
+    """
+    try:
+        return read_bytes(path).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is no text in UTF-8.", "Save it as UTF-8.") from error
+
+
 def write_atomic(path: Path, data: bytes, *, overwrite: bool = False) -> Path:
     """Write a file whole or not at all; a file that was there stays as it was until then.
 

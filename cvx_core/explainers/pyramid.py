@@ -19,7 +19,6 @@ from cvx_core.explainers.request import ExplainRequest
 from cvx_core.models.vision_model import VisionModel
 from cvx_core.recording import Requirements
 from cvx_core.recording.layer_selection.selection import find_levels
-from cvx_core.tasks.builtin_tasks import TASKS
 from cvx_core.tasks.targets import Target
 
 
@@ -30,7 +29,7 @@ def at_all_levels(explainer: Method, model: VisionModel, inputs: Tensor) -> Meth
     ``"auto"``, its default; one that names other layers is left alone. So are the explainers that
     it is made of.
     """
-    if not TASKS[model.task].pyramid:
+    if not model.task.pyramid:
         return explainer
     try:
         names = [layer.name for layer in find_levels(model, inputs)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from math import prod
@@ -163,6 +163,14 @@ class ExplainRequest:
         """
         return self._recordings.logits(inputs)
 
+    def probabilities(self, inputs: torch.Tensor | None = None) -> torch.Tensor:
+        """Return the outputs as the task means them, (n, N), without graph; see `Task.link`.
+
+        Probabilities of classes, scores of candidates, values as they are; in the order of the
+        logits. Without inputs those of the request, from a recording if there is one.
+        """
+        return self._recordings.probabilities(inputs)
+
     def with_inputs(self, inputs: torch.Tensor) -> ExplainRequest:
         """Return the same request for changed inputs, with the seeds of the originals.
 
@@ -307,10 +315,24 @@ class SharedRecordings:
 
     def logits(self, inputs: torch.Tensor) -> torch.Tensor:
         """Return the logits of other inputs, without graph; see `ExplainRequest.logits`."""
+        return self._outputs(inputs, lambda output: output.flat)
 
+    def probabilities(self, inputs: torch.Tensor | None) -> torch.Tensor:
+        """Return the outputs as the task means them; see `ExplainRequest.probabilities`."""
+        link = self.model.task.link
+        if inputs is None:
+            with torch.no_grad():
+                return link(self._output()).detach()
+        return self._outputs(inputs, link)
+
+    def _outputs(
+        self, inputs: torch.Tensor, read: Callable[[ModelOutput], torch.Tensor]
+    ) -> torch.Tensor:
         def run(start: int, stop: int) -> torch.Tensor:
             self._elsewhere["forwards"] += 1
-            return self.model.logits(inputs[start:stop])
+            return read(
+                self.model.output(inputs[start:stop].to(self.model.device, self.model.dtype))
+            )
 
         return torch.cat(list(in_pieces(len(inputs), len(inputs), run)))
 

@@ -210,7 +210,7 @@ class _Runner:
                     target=record,
                     method=explainer.name,
                     signed=explainer.signed,
-                    unit=one.unit or explainer.unit,
+                    unit=self._unit(one.unit or explainer.unit),
                     name=job.image.source.name,
                     evidence=Metadata(evidence),
                     provenance=Metadata(provenance),
@@ -219,6 +219,10 @@ class _Runner:
                 if self.made is not None:
                     self.made(job.number, number, k, explanation)
         return explainer, request, attributions
+
+    def _unit(self, unit: str) -> str:
+        """Return the unit of a map, where it is that of the outputs in the task's own."""
+        return self.model.task.unit if unit == Method.unit else unit
 
     def _provenance(
         self, explainer: Method, digest: str, image: PreparedImage, own: Mapping[str, Any]
@@ -229,7 +233,8 @@ class _Runner:
             "parameters": explainer.parameters(),
             **own,
             "model": self.model.name,
-            "task": self.model.task,
+            "task": self.model.task.name,
+            "whole_image": self.model.task.whole_image,
             "model_details": self.model.details,
             "weights_sha256": digest,
             "image_sha256": image.source.digest,

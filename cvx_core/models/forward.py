@@ -13,7 +13,7 @@ from cvx_core.errors import CvxError, ModelError
 
 
 def run_module(module: nn.Module, inputs: Tensor, name: str) -> Any:
-    """Return what a module returns for inputs (B, C, H, W).
+    """Return what a module returns for a copy of inputs (B, C, H, W).
 
     Raises
     ------
@@ -21,7 +21,8 @@ def run_module(module: nn.Module, inputs: Tensor, name: str) -> Any:
         If it raises. Running out of memory passes through, so that the batch can be halved.
     """
     try:
-        return module(inputs)
+        # Networks may normalize their inputs in place, and others read the same inputs.
+        return module(inputs.clone())
     except (torch.OutOfMemoryError, MemoryError, CvxError):
         raise
     # The boundary to the user's network, which may raise anything, and exit.

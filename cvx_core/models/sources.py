@@ -19,6 +19,7 @@ from cvx_core.models.vision_model import VisionModel
 from cvx_core.plugins.discovery import registry
 from cvx_core.plugins.isolation import REPORT, error_boundary
 from cvx_core.plugins.parameters import build
+from cvx_core.tasks.catalogue import DEFAULT_TASK
 
 
 @dataclass(frozen=True)
@@ -34,13 +35,13 @@ class ModelEntry:
     summary
         One line.
     task
-        What it does: ``"classification"``, ``"segmentation"`` or ``"detection"``.
+        What its outputs mean, as in ``"segmentation"``.
     """
 
     name: str
     weights: tuple[str, ...] = ()
     summary: str = ""
-    task: str = "classification"
+    task: str = DEFAULT_TASK
 
 
 class ModelSource(ABC):

@@ -20,8 +20,8 @@ from cvx_core.images.regions import Frame
 from cvx_core.models.evaluation_mode import evaluation_mode
 from cvx_core.models.forward import eager, run_module
 from cvx_core.models.network_facts import NetworkFacts, weight_versions
-from cvx_core.tasks.base import ModelOutput, Readout
-from cvx_core.tasks.builtin_tasks import TASKS
+from cvx_core.tasks.base import ModelOutput, Readout, Task
+from cvx_core.tasks.catalogue import DEFAULT_TASK, get_task
 from cvx_core.tasks.prediction import Prediction
 
 
@@ -40,7 +40,8 @@ class VisionModel:
         Class names by index. Without them classes are given by index. A detector's last class that
         means "nothing there" needs no name.
     task
-        ``"classification"``, ``"segmentation"`` or ``"detection"``.
+        What the outputs mean: ``"classification"``, ``"segmentation"``, ``"detection"`` or another
+        that ``cvx plugins`` lists, with parameters as in ``"regression:unit=years"``; or a `Task`.
     name
         For provenance, as in ``"torchvision:resnet50"``.
     readout
@@ -73,7 +74,7 @@ class VisionModel:
         module: nn.Module,
         preprocess: Transform | None = None,
         classes: Sequence[str] | None = None,
-        task: str = "classification",
+        task: str | Task = DEFAULT_TASK,
         *,
         name: str = "",
         readout: Readout | None = None,
@@ -84,8 +85,6 @@ class VisionModel:
                 f"module must be a torch.nn.Module, got {type(module).__name__}.",
                 "Pass the module itself; a checkpoint is loaded into one first.",
             )
-        if task not in TASKS:
-            raise UsageError(f"Unknown task {task!r}.", "Available: " + ", ".join(TASKS) + ".")
         if isinstance(classes, str):
             raise UsageError(
                 "classes must be a list of names, got a string.", "Pass one for each class."
@@ -94,14 +93,14 @@ class VisionModel:
         self.module: nn.Module = getattr(module, "_orig_mod", module)
         self.preparer = Preparer(preprocess)
         self.classes = None if classes is None else tuple(str(c) for c in classes)
-        self.task = task
+        self.task = get_task(task)
         self.name = name or type(self.module).__name__
-        self.readout: Readout = readout or TASKS[task].readout
+        self.readout: Readout = readout or self.task.readout
         self.details = Metadata(details)
         self._facts: NetworkFacts | None = None
 
     def __repr__(self) -> str:
-        return f"<VisionModel {self.name} ({self.task}, {self.device}, {self.dtype})>"
+        return f"<VisionModel {self.name} ({self.task.name}, {self.device}, {self.dtype})>"
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_facts": None}
@@ -227,7 +226,7 @@ class VisionModel:
         ModelError
             If they don't have the task's shape, or there are not as many as class names.
         """
-        found = TASKS[self.task].parse(self.readout(output))
+        found = self.task.parse(self.readout(output))
         if self.classes is not None and len(self.classes) not in (found.named, found.classes):
             raise ModelError(
                 f"The model has {found.classes} outputs and {len(self.classes)} class names.",
@@ -243,7 +242,7 @@ class VisionModel:
         frames
             How the network's input lies over each image.
         """
-        return TASKS[self.task].predictions(output, self.classes, frames)
+        return self.task.predictions(output, self.classes, frames)
 
     def predict(self, images: Any) -> list[Prediction]:
         """Return the model's prediction for each image.

@@ -30,6 +30,7 @@ KINDS = (
     Kind("model source", "cvx_model_sources", "cvx_core.models.sources:ModelSource"),
     Kind("command", "cvx_commands"),
     Kind("check", "cvx_checks", "cvx_core.explainers.check:Check"),
+    Kind("task", "cvx_tasks", "cvx_core.tasks.base:Task"),
     Kind("ground truth reader", "cvx_ground_truth_readers"),
 )
 """Kinds that the core knows. Plugins bring more with the hook `cvx_kinds`."""
@@ -59,8 +60,12 @@ class CvxSpecs:
         """Return the checks of maps: targets are subclasses of `cvx_core.explainers.Check`."""
 
     @hookspec(historic=True)
+    def cvx_tasks(self) -> Iterable[Component]:  # type: ignore[empty-body]
+        """Return the tasks: targets are subclasses of `cvx_core.Task`."""
+
+    @hookspec(historic=True)
     def cvx_ground_truth_readers(self) -> Iterable[Component]:  # type: ignore[empty-body]
-        """Return the readers of ground truth: targets are functions like `read_ground_truth`."""
+        """Return the readers of ground truth: targets are functions like `read_annotations`."""
 
     @hookspec(historic=True)
     def cvx_kinds(self) -> Iterable[Kind]:  # type: ignore[empty-body]

@@ -3,8 +3,10 @@ from .base import (
     Mistake as Mistake,
     ModelOutput as ModelOutput,
     Readout as Readout,
+    Task as Task,
+    find_scores as find_scores,
 )
-from .builtin_tasks import find_mistakes as find_mistakes
+from .catalogue import find_mistakes as find_mistakes, get_task as get_task
 from .classes import (
     ClassEntry as ClassEntry,
     ClassRef as ClassRef,
@@ -29,8 +31,16 @@ from .ground_truth import (
     GroundTruthBox as GroundTruthBox,
     GroundTruthBoxes as GroundTruthBoxes,
     GroundTruthMask as GroundTruthMask,
+    read_annotations as read_annotations,
 )
-from .prediction import Prediction as Prediction, Seed as Seed
+from .prediction import (
+    Prediction as Prediction,
+    Resolved as Resolved,
+    Seed as Seed,
+    VectorPrediction as VectorPrediction,
+    check_finite as check_finite,
+    required_label as required_label,
+)
 from .target_syntax import parse_target as parse_target
 from .targets import (
     ClassScore as ClassScore,

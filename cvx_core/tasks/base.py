@@ -5,13 +5,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 from torch import Tensor
 
 from cvx_core.errors import ModelError
 from cvx_core.images.regions import Frame, Region
-from cvx_core.tasks.classes import ClassEntry
+from cvx_core.tasks.classes import ClassEntry, TargetRecord
 from cvx_core.tasks.ground_truth import GroundTruth
 from cvx_core.tasks.prediction import Prediction
 from cvx_core.tasks.targets import Target
@@ -74,6 +75,10 @@ class ModelOutput:
     def flat(self) -> Tensor:
         """All outputs (B, N), with their graph: what seeds are vectors over."""
         return self.scores.flatten(1)
+
+    def rows(self, start: int, stop: int) -> ModelOutput:
+        """Return the output of some images of the batch."""
+        return ModelOutput(self.scores[start:stop])
 
     def detached(self) -> ModelOutput:
         """Return the output without its graph."""
@@ -151,17 +156,35 @@ class Mistake(ABC):
 class Task(ABC):
     """What the output of a model means: how it is parsed, predicted from and compared.
 
+    A task may have parameters, as in ``VisionModel(net, task=Regression(unit="years"))`` or
+    ``task="regression:unit=years"``.
+
     Attributes
     ----------
     name
         As in ``VisionModel(task=...)``.
+    whole_image
+        Whether there is one prediction for the whole image, whatever the target.
+    exclusive
+        Whether exactly one class is right for an image, so that classes compete.
     pyramid
         Whether a prediction may depend on several layers side by side, as on the levels of a
         feature pyramid, rather than on one last layer with a grid.
+    label_form
+        What ``--label`` takes, as in ``CLASS``.
+    unit
+        Unit of the outputs, which maps are in.
     """
 
     name: ClassVar[str]
+    whole_image: ClassVar[bool] = False
+    exclusive: ClassVar[bool] = False
     pyramid: ClassVar[bool] = True
+    label_form: ClassVar[str] = "FILE"
+    unit: str = "logits"
+
+    def __str__(self) -> str:
+        return self.name
 
     @abstractmethod
     def readout(self, output: Any) -> Any:
@@ -184,8 +207,69 @@ class Task(ABC):
         """Return the prediction for each image, which targets are resolved against."""
 
     @abstractmethod
+    def link(self, output: ModelOutput) -> Tensor:
+        """Return what the outputs mean, (B, N), with their graph.
+
+        Probabilities where the outputs are logits, values as they are, in the order of
+        `ModelOutput.flat`: explainers and measures that ask for a probability use it.
+        """
+
+    def probability_of(
+        self, seed: Tensor, output: ModelOutput
+    ) -> Callable[[ModelOutput], Tensor] | None:
+        """Return the probability of what a seed is about, as a function of other outputs.
+
+        Parameters
+        ----------
+        seed
+            (N,), over the outputs of one image.
+        output
+            Of that image, a batch of one.
+
+        Returns
+        -------
+        function from the output for changed versions of the image to (n,), in [0, 1]
+            None if the seed is not about one class, or its outputs have no probability.
+        """
+        shape = output.scores.shape[1:]
+        classes = seed.view(shape).flatten(1).any(1) if len(shape) > 1 else seed != 0
+        if int(classes.sum()) != 1 or bool((seed < 0).any()):
+            return None
+        weights = seed.double() / seed.sum()
+        return lambda other: self.link(other).double() @ weights
+
+    @abstractmethod
     def mistakes(self, prediction: Any, ground_truth: GroundTruth) -> list[Mistake]:
         """Return the mistakes of a prediction, the most costly first."""
+
+    def read_label(
+        self,
+        label: GroundTruth,
+        image: str | Path,
+        classes: Sequence[str] | None,
+        count: int | None = None,
+    ) -> GroundTruth:
+        """Return the ground truth of an image from what ``--label`` or a data set gives.
+
+        Parameters
+        ----------
+        label
+            Text, as the path of a file; anything else is taken as it is.
+        image
+            The image, by path or name: COCO's file tells images by name.
+        classes, count
+            The model's class names, and their number if it is known.
+
+        Raises
+        ------
+        InputError, TargetError
+            If it can't be read, or names an unknown class.
+        """
+        return label
+
+    def summary(self, record: TargetRecord) -> str:
+        """Return the prediction in a line, and whether it is right."""
+        return f"{record.predicted.text}{_verdict(record)}"
 
     def scores(self, found: Any, shape: str) -> ModelOutput:
         """Return a tensor of scores as an output; `shape` is that of the task, as in ``(B, C)``.
@@ -211,6 +295,13 @@ class Task(ABC):
             f"The readout gave {got} for a model whose task is {self.name}.",
             f"It gives {expected} there; is task=... right?",
         )
+
+
+def _verdict(record: TargetRecord) -> str:
+    truth = record.truth or (record.label.text if record.label else "")
+    if record.correct is None:
+        return f" (true: {truth})" if truth else ""
+    return " (right)" if record.correct else f" (wrong, it is {truth})"
 
 
 def shape_of(found: Any) -> str:

@@ -74,6 +74,10 @@ class TargetRecord:
         The classes that the seed names, with the sign they have in it in `signs`.
     predicted, label
         The predicted class, and the true class if one was given.
+    truth
+        The ground truth in words where it is not one class, as in ``cat, sofa`` or ``61.5 years``.
+    correct
+        Whether the prediction is right; None without ground truth, or where the task can't say.
     top
         The five most probable classes, best first.
     note
@@ -96,14 +100,11 @@ class TargetRecord:
     label: ClassEntry | None
     top: tuple[ClassEntry, ...]
     note: str = ""
+    truth: str = ""
+    correct: bool | None = None
     box: tuple[float, float, float, float] | None = None
     asked: str = ""
     reported: tuple[Detection, ...] | None = None
-
-    @property
-    def correct(self) -> bool | None:
-        """Whether the prediction equals the label; None without a label."""
-        return None if self.label is None else self.predicted.index == self.label.index
 
     @property
     def slug(self) -> str:
@@ -125,6 +126,7 @@ class TargetRecord:
             "predicted": vars(self.predicted),
             "label": vars(self.label) if self.label else None,
             "top": [vars(entry) for entry in self.top],
+            "truth": self.truth,
             "correct": self.correct,
             "note": self.note,
             "box": None if self.box is None else list(self.box),
@@ -147,6 +149,8 @@ class TargetRecord:
             label=None if data["label"] is None else ClassEntry(**data["label"]),
             top=tuple(ClassEntry(**entry) for entry in data["top"]),
             note=str(data["note"]),
+            truth=str(data.get("truth", "")),
+            correct=data["correct"],
             box=tuple(data["box"]) if data.get("box") else None,
             asked=str(data.get("asked", "")),
             reported=None if reported is None else tuple(map(Detection.from_dict, reported)),
@@ -173,20 +177,30 @@ class ClassEntry:
     index, name
         Position among the outputs and its name (the index as text where the model names none).
     score
-        The logit.
+        The logit, or the value of a quantity.
     probability
-        The softmax probability, in [0, 1].
+        Its probability by the task, in [0, 1]; None for a value that has none.
+    unit
+        Of a value without probability; may be empty.
     """
 
     index: int
     name: str
     score: float
-    probability: float
+    probability: float | None
+    unit: str = ""
 
     @property
     def text(self) -> str:
-        """The name with the probability, as in ``tabby 18.7 %``."""
-        return f"{self.name} {_percent(self.probability)}"
+        """The name with probability or value, as in ``tabby 18.7 %`` or ``age 58.9 years``."""
+        return f"{self.name} {self.amount}"
+
+    @property
+    def amount(self) -> str:
+        """The probability or the value with its unit, as in ``18.7 %`` or ``58.9 years``."""
+        if self.probability is None:
+            return f"{self.score:.3g} {self.unit}".rstrip()
+        return _percent(self.probability)
 
 
 NOTHING = (

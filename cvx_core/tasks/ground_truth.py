@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from cvx_core.errors import TargetError
+from cvx_core.errors import TargetError, UsageError
 from cvx_core.images.regions import Frame
+from cvx_core.plugins.discovery import registry
+
+T = TypeVar("T")
 
 UNKNOWN = 255
 """Index of pixels that are ignored, as in Pascal VOC and Cityscapes."""
@@ -102,5 +107,40 @@ class GroundTruthBoxes:
         )
 
 
-GroundTruth = str | int | GroundTruthMask | GroundTruthBoxes
-"""Ground truth of an image: a class by name or index, or what the task needs."""
+def read_annotations(
+    path: str | Path, form: type[T], image: str | Path, classes: Sequence[str] | None
+) -> T:
+    """Return the ground truth of an image from a file, by the installed reader.
+
+    Parameters
+    ----------
+    path
+        The file.
+    form
+        What to read: `GroundTruthMask` or `GroundTruthBoxes`.
+    image
+        The image, by path or name.
+    classes
+        The model's class names.
+
+    Raises
+    ------
+    InputError
+        If the file can't be read or isn't what it should be, with line or annotation.
+    UsageError
+        If no reader is installed.
+    """
+    offers = registry().offers("ground truth reader")
+    if not offers:
+        raise UsageError(
+            "No reader of ground truth is installed.", "Install one: pip install cvx-annotations"
+        )
+    found: T = offers[0].component.load()(path, form, image, classes)
+    return found
+
+
+GroundTruth = Any
+"""Ground truth of an image in the form that its task needs.
+
+A class by name or index, `GroundTruthMask`, `GroundTruthBoxes`, or what a plugin's task takes.
+"""

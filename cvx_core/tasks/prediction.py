@@ -11,7 +11,13 @@ import numpy.typing as npt
 
 from cvx_core.errors import ModelError, TargetError
 from cvx_core.plugins.component import component_name
-from cvx_core.tasks.classes import ClassRef, TargetRecord, find_class, find_two_classes
+from cvx_core.tasks.classes import (
+    ClassEntry,
+    ClassRef,
+    TargetRecord,
+    find_class,
+    find_two_classes,
+)
 
 Seed = npt.NDArray[np.float64]
 """A vector over the outputs, (N,)."""
@@ -121,6 +127,130 @@ class Prediction(ABC):
     def value(self, seed: Seed) -> float:
         """Return the seeded scalar <seed, outputs>."""
         return float(seed @ self.outputs)
+
+
+class VectorPrediction(Prediction):
+    """Prediction of a task with one value for each class or quantity; base class of such tasks.
+
+    A subclass gives `outputs`, `task`, `probabilities` where there are any, and the seeds of
+    `Error` and `Margin`. The prediction is the largest output.
+    """
+
+    unit: str = ""
+    """Unit of the outputs where they have no probability."""
+
+    @property
+    def probabilities(self) -> npt.NDArray[np.float64] | None:
+        """Probability of each class (C,), in [0, 1]; None where the outputs have none."""
+        return None
+
+    @property
+    def count(self) -> int:
+        """How many classes or quantities there are."""
+        return len(self.outputs)
+
+    @property
+    def predicted(self) -> int:
+        """Index of the largest output."""
+        return int(self.outputs.argmax())
+
+    def entry(self, index: int) -> ClassEntry:
+        """Return one class with its output and probability."""
+        chance = None if self.probabilities is None else float(self.probabilities[index])
+        return ClassEntry(index, self.name(index), float(self.outputs[index]), chance, self.unit)
+
+    def one_hot(self, index: int) -> Seed:
+        """Return the seed (C,) that is one at `index`."""
+        seed = np.zeros(self.count)
+        seed[index] = 1.0
+        return seed
+
+    def record(
+        self,
+        kind: str,
+        text: str,
+        seed: Seed,
+        classes: Sequence[int] = (),
+        signs: Sequence[float] = (),
+        label: Any = None,
+        note: str = "",
+        asked: str = "",
+    ) -> TargetRecord:
+        """Describe a resolved target; `label` is as the user gave it."""
+        order = np.argsort(-self.outputs, kind="stable")[:5]
+        single = len(classes) == 1 and kind in ("predicted", "class")
+        return TargetRecord(
+            kind=kind,
+            text=text,
+            score=self.value(seed),
+            probability=self.entry(classes[0]).probability if single else None,
+            classes=tuple(self.entry(index) for index in classes),
+            signs=tuple(float(sign) for sign in signs),
+            predicted=self.entry(self.predicted),
+            top=tuple(self.entry(int(index)) for index in order),
+            note=note,
+            asked=asked,
+            **self.verdict(label),
+        )
+
+    def verdict(self, label: Any) -> dict[str, Any]:
+        """Return what a record says of the ground truth: ``label``, ``truth`` and ``correct``.
+
+        Here `label` is one class, which is right where it is predicted.
+        """
+        if label is None:
+            return {"label": None}
+        entry = self.entry(self.find(label))
+        return {"label": entry, "correct": entry.index == self.predicted}
+
+    def resolve_predicted(self, label: Any) -> Resolved:
+        """Return the one-hot seed of the largest output."""
+        q = self.predicted
+        seed = self.one_hot(q)
+        return seed, self.record("predicted", f"why {self.name(q)}?", seed, [q], [1.0], label)
+
+    def resolve_class(self, reference: ClassRef, label: Any) -> Resolved:
+        """Return the one-hot seed of the class."""
+        c = self.find(reference)
+        seed = self.one_hot(c)
+        text = f"what supports {self.name(c)}?"
+        return seed, self.record("class", text, seed, [c], [1.0], label)
+
+    def resolve_contrast(self, p: ClassRef, q: ClassRef, label: Any) -> Resolved:
+        """Return the difference of the two one-hot seeds.
+
+        Raises
+        ------
+        TargetError
+            If both are the same class.
+        """
+        first, second = self.find_two(p, q)
+        seed = self.one_hot(first) - self.one_hot(second)
+        text = f"why {self.name(first)} rather than {self.name(second)}?"
+        return seed, self.record("contrast", text, seed, [first, second], [1.0, -1.0], label)
+
+    def resolve_distribution(self, label: Any) -> Resolved:
+        """Return the probabilities, as a constant; the outputs' own where they have none."""
+        seed = self.probabilities
+        seed = np.ones(self.count) if seed is None else seed.copy()
+        text = "what supports the prediction as a whole?"
+        return seed, self.record("distribution", text, seed, label=label)
+
+
+def required_label(label: Any, kind: str) -> Any:
+    """Return the ground truth of a target.
+
+    Raises
+    ------
+    TargetError
+        If there is none.
+    """
+    if label is None:
+        raise TargetError(
+            f"The target {kind!r} needs the ground truth, and no label was given.",
+            "Pass label=... (--label on the command line), or use Predicted().",
+        )
+    return label
 
 
 def check_finite(values: npt.NDArray[np.float64], what: str) -> None:

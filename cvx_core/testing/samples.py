@@ -9,6 +9,7 @@ import numpy as np
 from cvx_core.explanations.explanation import Explanation
 from cvx_core.tasks.classes import ClassEntry, Detection, TargetRecord
 from cvx_core.tasks.classification.prediction import ClassificationPrediction
+from cvx_core.tasks.detection.prediction import DetectionPrediction
 from cvx_core.tasks.targets import Margin, Predicted
 
 
@@ -106,6 +107,6 @@ def sample_of_a_detector(
         asked=f"box {asked}",
         reported=reported,
     )
-    provenance = {"layer": "head", "task": "detection"}
+    provenance = {"layer": "head", "task": DetectionPrediction.task}
     given = sample_explanation(extent=(0, 0, 320, 240), **{"provenance": provenance, **fields})
     return given.replace(target=target)

@@ -60,7 +60,7 @@ class ModelSourceConformance(Conformance):
         assert logits.ndim == 2
         assert torch.isfinite(logits).all()
         [prediction] = model.predict(photo)
-        assert prediction.task == model.task
+        assert prediction.task == model.task.name
         if model.classes is not None:
             assert all(prediction.name(index) == name for index, name in enumerate(model.classes))
         left, top, right, bottom = prepared.extent

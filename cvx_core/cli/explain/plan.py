@@ -7,7 +7,7 @@ from copy import copy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from cvx_core.api import get_explainer, read_ground_truth
+from cvx_core.api import get_explainer
 from cvx_core.errors import ModelError, UsageError
 from cvx_core.explainers.base import Explainer
 from cvx_core.explanations.output_folder import Names, settled, slug
@@ -141,17 +141,24 @@ def count_classes(
         return model.predict([image])[0].count
 
 
-def read_label(request: ImageRequest, model: VisionModel) -> GroundTruth | None:
+def read_label(
+    request: ImageRequest, model: VisionModel, count: int | None = None
+) -> GroundTruth | None:
     """Return the ground truth of an image, in the form that the model's task needs.
+
+    Parameters
+    ----------
+    count
+        How many classes the model has, if it is known.
 
     Raises
     ------
     InputError, TargetError
         If its file can't be read.
     """
-    if request.label is None or model.task == "classification":
-        return request.label
-    return read_ground_truth(str(request.label), model.task, request.place, model.classes)
+    if request.label is None:
+        return None
+    return model.task.read_label(request.label, request.place, model.classes, count)
 
 
 def _refers(request: ImageRequest) -> bool:
@@ -219,8 +226,6 @@ class MapPlan:
         truth: GroundTruth | None = None,
     ) -> None:
         count = count or 2
-        if isinstance(truth, str | int):
-            find_class(truth, classes, count)
         found: dict[str, Target] = {}
         for target in request.targets:
             found.setdefault(target.with_indices(classes, count).key, target)

@@ -219,7 +219,7 @@ def _plan(
             left_out.update(dict.fromkeys(one.title for one in explainers if one not in able))
         else:
             able = list(explainers)
-        truth = read_label(entry.request, model)
+        truth = read_label(entry.request, model, count or 2)
         entry.plan = MapPlan(entry.request, able, model.classes, count, truth)
         if len(entry.plan.targets) > 1:
             once.update({one.title: None for one in able if not one.explainer.class_specific})
@@ -227,7 +227,7 @@ def _plan(
         reporter.note(
             f"{_and(left_out)} {'needs' if len(left_out) == 1 else 'need'} ground truth and "
             f"{'was' if len(left_out) == 1 else 'were'} left out; name it with --label "
-            f"{'CLASS' if model.task == 'classification' else 'FILE'}."
+            f"{model.task.label_form}."
         )
     if once:
         reporter.note(f"{_and(once)}: the same map for every target, so drawn once.")

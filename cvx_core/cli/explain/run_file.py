@@ -188,7 +188,7 @@ def model_facts(model: VisionModel) -> dict[str, Any]:
     """Return what identifies a model, as JSON values."""
     return {
         "name": model.name,
-        "task": model.task,
+        "task": model.task.name,
         "weights_sha256": model.digest(),
         "device": str(model.device),
         "dtype": str(model.dtype).removeprefix("torch."),

@@ -19,13 +19,9 @@ from cvx_core.explanations.explanation import Explanation
 from cvx_core.explanations.output_folder import RUN, Drawing, Folder, encode_json, rendered
 from cvx_core.images.image_files import SourceImage
 from cvx_core.models.vision_model import VisionModel
-from cvx_core.tasks.classes import TargetRecord
 
 TOGETHER = 16
 """Images explained at once on an accelerator; on a CPU one at a time is as fast."""
-
-
-_MOST_SAID = 5
 
 
 @dataclass(frozen=True)
@@ -78,7 +74,7 @@ class Work:
         *,
         sanity: bool = False,
     ) -> None:
-        self._drawing, self._folder = drawing, folder
+        self._drawing, self._folder, self._task = drawing, folder, model.task
         self._journal, self._reporter = journal, reporter
         self._attempts = AttemptRunner(model, explainers, seed, sanity=sanity)
         self._together = 1 if model.device.type == "cpu" else TOGETHER
@@ -163,7 +159,7 @@ class Work:
             entry.close(attempt.seconds, whole=whole)
             if attempt.maps:
                 first = attempt.maps[0][1]
-                said = _said(first.target, str(first.provenance["task"]))
+                said = self._task.summary(first.target)
                 self._reporter.note(f"{entry.request.path.name}: {said}")
 
     def _draw(self, entry: Entry, name: str, explanation: Explanation) -> None:
@@ -200,17 +196,3 @@ class Work:
         if str(error) not in self._told:
             self._told.add(str(error))
             self._reporter.trouble(error, about)
-
-
-def _said(target: TargetRecord, task: str) -> str:
-    """Return the prediction in words, and whether it is right."""
-    if target.reported is not None:
-        boxes = ", ".join(one.text for one in target.reported[:_MOST_SAID])
-        more = len(target.reported) - _MOST_SAID
-        return (boxes or "no box") + (f" and {more} more" if more > 0 else "")
-    if task == "segmentation":
-        return f"{target.predicted.text} on average where asked. {target.note}"
-    if target.label is None:
-        return target.predicted.text
-    verdict = "right" if target.correct else f"wrong, it is {target.label.text}"
-    return f"{target.predicted.text} ({verdict})"

@@ -20,7 +20,6 @@ from cvx_core.recording.layers.layer import Layer, first_tensor, with_tensor
 from cvx_core.recording.layers.layout import Layout
 from cvx_core.recording.recording import Recording
 from cvx_core.recording.requirements import Requirements
-from cvx_core.tasks.builtin_tasks import TASKS
 
 # Layers that are recorded at once to find those with a gradient: the last of them usually have one,
 # and all at once would keep every activation.
@@ -47,7 +46,7 @@ def find_last_grid(model: VisionModel, inputs: Tensor) -> Layer:
     LayerError
         If there is none.
     """
-    if TASKS[model.task].pyramid:
+    if model.task.pyramid:
         return find_levels(model, inputs)[-1]
     return model.facts.find(
         lambda: choose_last_grid(Layout.of(model, inputs), model, inputs),
@@ -67,7 +66,7 @@ def find_levels(model: VisionModel, inputs: Tensor) -> tuple[Layer, ...]:
     LayerError
         If there are none.
     """
-    if not TASKS[model.task].pyramid:
+    if not model.task.pyramid:
         return (find_last_grid(model, inputs),)
     return model.facts.find(
         lambda: choose_levels(Layout.of(model, inputs), model, inputs), "levels", inputs.shape[1:]

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from cvx_core.errors import ModelError, TargetError
-from cvx_core.tasks.classes import ClassEntry, ClassRef, TargetRecord
 from cvx_core.tasks.ground_truth import GroundTruthBoxes, GroundTruthMask
-from cvx_core.tasks.prediction import Prediction, Resolved
+from cvx_core.tasks.prediction import Resolved, VectorPrediction, required_label
 
 
 @dataclass(frozen=True)
-class ClassificationPrediction(Prediction):
+class ClassificationPrediction(VectorPrediction):
     """Prediction of a classifier for one image; targets are resolved against it.
 
     Parameters
@@ -34,7 +34,6 @@ class ClassificationPrediction(Prediction):
 
     logits: npt.NDArray[np.float64]
     classes: Sequence[str] | None = None
-    probabilities: npt.NDArray[np.float64] = field(init=False)
 
     task = "classification"
 
@@ -47,104 +46,21 @@ class ClassificationPrediction(Prediction):
                 "Look for nan or inf in its weights or input; float16 overflows easily, bfloat16 "
                 "and float32 don't.",
             )
-        shifted = np.exp(self.logits - self.logits.max())
-        object.__setattr__(self, "probabilities", shifted / shifted.sum())
 
     @property
     def outputs(self) -> npt.NDArray[np.float64]:
         """The logits (C,)."""
         return self.logits
 
-    @property
-    def count(self) -> int:
-        """How many classes there are."""
-        return len(self.logits)
-
-    @property
-    def predicted(self) -> int:
-        """Index of the largest logit."""
-        return int(self.logits.argmax())
-
-    def entry(self, index: int) -> ClassEntry:
-        """Return one class with its score and probability."""
-        return ClassEntry(
-            index, self.name(index), float(self.logits[index]), float(self.probabilities[index])
-        )
-
-    def one_hot(self, index: int) -> npt.NDArray[np.float64]:
-        """Return the seed (C,) that is one at `index`."""
-        seed = np.zeros(len(self.logits))
-        seed[index] = 1.0
-        return seed
-
-    def record(
-        self,
-        kind: str,
-        text: str,
-        seed: npt.NDArray[np.float64],
-        classes: Sequence[int] = (),
-        signs: Sequence[float] = (),
-        label: int | None = None,
-        note: str = "",
-    ) -> TargetRecord:
-        """Describe a resolved target."""
-        order = np.argsort(-self.logits, kind="stable")[:5]
-        single = len(classes) == 1 and kind in ("predicted", "class")
-        return TargetRecord(
-            kind=kind,
-            text=text,
-            score=float(seed @ self.logits),
-            probability=float(self.probabilities[classes[0]]) if single else None,
-            classes=tuple(self.entry(index) for index in classes),
-            signs=tuple(float(sign) for sign in signs),
-            predicted=self.entry(self.predicted),
-            label=None if label is None else self.entry(label),
-            top=tuple(self.entry(int(index)) for index in order),
-            note=note,
-        )
-
-    def resolve_predicted(self, label: Any) -> Resolved:
-        """Return the one-hot seed of the largest logit."""
-        q = self.predicted
-        seed = self.one_hot(q)
-        text = f"why {self.entry(q).name}?"
-        return seed, self.record("predicted", text, seed, [q], [1.0], self._label(label))
-
-    def resolve_class(self, reference: ClassRef, label: Any) -> Resolved:
-        """Return the one-hot seed of the class."""
-        c = self.find(reference)
-        seed = self.one_hot(c)
-        text = f"what supports {self.entry(c).name}?"
-        return seed, self.record("class", text, seed, [c], [1.0], self._label(label))
-
-    def resolve_contrast(self, p: ClassRef, q: ClassRef, label: Any) -> Resolved:
-        """Return the difference of the two one-hot seeds.
-
-        Raises
-        ------
-        TargetError
-            If both are the same class.
-        """
-        first, second = self.find_two(p, q)
-        seed = self.one_hot(first) - self.one_hot(second)
-        text = f"why {self.entry(first).name} rather than {self.entry(second).name}?"
-        return seed, self.record(
-            "contrast", text, seed, [first, second], [1.0, -1.0], self._label(label)
-        )
-
-    def resolve_distribution(self, label: Any) -> Resolved:
-        """Return the softmax vector, as a constant."""
-        seed = self.probabilities.copy()
-        return seed, self.record(
-            "distribution",
-            "what supports the prediction as a whole?",
-            seed,
-            label=self._label(label),
-        )
+    @cached_property
+    def probabilities(self) -> npt.NDArray[np.float64]:
+        """Softmax of the logits, (C,)."""
+        shifted = np.exp(self.logits - self.logits.max())
+        return np.asarray(shifted / shifted.sum())
 
     def resolve_error(self, label: Any) -> Resolved:
         """Return p - 1_y, as a constant."""
-        y = self._required(label, "error")
+        y = self._true(label, "error")
         seed = self.probabilities - self.one_hot(y)
         text = f"what causes the error, given ground truth {self.entry(y).name}?"
         note = ""
@@ -158,7 +74,7 @@ class ClassificationPrediction(Prediction):
 
     def resolve_margin(self, label: Any) -> Resolved:
         """Return the difference of predicted and true class."""
-        y, q = self._required(label, "margin"), self.predicted
+        y, q = self._true(label, "margin"), self.predicted
         seed = self.one_hot(q) - self.one_hot(y)
         names = self.entry(q).name, self.entry(y).name
         if q == y:
@@ -174,18 +90,14 @@ class ClassificationPrediction(Prediction):
         text = f"why {names[0]} and not {names[1]}?"
         return seed, self.record("margin", text, seed, [q, y], [1.0, -1.0], y)
 
-    def _label(self, label: Any) -> int | None:
-        return None if label is None else self.find(label)
-
-    def _required(self, label: Any, kind: str) -> int:
+    def verdict(self, label: Any) -> dict[str, Any]:
+        """Return the true class, and whether it is predicted."""
         if isinstance(label, GroundTruthMask | GroundTruthBoxes):
             raise TargetError(
                 "The ground truth for a classifier must be a class.",
                 "Pass label=NAME or its index.",
             )
-        if label is None:
-            raise TargetError(
-                f"The target {kind!r} needs the ground truth, and no label was given.",
-                "Pass label=... (--label on the command line), or use Predicted().",
-            )
-        return self.find(label)
+        return super().verdict(label)
+
+    def _true(self, label: Any, kind: str) -> int:
+        return int(self.verdict(required_label(label, kind))["label"].index)

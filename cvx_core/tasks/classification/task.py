@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from cvx_core.errors import TargetError
+from cvx_core._util.files import is_file, read_text
+from cvx_core.errors import InputError, TargetError
 from cvx_core.images.regions import Frame
 from cvx_core.tasks.base import Mistake, ModelOutput, Task
+from cvx_core.tasks.classes import find_class
 from cvx_core.tasks.classification.mistakes import classification_mistakes
 from cvx_core.tasks.classification.output import classification
 from cvx_core.tasks.classification.prediction import ClassificationPrediction
@@ -21,7 +24,10 @@ class Classification(Task):
     """One class for each image."""
 
     name = "classification"
+    whole_image = True
+    exclusive = True
     pyramid = False
+    label_form = "CLASS"
 
     def readout(self, output: Any) -> Tensor:
         """Return logits (B, C); see `classification`."""
@@ -38,6 +44,24 @@ class Classification(Task):
         scores = output.scores.detach().cpu()
         return [ClassificationPrediction(one.double().numpy(), classes) for one in scores]
 
+    def link(self, output: ModelOutput) -> Tensor:
+        """Return the softmax of the logits, (B, C)."""
+        return output.scores.softmax(1)
+
+    def read_label(
+        self,
+        label: GroundTruth,
+        image: str | Path,
+        classes: Sequence[str] | None,
+        count: int | None = None,
+    ) -> GroundTruth:
+        """Return a class by name or index; text may be a ``.txt`` file with one line."""
+        if isinstance(label, str):
+            label = _class(Path(label), label)
+        if count is not None and isinstance(label, str | int):
+            find_class(label, classes, count)
+        return label
+
     def mistakes(
         self, prediction: ClassificationPrediction, ground_truth: GroundTruth
     ) -> list[Mistake]:
@@ -47,3 +71,21 @@ class Classification(Task):
                 "The ground truth for a classifier must be a class.", "Pass its name or its index."
             )
         return classification_mistakes(prediction, ground_truth)
+
+
+def _class(file: Path, text: str) -> str:
+    suffix = file.suffix.lower()
+    if suffix in (".json", ".xml", ".png") and is_file(file):
+        raise InputError(
+            f"{file} is ground truth for a detector or a segmenter, and the model classifies.",
+            "Give the true class by its name or its index.",
+        )
+    if suffix != ".txt" or not is_file(file):
+        return text
+    lines = [line.strip() for line in read_text(file).splitlines() if line.strip()]
+    if len(lines) != 1:
+        raise InputError(
+            f"{file} has {len(lines)} lines, and a classifier's truth is one class.",
+            "Write the class's name or index on one line.",
+        )
+    return lines[0]

@@ -112,6 +112,34 @@ class DetectionOutput(ModelOutput):
         parts = (self.scores, self.candidates.boxes.to(self.scores.dtype))
         return torch.cat([part.flatten(1) for part in parts], dim=1)
 
+    @property
+    def probabilities(self) -> Tensor:
+        """Scores (B, M, C) in [0, 1], with their graph; 0 for the background and absent ones."""
+        one = self.candidates
+        scores = self.scores.softmax(2) if one.exclusive else self.scores.sigmoid()
+        if one.background is not None:
+            background = torch.arange(self.classes, device=scores.device) == one.background
+            scores = scores.masked_fill(background, 0.0)
+        if one.valid is not None:
+            valid = one.valid if one.valid.ndim == 3 else one.valid[..., None]
+            scores = scores.masked_fill(~valid, 0.0)
+        return scores
+
+    @property
+    def meaning(self) -> Tensor:
+        """Scores in [0, 1] and sides of the boxes (B, N), in the order of `flat`."""
+        parts = (self.probabilities, self.candidates.boxes.to(self.scores.dtype))
+        return torch.cat([part.flatten(1) for part in parts], dim=1)
+
+    def rows(self, start: int, stop: int) -> DetectionOutput:
+        """Return the output of some images of the batch."""
+        one = self.candidates
+        valid = None if one.valid is None else one.valid[start:stop]
+        candidates = replace(
+            one, logits=one.logits[start:stop], boxes=one.boxes[start:stop], valid=valid
+        )
+        return DetectionOutput(candidates.logits, candidates)
+
     def detached(self) -> DetectionOutput:
         """Return the output without its graph."""
         logits, boxes = self.candidates.logits.detach(), self.candidates.boxes.detach()

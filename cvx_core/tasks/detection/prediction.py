@@ -242,6 +242,7 @@ class DetectionPrediction(Prediction):
             predicted=self.entry(candidate, best),
             label=None if label is None else self.entry(candidate, label),
             top=tuple(self.entry(candidate, int(index)) for index in order),
+            correct=None if label is None else label == best,
             note=note,
             box=self.box(candidate, shown),
             reported=self.kept,

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from cvx_core.images.regions import Frame
 from cvx_core.tasks.base import Mistake, ModelOutput, Task, shape_of
+from cvx_core.tasks.classes import TargetRecord
 from cvx_core.tasks.detection.candidates import DetectionCandidates, DetectionOutput
 from cvx_core.tasks.detection.mistakes import detection_mistakes
 from cvx_core.tasks.detection.output import detection
 from cvx_core.tasks.detection.prediction import DetectionPrediction
-from cvx_core.tasks.ground_truth import GroundTruth
+from cvx_core.tasks.ground_truth import GroundTruth, GroundTruthBoxes, read_annotations
 from cvx_core.tasks.prediction import Prediction
+
+_SHOWN = 5
+"""Boxes in a line of text."""
 
 
 class Detection(Task):
@@ -40,6 +48,65 @@ class Detection(Task):
             for i, frame in enumerate(frames)
         ]
 
+    def link(self, output: ModelOutput) -> Tensor:
+        """Return the scores in [0, 1] and the sides of the boxes, (B, N)."""
+        assert isinstance(output, DetectionOutput)
+        return output.meaning
+
+    def probability_of(
+        self, seed: Tensor, output: ModelOutput
+    ) -> Callable[[ModelOutput], Tensor] | None:
+        """Return how well an object is still detected: the best IoU times score.
+
+        Over all candidates, because the candidate of an object may change with the image
+        (D-RISE: Petsiuk et al. 2021, arXiv:2006.03204, without its similarity of class vectors).
+        """
+        assert isinstance(output, DetectionOutput)
+        shape = output.scores.shape[1:]
+        logits, rest = seed[: shape.numel()].view(shape), seed[shape.numel() :]
+        found = logits.nonzero()
+        if len(found) != 1 or bool((seed < 0).any()) or bool(rest.any()):
+            return None
+        candidate, index = found[0].tolist()
+        box = _boxes(output, index)[0, candidate]
+
+        def measure(other: ModelOutput) -> Tensor:
+            assert isinstance(other, DetectionOutput)
+            boxes = _boxes(other, index)
+            low = torch.maximum(boxes[..., :2], box[:2])
+            high = torch.minimum(boxes[..., 2:], box[2:])
+            shared = (high - low).clamp_min(0).prod(2)
+            areas = (boxes[..., 2:] - boxes[..., :2]).clamp_min(0).prod(2)
+            whole = areas + (box[2:] - box[:2]).clamp_min(0).prod() - shared
+            near = torch.where(whole > 0, shared / whole, 0.0)
+            return (other.probabilities[..., index].double() * near).amax(1)
+
+        return measure
+
+    def read_label(
+        self,
+        label: GroundTruth,
+        image: str | Path,
+        classes: Sequence[str] | None,
+        count: int | None = None,
+    ) -> GroundTruth:
+        """Return the boxes of a file; see `cvx_core.read_ground_truth`."""
+        text = isinstance(label, str)
+        return read_annotations(label, GroundTruthBoxes, image, classes) if text else label
+
     def mistakes(self, prediction: DetectionPrediction, ground_truth: GroundTruth) -> list[Mistake]:
         """Return the mistakes; see `detection_mistakes`."""
         return detection_mistakes(prediction, ground_truth)
+
+    def summary(self, record: TargetRecord) -> str:
+        """Return the best boxes that are reported."""
+        reported = record.reported or ()
+        boxes = ", ".join(one.text for one in reported[:_SHOWN])
+        more = len(reported) - _SHOWN
+        return (boxes or "no box") + (f" and {more} more" if more > 0 else "")
+
+
+def _boxes(output: DetectionOutput, index: int) -> Tensor:
+    """Return the boxes (B, M, 4) of a class."""
+    boxes = output.candidates.boxes
+    return (boxes if boxes.ndim == 3 else boxes[:, :, index]).double()

@@ -138,6 +138,7 @@ class SegmentationPrediction(Prediction):
             predicted=self.entry(most, region),
             label=None if label is None else self.entry(label, region),
             top=tuple(self.entry(int(index), region) for index in order),
+            correct=None if label is None else label == most,
             note=note or f"Logits are summed over {int(region.sum())} of {region.size} pixels.",
             box=box,
         )

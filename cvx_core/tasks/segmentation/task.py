@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from cvx_core.images.regions import Frame
 from cvx_core.tasks.base import Mistake, ModelOutput, Task
-from cvx_core.tasks.ground_truth import GroundTruth
+from cvx_core.tasks.classes import TargetRecord
+from cvx_core.tasks.ground_truth import GroundTruth, GroundTruthMask, read_annotations
 from cvx_core.tasks.prediction import Prediction
 from cvx_core.tasks.segmentation.mistakes import segmentation_mistakes
 from cvx_core.tasks.segmentation.output import segmentation
@@ -39,8 +41,27 @@ class Segmentation(Task):
             for one, frame in zip(scores, frames, strict=True)
         ]
 
+    def link(self, output: ModelOutput) -> Tensor:
+        """Return the softmax over the classes at each pixel, (B, C h w)."""
+        return output.scores.softmax(1).flatten(1)
+
+    def read_label(
+        self,
+        label: GroundTruth,
+        image: str | Path,
+        classes: Sequence[str] | None,
+        count: int | None = None,
+    ) -> GroundTruth:
+        """Return the mask of a file; see `cvx_core.read_ground_truth`."""
+        text = isinstance(label, str)
+        return read_annotations(label, GroundTruthMask, image, classes) if text else label
+
     def mistakes(
         self, prediction: SegmentationPrediction, ground_truth: GroundTruth
     ) -> list[Mistake]:
         """Return the mistakes; see `segmentation_mistakes`."""
         return segmentation_mistakes(prediction, ground_truth)
+
+    def summary(self, record: TargetRecord) -> str:
+        """Return the prediction where it was asked about."""
+        return f"{record.predicted.text} on average where asked. {record.note}"

@@ -13,7 +13,7 @@ from torchvision.ops import box_iou
 
 from cvx_core.errors import TargetError
 from cvx_core.images.regions import Box
-from cvx_core.tasks.builtin_tasks import find_mistakes
+from cvx_core.tasks.catalogue import find_mistakes
 from cvx_core.tasks.detection.missed_objects import lost_object, lost_stage, without_stage
 from cvx_core.tasks.detection.mistake_targets import BoxMiss, CandidateScore, iou_gradient
 from cvx_core.tasks.detection.mistakes import BoxMistake

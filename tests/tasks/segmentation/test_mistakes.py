@@ -14,7 +14,7 @@ from scipy import ndimage
 from cvx_core.errors import OptionError, TargetError
 from cvx_core.images.components import components
 from cvx_core.images.regions import Frame
-from cvx_core.tasks.builtin_tasks import find_mistakes
+from cvx_core.tasks.catalogue import find_mistakes
 from cvx_core.tasks.ground_truth import GroundTruthMask
 from cvx_core.tasks.segmentation.mistakes import PixelMistake, segmentation_mistakes
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 from cvx_annotations.coco import coco_images
-from cvx_annotations.reader import read_ground_truth
 from PIL import Image
 
+from cvx_core import read_ground_truth
 from cvx_core.errors import InputError, UsageError
 from cvx_core.tasks.classification.prediction import ClassificationPrediction
 from cvx_core.tasks.ground_truth import GroundTruthBox, GroundTruthBoxes, GroundTruthMask
@@ -248,8 +248,8 @@ def test_other_mistakes_tell_the_way_out(file: Any, tmp_path: Path) -> None:
         with pytest.raises(InputError, match=said) as caught:
             read_ground_truth(path, task, image)
         assert caught.value.hint
-    with pytest.raises(UsageError, match="unknown"):
-        read_ground_truth("a.json", "depth")
+    with pytest.raises(UsageError, match="no task"):
+        read_ground_truth("a.json", "caption")
 
 
 def coco_of(*annotations: dict[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from cvx_diagnose.analysis.metrics.tide import tide
 from tidecv import TIDE, Data
 
 from cvx_core import Box, DetectionPrediction, GroundTruthBoxes, VisionModel, load_model
-from cvx_core.tasks.builtin_tasks import find_mistakes
+from cvx_core.tasks.catalogue import find_mistakes
 from cvx_core.tasks.detection.missed_objects import without_stage
 from cvx_core.tasks.detection.mistakes import BoxMistake
 

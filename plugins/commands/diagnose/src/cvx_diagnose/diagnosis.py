@@ -117,7 +117,7 @@ def diagnose(
     runner = get_engine(engine) if isinstance(engine, str) else engine
     folder = settled(Path(folder))
     before, trained = _open_run(compare), _open_run(training)
-    source = open_source(data, model.task, model.classes, images)
+    source = open_source(data, model.task.name, model.classes, images)
     if (folder / plan.NAME).exists() and not (resume or shard[1] > 1):
         raise UsageError(
             f"{folder} already contains a run.",
@@ -177,7 +177,7 @@ def _write_plan(
         result = Plan(
             model=model.name,
             weights_sha256=model.digest(),
-            task=model.task,
+            task=model.task.name,
             classes=model.classes,
             data=source.name,
             manifest_sha256=info.digest,

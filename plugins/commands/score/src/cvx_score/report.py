@@ -165,7 +165,7 @@ def document(
         "versions": {"cvx": __version__, "torch": torch.__version__},
         "model": {
             "name": model.name,
-            "task": model.task,
+            "task": model.task.name,
             "weights_sha256": model.digest(),
             "device": str(model.device),
             "dtype": str(model.dtype).removeprefix("torch."),

@@ -85,9 +85,8 @@ class MeasuredTarget:
                 )
             return flat.double() @ self.seed
         if isinstance(output, DetectionOutput):
-            return _best_of_box(output.candidates, self.weights, self.index)
-        found = output.scores.double().softmax(1)[:, self.index]
-        return found if self.weights is None else (found * self.weights).sum(dim=(1, 2))
+            return _best_of_box(output, self.weights, self.index)
+        return self.task.link(output).double() @ self.seed
 
     def is_predicted(self, output: ModelOutput) -> Tensor | None:
         """Return whether a classifier predicts the target class, (n,)."""

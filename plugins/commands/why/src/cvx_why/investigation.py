@@ -135,7 +135,7 @@ def _find_mistake(
     prediction: Prediction, label: GroundTruth, error: int, rival: ClassRef | None
 ) -> Mistake | None:
     if rival is not None:
-        if not isinstance(prediction, ClassificationPrediction) or not isinstance(label, str | int):
+        if not isinstance(prediction, ClassificationPrediction):
             raise TargetError("rival requires a classifier and a class as the label.", "Omit it.")
         return Misclassified.between(prediction, rival, label)
     mistakes = find_mistakes(prediction, label)

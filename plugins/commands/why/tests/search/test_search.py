@@ -13,7 +13,7 @@ from cvx_why.search.search import Search
 from torch import Tensor, nn
 
 from cvx_core import VisionModel
-from cvx_core.tasks.builtin_tasks import find_mistakes
+from cvx_core.tasks.catalogue import find_mistakes
 from cvx_core.tasks.ground_truth import GroundTruthMask
 
 Box = tuple[slice, slice]

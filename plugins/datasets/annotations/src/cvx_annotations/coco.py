@@ -9,8 +9,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from cvx_annotations.common import class_index, proper_box, read_text
-from cvx_core import InputError, is_file
+from cvx_annotations.common import class_index, proper_box
+from cvx_core import InputError, is_file, read_text
 from cvx_core.tasks import GroundTruthBox, GroundTruthBoxes
 
 WAY_OUT = "See COCO's data format: images, annotations and categories with their ids."
@@ -45,7 +45,7 @@ def coco_images(
     Raises
     ------
     InputError
-        See `read_ground_truth`.
+        See `read_annotations`.
     """
     data = _parsed(file, file.stat().st_mtime_ns if is_file(file) else 0)
     images, names = _tables(data, file)
@@ -61,7 +61,7 @@ def coco_images(
 
 
 def read_coco(file: Path, image: Path, classes: Sequence[str] | None) -> GroundTruthBoxes:
-    """Return the objects of the image that has the name of `image`; see `read_ground_truth`."""
+    """Return the objects of the image that has the name of `image`; see `read_annotations`."""
     _, names, found = annotations_of(file, image)
     return GroundTruthBoxes(tuple(_box(one, names, classes, where) for where, one in found))
 
@@ -74,7 +74,7 @@ def annotations_of(
     Raises
     ------
     InputError
-        See `read_ground_truth`.
+        See `read_annotations`.
     """
     data = _parsed(file, file.stat().st_mtime_ns if is_file(file) else 0)
     images, names = _tables(data, file)

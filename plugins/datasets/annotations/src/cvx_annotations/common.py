@@ -4,18 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 
-from cvx_core import InputError, TargetError, read_bytes
+from cvx_core import InputError, TargetError
 from cvx_core.tasks import find_class
-
-
-def read_text(file: Path) -> str:
-    """Return what a file in UTF-8 holds; raises `InputError`."""
-    try:
-        return read_bytes(file).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{file} is no text in UTF-8.", "Save it as UTF-8.") from error
 
 
 def class_index(name: str | int, classes: Sequence[str] | None, where: str) -> str | int:

@@ -12,7 +12,7 @@ from cvx_core.tasks import UNKNOWN, GroundTruthMask
 
 
 def read_class_mask(file: Path) -> GroundTruthMask:
-    """Return the classes of a mask's pixels; see `read_ground_truth`."""
+    """Return the classes of a mask's pixels; see `read_annotations`."""
     way_out = (
         "A mask has the index of a class at each pixel, as grey values or as a palette's indices "
         f"(modes L, I or P), {UNKNOWN} where it is unknown."

@@ -13,5 +13,5 @@ def cvx_ground_truth_readers() -> Iterable[Component]:
     yield Component(
         "annotations",
         "Ground truth from COCO, Pascal VOC and YOLO files, and from masks.",
-        "cvx_annotations.reader:read_ground_truth",
+        "cvx_annotations.reader:read_annotations",
     )

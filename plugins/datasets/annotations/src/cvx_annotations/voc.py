@@ -13,7 +13,7 @@ from cvx_core.tasks import GroundTruthBox, GroundTruthBoxes
 
 
 def read_voc(file: Path, classes: Sequence[str] | None) -> GroundTruthBoxes:
-    """Return the objects of a file; see `read_ground_truth`."""
+    """Return the objects of a file; see `read_annotations`."""
     reader = _VocReader(file)
     found = []
     for line, texts in reader.objects:

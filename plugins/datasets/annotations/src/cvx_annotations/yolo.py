@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from cvx_annotations.common import class_index, proper_box, read_text
-from cvx_core import InputError, is_file
+from cvx_annotations.common import class_index, proper_box
+from cvx_core import InputError, is_file, read_text
 from cvx_core.images import read_image
 from cvx_core.tasks import GroundTruthBox, GroundTruthBoxes
 
 
 def read_yolo(file: Path, image: Path, classes: Sequence[str] | None) -> GroundTruthBoxes:
-    """Return the objects of a file, given the photograph; see `read_ground_truth`."""
+    """Return the objects of a file, given the photograph; see `read_annotations`."""
     width, height = _size(image, file)
     found = []
     for number, line in enumerate(read_text(file).splitlines(), start=1):

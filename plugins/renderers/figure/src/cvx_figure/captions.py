@@ -96,8 +96,9 @@ def _prediction(explanation: Explanation) -> str:
     if target.reported is not None:
         return _reported(target)
     parts = [f"prediction: {_entry(target.predicted)}"]
-    if target.label is not None:
-        parts.append(f"label: {_entry(target.label)}")
+    if target.truth or target.label is not None:
+        parts.append(f"label: {_short(target.truth) or _entry(target.label)}")  # type: ignore[arg-type]
+    if target.correct is not None:
         parts.append("✓\N{NO-BREAK SPACE}correct" if target.correct else "✗\N{NO-BREAK SPACE}wrong")
     if explanation.evidence.get("class_specific") is False:
         return _DOT.join(parts)  # such a map has no target class

@@ -19,9 +19,6 @@ CANVAS = 640
 """Longest side in pixels of the canvas of a map. Color limits and smoothing are computed at this
 size, so that the page needs no statistics of its own."""
 
-_WHOLE = "classification"
-"""The task with one prediction for the whole image, whatever the target."""
-
 _FIRST = ("sum",)
 _LAST = ("forwards", "backwards", "bytes", "batch", "seconds")
 """Evidence that is listed first, and the cost of the map, which is listed last."""
@@ -64,11 +61,11 @@ def describe(explanations: list[Explanation], longest: int) -> dict[str, Any]:
             explanation.provenance.get("model"),
             explanation.provenance.get("weights_sha256"),
             # For detectors and segmenters, `predicted` depends on the target.
-            explanation.target.predicted.index if _task(explanation) == _WHOLE else None,
+            explanation.target.predicted.index if _whole(explanation) else None,
         )
         if key not in images:
             images[key] = _image(explanation, photos[digest], len(images))
-        if images[key]["label"] is None:
+        if not (images[key]["label"] or images[key]["truth"]):
             images[key] |= _verdict(explanation)
         image_numbers.append(images[key]["number"])
     methods = _method_names(explanations, image_numbers)
@@ -102,22 +99,24 @@ def _image(explanation: Explanation, photo: int, number: int) -> dict[str, Any]:
         "size": [width, height],
         "canvas": list(canvas),
         "model": explanation.model_text,
-        "task": _task(explanation),
+        "whole": _whole(explanation),
         "predicted": vars(target.predicted),
         "reported": None if target.reported is None else [d.to_dict() for d in target.reported],
         **_verdict(explanation),
     }
 
 
-def _task(explanation: Explanation) -> str:
-    return str(explanation.provenance.get("task", _WHOLE))
+def _whole(explanation: Explanation) -> bool:
+    """Whether there is one prediction for the whole image, whatever the target."""
+    return bool(explanation.provenance.get("whole_image", explanation.target.reported is None))
 
 
 def _verdict(explanation: Explanation) -> dict[str, Any]:
     target = explanation.target
-    if _task(explanation) != _WHOLE:
-        return {"label": None, "correct": None}
-    return {"label": vars(target.label) if target.label else None, "correct": target.correct}
+    if not _whole(explanation):
+        return {"label": None, "truth": "", "correct": None}
+    label = vars(target.label) if target.label else None
+    return {"label": label, "truth": target.truth, "correct": target.correct}
 
 
 def _map(explanation: Explanation) -> dict[str, Any]:

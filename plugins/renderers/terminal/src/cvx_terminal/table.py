@@ -48,9 +48,9 @@ def facts(explanation: Explanation, key: Text, note: str) -> Table:
         _boxes(target.reported, row)
     if target.box is not None:
         row("target box", _plain(_corners(target.box)))
-    if target.label is not None:
-        verdict = ("✓ correct", "green") if target.correct else ("✗ wrong", "red")
-        row("label", Text.assemble(_plain(target.label.text), " ", verdict))
+    truth = target.truth or (target.label.text if target.label else "")
+    if truth:
+        row("label", Text.assemble(_plain(truth), *_verdict(target.correct)))
     row("top 5" if len(target.top) == 5 else "top", _top(target.top))
     row("scale", key)
     row("evidence", _plain(_evidence(explanation)))
@@ -127,6 +127,12 @@ def _cell(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
+def _verdict(correct: bool | None) -> list[str | tuple[str, str]]:
+    if correct is None:
+        return []
+    return [" ", ("✓ correct", "green") if correct else ("✗ wrong", "red")]
+
+
 def bar(share: float, cells: int = _BAR) -> str:
     """Return a bar for a share in [0, 1], exact to an eighth of a character."""
     eighths = round(share * cells * 8)
@@ -141,8 +147,8 @@ def _top(entries: tuple[ClassEntry, ...]) -> Table:
     grid.add_column(justify="right", no_wrap=True, min_width=len(">99.9 %"))
     grid.add_column(no_wrap=True, overflow="ellipsis")
     for entry in entries:
-        percent = entry.text.removeprefix(entry.name).strip()
-        grid.add_row(Text(bar(entry.probability), "cyan"), Text(percent), _plain(entry.name))
+        share = Text(bar(entry.probability or 0.0), "cyan")
+        grid.add_row(share, Text(entry.amount), _plain(entry.name))
     return grid
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cvx_core import Explanation, Metadata, VisionModel, __version__
 from cvx_core.images import PreparedImage
-from cvx_core.tasks import ClassificationPrediction, GroundTruth, Predicted, Prediction, Target
+from cvx_core.tasks import GroundTruth, Predicted, Prediction, Target
 from cvx_why.report.data import FillReport, FixReport, RegionReport
 from cvx_why.report.error_report import ErrorReport
 from cvx_why.search.attribution import blame_map
@@ -32,13 +32,12 @@ def report_correct(
     budget: int,
 ) -> ErrorReport:
     """Return the report of a correct prediction, without regions."""
-    true = None
-    if isinstance(prediction, ClassificationPrediction):
-        true = prediction.entry(prediction.find(label))  # type: ignore[arg-type]
     zero = torch.zeros(image.tensor.shape[1:])
     blame = _explanation(model, image, prediction, Predicted(), label, zero, "blame", {})
     text = "the prediction is correct: there is no mistake"
     blame = blame.replace(target=replace(blame.target, text=text))
+    true = blame.target.label
+    probability = true.probability if true else None
     return ErrorReport(
         name=image.source.name,
         model=model.name,
@@ -46,7 +45,7 @@ def report_correct(
         target=text,
         predicted=true,
         true=true,
-        loss=0.0 if true is None else float(-np.log(max(true.probability, 1e-300))),
+        loss=0.0 if probability is None else float(-np.log(max(probability, 1e-300))),
         margin=0.0,
         regions=(),
         control_change=0.0,
@@ -166,14 +165,14 @@ def _explanation(
     method: str,
     evidence: dict[str, Any],
 ) -> Explanation:
-    known = label if isinstance(prediction, ClassificationPrediction) else None
+    known = label if model.task.whole_image else None
     return Explanation(
         values=values.detach().float().cpu().numpy(),
         extent=image.extent,
         image=image.source.pixels,
         target=prediction.resolve(target, known)[1],
         method=method,
-        unit="logits",
+        unit=model.task.unit,
         name=image.source.name,
         evidence=Metadata({"sum": float(values.double().sum()), **evidence}),
         provenance=Metadata(

@@ -10,7 +10,7 @@ from torch import Tensor
 from cvx_core import MethodError, Requirements
 from cvx_core.explainers import in_pieces
 from cvx_core.recording import PartialForward, find_last_grid, open_recording
-from cvx_core.tasks import ClassificationPrediction
+from cvx_core.tasks import ModelOutput
 from cvx_why.search.perturbations import PerturbationRunner
 
 
@@ -41,10 +41,10 @@ def find_counterfactual(runner: PerturbationRunner, other: Tensor) -> dict[str, 
     MethodError
         If the model is no classifier.
     """
-    if runner.model.task != "classification":
+    task = runner.model.task
+    if not task.whole_image:
         raise MethodError(
-            f"reference_image requires a classifier, got {runner.model.name}, a model for "
-            f"{runner.model.task}.",
+            f"reference_image requires a classifier, got {runner.model.name}, a model for {task}.",
             "Omit reference_image (--reference on the command line).",
         )
     layer = find_last_grid(runner.model, runner.inputs)
@@ -73,10 +73,9 @@ def find_counterfactual(runner: PerturbationRunner, other: Tensor) -> dict[str, 
     def run(start: int, stop: int) -> Tensor:
         return suffix.logits(values[start:stop], torch.zeros(stop - start, dtype=torch.long))
 
-    outputs = torch.cat([*in_pieces(len(counts), runner.at_once, run)]).cpu().double().numpy()
-    judged = [
-        runner.mistake.judge(ClassificationPrediction(one, runner.model.classes)) for one in outputs
-    ]
+    outputs = ModelOutput(torch.cat([*in_pieces(len(counts), runner.at_once, run)]))
+    predictions = runner.model.predictions(outputs, [runner.image.frame] * len(counts))
+    judged = [runner.mistake.judge(one) for one in predictions]
     enough = next((n for n, one in zip(counts, judged, strict=True) if one.right), None)
 
     def row_column(position: Tensor) -> list[int]:

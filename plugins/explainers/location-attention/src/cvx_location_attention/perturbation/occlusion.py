@@ -33,8 +33,8 @@ class Occlusion(Explainer):
         What covers the image: ``"zero"`` (for most networks a mean grey), ``"mean"`` or
         ``"blur"``; see `cvx_core.images.baselines`.
     score
-        S is the sum of the seed times the ``"logit"``\\ s, or times each class's
-        ``"probability"`` as in the paper.
+        S is the sum of the seed times the ``"logit"``\\ s, or times each output's
+        ``"probability"`` by the task (softmax of a classifier, as in the paper).
 
     Raises
     ------
@@ -87,10 +87,10 @@ class Occlusion(Explainer):
                 one[:, r, c] = cover[i, :, r, c]
                 covered.append(one)
             images = [i for i, _, _ in places[start:stop]]
-            return scores(request.logits(torch.stack(covered)), seeds[:, images], self.score)
+            return scores(request, seeds[:, images], self.score, torch.stack(covered))
 
         found = torch.cat(list(in_pieces(len(places), request.at_once, run)), dim=1)
-        losses = scores(logits, seeds, self.score)[:, :, None] - found.reshape(
+        losses = scores(request, seeds, self.score)[:, :, None] - found.reshape(
             len(seeds), len(inputs), -1
         )
         spread = losses.reshape(*losses.shape[:2], len(rows), len(columns))

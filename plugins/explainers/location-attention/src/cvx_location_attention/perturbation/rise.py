@@ -36,8 +36,8 @@ class RISE(Explainer):
     baseline
         What shows where the mask is zero: ``"zero"`` as in the paper, ``"mean"`` or ``"blur"``.
     score
-        S is the sum of the seed times each class's ``"probability"`` as in the paper, or times
-        the ``"logit"``\\ s.
+        S is the sum of the seed times each output's ``"probability"`` by the task (softmax of a
+        classifier as in the paper, score of a candidate, mean over pixels), or its ``"logit"``.
     centred
         Return the covariance of S and M over E[M] instead of the paper's mean of S M over E[M].
 
@@ -83,14 +83,13 @@ class RISE(Explainer):
         cover = make_baseline(self.baseline, inputs)
         moments = Moments()
         # No covariance depends on an offset, and rounding errors are smaller near zero.
-        offset = scores(logits, seeds, self.score) * self.centred
+        offset = scores(request, seeds, self.score) * self.centred
 
         def run(start: int, stop: int) -> tuple[Tensor, Tensor]:
             kept = masks.between(start, stop).to(inputs)
             seen = cover + kept[:, None, None] * (inputs - cover)
-            answers = request.logits(seen.flatten(0, 1))
             every = seeds[:, None].expand(-1, stop - start, -1, -1).flatten(1, 2)
-            found = scores(answers, every, self.score)
+            found = scores(request, every, self.score, seen.flatten(0, 1))
             found = found.reshape(len(seeds), stop - start, -1) - offset[:, None]
             return kept, found.transpose(0, 1)
 

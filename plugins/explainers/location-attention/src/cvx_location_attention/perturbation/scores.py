@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from cvx_core import ExplainRequest, Requirements
 from cvx_core.plugins import check_choice
 
 SCORES = {"logit": "logits", "probability": "probability"}
@@ -21,17 +22,26 @@ def check_score(name: str) -> None:
     check_choice("score", name, SCORES)
 
 
-def scores(logits: Tensor, seeds: Tensor, name: str) -> Tensor:
-    """Return <seed, logits> or <seed, softmax(logits)> in double precision, (K, n).
+def scores(
+    request: ExplainRequest, seeds: Tensor, name: str, inputs: Tensor | None = None
+) -> Tensor:
+    """Return <seed, outputs> or <seed, probabilities> in double precision, (K, n).
 
     Parameters
     ----------
-    logits
-        (n, C).
+    request
+        What is to be explained; probabilities are those of its model's task.
     seeds
-        (K, n, C).
+        (K, n, N).
+    name
+        One of `SCORES`.
+    inputs
+        (n, C, H, W); None for those of the request.
     """
-    watched = logits.detach().double()
     if name == "probability":
-        watched = watched.softmax(dim=1)
-    return (seeds.double() * watched).sum(dim=2)
+        watched = request.probabilities(inputs)
+    elif inputs is None:
+        watched = request.recording(Requirements()).logits.detach()
+    else:
+        watched = request.logits(inputs)
+    return (seeds.double() * watched.double()).sum(dim=2)

@@ -21,15 +21,15 @@ function showImage() {
   const methods = [...new Set(mapsOf(image).map((map) => map.method))];
   if (!methods.includes(chosen.method)) chosen.method = methods[0];
   find("name").replaceChildren(make("span", { class: "given", dir: "ltr" }, image.name));
-  const prediction = image.task === "classification"
+  const prediction = image.whole
     ? [
       "Prediction: ", name(image.predicted.name),
-      ` ${percent(image.predicted.probability)} `, verdict(image),
+      ` ${amount(image.predicted)} `, verdict(image),
     ]
     : ["Prediction: ", gist(image)];
   if (image.correct === false) {
-    const label = image.label;
-    prediction.push(" Label: ", name(label.name), ` ${percent(label.probability)}`);
+    prediction.push(" Label: ", name(image.truth || image.label.name));
+    if (!image.truth) prediction.push(` ${amount(image.label)}`);
   }
   find("prediction").replaceChildren(...prediction);
   showMethods(image, methods);
@@ -52,12 +52,12 @@ function showTop(image, map) {
         "span", { class: "class" }, entry.box ?? "", name(entry.name, "span"),
         isLabel ? " (label)" : entry.isTarget ? " (target)" : "",
       ),
-      make("span", { class: "percent" }, percent(entry.probability)),
+      make("span", { class: "percent" }, amount(entry)),
       bar,
     );
   });
   find("top").replaceChildren(...entries);
-  find("top-of").textContent = image.task === "segmentation"
+  find("top-of").textContent = !image.whole && !image.reported
     ? "mean over the target's pixels" : boxes && !boxes.length ? "no boxes" : "";
 }
 
@@ -138,12 +138,12 @@ function showCards() {
     const button = make(
       "button", { type: "button", value: image.number }, canvas,
       make("span", { class: "file given", dir: "ltr" }, image.name),
-      image.task === "classification"
-        ? make("span", {}, name(image.predicted.name), ` ${percent(image.predicted.probability)}`)
+      image.whole
+        ? make("span", {}, name(image.predicted.name), ` ${amount(image.predicted)}`)
         : make("span", {}, gist(image)),
       verdict(image),
       image.correct === false
-        ? make("span", {}, "label: ", name(image.label.name, "span")) : "",
+        ? make("span", {}, "label: ", name(image.truth || image.label.name, "span")) : "",
     );
     return make("li", {}, button);
   });

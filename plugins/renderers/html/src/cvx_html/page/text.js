@@ -14,8 +14,13 @@ function make(tag, attributes = {}, ...children) {
 // Names from files and models are isolated, so that right-to-left text affects nothing around it.
 const name = (text, tag = "b") => make(tag, { class: "given", dir: "auto" }, text);
 
+// The probability, or the value of an output that has none.
+function amount(entry) {
+  if (entry.probability === null) return `${round(entry.score)} ${entry.unit}`.trim();
+  return percent(entry.probability);
+}
+
 function percent(probability) {
-  if (probability === null) return "?";
   const value = 100 * probability;
   if (value > 0 && value < 0.1) return "<0.1\u00a0%";
   if (value > 99.9 && value < 100) return ">99.9\u00a0%";
@@ -44,13 +49,16 @@ const round = (value) => String(Number(value.toPrecision(3)));
 
 // Short form of the prediction: a class, or the number of objects.
 function gist(image) {
-  if (image.task === "segmentation") return "a class for each pixel";
+  if (!image.whole && !image.reported) return "a prediction for each pixel";
   if (!image.reported) return name(image.predicted.name, "span");
   return image.reported.length === 1 ? "1 object" : `${image.reported.length || "no"} objects`;
 }
 
 function verdict(image) {
-  if (image.task !== "classification") return "";
+  if (!image.whole) return "";
+  if (image.correct === null && image.truth) {
+    return make("span", { class: "badge" }, `label ${image.truth}`);
+  }
   if (image.correct === null) return make("span", { class: "badge" }, "no label given");
   if (image.correct) return make("span", { class: "badge right" }, "✓ correct");
   return make("span", { class: "badge wrong" }, "✗ wrong");
@@ -58,7 +66,7 @@ function verdict(image) {
 
 function verdictText(image) {
   if (image.correct === null) return "";
-  return image.correct ? ", correct" : `, wrong, label ${image.label.name}`;
+  return image.correct ? ", correct" : `, wrong, label ${image.truth || image.label.name}`;
 }
 
 // A list of records is shown as a table.

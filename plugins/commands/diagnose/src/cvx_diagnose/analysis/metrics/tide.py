@@ -153,7 +153,7 @@ class _Tally:
         self.unfound.update(given.classes[~given.crowd & (given.found < 0)].tolist())
         correct = set(given.found.tolist())
         boxes = [
-            _Point(one.entry.index, one.entry.probability, k in correct)
+            _Point(one.entry.index, one.entry.probability or 0.0, k in correct)
             for k, one in enumerate(given.detections)
         ]
         self.points += [box for k, box in enumerate(boxes) if not given.ignored[k]]

@@ -87,7 +87,7 @@ def probe_model(model: VisionModel, image: Tensor) -> ModelProbe:
     output = model.output(image)
     outputs = output.classes
     candidates = output.candidates if isinstance(output, DetectionOutput) else None
-    linear = LastLayer.of(model, image) if model.task == "classification" else None
+    linear = LastLayer.of(model, image) if model.task.name == "classification" else None
     map_layer = shape = channels = None
     note = ""
     layers: tuple[Layer, ...] = ()
@@ -105,7 +105,7 @@ def probe_model(model: VisionModel, image: Tensor) -> ModelProbe:
     else:
         features = "the logits", output.flat.shape[1], False
     fine = None
-    if map_layer is not None and model.task == "classification":
+    if map_layer is not None and model.task.name == "classification":
         fine = _fine(find_trunk(model, image))
     name, count = (None, None) if fine is None else (fine.name, _channels(fine))
     threshold = None if candidates is None else candidates.threshold
@@ -138,7 +138,7 @@ def _channels(layer: Layer) -> int:
 
 def predict_with_features(model: VisionModel, inputs: Tensor) -> tuple[Any, Tensor]:
     """Return the output for inputs (B, C, H, W), and the features (B, F) of `probe_model`."""
-    if model.task == "classification":
+    if model.task.name == "classification":
         linear = LastLayer.of(model, inputs)
         if linear is not None:
             return linear.read(model, inputs)

@@ -136,7 +136,7 @@ class RegionTests:
         noise = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(image)
         [prediction] = self.model.predict(noise[None])
         wrong = None
-        if self.model.task == "classification":
+        if self.model.task.name == "classification":
             wrong = int((prediction.predicted + 1) % prediction.count)  # type: ignore[attr-defined]
         if wrong is not None and find_mistakes(prediction, wrong):
             try:
