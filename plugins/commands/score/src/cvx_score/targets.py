@@ -89,11 +89,11 @@ class MeasuredTarget:
         found = output.scores.double().softmax(1)[:, self.index]
         return found if self.weights is None else (found * self.weights).sum(dim=(1, 2))
 
-    def is_predicted(self, output: ModelOutput) -> Tensor | None:
-        """Return whether a classifier predicts the target class, (n,)."""
+    def is_predicted(self, output: ModelOutput) -> Tensor:
+        """Return 1 where a classifier predicts the target class, otherwise 0, (n,); else nan."""
         if output.scores.ndim != 2 or self.index is None:
-            return None
-        return output.scores.argmax(1) == self.index
+            return torch.full((len(output.scores),), float("nan")).to(self.seed)
+        return (output.scores.argmax(1) == self.index).to(self.seed)
 
 
 def resolve_targets(
