@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -73,6 +74,7 @@ from cvx_core.plugins import EXPLAINERS
 @click.pass_obj
 def command(
     settings: kit.Settings,
+    /,
     images: tuple[Path, ...],
     model: str,
     explainers: tuple[str, ...],
@@ -81,10 +83,6 @@ def command(
     labels: tuple[str, ...],
     regions: tuple[str, ...],
     folder: Path,
-    steps: int,
-    within: float,
-    quantity: str | None,
-    memory: int | None,
     seed: int,
     weights: str | None,
     trust_checkpoint: bool,
@@ -92,6 +90,7 @@ def command(
     as_json: bool,
     quiet: bool,
     force: bool,
+    **options: Any,
 ) -> int:
     """Measure how faithful maps are.
 
@@ -131,11 +130,8 @@ def command(
                 [read_label(subject, loaded) for subject in subjects] if labels else None,
                 measures=measures or None,
                 regions=parsed[0] if len(parsed) == 1 else parsed or None,
-                steps=steps,
-                within=within,
-                quantity=quantity,  # type: ignore[arg-type]
                 seed=seed,
-                memory=memory,
+                **options,
             )
         written = json_bytes(document(scores, loaded, sources, target or "predicted", seed))
         output.write(FILE, written)

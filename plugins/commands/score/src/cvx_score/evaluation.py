@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from cvx_core import (
-    CvxError,
     Explainer,
     Explanation,
     Metadata,
@@ -28,7 +27,7 @@ from cvx_score.measures.early_stop import WITHIN
 from cvx_score.measures.localization import TOLERANCE, pointing, rank_accuracy, relevance_mass
 from cvx_score.measures.pixel_order import on_pixels, read_map
 from cvx_score.measures.randomization import randomisation
-from cvx_score.methods import Method, collect_methods
+from cvx_score.methods import Method, collect_methods, try_each
 from cvx_score.report import MEASURES, NEED_REGION, Score, finite
 from cvx_score.targets import Labels, Quantity, Targets, as_target, per_image, target_of
 
@@ -191,22 +190,6 @@ def _region(given: Any) -> Region:
     return MaskRegion(np.asarray(given))
 
 
-def _each(
-    count: int, measured: Callable[[int], float]
-) -> tuple[tuple[float | None, ...], tuple[str, ...]]:
-    """Return one value for each image, or the reason why there is none."""
-    values: list[float | None] = []
-    reasons = []
-    for i in range(count):
-        try:
-            values.append(measured(i))
-            reasons.append("")
-        except CvxError as error:
-            values.append(None)
-            reasons.append(str(error))
-    return tuple(values), tuple(reasons)
-
-
 @dataclass(frozen=True, eq=False)
 class _Evaluation:
     """The images and options of one call; `measure` returns the parts of a `Score`."""
@@ -237,24 +220,14 @@ class _Evaluation:
     def _curves(self, name: str, method: Method, targets: list[Target] | None) -> dict[str, Any]:
         """Run the curves of all images whose map has an order."""
         count = len(self.prepared)
-        _, reasons = _each(count, lambda i: float(read_map(method.maps[i]).size))
+        _, reasons = try_each(count, lambda i: read_map(method.maps[i]))
         good = [i for i, reason in enumerate(reasons) if not reason]
         values: list[float | None] = [None] * count
         if not good:
-            return {
-                "values": tuple(values),
-                "reasons": reasons,
-                "quantity": "",
-                "details": Metadata(),
-            }
+            return {"values": tuple(values), "reasons": reasons, "quantity": ""}
         options = self.curve_options[name]
-        label = self.label
         curves = {"insertion": insertion, "deletion": deletion}.get(name, road)(
-            self.model,
-            [self.prepared[i] for i in good],
-            [method.maps[i] for i in good],
-            None if targets is None else [targets[i] for i in good],
-            [label[i] for i in good] if isinstance(label, list) else label,
+            *self._chosen(good, method, targets),
             quantity=self.quantity,
             seed=self.seed,
             memory=self.memory,
@@ -278,6 +251,17 @@ class _Evaluation:
             "details": Metadata({**stored, "accuracy": accuracy, "measured": run_steps}),
         }
 
+    def _chosen(self, chosen: list[int], method: Method, targets: list[Target] | None) -> Any:
+        """Return the first arguments of a measure for some of the images."""
+        labels = per_image(self.label, len(self.prepared), "labels", str)
+        return (
+            self.model,
+            [self.prepared[i] for i in chosen],
+            [method.maps[i] for i in chosen],
+            None if targets is None else [targets[i] for i in chosen],
+            [labels[i] for i in chosen],
+        )
+
     def _completeness(self, method: Method, targets: list[Target] | None) -> dict[str, Any]:
         """Take the residuals of explanations; measure other maps against zero."""
         known = [None if e is None else e.evidence.get("residual") for e in method.each()]
@@ -285,15 +269,7 @@ class _Evaluation:
         missing = [i for i, residual in enumerate(known) if residual is None]
         passes = 0
         if missing:
-            labels = per_image(self.label, len(self.prepared), "labels", str)
-            found = completeness(
-                self.model,
-                [self.prepared[i] for i in missing],
-                [method.maps[i] for i in missing],
-                None if targets is None else [targets[i] for i in missing],
-                [labels[i] for i in missing],
-                memory=self.memory,
-            )
+            found = completeness(*self._chosen(missing, method, targets), memory=self.memory)
             passes = found.passes
             for i, gap in zip(missing, found.scores, strict=True):
                 values[i] = float(gap)
@@ -318,12 +294,12 @@ class _Evaluation:
             scale = (right - left) / mask.shape[1], (bottom - top) / mask.shape[0]
             return pointing(values, mask, self.tolerance, scale, self.seed)
 
-        values, reasons = _each(len(self.prepared), measured)
+        values, reasons = try_each(len(self.prepared), measured)
         details: dict[str, Any] = {"area": [float(mask.mean()) for mask in self.masks]}
         if name == "pointing":
             details["tolerance"] = self.tolerance
         return {
-            "values": values,
+            "values": tuple(values),
             "reasons": reasons,
             "quantity": "hit" if name == "pointing" else "share",
             "details": Metadata(details),

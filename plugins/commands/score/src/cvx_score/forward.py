@@ -28,6 +28,14 @@ def prepare(model: VisionModel, images: Any) -> list[PreparedImage]:
     return prepared
 
 
+def check_count(maps: Sequence[Any], images: Sequence[Any]) -> None:
+    """Check that there is one map for each image."""
+    if len(maps) != len(images):
+        raise UsageError(
+            f"There are {len(images)} images and {len(maps)} maps.", "Give one for each."
+        )
+
+
 def in_shapes(images: Sequence[PreparedImage]) -> list[list[int]]:
     """Return the indices of images that can run together: neighbors of one shape."""
     indices = range(len(images))

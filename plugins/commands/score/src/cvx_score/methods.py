@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from cvx_core import (
+    CvxError,
     Explainer,
     Explanation,
     Predicted,
@@ -19,6 +20,8 @@ from cvx_core import (
     get_explainer,
 )
 from cvx_core.images import PreparedImage
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,4 +137,15 @@ def _check_count(name: str, maps: int, images: int) -> None:
         )
 
 
-__all__ = ["Method", "collect_methods"]
+def try_each(count: int, measure: Callable[[int], T]) -> tuple[list[T | None], tuple[str, ...]]:
+    """Return the result for each image or None, and the reason why there is none or ""."""
+    found: list[T | None] = []
+    reasons = []
+    for i in range(count):
+        try:
+            found.append(measure(i))
+            reasons.append("")
+        except CvxError as error:
+            found.append(None)
+            reasons.append(str(error))
+    return found, tuple(reasons)

@@ -88,11 +88,11 @@ class MeasuredTarget:
             return _best_of_box(output, self.weights, self.index)
         return self.task.link(output).double() @ self.seed
 
-    def is_predicted(self, output: ModelOutput) -> Tensor | None:
-        """Return whether a classifier predicts the target class, (n,)."""
+    def is_predicted(self, output: ModelOutput) -> Tensor:
+        """Return 1 where a classifier predicts the target class, otherwise 0, (n,); else nan."""
         if output.scores.ndim != 2 or self.index is None:
-            return None
-        return output.scores.argmax(1) == self.index
+            return torch.full((len(output.scores),), float("nan")).to(self.seed)
+        return (output.scores.argmax(1) == self.index).to(self.seed)
 
 
 def resolve_targets(

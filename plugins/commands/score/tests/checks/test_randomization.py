@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from cvx_embedded import photographs
-from cvx_score.checks.randomization import DRAWS, STAGES, Trial, rank_correlation
+from cvx_score.checks.randomization import DRAWS, STAGES, Trial
 
 from cvx_core import (
     Attribution,
@@ -29,10 +29,18 @@ from cvx_core.testing import models
 from cvx_core.testing.explainers import assert_state, state_of
 
 
+def rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
+    """Return the correlation of a map with that of a random network."""
+    one = Trial(a)
+    one.compare("all", np.stack([b, b]))
+    return one.correlation["all"][0]
+
+
 def test_the_rank_correlation_with_ties_is_the_one_worked_out_by_hand() -> None:
     """Ranks 1, 2.5, 2.5, 4 and 1, 2, 3, 4: 4.5 / sqrt(4.5 * 5)."""
     a, b = np.array([[1, 2], [2, 30]]), np.array([[-5, 0], [1, 2]])
     assert rank_correlation(a, b) == pytest.approx(4.5 / (4.5 * 5) ** 0.5)
+    assert rank_correlation(np.array([[1, 2], [3, 400]]), np.array([[0, 5], [6, 7]])) == 1
     assert rank_correlation(a, -b) == pytest.approx(-4.5 / (4.5 * 5) ** 0.5)
 
 

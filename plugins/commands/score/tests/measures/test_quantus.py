@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pytest
 import torch
 from cvx_score import completeness, deletion, impute, pointing, rank_accuracy, relevance_mass, road
-from cvx_score.checks.randomization import rank_correlation
+from cvx_score.checks.randomization import Trial
 from torch import nn
 
 from cvx_core import VisionModel
@@ -220,4 +220,6 @@ def test_the_correlation_of_randomisation_is_theirs() -> None:
 
     one, other = maps()[0, 0].round(1), maps()[1, 0].round(1)
     theirs = correlation_spearman(one.ravel(), other.ravel())
-    assert rank_correlation(one, other) == pytest.approx(theirs, abs=1e-12)
+    trial = Trial(one)
+    trial.compare("all", np.stack([other, other]))
+    assert trial.correlation["all"][0] == pytest.approx(theirs, abs=1e-12)

@@ -87,6 +87,3 @@ def skipping(outputs: Mapping[nn.Module, Tensor]) -> Iterator[None]:
 def _replaceable(module: nn.Module) -> bool:
     """Whether its forward is a plain method of its class: scripts and patched modules are not."""
     return "forward" not in vars(module) and isinstance(type(module).forward, FunctionType)
-
-
-__all__ = ["KnownOutputs", "skipping"]

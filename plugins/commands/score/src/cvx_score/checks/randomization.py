@@ -89,8 +89,7 @@ class Randomization(Check):
 
     def unchecked(self, seed: int, reason: str) -> dict[str, Any]:
         """Return the evidence of a map that was not checked."""
-        trial = Trial(np.zeros((1, 1)), failure=reason)
-        return trial.verdict(seed)
+        return Trial(np.zeros((1, 1)), failure=reason).verdict(seed)
 
 
 @dataclass
@@ -135,10 +134,10 @@ class Trial:
     def compare(self, stage: str, again: npt.NDArray[np.float64]) -> None:
         """Add the maps (2, h, w) of a random network, for the image and another view of it."""
         for values, kept in zip(again, (self.correlation, self.chance), strict=True):
-            kept[stage].append(_correlation(self._ranks, _ranked(values)))
+            kept[stage].append(float(np.clip(self._ranks @ _ranked(values), -1, 1)))
 
     @cached_property
-    def _ranks(self) -> Ranks | None:
+    def _ranks(self) -> Ranks:
         return _ranked(self.values)
 
     def verdict(self, seed: int, untrained: bool = False) -> dict[str, Any]:
@@ -176,10 +175,7 @@ class Trial:
         if mean < SAME:
             return "unclear", f"The map changes little with {part} ({detail})."
         if chance >= FIXED:
-            return (
-                "fails",
-                f"The map depends neither on the image nor on {part} ({detail}).",
-            )
+            return "fails", f"The map depends neither on the image nor on {part} ({detail})."
         if mean - chance >= BEYOND_CHANCE * (1 - chance):
             return "fails", f"The map hardly depends on {part} ({detail})."
         return "unclear", f"Most of the map is common to views and to networks ({detail})."
@@ -199,34 +195,10 @@ _LEARNED = {
 }
 
 
-def rank_correlation(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> float:
-    """Return Spearman's rank correlation of two maps, ties at their mean rank; nan without one.
-
-    Raises
-    ------
-    ValueError
-        If they differ in shape.
-
-    Examples
-    --------
-    >>> rank_correlation(np.array([[1, 2], [3, 400]]), np.array([[0, 5], [6, 7]]))
-    1.0
-    """
-    if a.shape != b.shape:
-        raise ValueError(f"Maps must have the same shape, got {a.shape} and {b.shape}.")
-    return _correlation(_ranked(a), _ranked(b))
-
-
-def _correlation(a: Ranks | None, b: Ranks | None) -> float:
-    if a is None or b is None:
-        return float("nan")
-    return float(np.clip(a @ b, -1, 1))
-
-
-def _ranked(values: npt.NDArray[Any]) -> Ranks | None:
-    """Return centered ranks as a vector of length one; None if all values are equal."""
+def _ranked(values: npt.NDArray[Any]) -> Ranks:
+    """Return centered ranks as a vector of length one, ties at their mean; nan without an order."""
     if not (np.isfinite(values).all() and np.ptp(values)):
-        return None
+        return np.full(values.size, np.nan)
     _, index, count = np.unique(values.ravel(), return_inverse=True, return_counts=True)
     ranks: Ranks = (np.cumsum(count) - (count + 1) / 2 - (values.size - 1) / 2)[index]
     return ranks / np.linalg.norm(ranks)

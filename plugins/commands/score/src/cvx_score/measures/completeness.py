@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from cvx_core import UsageError, VisionModel
-from cvx_score.forward import in_shapes, prepare
+from cvx_core import VisionModel
+from cvx_score.forward import check_count, in_shapes, prepare
 from cvx_score.measures.curves import Baseline, baselines
 from cvx_score.measures.perturbations import PerturbationRunner
 from cvx_score.measures.pixel_order import Values
@@ -65,17 +65,14 @@ def completeness(
     """
     prepared = prepare(model, images)
     several = list(maps)
-    if len(several) != len(prepared):
-        raise UsageError(
-            f"There are {len(prepared)} images and {len(several)} maps.", "Give one for each."
-        )
+    check_count(several, prepared)
     targets = resolve_targets(model, prepared, target, label, "logit")
     differences, passes = [], len(prepared)
     for chosen in in_shapes(prepared):
         group = [targets[i] for i in chosen]
         others = baselines(baseline, torch.stack([one.image.tensor for one in group]))
         runner = PerturbationRunner(model, group, memory)
-        found, _ = runner.run(list(range(len(group))), partial(_rows, others))
+        found, _ = runner.run(range(len(group)), partial(_rows, others))
         passes += runner.passes
         differences += [one.record.score - float(f) for one, f in zip(group, found, strict=True)]
     sums = np.array([_sum(values) for values in several])

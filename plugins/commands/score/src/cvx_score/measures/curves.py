@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from cvx_core import InputError, OptionError, UsageError, VisionModel
+from cvx_core import InputError, OptionError, VisionModel
 from cvx_core.images import make_baseline
-from cvx_score.forward import in_shapes, prepare
+from cvx_score.forward import check_count, in_shapes, prepare
 from cvx_score.measures.early_stop import WITHIN, first_steps, further_steps, interpolate
 from cvx_score.measures.imputation import impute
 from cvx_score.measures.perturbations import PerturbationRunner
@@ -36,6 +37,9 @@ Baseline = str | Tensor
 Change = Callable[[Tensor, Tensor, Tensor], Tensor]
 """From indices of images (n,), ranks of their pixels (n, H, W) and the numbers of pixels to
 replace (n, 1, 1) to perturbed images (n, C, H, W)."""
+
+_Prepared = Sequence[tuple[MeasuredTarget, Tensor]]
+"""For each image its target, and the ranks (H, W) of its pixels in the order of the map."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,8 +128,8 @@ def insertion(
         If a map is constant, or the target has no such quantity.
     """
     _check_steps(steps, within)
-    batch = _Batch.of(model, images, maps, target, label, quantity, seed)
-    return batch.replace(model, steps, baseline, within, memory, insert=True)
+    prepared = _prepared(model, images, maps, target, label, quantity, seed)
+    return _replace(model, prepared, steps, baseline, within, memory, insert=True)
 
 
 def deletion(
@@ -148,8 +152,8 @@ def deletion(
     al. 2015). Lower is better. Parameters and errors are those of `insertion`.
     """
     _check_steps(steps, within)
-    batch = _Batch.of(model, images, maps, target, label, quantity, seed)
-    return batch.replace(model, steps, baseline, within, memory, insert=False)
+    prepared = _prepared(model, images, maps, target, label, quantity, seed)
+    return _replace(model, prepared, steps, baseline, within, memory, insert=False)
 
 
 def road(
@@ -201,9 +205,9 @@ def road(
 
         return changed
 
-    batch = _Batch.of(model, images, maps, target, label, quantity, seed)
-    counts = [[int(share * one.numel()) for share in shares] for one in batch.orders]
-    return batch.curves(model, counts, np.array(shares), change, memory, None)
+    prepared = _prepared(model, images, maps, target, label, quantity, seed)
+    counts = [[int(share * one.numel()) for share in shares] for _, one in prepared]
+    return _curves(model, prepared, counts, np.array(shares), change, memory, None)
 
 
 def _check_steps(steps: int, within: float) -> None:
@@ -225,126 +229,104 @@ def baselines(baseline: Baseline, images: Tensor) -> Tensor:
     return baseline.to(images).expand_as(images)
 
 
-@dataclass(frozen=True, eq=False)
-class _Batch:
-    """Targets of images and the ranks (H, W) of their pixels in the order of the maps."""
+def _replace(
+    model: VisionModel,
+    prepared: _Prepared,
+    steps: int,
+    baseline: Baseline,
+    within: float,
+    memory: int | None,
+    *,
+    insert: bool,
+) -> Curves:
+    """Return the curves from images to baselines, or back."""
 
-    targets: Sequence[MeasuredTarget]
-    orders: Sequence[Tensor]
-
-    @classmethod
-    def of(
-        cls,
-        model: VisionModel,
-        images: Any,
-        maps: Any,
-        target: Targets,
-        label: Labels,
-        quantity: Quantity | None,
-        seed: int,
-    ) -> _Batch:
-        prepared = prepare(model, images)
-        several = [maps] if getattr(maps, "ndim", 3) == 2 else list(maps)
-        if len(several) != len(prepared):
-            raise UsageError(
-                f"There are {len(prepared)} images and {len(several)} maps.", "Give one for each."
-            )
-        shapes = [(one.tensor.shape[1], one.tensor.shape[2]) for one in prepared]
-        orders = [
-            ranks(on_pixels(read_map(values, f"Map {i}"), shape), seed)
-            for i, (values, shape) in enumerate(zip(several, shapes, strict=True))
-        ]
-        return cls(resolve_targets(model, prepared, target, label, quantity), orders)
-
-    def replace(
-        self,
-        model: VisionModel,
-        steps: int,
-        baseline: Baseline,
-        within: float,
-        memory: int | None,
-        *,
-        insert: bool,
-    ) -> Curves:
-        """Return the curves from images to baselines, or back."""
-
-        def change(images: Tensor) -> Change:
-            others = baselines(baseline, images)
-            first, then = (others, images) if insert else (images, others)
-
-            def changed(rows: Tensor, order: Tensor, counts: Tensor) -> Tensor:
-                return torch.where((order < counts)[:, None], then[rows], first[rows])
-
-            return changed
-
-        counts = [[round(k * one.numel() / steps) for k in range(steps + 1)] for one in self.orders]
-        return self.curves(model, counts, np.arange(steps + 1) / steps, change, memory, within)
-
-    def curves(
-        self,
-        model: VisionModel,
-        counts: Sequence[Sequence[int]],
-        shares: Values,
-        change: Callable[[Tensor], Change],
-        memory: int | None,
-        within: float | None,
-    ) -> Curves:
-        """Run the images of each shape together; without `within` the score is a plain mean."""
-        targets = self.targets
-
-        def scale(i: int) -> float:
-            """Return the unit of `within` for an image."""
-            if targets[i].quantity == "probability":
-                return 1.0
-            return float(np.ptp(values[i][measured[i]]))
-
-        values = np.zeros((len(targets), len(shares)))
-        measured, correct = np.zeros(values.shape, dtype=bool), np.full(values.shape, np.nan)
-        passes = len(targets)
-        for chosen in in_shapes([one.image for one in targets]):
-            images = torch.stack([targets[i].image.tensor for i in chosen])
-            orders = torch.stack([self.orders[i] for i in chosen]).to(images.device)
-            changed, numbers = change(images), torch.tensor([counts[i] for i in chosen])
-            runner = PerturbationRunner(model, [targets[i] for i in chosen], memory)
-            steps = first_steps(len(shares)) if within else list(range(len(shares)))
-            ahead = [(k, step) for k in range(len(chosen)) for step in steps]
-            while ahead:
-                owners, at = (list(one) for one in zip(*ahead, strict=True))
-                rows = torch.tensor(owners, device=images.device)
-                how_many = numbers[owners, at].to(images.device)
-
-                def make(
-                    start: int,
-                    stop: int,
-                    rows: Tensor = rows,
-                    orders: Tensor = orders,
-                    how_many: Tensor = how_many,
-                    changed: Change = changed,
-                ) -> Tensor:
-                    part = rows[start:stop]
-                    return changed(part, orders[part], how_many[start:stop, None, None])
-
-                found, right = runner.run(owners, make)
-                positions = [chosen[k] for k in owners]
-                values[positions, at], measured[positions, at] = found.numpy(), True
-                if right is not None:
-                    correct[positions, at] = right.numpy()
-                ahead = [
-                    (k, step)
-                    for k in sorted(set(owners))
-                    for step in further_steps(
-                        values[chosen[k]], measured[chosen[k]], (within or 0) * scale(chosen[k])
-                    )
-                ]
-            passes += runner.passes
-        every = np.stack([interpolate(*one) for one in zip(values, measured, strict=True)])
-        area = np.trapezoid(every, shares, axis=1)
-        return Curves(
-            shares=shares,
-            values=every,
-            measured=measured,
-            scores=every.mean(1) if within is None else np.asarray(area),
-            quantity=targets[0].quantity,
-            accuracy=correct.mean(0) if np.isfinite(correct).all() else None,
-            passes=passes,
+    def change(images: Tensor) -> Change:
+        others = baselines(baseline, images)
+        first, then = (others, images) if insert else (images, others)
+        return lambda rows, order, counts: torch.where(
+            (order < counts)[:, None], then[rows], first[rows]
         )
+
+    shares = np.arange(steps + 1) / steps
+    counts = [[round(k * one.numel() / steps) for k in range(steps + 1)] for _, one in prepared]
+    return _curves(model, prepared, counts, shares, change, memory, within)
+
+
+def _prepared(
+    model: VisionModel,
+    images: Any,
+    maps: Any,
+    target: Targets,
+    label: Labels,
+    quantity: Quantity | None,
+    seed: int,
+) -> _Prepared:
+    prepared = prepare(model, images)
+    several = [maps] if getattr(maps, "ndim", 3) == 2 else list(maps)
+    check_count(several, prepared)
+    orders = [
+        ranks(on_pixels(read_map(values, f"Map {i}"), one.tensor.shape[1:]), seed)
+        for i, (values, one) in enumerate(zip(several, prepared, strict=True))
+    ]
+    targets = resolve_targets(model, prepared, target, label, quantity)
+    return list(zip(targets, orders, strict=True))
+
+
+def _curves(
+    model: VisionModel,
+    prepared: _Prepared,
+    counts: Sequence[Sequence[int]],
+    shares: Values,
+    change: Callable[[Tensor], Change],
+    memory: int | None,
+    within: float | None,
+) -> Curves:
+    """Run the images of each shape together; without `within` the score is a plain mean."""
+    targets = [target for target, _ in prepared]
+    values = np.zeros((len(targets), len(shares)))
+    measured, correct = np.zeros(values.shape, dtype=bool), np.full(values.shape, np.nan)
+    passes = len(targets)
+
+    def further(i: int) -> list[int]:
+        # The unit of `within`.
+        probability = targets[i].quantity == "probability"
+        unit = 1.0 if probability else float(np.ptp(values[i][measured[i]]))
+        return further_steps(values[i], measured[i], (within or 0) * unit)
+
+    for chosen in in_shapes([one.image for one in targets]):
+        images = torch.stack([targets[i].image.tensor for i in chosen])
+        orders = torch.stack([prepared[i][1] for i in chosen]).to(images.device)
+        changed, numbers = change(images), torch.tensor([counts[i] for i in chosen])
+        runner = PerturbationRunner(model, [targets[i] for i in chosen], memory)
+        steps = first_steps(len(shares)) if within else list(range(len(shares)))
+        ahead = [(k, step) for k in range(len(chosen)) for step in steps]
+        while ahead:
+            owners, at = (list(one) for one in zip(*ahead, strict=True))
+            rows = torch.tensor(owners, device=images.device)
+            how_many = numbers[owners, at].to(images.device)
+            positions = [chosen[k] for k in owners]
+            values[positions, at], correct[positions, at] = runner.run(
+                owners, partial(_perturbed, changed, orders, rows, how_many)
+            )
+            measured[positions, at] = True
+            ahead = [(k, step) for k in sorted(set(owners)) for step in further(chosen[k])]
+        passes += runner.passes
+    every = np.stack([interpolate(*one) for one in zip(values, measured, strict=True)])
+    area = np.trapezoid(every, shares, axis=1)
+    return Curves(
+        shares=shares,
+        values=every,
+        measured=measured,
+        scores=every.mean(1) if within is None else np.asarray(area),
+        quantity=targets[0].quantity,
+        accuracy=correct.mean(0) if np.isfinite(correct).all() else None,
+        passes=passes,
+    )
+
+
+def _perturbed(
+    changed: Change, orders: Tensor, rows: Tensor, counts: Tensor, start: int, stop: int
+) -> Tensor:
+    part = rows[start:stop]
+    return changed(part, orders[part], counts[start:stop, None, None])

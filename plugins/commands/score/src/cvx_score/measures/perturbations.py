@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import groupby
 
 import torch
 from torch import Tensor
@@ -38,10 +39,8 @@ class PerturbationRunner:
         self._most = at_once(model, targets[0].image.tensor, memory)
         self._layout = layout(model)
 
-    def run(
-        self, owners: Sequence[int], make: Callable[[int, int], Tensor]
-    ) -> tuple[Tensor, Tensor | None]:
-        """Return the quantity of each perturbed image (n,), float64 on the CPU.
+    def run(self, owners: Sequence[int], make: Callable[[int, int], Tensor]) -> Tensor:
+        """Measure perturbed images.
 
         Parameters
         ----------
@@ -52,25 +51,21 @@ class PerturbationRunner:
 
         Returns
         -------
-        tuple
-            The values, and whether the predicted class is the target's, for classifiers.
+        torch.Tensor
+            (2, n), float64 on the CPU: the quantity of each, and 1 where the predicted class is
+            the target's, otherwise 0; nan if the target is not one class of a classifier.
         """
 
-        def run(start: int, stop: int) -> tuple[Tensor, Tensor | None]:
+        def run(start: int, stop: int) -> Tensor:
             inputs = make(start, stop).contiguous(memory_format=self._layout)
             output = self.model.output(inputs)
             self.passes += stop - start
-            values, correct, a = [], [], 0
-            for owner in dict.fromkeys(owners[start:stop]):
-                b = a + list(owners[start:stop]).count(owner)
-                part = rows(output, a, b)
-                values.append(self.targets[owner].values(part))
-                correct.append(self.targets[owner].is_predicted(part))
+            found, a = [], 0
+            for owner, versions in groupby(owners[start:stop]):
+                b = a + len(list(versions))
+                part, target = rows(output, a, b), self.targets[owner]
+                found.append(torch.stack([target.values(part), target.is_predicted(part)]))
                 a = b
-            known = [one for one in correct if one is not None]
-            return torch.cat(values).cpu(), torch.cat(known).cpu() if known else None
+            return torch.cat(found, 1).cpu()
 
-        pieces = list(in_pieces(len(owners), self._most, run))
-        known = [one for _, one in pieces if one is not None]
-        every = torch.cat(known) if known and sum(map(len, known)) == len(owners) else None
-        return torch.cat([values for values, _ in pieces]), every
+        return torch.cat([*in_pieces(len(owners), self._most, run)], 1)

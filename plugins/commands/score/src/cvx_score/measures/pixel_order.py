@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -52,15 +53,16 @@ def read_map(values: Any, about: str = "The map") -> Values:
     return array
 
 
-def on_pixels(values: Values, shape: tuple[int, int]) -> Values:
+def on_pixels(values: Values, shape: Sequence[int]) -> Values:
     """Return a map on the pixels of the network's input, (H, W).
 
     As for display (`cvx_core.images.resample`): linear between the centers of positions.
     """
-    if values.shape == shape:
-        return values
     height, width = shape
-    enlarged = resample(values.astype(np.float32), (0.0, 0.0, float(width), float(height)), shape)
+    if values.shape == (height, width):
+        return values
+    whole = 0.0, 0.0, float(width), float(height)
+    enlarged = resample(values.astype(np.float32), whole, (height, width))
     return np.asarray(enlarged, dtype=np.float64)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from cvx_core import Metadata, MethodError, Predicted, Target, VisionModel
 from cvx_core.explainers import run
 from cvx_score.checks.randomization import STAGES, Randomization
-from cvx_score.methods import Method
+from cvx_score.methods import Method, try_each
 
 
 def randomisation(
@@ -37,37 +37,30 @@ def randomisation(
             budget=memory,
             checks=[Randomization()],
         )
-    values: list[float | None] = []
-    curves: list[tuple[float | None, ...]] = []
-    verdicts: list[str | None] = []
-    reasons = []
-    for explanation in explanations:
+
+    def read(i: int) -> tuple[float, tuple[float | None, ...], str]:
+        explanation = explanations[i]
         sanity = None if explanation is None else explanation.evidence.get("sanity")
-        try:
-            if explanation is None or sanity is None:
-                raise MethodError(
-                    "The map was not compared with maps of random networks.",
-                    "Pass the explainer, or explain with sanity=True.",
-                )
-            by_stage = dict(sanity["correlation"])
-            counted = STAGES if explanation.evidence.get("class_specific", True) else ["all"]
-            if not all(stage in by_stage for stage in counted):
-                raise MethodError(str(sanity["reason"]))
-            values.append(max(by_stage[stage] for stage in counted))
-            curves.append(tuple(by_stage.get(stage) for stage in STAGES))
-            verdicts.append(sanity["verdict"])
-            reasons.append("")
-        except MethodError as error:
-            values.append(None)
-            curves.append(())
-            verdicts.append(None)
-            reasons.append(str(error))
+        if explanation is None or sanity is None:
+            raise MethodError(
+                "The map was not compared with maps of random networks.",
+                "Pass the explainer, or explain with sanity=True.",
+            )
+        by_stage = sanity["correlation"]
+        counted = STAGES if explanation.evidence.get("class_specific", True) else ["all"]
+        if not all(stage in by_stage for stage in counted):
+            raise MethodError(str(sanity["reason"]))
+        largest = max(by_stage[stage] for stage in counted)
+        return largest, tuple(by_stage.get(stage) for stage in STAGES), sanity["verdict"]
+
+    found, reasons = try_each(len(explanations), read)
+    values, curves, verdicts = zip(*(one or (None, (), None) for one in found), strict=True)
     return {
-        "values": tuple(values),
-        "reasons": tuple(reasons),
+        "values": values,
+        "reasons": reasons,
         "quantity": "correlation",
         "shares": tuple(STAGES),
-        "curves": tuple(curves),
+        "curves": curves,
         "passes": None,
         "details": Metadata({"verdicts": verdicts}),
     }
