@@ -73,6 +73,8 @@ from .recording import Recording as Recording, Requirements as Requirements
 from .tasks.base import Judgement as Judgement, Mistake as Mistake
 from .tasks.catalogue import (
     find_mistakes as find_mistakes,
+    get_task as get_task,
+    parse_target as parse_target,
     read_ground_truth as read_ground_truth,
 )
 from .tasks.classes import (
@@ -106,7 +108,6 @@ from .tasks.segmentation.targets import (
     PixelScore as PixelScore,
     RegionScore as RegionScore,
 )
-from .tasks.target_syntax import parse_target as parse_target
 from .tasks.targets import (
     ClassScore as ClassScore,
     Contrast as Contrast,

@@ -25,7 +25,7 @@ from cvx_core.api import get_explainer, get_renderer
 from cvx_core.cli.program import group
 from cvx_core.plugins import discovery
 from cvx_core.plugins.parameters import parse_parameters
-from cvx_core.tasks.target_syntax import parse_target
+from cvx_core.tasks.catalogue import parse_target
 
 if TYPE_CHECKING:
     from conftest import Environment

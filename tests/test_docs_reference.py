@@ -19,7 +19,7 @@ from cvx_core.cli.program import COMMANDS, group
 from cvx_core.plugins import discovery
 from cvx_core.plugins.hookspecs import GROUP
 from cvx_core.plugins.parameters import parse_parameters
-from cvx_core.tasks.target_syntax import parse_target
+from cvx_core.tasks.catalogue import parse_target
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 REFERENCE = REPOSITORY / "docs/reference"

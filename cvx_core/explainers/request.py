@@ -18,9 +18,9 @@ from cvx_core.models.forward import version
 from cvx_core.models.vision_model import VisionModel
 from cvx_core.recording import Layer, Layout, Recording, Requirements
 from cvx_core.recording.layer_selection.selection import open_recording
-from cvx_core.tasks.base import ModelOutput
 from cvx_core.tasks.classes import TargetRecord
 from cvx_core.tasks.ground_truth import GroundTruth
+from cvx_core.tasks.outputs import ModelOutput
 from cvx_core.tasks.prediction import Prediction
 from cvx_core.tasks.targets import Target
 

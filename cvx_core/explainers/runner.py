@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
-import numpy as np
 import torch
 
 from cvx_core._util.version import __version__
@@ -23,7 +22,7 @@ from cvx_core.explanations.explanation import Explanation
 from cvx_core.explanations.metadata import Metadata
 from cvx_core.models.vision_model import PreparedImage, VisionModel
 from cvx_core.tasks.classes import TargetRecord
-from cvx_core.tasks.ground_truth import GroundTruth, GroundTruthBoxes, GroundTruthMask
+from cvx_core.tasks.ground_truth import GroundTruth
 from cvx_core.tasks.targets import Target
 
 Targets = Target | Sequence[Target | Sequence[Target]] | None
@@ -56,7 +55,7 @@ def run(
     prepared = model.prepare(images)
     if not prepared:
         raise UsageError("There are no images to explain.", "Pass one or more.")
-    labels = _labels_per_image(label, len(prepared))
+    labels = model.task.labels_per_image(label, len(prepared))
     targets = [_targets_per_image(target, e, len(prepared)) for e in explainers]
     jobs = [
         _Job(i, image, labels[i], [several[i] for several in targets])
@@ -102,20 +101,6 @@ def _targets_per_image(target: Targets, explainer: Method, count: int) -> list[l
                 "Pass some such as Predicted().",
             )
     return several
-
-
-def _labels_per_image(label: Labels, count: int) -> list[GroundTruth | None]:
-    if label is None or isinstance(
-        label, str | int | np.integer | GroundTruthMask | GroundTruthBoxes
-    ):
-        return [label] * count
-    labels = list(label)
-    if len(labels) != count:
-        raise UsageError(
-            f"There are {count} images and {len(labels)} labels.",
-            "Give one label for all images, or one for each (None where it is unknown).",
-        )
-    return labels
 
 
 @dataclass(frozen=True, eq=False)
@@ -236,6 +221,7 @@ class _Runner:
             "task": self.model.task.name,
             "whole_image": self.model.task.whole_image,
             "model_details": self.model.details,
+            "output_note": self.model.output_note,
             "weights_sha256": digest,
             "image_sha256": image.source.digest,
             "input_size": [width, height],

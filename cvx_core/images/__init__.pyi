@@ -16,6 +16,7 @@ from .regions import (
     MaskRegion as MaskRegion,
     Polygon as Polygon,
     Region as Region,
+    mask_region as mask_region,
     parse_region as parse_region,
 )
 from .resampling import resample as resample

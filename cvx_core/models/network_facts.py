@@ -29,6 +29,9 @@ class NetworkFacts:
     ----------
     digest
         Of the weights; empty until it is computed.
+    activation, producer
+        Final activation of the network, and the function that makes its output; None until a first
+        pass. See `cvx_core.models.final_activation`.
     notes
         What is true of the network, such as that it refuses a memory format.
     """
@@ -36,6 +39,8 @@ class NetworkFacts:
     def __init__(self, versions: Versions) -> None:
         self.versions = versions
         self.digest = ""
+        self.activation: str | None = None
+        self.producer = ""
         self.notes: set[tuple[Hashable, ...]] = set()
         self._found: dict[tuple[Hashable, ...], Any] = {}
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
+from torch.utils._pytree import tree_map
 
 from cvx_core.errors import InputError, ModelError, UsageError
 from cvx_core.explanations.metadata import Metadata
@@ -18,10 +20,18 @@ from cvx_core.images.prepared_image import PreparedImage as PreparedImage, Prepa
 from cvx_core.images.preprocessing import Transform
 from cvx_core.images.regions import Frame
 from cvx_core.models.evaluation_mode import evaluation_mode
+from cvx_core.models.final_activation import (
+    ACTIVATIONS,
+    FinalActivation,
+    check_range,
+    logits_of,
+)
 from cvx_core.models.forward import eager, run_module
 from cvx_core.models.network_facts import NetworkFacts, weight_versions
-from cvx_core.tasks.base import ModelOutput, Readout, Task
+from cvx_core.plugins.parameters import check_choice
+from cvx_core.tasks.base import Readout, Task
 from cvx_core.tasks.catalogue import DEFAULT_TASK, get_task
+from cvx_core.tasks.outputs import ModelOutput
 from cvx_core.tasks.prediction import Prediction
 
 
@@ -46,7 +56,12 @@ class VisionModel:
         For provenance, as in ``"torchvision:resnet50"``.
     readout
         From the module's output to its scores, where the output is unusual: a tensor (B, C) of a
-        classifier, (B, C, h, w) of a segmenter, `DetectionCandidates` of a detector.
+        classifier, (B, C, h, w) of a segmenter, `DetectionCandidates` of a detector. None leaves
+        it to the task.
+    activation
+        Final activation of the network: ``"softmax"`` or ``"sigmoid"`` if it returns probabilities,
+        ``"none"`` if it returns logits. None finds it: a softmax or sigmoid at the end is left out
+        where the task has it, and what may be either is refused.
     details
         More provenance: where the weights came from, say.
 
@@ -78,6 +93,7 @@ class VisionModel:
         *,
         name: str = "",
         readout: Readout | None = None,
+        activation: str | None = None,
         details: Mapping[str, Any] | None = None,
     ) -> None:
         if not isinstance(module, nn.Module):
@@ -95,7 +111,9 @@ class VisionModel:
         self.classes = None if classes is None else tuple(str(c) for c in classes)
         self.task = get_task(task)
         self.name = name or type(self.module).__name__
-        self.readout: Readout = readout or self.task.readout
+        if activation is not None:
+            check_choice("activation", activation, (*ACTIVATIONS, "none"))
+        self.readout, self.activation = readout, activation
         self.details = Metadata(details)
         self._facts: NetworkFacts | None = None
 
@@ -193,8 +211,36 @@ class VisionModel:
         return self.output(inputs.to(self.device, self.dtype)).flat
 
     def run(self, inputs: torch.Tensor) -> Any:
-        """Return what the module returns for inputs (B, C, H, W), in its present mode."""
-        return run_module(self.module, inputs, self.name)
+        """Return what the module returns for inputs (B, C, H, W), in its present mode.
+
+        The final activation that the task has is left out.
+        """
+        facts = self.facts
+        if not self.task.activation or self.activation == "none" or facts.activation == "":
+            return run_module(self.module, inputs, self.name)
+        with FinalActivation() as watcher:
+            output = run_module(self.module, inputs, self.name)
+        found = watcher.found(output)
+        if facts.activation is None:
+            facts.activation, facts.producer = (found[0] if found else ""), watcher.producer
+        if found is not None and self.activation is None and found[0] != self.task.activation:
+            self._refuse_activation(found[0])
+        return output if found is None else tree_map(found[1], output)
+
+    def _refuse_activation(self, found: str) -> None:
+        other = "multi-label" if found == "sigmoid" else DEFAULT_TASK
+        raise ModelError(
+            f"The network ends in a {found}, and the probabilities of {self.task} are a "
+            f"{self.task.activation}.",
+            f"Pass task={other!r} if the {found} is meant, or activation={found!r} to explain the "
+            f"logits before it as {self.task}.",
+        )
+
+    @property
+    def output_note(self) -> str:
+        """What was left out of the network's output, for provenance; empty if nothing was."""
+        found = self._facts.activation if self._facts else None
+        return f"The final {found} is left out: outputs are its logits." if found else ""
 
     def output(self, inputs: torch.Tensor) -> ModelOutput:
         """Return the parsed output for inputs (B, C, H, W): evaluation mode, no graph.
@@ -226,13 +272,34 @@ class VisionModel:
         ModelError
             If they don't have the task's shape, or there are not as many as class names.
         """
-        found = self.task.parse(self.readout(output))
+        found = self.task.parse(
+            self.task.readout(output, self._count())
+            if self.readout is None
+            else self.readout(output)
+        )
+        if self.task.activation and self._facts is not None and not self._facts.activation:
+            found = self._as_logits(found)
         if self.classes is not None and len(self.classes) not in (found.named, found.classes):
             raise ModelError(
                 f"The model has {found.classes} outputs and {len(self.classes)} class names.",
                 "Pass the class names that belong to these weights.",
             )
         return found
+
+    def _as_logits(self, found: ModelOutput) -> ModelOutput:
+        """Return the logits of an output whose activation is given; refuse what may be either."""
+        if self.activation in ACTIVATIONS:
+            return replace(found, scores=logits_of(found.scores, self.activation))
+        if self.activation is None and self.readout is None and self._facts is not None:
+            check_range(found.scores, self._facts.producer)
+        return found
+
+    def _count(self) -> int | None:
+        """Return how many classes the model has: by its names, or the module's configuration."""
+        if self.classes is not None:
+            return len(self.classes)
+        count = getattr(getattr(self.module, "config", None), "num_labels", None)
+        return count if isinstance(count, int) else None
 
     def predictions(self, output: ModelOutput, frames: Sequence[Frame]) -> list[Prediction]:
         """Return the prediction for each image of an output, against which targets are resolved.

@@ -23,7 +23,7 @@ from cvx_core.recording.layers.layout import Layout
 from cvx_core.recording.requirements import Gates, Requirements
 from cvx_core.recording.rules.base import Passage, Propagation
 from cvx_core.recording.saved_tensors import SavedTensors, Tape
-from cvx_core.tasks.base import ModelOutput
+from cvx_core.tasks.outputs import ModelOutput
 
 
 class Recording:

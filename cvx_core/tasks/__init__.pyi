@@ -1,12 +1,14 @@
 from .base import (
     Judgement as Judgement,
     Mistake as Mistake,
-    ModelOutput as ModelOutput,
     Readout as Readout,
     Task as Task,
-    find_scores as find_scores,
 )
-from .catalogue import find_mistakes as find_mistakes, get_task as get_task
+from .catalogue import (
+    find_mistakes as find_mistakes,
+    get_task as get_task,
+    parse_target as parse_target,
+)
 from .classes import (
     ClassEntry as ClassEntry,
     ClassRef as ClassRef,
@@ -33,6 +35,11 @@ from .ground_truth import (
     GroundTruthMask as GroundTruthMask,
     read_annotations as read_annotations,
 )
+from .outputs import (
+    ModelOutput as ModelOutput,
+    find_named as find_named,
+    read_scores as read_scores,
+)
 from .prediction import (
     Prediction as Prediction,
     Resolved as Resolved,
@@ -41,7 +48,6 @@ from .prediction import (
     check_finite as check_finite,
     required_label as required_label,
 )
-from .target_syntax import parse_target as parse_target
 from .targets import (
     ClassScore as ClassScore,
     Contrast as Contrast,

@@ -10,79 +10,16 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from cvx_core.errors import ModelError
+from cvx_core.errors import ModelError, UsageError
 from cvx_core.images.regions import Frame, Region
 from cvx_core.tasks.classes import ClassEntry, TargetRecord
 from cvx_core.tasks.ground_truth import GroundTruth
+from cvx_core.tasks.outputs import ModelOutput, shape_of
 from cvx_core.tasks.prediction import Prediction
 from cvx_core.tasks.targets import Target
 
 Readout = Callable[[Any], Any]
 """From what the model returned to what its task parses: scores or candidates, with their graph."""
-
-
-_NAMES = ("logits", "out", "scores", "prediction")
-
-
-def find_named(output: Any, name: str) -> Any:
-    """Return an entry of a mapping or an attribute of an object; None if it has none."""
-    return output.get(name) if isinstance(output, Mapping) else getattr(output, name, None)
-
-
-def find_scores(output: Any) -> Tensor | None:
-    """Return the tensor of scores in what a model returned, by its usual names or as the first."""
-    if isinstance(output, Tensor):
-        return output
-    if isinstance(output, Mapping):
-        named = [output[name] for name in _NAMES if name in output]
-        return _first_tensor(named or list(output.values()))
-    for name in _NAMES:
-        if isinstance(getattr(output, name, None), Tensor):
-            found: Tensor = getattr(output, name)
-            return found
-    if isinstance(output, tuple | list):
-        return _first_tensor(output)
-    return None
-
-
-def _first_tensor(items: Any) -> Tensor | None:
-    return next((item for item in items if isinstance(item, Tensor)), None)
-
-
-@dataclass(frozen=True, eq=False)
-class ModelOutput:
-    """Parsed output of a model for a batch.
-
-    Attributes
-    ----------
-    scores
-        Logits (B, C, ...), unless a subclass says otherwise.
-    """
-
-    scores: Tensor
-
-    @property
-    def classes(self) -> int:
-        """How many classes there are."""
-        return self.scores.shape[1]
-
-    @property
-    def named(self) -> int:
-        """How many of the classes have names."""
-        return self.classes
-
-    @property
-    def flat(self) -> Tensor:
-        """All outputs (B, N), with their graph: what seeds are vectors over."""
-        return self.scores.flatten(1)
-
-    def rows(self, start: int, stop: int) -> ModelOutput:
-        """Return the output of some images of the batch."""
-        return ModelOutput(self.scores[start:stop])
-
-    def detached(self) -> ModelOutput:
-        """Return the output without its graph."""
-        return ModelOutput(self.scores.detach())
 
 
 @dataclass(frozen=True)
@@ -174,6 +111,12 @@ class Task(ABC):
         What ``--label`` takes, as in ``CLASS``.
     unit
         Unit of the outputs, which maps are in.
+    activation
+        Final activation of networks of the task that makes probabilities of logits: ``softmax`` or
+        ``sigmoid``. It is left out of a network that ends in it. Empty where the outputs are
+        values.
+    target_forms
+        First words of the task's own targets, each with what follows it; see `parse_target`.
     """
 
     name: ClassVar[str]
@@ -182,13 +125,28 @@ class Task(ABC):
     pyramid: ClassVar[bool] = True
     label_form: ClassVar[str] = "FILE"
     unit: str = "logits"
+    activation: ClassVar[str] = ""
+    target_forms: ClassVar[Mapping[str, str]] = {}
 
     def __str__(self) -> str:
         return self.name
 
     @abstractmethod
-    def readout(self, output: Any) -> Any:
-        """Return the scores or candidates in what a module returned, with their graph."""
+    def readout(self, output: Any, count: int | None = None) -> Any:
+        """Return the scores or candidates in what a module returned, with their graph.
+
+        Parameters
+        ----------
+        output
+            What the module returned.
+        count
+            How many classes the model has, if it is known.
+
+        Raises
+        ------
+        ModelError
+            If there are none, or several readings are possible.
+        """
 
     @abstractmethod
     def parse(self, found: Any) -> ModelOutput:
@@ -242,6 +200,21 @@ class Task(ABC):
     def mistakes(self, prediction: Any, ground_truth: GroundTruth) -> list[Mistake]:
         """Return the mistakes of a prediction, the most costly first."""
 
+    def parse_target(self, word: str, rest: str) -> Target | None:
+        """Read a target of the task's own, as written on the command line; None if it is none.
+
+        Parameters
+        ----------
+        word, rest
+            The first word, such as ``box``, and what follows it.
+
+        Raises
+        ------
+        TargetError
+            If it can't be read.
+        """
+        return None
+
     def read_label(
         self,
         label: GroundTruth,
@@ -267,25 +240,43 @@ class Task(ABC):
         """
         return label
 
+    def labels_per_image(self, label: Any, count: int) -> list[GroundTruth | None]:
+        """Return the ground truth of each image, from one for all or a list with one for each.
+
+        Raises
+        ------
+        UsageError
+            If the list has another length.
+        """
+        if not isinstance(label, list | tuple):
+            return [label] * count
+        if len(label) != count:
+            raise UsageError(
+                f"There are {count} images and {len(label)} labels.",
+                "Give one label for all images, or one for each (None where it is unknown).",
+            )
+        return list(label)
+
     def summary(self, record: TargetRecord) -> str:
         """Return the prediction in a line, and whether it is right."""
         return f"{record.predicted.text}{_verdict(record)}"
 
-    def scores(self, found: Any, shape: str) -> ModelOutput:
+    def scores(self, found: Any, shape: str, least: int = 2) -> ModelOutput:
         """Return a tensor of scores as an output; `shape` is that of the task, as in ``(B, C)``.
 
         Raises
         ------
         ModelError
-            If it has another number of dimensions, or fewer than two classes.
+            If it has another number of dimensions, or fewer than `least` classes.
         """
         if getattr(found, "ndim", 0) != shape.count(",") + 1:
             raise self.wrong_shape(shape_of(found), shape)
         output = ModelOutput(found)
-        if output.classes < 2:
+        if output.classes < least:
             raise ModelError(
-                "The model has a single output, and a classifier needs two or more.",
-                "Pass readout=lambda z: torch.cat([-z, z], 1) / 2 for a binary logit.",
+                "The model has a single output: a value, or the logit of one of two classes.",
+                "For a value pass task='regression' (pip install cvx-regression); for a logit "
+                "readout=lambda z: torch.cat([-z, z], 1) / 2.",
             )
         return output
 
@@ -302,8 +293,3 @@ def _verdict(record: TargetRecord) -> str:
     if record.correct is None:
         return f" (true: {truth})" if truth else ""
     return " (right)" if record.correct else f" (wrong, it is {truth})"
-
-
-def shape_of(found: Any) -> str:
-    """Return what a readout gave, for people."""
-    return str(tuple(found.shape)) if hasattr(found, "shape") else "candidates"

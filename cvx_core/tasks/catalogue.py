@@ -1,7 +1,8 @@
-"""Tasks by name: those of the core and those of plugins."""
+"""Tasks by name, and what is read for them: ground truth, mistakes, targets."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +16,16 @@ from cvx_core.tasks.detection.task import Detection
 from cvx_core.tasks.ground_truth import GroundTruth
 from cvx_core.tasks.prediction import Prediction
 from cvx_core.tasks.segmentation.task import Segmentation
+from cvx_core.tasks.targets import (
+    NUMBER,
+    ClassScore,
+    Contrast,
+    Distribution,
+    Error,
+    Margin,
+    Predicted,
+    Target,
+)
 
 _OWN: dict[str, Task] = {
     task.name: task for task in (Classification(), Segmentation(), Detection())
@@ -47,10 +58,19 @@ def get_task(task: str | Task) -> Task:
     try:
         made = build("task", registry().find("task", name), parameters)
     except UnknownComponentError as error:
-        raise UsageError(f"There is no task {name!r}.", error.hint) from error
+        own = ", ".join(_OWN)
+        raise UsageError(
+            f"There is no task {name!r}.", f"The core has {own}. {error.hint}"
+        ) from error
     if not isinstance(made, Task):
         raise PluginError(f"The task {name!r} is a {type(made).__name__}, not a Task.", REPORT)
     return made
+
+
+def installed_tasks() -> list[Task]:
+    """Return all tasks, those of the core first; a plugin's with its default parameters."""
+    offers = [one for one in registry().offers("task") if one.component.name not in _OWN]
+    return [*_OWN.values(), *(get_task(one.component.name) for one in offers)]
 
 
 def find_mistakes(
@@ -128,3 +148,57 @@ def read_ground_truth(
         classes = task.classes if classes is None else classes
         task = task.task
     return get_task(task).read_label(str(path), image, classes)
+
+
+_WORDS: dict[str, type[Target]] = {
+    "predicted": Predicted,
+    "distribution": Distribution,
+    "error": Error,
+    "margin": Margin,
+}
+
+
+def parse_target(text: str) -> Target:
+    """Read a target as written on the command line.
+
+    ``predicted``, ``distribution``, ``error``, ``margin``, ``"tabby vs tiger cat"``, or a
+    class by name or index. ``class:NAME`` is a class that is called like one of the
+    words. Parts of the image, in pixels of the image: ``"box 2"``, ``"box 120,40,260,300
+    dog"``, ``"missed 120,40,260,300 dog"``, ``"region 120,40,260,300 person"``, ``"region mask.png
+    person"``, ``"pixel 120,40 person"``; the class may be left out except of what is missed.
+
+    Raises
+    ------
+    TargetError
+        If the text is empty or a side of a contrast is missing.
+    """
+    stripped = text.strip()
+    if stripped.lower() in _WORDS:
+        return _WORDS[stripped.lower()]()
+    part = _parse_own(stripped)
+    if part is not None:
+        return part
+    sides = re.split(r"\s+vs\.?\s+", stripped)
+    if len(sides) == 2 and all(sides):
+        return Contrast(*(side.removeprefix("class:") for side in sides))
+    if not stripped or len(sides) > 2 or re.fullmatch(r"(vs\.?(\s.*)?)|(.*\svs\.?)", stripped):
+        raise TargetError(
+            f"Invalid target: {text!r}.",
+            "Write predicted, distribution, error, margin, a class, or 'CLASS vs CLASS'.",
+        )
+    return ClassScore(stripped.removeprefix("class:"))
+
+
+def _parse_own(text: str) -> Target | None:
+    """Read a target of a task's own; None if it is none."""
+    word, _, rest = text.partition(" ")
+    for task in installed_tasks():
+        if word not in task.target_forms:
+            continue
+        found = task.parse_target(word, rest.strip())
+        if found is not None:
+            return found
+        if re.match(rf"{NUMBER}\s*,|\d{{10,}}(?:\s|$)", rest.strip()):
+            form = f"{word} {task.target_forms[word]}"
+            raise TargetError(f"{text[:200]!r} can't be read.", f"Write: {form}.")
+    return None

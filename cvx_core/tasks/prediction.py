@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cvx_core.errors import ModelError, TargetError
+from cvx_core.images.regions import Region
 from cvx_core.plugins.component import component_name
 from cvx_core.tasks.classes import (
     ClassEntry,
@@ -71,17 +72,25 @@ class Prediction(ABC):
     def resolve_predicted(self, label: Any) -> Resolved:
         """Return the seed of what the model predicts."""
 
-    @abstractmethod
     def resolve_class(self, reference: ClassRef, label: Any) -> Resolved:
-        """Return the seed of one class."""
+        """Return the seed of one class; here that of the prediction, for tasks with one."""
+        self.find(reference)
+        return self.resolve_predicted(label)
 
-    @abstractmethod
     def resolve_contrast(self, p: ClassRef, q: ClassRef, label: Any) -> Resolved:
-        """Return the seed of one class less that of another."""
+        """Return the seed of one class less that of another.
 
-    @abstractmethod
+        Raises
+        ------
+        TargetError
+            If there are no two classes, as here.
+        """
+        self.find_two(p, q)
+        raise TargetError(f"A contrast does not apply to {self.task}.", "Give one class.")
+
     def resolve_distribution(self, label: Any) -> Resolved:
         """Return the seed of the whole prediction, each part weighted by its probability."""
+        return self.resolve_predicted(label)
 
     @abstractmethod
     def resolve_error(self, label: Any) -> Resolved:
@@ -90,6 +99,21 @@ class Prediction(ABC):
     @abstractmethod
     def resolve_margin(self, label: Any) -> Resolved:
         """Return the seed of what is predicted wrongly less that of the ground truth."""
+
+    def resolve_region(
+        self, region: Region, reference: ClassRef | None, against: ClassRef | None, label: Any
+    ) -> Resolved:
+        """Return the seed of a class (less another) in a region of the image, or at a point.
+
+        Raises
+        ------
+        TargetError
+            If the model predicts nothing for each pixel, as here.
+        """
+        raise TargetError(
+            f"The target 'region' does not apply to {self.task}.",
+            "It needs a model that predicts for each pixel; give a class.",
+        )
 
     @property
     @abstractmethod

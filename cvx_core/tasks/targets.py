@@ -14,6 +14,7 @@ predicted class q and label y:
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from copy import copy
@@ -180,6 +181,19 @@ class Margin(Target):
     def resolve(self, prediction: Prediction, label: Any = None) -> Resolved:
         """Return the difference of predicted and true class."""
         return prediction.resolve_margin(label if self.label is None else self.label)
+
+
+NUMBER = r"-?\d+(?:\.\d+)?"
+"""A number in the target syntax, as a regular expression."""
+
+FOUR = rf"{NUMBER}(?:\s*,\s*{NUMBER}){{3}}"
+"""Four numbers with commas, as of a box."""
+
+
+def split_classes(text: str) -> tuple[str | None, str | None]:
+    """Return the class, and the one it is compared with, of ``dog`` or ``dog vs horse``."""
+    sides = [side.strip() for side in re.split(r"\s+vs\.?\s+", text.strip())]
+    return sides[0] or None, sides[1] if len(sides) > 1 else None
 
 
 def target_text(

@@ -14,10 +14,10 @@ from hypothesis.extra import numpy as arrays
 
 import cvx_core as cvx
 from cvx_core.errors import ModelError, TargetError
+from cvx_core.tasks.catalogue import parse_target
 from cvx_core.tasks.classes import ClassEntry, TargetRecord, find_class
 from cvx_core.tasks.classification.prediction import ClassificationPrediction
 from cvx_core.tasks.prediction import Resolved
-from cvx_core.tasks.target_syntax import parse_target
 from cvx_core.tasks.targets import (
     ClassScore,
     Contrast,

@@ -106,7 +106,7 @@ def explain(
         from cvx_core.cli.kit.plugin_warnings import installed_plugins
         from cvx_core.cli.kit.progress import Console
         from cvx_core.explanations.output_folder import encode_json
-        from cvx_core.tasks.target_syntax import parse_target
+        from cvx_core.tasks.catalogue import parse_target
 
         parsed = tuple(parse_target(text) for text in targets)
         truths = labels * len(images) if len(labels) == 1 else labels or (None,) * len(images)

@@ -11,12 +11,13 @@ from torch import Tensor
 from cvx_core._util.files import is_file, read_text
 from cvx_core.errors import InputError, TargetError
 from cvx_core.images.regions import Frame
-from cvx_core.tasks.base import Mistake, ModelOutput, Task
+from cvx_core.tasks.base import Mistake, Task
 from cvx_core.tasks.classes import find_class
 from cvx_core.tasks.classification.mistakes import classification_mistakes
 from cvx_core.tasks.classification.output import classification
 from cvx_core.tasks.classification.prediction import ClassificationPrediction
 from cvx_core.tasks.ground_truth import GroundTruth, GroundTruthBoxes, GroundTruthMask
+from cvx_core.tasks.outputs import ModelOutput
 from cvx_core.tasks.prediction import Prediction
 
 
@@ -24,14 +25,15 @@ class Classification(Task):
     """One class for each image."""
 
     name = "classification"
+    activation = "softmax"
     whole_image = True
     exclusive = True
     pyramid = False
     label_form = "CLASS"
 
-    def readout(self, output: Any) -> Tensor:
+    def readout(self, output: Any, count: int | None = None) -> Tensor:
         """Return logits (B, C); see `classification`."""
-        return classification(output)
+        return classification(output, count)
 
     def parse(self, found: Any) -> ModelOutput:
         """Return scores of shape (B, C) as an output."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from cvx_core.errors import ModelError
-from cvx_core.tasks.base import ModelOutput
+from cvx_core.tasks.outputs import ModelOutput
 
 
 @dataclass(frozen=True, eq=False)

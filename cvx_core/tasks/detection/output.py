@@ -7,23 +7,30 @@ from typing import Any
 import torch
 
 from cvx_core.errors import ModelError
-from cvx_core.tasks.base import find_named
 from cvx_core.tasks.detection.candidates import DetectionCandidates
+from cvx_core.tasks.outputs import find_named
 
 
-def detection(output: Any) -> DetectionCandidates:
+def detection(output: Any, count: int | None = None) -> DetectionCandidates:
     """Return the candidates in a detector's output, before overlapping boxes are suppressed.
 
-    Reads `DetectionCandidates`, or an object or mapping with ``logits`` (B, M, C + 1) and
-    ``pred_boxes`` (B, M, 4), which are centre, width and height as fractions of the input, the last
-    class meaning nothing (DETR, Carion 2020). Where there is no such class and each has its sigmoid
-    (Deformable DETR, Zhu 2021), a readout of your own says so; models loaded as ``transformers:``
-    have it.
+    Reads `DetectionCandidates`, or an object or mapping with ``logits`` (B, M, C) and
+    ``pred_boxes`` (B, M, 4), which are centre, width and height as fractions of the input. With as
+    many columns as the model has classes each is a sigmoid of its own (Deformable DETR, Zhu 2021),
+    and the best M pairs of candidate and class are reported; with one more, the last means nothing
+    and the scores are a softmax (DETR, Carion 2020).
+
+    Parameters
+    ----------
+    output
+        What the model returned.
+    count
+        How many classes the model has: by its class names, or its ``config.num_labels``.
 
     Raises
     ------
     ModelError
-        If it is neither.
+        If it is neither, or the number of classes is not known or fits neither.
     """
     if isinstance(output, DetectionCandidates):
         return output
@@ -35,13 +42,24 @@ def detection(output: Any) -> DetectionCandidates:
             "cvx_core.DetectionCandidates(logits, boxes), before boxes are suppressed. "
             "Detectors loaded by name have one.",
         )
+    columns = logits.shape[-1]
+    if count is None or columns not in (count, count + 1):
+        known = "unknown" if count is None else str(count)
+        raise ModelError(
+            f"The detector returned logits {tuple(logits.shape)}, and its number of classes is "
+            f"{known}: the last column may be a class or mean nothing.",
+            f"Pass classes=[...] with {columns} names if each class has its sigmoid, with "
+            f"{columns - 1} if the last column means nothing.",
+        )
     centre, size = boxes[..., :2], boxes[..., 2:]
+    background = columns > count
     return DetectionCandidates(
         logits,
         torch.cat([centre - size / 2, centre + size / 2], dim=-1),
-        exclusive=True,
-        background=logits.shape[-1] - 1,
-        single=True,
+        exclusive=background,
+        background=count if background else None,
+        single=background,
         overlap=None,
         relative=True,
+        most=logits.shape[1],
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +14,9 @@ from cvx_core.tasks.classes import ClassRef
 from cvx_core.tasks.detection.missed_objects import lost_stage, nearest
 from cvx_core.tasks.detection.prediction import DetectionPrediction
 from cvx_core.tasks.prediction import Prediction, Resolved
-from cvx_core.tasks.targets import Target, target_text
+from cvx_core.tasks.targets import FOUR, Target, split_classes, target_text
+
+SIDES = ("left", "top", "right", "bottom")
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ class BoxScore(Target):
     def _side(
         self, prediction: DetectionPrediction, candidate: int, c: int, where: str
     ) -> Resolved:
-        sides = ("left", "top", "right", "bottom")
+        sides = SIDES
         if self.side not in sides:
             raise TargetError(f"A box has no side {self.side!r}.", f"Sides: {', '.join(sides)}.")
         weights = np.eye(4)[sides.index(self.side)]
@@ -134,3 +137,36 @@ class Missed(Target):
         text = f"what supports the missed {prediction.name(c)} at {self.box.text}?"
         record = prediction.record("missed", text, seed, lost.candidate, [c], [1.0], c, lost.text)
         return seed, replace(record, box=self.box.bounds)
+
+
+FORMS = {
+    "box": "LEFT,TOP,RIGHT,BOTTOM, or box NUMBER",
+    "missed": "LEFT,TOP,RIGHT,BOTTOM CLASS",
+}
+
+
+def parse_box_target(word: str, rest: str) -> Target | None:
+    """Read a target about a box as written on the command line; None if it is none.
+
+    Raises
+    ------
+    TargetError
+        If a missed object has no class.
+    """
+    numbers = re.match(rf"({FOUR})\s*(.*)$", rest)
+    box = Box(*map(float, numbers[1].split(","))) if numbers else None
+    name = numbers[2].strip() if numbers else ""
+    if word == "box" and box is not None:
+        return BoxScore(box, *split_classes(name))
+    if word == "box" and re.match(r"\d{1,9}(?:\s|$)", rest):
+        rank, _, name = rest.partition(" ")
+        if name.strip() in SIDES:
+            return BoxScore(int(rank), side=name.strip())
+        return BoxScore(int(rank), *split_classes(name))
+    if word == "missed" and box is not None:
+        if not name:
+            raise TargetError(
+                f"'missed {rest}' names no class.", "Write: missed LEFT,TOP,RIGHT,BOTTOM CLASS."
+            )
+        return Missed(box, name)
+    return None

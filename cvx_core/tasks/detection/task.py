@@ -10,14 +10,17 @@ import torch
 from torch import Tensor
 
 from cvx_core.images.regions import Frame
-from cvx_core.tasks.base import Mistake, ModelOutput, Task, shape_of
+from cvx_core.tasks.base import Mistake, Task
 from cvx_core.tasks.classes import TargetRecord
 from cvx_core.tasks.detection.candidates import DetectionCandidates, DetectionOutput
 from cvx_core.tasks.detection.mistakes import detection_mistakes
 from cvx_core.tasks.detection.output import detection
 from cvx_core.tasks.detection.prediction import DetectionPrediction
+from cvx_core.tasks.detection.targets import FORMS, parse_box_target
 from cvx_core.tasks.ground_truth import GroundTruth, GroundTruthBoxes, read_annotations
+from cvx_core.tasks.outputs import ModelOutput, shape_of
 from cvx_core.tasks.prediction import Prediction
+from cvx_core.tasks.targets import Target
 
 _SHOWN = 5
 """Boxes in a line of text."""
@@ -27,10 +30,11 @@ class Detection(Task):
     """Boxes with a class each."""
 
     name = "detection"
+    target_forms = FORMS
 
-    def readout(self, output: Any) -> DetectionCandidates:
+    def readout(self, output: Any, count: int | None = None) -> DetectionCandidates:
         """Return candidates; see `detection`."""
-        return detection(output)
+        return detection(output, count)
 
     def parse(self, found: Any) -> DetectionOutput:
         """Return candidates as an output."""
@@ -82,6 +86,10 @@ class Detection(Task):
             return (other.probabilities[..., index].double() * near).amax(1)
 
         return measure
+
+    def parse_target(self, word: str, rest: str) -> Target | None:
+        """Read a target about a part of the image; see `parse_box_target`."""
+        return parse_box_target(word, rest)
 
     def read_label(
         self,

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from cvx_core.errors import ModelError
-from cvx_core.tasks.base import find_named, find_scores
+from cvx_core.tasks.outputs import find_named, read_scores
 
 _QUERIES = (("class_queries_logits", "masks_queries_logits"), ("logits", "pred_masks"))
 
@@ -16,11 +16,12 @@ _LEAST = 1e-12
 """Added to a pixel's score before its logarithm, which is then never below -28."""
 
 
-def segmentation(output: Any) -> torch.Tensor:
+def segmentation(output: Any, count: int | None = None) -> torch.Tensor:
     """Return the logits (B, C, h, w) of a segmenter's output.
 
-    Reads what `classification` reads. A single channel is the logit of the second class against
-    the first: it is given as two, of which the first is zero, whose softmax is its sigmoid.
+    Reads what `read_scores` reads. A single channel of a model with two class names is the logit
+    of the second class against the first: it is given as two, of which the first is zero, whose
+    softmax is its sigmoid.
 
     Of a segmenter that classifies masks (Cheng 2021) it reads ``class_queries_logits``
     (B, Q, C + 1) and ``masks_queries_logits`` (B, Q, h, w), or ``logits`` and ``pred_masks``. The
@@ -30,21 +31,23 @@ def segmentation(output: Any) -> torch.Tensor:
     Raises
     ------
     ModelError
-        If there is none, or its shape is not (B, C, h, w).
+        If there is none, several tensors could be meant, or a single channel could be a value.
     """
     for classes, masks in _QUERIES:
         pair = find_named(output, classes), find_named(output, masks)
         if all(isinstance(one, torch.Tensor) for one in pair):
             return _of_queries(*pair)
-    found = find_scores(output)
-    if found is None or found.ndim != 4:
-        shape = "no tensor" if found is None else f"the shape {tuple(found.shape)}"
+    found = read_scores(output, 4, count)
+    if found.shape[1] > 1:
+        return found
+    if count != 2:
         raise ModelError(
-            f"A segmenter's scores are (B, C, h, w), and {shape} was found in the "
-            f"{type(output).__name__} that the model returned.",
-            "Pass readout=... to VisionModel: a function from that output to (B, C, h, w).",
+            f"The model returned one channel, {tuple(found.shape)}: the logit of a class, or a "
+            "value such as depth.",
+            "For a logit pass the names of both classes, classes=['background', 'person']; for a "
+            "value pass task='depth' (pip install cvx-depth).",
         )
-    return torch.cat([torch.zeros_like(found), found], dim=1) if found.shape[1] == 1 else found
+    return torch.cat([torch.zeros_like(found), found], dim=1)
 
 
 def _of_queries(classes: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cvx_core.errors import TargetError
-from cvx_core.images.regions import Frame, Mask
+from cvx_core.images.regions import Frame, Mask, Point, Region, mask_region
 from cvx_core.tasks.classes import ClassEntry, ClassRef, TargetRecord, background
 from cvx_core.tasks.ground_truth import GroundTruthMask
 from cvx_core.tasks.prediction import Prediction, Resolved, Seed, check_finite
@@ -159,6 +159,35 @@ class SegmentationPrediction(Prediction):
         first, second = self.find_two(p, q)
         text = f"why {self.name(first)} rather than {self.name(second)}?"
         return self._about("contrast", text, self.where(first), first, second)
+
+    def resolve_region(
+        self, region: Region, reference: ClassRef | None, against: ClassRef | None, label: Any
+    ) -> Resolved:
+        """Return the seed that sums a class's logits (less another's) over a region.
+
+        Raises
+        ------
+        TargetError
+            If a class is unknown, or the network doesn't see the region.
+        """
+        inside = region.on_grid(self.frame, self.shape)
+        if reference is None:
+            counts = np.bincount(self.predicted[inside], minlength=self.count)
+            classes = [int(counts.argmax())]
+        else:
+            classes = [self.find(reference)]
+        if against is not None:
+            classes = [*self.find_two(classes[0], against)]
+        seed = self.seed(inside, *classes)
+        names = " rather than ".join(self.name(c) for c in classes)
+        if isinstance(region, Point):
+            kind, text = "pixel", f"why {names} at {region.text}?"
+            box = mask_region(self.frame, inside).bounds  # a point has no extent
+        else:
+            kind, text = "region", f"what supports {names} in {region.text}?"
+            box = region.bounds
+        signs = [1.0, -1.0][: len(classes)]
+        return seed, self.record(kind, text, seed, inside, classes, signs, box=box)
 
     def resolve_distribution(self, label: Any) -> Resolved:
         """Return the softmax of all pixels, as a constant."""

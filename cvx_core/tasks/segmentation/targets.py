@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from cvx_core.errors import TargetError
+from cvx_core._util.files import is_file
+from cvx_core.errors import InputError, TargetError
 from cvx_core.images.components import border, components
-from cvx_core.images.regions import Point, Region, mask_region
+from cvx_core.images.regions import Point, Region, mask_region, parse_region
 from cvx_core.tasks.classes import ClassRef
 from cvx_core.tasks.prediction import Prediction, Resolved
 from cvx_core.tasks.segmentation.prediction import SegmentationPrediction
-from cvx_core.tasks.targets import Target, target_text
+from cvx_core.tasks.targets import FOUR, NUMBER, Target, split_classes, target_text
 
 
 @dataclass(frozen=True)
@@ -48,25 +50,10 @@ class RegionScore(Target):
         Raises
         ------
         TargetError
-            If the model is no segmenter, a class is unknown, or the network doesn't see the
-            region.
+            If the model predicts nothing for each pixel, a class is unknown, or the network
+            doesn't see the region.
         """
-        prediction = SegmentationPrediction.require(prediction, self)
-        inside = self.region.on_grid(prediction.frame, prediction.shape)
-        if self.reference is None:
-            counts = np.bincount(prediction.predicted[inside], minlength=prediction.count)
-            classes = [int(counts.argmax())]
-        else:
-            classes = [prediction.find(self.reference)]
-        if self.against is not None:
-            classes = [*prediction.find_two(classes[0], self.against)]
-        seed = prediction.seed(inside, *classes)
-        names = " rather than ".join(prediction.name(c) for c in classes)
-        text = f"what supports {names} in {self.region.text}?"
-        signs = [1.0, -1.0][: len(classes)]
-        return seed, prediction.record(
-            "region", text, seed, inside, classes, signs, box=self.region.bounds
-        )
+        return prediction.resolve_region(self.region, self.reference, self.against, label)
 
 
 @dataclass(frozen=True)
@@ -93,21 +80,7 @@ class PixelScore(Target):
 
     def resolve(self, prediction: Prediction, label: Any = None) -> Resolved:
         """Return the one-hot seed of the class at the pixel; raises as `RegionScore`."""
-        prediction = SegmentationPrediction.require(prediction, self)
-        point = Point(self.x, self.y)
-        inside = point.on_grid(prediction.frame, prediction.shape)
-        given = self.reference
-        c = int(prediction.predicted[inside][0]) if given is None else prediction.find(given)
-        seed = prediction.seed(inside, c)
-        text = f"why {prediction.name(c)} at {point.text}?"
-        # A point has no extent; its output pixel has.
-        rows, columns = np.nonzero(inside)
-        x, y = prediction.frame.centres(prediction.shape)
-        dx = (prediction.frame.extent[2] - prediction.frame.extent[0]) / prediction.shape[1] / 2
-        dy = (prediction.frame.extent[3] - prediction.frame.extent[1]) / prediction.shape[0] / 2
-        at = float(x[columns[0]]), float(y[rows[0]])
-        box = (at[0] - dx, at[1] - dy, at[0] + dx, at[1] + dy)
-        return seed, prediction.record("pixel", text, seed, inside, [c], [1.0], box=box)
+        return prediction.resolve_region(Point(self.x, self.y), self.reference, None, label)
 
 
 @dataclass(frozen=True)
@@ -179,3 +152,55 @@ class ComponentScore(Target):
             signs,
             box=mask_region(prediction.frame, inside).bounds,
         )
+
+
+FORMS = {
+    "boundary": "X,Y",
+    "component": "X,Y",
+    "pixel": "X,Y",
+    "region": "LEFT,TOP,RIGHT,BOTTOM, or corners X,Y X,Y X,Y, or the path of a mask",
+}
+
+BAND = 3
+"""Width of a boundary, in output pixels, as of the errors of a segmenter."""
+
+_CORNERS = rf"(?:{NUMBER},{NUMBER}\s+){{2,}}{NUMBER},{NUMBER}"
+
+
+def parse_region_target(word: str, rest: str) -> Target | None:
+    """Read a target about a part of the image as on the command line; None if it is none.
+
+    Raises
+    ------
+    InputError
+        If there is no such mask.
+    """
+    if word == "region":
+        return _parse_region(rest) if rest else None
+    point = re.match(rf"({NUMBER})\s*,\s*({NUMBER})(?:\s+(.*))?$", rest)
+    if point is None or word not in FORMS:
+        return None
+    x, y = float(point[1]), float(point[2])
+    if word == "pixel":
+        return PixelScore(x, y, point[3] or None)
+    band = BAND if word == "boundary" else 0
+    return ComponentScore(x, y, *split_classes(point[3] or ""), band)
+
+
+def _parse_region(text: str) -> Target | None:
+    numbers = re.match(rf"({_CORNERS}|{FOUR})(?:\s+(.*))?$", text)
+    if numbers:
+        return RegionScore(parse_region(numbers[1]), *split_classes(numbers[2] or ""))
+    # A path may hold spaces, so the longest beginning that is a file is taken.
+    words = text.split(" ")
+    for k in range(len(words), 0, -1):
+        path = " ".join(words[:k])
+        if is_file(path):
+            return RegionScore(parse_region(path), *split_classes(" ".join(words[k:])))
+    path_like = re.match(r".*?\.(png|bmp|tiff?|webp|jpe?g|gif)(?=\s|$)", text, re.IGNORECASE)
+    if path_like:
+        raise InputError(
+            f"There is no mask {path_like[0]!r}.",
+            "Give a box left,top,right,bottom, corners x,y x,y x,y, or the path of a mask, as PNG.",
+        )
+    return None

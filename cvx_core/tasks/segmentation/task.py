@@ -9,23 +9,28 @@ from typing import Any
 from torch import Tensor
 
 from cvx_core.images.regions import Frame
-from cvx_core.tasks.base import Mistake, ModelOutput, Task
+from cvx_core.tasks.base import Mistake, Task
 from cvx_core.tasks.classes import TargetRecord
 from cvx_core.tasks.ground_truth import GroundTruth, GroundTruthMask, read_annotations
+from cvx_core.tasks.outputs import ModelOutput
 from cvx_core.tasks.prediction import Prediction
 from cvx_core.tasks.segmentation.mistakes import segmentation_mistakes
 from cvx_core.tasks.segmentation.output import segmentation
 from cvx_core.tasks.segmentation.prediction import SegmentationPrediction
+from cvx_core.tasks.segmentation.targets import FORMS, parse_region_target
+from cvx_core.tasks.targets import Target
 
 
 class Segmentation(Task):
     """A class for each pixel."""
 
     name = "segmentation"
+    activation = "softmax"
+    target_forms = FORMS
 
-    def readout(self, output: Any) -> Tensor:
+    def readout(self, output: Any, count: int | None = None) -> Tensor:
         """Return logits (B, C, h, w); see `segmentation`."""
-        return segmentation(output)
+        return segmentation(output, count)
 
     def parse(self, found: Any) -> ModelOutput:
         """Return scores of shape (B, C, h, w) as an output."""
@@ -44,6 +49,10 @@ class Segmentation(Task):
     def link(self, output: ModelOutput) -> Tensor:
         """Return the softmax over the classes at each pixel, (B, C h w)."""
         return output.scores.softmax(1).flatten(1)
+
+    def parse_target(self, word: str, rest: str) -> Target | None:
+        """Read a target about a part of the image; see `parse_region_target`."""
+        return parse_region_target(word, rest)
 
     def read_label(
         self,

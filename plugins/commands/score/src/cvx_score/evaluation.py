@@ -253,7 +253,7 @@ class _Evaluation:
 
     def _chosen(self, chosen: list[int], method: Method, targets: list[Target] | None) -> Any:
         """Return the first arguments of a measure for some of the images."""
-        labels = per_image(self.label, len(self.prepared), "labels", str)
+        labels = self.model.task.labels_per_image(self.label, len(self.prepared))
         return (
             self.model,
             [self.prepared[i] for i in chosen],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
@@ -13,7 +12,7 @@ from torch import Tensor
 from cvx_core import ModelError, UsageError, VisionModel
 from cvx_core.explainers import images_at_once, in_pieces
 from cvx_core.images import PreparedImage
-from cvx_core.tasks import DetectionOutput, ModelOutput, Prediction
+from cvx_core.tasks import ModelOutput, Prediction
 
 _REFUSAL = ("refuses channels last",)
 
@@ -64,24 +63,10 @@ def predict_each(
         ) -> list[tuple[ModelOutput, Prediction]]:
             found = _read(model, inputs[start:stop])
             predictions = model.predictions(found, frames[start:stop])
-            return [(rows(found, k, k + 1), one) for k, one in enumerate(predictions)]
+            return [(found.rows(k, k + 1), one) for k, one in enumerate(predictions)]
 
         for several in in_pieces(len(chosen), at_once(model, inputs[0], None), run):
             yield from several
-
-
-def rows(output: ModelOutput, start: int, stop: int) -> ModelOutput:
-    """Return the output of some images of a batch."""
-    if not isinstance(output, DetectionOutput):
-        return ModelOutput(output.scores[start:stop])
-    one = output.candidates
-    part = replace(
-        one,
-        logits=one.logits[start:stop],
-        boxes=one.boxes[start:stop],
-        valid=None if one.valid is None else one.valid[start:stop],
-    )
-    return DetectionOutput(part.logits, part)
 
 
 def layout(model: VisionModel) -> torch.memory_format:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -28,11 +28,7 @@ from cvx_core.images import PreparedImage
 from cvx_core.plugins import check_choice
 from cvx_core.tasks import (
     ClassRef,
-    DetectionCandidates,
-    DetectionOutput,
     GroundTruth,
-    GroundTruthBoxes,
-    GroundTruthMask,
     ModelOutput,
     Seed,
     TargetRecord,
@@ -61,9 +57,9 @@ class MeasuredTarget:
         ``"probability"`` of the target class, or the seeded ``"logit"``.
     index
         The target class, or None if the target is not one class.
-    weights
-        Weights of the outputs of that class: (h, w) for a segmenter, with the sum 1; for a
-        detector the box (4,) of the candidate, in pixels of the network's input.
+    probability
+        The probability of what the target is about, as a function of outputs; see
+        `cvx_core.Task.probability_of`. None if it has none.
     """
 
     image: PreparedImage
@@ -71,7 +67,7 @@ class MeasuredTarget:
     record: TargetRecord
     quantity: Quantity
     index: int | None
-    weights: Tensor | None
+    probability: Callable[[ModelOutput], Tensor] | None
 
     def values(self, output: ModelOutput) -> Tensor:
         """Return the quantity (n,) for the outputs of perturbed versions of the image."""
@@ -84,9 +80,8 @@ class MeasuredTarget:
                     "Use quantity='probability'.",
                 )
             return flat.double() @ self.seed
-        if isinstance(output, DetectionOutput):
-            return _best_of_box(output, self.weights, self.index)
-        return self.task.link(output).double() @ self.seed
+        assert self.probability is not None
+        return self.probability(output)
 
     def is_predicted(self, output: ModelOutput) -> Tensor:
         """Return 1 where a classifier predicts the target class, otherwise 0, (n,); else nan."""
@@ -122,11 +117,11 @@ def resolve_targets(
     if quantity is not None:
         check_choice("quantity", quantity, QUANTITIES)
     targets = [as_target(one) for one in per_image(target, len(images), "targets", str)]
-    labels = per_image(label, len(images), "labels", str)
+    labels = model.task.labels_per_image(label, len(images))
     found = []
     for i, (output, prediction) in enumerate(predict_each(model, images)):
         seed, record = prediction.resolve(targets[i], labels[i])
-        found.append(_measured_target(images[i], output, seed, record, quantity))
+        found.append(_measured_target(model, images[i], output, seed, record, quantity))
     return found
 
 
@@ -138,8 +133,7 @@ def per_image(value: Any, count: int, what: str, *single: type) -> list[Any]:
     UsageError
         If the number of values and images differ.
     """
-    whole = isinstance(value, (*single, GroundTruthMask, GroundTruthBoxes))
-    if whole or not isinstance(value, Sequence):
+    if isinstance(value, single) or not isinstance(value, Sequence):
         return [value] * count
     if len(value) != count:
         raise UsageError(
@@ -170,7 +164,7 @@ def target_of(record: TargetRecord) -> Target:
         return Distribution()
     if record.kind in ("error", "margin"):
         kind = Error if record.kind == "error" else Margin
-        return kind(None if record.label is None else record.label.index)
+        return kind(record.truth or (None if record.label is None else record.label.index))
     raise TargetError(
         f"The record of an explanation of kind {record.kind!r} does not determine its target.",
         "Pass target=...",
@@ -185,6 +179,7 @@ def as_target(given: Target | ClassRef | None) -> Target:
 
 
 def _measured_target(
+    model: VisionModel,
     image: PreparedImage,
     output: ModelOutput,
     seed: Seed,
@@ -197,57 +192,12 @@ def _measured_target(
             "Use a class as the target, or omit the image.",
         )
     flat = torch.from_numpy(np.asarray(seed, dtype=np.float64)).to(output.scores.device)
-    index, weights = _one_class(output, flat)
-    if quantity == "probability" and index is None:
+    probability = model.task.probability_of(flat, output)
+    if quantity == "probability" and probability is None:
         raise MethodError(
             f"{record.text!r} is not one class and has no probability.",
             "Use quantity='logit', or a class as the target.",
         )
-    chosen: Quantity = quantity or ("logit" if index is None else "probability")
-    return MeasuredTarget(image, flat, record, chosen, index, weights)
-
-
-def _one_class(output: ModelOutput, seed: Tensor) -> tuple[int | None, Tensor | None]:
-    """Return the only class of a seed and the weights of its outputs, or None."""
-    shape = output.scores.shape[1:]
-    scores, rest = seed[: shape.numel()].view(shape), seed[shape.numel() :]
-    dimension = 1 if isinstance(output, DetectionOutput) else 0
-    others = [d for d in range(scores.ndim) if d != dimension]
-    used = (scores != 0).sum(dim=others) if others else (scores != 0)
-    classes = used.nonzero().flatten()
-    if len(classes) != 1 or bool((seed < 0).any()) or bool(rest.any()):
-        return None, None
-    index = int(classes[0])
-    if isinstance(output, DetectionOutput):
-        which = scores[:, index].nonzero().flatten()
-        if len(which) != 1:
-            return None, None
-        boxes = _boxes(output.candidates, index)
-        return index, boxes[0, int(which[0])]
-    return index, None if not others else scores[index] / scores[index].sum()
-
-
-def _boxes(candidates: DetectionCandidates, index: int) -> Tensor:
-    boxes = candidates.boxes
-    return (boxes if boxes.ndim == 3 else boxes[:, :, index]).double()
-
-
-def _best_of_box(candidates: DetectionCandidates, box: Tensor | None, index: int | None) -> Tensor:
-    """Return how well an object is still detected, (n,): the best IoU times score.
-
-    Over all candidates, because the candidate of an object may change with the image
-    (D-RISE: Petsiuk et al. 2021, arXiv:2006.03204, without its similarity of class vectors).
-    """
-    assert box is not None
-    assert index is not None
-    logits, boxes = candidates.logits.double(), _boxes(candidates, index)
-    scores = logits.softmax(2) if candidates.exclusive else logits.sigmoid()
-    low, high = torch.maximum(boxes[..., :2], box[:2]), torch.minimum(boxes[..., 2:], box[2:])
-    shared = (high - low).clamp_min(0).prod(2)
-    areas = (boxes[..., 2:] - boxes[..., :2]).clamp_min(0).prod(2)
-    whole = areas + (box[2:] - box[:2]).clamp_min(0).prod() - shared
-    found = scores[..., index] * torch.where(whole > 0, shared / whole, 0.0)
-    if candidates.valid is not None:
-        valid = candidates.valid
-        found = found * (valid if valid.ndim == 2 else valid[..., index])
-    return found.amax(1)
+    chosen: Quantity = quantity or ("logit" if probability is None else "probability")
+    index = record.classes[0].index if model.task.exclusive and probability else None
+    return MeasuredTarget(image, flat, record, chosen, index, probability)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cvx_core import VisionModel
 from cvx_core.explainers import in_pieces
-from cvx_score.forward import at_once, layout, rows
+from cvx_score.forward import at_once, layout
 from cvx_score.targets import MeasuredTarget
 
 
@@ -63,7 +63,7 @@ class PerturbationRunner:
             found, a = [], 0
             for owner, versions in groupby(owners[start:stop]):
                 b = a + len(list(versions))
-                part, target = rows(output, a, b), self.targets[owner]
+                part, target = output.rows(a, b), self.targets[owner]
                 found.append(torch.stack([target.values(part), target.is_predicted(part)]))
                 a = b
             return torch.cat(found, 1).cpu()

@@ -1,0 +1,124 @@
+"""Final activation of a network: whether it returns logits, or probabilities made of them.
+
+Where a network ends in a softmax or sigmoid, its task reads what goes into it. That is exact, where
+the inverse of a saturated probability is not, and gradients pass no gate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
+
+from cvx_core.errors import ModelError
+
+ACTIVATIONS = ("softmax", "sigmoid")
+
+_VIEWS = {
+    *("flatten", "view", "reshape", "squeeze", "unsqueeze", "permute", "transpose", "contiguous"),
+    *("__getitem__", "to", "float", "double", "__get__", "size", "dim"),
+}
+_LINEAR = {
+    *("linear", "addmm", "matmul", "bmm", "baddbmm", "mm", "conv2d", "einsum", "add", "__add__"),
+    *("mean", "sum", "avg_pool2d", "adaptive_avg_pool2d", "max_pool2d", "interpolate"),
+    *("layer_norm", "batch_norm"),
+}
+
+
+class FinalActivation(TorchFunctionMode):
+    """Finds the activation that makes a network's output, while the network runs.
+
+    Attributes
+    ----------
+    producer
+        Name of the last function that was called, but for those that only change the shape.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.producer = ""
+        self._last: tuple[str, Tensor, Tensor, Any] | None = None
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Call a function, and note what it is."""
+        out = func(*args, **(kwargs or {}))
+        name = getattr(func, "__name__", "")
+        if name in ACTIVATIONS and args and isinstance(out, Tensor):
+            dim = args[1] if len(args) > 1 else (kwargs or {}).get("dim")
+            self._last = (name, args[0], out, dim)
+        if name not in _VIEWS:
+            self.producer = name
+        return out
+
+    def found(self, output: Any) -> tuple[str, Callable[[Tensor], Tensor]] | None:
+        """Return the activation that an output comes from, and a function that undoes it.
+
+        The function maps the output's tensor to the activation's input, and any other to itself.
+        """
+        if self._last is None:
+            return None
+        name, before, after, dim = self._last
+        if before.shape != after.shape:
+            return None
+        for one in tree_leaves(output):
+            own = isinstance(one, Tensor) and (one is after or one._base is after)
+            if own and one.numel() == after.numel() and one.is_contiguous():
+                along = dim in (1, 1 - after.ndim) or dim is None
+                if name == "softmax" and not along:
+                    return None
+                return name, partial(_exchange, one, before)
+        return None
+
+
+def _exchange(old: Tensor, new: Tensor, tensor: Any) -> Any:
+    return new.reshape(old.shape) if tensor is old else tensor
+
+
+def check_range(scores: Tensor, producer: str) -> None:
+    """Refuse scores that may be probabilities as well as logits.
+
+    Parameters
+    ----------
+    scores
+        (B, C, ...).
+    producer
+        Name of the function that made them; empty if it is unknown.
+
+    Raises
+    ------
+    ModelError
+        If all lie in [0, 1] and no linear function made them.
+    """
+    if producer in _LINEAR or scores.is_meta or scores.shape[1] < 2:
+        return
+    low, high = torch.aminmax(scores.detach())
+    if low < 0 or high > 1 or low == high:
+        return
+    raise ModelError(
+        f"The model returned values in [0, 1] ({float(low):.3g} to {float(high):.3g}): "
+        "probabilities or logits.",
+        "Return logits from the model; or say what they are: VisionModel(..., "
+        "activation='sigmoid') or 'softmax' for probabilities, activation='none' for logits.",
+    )
+
+
+def logits_of(scores: Tensor, activation: str) -> Tensor:
+    """Return the logits of probabilities, by the inverse of their activation.
+
+    Parameters
+    ----------
+    scores
+        Probabilities (B, C, ...), in [0, 1].
+    activation
+        One of `ACTIVATIONS`.
+    """
+    tiny = torch.finfo(scores.dtype).tiny
+    logs = scores.clamp_min(tiny).log()
+    return logs if activation == "softmax" else logs - (1 - scores).clamp_min(tiny).log()

@@ -1,0 +1,129 @@
+"""Outputs of models: where the scores are in what a model returned."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from cvx_core.errors import ModelError
+
+_NAMES = ("logits", "out", "scores", "prediction")
+
+
+@dataclass(frozen=True, eq=False)
+class ModelOutput:
+    """Parsed output of a model for a batch.
+
+    Attributes
+    ----------
+    scores
+        Logits (B, C, ...), unless a subclass says otherwise.
+    """
+
+    scores: Tensor
+
+    @property
+    def classes(self) -> int:
+        """How many classes there are."""
+        return self.scores.shape[1]
+
+    @property
+    def named(self) -> int:
+        """How many of the classes have names."""
+        return self.classes
+
+    @property
+    def flat(self) -> Tensor:
+        """All outputs (B, N), with their graph: what seeds are vectors over."""
+        return self.scores.flatten(1)
+
+    def rows(self, start: int, stop: int) -> ModelOutput:
+        """Return the output of some images of the batch."""
+        return ModelOutput(self.scores[start:stop])
+
+    def detached(self) -> ModelOutput:
+        """Return the output without its graph."""
+        return ModelOutput(self.scores.detach())
+
+
+def find_named(output: Any, name: str) -> Any:
+    """Return an entry of a mapping or an attribute of an object; None if it has none."""
+    return output.get(name) if isinstance(output, Mapping) else getattr(output, name, None)
+
+
+def read_scores(
+    output: Any, dimensions: int, count: int | None = None, *, single: bool = False
+) -> Tensor:
+    """Return the tensor of scores in what a model returned.
+
+    Reads a tensor, an object or mapping with ``logits`` (or ``out``, ``scores``, ``prediction``),
+    or the only tensor that fits in a mapping or tuple. Of several of one shape the first is read:
+    auxiliary heads come behind it. Of several shapes the one with `count` columns is read.
+
+    Parameters
+    ----------
+    output
+        What the model returned.
+    dimensions
+        Number of dimensions of the scores: 2 of (B, C), 4 of (B, C, h, w).
+    count
+        How many classes the model has, if it is known.
+    single
+        Whether a tensor (B,) holds one value for each image.
+
+    Raises
+    ------
+    ModelError
+        If there is none, or several could be meant.
+    """
+    shape = "(B, C)" if dimensions == 2 else "(B, C, h, w)"
+    named = [("", output)] if isinstance(output, Tensor) else list(_tensors(output))
+    fitting = [(key, _fit(one, dimensions, single)) for key, one in named]
+    usable = [(key, one) for key, one in fitting if one is not None]
+    if not usable:
+        seen = ", ".join(f"{key or type(output).__name__}: {tuple(t.shape)}" for key, t in named)
+        raise ModelError(
+            f"The model must return scores {shape}, got {seen or type(output).__name__}.",
+            f"Pass readout=... to VisionModel: a function from that output to scores {shape}.",
+        )
+    if len({one.shape for _, one in usable}) > 1:
+        usable = [(key, one) for key, one in usable if one.shape[1] == count] or usable
+    if len({one.shape for _, one in usable}) > 1:
+        seen = ", ".join(f"{key}: {tuple(one.shape)}" for key, one in usable)
+        first = usable[-1][0]
+        path = f"o[{first}]" if isinstance(output, tuple | list) else f"o[{first!r}]"
+        raise ModelError(
+            f"The model returned several tensors of scores: {seen}.",
+            f"Choose one: VisionModel(..., readout=lambda o: {path}), or pass its class names.",
+        )
+    return usable[0][1]
+
+
+def _tensors(output: Any) -> list[tuple[Any, Tensor]]:
+    """Return the tensors of an output with their keys; those with usual names alone."""
+    usual = [(name, find_named(output, name)) for name in _NAMES]
+    found = [(name, one) for name, one in usual if isinstance(one, Tensor)]
+    if found:
+        return found
+    if isinstance(output, Mapping):
+        entries = list(output.items())
+    else:
+        entries = list(enumerate(output)) if isinstance(output, tuple | list) else []
+    return [(key, one) for key, one in entries if isinstance(one, Tensor)]
+
+
+def _fit(tensor: Tensor, dimensions: int, single: bool) -> Tensor | None:
+    """Return a tensor with a number of dimensions, without trailing ones; else None."""
+    if single and tensor.ndim == 1:
+        return tensor[:, None]
+    while tensor.ndim > dimensions and tensor.shape[-1] == 1:
+        tensor = tensor.squeeze(-1)
+    return tensor if tensor.ndim == dimensions else None
+
+
+def shape_of(found: Any) -> str:
+    """Return what a readout gave, for people."""
+    return str(tuple(found.shape)) if hasattr(found, "shape") else "candidates"

@@ -1,0 +1,1 @@
+"""Depth and other values for each pixel as a task."""

@@ -1,0 +1,1 @@
+"""Regression of one or several values as a task."""
