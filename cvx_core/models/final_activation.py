@@ -16,6 +16,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from cvx_core.errors import ModelError
+from cvx_core.tasks.base import Task
+from cvx_core.tasks.catalogue import installed_tasks
 
 ACTIVATIONS = ("softmax", "sigmoid")
 
@@ -81,6 +83,24 @@ def _exchange(old: Tensor, new: Tensor, tensor: Any) -> Any:
     return new.reshape(old.shape) if tensor is old else tensor
 
 
+def check_activation(found: str, task: Task) -> None:
+    """Refuse the final activation of a network that is not that of its task.
+
+    Raises
+    ------
+    ModelError
+        Naming the task that has it.
+    """
+    if found == task.activation:
+        return
+    others = [one.name for one in installed_tasks() if one.activation == found]
+    way = f"Pass task={others[0]!r} if the {found} is meant, or" if others else "Pass"
+    raise ModelError(
+        f"The network ends in a {found}, and the probabilities of {task} are a {task.activation}.",
+        f"{way} activation={found!r} to explain the logits before it as {task}.",
+    )
+
+
 def check_range(scores: Tensor, producer: str) -> None:
     """Refuse scores that may be probabilities as well as logits.
 
@@ -99,7 +119,7 @@ def check_range(scores: Tensor, producer: str) -> None:
     if producer in _LINEAR or scores.is_meta or scores.shape[1] < 2:
         return
     low, high = torch.aminmax(scores.detach())
-    if low < 0 or high > 1 or low == high:
+    if not (low >= 0 and high <= 1 and low < high):  # also where they are nan
         return
     raise ModelError(
         f"The model returned values in [0, 1] ({float(low):.3g} to {float(high):.3g}): "

@@ -23,6 +23,7 @@ from cvx_core.models.evaluation_mode import evaluation_mode
 from cvx_core.models.final_activation import (
     ACTIVATIONS,
     FinalActivation,
+    check_activation,
     check_range,
     logits_of,
 )
@@ -31,7 +32,7 @@ from cvx_core.models.network_facts import NetworkFacts, weight_versions
 from cvx_core.plugins.parameters import check_choice
 from cvx_core.tasks.base import Readout, Task
 from cvx_core.tasks.catalogue import DEFAULT_TASK, get_task
-from cvx_core.tasks.outputs import ModelOutput
+from cvx_core.tasks.outputs import Classes, ModelOutput
 from cvx_core.tasks.prediction import Prediction
 
 
@@ -223,18 +224,9 @@ class VisionModel:
         found = watcher.found(output)
         if facts.activation is None:
             facts.activation, facts.producer = (found[0] if found else ""), watcher.producer
-        if found is not None and self.activation is None and found[0] != self.task.activation:
-            self._refuse_activation(found[0])
+        if found is not None and self.activation is None:
+            check_activation(found[0], self.task)
         return output if found is None else tree_map(found[1], output)
-
-    def _refuse_activation(self, found: str) -> None:
-        other = "multi-label" if found == "sigmoid" else DEFAULT_TASK
-        raise ModelError(
-            f"The network ends in a {found}, and the probabilities of {self.task} are a "
-            f"{self.task.activation}.",
-            f"Pass task={other!r} if the {found} is meant, or activation={found!r} to explain the "
-            f"logits before it as {self.task}.",
-        )
 
     @property
     def output_note(self) -> str:
@@ -273,12 +265,15 @@ class VisionModel:
             If they don't have the task's shape, or there are not as many as class names.
         """
         found = self.task.parse(
-            self.task.readout(output, self._count())
+            self.task.readout(output, self._classes())
             if self.readout is None
             else self.readout(output)
         )
         if self.task.activation and self._facts is not None and not self._facts.activation:
-            found = self._as_logits(found)
+            if self.activation in ACTIVATIONS:
+                found = replace(found, scores=logits_of(found.scores, self.activation))
+            elif self.activation is None and self.readout is None:
+                check_range(found.scores, self._facts.producer)
         if self.classes is not None and len(self.classes) not in (found.named, found.classes):
             raise ModelError(
                 f"The model has {found.classes} outputs and {len(self.classes)} class names.",
@@ -286,20 +281,10 @@ class VisionModel:
             )
         return found
 
-    def _as_logits(self, found: ModelOutput) -> ModelOutput:
-        """Return the logits of an output whose activation is given; refuse what may be either."""
-        if self.activation in ACTIVATIONS:
-            return replace(found, scores=logits_of(found.scores, self.activation))
-        if self.activation is None and self.readout is None and self._facts is not None:
-            check_range(found.scores, self._facts.producer)
-        return found
-
-    def _count(self) -> int | None:
-        """Return how many classes the model has: by its names, or the module's configuration."""
-        if self.classes is not None:
-            return len(self.classes)
+    def _classes(self) -> Classes:
+        """Return the class names, or their number by the module's configuration."""
         count = getattr(getattr(self.module, "config", None), "num_labels", None)
-        return count if isinstance(count, int) else None
+        return self.classes or (count if isinstance(count, int) else None)
 
     def predictions(self, output: ModelOutput, frames: Sequence[Frame]) -> list[Prediction]:
         """Return the prediction for each image of an output, against which targets are resolved.

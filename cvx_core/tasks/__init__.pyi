@@ -36,6 +36,7 @@ from .ground_truth import (
     read_annotations as read_annotations,
 )
 from .outputs import (
+    Classes as Classes,
     ModelOutput as ModelOutput,
     find_named as find_named,
     read_scores as read_scores,

@@ -14,7 +14,7 @@ from cvx_core.errors import ModelError, UsageError
 from cvx_core.images.regions import Frame, Region
 from cvx_core.tasks.classes import ClassEntry, TargetRecord
 from cvx_core.tasks.ground_truth import GroundTruth
-from cvx_core.tasks.outputs import ModelOutput, shape_of
+from cvx_core.tasks.outputs import Classes, ModelOutput, shape_of
 from cvx_core.tasks.prediction import Prediction
 from cvx_core.tasks.targets import Target
 
@@ -132,15 +132,15 @@ class Task(ABC):
         return self.name
 
     @abstractmethod
-    def readout(self, output: Any, count: int | None = None) -> Any:
+    def readout(self, output: Any, classes: Classes = None) -> Any:
         """Return the scores or candidates in what a module returned, with their graph.
 
         Parameters
         ----------
         output
             What the module returned.
-        count
-            How many classes the model has, if it is known.
+        classes
+            Names of the model's classes, or their number; None if it is unknown.
 
         Raises
         ------

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
 from cvx_core.errors import ModelError
+
+Classes = Sequence[str] | int | None
+"""Names of a model's classes, or their number; None if it is unknown."""
 
 _NAMES = ("logits", "out", "scores", "prediction")
 
@@ -54,14 +57,19 @@ def find_named(output: Any, name: str) -> Any:
     return output.get(name) if isinstance(output, Mapping) else getattr(output, name, None)
 
 
+def class_count(classes: Classes) -> int | None:
+    """Return how many classes there are, if it is known."""
+    return classes if classes is None or isinstance(classes, int) else len(classes)
+
+
 def read_scores(
-    output: Any, dimensions: int, count: int | None = None, *, single: bool = False
+    output: Any, dimensions: int, classes: Classes = None, *, single: bool = False
 ) -> Tensor:
     """Return the tensor of scores in what a model returned.
 
     Reads a tensor, an object or mapping with ``logits`` (or ``out``, ``scores``, ``prediction``),
     or the only tensor that fits in a mapping or tuple. Of several of one shape the first is read:
-    auxiliary heads come behind it. Of several shapes the one with `count` columns is read.
+    auxiliary heads come behind it. Of several shapes the one with a column a class is read.
 
     Parameters
     ----------
@@ -69,8 +77,8 @@ def read_scores(
         What the model returned.
     dimensions
         Number of dimensions of the scores: 2 of (B, C), 4 of (B, C, h, w).
-    count
-        How many classes the model has, if it is known.
+    classes
+        Names of the model's classes, or their number; None if it is unknown.
     single
         Whether a tensor (B,) holds one value for each image.
 
@@ -84,13 +92,17 @@ def read_scores(
     fitting = [(key, _fit(one, dimensions, single)) for key, one in named]
     usable = [(key, one) for key, one in fitting if one is not None]
     if not usable:
-        seen = ", ".join(f"{key or type(output).__name__}: {tuple(t.shape)}" for key, t in named)
+        seen = ", ".join(
+            f"{key}: {tuple(t.shape)}" if key else str(tuple(t.shape)) for key, t in named
+        )
         raise ModelError(
             f"The model must return scores {shape}, got {seen or type(output).__name__}.",
             f"Pass readout=... to VisionModel: a function from that output to scores {shape}.",
         )
     if len({one.shape for _, one in usable}) > 1:
-        usable = [(key, one) for key, one in usable if one.shape[1] == count] or usable
+        usable = [
+            (key, one) for key, one in usable if one.shape[1] == class_count(classes)
+        ] or usable
     if len({one.shape for _, one in usable}) > 1:
         seen = ", ".join(f"{key}: {tuple(one.shape)}" for key, one in usable)
         first = usable[-1][0]

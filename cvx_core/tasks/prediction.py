@@ -111,7 +111,7 @@ class Prediction(ABC):
             If the model predicts nothing for each pixel, as here.
         """
         raise TargetError(
-            f"The target 'region' does not apply to {self.task}.",
+            f"The target {region.text.split()[0]!r} does not apply to {self.task}.",
             "It needs a model that predicts for each pixel; give a class.",
         )
 

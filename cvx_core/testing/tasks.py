@@ -43,10 +43,7 @@ class TaskConformance(Conformance):
     kind: ClassVar[str] = "task"
     label: ClassVar[Any] = None
     label_text: ClassVar[str] = ""
-    options: ClassVar[dict[str, dict[str, Any]]] = {
-        "rise": {"masks": 8},
-        "occlusion": {"window": 8},
-    }
+    options: ClassVar[dict[str, dict[str, Any]]] = {}
 
     @abstractmethod
     def model(self) -> VisionModel:

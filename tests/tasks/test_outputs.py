@@ -43,7 +43,7 @@ def detr(means: Tensor) -> dict[str, Tensor]:
 
 
 def test_centre_and_size_become_corners_and_the_last_class_means_nothing() -> None:
-    found = detection(detr(torch.zeros(1, 3, 2, 2)))
+    found = detection(detr(torch.zeros(1, 3, 2, 2)), ["a", "b", "c"])
     np.testing.assert_allclose(found.boxes[0, 0], [0.4, 0.2, 0.6, 0.3], atol=1e-7)
     assert (found.exclusive, found.background, found.relative, found.single) == (
         True,
@@ -62,10 +62,26 @@ def test_candidates_are_taken_as_they_are_and_other_things_refused_with_the_way_
 
 
 def test_a_single_channel_is_the_logit_of_the_second_class() -> None:
-    found = segmentation(torch.tensor([[[[2.0, -1.0]]]]))
+    channel = torch.tensor([[[[2.0, -1.0]]]])
+    found = segmentation(channel, ["background", "person"])
     assert found.shape == (1, 2, 1, 2)
     expected = torch.tensor([2.0, -1.0]).sigmoid()
     torch.testing.assert_close(found.softmax(1)[0, 1, 0], expected)
+    with pytest.raises(ModelError, match=r"one channel(.|\n)*both classes(.|\n)*task='depth'"):
+        segmentation(channel)
+
+
+def test_a_column_a_class_is_a_sigmoid_and_one_more_a_softmax() -> None:
+    output = detr(torch.zeros(1, 3, 2, 2))  # four columns
+    for classes in (4, ["a", "b", "c", "d"]):
+        found = detection(output, classes)
+        assert (found.exclusive, found.background, found.single) == (False, None, False)
+    for classes in (3, ["a", "b", "c"], ["a", "b", "c", "N/A"], ["a", "b", "c", "no object"]):
+        found = detection(output, classes)
+        assert (found.exclusive, found.background, found.single) == (True, 3, True)
+    for classes in (None, 2, ["a"]):
+        with pytest.raises(ModelError, match=r"\(1, 4, 4\)(.|\n)*4 names(.|\n)*3 if"):
+            detection(output, classes)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +98,7 @@ def test_classified_masks_become_scores_of_pixels(names: tuple[str, str]) -> Non
 
 
 def test_what_is_no_segmenters_output_is_refused_with_the_way_out() -> None:
-    for output, said in ((torch.zeros(1, 3), r"\(1, 3\)"), ({"boxes": 1}, "no tensor")):
+    for output, said in ((torch.zeros(1, 3), r"\(1, 3\)"), ({"boxes": 1}, "got dict")):
         with pytest.raises(ModelError, match=rf"{said}(.|\n)*readout="):
             segmentation(output)
 
@@ -97,7 +113,7 @@ def test_what_is_no_segmenters_output_is_refused_with_the_way_out() -> None:
         ),
         ("classification", lambda m: m, r"gave \(1, 3, 2, 2\) .* classification"),
         ("detection", lambda m: m, r"gave \(1, 3, 2, 2\) .* detection(.|\n)*Candidates"),
-        ("segmentation", lambda m: detection(detr(m)), "gave candidates .* segmentation"),
+        ("segmentation", lambda m: detection(detr(m), 3), "gave candidates .* segmentation"),
     ],
 )
 def test_a_readout_that_gives_another_tasks_scores_is_refused(
@@ -117,22 +133,22 @@ def test_the_class_that_means_nothing_may_be_named_or_not(names: list[str]) -> N
 
 
 def test_other_names_must_be_complete() -> None:
-    for task, output, names in (
-        ("detection", detr, ["a", "b"]),
-        ("segmentation", lambda means: means, ["a", "b"]),
+    for task, output, said in (
+        ("detection", detr, "number of classes is 2"),
+        ("segmentation", lambda means: means, "outputs and 2 class names"),
     ):
-        model = VisionModel(Says(output), classes=names, task=task)
-        with pytest.raises(ModelError, match="outputs and 2 class names"):
-            model.predict(torch.rand(1, 3, 4, 4))
+        model = VisionModel(Says(output), classes=["a", "b"], task=task)
+        with pytest.raises(ModelError, match=said):
+            model.predict(torch.rand(1, 3, 4, 4) - 0.5)
 
 
 def test_all_outputs_are_one_vector_in_the_order_of_the_answers() -> None:
-    batch = torch.rand(2, 3, 4, 4)
+    batch = torch.rand(2, 3, 4, 4) - 0.5
     for output, task, kind in (
         (detr, "detection", DetectionPrediction),
         (lambda means: means, "segmentation", SegmentationPrediction),
     ):
-        model = VisionModel(Says(output), task=task)
+        model = VisionModel(Says(output), classes=["a", "b", "c"], task=task)
         flat = model.logits(batch)
         for row, answer in zip(flat, model.predict(batch), strict=True):
             assert isinstance(answer, kind)
@@ -166,7 +182,7 @@ def test_suppression_runs_once_for_all_methods_and_questions(
         return answers(self, *given)
 
     monkeypatch.setattr(VisionModel, "predictions", counted)
-    model = VisionModel(Says(detr), preprocess=cvx.Preprocess(8), task="detection")
+    model = VisionModel(Says(detr), cvx.Preprocess(8), classes=["a", "b", "c"], task="detection")
     photo = np.full((8, 8, 3), 250, dtype=np.uint8)
     questions = [[cvx.ClassScore(0), cvx.ClassScore(1), cvx.Contrast(0, 1)]]
     methods = [

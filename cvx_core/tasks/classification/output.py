@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 
-from cvx_core.tasks.outputs import read_scores
+from cvx_core.tasks.outputs import Classes, read_scores
 
 
-def classification(output: Any, count: int | None = None) -> torch.Tensor:
+def classification(output: Any, classes: Classes = None) -> torch.Tensor:
     """Return the logits (B, C) of a classifier's output; see `read_scores`.
 
     Raises
@@ -17,4 +17,4 @@ def classification(output: Any, count: int | None = None) -> torch.Tensor:
     ModelError
         If there are none, or several tensors could be meant.
     """
-    return read_scores(output, 2, count)
+    return read_scores(output, 2, classes)

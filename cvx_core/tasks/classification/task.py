@@ -17,7 +17,7 @@ from cvx_core.tasks.classification.mistakes import classification_mistakes
 from cvx_core.tasks.classification.output import classification
 from cvx_core.tasks.classification.prediction import ClassificationPrediction
 from cvx_core.tasks.ground_truth import GroundTruth, GroundTruthBoxes, GroundTruthMask
-from cvx_core.tasks.outputs import ModelOutput
+from cvx_core.tasks.outputs import Classes, ModelOutput
 from cvx_core.tasks.prediction import Prediction
 
 
@@ -31,9 +31,9 @@ class Classification(Task):
     pyramid = False
     label_form = "CLASS"
 
-    def readout(self, output: Any, count: int | None = None) -> Tensor:
+    def readout(self, output: Any, classes: Classes = None) -> Tensor:
         """Return logits (B, C); see `classification`."""
-        return classification(output, count)
+        return classification(output, classes)
 
     def parse(self, found: Any) -> ModelOutput:
         """Return scores of shape (B, C) as an output."""

@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from cvx_core.errors import ModelError
 from cvx_core.tasks.detection.candidates import DetectionCandidates
-from cvx_core.tasks.outputs import find_named
+from cvx_core.tasks.outputs import Classes, class_count, find_named
+
+_NOTHING = re.compile(r"(__)?(no|none|nothing|background|void|n/a)\b", re.IGNORECASE)
+"""Names of a class that means nothing is there."""
 
 
-def detection(output: Any, count: int | None = None) -> DetectionCandidates:
+def detection(output: Any, classes: Classes = None) -> DetectionCandidates:
     """Return the candidates in a detector's output, before overlapping boxes are suppressed.
 
     Reads `DetectionCandidates`, or an object or mapping with ``logits`` (B, M, C) and
     ``pred_boxes`` (B, M, 4), which are centre, width and height as fractions of the input. With as
     many columns as the model has classes each is a sigmoid of its own (Deformable DETR, Zhu 2021),
-    and the best M pairs of candidate and class are reported; with one more, the last means nothing
-    and the scores are a softmax (DETR, Carion 2020).
+    and the best M pairs of candidate and class are reported. With one more, or where the last class
+    is called ``nothing``, ``background`` or the like, the last means nothing and the scores are a
+    softmax (DETR, Carion 2020).
 
     Parameters
     ----------
     output
         What the model returned.
-    count
-        How many classes the model has: by its class names, or its ``config.num_labels``.
+    classes
+        Names of the model's classes, or their number, as its ``config.num_labels``.
 
     Raises
     ------
@@ -42,7 +48,9 @@ def detection(output: Any, count: int | None = None) -> DetectionCandidates:
             "cvx_core.DetectionCandidates(logits, boxes), before boxes are suppressed. "
             "Detectors loaded by name have one.",
         )
-    columns = logits.shape[-1]
+    count, columns = class_count(classes), logits.shape[-1]
+    if count is not None and isinstance(classes, Sequence) and _NOTHING.match(classes[-1].strip()):
+        count -= 1
     if count is None or columns not in (count, count + 1):
         known = "unknown" if count is None else str(count)
         raise ModelError(

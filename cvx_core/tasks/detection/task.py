@@ -18,7 +18,7 @@ from cvx_core.tasks.detection.output import detection
 from cvx_core.tasks.detection.prediction import DetectionPrediction
 from cvx_core.tasks.detection.targets import FORMS, parse_box_target
 from cvx_core.tasks.ground_truth import GroundTruth, GroundTruthBoxes, read_annotations
-from cvx_core.tasks.outputs import ModelOutput, shape_of
+from cvx_core.tasks.outputs import Classes, ModelOutput, shape_of
 from cvx_core.tasks.prediction import Prediction
 from cvx_core.tasks.targets import Target
 
@@ -32,9 +32,9 @@ class Detection(Task):
     name = "detection"
     target_forms = FORMS
 
-    def readout(self, output: Any, count: int | None = None) -> DetectionCandidates:
+    def readout(self, output: Any, classes: Classes = None) -> DetectionCandidates:
         """Return candidates; see `detection`."""
-        return detection(output, count)
+        return detection(output, classes)
 
     def parse(self, found: Any) -> DetectionOutput:
         """Return candidates as an output."""

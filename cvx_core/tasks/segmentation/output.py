@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from cvx_core.errors import ModelError
-from cvx_core.tasks.outputs import find_named, read_scores
+from cvx_core.tasks.outputs import Classes, class_count, find_named, read_scores
 
 _QUERIES = (("class_queries_logits", "masks_queries_logits"), ("logits", "pred_masks"))
 
@@ -16,7 +16,7 @@ _LEAST = 1e-12
 """Added to a pixel's score before its logarithm, which is then never below -28."""
 
 
-def segmentation(output: Any, count: int | None = None) -> torch.Tensor:
+def segmentation(output: Any, classes: Classes = None) -> torch.Tensor:
     """Return the logits (B, C, h, w) of a segmenter's output.
 
     Reads what `read_scores` reads. A single channel of a model with two class names is the logit
@@ -37,10 +37,10 @@ def segmentation(output: Any, count: int | None = None) -> torch.Tensor:
         pair = find_named(output, classes), find_named(output, masks)
         if all(isinstance(one, torch.Tensor) for one in pair):
             return _of_queries(*pair)
-    found = read_scores(output, 4, count)
+    found = read_scores(output, 4, classes)
     if found.shape[1] > 1:
         return found
-    if count != 2:
+    if class_count(classes) != 2:
         raise ModelError(
             f"The model returned one channel, {tuple(found.shape)}: the logit of a class, or a "
             "value such as depth.",

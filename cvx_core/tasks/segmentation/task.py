@@ -12,7 +12,7 @@ from cvx_core.images.regions import Frame
 from cvx_core.tasks.base import Mistake, Task
 from cvx_core.tasks.classes import TargetRecord
 from cvx_core.tasks.ground_truth import GroundTruth, GroundTruthMask, read_annotations
-from cvx_core.tasks.outputs import ModelOutput
+from cvx_core.tasks.outputs import Classes, ModelOutput
 from cvx_core.tasks.prediction import Prediction
 from cvx_core.tasks.segmentation.mistakes import segmentation_mistakes
 from cvx_core.tasks.segmentation.output import segmentation
@@ -28,9 +28,9 @@ class Segmentation(Task):
     activation = "softmax"
     target_forms = FORMS
 
-    def readout(self, output: Any, count: int | None = None) -> Tensor:
+    def readout(self, output: Any, classes: Classes = None) -> Tensor:
         """Return logits (B, C, h, w); see `segmentation`."""
-        return segmentation(output, count)
+        return segmentation(output, classes)
 
     def parse(self, found: Any) -> ModelOutput:
         """Return scores of shape (B, C, h, w) as an output."""
@@ -72,5 +72,5 @@ class Segmentation(Task):
         return segmentation_mistakes(prediction, ground_truth)
 
     def summary(self, record: TargetRecord) -> str:
-        """Return the prediction where it was asked about."""
+        """Return the prediction in the part of the target."""
         return f"{record.predicted.text} on average where asked. {record.note}"

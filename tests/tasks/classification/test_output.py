@@ -28,7 +28,8 @@ Inception = namedtuple("Inception", "logits aux_logits")
         SimpleNamespace(logits=LOGITS, loss=OTHER),
         SimpleNamespace(loss=None, prediction=LOGITS),
         Inception(LOGITS, OTHER),
-        (LOGITS, OTHER),
+        (LOGITS, LOGITS + 1),
+        {"features": OTHER[..., None, None].expand(1, 7, 2, 2), "x": LOGITS},
         [None, LOGITS],
         LOGITS[:, :, None, None],
     ],
@@ -45,8 +46,22 @@ def test_without_scores_the_error_says_how_to_name_them(output: Any) -> None:
 
 @pytest.mark.parametrize("shape", [(3,), (), (2, 3, 8, 8), (2, 5, 3)])
 def test_scores_of_another_shape_are_refused_with_the_shape(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ModelError, match=r"a classifier's are \(B, C\)"):
+    with pytest.raises(ModelError, match=r"must return scores \(B, C\), got \(.*\)"):
         classification(torch.zeros(shape))
+
+
+@pytest.mark.parametrize(
+    ("output", "said"),
+    [
+        ((OTHER, LOGITS), r"0: \(1, 7\), 1: \(1, 3\)(.|\n)*o\[1\]"),
+        ({"age": LOGITS[:, :1], "race": LOGITS}, r"age: \(1, 1\), race(.|\n)*o\['race'\]"),
+    ],
+)
+def test_several_heads_are_refused_with_their_shapes(output: Any, said: str) -> None:
+    with pytest.raises(ModelError, match=said):
+        classification(output)
+    assert torch.equal(classification(output, ["a", "b", "c"]), LOGITS)
+    assert torch.equal(classification(output, 3), LOGITS)
 
 
 def test_the_graph_goes_through() -> None:

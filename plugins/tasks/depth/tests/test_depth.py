@@ -39,6 +39,7 @@ def truth() -> np.ndarray:
 
 class TestDepth(TaskConformance):
     component = "depth"
+    options = {"rise": {"masks": 8}, "occlusion": {"window": 8}}  # noqa: RUF012
     label = truth()
 
     def model(self) -> cvx.VisionModel:

@@ -32,6 +32,7 @@ def network(bias: tuple[float, ...] = (4.0, 4.0, -3.0, -3.0)) -> nn.Module:
 
 class TestMultiLabel(TaskConformance):
     component = "multi-label"
+    options = {"rise": {"masks": 8}, "occlusion": {"window": 8}}  # noqa: RUF012
     label = frozenset({"cat", "dog"})
     label_text = "cat, dog"
 

@@ -32,6 +32,7 @@ def network(bias: tuple[float, ...] = (58.0,)) -> nn.Module:
 
 class TestRegression(TaskConformance):
     component = "regression"
+    options = {"rise": {"masks": 8}, "occlusion": {"window": 8}}  # noqa: RUF012
     label = 40.0
     label_text = "40 years"
 

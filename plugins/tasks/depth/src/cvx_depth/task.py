@@ -16,6 +16,7 @@ from cvx_core import Frame, InputError, Mistake, ModelError, Prediction, RegionS
 from cvx_core.images import Region, components, mask_region
 from cvx_core.tasks import (
     ClassEntry,
+    Classes,
     ClassRef,
     GroundTruth,
     Judgement,
@@ -64,7 +65,7 @@ class Depth(Task):
 
     name = "depth"
 
-    def readout(self, output: Any, count: int | None = None) -> Tensor:
+    def readout(self, output: Any, classes: Classes = None) -> Tensor:
         """Return values (B, 1, h, w), of (B, h, w), (B, 1, h, w) or ``predicted_depth``."""
         found = output if isinstance(output, Tensor) else find_named(output, "predicted_depth")
         if isinstance(found, Tensor) and found.ndim == 3:

@@ -23,6 +23,7 @@ from cvx_core import (
     read_text,
 )
 from cvx_core.tasks import (
+    Classes,
     ClassRef,
     GroundTruth,
     Judgement,
@@ -72,9 +73,9 @@ class MultiLabel(Task):
         if not 0 < self.threshold < 1:
             raise OptionError(f"threshold must lie between 0 and 1, got {self.threshold}.")
 
-    def readout(self, output: Any, count: int | None = None) -> Tensor:
+    def readout(self, output: Any, classes: Classes = None) -> Tensor:
         """Return logits (B, C)."""
-        return read_scores(output, 2, count)
+        return read_scores(output, 2, classes)
 
     def parse(self, found: Any) -> ModelOutput:
         """Return scores of shape (B, C) as an output; a single label is one too."""

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from cvx_core import Frame, Mistake, OptionError, Prediction, Target, TargetError
 from cvx_core.tasks import (
+    Classes,
     ClassRef,
     GroundTruth,
     Judgement,
@@ -67,9 +68,9 @@ class Regression(Task):
         if self.tolerance < 0:
             raise OptionError(f"tolerance must be 0 or more, got {self.tolerance}.")
 
-    def readout(self, output: Any, count: int | None = None) -> Tensor:
+    def readout(self, output: Any, classes: Classes = None) -> Tensor:
         """Return values (B, K), of (B,) or (B, K)."""
-        return read_scores(output, 2, count, single=True)
+        return read_scores(output, 2, classes, single=True)
 
     def parse(self, found: Any) -> ModelOutput:
         """Return values of shape (B, K) as an output."""
