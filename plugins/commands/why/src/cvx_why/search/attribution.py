@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from cvx_why.search.contours import snap_to_contours
-from cvx_why.search.regions import RegionResult
+from cvx_why.search.regions import RegionReport
 from cvx_why.search.search import Search
 
 
-def blame_map(search: Search, regions: list[RegionResult]) -> Tensor:
+def blame_map(search: Search, regions: list[RegionReport]) -> Tensor:
     """Return (H, W) in logits per pixel, 0 or more: where the mistake is caused.
 
     Each blamed region sums to the median decrease of the margin over the fills. It is distributed
@@ -20,7 +20,8 @@ def blame_map(search: Search, regions: list[RegionResult]) -> Tensor:
     """
     values, image = torch.zeros_like(search.maps.signed), search.runner.inputs
     for one in regions:
-        best = search.best is not None and one.mask is search.best.mask
-        share = search.fine if best else snap_to_contours(search.maps.positive * one.mask, image)
+        mask = torch.tensor(one.mask, device=values.device)
+        best = search.best is not None and torch.equal(mask, search.best.mask)
+        share = search.fine if best else snap_to_contours(search.maps.positive * mask, image)
         values = values - one.change * share / share.sum().clamp_min(1e-12)
     return values
