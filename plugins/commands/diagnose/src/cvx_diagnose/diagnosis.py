@@ -21,7 +21,7 @@ from cvx_diagnose.data.factory import open_source
 from cvx_diagnose.data.sources import Source
 from cvx_diagnose.report.page import write_report
 from cvx_diagnose.run import plan
-from cvx_diagnose.run.inference.model_probe import ModelProbe, probe_for_source
+from cvx_diagnose.run.inference.model_probe import probe_for_source
 from cvx_diagnose.run.inference.region_tests import default_budget, require_why
 from cvx_diagnose.run.lock import run_lock
 from cvx_diagnose.run.plan import Plan, RunOptions
@@ -127,7 +127,7 @@ def diagnose(
         if shard[1] == 1:
             _remove_temporary_files(folder)
         probe = probe_for_source(model, source)
-        if probe.map_shape is not None:
+        if probe["map_shape"] is not None:
             get_explainer("activation-error")
             if budget != 0:
                 require_why()
@@ -164,7 +164,7 @@ def _remove_temporary_files(folder: Path) -> None:
 
 
 def _write_plan(
-    model: VisionModel, source: Source, probe: ModelProbe, options: RunOptions, folder: Path
+    model: VisionModel, source: Source, probe: dict[str, Any], options: RunOptions, folder: Path
 ) -> Plan:
     """Write plan and manifest, or check that those in the folder are the same."""
     total, items = manifest.select_items(source, options.limit)
@@ -187,7 +187,7 @@ def _write_plan(
             budget=budget,
             block_size=options.block_size,
             batch_size=options.batch_size,
-            **vars(probe),
+            **probe,
         )
         if new:
             temporary.replace(folder / manifest.NAME)
@@ -196,7 +196,7 @@ def _write_plan(
             temporary.unlink()
     if new:
         with suppress(OutputError):  # another shard was faster; its plan is compared below
-            write_atomic(folder / plan.NAME, result.to_json())
+            write_atomic(folder / plan.NAME, encode_json(result.to_dict()))
     Plan.read(folder).check_same(result, folder)
     return result
 

@@ -18,7 +18,7 @@ from PIL import Image
 
 from cvx_core import OutputError, printable, write_atomic
 from cvx_core.explanations import VIK
-from cvx_diagnose.analysis.advice import is_verified
+from cvx_diagnose.analysis.advice import verified_shortcuts
 from cvx_diagnose.analysis.error_groups.groups import ErrorGroups
 from cvx_diagnose.report.tables import confusion_table, error_table, task_metrics
 from cvx_diagnose.run.results import Run
@@ -176,9 +176,7 @@ def _document(
             "measures": task_metrics(summary),
         },
         "groups": summary["error_groups"],
-        "shortcuts": [
-            one for one in (summary["shortcuts"] or {"found": ()})["found"] if is_verified(one)
-        ],
+        "shortcuts": verified_shortcuts(summary),
         "error_table": error_table(summary),
         "confusions": confusion_table(run),
         "label_issues": summary["label_issues"],

@@ -98,7 +98,7 @@ class _Group:
 
 
 def find_shortcuts(
-    run: Run, error_groups: ErrorGroups, work: DiagnosisWork | None
+    run: Run, error_groups: ErrorGroups, work: DiagnosisWork
 ) -> dict[str, Any] | None:
     """Return the candidate shortcuts of a run, verified or not, the most costly first.
 
@@ -113,8 +113,7 @@ def find_shortcuts(
     -------
     dict or None
         ``examined``, number of groups; ``found``, see the reference of ``summary.json``; ``note``,
-        why nothing could be found, or empty. None for other tasks, without a budget, and where
-        neither ``work`` nor an earlier result is there.
+        why nothing could be found, or empty. None for other tasks and without a budget.
     """
     plan = run.plan
     if plan.task != "classification" or plan.budget == 0 or plan.map_features is None:
@@ -129,8 +128,6 @@ def find_shortcuts(
         if (before["schema"], before["groups"]) == (SCHEMA, key):
             result: dict[str, Any] = before["shortcuts"]
             return result
-    if work is None:
-        return None
     try:
         found = _Search(run, error_groups, work).found()
     except CvxError as error:
@@ -329,11 +326,7 @@ class _Search:
                 for d in range(len(donors))
             ]
             one["transplants"] = count_flips(
-                donors,
-                [[values for values, _ in several] for several in each],
-                [[true for _, true in several] for several in each],
-                set(self.predicted[group.at].tolist()),
-                self.inputs.predict,
+                donors, each, set(self.predicted[group.at].tolist()), self.inputs.predict
             )
             one["transplants"]["images"] = len(images)
             one["replacements"] = self._replace_in_correct(group, [values for values, _ in images])
@@ -349,8 +342,9 @@ class _Search:
         found = []
         for k in chosen:
             values = self.inputs.values(self.position_of[int(self.ids[k])])
-            donor = None if values is None else Donor.of(values, self.maps[k])
-            found += [] if donor is None else [donor]
+            boxes = evidence_boxes(self.maps[k])
+            if values is not None and boxes is not None:
+                found.append((values, *boxes))
         return found
 
     def _recipients(self, group: _Group, count: int) -> list[tuple[Tensor, int]]:
