@@ -15,10 +15,9 @@ from cvx_core import Explanation, Metadata, VisionModel, __version__
 from cvx_core.images import PreparedImage
 from cvx_core.tasks import ClassificationPrediction, GroundTruth, Predicted, Prediction, Target
 from cvx_why.report.error_report import ErrorReport
-from cvx_why.search.attribution import blame_map
 from cvx_why.search.fix import FixReport
 from cvx_why.search.perturbations import PassCounter
-from cvx_why.search.regions import RegionReport, control_change
+from cvx_why.search.regions import RegionReport, blame_map, control_change
 from cvx_why.search.search import Search
 
 

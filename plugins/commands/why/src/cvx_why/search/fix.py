@@ -49,13 +49,8 @@ class FixReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fix as JSON values, without mask and inputs."""
-        return {
-            "box": list(self.box),
-            "share": self.share,
-            "fill": self.fill,
-            "change": self.change,
-            "note": self.note,
-        }
+        plain = {name: one for name, one in vars(self).items() if name not in ("mask", "inputs")}
+        return {**plain, "box": list(self.box)}
 
 
 def find_fix(
