@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import os
-import signal
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -172,17 +169,17 @@ def _write_plan(
     # Another shard may do the same at the same time: each has a name of its own.
     temporary = folder / f".cvx-manifest-{os.getpid()}"
     try:
-        info = manifest.write_manifest(total, items, temporary if new else None)
-        budget = default_budget(info.count) if options.budget is None else options.budget
+        count, digest = manifest.write_manifest(items, temporary if new else None)
+        budget = default_budget(count) if options.budget is None else options.budget
         result = Plan(
             model=model.name,
             weights_sha256=model.digest(),
             task=model.task,
             classes=model.classes,
             data=source.name,
-            manifest_sha256=info.digest,
-            items=info.count,
-            total=info.total,
+            manifest_sha256=digest,
+            items=count,
+            total=total,
             limit=options.limit,
             budget=budget,
             block_size=options.block_size,
@@ -213,31 +210,3 @@ def _conclude(
     write_report(run, summary, error_groups)
     # Written last: its presence means that everything else is there.
     write_atomic(run.folder / SUMMARY, encode_json(summary), overwrite=True)
-
-
-@contextmanager
-def finish_block_on_interrupt(listener: Listener, notify: Callable[[], None]) -> Iterator[None]:
-    """Make Ctrl-C stop a run after the current block; pressed again, it stops at once.
-
-    Parameters
-    ----------
-    listener
-        Of the run.
-    notify
-        Called at the first Ctrl-C.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(*_: object) -> None:
-        if listener.stop:
-            raise KeyboardInterrupt
-        listener.stop = True
-        notify()
-
-    before = signal.signal(signal.SIGINT, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)

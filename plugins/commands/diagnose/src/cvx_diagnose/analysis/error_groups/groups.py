@@ -55,15 +55,8 @@ def find_error_groups(run: Run) -> ErrorGroups:
     of the whole image where there are no maps. Of an image with several errors (of a detector,
     say) the most costly counts.
     """
-    under = next(
-        name
-        for name, there in (
-            ("fine_features", run.plan.fine_features),
-            ("error_features", run.plan.map_features),
-            ("features", True),
-        )
-        if there
-    )
+    under = "error_features" if run.plan.map_features else "features"
+    under = "fine_features" if run.plan.fine_features else under
     maps = ["margin_map"] if run.plan.map_shape is not None else []
     table = run.table([*_COLUMNS, under, *maps], wrong=True)
     if not len(table):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,25 +21,6 @@ Numbers = npt.NDArray[Any]
 Whole = npt.NDArray[np.int64]
 Batch = Callable[[Tensor, Sequence[int]], list[Any]]
 """From inputs (B, C, H, W) of one shape, and their indices, to a result for each."""
-
-
-@dataclass(frozen=True, eq=False)
-class ImageEvidence:
-    """An image and its map.
-
-    Attributes
-    ----------
-    values
-        (C, H, W), the network's input.
-    evidence
-        (h, w), signed contributions to the prediction.
-    features
-        (F,), features under the map, of the column that error groups are made of.
-    """
-
-    values: Tensor
-    evidence: Numbers
-    features: Numbers
 
 
 class RunInputs:
@@ -94,9 +74,11 @@ class RunInputs:
         return [int(row.argmax()) for row in self._logits(inputs)]
 
     def evidence(
-        self, positions: Sequence[int], rivals: Sequence[int], column: str
-    ) -> dict[int, ImageEvidence]:
+        self, positions: Sequence[int], rivals: Sequence[int]
+    ) -> dict[int, dict[str, Any]]:
         """Return the evidence for the predictions of correctly predicted inputs.
+
+        For each the network's input, as ``values``, and the columns of `error_maps`.
 
         The map is of the margin over a rival class, as that of an error is over the true class.
 
@@ -105,8 +87,6 @@ class RunInputs:
         rivals
             Classes; for each input the one of largest logit counts that is not its own. Inputs
             without any are left out.
-        column
-            Features under the map: ``fine_features`` or ``error_features``.
         """
         wanted = [k for k in positions if any(one != self.true[k] for one in rivals)]
         known = self.several(wanted)
@@ -123,7 +103,7 @@ class RunInputs:
 
         found = self._run_batches([*known.values()], maps)
         return {
-            position: ImageEvidence(known[position], one["margin_map"], one[column])
+            position: {"values": known[position], **one}
             for position, one in zip(known, found, strict=True)
         }
 

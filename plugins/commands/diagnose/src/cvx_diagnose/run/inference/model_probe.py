@@ -17,7 +17,7 @@ from cvx_core.tasks import DetectionOutput
 from cvx_diagnose.data.sources import Source, TorchDataset
 from cvx_diagnose.run.inference.last_layer import LastLayer
 
-_SIZE = (640, 480)
+_SHAPE = (480, 640, 3)
 _TRIED = 10
 
 
@@ -37,7 +37,9 @@ def probe_for_source(model: VisionModel, source: Source) -> dict[str, Any]:
             failed = error
     if failed is not None:
         raise failed
-    return probe_model(model, noise_input(model, _SIZE))
+    # The same noise every time.
+    noise = np.random.default_rng(0).integers(0, 256, _SHAPE, dtype=np.uint8)
+    return probe_model(model, model.prepare(Image.fromarray(noise))[0].tensor[None])
 
 
 def _tensors(model: VisionModel, source: Source) -> Iterator[Tensor]:
@@ -49,12 +51,6 @@ def _tensors(model: VisionModel, source: Source) -> Iterator[Tensor]:
             if not isinstance(image, torch.Tensor):
                 return
             yield image[None].to(model.device, model.dtype)
-
-
-def noise_input(model: VisionModel, size: tuple[int, int]) -> Tensor:
-    """Return the network's input (1, C, H, W) for an image of noise, the same every time."""
-    values = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
-    return model.prepare(Image.fromarray(values))[0].tensor[None]
 
 
 def probe_model(model: VisionModel, image: Tensor) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from statistics import median
 from typing import Any
 
@@ -70,16 +71,12 @@ def require_why() -> None:
 def mark_untested(rows: Sequence[Row], count: int, why: str) -> None:
     """Record in the `count` most costly errors of a block that no region was tested, and why."""
     for row in _costliest(rows, count):
-        _untested(row, why)
+        row["message"] = f"No region was tested: {why}"
 
 
 def _costliest(rows: Sequence[Row], count: int) -> list[Row]:
     wrong = [row for row in rows if row["status"] == OK and row.get("correct") is False]
     return sorted(wrong, key=lambda row: (-row["loss"], row["id"]))[:count]
-
-
-def _untested(row: Row, why: str) -> None:
-    row["message"] = f"No region was tested: {why}"
 
 
 class RegionTests:
@@ -109,7 +106,7 @@ class RegionTests:
             try:
                 row |= self._test(row, load)
             except CvxError as error:
-                _untested(row, error.message)
+                row["message"] = f"No region was tested: {error.message}"
 
     def _test(self, row: Row, load: Load) -> Row:
         image, ground_truth = load(row["id"])
@@ -135,14 +132,12 @@ class RegionTests:
         self._known.add(shape)
         noise = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(image)
         [prediction] = self.model.predict(noise[None])
-        wrong = None
         if self.model.task == "classification":
             wrong = int((prediction.predicted + 1) % prediction.count)  # type: ignore[attr-defined]
-        if wrong is not None and find_mistakes(prediction, wrong):
-            try:
-                cvx.why(self.model, noise[None], wrong, budget=PASSES)
-            except MethodError:  # raised again for the images of the run
-                return
+            if find_mistakes(prediction, wrong):
+                # A `MethodError` is raised again for the images of the run.
+                with suppress(MethodError):
+                    cvx.why(self.model, noise[None], wrong, budget=PASSES)
 
 
 def _region(one: Any) -> Row:
