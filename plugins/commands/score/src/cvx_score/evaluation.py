@@ -13,20 +13,23 @@ from cvx_core import (
     Explainer,
     Explanation,
     Metadata,
+    MethodError,
     OptionError,
+    Predicted,
     Target,
     UsageError,
     VisionModel,
     did_you_mean,
 )
+from cvx_core.explainers import run
 from cvx_core.images import Box, MaskRegion, PreparedImage, Region
+from cvx_score.checks.randomization import STAGES, Randomization
 from cvx_score.forward import prepare
 from cvx_score.measures.completeness import completeness
 from cvx_score.measures.curves import NOISE, SHARES, STEPS, deletion, insertion, road
 from cvx_score.measures.early_stop import WITHIN
 from cvx_score.measures.localization import TOLERANCE, pointing, rank_accuracy, relevance_mass
 from cvx_score.measures.pixel_order import on_pixels, read_map
-from cvx_score.measures.randomization import randomisation
 from cvx_score.methods import Method, collect_methods, try_each
 from cvx_score.report import MEASURES, NEED_REGION, Score, finite
 from cvx_score.targets import Labels, Quantity, Targets, as_target, per_image, target_of
@@ -212,9 +215,7 @@ class _Evaluation:
         if name == "completeness":
             return self._completeness(method, targets)
         if name == "randomisation":
-            return randomisation(
-                self.model, self.images, method, targets, self.label, self.seed, self.memory
-            )
+            return self._randomisation(method, targets)
         return self._localization(name, method)
 
     def _curves(self, name: str, method: Method, targets: list[Target] | None) -> dict[str, Any]:
@@ -233,11 +234,11 @@ class _Evaluation:
             memory=self.memory,
             **options,
         )
-        lines: list[tuple[float, ...]] = [()] * count
+        lines: list[tuple[float | None, ...]] = [()] * count
         run_steps: list[list[int]] = [[] for _ in self.prepared]
         for k, i in enumerate(good):
             values[i] = finite(float(curves.scores[k]))
-            lines[i] = tuple(map(float, curves.values[k]))
+            lines[i] = tuple(map(finite, curves.values[k].tolist()))
             run_steps[i] = np.flatnonzero(curves.measured[k]).tolist()
         stored = {k: v for k, v in options.items() if k not in ("shares", "least_first")}
         accuracy = None if curves.accuracy is None else curves.accuracy.tolist()
@@ -280,6 +281,53 @@ class _Evaluation:
             "quantity": "gap",
             "passes": passes,
             "details": Metadata({"against": against}),
+        }
+
+    def _randomisation(self, method: Method, targets: list[Target] | None) -> dict[str, Any]:
+        """Compare maps with those of random networks.
+
+        Adebayo et al. 2018 (arXiv:1810.03292), with `cvx_score.checks.randomization`. The value is
+        the largest mean rank correlation over the stages, on which the verdict is based; for maps
+        that don't depend on the target, the correlation with all weights random.
+        """
+        explanations = method.each()
+        if method.explainer is not None:
+            explanations = run(
+                self.model,
+                self.images,
+                [method.explainer],
+                targets or [Predicted()] * len(method.maps),
+                self.label,
+                self.seed,
+                budget=self.memory,
+                checks=[Randomization()],
+            )
+
+        def read(i: int) -> tuple[float, tuple[float | None, ...], str]:
+            explanation = explanations[i]
+            sanity = None if explanation is None else explanation.evidence.get("sanity")
+            if explanation is None or sanity is None:
+                raise MethodError(
+                    "The map was not compared with maps of random networks.",
+                    "Pass the explainer, or explain with sanity=True.",
+                )
+            by_stage = sanity["correlation"]
+            counted = STAGES if explanation.evidence.get("class_specific", True) else ["all"]
+            if not all(stage in by_stage for stage in counted):
+                raise MethodError(str(sanity["reason"]))
+            largest = max(by_stage[stage] for stage in counted)
+            return largest, tuple(by_stage.get(stage) for stage in STAGES), sanity["verdict"]
+
+        found, reasons = try_each(len(explanations), read)
+        values, curves, verdicts = zip(*(one or (None, (), None) for one in found), strict=True)
+        return {
+            "values": values,
+            "reasons": reasons,
+            "quantity": "correlation",
+            "shares": tuple(STAGES),
+            "curves": curves,
+            "passes": None,
+            "details": Metadata({"verdicts": verdicts}),
         }
 
     def _localization(self, name: str, method: Method) -> dict[str, Any]:

@@ -111,9 +111,12 @@ def table(scores: Sequence[Score]) -> str:
     sides = {m: {"higher": "+", "lower": "-"}[MEASURES[m]] for m in measures}
     rows = [["", *(f"{m} {sides[m]}" for m in measures)]]
     rows += [[method, *(cells.get((method, m), "") for m in measures)] for method in methods]
-    passes = [_whole(scores, m, "passes") for m in measures]
-    seconds = [f"{sum(s.seconds for s in scores if s.measure == m):.1f}" for m in measures]
-    rows += [["passes", *passes], ["seconds", *seconds]]
+    by_measure = [[s for s in scores if s.measure == m] for m in measures]
+    passes = [[s.passes for s in several] for several in by_measure]
+    rows += [
+        ["passes", *("" if None in one else str(sum(filter(None, one))) for one in passes)],
+        ["seconds", *(f"{sum(s.seconds for s in several):.1f}" for several in by_measure)],
+    ]
     widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
     lines = [
         "  ".join(
@@ -123,11 +126,6 @@ def table(scores: Sequence[Score]) -> str:
         for row in rows
     ]
     return "\n".join([*lines, *_remarks(scores)])
-
-
-def _whole(scores: Sequence[Score], measure: str, key: str) -> str:
-    found = [getattr(score, key) for score in scores if score.measure == measure]
-    return "" if None in found else str(sum(found))
 
 
 def _remarks(scores: Sequence[Score]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -47,22 +48,18 @@ from cvx_core.explanations import Folder, encode_json as json_bytes
 @click.pass_obj
 def command(
     settings: kit.Settings,
+    /,
     image: Path,
     label: str,
     model: str,
     folder: Path,
-    budget: int,
-    memory: int | None,
-    error: int,
-    rival: str | None,
-    reference_image: Path | None,
-    profile: bool,
     weights: str | None,
     trust_checkpoint: bool,
     device: str | None,
     as_json: bool,
     quiet: bool,
     force: bool,
+    **options: Any,
 ) -> int:
     """Find the region of an image that causes a wrong prediction, tested by perturbation.
 
@@ -74,7 +71,7 @@ def command(
         from cvx_why.investigation import check_numbers, why
         from cvx_why.report.data import FILES
 
-        check_numbers(budget, memory)
+        check_numbers(options["budget"], options["memory"])
         Folder(folder, force=force).check(FILES)
         kit.installed_plugins()
         with kit.Console(quiet=quiet, verbose=settings.verbose) as reporter:
@@ -84,17 +81,7 @@ def command(
             subject = ImageRequest(image, label)
             truth = read_label(subject, loaded)
             assert truth is not None
-            report = why(
-                loaded,
-                subject.read(),
-                truth,
-                budget=budget,
-                error=error,
-                rival=rival,
-                reference_image=reference_image,
-                profile=profile,
-                memory=memory,
-            )
+            report = why(loaded, subject.read(), truth, **options)
             reporter.stage("rendering")
             files = report.save(folder, overwrite=force)
     if as_json:

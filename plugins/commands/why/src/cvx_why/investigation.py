@@ -158,20 +158,11 @@ def check_numbers(budget: int, memory: int | None) -> None:
     OptionError
         If budget or memory is out of range.
     """
-    _check_integer("budget", budget, MIN_BUDGET, MAX_BUDGET)
-    if memory is not None:
-        _check_integer("memory", memory, 1)
-
-
-def _check_integer(name: str, value: Any, least: int, most: int | None = None) -> None:
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int)
-        or value < least
-        or (most is not None and value > most)
-    ):
-        upwards = "or more" if most is None else f"to {most}"
-        raise OptionError(f"{name} must be an integer, {least} {upwards}, got {value!r}.")
+    if type(budget) is not int or not MIN_BUDGET <= budget <= MAX_BUDGET:
+        between = f"{MIN_BUDGET} to {MAX_BUDGET}"
+        raise OptionError(f"budget must be an integer, {between}, got {budget!r}.")
+    if memory is not None and (type(memory) is not int or memory < 1):
+        raise OptionError(f"memory must be an integer, 1 or more, got {memory!r}.")
 
 
 def _prepare_like(model: VisionModel, image: Any, like: PreparedImage) -> Tensor:

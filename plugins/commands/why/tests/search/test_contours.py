@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import torch
-from cvx_why.search.colors import weight_by_color
-from cvx_why.search.contours import snap_to_contours
+from cvx_why.search.contours import snap_to_contours, weight_by_color
 from cvx_why.search.inpainting import smooth
 from torch import Tensor
 

@@ -45,7 +45,7 @@ def advise(found: Mapping[str, Any], summary: Mapping[str, Any]) -> list[dict[st
         )
         advice.append({"kind": "relabel", "text": text, "count": issues})
     errors = sum(group["count"] for group in found["error_groups"])
-    shortcuts = [one for one in (found["shortcuts"] or {"found": ()})["found"] if is_verified(one)]
+    shortcuts = verified_shortcuts(found)
     advice += [
         {
             "kind": "shortcut",
@@ -95,9 +95,10 @@ def _for_fix(one: Mapping[str, Any]) -> str:
     return f"{text}: on held-out images F1 went from {now[0]} to {now[1]}."
 
 
-def is_verified(shortcut: Mapping[str, Any]) -> bool:
-    """Say whether a candidate shortcut was verified."""
-    return bool(shortcut["verdict"] == "verified")
+def verified_shortcuts(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the verified shortcuts of a summary."""
+    found = (summary["shortcuts"] or {"found": ()})["found"]
+    return [one for one in found if one["verdict"] == "verified"]
 
 
 def _for_shortcut(one: Mapping[str, Any], name: Names) -> str:

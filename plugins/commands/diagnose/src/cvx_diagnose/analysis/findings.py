@@ -28,10 +28,10 @@ def collect_findings(
     run: Run,
     summary: dict[str, Any],
     *,
-    before: Run | None = None,
-    training: Run | None = None,
-    try_fix: bool = False,
-    work: DiagnosisWork | None = None,
+    before: Run | None,
+    training: Run | None,
+    try_fix: bool,
+    work: DiagnosisWork,
 ) -> tuple[dict[str, Any], ErrorGroups]:
     """Return what ``summary.json`` contains beyond the metrics, and the groups of errors.
 
@@ -46,7 +46,7 @@ def collect_findings(
     try_fix
         Whether to try the fixes that need no new data.
     work
-        The work of the run; without it no shortcuts are searched.
+        The work of the run.
 
     Raises
     ------

@@ -18,33 +18,15 @@ LISTED = 6
 """Training images listed for each group."""
 
 
-def influence(errors: Numbers, features: Numbers, others: Numbers, under: Numbers) -> Numbers:
-    """Return how a training step on each of n images changes the loss of each of m others.
-
-    TracIn at the last layer (Pruthi et al., NeurIPS 2020): the product of the gradients of the two
-    losses with respect to the last layer's weights, which is exactly (e . e')(h . h') with
-    e = p - 1_y and the layer's inputs h. Positive: a step on the one lowers the loss of the other.
-
-    Parameters
-    ----------
-    errors, features
-        e (n, C) and h (n, F) of the training images.
-    others, under
-        e (m, C) and h (m, F).
-
-    Returns
-    -------
-    ndarray
-        (n, m), squared nats for each unit of the learning rate.
-    """
-    found: Numbers = (errors @ others.T) * (features @ under.T)
-    return found
-
-
 def find_influential_images(
     run: Run, training: Run, error_groups: ErrorGroups
 ) -> list[list[dict[str, Any]]]:
     """Return, for each group of errors, the training images that increased its loss most.
+
+    TracIn at the last layer (Pruthi et al., NeurIPS 2020): the product of the gradients of two
+    losses with respect to the last layer's weights, which is exactly (e . e')(h . h') with
+    e = p - 1_y and the layer's inputs h, in squared nats for each unit of the learning rate.
+    Negative: a training step on the one image increases the loss of the other.
 
     Parameters
     ----------
@@ -58,18 +40,14 @@ def find_influential_images(
     UsageError
         If the network is another, or its logits are not a linear map of the features.
     """
-    check_training(run, training)
+    _check_training(run, training)
     table = run.table(["id", "label", "logits", "features"], wrong=True)
     at = {number: i for i, number in enumerate(table["id"].to_pylist())}
     order = [at[int(number)] for number in error_groups.ids]
     e, h = _gradients(run, table)
     # The sum over a group of (e . e')(h . h') is e . G h with the group's own gradient G.
-    groups = [
-        np.einsum(
-            "nc,nf->cf", e[order][error_groups.groups == k], h[order][error_groups.groups == k]
-        )
-        for k in range(len(error_groups.described))
-    ]
+    members = [error_groups.groups == k for k in range(len(error_groups.described))]
+    groups = [np.einsum("nc,nf->cf", e[order][those], h[order][those]) for those in members]
     found: list[list[dict[str, Any]]] = [[] for _ in groups]
     for block in training.blocks(["id", "path", "label", "status", "logits", "features"]):
         known = block.filter(block["label"].is_valid())
@@ -87,14 +65,7 @@ def find_influential_images(
     return found
 
 
-def check_training(run: Run, training: Run) -> None:
-    """Check that a run can be used as training data.
-
-    Raises
-    ------
-    UsageError
-        See `find_influential_images`.
-    """
+def _check_training(run: Run, training: Run) -> None:
     if training.pending:
         raise UsageError(
             f"The run in {training.folder} is not finished.", "Finish it first: --resume."

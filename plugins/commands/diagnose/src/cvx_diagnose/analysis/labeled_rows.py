@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,6 @@ _TOGETHER = 4096
 """Rows returned at once."""
 
 
-@dataclass(eq=False)
 class LabeledRows:
     """The inputs of a run with a prediction and a label, by their positions among these.
 
@@ -36,50 +34,44 @@ class LabeledRows:
         (n,), classes. All else is read on demand.
     """
 
-    run: Run
-    labels: Whole = field(init=False)
-
-    def __post_init__(self) -> None:
+    def __init__(self, run: Run) -> None:
+        self.run = run
         labels = [table["label"].to_numpy() for table in self._tables(["label"])]
-        self.labels = np.concatenate(labels).astype(np.int64) if labels else np.zeros(0, np.int64)
+        self.labels = np.concatenate([np.zeros(0), *labels]).astype(np.int64)
 
     def chunks(self, column: str) -> Iterator[tuple[slice, Numbers]]:
         """Yield some thousand rows at a time: their slice, and a column (m, F) in float32."""
         at = 0
-        for table in self._several([column]):
+        for table in self._several(column):
             yield slice(at, at + len(table)), self.run.numbers(table, column)
             at += len(table)
 
     def gather(self, column: str, positions: Whole) -> Numbers:
         """Return a column of some rows, (m, F), in one pass over all."""
-        order = np.argsort(positions, kind="stable")
-        wanted = positions[order]
-        found = [
-            values[wanted[slice(*np.searchsorted(wanted, (at.start, at.stop)))] - at.start]
-            for at, values in self.chunks(column)
-        ]
-        result = np.empty_like(several := np.concatenate(found))
-        result[order] = several
-        return result
+        return self.run.numbers(self._take([column], positions), column)
 
     def records(self, positions: Whole, columns: Sequence[str]) -> list[dict[str, Any]]:
         """Return columns of some rows, a mapping for each."""
+        found: list[dict[str, Any]] = self._take(columns, positions).to_pylist()
+        return found
+
+    def _take(self, columns: Sequence[str], positions: Whole) -> pa.Table:
         order = np.argsort(positions, kind="stable")
         wanted, at = positions[order], 0
-        found: list[dict[str, Any]] = []
+        found = []
         for table in self._tables(columns):
             here = wanted[slice(*np.searchsorted(wanted, (at, at + len(table))))] - at
-            found += table.select(list(columns)).take(here).to_pylist()
+            found.append(table.select(list(columns)).take(here))
             at += len(table)
-        return [found[k] for k in np.argsort(order)]
+        return pa.concat_tables(found).take(np.argsort(order))
 
     def _tables(self, columns: Sequence[str]) -> Iterator[pa.Table]:
         for table in self.run.blocks(list(dict.fromkeys([*columns, "label", "status"]))):
             yield table.filter(pc.and_(pc.equal(table["status"], OK), table["label"].is_valid()))
 
-    def _several(self, columns: Sequence[str]) -> Iterator[pa.Table]:
+    def _several(self, column: str) -> Iterator[pa.Table]:
         kept: list[pa.Table] = []
-        for table in self._tables(columns):
+        for table in self._tables([column]):
             kept.append(table)
             if sum(map(len, kept)) >= _TOGETHER:
                 yield pa.concat_tables(kept)

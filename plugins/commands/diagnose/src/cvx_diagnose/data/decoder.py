@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from cvx_core import InputError
-from cvx_core.images import Preparer, SourceImage
+from cvx_core.images import Preparer
 from cvx_core.plugins import error_boundary
 from cvx_core.tasks import GroundTruth
 from cvx_diagnose.data.items import Item
@@ -75,7 +75,7 @@ class Decoder:
 
     source: Source
     preparer: Preparer
-    located: bool = field(default=True)
+    located: bool = True
 
     def __call__(self, item: Item) -> DecodedInput:
         """Return an item, decoded.
@@ -95,19 +95,16 @@ class Decoder:
             with error_boundary(
                 lambda reason: InputError(f"Preprocessing of {item.display_path} failed: {reason}")
             ):
-                values, extent = self._prepare(loaded)
+                tensor = self.preparer.tensor(loaded)
+                if tensor.dtype in (torch.float16, torch.bfloat16):
+                    tensor = tensor.float()
+                values = tensor.numpy()
+                extent = self.preparer.geometry(loaded.size).extent if self.located else None
             size, digest, shown = loaded.size, loaded.digest, loaded.pil()
         seconds = time.perf_counter() - started
         return DecodedInput(
             item, values, ground_truth, digest, size, extent, _thumbnail(shown), seconds
         )
-
-    def _prepare(self, image: SourceImage) -> tuple[npt.NDArray[Any], Bounds | None]:
-        tensor = self.preparer.tensor(image)
-        if tensor.dtype in (torch.float16, torch.bfloat16):
-            tensor = tensor.float()
-        extent = self.preparer.geometry(image.size).extent if self.located else None
-        return tensor.numpy(), extent
 
 
 def _pixels(values: npt.NDArray[Any]) -> Image.Image:

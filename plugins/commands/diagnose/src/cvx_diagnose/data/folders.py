@@ -13,11 +13,7 @@ from cvx_diagnose.data.items import Item
 from cvx_diagnose.data.sources import FileSource, shorten_names
 
 SUFFIXES = frozenset(
-    f".{ending}"
-    for ending in (
-        *("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"),
-        *("ppm", "pgm", "pbm", "avif", "jp2", "j2k"),
-    )
+    ".jpg .jpeg .png .webp .gif .bmp .tif .tiff .ppm .pgm .pbm .avif .jp2 .j2k".split()  # noqa: SIM905
 )
 """Files with other suffixes are ignored."""
 

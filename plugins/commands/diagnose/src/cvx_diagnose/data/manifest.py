@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -28,23 +27,6 @@ SCHEMA = pa.schema(
 _TOGETHER = 4096
 
 
-@dataclass(frozen=True)
-class ManifestInfo:
-    """Size and digest of a manifest.
-
-    Attributes
-    ----------
-    count, total
-        Items in it, and in the source.
-    digest
-        SHA-256 over ids, paths and labels, first 16 hexadecimal digits.
-    """
-
-    count: int
-    total: int
-    digest: str
-
-
 def select_items(source: Source, limit: int | None) -> tuple[int, Iterable[Item]]:
     """Return how many items a source has, and the selected ones.
 
@@ -60,8 +42,10 @@ def select_items(source: Source, limit: int | None) -> tuple[int, Iterable[Item]
     return total, (item for item in source.items() if item.id in wanted)
 
 
-def write_manifest(total: int, items: Iterable[Item], into: Path | None = None) -> ManifestInfo:
+def write_manifest(items: Iterable[Item], into: Path | None = None) -> tuple[int, str]:
     """Return size and digest of a manifest of items; write it too if a file is given.
+
+    The digest is the SHA-256 over ids, paths and labels, its first 16 hexadecimal digits.
 
     Raises
     ------
@@ -88,7 +72,7 @@ def write_manifest(total: int, items: Iterable[Item], into: Path | None = None) 
             f"Can't write {into}: {error.strerror or error}.",
             "Free disk space, or choose another folder with -o.",
         ) from error
-    return ManifestInfo(count, total, digest.hexdigest()[:16])
+    return count, digest.hexdigest()[:16]
 
 
 class Manifest:

@@ -18,7 +18,7 @@ from PIL import Image
 
 from cvx_core import OutputError, printable, write_atomic
 from cvx_core.explanations import VIK
-from cvx_diagnose.analysis.advice import is_verified
+from cvx_diagnose.analysis.advice import verified_shortcuts
 from cvx_diagnose.analysis.error_groups.groups import ErrorGroups
 from cvx_diagnose.report.tables import confusion_table, error_table, task_metrics
 from cvx_diagnose.run.results import Run
@@ -36,7 +36,7 @@ _COLUMNS = (
 )
 
 
-def write_report(run: Run, summary: dict[str, Any], error_groups: ErrorGroups) -> Path:
+def write_report(run: Run, summary: dict[str, Any], error_groups: ErrorGroups) -> None:
     """Write ``index.html`` and its images into the folder of a run.
 
     Parameters
@@ -45,11 +45,6 @@ def write_report(run: Run, summary: dict[str, Any], error_groups: ErrorGroups) -
         A finished run and the groups of its errors.
     summary
         Contents of ``summary.json``.
-
-    Returns
-    -------
-    pathlib.Path
-        Of the page.
 
     Raises
     ------
@@ -73,7 +68,7 @@ def write_report(run: Run, summary: dict[str, Any], error_groups: ErrorGroups) -
             errors.append(_error(row, group.get(row["id"]), row["id"] in issues, mapped))
     count = len(error_groups.ids)
     document = _printable_json(_document(run, summary, errors, max(0, count - len(errors))))
-    return write_atomic(run.folder / PAGE, _page(document).encode("utf-8"), overwrite=True)
+    write_atomic(run.folder / PAGE, _page(document).encode("utf-8"), overwrite=True)
 
 
 def _costliest(run: Run) -> set[int]:
@@ -133,15 +128,8 @@ def _error(row: Row, group: int | None, label_issue: bool, mapped: bool) -> Row:
     size = None if row["width"] is None else [row["width"], row["height"]]
     whole = [0, 0, *(size or (1, 1))]
     return {
-        "id": row["id"],
-        "path": row["path"],
-        "type": worst["type"],
-        "true": worst["true"],
-        "predicted": worst["predicted"],
-        "box": worst["box"],
-        "confidence": row["confidence"],
-        "loss": row["loss"],
-        "margin": row["margin"],
+        **{name: row[name] for name in ("id", "path", "confidence", "loss", "margin", "fix")},
+        **{name: worst[name] for name in ("type", "true", "predicted", "box")},
         "size": size,
         "extent": row["extent"] or whole,
         "located": row["extent"] is not None,
@@ -149,7 +137,6 @@ def _error(row: Row, group: int | None, label_issue: bool, mapped: bool) -> Row:
         "files": row["thumbnail"] is not None,
         "regions": row["regions"] if row["tested"] else None,
         "control_change": row["control_change"],
-        "fix": row["fix"],
         "group": -1 if group is None else group,
         "label_issue": label_issue,
     }
@@ -160,14 +147,13 @@ def _document(
 ) -> dict[str, Any]:
     accuracy = summary["accuracy"]
     wrong = accuracy["total"] - accuracy["correct"]
+    same = "task", "classes", "advice", "label_issues", "comparison", "fixes", "influential_images"
     inputs = f"{summary['inputs']:,} inputs of {summary['data']}"
     return {
         "title": f"Errors of {summary['model']}",
         "about": f"{inputs} · {wrong:,} with an error",
-        "task": summary["task"],
-        "classes": summary["classes"],
+        **{name: summary[name] for name in same},
         "files": IMAGES,
-        "advice": summary["advice"],
         "numbers": {
             "accuracy": accuracy,
             "counts": summary["counts"],
@@ -176,15 +162,9 @@ def _document(
             "measures": task_metrics(summary),
         },
         "groups": summary["error_groups"],
-        "shortcuts": [
-            one for one in (summary["shortcuts"] or {"found": ()})["found"] if is_verified(one)
-        ],
+        "shortcuts": verified_shortcuts(summary),
         "error_table": error_table(summary),
         "confusions": confusion_table(run),
-        "label_issues": summary["label_issues"],
-        "comparison": summary["comparison"],
-        "fixes": summary["fixes"],
-        "influential_images": summary["influential_images"],
         "errors": errors,
         "left_out": left_out,
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -81,8 +81,3 @@ class CrashJournal:
         temporary.replace(self._known)
         self.forget()
         return in_flight
-
-
-def select_ids(batch: Sequence[Any], ids: Ids) -> list[Any]:
-    """Return the elements of a batch with these ids."""
-    return [one for one in batch if one.item.id in ids]

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from cvx_core import OptionError, OutputError, UsageError
-from cvx_core.explanations import encode_json
 
 NAME = "plan.json"
 SCHEMA = "cvx.plan/2"
@@ -107,18 +106,6 @@ class Plan:
         return {"schema": SCHEMA, **asdict(self)}
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Plan:
-        """Rebuild it from `to_dict`."""
-        given = {one.name: data[one.name] for one in fields(cls)}
-        for name in ("classes", "map_shape"):
-            given[name] = None if given[name] is None else tuple(given[name])
-        return cls(**given)
-
-    def to_json(self) -> bytes:
-        """Return the bytes that `read` reads."""
-        return encode_json(self.to_dict())
-
-    @classmethod
     def read(cls, folder: Path) -> Plan:
         """Read the plan of a run.
 
@@ -136,7 +123,10 @@ class Plan:
                     f"{data['schema']!r}, this version reads {SCHEMA!r}.",
                     "Run cvx diagnose again with this version.",
                 )
-            return cls.from_dict(data)
+            given = {one.name: data[one.name] for one in fields(cls)}
+            for name in ("classes", "map_shape"):
+                given[name] = None if given[name] is None else tuple(given[name])
+            return cls(**given)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise OutputError(
                 f"No run of cvx diagnose in {folder}: {type(error).__name__}: {error}.",

@@ -110,9 +110,12 @@ def _halves(size: int | None) -> pa.DataType:
     return pa.list_(pa.float16(), size)
 
 
-def to_table(rows: Sequence[Row], schema: pa.Schema) -> pa.Table:
-    """Return rows as a table."""
-    return pa.table([_column(rows, field) for field in schema], schema=schema)
+def to_parquet(rows: Sequence[Row], schema: pa.Schema) -> bytes:
+    """Return the bytes of a Parquet file of rows."""
+    table = pa.table([_column(rows, field) for field in schema], schema=schema)
+    stream = io.BytesIO()
+    pq.write_table(table, stream, compression="zstd")
+    return stream.getvalue()
 
 
 def _column(rows: Sequence[Row], field: pa.Field) -> pa.Array:
@@ -144,13 +147,6 @@ def _column(rows: Sequence[Row], field: pa.Field) -> pa.Array:
 def block_file(folder: Path, block: int) -> Path:
     """Return the file of a block's rows."""
     return folder / ROWS / f"block-{block:06d}.parquet"
-
-
-def to_parquet(table: pa.Table) -> bytes:
-    """Return a table's bytes."""
-    stream = io.BytesIO()
-    pq.write_table(table, stream, compression="zstd")
-    return stream.getvalue()
 
 
 def failed(item: Item, status: str, message: str, **more: Any) -> Row:

@@ -17,11 +17,11 @@ from cvx_diagnose.data.decoder import DecodedInput, Decoder
 from cvx_diagnose.data.items import Item
 from cvx_diagnose.data.manifest import NAME, Manifest
 from cvx_diagnose.data.sources import Source
-from cvx_diagnose.run.crash_journal import CrashJournal, select_ids
+from cvx_diagnose.run.crash_journal import CrashJournal
 from cvx_diagnose.run.inference.region_tests import RegionTests, mark_untested, tested_errors
 from cvx_diagnose.run.inference.row_builder import RowBuilder
 from cvx_diagnose.run.plan import Plan
-from cvx_diagnose.run.rows import CRASHED, Row, block_file, failed, schema_of, to_parquet, to_table
+from cvx_diagnose.run.rows import CRASHED, Row, block_file, failed, schema_of, to_parquet
 
 EXPLAINING, TESTING = "explaining", "testing regions in the errors of"
 
@@ -57,24 +57,18 @@ class DiagnosisWork(Work[Item, DecodedInput, Row]):
         self.journal: CrashJournal | None = CrashJournal(folder, shard)
         self._decoder = Decoder(source, model.preparer, located=plan.task != "classification")
 
-    def blocks(self) -> list[int]:
-        """Return the blocks of this shard."""
-        i, n = self.shard
-        return list(range(i, self.manifest.blocks, n))
-
     def pending(self) -> list[int]:
         """Return the blocks of this shard without a file."""
-        return [block for block in self.blocks() if not block_file(self.folder, block).exists()]
+        i, n = self.shard
+        blocks = range(i, self.manifest.blocks, n)
+        return [block for block in blocks if not block_file(self.folder, block).exists()]
 
     @property
     def left(self) -> int:
         """Number of items in the pending blocks."""
-        blocks = self.pending()
+        size, total = self.plan.block_size, len(self.manifest)
         # Only the last block of all may be shorter.
-        short = self.manifest.blocks * self.plan.block_size - len(self.manifest)
-        return len(blocks) * self.plan.block_size - (
-            short if self.manifest.blocks - 1 in blocks else 0
-        )
+        return sum(min(size, total - block * size) for block in self.pending())
 
     def items(self, block: int) -> list[Item]:
         """Return the items of a block."""
@@ -108,7 +102,7 @@ class DiagnosisWork(Work[Item, DecodedInput, Row]):
             return self._build_rows(batch)
         rows: list[Row] = []
         for ids in self.journal.split(EXPLAINING, tuple(one.item.id for one in batch)):
-            part = select_ids(batch, ids)
+            part = [one for one in batch if one.item.id in ids]
             cause = self.journal.cause(EXPLAINING, ids)
             if cause is not None:
                 message = f"The network ended its process on this input ({cause}). Check the image."
@@ -156,9 +150,9 @@ class DiagnosisWork(Work[Item, DecodedInput, Row]):
                 f"({len(set(got) ^ set(wanted))} ids missing, unknown or repeated).",
                 "Report it to the engine's author; the block was not written.",
             )
-        table = to_table(sorted(rows, key=lambda row: int(row["id"])), schema_of(self.plan))
+        data = to_parquet(sorted(rows, key=lambda row: int(row["id"])), schema_of(self.plan))
         # An existing file was written with the same plan and holds the same rows.
-        write_atomic(block_file(self.folder, block), to_parquet(table), overwrite=True)
+        write_atomic(block_file(self.folder, block), data, overwrite=True)
 
     @cached_property
     def _region_tests(self) -> RegionTests:

@@ -14,7 +14,7 @@ from cvx_diagnose.analysis.metrics.statistics import adjust_p_values, shuffle_id
 from cvx_diagnose.analysis.shortcuts import search as shortcuts
 from cvx_diagnose.analysis.shortcuts.recurrence import fisher_test, join_similar_groups, occurrences
 from cvx_diagnose.analysis.shortcuts.search import NAME
-from cvx_diagnose.analysis.shortcuts.transplants import Donor, count_flips, evidence_boxes, paste
+from cvx_diagnose.analysis.shortcuts.transplants import count_flips, evidence_boxes, paste
 from cvx_engine.local import Local
 from PIL import Image
 from torch import nn
@@ -99,14 +99,15 @@ def test_what_turns_images_is_counted_by_donors() -> None:
 
     values = torch.zeros(1, 2, 2)
     values[0, 0, 0] = 3
-    donor = Donor(values, (0.0, 0.0, 0.5, 0.5), (0.5, 0.5, 1.0, 1.0))
+    donor = values, (0.0, 0.0, 0.5, 0.5), (0.5, 0.5, 1.0, 1.0)
     images = [torch.zeros(1, 2, 2), torch.ones(1, 2, 2)]
-    found = count_flips([donor] * 5, [images] * 5, [[0, 1]] * 5, {3}, brightest)
+    pairs = list(zip(images, [0, 1], strict=True))
+    found = count_flips([donor] * 5, [pairs] * 5, {3}, brightest)
     assert found["p"] == pytest.approx(0.5**5)
     assert (found["count"], found["flipped"], found["control_flipped"]) == (10, 10, 0)
     # What was class 3 before is no error, and another answer than that of the errors neither.
-    assert count_flips([donor], [images], [[3, 3]], {3}, brightest)["flipped"] == 0
-    assert count_flips([donor], [images], [[0, 1]], {2}, brightest)["flipped"] == 0
+    assert count_flips([donor], [[(image, 3) for image in images]], {3}, brightest)["flipped"] == 0
+    assert count_flips([donor], [pairs], {2}, brightest)["flipped"] == 0
 
 
 class Spots(nn.Module):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from itertools import chain
 from typing import Any
 
 import torch
@@ -65,15 +64,10 @@ class Randomised:
                 "Go without the sanity check, or give the module a __deepcopy__ of its own.",
             ) from error
         self._spread: dict[nn.Module, float] = {}
-        source, own = model.module, self.model.module
-        self._pairs = list(
-            zip(
-                chain(own.parameters(), own.buffers()),
-                chain(source.parameters(), source.buffers()),
-                strict=True,
-            )
-        )
-        self._sizes = {one: _size(one) for one in _own(own.modules()) if one.ndim > 1}
+        both = [[*one.parameters(), *one.buffers()] for one in (self.model.module, model.module)]
+        self._pairs = list(zip(*both, strict=True))
+        own = _own(self.model.module.modules())
+        self._sizes = {one: _size(one) for one in own if one.ndim > 1}
         self._known = KnownOutputs(keep=keep)
         self._layers = self._in_forward_order()
 
@@ -151,9 +145,7 @@ class Randomised:
                 _measure(args[0], *statistics)
 
         def after(one: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
-            if one in seen or one not in self._spread:
-                return None
-            if not isinstance(output, Tensor):
+            if one in seen or one not in self._spread or not isinstance(output, Tensor):
                 return None
             seen.add(one)
             factor = self._spread[one] / (_variation(output) or 1.0)

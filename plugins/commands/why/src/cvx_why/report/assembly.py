@@ -14,12 +14,10 @@ from torch import Tensor
 from cvx_core import Explanation, Metadata, VisionModel, __version__
 from cvx_core.images import PreparedImage
 from cvx_core.tasks import GroundTruth, Predicted, Prediction, Target
-from cvx_why.report.data import FillReport, FixReport, RegionReport
 from cvx_why.report.error_report import ErrorReport
-from cvx_why.search.attribution import blame_map
-from cvx_why.search.fix import Fix
+from cvx_why.search.fix import FixReport
 from cvx_why.search.perturbations import PassCounter
-from cvx_why.search.regions import RegionResult, control_change
+from cvx_why.search.regions import RegionReport, blame_map, control_change
 from cvx_why.search.search import Search
 
 
@@ -65,21 +63,19 @@ def assemble_report(
     label: GroundTruth,
     budget: int,
     search: Search,
-    regions: Sequence[RegionResult],
-    fix: Fix | None,
+    regions: Sequence[RegionReport],
+    fix: FixReport | None,
     counterfactual: dict[str, Any] | None,
     profile: bool,
 ) -> ErrorReport:
     """Return the report of a search."""
     mistake, passes = search.runner.mistake, search.runner.passes
-    shown = tuple(_region_report(image, one) for one in regions)
-    found = None if fix is None else _fix_report(image, fix)
     control = control_change(search)
     evidence: dict[str, Any] = {
         "margin": mistake.margin,
         "control_change": control,
-        "regions": [{**one.to_dict(), "fills": _fill_text(one)} for one in shown],
-        "fix": found.to_dict() if found else None,
+        "regions": [{**one.to_dict(), "fills": _fill_text(one)} for one in regions],
+        "fix": fix.to_dict() if fix else None,
         "passes": passes.images,
         "backward_passes": passes.backward_passes,
     }
@@ -99,9 +95,9 @@ def assemble_report(
         true=mistake.true,
         loss=mistake.loss,
         margin=mistake.margin,
-        regions=shown,
+        regions=tuple(regions),
         control_change=control,
-        fix=found,
+        fix=fix,
         contrast=contrast,
         blame=blame,
         passes=passes.images,
@@ -114,45 +110,6 @@ def assemble_report(
 
 def _fill_text(one: RegionReport) -> str:
     return ", ".join(f"{name} {fill.change:+.2f}" for name, fill in one.fills.items())
-
-
-def _region_report(image: PreparedImage, one: RegionResult) -> RegionReport:
-    mask = _mask(one.mask)
-    return RegionReport(
-        mask,
-        _box(image, mask),
-        float(mask.mean()),
-        one.predicted_change,
-        {name: FillReport(each.change, each.right, each.note) for name, each in one.fills.items()},
-        one.disagreement,
-        one.verdict,
-    )
-
-
-def _fix_report(image: PreparedImage, fix: Fix) -> FixReport:
-    mask = _mask(fix.perturbation.mask)
-    return FixReport(
-        mask,
-        _box(image, mask),
-        float(mask.mean()),
-        fix.fill,
-        fix.perturbation.change,
-        fix.perturbation.note,
-        fix.inputs[0].detach().float().cpu().numpy(),
-    )
-
-
-def _mask(mask: Tensor) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    found = mask.cpu().numpy()
-    found.setflags(write=False)
-    return found
-
-
-def _box(image: PreparedImage, mask: np.ndarray[Any, Any]) -> tuple[float, float, float, float]:
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    corners = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
-    left, top, right, bottom = image.frame.to_image(corners).tolist()
-    return left, top, right, bottom
 
 
 def _explanation(

@@ -3,120 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
-import numpy.typing as npt
 
 from cvx_core import Explanation, Metadata
 from cvx_core.tasks import ClassEntry
+from cvx_why.search.fix import FixReport
+from cvx_why.search.regions import RegionReport
 
 SCHEMA = "cvx.why/2"
 FILES = ("index.html", "maps.html", "blame.png", "contrast.png", "why.json")
 """The files of a saved report."""
-
-
-@dataclass(frozen=True)
-class FillReport:
-    """Effect of one fill of a region on the mistake.
-
-    Attributes
-    ----------
-    change
-        Change of the margin, in logits; negative if the fill helps.
-    correct
-        Whether the prediction is correct with the fill.
-    note
-        The prediction with the fill.
-    """
-
-    change: float
-    correct: bool
-    note: str = ""
-
-
-@dataclass(frozen=True, eq=False)
-class RegionReport:
-    """A tested region.
-
-    Attributes
-    ----------
-    mask
-        bool (H, W) over the network's input. Read-only.
-    box
-        (left, top, right, bottom) around it, in pixels of the image.
-    share
-        Share of the input's pixels, in [0, 1].
-    predicted_change
-        Change of the margin that the contrast map predicts, in logits.
-    fills
-        The measured effect of each fill.
-    disagreement
-        Largest difference between the changes of two fills, in logits.
-    verdict
-        ``verified``: under every fill, two or more, the margin decreases by half or more, or the
-        prediction becomes correct. ``partly``: under most fills it decreases by a fifth or more.
-        ``not verified``: neither; the region is not blamed.
-    """
-
-    mask: npt.NDArray[np.bool_]
-    box: tuple[float, float, float, float]
-    share: float
-    predicted_change: float
-    fills: Mapping[str, FillReport]
-    disagreement: float
-    verdict: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the region as JSON values, without its mask."""
-        return {
-            "box": list(self.box),
-            "share": self.share,
-            "verdict": self.verdict,
-            "predicted_change": self.predicted_change,
-            "disagreement": self.disagreement,
-            "fills": {name: vars(one) for name, one in self.fills.items()},
-        }
-
-
-@dataclass(frozen=True, eq=False)
-class FixReport:
-    """The smallest region found whose fill corrects the prediction, confirmed by a second run.
-
-    Attributes
-    ----------
-    mask
-        bool (H, W) over the network's input. Read-only.
-    box, share
-        See `RegionReport`.
-    fill
-        Name of the fill.
-    change
-        Change of the margin, in logits.
-    note
-        The prediction with the fill.
-    inputs
-        float32 (C, H, W), the network's input with the fill, to run it yourself.
-    """
-
-    mask: npt.NDArray[np.bool_]
-    box: tuple[float, float, float, float]
-    share: float
-    fill: str
-    change: float
-    note: str
-    inputs: npt.NDArray[np.float32]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fix as JSON values, without mask and inputs."""
-        return {
-            "box": list(self.box),
-            "share": self.share,
-            "fill": self.fill,
-            "change": self.change,
-            "note": self.note,
-        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,7 +68,7 @@ class ReportData:
     backward_passes: int
     budget: int
     counterfactual: Mapping[str, Any] | None = None
-    profile: tuple[Metadata, ...] = field(default=())
+    profile: tuple[Metadata, ...] = ()
 
     @property
     def blamed(self) -> tuple[RegionReport, ...]:

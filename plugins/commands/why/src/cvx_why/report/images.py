@@ -27,11 +27,9 @@ def network_view(explanation: Explanation, longest: int) -> Image.Image:
     scale = min(1.0, longest / max(height, width))
     size = max(1, round(width * scale)), max(1, round(height * scale))
     left, top, right, bottom = explanation.extent
-    box = round(left), round(top), max(round(right), round(left) + 1), round(bottom)
-    box = (*box[:3], max(box[3], box[1] + 1))
-    photo = Image.fromarray(explanation.image)
-    canvas = Image.new("RGB", (box[2] - box[0], box[3] - box[1]), _PADDING)
-    canvas.paste(photo, (-box[0], -box[1]))
+    x, y = round(left), round(top)
+    canvas = Image.new("RGB", (max(1, round(right) - x), max(1, round(bottom) - y)), _PADDING)
+    canvas.paste(Image.fromarray(explanation.image), (-x, -y))
     return canvas.resize(size, Image.Resampling.LANCZOS)
 
 

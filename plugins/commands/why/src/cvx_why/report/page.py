@@ -9,9 +9,10 @@ from PIL import Image
 
 from cvx_core import Explanation, printable
 from cvx_core.explanations import overlay
-from cvx_why.report.data import FillReport, ReportData
+from cvx_why.report.data import ReportData
 from cvx_why.report.images import Mask, center, contour_path, data_uri, fill_region, network_view
 from cvx_why.report.summary import MEANING, conclusions, describe_profile, position
+from cvx_why.search.regions import FillReport
 
 _LARGE, _SMALL, _MAP = 640, 260, 400
 """Longest sides of images, in pixels."""

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cvx_why.report.data import RegionReport, ReportData
+from cvx_why.report.data import ReportData
+from cvx_why.search.regions import RegionReport
 
 CROPPED = 0.2
 """Share of an image that was cropped, from which on a report mentions it."""

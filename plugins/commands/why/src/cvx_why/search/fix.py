@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from torch import Tensor
+import numpy as np
+import numpy.typing as npt
+import torch
 
 from cvx_why.search.candidates import dilate_mask, level_sets
 from cvx_why.search.inpainting import Fill, elsewhere
-from cvx_why.search.regions import RegionResult
+from cvx_why.search.regions import RegionReport, locate
 from cvx_why.search.search import Perturbation, Search
 
 _SHRUNK = (0.4, 0.6, 0.8)
@@ -17,27 +20,42 @@ _TIGHT = (0.5, 0.7)
 
 
 @dataclass(frozen=True, eq=False)
-class Fix:
-    """A perturbation that corrects the prediction.
+class FixReport:
+    """The smallest region found whose fill corrects the prediction, confirmed by a second run.
 
     Attributes
     ----------
-    perturbation
-        The region and the change of the margin.
+    mask
+        bool (H, W) over the network's input. Read-only.
+    box, share
+        See `RegionReport`.
     fill
         Name of the fill.
+    change
+        Change of the margin, in logits.
+    note
+        The prediction with the fill.
     inputs
-        (1, C, H, W), the perturbed input. It was run once more on its own to confirm the fix.
+        float32 (C, H, W), the network's input with the fill, to run it yourself.
     """
 
-    perturbation: Perturbation
+    mask: npt.NDArray[np.bool_]
+    box: tuple[float, float, float, float]
+    share: float
     fill: str
-    inputs: Tensor
+    change: float
+    note: str
+    inputs: npt.NDArray[np.float32]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fix as JSON values, without mask and inputs."""
+        plain = {name: one for name, one in vars(self).items() if name not in ("mask", "inputs")}
+        return {**plain, "box": list(self.box)}
 
 
 def find_fix(
-    search: Search, regions: Sequence[RegionResult], fills: Mapping[str, Fill]
-) -> Fix | None:
+    search: Search, regions: Sequence[RegionReport], fills: Mapping[str, Fill]
+) -> FixReport | None:
     """Return the smallest fix found within the budget, or None.
 
     The smallest perturbation of the search that corrects the prediction is reduced to level sets
@@ -46,7 +64,11 @@ def find_fix(
     """
     fills = {**fills, "elsewhere": elsewhere}
     known = [(one, search.fill) for one in search.perturbations if one.right]
-    known += [(r, name) for one in regions for name, r in one.fills.items() if r.right]
+    for region in regions:
+        mask = torch.tensor(region.mask, device=search.fine.device)
+        for name, fill in region.fills.items():
+            if fill.correct:
+                known.append((Perturbation(mask, fill.change, True, fill.note), name))
     for one, name in sorted(known, key=lambda pair: pair[0].pixels) or _wider(search, fills):
         if name == search.fill and search.runner.left > len(_SHRUNK):
             inside = level_sets(search.fine, _SHRUNK, one.mask)
@@ -54,7 +76,9 @@ def find_fix(
             one = min([one, *smaller], key=lambda fix: fix.pixels)
         inputs = fills[name](search.runner.inputs, one.mask[None, None])
         if search.runner.left and search.runner.judge(inputs)[0].right:
-            return Fix(one, name, inputs)
+            array = inputs[0].detach().float().cpu().numpy()
+            place = locate(search.runner.image, one.mask)
+            return FixReport(*place, name, one.change, one.note, array)
     return None
 
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Literal
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+import torch
 from torch import Tensor
 
+from cvx_core.images import PreparedImage
+from cvx_why.search.contours import snap_to_contours
 from cvx_why.search.inpainting import Fill
 from cvx_why.search.search import Perturbation, Search
-
-Verdict = Literal["verified", "partly", "not verified"]
 
 BLAME_SHARE = 0.2
 """Share of the margin by which it must decrease for a region to be blamed."""
@@ -26,43 +29,76 @@ MAX_OVERLAP = 0.2
 """Overlap, as a share of the smaller region, up to which two regions are distinct."""
 
 
+@dataclass(frozen=True)
+class FillReport:
+    """Effect of one fill of a region on the mistake.
+
+    Attributes
+    ----------
+    change
+        Change of the margin, in logits; negative if the fill helps.
+    correct
+        Whether the prediction is correct with the fill.
+    note
+        The prediction with the fill.
+    """
+
+    change: float
+    correct: bool
+    note: str = ""
+
+
 @dataclass(frozen=True, eq=False)
-class RegionResult:
-    """A region and its measured effects.
+class RegionReport:
+    """A tested region.
 
     Attributes
     ----------
     mask
-        bool (H, W) over the network's input.
+        bool (H, W) over the network's input. Read-only.
+    box
+        (left, top, right, bottom) around it, in pixels of the image.
+    share
+        Share of the input's pixels, in [0, 1].
     predicted_change
-        Change of the margin that the margin maps predict: minus their sum in the region.
+        Change of the margin that the contrast map predicts, in logits.
     fills
-        The measurement under each fill; the search's own fill comes first.
+        The measured effect of each fill; the search's own comes first.
+    disagreement
+        Largest difference between the changes of two fills, in logits.
     verdict
-        ``verified``: under every fill the margin decreases by half or more, or the prediction
-        becomes correct. ``partly``: under most fills, two or more, it decreases by a fifth or more
-        (by half, if the prediction is correct and a rival was given).
+        ``verified``: under every fill, two or more, the margin decreases by half or more, or the
+        prediction becomes correct. ``partly``: under most fills, two or more, it decreases by a
+        fifth or more (by half, if the prediction is correct and a rival was given).
         ``not verified``: neither; the region is not blamed.
     """
 
-    mask: Tensor
+    mask: npt.NDArray[np.bool_]
+    box: tuple[float, float, float, float]
+    share: float
     predicted_change: float
-    fills: Mapping[str, Perturbation]
-    verdict: Verdict
+    fills: Mapping[str, FillReport]
+    disagreement: float
+    verdict: str
 
     @property
     def change(self) -> float:
         """Median change of the margin over the fills, in logits; negative if it helps."""
-        return median([one.change for one in self.fills.values()])
+        return median(one.change for one in self.fills.values())
 
-    @property
-    def disagreement(self) -> float:
-        """Largest difference between the changes of two fills, in logits."""
-        changes = [one.change for one in self.fills.values()]
-        return max(changes) - min(changes)
+    def to_dict(self) -> dict[str, Any]:
+        """Return the region as JSON values, without its mask."""
+        return {
+            "box": list(self.box),
+            "share": self.share,
+            "verdict": self.verdict,
+            "predicted_change": self.predicted_change,
+            "disagreement": self.disagreement,
+            "fills": {name: vars(one) for name, one in self.fills.items()},
+        }
 
 
-def verify_regions(search: Search, fills: Mapping[str, Fill]) -> list[RegionResult]:
+def verify_regions(search: Search, fills: Mapping[str, Fill]) -> list[RegionReport]:
     """Return the tested regions, the best first, each with a verdict.
 
     A region is tested under every fill if its effect reaches the threshold for blame and
@@ -88,15 +124,48 @@ def verify_regions(search: Search, fills: Mapping[str, Fill]) -> list[RegionResu
         again = search.perturb([one.mask for one in found], fills[name])
         for into, perturbation in zip(measured, again, strict=False):
             into[name] = perturbation
-    return [
-        RegionResult(
-            one.mask,
-            -float(search.maps.signed[one.mask].sum()),
-            by_fill,
-            _verdict([*by_fill.values()], margin, len(fills)),
-        )
-        for one, by_fill in zip(found, measured, strict=True)
-    ]
+    return [_report(search, one, len(fills)) for one in measured]
+
+
+def _report(search: Search, measured: Mapping[str, Perturbation], fills: int) -> RegionReport:
+    several = [*measured.values()]
+    changes, mask = [one.change for one in several], several[0].mask
+    return RegionReport(
+        *locate(search.runner.image, mask),
+        -float(search.maps.signed[mask].sum()),
+        {name: FillReport(one.change, one.right, one.note) for name, one in measured.items()},
+        max(changes) - min(changes),
+        _verdict(several, search.runner.mistake.margin, fills),
+    )
+
+
+def locate(
+    image: PreparedImage, mask: Tensor
+) -> tuple[npt.NDArray[np.bool_], tuple[float, float, float, float], float]:
+    """Return a region's mask as an array, its box in pixels of the image, and its share."""
+    found = mask.cpu().numpy()
+    found.setflags(write=False)
+    rows, columns = np.flatnonzero(found.any(1)), np.flatnonzero(found.any(0))
+    corners = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
+    left, top, right, bottom = image.frame.to_image(corners).tolist()
+    return found, (left, top, right, bottom), float(found.mean())
+
+
+def blame_map(search: Search, regions: list[RegionReport]) -> Tensor:
+    """Return (H, W) in logits per pixel, 0 or more: where the mistake is caused.
+
+    Each blamed region sums to the median decrease of the margin over the fills. It is distributed
+    in proportion to the search's fine map in the best region, and to the margin maps in others.
+    All else is zero: no perturbation has shown that it matters. What supports the ground truth is
+    in the contrast map.
+    """
+    values, image = torch.zeros_like(search.maps.signed), search.runner.inputs
+    for one in regions:
+        mask = torch.tensor(one.mask, device=values.device)
+        best = search.best is not None and torch.equal(mask, search.best.mask)
+        share = search.fine if best else snap_to_contours(search.maps.positive * mask, image)
+        values = values - one.change * share / share.sum().clamp_min(1e-12)
+    return values
 
 
 def control_change(search: Search) -> float:
@@ -139,7 +208,7 @@ def _apart(one: Perturbation, others: Sequence[Perturbation]) -> bool:
     )
 
 
-def _verdict(found: Sequence[Perturbation], margin: float, fills: int) -> Verdict:
+def _verdict(found: Sequence[Perturbation], margin: float, fills: int) -> str:
     # If the prediction was correct before, a correct prediction afterwards shows nothing.
     holds = [
         one.change <= -VERIFIED_SHARE * abs(margin) or (one.right and margin > 0) for one in found

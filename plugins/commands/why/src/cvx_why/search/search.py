@@ -183,13 +183,10 @@ class Search:
         if not masks:
             return []
         stacked = torch.stack(masks)[:, None]
-        images = (fill or FILLS[self.fill])(
-            self.runner.inputs.expand(len(masks), -1, -1, -1), stacked
-        )
+        inputs, margin = self.runner.inputs, self.runner.mistake.margin
+        images = (fill or self._fill)(inputs.expand(len(masks), -1, -1, -1), stacked)
         found = [
-            Perturbation(
-                mask, judged.margin - self.runner.mistake.margin, judged.right, judged.note
-            )
+            Perturbation(mask, judged.margin - margin, judged.right, judged.note)
             for mask, judged in zip(masks, self.runner.judge(images), strict=True)
         ]
         if fill is None:

@@ -53,21 +53,13 @@ def group_errors(features: Numbers, predictions: Sequence[str]) -> npt.NDArray[n
     return found
 
 
-def split_group(features: Numbers, number: int | None = None) -> npt.NDArray[np.int64]:
-    """Return the clusters of errors that have one wrong prediction, from 0.
-
-    Parameters
-    ----------
-    features
-        (n, F).
-    number
-        How many clusters, where that is known.
-    """
+def split_group(features: Numbers) -> npt.NDArray[np.int64]:
+    """Return the clusters of errors (n, F) that have one wrong prediction, from 0."""
     count = len(features)
     sample = features
     if count > _MOST_TOGETHER:
         sample = features[np.linspace(0, count - 1, _MOST_TOGETHER).astype(int)]
-    parts = _parts(sample, number)
+    parts = _parts(sample)
     if count == len(sample):
         return parts
     centers = np.stack([sample[parts == k].mean(0) for k in range(int(parts.max()) + 1)])
@@ -76,22 +68,13 @@ def split_group(features: Numbers, number: int | None = None) -> npt.NDArray[np.
     return nearest
 
 
-def _parts(sample: Numbers, number: int | None) -> npt.NDArray[np.int64]:
-    whole = np.zeros(len(sample), dtype=np.int64)
-    if number is not None:
-        return _ward(sample, number) if number > 1 else whole
-    most = min(_MOST_GROUPS, len(sample) // MIN_SIZE)
-    choices = {}
-    for k in range(2, most + 1):
-        parts = _ward(sample, k)
+def _parts(sample: Numbers) -> npt.NDArray[np.int64]:
+    choices = []
+    for k in range(2, min(_MOST_GROUPS, len(sample) // MIN_SIZE) + 1):
+        parts = AgglomerativeClustering(k).fit_predict(sample)
         if np.bincount(parts).min() >= MIN_SIZE:
-            choices[k] = parts, float(silhouette_score(sample, parts))
-    if not choices or max(score for _, score in choices.values()) < STRUCTURE:
-        return whole
-    best = max(score for _, score in choices.values())
-    return next(parts for parts, score in choices.values() if score >= best - SLACK)
-
-
-def _ward(sample: Numbers, number: int) -> npt.NDArray[np.int64]:
-    parts: npt.NDArray[np.int64] = AgglomerativeClustering(number).fit_predict(sample)
-    return parts
+            choices.append((parts, float(silhouette_score(sample, parts))))
+    best = max((score for _, score in choices), default=0.0)
+    if best < STRUCTURE:
+        return np.zeros(len(sample), dtype=np.int64)
+    return next(parts for parts, score in choices if score >= best - SLACK)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.ndimage import center_of_mass
 
 from cvx_diagnose.analysis.error_groups.clustering import MIN_SIZE, group_errors
 from cvx_diagnose.run.results import Run
@@ -54,15 +55,8 @@ def find_error_groups(run: Run) -> ErrorGroups:
     of the whole image where there are no maps. Of an image with several errors (of a detector,
     say) the most costly counts.
     """
-    under = next(
-        name
-        for name, there in (
-            ("fine_features", run.plan.fine_features),
-            ("error_features", run.plan.map_features),
-            ("features", True),
-        )
-        if there
-    )
+    under = "error_features" if run.plan.map_features else "features"
+    under = "fine_features" if run.plan.fine_features else under
     maps = ["margin_map"] if run.plan.map_shape is not None else []
     table = run.table([*_COLUMNS, under, *maps], wrong=True)
     if not len(table):
@@ -143,13 +137,8 @@ def evidence_centers(maps: Numbers) -> list[tuple[float, float]]:
     for one in np.nan_to_num(np.clip(maps, 0, None)):
         height, width = one.shape
         strong = np.where(one >= 0.5 * one.max(), one, 0)
-        total = strong.sum()
-        if not np.isfinite(total) or total <= 0:
-            found.append((np.nan, np.nan))
-            continue
-        y = (strong.sum(1) * (np.arange(height) + 0.5)).sum() / total / height
-        x = (strong.sum(0) * (np.arange(width) + 0.5)).sum() / total / width
-        found.append((float(x), float(y)))
+        y, x = center_of_mass(strong) if 0 < strong.sum() < np.inf else (np.nan, np.nan)
+        found.append((float(x + 0.5) / width, float(y + 0.5) / height))
     return found
 
 

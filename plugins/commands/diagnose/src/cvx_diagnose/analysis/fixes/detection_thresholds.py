@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,28 +24,9 @@ FOUND = 0.5
 
 _FEWEST = 20
 
-
-@dataclass(frozen=True, eq=False)
-class _MatchedBoxes:
-    """The boxes of an image after suppression.
-
-    Attributes
-    ----------
-    scores, found
-        (n,), best first, and whether each finds an object that no better one finds.
-    objects
-        Number of objects in the image.
-    """
-
-    scores: Numbers
-    found: npt.NDArray[np.bool_]
-    objects: int
-
-    def counts(self, threshold: float) -> tuple[int, int, int]:
-        """Return objects found, wrong boxes, and objects missed."""
-        above = self.scores > threshold
-        found = int((self.found & above).sum())
-        return found, int(above.sum()) - found, self.objects - found
+_Matched = tuple[Numbers, Numbers, int]
+"""Scores of an image's boxes after suppression, best first; whether each finds an object that no
+better one finds; and the number of objects."""
 
 
 def suppress(boxes: Numbers, classes: Numbers, scores: Numbers, overlap: float) -> Numbers:
@@ -177,7 +157,7 @@ def _best(rows: list[Row], now: tuple[float, float | None]) -> tuple[float, floa
     for overlap in overlaps_:
         judged = [_match_row(row, overlap) for row in rows]
         for score in scores:
-            counts = np.array([one.counts(score) for one in judged]).sum(0)
+            counts = np.array([_count(one, score) for one in judged]).sum(0)
             tried[score, overlap] = _f1(counts)
 
     def rank(setting: tuple[float, float | None]) -> tuple[float, float]:
@@ -194,7 +174,15 @@ def _least(row: Row) -> float:
 
 
 def _counts(rows: list[Row], threshold: float, overlap: float | None) -> Numbers:
-    return np.array([_match_row(row, overlap).counts(threshold) for row in rows])
+    return np.array([_count(_match_row(row, overlap), threshold) for row in rows])
+
+
+def _count(matched: _Matched, threshold: float) -> tuple[int, int, int]:
+    """Return objects found, wrong boxes, and objects missed."""
+    scores, finds, objects = matched
+    above = scores > threshold
+    found = int((finds & above).sum())
+    return found, int(above.sum()) - found, objects - found
 
 
 def _f1(counts: Numbers) -> float:
@@ -202,7 +190,7 @@ def _f1(counts: Numbers) -> float:
     return float(2 * found / max(1, 2 * found + wrong + missed))
 
 
-def _match_row(row: Row, overlap: float | None) -> _MatchedBoxes:
+def _match_row(row: Row, overlap: float | None) -> _Matched:
     several = row["candidates"] if overlap is not None else row["detections"]
     several = several or []
     boxes = np.array([one["box"] for one in several], dtype=np.float64).reshape(-1, 4)
@@ -214,4 +202,4 @@ def _match_row(row: Row, overlap: float | None) -> _MatchedBoxes:
         kept = suppress(boxes, classes, scores, overlap)
     found, excused = match_boxes(boxes[kept], classes[kept], row["ground_truth"])
     objects = sum(not one["crowd"] for one in row["ground_truth"])
-    return _MatchedBoxes(scores[kept][~excused], found[~excused], objects)
+    return scores[kept][~excused], found[~excused], objects

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedGroupKFold, train_test_split
+from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold, train_test_split
 
 from cvx_diagnose.analysis.fixes.detection_thresholds import try_thresholds
 from cvx_diagnose.analysis.labeled_rows import LabeledRows
@@ -60,8 +60,9 @@ def _last_layer(run: Run) -> dict[str, Any]:
     # Copies of one file must not be in both halves.
     halves = StratifiedGroupKFold(2, shuffle=True, random_state=0)
     train, test = next(halves.split(labels, labels, np.array(files)[usable]))
-    model = _trained(features[train], labels[train])
-    now = model.predict(features[test] / model.scale_) == labels[test]
+    scale = float(features[train].std()) or 1.0
+    model = _trained(features[train] / scale, labels[train])
+    now = model.predict(features[test] / scale) == labels[test]
     before, restricted = correct[test], None
     if len(classes) < run.plan.outputs:
         restricted_correct = _among(run, classes, np.flatnonzero(usable)[test]) == labels[test]
@@ -88,23 +89,15 @@ def _among(run: Run, classes: npt.NDArray[np.int64], at: npt.NDArray[np.int64]) 
 
 def _trained(features: Numbers, labels: npt.NDArray[np.int64]) -> Any:
     """Return a logistic regression; its regularization is chosen on a quarter of the data."""
-    scale = float(features.std()) or 1.0
-    fit, hold = train_test_split(
-        np.arange(len(labels)), test_size=0.25, random_state=0, stratify=_halved(labels)
+    counts = np.bincount(labels)
+    split = train_test_split(
+        np.arange(len(labels)),
+        test_size=0.25,
+        random_state=0,
+        stratify=labels if counts[counts > 0].min() >= 4 else None,
     )
-    scores = {}
-    for strength in _STRENGTHS:
-        tried = LogisticRegression(C=strength, max_iter=300)
-        tried.fit(features[fit] / scale, labels[fit])
-        scores[strength] = float(tried.score(features[hold] / scale, labels[hold]))
-    best = max(_STRENGTHS, key=lambda strength: scores[strength])
-    model = LogisticRegression(C=best, max_iter=300).fit(features / scale, labels)
-    model.scale_ = scale
-    return model
-
-
-def _halved(labels: npt.NDArray[np.int64]) -> npt.NDArray[np.int64] | None:
-    return labels if np.bincount(labels)[np.unique(labels)].min() >= 4 else None
+    model = GridSearchCV(LogisticRegression(max_iter=300), {"C": _STRENGTHS}, cv=[split])
+    return model.fit(features, labels)
 
 
 def accuracy_change(before: npt.NDArray[np.bool_], after: npt.NDArray[np.bool_]) -> dict[str, Any]:

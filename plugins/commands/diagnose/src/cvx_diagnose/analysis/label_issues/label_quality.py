@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import scipy.special
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedKFold
+from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
 from cvx_core import UsageError
 
@@ -19,31 +20,11 @@ _KNOWN = 5
 """Minimum number of examples of a class for a threshold of its own."""
 
 
-def label_issue_mask(
-    probabilities: Numbers, labels: npt.NDArray[np.int64]
-) -> npt.NDArray[np.bool_]:
-    """Return which labels are issues according to confident learning (Northcutt, JAIR 2021).
-
-    The threshold of a class is the mean probability of the class over its own examples; with fewer
-    than five of these, the mean over the examples of all classes. A label is an issue if the most
-    probable class among those that reach their thresholds is another one, and the most probable
-    class of all is not the given one.
-
-    Parameters
-    ----------
-    probabilities
-        (n, C), out of sample: of a model that was not trained on these labels.
-    labels
-        (n,), the given classes.
-    """
-    given = probabilities[np.arange(len(labels)), labels]
-    return exceeds_thresholds(
-        probabilities, labels, class_thresholds(given, labels, probabilities.shape[1])
-    )
-
-
 def class_thresholds(given: Numbers, labels: npt.NDArray[np.int64], classes: int) -> Numbers:
-    """Return the threshold of each class, (C,).
+    """Return the threshold of each class, (C,), for confident learning (Northcutt, JAIR 2021).
+
+    It is the mean probability of the class over its own examples; with fewer than five of these,
+    the mean over the examples of all classes.
 
     Parameters
     ----------
@@ -63,7 +44,20 @@ def class_thresholds(given: Numbers, labels: npt.NDArray[np.int64], classes: int
 def exceeds_thresholds(
     probabilities: Numbers, labels: npt.NDArray[np.int64], thresholds: Numbers
 ) -> npt.NDArray[np.bool_]:
-    """Return which labels are issues, (n,), with the thresholds (C,) of `class_thresholds`."""
+    """Return which labels are issues, (n,).
+
+    Of these the most probable class among those that reach their thresholds is another one, and
+    the most probable class of all is not the given one.
+
+    Parameters
+    ----------
+    probabilities
+        (n, C), out of sample: of a model that was not trained on these labels.
+    labels
+        (n,), the given classes.
+    thresholds
+        (C,), of `class_thresholds`.
+    """
     reached = np.where(probabilities >= thresholds - 1e-9, probabilities, -1.0)
     issues: npt.NDArray[np.bool_] = (
         (reached.argmax(1) != labels) & (reached.max(1) >= 0) & (probabilities.argmax(1) != labels)
@@ -75,11 +69,6 @@ def label_doubt(probabilities: Numbers, labels: npt.NDArray[np.int64]) -> Number
     """Return the doubt about labels, in [0, 1]: the normalized margin of Northcutt (JAIR 2021).
 
     Half of one plus the probability of the most probable other class minus the given one's.
-
-    Parameters
-    ----------
-    probabilities, labels
-        As of `label_issue_mask`.
     """
     at = np.arange(len(labels))
     others = probabilities.copy()
@@ -121,13 +110,14 @@ def out_of_fold_probabilities(
     found = np.zeros((len(labels), classes))
     # Labels that can't be judged stay.
     found[np.flatnonzero(~known), labels[~known]] = 1.0
-    at = np.flatnonzero(known)
-    scale = features[at].std() or 1.0
-    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
-    for train, test in folds.split(features[at], labels[at]):
-        model = LogisticRegression(max_iter=200)
-        model.fit(features[at[train]] / scale, labels[at[train]])
-        found[np.ix_(at[test], model.classes_)] = model.predict_proba(features[at[test]] / scale)
+    features, labels = features[known], labels[known]
+    found[np.ix_(np.flatnonzero(known), usable)] = cross_val_predict(
+        LogisticRegression(max_iter=200),
+        features / (features.std() or 1.0),
+        labels,
+        cv=StratifiedKFold(FOLDS, shuffle=True, random_state=0),
+        method="predict_proba",
+    )
     return found
 
 
@@ -135,6 +125,5 @@ def softmax(logits: Numbers) -> Numbers:
     """Return probabilities (n, C) in float64."""
     limit = float(np.finfo(np.float16).max)
     logits = np.nan_to_num(logits.astype(np.float64), posinf=limit, neginf=-limit)
-    raised = np.exp(logits - logits.max(1, keepdims=True))
-    found: Numbers = raised / raised.sum(1, keepdims=True)
+    found: Numbers = scipy.special.softmax(logits, axis=1)
     return found

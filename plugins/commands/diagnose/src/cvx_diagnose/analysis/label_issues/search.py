@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+import torch
 from sklearn.neighbors import NearestNeighbors
 
 from cvx_diagnose.analysis.label_issues.label_quality import (
@@ -17,10 +17,8 @@ from cvx_diagnose.analysis.label_issues.label_quality import (
     out_of_fold_probabilities,
     softmax,
 )
-from cvx_diagnose.analysis.labeled_rows import LabeledRows
+from cvx_diagnose.analysis.labeled_rows import LabeledRows, Numbers, Whole
 from cvx_diagnose.run.results import Run
-
-Numbers = npt.NDArray[Any]
 
 MIN_TYPICALITY = 0.05
 """Share of a class's correct images that may lie further out than one misclassified as it."""
@@ -54,10 +52,10 @@ def typicality(features: Numbers, reference: Numbers) -> Numbers:
     features
         (n, F).
     reference
-        (m, F), of images of the class. All shares are 1 if there are fewer than 20.
+        (m, F), of images of the class. All shares are nan if there are fewer than 20.
     """
     if len(reference) < _FEWEST:
-        return np.ones(len(features))
+        return np.full(len(features), np.nan)
     near = NearestNeighbors(n_neighbors=_NEIGHBOURS + 1).fit(reference)
     own = np.sort(near.kneighbors(reference)[0][:, 1:].mean(1))
     distances = near.kneighbors(features, _NEIGHBOURS)[0].mean(1)
@@ -67,7 +65,10 @@ def typicality(features: Numbers, reference: Numbers) -> Numbers:
 
 
 def neighbor_agreement(
-    features: Numbers, labels: npt.NDArray[np.int64], at: npt.NDArray[np.int64]
+    chunks: Iterable[tuple[slice, Numbers]],
+    queries: Numbers,
+    labels: Whole,
+    at: Whole,
 ) -> Numbers:
     """Return which share of an image's neighbors has its label, in [0, 1].
 
@@ -77,25 +78,14 @@ def neighbor_agreement(
 
     Parameters
     ----------
-    features
-        (n, F), of all images, compared by cosine similarity.
+    chunks
+        Features of all images, a part at a time, compared by cosine similarity.
+    queries, at
+        (m, F) and (m,), features and positions of the images. The ten nearest count, for a smaller
+        class as many as it has other images; an image alone in its class has agreement 0.
     labels
         (n,), the given classes.
-    at
-        (m,), positions of the images. The ten nearest count, for a smaller class as many as it
-        has other images; an image alone in its class has agreement 0.
     """
-    queries = features[at]
-    return _neighbor_agreement([(slice(0, len(features)), features)], queries, labels, at)
-
-
-def _neighbor_agreement(
-    chunks: Iterable[tuple[slice, Numbers]],
-    queries: Numbers,
-    labels: npt.NDArray[np.int64],
-    at: npt.NDArray[np.int64],
-) -> Numbers:
-    """Return `neighbor_agreement` with the features of all images a part at a time."""
     nearest = np.full((len(at), _NEIGHBORS_THAT_VOTE), -1)
     likeness = np.full((len(at), _NEIGHBORS_THAT_VOTE), -np.inf, dtype=np.float32)
     queries = _directions(queries)
@@ -104,21 +94,14 @@ def _neighbor_agreement(
         for rows in np.array_split(np.arange(len(at)), 1 + len(at) // _ROWS):
             alike = queries[rows] @ others.T
             # Among equal images any may be the nearest; the image itself is excluded.
-            own = (at[rows] >= where.start) & (at[rows] < where.stop)
-            alike[np.flatnonzero(own), at[rows][own] - where.start] = -np.inf
+            own = np.flatnonzero((at[rows] >= where.start) & (at[rows] < where.stop))
+            alike[own, at[rows][own] - where.start] = -np.inf
+            numbers = np.broadcast_to(np.arange(where.start, where.stop), alike.shape)
             alike = np.concatenate([likeness[rows], alike], 1)
-            numbers = np.arange(where.start, where.stop)
-            everyone = np.concatenate(
-                [nearest[rows], np.broadcast_to(numbers, (len(rows), len(numbers)))], 1
-            )
-            if alike.shape[1] > _NEIGHBORS_THAT_VOTE:
-                best = np.argpartition(alike, -_NEIGHBORS_THAT_VOTE, axis=1)[
-                    :, -_NEIGHBORS_THAT_VOTE:
-                ]
-                alike, everyone = (np.take_along_axis(x, best, 1) for x in (alike, everyone))
-            best = np.argsort(-alike, axis=1, kind="stable")
+            numbers = np.concatenate([nearest[rows], numbers], 1)
+            best = torch.from_numpy(alike).topk(_NEIGHBORS_THAT_VOTE).indices.numpy()
             likeness[rows] = np.take_along_axis(alike, best, 1)
-            nearest[rows] = np.take_along_axis(everyone, best, 1)
+            nearest[rows] = np.take_along_axis(numbers, best, 1)
     shares = np.zeros(len(at))
     counts = np.bincount(labels)
     for row, i in enumerate(at):
@@ -165,38 +148,30 @@ def find_label_issues(run: Run, *, trained_on: bool = False) -> list[dict[str, A
     # Two passes over the predictions: the thresholds are known after the first.
     given = np.concatenate([p[np.arange(len(p)), labels[at]] for at, p in predictions()])
     thresholds = class_thresholds(given, labels, classes)
-    suggested, found = np.zeros(len(labels), dtype=np.int64), []
-    for at, p in predictions():
-        suggested[at] = p.argmax(1)
-        flagged = np.flatnonzero(exceeds_thresholds(p, labels[at], thresholds))
-        doubts = label_doubt(p[flagged], labels[at][flagged])
-        found += [
-            {
-                "at": at.start + i,
-                "probability": float(p[i, suggested[at.start + i]]),
-                "doubt": float(d),
-            }
-            for i, d in zip(flagged.tolist(), doubts, strict=True)
-        ]
-    typical = _typicality_of_rows(
-        inputs, np.array([one["at"] for one in found], dtype=np.int64), suggested
-    )
-    candidates = [
-        {**one, "typicality": None if np.isnan(share) else float(share)}
-        for one, share in zip(found, typical, strict=True)
-        if not share < MIN_TYPICALITY
-    ]
-    queries = np.array([one["at"] for one in candidates], dtype=np.int64)
-    shares = _neighbor_agreement(
-        inputs.chunks("features"), inputs.gather("features", queries), labels, queries
-    )
-    issues = [one for one, share in zip(candidates, shares, strict=True) if share < MIN_AGREEMENT]
-    issues.sort(key=lambda one: -one["doubt"])
-    positions = np.array([one.pop("at") for one in issues], dtype=np.int64)
-    rows = inputs.records(positions, ["id", "path", "label"])
+    suggested = np.zeros(len(labels), dtype=np.int64)
+    parts = []
+    for where, p in predictions():
+        suggested[where] = p.argmax(1)
+        rows = np.flatnonzero(exceeds_thresholds(p, labels[where], thresholds))
+        p = p[rows]
+        parts.append((where.start + rows, p.max(1), label_doubt(p, labels[where][rows])))
+    at, probability, doubt = (np.concatenate(one) for one in zip(*parts, strict=True))
+    typical = _typicality_of_rows(inputs, at, suggested)
+    kept = ~(typical < MIN_TYPICALITY)
+    queries = inputs.gather("features", at[kept])
+    agreement = neighbor_agreement(inputs.chunks("features"), queries, labels, at[kept])
+    kept[kept] = agreement < MIN_AGREEMENT
+    order = np.flatnonzero(kept)
+    order = order[np.argsort(-doubt[order], kind="stable")]
     return [
-        {**row, "suggested": int(suggested[position]), **one}
-        for row, position, one in zip(rows, positions, issues, strict=True)
+        {
+            **row,
+            "suggested": int(suggested[at[k]]),
+            "probability": float(probability[k]),
+            "doubt": float(doubt[k]),
+            "typicality": None if np.isnan(typical[k]) else float(typical[k]),
+        }
+        for row, k in zip(inputs.records(at[order], ["id", "path", "label"]), order, strict=True)
     ]
 
 
@@ -204,9 +179,7 @@ def _own_predictions(inputs: LabeledRows) -> Iterator[tuple[slice, Numbers]]:
     return ((at, softmax(logits)) for at, logits in inputs.chunks("logits"))
 
 
-def _typicality_of_rows(
-    inputs: LabeledRows, at: npt.NDArray[np.int64], suggested: npt.NDArray[np.int64]
-) -> Numbers:
+def _typicality_of_rows(inputs: LabeledRows, at: Whole, suggested: Whole) -> Numbers:
     """Return `typicality` of some images in their most probable classes; nan where unknown.
 
     Processes a few classes at a time.
@@ -214,22 +187,18 @@ def _typicality_of_rows(
     found = np.zeros(len(at))
     correct = np.flatnonzero(suggested == inputs.labels)
     by_class = correct[np.argsort(suggested[correct], kind="stable")]
-    waiting: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]] = []
+    waiting: list[tuple[Whole, Whole]] = []
     classes = np.unique(suggested[at])
     for c in classes:
         members = by_class[slice(*np.searchsorted(suggested[by_class], (c, c + 1)))]
-        waiting.append((np.flatnonzero(suggested[at] == c), members[_spread(len(members))]))
+        spread = np.linspace(0, len(members) - 1, min(len(members), _REFERENCE)).astype(int)
+        waiting.append((np.flatnonzero(suggested[at] == c), members[spread]))
         if c == classes[-1] or sum(len(a) + len(m) for a, m in waiting) >= _AT_ONCE:
             everyone = np.concatenate([k for a, m in waiting for k in (at[a], m)])
             features = inputs.gather("features", everyone)
             for queries, reference in waiting:
                 n, m = len(queries), len(reference)
-                typical = typicality(features[:n], features[n : n + m])
-                found[queries] = typical if m >= _FEWEST else np.nan
+                found[queries] = typicality(features[:n], features[n : n + m])
                 features = features[n + m :]
             waiting = []
     return found
-
-
-def _spread(count: int) -> npt.NDArray[np.int64]:
-    return np.linspace(0, count - 1, min(count, _REFERENCE)).astype(np.int64)

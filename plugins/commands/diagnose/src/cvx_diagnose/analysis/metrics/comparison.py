@@ -42,9 +42,12 @@ def compare(run: Run, before: Run) -> dict[str, Any]:
             f"The runs in {before.folder} and {run.folder} have no labeled input in common.",
             "Compare runs over the same files.",
         )
-    same = [(old, new) for old, new in pairs if None in (old["label"], new["label"])]
-    same += [(old, new) for old, new in pairs if old["label"] == new["label"] is not None]
-    same.sort(key=lambda pair: int(pair[1]["id"]))
+    pairs.sort(key=lambda pair: int(pair[1]["id"]))
+    same = [
+        (old, new)
+        for old, new in pairs
+        if None in (old["label"], new["label"]) or old["label"] == new["label"]
+    ]
     fixed = [new for old, new in same if new["correct"] and not old["correct"]]
     broken = [new for old, new in same if old["correct"] and not new["correct"]]
     return {

@@ -52,8 +52,8 @@ def shuffle_ids(ids: Sequence[int]) -> list[int]:
 
     Sorted by a digest of each id, so that the order depends neither on the shard nor the engine.
     """
-    return sorted(ids, key=lambda one: (_digest(one), one))
 
+    def digest(number: int) -> bytes:
+        return hashlib.blake2b(str(number).encode(), digest_size=8).digest()
 
-def _digest(number: int) -> bytes:
-    return hashlib.blake2b(str(number).encode(), digest_size=8).digest()
+    return sorted(ids, key=lambda one: (digest(one), one))

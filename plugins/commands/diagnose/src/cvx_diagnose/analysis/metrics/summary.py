@@ -219,11 +219,7 @@ def _tide(run: Run) -> dict[str, Any]:
     )
     return {
         "reported_from": REPORTED_FROM,
-        "ap": report.ap,
-        "counts": dict(report.counts),
-        "gains": dict(report.gains),
-        "false_positives": report.false_positives,
-        "false_negatives": report.false_negatives,
+        **{name: value for name, value in vars(report).items() if name != "mistakes"},
     }
 
 

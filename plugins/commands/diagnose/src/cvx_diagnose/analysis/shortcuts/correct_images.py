@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,38 +10,19 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from cvx_core import CvxError, InputError, VisionModel
-from cvx_core.explainers import images_at_once, in_pieces
-from cvx_diagnose.run.inference.error_maps import WrongImage, error_maps
-from cvx_diagnose.run.plan import Plan
+from cvx_core import CvxError, Frame, InputError
+from cvx_core.explainers import ImageTargets, images_at_once, in_pieces
+from cvx_diagnose.run.inference.error_maps import error_maps, error_targets
 from cvx_diagnose.run.results import Run
 from cvx_diagnose.run.rows import OK
 from cvx_diagnose.run.work import DiagnosisWork
 
 Numbers = npt.NDArray[Any]
 Whole = npt.NDArray[np.int64]
+Batch = Callable[[Tensor, Sequence[int]], list[Any]]
+"""From inputs (B, C, H, W) of one shape, and their indices, to a result for each."""
 
 
-@dataclass(frozen=True, eq=False)
-class ImageEvidence:
-    """An image and its map.
-
-    Attributes
-    ----------
-    values
-        (C, H, W), the network's input.
-    evidence
-        (h, w), signed contributions to the prediction.
-    features
-        (F,), features under the map, of the column that error groups are made of.
-    """
-
-    values: Tensor
-    evidence: Numbers
-    features: Numbers
-
-
-@dataclass(eq=False)
 class RunInputs:
     """The inputs of a classifier's run, by position.
 
@@ -58,16 +37,11 @@ class RunInputs:
         (n,), of each input; -1 where there is no class.
     """
 
-    run: Run
-    work: DiagnosisWork
-    ids: Whole = field(init=False)
-    true: Whole = field(init=False)
-    predicted: Whole = field(init=False)
-
-    def __post_init__(self) -> None:
-        table = self.run.table(["id", "label", "predicted", "status"])
+    def __init__(self, run: Run, work: DiagnosisWork) -> None:
+        self.run, self.work = run, work
+        table = run.table(["id", "label", "predicted", "status"])
         ok = np.array(table["status"].to_pylist(), dtype=object) == OK
-        self.ids = table["id"].to_numpy().astype(np.int64)
+        self.ids: Whole = table["id"].to_numpy().astype(np.int64)
         self.true, self.predicted = (
             np.where(ok, table[name].fill_null(-1).to_numpy(), -1).astype(np.int64)
             for name in ("label", "predicted")
@@ -100,9 +74,11 @@ class RunInputs:
         return [int(row.argmax()) for row in self._logits(inputs)]
 
     def evidence(
-        self, positions: Sequence[int], rivals: Sequence[int], column: str
-    ) -> dict[int, ImageEvidence]:
+        self, positions: Sequence[int], rivals: Sequence[int]
+    ) -> dict[int, dict[str, Any]]:
         """Return the evidence for the predictions of correctly predicted inputs.
+
+        For each the network's input, as ``values``, and the columns of `error_maps`.
 
         The map is of the margin over a rival class, as that of an error is over the true class.
 
@@ -111,64 +87,47 @@ class RunInputs:
         rivals
             Classes; for each input the one of largest logit counts that is not its own. Inputs
             without any are left out.
-        column
-            Features under the map: ``fine_features`` or ``error_features``.
         """
         wanted = [k for k in positions if any(one != self.true[k] for one in rivals)]
-        known = list(self.several(wanted).items())
-        logits = self._logits([values for _, values in known])
-        others = []
-        for (position, _), row in zip(known, logits, strict=True):
+        known = self.several(wanted)
+        images = []
+        for position, row in zip(known, self._logits([*known.values()]), strict=True):
             classes = [one for one in rivals if one != self.true[position]]
-            others.append(max(classes, key=lambda one: float(row[one])))
-        found: dict[int, ImageEvidence] = {}
-        for part in _by_shape([values for _, values in known]):
-            wrong = [
-                WrongImage(known[k][1], None, others[k], (0.0, 0.0, 1.0, 1.0), None) for k in part
-            ]
-            maps = self._in_pieces(
-                wrong[0].values,
-                len(wrong),
-                partial(_maps, self.work.model, self.run.plan, wrong),
-            )
-            for k, one in zip(part, maps, strict=True):
-                position, values = known[k]
-                found[position] = ImageEvidence(values, one["margin_map"], one[column])
-        return found
+            rival = max(classes, key=lambda one: float(row[one]))
+            height, width = known[position].shape[1:]
+            frame = Frame((0.0, 0.0, 1.0, 1.0), (width, height), None)
+            images.append(ImageTargets(error_targets(self.run.plan, None), rival, frame))
+
+        def maps(inputs: Tensor, at: Sequence[int]) -> list[dict[str, Any]]:
+            return error_maps(self.work.model, self.run.plan, inputs, [images[k] for k in at])
+
+        found = self._run_batches([*known.values()], maps)
+        return {
+            position: {"values": known[position], **one}
+            for position, one in zip(known, found, strict=True)
+        }
 
     def _logits(self, inputs: Sequence[Tensor]) -> list[Tensor]:
-        found: dict[int, Tensor] = {}
-        for part in _by_shape(inputs):
-            several = torch.stack([inputs[k] for k in part])
-            rows = self._in_pieces(
-                several[0], len(several), partial(_rows, self.work.model, several)
-            )
-            found |= dict(zip(part, rows, strict=True))
+        return self._run_batches(
+            inputs, lambda several, _: list(self.work.model.logits(several).float().cpu())
+        )
+
+    def _run_batches(self, inputs: Sequence[Tensor], run: Batch) -> list[Any]:
+        """Return the results for inputs of any shapes, in order."""
+        found: dict[int, Any] = {}
+        for shape in dict.fromkeys(one.shape for one in inputs):
+            at = [k for k, one in enumerate(inputs) if one.shape == shape]
+            found |= zip(at, self._in_pieces(inputs, at, run), strict=True)
         return [found[k] for k in range(len(inputs))]
 
-    def _in_pieces(self, image: Tensor, count: int, run: Any) -> list[Any]:
-        together = min(self.run.plan.batch_size, images_at_once(self.work.model, image, None))
+    def _in_pieces(self, inputs: Sequence[Tensor], at: Sequence[int], run: Batch) -> list[Any]:
+        def piece(start: int, stop: int) -> list[Any]:
+            part = at[start:stop]
+            return run(torch.stack([inputs[k] for k in part]), part)
+
+        most = images_at_once(self.work.model, inputs[at[0]], None)
         try:
-            return [one for piece in in_pieces(count, together, run) for one in piece]
+            pieces = in_pieces(len(at), min(self.run.plan.batch_size, most), piece)
+            return [one for several in pieces for one in several]
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise CvxError("Out of memory for a single image.", "Use smaller images.") from (error)
-
-
-def _maps(
-    model: VisionModel, plan: Plan, wrong: Sequence[WrongImage], start: int, stop: int
-) -> list[dict[str, Any]]:
-    return error_maps(model, plan, wrong[start:stop])
-
-
-def _rows(model: VisionModel, several: Tensor, start: int, stop: int) -> list[Tensor]:
-    return list(model.logits(several[start:stop]).float().cpu())
-
-
-def _by_shape(inputs: Sequence[Tensor]) -> list[list[int]]:
-    positions: dict[torch.Size, list[int]] = {}
-    for k, one in enumerate(inputs):
-        positions.setdefault(one.shape, []).append(k)
-    return list(positions.values())
-
-
-__all__ = ["ImageEvidence", "RunInputs", "Whole"]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse.csgraph import connected_components
 from scipy.stats import fisher_exact
 from sklearn.metrics import silhouette_score
 
@@ -95,20 +97,13 @@ def join_similar_groups(groups: Sequence[Numbers]) -> list[list[int]]:
     list of list of int
         Indices into `groups`, each once, in order of the first.
     """
-    root = list(range(len(groups)))
-
-    def find(k: int) -> int:
-        while root[k] != k:
-            k = root[k]
-        return k
-
-    for a in range(len(groups)):
-        for b in range(a + 1, len(groups)):
-            if _alike(groups[a], groups[b]):
-                root[max(find(a), find(b))] = min(find(a), find(b))
+    alike = np.eye(len(groups), dtype=bool)
+    for a, b in combinations(range(len(groups)), 2):
+        alike[a, b] = _alike(groups[a], groups[b])
+    _, labels = connected_components(alike, directed=False)
     found: dict[int, list[int]] = {}
-    for k in range(len(groups)):
-        found.setdefault(find(k), []).append(k)
+    for k, label in enumerate(labels.tolist()):
+        found.setdefault(label, []).append(k)
     return list(found.values())
 
 

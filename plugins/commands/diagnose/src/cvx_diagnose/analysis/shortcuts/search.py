@@ -30,7 +30,7 @@ from cvx_diagnose.analysis.error_groups.groups import (
     location_of,
 )
 from cvx_diagnose.analysis.metrics.statistics import adjust_p_values, shuffle_ids
-from cvx_diagnose.analysis.shortcuts.correct_images import ImageEvidence, RunInputs, Whole
+from cvx_diagnose.analysis.shortcuts.correct_images import RunInputs, Whole
 from cvx_diagnose.analysis.shortcuts.recurrence import (
     Flags,
     fisher_test,
@@ -94,11 +94,11 @@ class _Group:
     p_values: dict[str, float] = field(default_factory=dict)
     shares: dict[str, tuple[float, float]] = field(default_factory=dict)
     shown: list[int] = field(default_factory=list)
-    controls: dict[int, ImageEvidence] = field(default_factory=dict)
+    controls: dict[int, dict[str, Any]] = field(default_factory=dict)
 
 
 def find_shortcuts(
-    run: Run, error_groups: ErrorGroups, work: DiagnosisWork | None
+    run: Run, error_groups: ErrorGroups, work: DiagnosisWork
 ) -> dict[str, Any] | None:
     """Return the candidate shortcuts of a run, verified or not, the most costly first.
 
@@ -113,8 +113,7 @@ def find_shortcuts(
     -------
     dict or None
         ``examined``, number of groups; ``found``, see the reference of ``summary.json``; ``note``,
-        why nothing could be found, or empty. None for other tasks, without a budget, and where
-        neither ``work`` nor an earlier result is there.
+        why nothing could be found, or empty. None for other tasks and without a budget.
     """
     plan = run.plan
     if plan.task != "classification" or plan.budget == 0 or plan.map_features is None:
@@ -129,8 +128,6 @@ def find_shortcuts(
         if (before["schema"], before["groups"]) == (SCHEMA, key):
             result: dict[str, Any] = before["shortcuts"]
             return result
-    if work is None:
-        return None
     try:
         found = _Search(run, error_groups, work).found()
     except CvxError as error:
@@ -216,7 +213,7 @@ class _Search:
         rivals = np.unique(self.true[group.at]).tolist()
         group.controls = {}
         for some in (chosen[:_FEWEST], chosen[_FEWEST:]):
-            group.controls |= self.inputs.evidence(some, rivals, self.column)
+            group.controls |= self.inputs.evidence(some, rivals)
             if len(group.controls) >= _FEWEST:
                 self._weigh(group)
                 if min(group.p_values.values()) >= _HOPELESS:
@@ -225,7 +222,7 @@ class _Search:
 
     def _weigh(self, group: _Group) -> None:
         controls = list(group.controls.values())
-        features = np.nan_to_num(np.stack([one.features for one in controls]))
+        features = np.nan_to_num(np.stack([one[self.column] for one in controls]))
         errors, correct = occurrences(
             self.features[group.at], self.ids[group.at].tolist(), features.astype(np.float64)
         )
@@ -233,7 +230,7 @@ class _Search:
         self._put(group, "patch", errors, correct)
         location = location_of(evidence_centers(self.maps[group.at]))
         if location is not None:
-            evidence = np.stack([one.evidence for one in controls])
+            evidence = np.stack([one["margin_map"] for one in controls])
             here, there = (
                 np.array(
                     [location_of([one]) == location for one in evidence_centers(maps)], dtype=bool
@@ -329,11 +326,7 @@ class _Search:
                 for d in range(len(donors))
             ]
             one["transplants"] = count_flips(
-                donors,
-                [[values for values, _ in several] for several in each],
-                [[true for _, true in several] for several in each],
-                set(self.predicted[group.at].tolist()),
-                self.inputs.predict,
+                donors, each, set(self.predicted[group.at].tolist()), self.inputs.predict
             )
             one["transplants"]["images"] = len(images)
             one["replacements"] = self._replace_in_correct(group, [values for values, _ in images])
@@ -349,8 +342,9 @@ class _Search:
         found = []
         for k in chosen:
             values = self.inputs.values(self.position_of[int(self.ids[k])])
-            donor = None if values is None else Donor.of(values, self.maps[k])
-            found += [] if donor is None else [donor]
+            boxes = evidence_boxes(self.maps[k])
+            if values is not None and boxes is not None:
+                found.append((values, *boxes))
         return found
 
     def _recipients(self, group: _Group, count: int) -> list[tuple[Tensor, int]]:
@@ -370,11 +364,12 @@ class _Search:
         count = lost = 0
         for j, position in enumerate(group.shown[:DONORS]):
             image = group.controls[position]
-            parts = evidence_boxes(image.evidence)
+            parts = evidence_boxes(image["margin_map"])
             if parts is None:
                 continue
             fillers = [others[(2 * j + k) % len(others)] for k in range(2)]
-            predicted = self.inputs.predict([paste(image.values, one, parts[0]) for one in fillers])
+            changed = [paste(image["values"], one, parts[0]) for one in fillers]
+            predicted = self.inputs.predict(changed)
             count += 1
             lost += all(q != self.inputs.true[position] for q in predicted)
         return {"count": count, "lost": lost}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,27 +24,9 @@ _LARGEST = 0.5
 """Share of the image above which the evidence is not localized."""
 
 
-@dataclass(frozen=True, eq=False)
-class Donor:
-    """An image a region of which is pasted into others.
-
-    Attributes
-    ----------
-    values
-        (C, H, W), the network's input.
-    box, elsewhere
-        The region of largest evidence, and one of the same size with least evidence.
-    """
-
-    values: Tensor
-    box: Box
-    elsewhere: Box
-
-    @classmethod
-    def of(cls, values: Tensor, evidence: npt.NDArray[Any]) -> Donor | None:
-        """Return the donor with a map (h, w), or None where its evidence is not localized."""
-        parts = evidence_boxes(evidence)
-        return None if parts is None else cls(values, *parts)
+Donor = tuple[Tensor, Box, Box]
+"""The network's input (C, H, W) for an error, its region of largest evidence, which is pasted, and
+one of the same size with least evidence."""
 
 
 def evidence_boxes(evidence: npt.NDArray[Any]) -> tuple[Box, Box] | None:
@@ -105,8 +86,7 @@ def _slices(box: Box, values: Tensor) -> tuple[slice, slice]:
 
 def count_flips(
     donors: Sequence[Donor],
-    images: Sequence[Sequence[Tensor]],
-    true: Sequence[Sequence[int]],
+    images: Sequence[Sequence[tuple[Tensor, int]]],
     wanted: set[int],
     predict: Predict,
 ) -> dict[str, Any]:
@@ -116,8 +96,8 @@ def count_flips(
     ----------
     donors
         Errors.
-    images, true
-        For each donor some correctly predicted images (C, H, W), and their classes.
+    images
+        For each donor some correctly predicted images (C, H, W), each with its class.
     wanted
         The errors' wrong predictions.
     predict
@@ -132,20 +112,18 @@ def count_flips(
         control. Donors are counted and not images, since images with one donor are dependent.
     """
     counts = np.zeros((len(donors), 2), dtype=np.int64)
-    count = 0
-    for k, donor in enumerate(donors):
-        for column, box in enumerate((donor.box, donor.elsewhere)):
-            predicted = predict([paste(image, donor.values, box) for image in images[k]])
-            pairs = zip(predicted, true[k], strict=True)
-            counts[k, column] = sum(q != y and q in wanted for q, y in pairs)
-        count += len(images[k])
+    for k, (values, *boxes) in enumerate(donors):
+        for column, box in enumerate(boxes):
+            predicted = predict([paste(image, values, box) for image, _ in images[k]])
+            pairs = zip(predicted, images[k], strict=True)
+            counts[k, column] = sum(q != y and q in wanted for q, (_, y) in pairs)
     ahead = int((counts[:, 0] > counts[:, 1]).sum())
     behind = int((counts[:, 0] < counts[:, 1]).sum())
     p_value = (
         binomtest(ahead, ahead + behind, alternative="greater").pvalue if ahead + behind else 1.0
     )
     return {
-        "count": count,
+        "count": sum(map(len, images)),
         "flipped": int(counts[:, 0].sum()),
         "control_flipped": int(counts[:, 1].sum()),
         "donors": len(donors),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import numpy.typing as npt
@@ -12,7 +12,6 @@ from torch import Tensor
 
 from cvx_core import (
     Error,
-    Frame,
     Margin,
     Mistake,
     Requirements,
@@ -28,35 +27,19 @@ from cvx_core.explainers import (
     spread,
 )
 from cvx_core.recording import find_levels
-from cvx_core.tasks import GroundTruth
-from cvx_diagnose.data.decoder import Bounds
 from cvx_diagnose.run.plan import Plan
 
 
-@dataclass(frozen=True, eq=False)
-class WrongImage:
-    """An image with an error.
-
-    Attributes
-    ----------
-    values
-        (C, H, W), the network's input.
-    mistake
-        The most costly mistake; ignored for classifiers.
-    ground_truth
-        The ground truth.
-    extent, size
-        The part of the image that the network sees, and the image's (width, height).
-    """
-
-    values: Tensor
-    mistake: Mistake | None
-    ground_truth: GroundTruth
-    extent: Bounds
-    size: tuple[int, int] | None
+def error_targets(plan: Plan, mistake: Mistake | None) -> list[Target]:
+    """Return the targets of an error's maps; a classifier's do not depend on the mistake."""
+    if plan.task == "classification" or mistake is None:
+        return [Margin(), Error()]
+    return [mistake.target]
 
 
-def error_maps(model: VisionModel, plan: Plan, wrong: Sequence[WrongImage]) -> list[dict[str, Any]]:
+def error_maps(
+    model: VisionModel, plan: Plan, inputs: Tensor, wrong: Sequence[ImageTargets]
+) -> list[dict[str, Any]]:
     """Return the maps of errors and the activations under them, for each image.
 
     A map is the activation error with frozen gates (`cvx_activation_error.ActivationError`) of the
@@ -66,50 +49,36 @@ def error_maps(model: VisionModel, plan: Plan, wrong: Sequence[WrongImage]) -> l
 
     Parameters
     ----------
+    inputs
+        (B, C, H, W), of images with an error.
     wrong
-        Of one input size.
+        Their `error_targets`, with ground truth and frame.
 
     Raises
     ------
     UnknownComponentError
         If cvx-activation-error is not installed.
     """
-    inputs = torch.stack([one.values for one in wrong])
     layers = find_levels(model, inputs)
-    classifies = plan.task == "classification"
     # A classifier has one level; by its name the recording is found again.
-    layer = layers[0].name if classifies else "auto"
+    layer = layers[0].name if plan.task == "classification" else "auto"
     single = get_explainer("activation-error", layer=layer, verify=False)
     explainer = at_all_levels(single, model, inputs)
-    targets: list[list[Target]] = [
-        [Margin(), Error()] if classifies or one.mistake is None else [one.mistake.target]
-        for one in wrong
-    ]
     fine = None
     if plan.fine_layer is not None:
         fine = get_explainer("activation-error", layer=plan.fine_layer, verify=False)
     wanted = [*explainer.recordings(), *(fine.recordings() if fine else ())]
     recordings = SharedRecordings(model, inputs, wanted)
-    size = inputs.shape[3], inputs.shape[2]
-
-    def request(targets: list[list[Target]]) -> ExplainRequest:
-        return ExplainRequest(
-            recordings,
-            [
-                ImageTargets(several, one.ground_truth, Frame(one.extent, size, one.size))
-                for several, one in zip(targets, wrong, strict=True)
-            ],
-        )
-
     try:
-        attributions = explainer.attribute(request(targets))
+        attributions = explainer.attribute(ExplainRequest(recordings, wrong))
         maps = [one.values for one in attributions]
         names = [layer.name for layer in layers]
         recording = recordings.recording(Requirements(*names, gates="frozen"))
         under = torch.cat([_under(maps[0], recording.activation(name)) for name in names], 1)
         features = {"error_features": under.float().cpu().numpy()}
         if fine is not None and plan.fine_layer is not None:
-            [near] = fine.attribute(request([[Margin()] for _ in wrong]))
+            margins = [replace(one, targets=[Margin()]) for one in wrong]
+            [near] = fine.attribute(ExplainRequest(recordings, margins))
             recording = recordings.recording(Requirements(plan.fine_layer, gates="frozen"))
             under = _under(near.values, recording.activation(plan.fine_layer))
             features["fine_features"] = under.float().cpu().numpy()

@@ -82,6 +82,3 @@ def _watching(modules: Mapping[str, nn.Module], callback: Callable[..., None]) -
         for name, module in modules.items():
             hooks.callback(module.register_forward_hook(partial(hook, name)).remove)
         yield
-
-
-__all__ = ["LastLayer"]

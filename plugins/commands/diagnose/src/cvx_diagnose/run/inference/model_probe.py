@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,30 +17,12 @@ from cvx_core.tasks import DetectionOutput
 from cvx_diagnose.data.sources import Source, TorchDataset
 from cvx_diagnose.run.inference.last_layer import LastLayer
 
-_SIZE = (640, 480)
+_SHAPE = (480, 640, 3)
 _TRIED = 10
 
 
-@dataclass(frozen=True)
-class ModelProbe:
-    """Result of a probe; see `cvx_diagnose.run.plan.Plan` for the attributes."""
-
-    outputs: int
-    map_layer: str | None
-    map_shape: tuple[int, int] | None
-    map_features: int | None
-    features: str
-    features_size: int
-    features_exact: bool
-    fine_layer: str | None
-    fine_features: int | None
-    threshold: float | None
-    overlap: float | None
-    note: str
-
-
-def probe_for_source(model: VisionModel, source: Source) -> ModelProbe:
-    """Probe a model with noise, or with one of the first tensors of a data set.
+def probe_for_source(model: VisionModel, source: Source) -> dict[str, Any]:
+    """Return what the plan says of a model, probed with noise or a data set's first tensors.
 
     Raises
     ------
@@ -56,7 +37,9 @@ def probe_for_source(model: VisionModel, source: Source) -> ModelProbe:
             failed = error
     if failed is not None:
         raise failed
-    return probe_model(model, noise_input(model, _SIZE))
+    # The same noise every time.
+    noise = np.random.default_rng(0).integers(0, 256, _SHAPE, dtype=np.uint8)
+    return probe_model(model, model.prepare(Image.fromarray(noise))[0].tensor[None])
 
 
 def _tensors(model: VisionModel, source: Source) -> Iterator[Tensor]:
@@ -70,14 +53,8 @@ def _tensors(model: VisionModel, source: Source) -> Iterator[Tensor]:
             yield image[None].to(model.device, model.dtype)
 
 
-def noise_input(model: VisionModel, size: tuple[int, int]) -> Tensor:
-    """Return the network's input (1, C, H, W) for an image of noise, the same every time."""
-    values = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
-    return model.prepare(Image.fromarray(values))[0].tensor[None]
-
-
-def probe_model(model: VisionModel, image: Tensor) -> ModelProbe:
-    """Probe a model with an image like those of the run.
+def probe_model(model: VisionModel, image: Tensor) -> dict[str, Any]:
+    """Return attributes of `cvx_diagnose.run.plan.Plan`, from an image like those of the run.
 
     Raises
     ------
@@ -85,7 +62,6 @@ def probe_model(model: VisionModel, image: Tensor) -> ModelProbe:
         If the model fails on the image.
     """
     output = model.output(image)
-    outputs = output.classes
     candidates = output.candidates if isinstance(output, DetectionOutput) else None
     linear = LastLayer.of(model, image) if model.task.name == "classification" else None
     map_layer = shape = channels = None
@@ -107,11 +83,18 @@ def probe_model(model: VisionModel, image: Tensor) -> ModelProbe:
     fine = None
     if map_layer is not None and model.task.name == "classification":
         fine = _fine(find_trunk(model, image))
-    name, count = (None, None) if fine is None else (fine.name, _channels(fine))
-    threshold = None if candidates is None else candidates.threshold
-    overlap = None if candidates is None else candidates.overlap
-    found = (outputs, map_layer, shape, channels, *features, name, count)
-    return ModelProbe(*found, threshold, overlap, note)
+    return {
+        "outputs": output.classes,
+        "map_layer": map_layer,
+        "map_shape": shape,
+        "map_features": channels,
+        **dict(zip(("features", "features_size", "features_exact"), features, strict=True)),
+        "fine_layer": None if fine is None else fine.name,
+        "fine_features": None if fine is None else _channels(fine),
+        "threshold": None if candidates is None else candidates.threshold,
+        "overlap": None if candidates is None else candidates.overlap,
+        "note": note,
+    }
 
 
 def _fine(trunk: tuple[Layer, ...]) -> Layer | None:
@@ -127,13 +110,7 @@ def _fine(trunk: tuple[Layer, ...]) -> Layer | None:
 
 
 def _channels(layer: Layer) -> int:
-    return {
-        "maps": layer.shape[0],
-        "channels-last": layer.shape[-1],
-        "tokens": layer.shape[-1],
-        "channel-tokens": layer.shape[0],
-        "input": layer.shape[0],
-    }[layer.kind]
+    return layer.shape[-1 if layer.kind in ("channels-last", "tokens") else 0]
 
 
 def predict_with_features(model: VisionModel, inputs: Tensor) -> tuple[Any, Tensor]:

@@ -6,12 +6,10 @@ from collections.abc import Callable, Sequence
 from statistics import median
 from typing import Any
 
-import torch
-
 import cvx_core
-from cvx_core import CvxError, MethodError, OptionError, VisionModel
+from cvx_core import CvxError, OptionError, VisionModel
 from cvx_core.images import PreparedImage
-from cvx_core.tasks import GroundTruth, find_mistakes
+from cvx_core.tasks import GroundTruth
 from cvx_diagnose.run.rows import OK, Row
 
 cvx: Any = cvx_core  # with the functions of installed commands, which its stub does not list
@@ -70,16 +68,12 @@ def require_why() -> None:
 def mark_untested(rows: Sequence[Row], count: int, why: str) -> None:
     """Record in the `count` most costly errors of a block that no region was tested, and why."""
     for row in _costliest(rows, count):
-        _untested(row, why)
+        row["message"] = f"No region was tested: {why}"
 
 
 def _costliest(rows: Sequence[Row], count: int) -> list[Row]:
     wrong = [row for row in rows if row["status"] == OK and row.get("correct") is False]
     return sorted(wrong, key=lambda row: (-row["loss"], row["id"]))[:count]
-
-
-def _untested(row: Row, why: str) -> None:
-    row["message"] = f"No region was tested: {why}"
 
 
 class RegionTests:
@@ -93,7 +87,6 @@ class RegionTests:
 
     def __init__(self, model: VisionModel) -> None:
         self.model = model
-        self._known: set[tuple[int, ...]] = set()
 
     def add(self, rows: Sequence[Row], count: int, load: Load) -> None:
         """Add the results to the rows of the `count` most costly errors.
@@ -109,12 +102,11 @@ class RegionTests:
             try:
                 row |= self._test(row, load)
             except CvxError as error:
-                _untested(row, error.message)
+                row["message"] = f"No region was tested: {error.message}"
 
     def _test(self, row: Row, load: Load) -> Row:
         image, ground_truth = load(row["id"])
         assert ground_truth is not None
-        self._warm_up(image.tensor)
         report = cvx.why(self.model, [image], ground_truth, budget=PASSES)
         return {
             "tested": True,
@@ -122,27 +114,6 @@ class RegionTests:
             "fix": None if report.fix is None else report.fix.to_dict(),
             "regions": [_region(one) for one in report.regions],
         }
-
-    def _warm_up(self, image: torch.Tensor) -> None:
-        """Fill the caches of a network before the first image.
-
-        Filling them counts as passes: otherwise the first image would be tested less than
-        others, and a resumed run would differ.
-        """
-        shape = tuple(image.shape)
-        if shape in self._known:
-            return
-        self._known.add(shape)
-        noise = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(image)
-        [prediction] = self.model.predict(noise[None])
-        wrong = None
-        if self.model.task.name == "classification":
-            wrong = int((prediction.predicted + 1) % prediction.count)  # type: ignore[attr-defined]
-        if wrong is not None and find_mistakes(prediction, wrong):
-            try:
-                cvx.why(self.model, noise[None], wrong, budget=PASSES)
-            except MethodError:  # raised again for the images of the run
-                return
 
 
 def _region(one: Any) -> Row:

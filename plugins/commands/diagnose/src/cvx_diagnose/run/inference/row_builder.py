@@ -10,10 +10,10 @@ from typing import Any
 import torch
 
 from cvx_core import CvxError, Frame, TargetError, VisionModel
-from cvx_core.explainers import images_at_once, in_pieces
+from cvx_core.explainers import ImageTargets, images_at_once, in_pieces
 from cvx_core.plugins import describe_error
 from cvx_diagnose.data.decoder import Bounds, DecodedInput
-from cvx_diagnose.run.inference.error_maps import WrongImage, error_maps
+from cvx_diagnose.run.inference.error_maps import error_maps, error_targets
 from cvx_diagnose.run.inference.model_probe import predict_with_features
 from cvx_diagnose.run.inference.prediction_rows import prediction_row
 from cvx_diagnose.run.plan import Plan
@@ -83,7 +83,7 @@ class RowBuilder:
         ]
         numbers = features.float().cpu().numpy()
         rows: list[Row] = []
-        wrong: list[tuple[Row, WrongImage]] = []
+        wrong: list[tuple[Row, torch.Tensor, ImageTargets]] = []
         for i, prediction in enumerate(self.model.predictions(output, frames)):
             one = inputs[i]
             try:
@@ -98,21 +98,18 @@ class RowBuilder:
                 assert one.ground_truth is not None
                 extent = self._extent(one)
                 row |= {"tested": False, "thumbnail": one.thumbnail, "extent": extent}
-                extent = extent or extents[i]
-                wrong.append(
-                    (row, WrongImage(tensors[i], mistakes[0], one.ground_truth, extent, one.size))
-                )
+                frame = Frame(extent or extents[i], (width, height), one.size)
+                targets = error_targets(self.plan, mistakes[0])
+                wrong.append((row, tensors[i], ImageTargets(targets, one.ground_truth, frame)))
         if wrong and self.plan.map_shape is not None:
-            self._add_maps(wrong)
+            errors, several, images = zip(*wrong, strict=True)
+            maps = error_maps(self.model, self.plan, torch.stack(several), images)
+            for row, columns in zip(errors, maps, strict=True):
+                row |= columns
         seconds = (time.perf_counter() - started) / len(inputs)
         for row, one in zip(rows, inputs, strict=True):
             row["seconds"] = one.seconds + seconds
         return rows
-
-    def _add_maps(self, wrong: list[tuple[Row, WrongImage]]) -> None:
-        maps = error_maps(self.model, self.plan, [one for _, one in wrong])
-        for (row, _), columns in zip(wrong, maps, strict=True):
-            row |= columns
 
     def _tensor(self, one: DecodedInput) -> torch.Tensor:
         return torch.from_numpy(one.values).to(self.model.device, self.model.dtype)
