@@ -14,8 +14,6 @@ from cvx_annotations.yolo import read_yolo
 from cvx_core import InputError, UsageError, is_file
 from cvx_core.tasks import GroundTruth, GroundTruthBoxes, Prediction
 
-__all__ = ["read_ground_truth"]
-
 
 def read_ground_truth(
     path: str | Path,
