@@ -12,7 +12,6 @@ from ._util.text import printable as printable
 from ._util.version import __version__ as __version__
 from .api import (
     explain as explain,
-    get_component as get_component,
     get_explainer as get_explainer,
     get_renderer as get_renderer,
     register as register,
@@ -68,6 +67,7 @@ from .models.sources import (
 )
 from .models.vision_model import VisionModel as VisionModel
 from .plugins.component import Component as Component, Kind as Kind
+from .plugins.discovery import get_component as get_component
 from .plugins.hookspecs import hookimpl as hookimpl
 from .recording import Recording as Recording, Requirements as Requirements
 from .tasks.base import Judgement as Judgement, Mistake as Mistake

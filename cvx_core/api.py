@@ -14,11 +14,7 @@ from cvx_core.explanations.renderer import Renderer
 from cvx_core.models.vision_model import VisionModel
 from cvx_core.plugins.component import Component, component_name
 from cvx_core.plugins.defaults import EXPLAINERS
-from cvx_core.plugins.discovery import registry
-from cvx_core.plugins.isolation import REPORT
-from cvx_core.plugins.parameters import build
-
-T = TypeVar("T")
+from cvx_core.plugins.discovery import get_component, registry
 
 
 def get_explainer(name: str, /, **parameters: Any) -> Explainer:
@@ -46,24 +42,6 @@ def get_explainer(name: str, /, **parameters: Any) -> Explainer:
 def get_renderer(name: str, /, **parameters: Any) -> Renderer:
     """Return a renderer by name; see `get_explainer`."""
     return get_component("renderer", name, parameters, Renderer)  # type: ignore[type-abstract]
-
-
-def get_component(kind: str, name: str, parameters: dict[str, Any], base: type[T]) -> T:
-    """Return a component by kind and name, built with its parameters; see `get_explainer`.
-
-    Parameters
-    ----------
-    base
-        The class that components of this kind inherit from.
-    """
-    made = build(kind, registry().find(kind, name), parameters)
-    if not isinstance(made, base):
-        raise PluginError(
-            f"The {kind} {name!r} is a {type(made).__name__}, not a "
-            f"{base.__module__.partition('.')[0]}.{base.__name__}.",
-            REPORT,
-        )
-    return made
 
 
 def explain(

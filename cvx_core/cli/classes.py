@@ -7,12 +7,8 @@ import json
 import click
 
 from cvx_core.cli.kit.console import Settings, only_data, put
-from cvx_core.cli.kit.options import (
-    json_option,
-    trust_option,
-    weights_option,
-)
-from cvx_core.cli.plugins import table
+from cvx_core.cli.kit.options import json_option, trust_option, weights_option
+from cvx_core.cli.plugins import put_table
 from cvx_core.errors import UsageError
 
 SCHEMA = "cvx.classes/1"
@@ -55,6 +51,5 @@ def classes(
         rows = [{"index": i, "name": names[i]} for i in found]
         put(json.dumps({"schema": SCHEMA, "model": loaded.name, "classes": rows}, indent=2))
         return 0
-    for line in table((str(i), names[i]) for i in found):
-        put(line)
+    put_table((str(i), names[i]) for i in found)
     return 0

@@ -9,12 +9,8 @@ import click
 
 from cvx_core._util.text import shortened
 from cvx_core.cli.kit.console import Settings, only_data, put
-from cvx_core.cli.kit.options import (
-    json_option,
-    trust_option,
-    weights_option,
-)
-from cvx_core.cli.plugins import table
+from cvx_core.cli.kit.options import json_option, trust_option, weights_option
+from cvx_core.cli.plugins import put_table
 from cvx_core.errors import LayerError, UsageError
 from cvx_core.recording.layer_selection.selection import find_last_grid
 
@@ -81,7 +77,7 @@ def layers(
         put(json.dumps(document, indent=2))
         return 0
     put(f"* {reason}" if chosen is not None else reason)
-    for line in table(
+    put_table(
         (
             "*" if row["chosen"] else "",
             shortened(row["name"]),
@@ -90,8 +86,7 @@ def layers(
             f"after {row['prefix']} other tokens" if row["prefix"] else "",
         )
         for row in rows
-    ):
-        put(line)
+    )
     return 0
 
 

@@ -7,8 +7,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cvx_core.cli.kit.console import Settings, complain, only_data, put, say
-from cvx_core.cli.plugins import table
+from cvx_core.cli.kit.console import (
+    Settings,
+    complain,
+    installed_plugins,
+    only_data,
+    put,
+    say,
+)
+from cvx_core.cli.plugins import put_table
 from cvx_core.errors import CvxError
 
 if TYPE_CHECKING:
@@ -28,7 +35,6 @@ def models(settings: Settings, source: str | None, as_json: bool) -> int:
     weights and what it is. Code of your own needs no source: 'cvx explain -m file.py:FACTORY'.
     """
     with only_data():
-        from cvx_core.cli.kit.plugin_warnings import installed_plugins
         from cvx_core.models.sources import list_models
 
         plugins = installed_plugins()
@@ -48,15 +54,13 @@ def models(settings: Settings, source: str | None, as_json: bool) -> int:
         put(json.dumps({"schema": SCHEMA, "models": _documents(found)}, indent=2))
     elif source is not None:
         entries = found.get(source, [])
-        for line in table(
+        put_table(
             (f"{source}:{entry.name}", entry.task, ", ".join(entry.weights), entry.summary)
             for entry in sorted(entries, key=lambda entry: entry.task)
-        ):
-            put(line)
+        )
     else:
         rows = [(name, _count(entries), summaries[name]) for name, entries in found.items()]
-        for line in table(rows):
-            put(line)
+        put_table(rows)
         say("'cvx models SOURCE' lists the models of one.")
     # A source that fails costs itself alone, unless it is all there is to list.
     return failed.exit_code if failed is not None and not found else 0

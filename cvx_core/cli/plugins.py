@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import click
 
 from cvx_core._util.text import printable
 from cvx_core.cli.kit.console import Settings, only_data, put
-from cvx_core.cli.kit.options import (
-    json_option,
-)
+from cvx_core.cli.kit.options import json_option
 from cvx_core.cli.program import COMMANDS
 from cvx_core.plugins.defaults import BY_KIND
+from cvx_core.plugins.discovery import registry, version_of
 from cvx_core.plugins.registry import PROGRAM, Offer, Registry
 
 SCHEMA = "cvx.plugins/1"
@@ -33,8 +31,6 @@ def plugins(settings: Settings, as_json: bool, verbose: bool) -> int:
     """
     verbose = settings.verbose = settings.verbose or verbose
     with only_data():
-        from cvx_core.plugins.discovery import registry
-
         found = registry()
     if as_json:
         put(json.dumps(_document(found), ensure_ascii=True, indent=2))
@@ -50,8 +46,7 @@ def plugins(settings: Settings, as_json: bool, verbose: bool) -> int:
         + ((str(offer.component.target),) if verbose else ())
         for offer in _offers(found)
     ]
-    for line in table(rows):
-        put(line)
+    put_table(rows)
     if any(_is_default(offer) for offer in _offers(found)):
         put("* default of 'cvx explain'")
     for failure in found.failures:
@@ -72,14 +67,12 @@ def plugins(settings: Settings, as_json: bool, verbose: bool) -> int:
     return 0
 
 
-def table(rows: Iterable[tuple[str, ...]]) -> list[str]:
-    """Return rows as lines with aligned columns, each cell safe to show."""
+def put_table(rows: Iterable[tuple[str, ...]]) -> None:
+    """Print rows with aligned columns, each cell safe to show."""
     cells = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in cells
-    ]
+    for row in cells:
+        put("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def _offers(found: Registry) -> list[Offer]:
@@ -103,17 +96,10 @@ def _name(offer: Offer, found: Registry) -> str:
     return name if len(rivals) == 1 else f"{name}@{offer.distribution}"
 
 
-def _version(offer: Offer) -> str:
-    try:
-        return version(offer.distribution)
-    except PackageNotFoundError:
-        return ""
-
-
 def _package(offer: Offer) -> str:
     if offer.owner == PROGRAM:
         return PROGRAM
-    return f"{offer.distribution} {_version(offer)}".strip()
+    return f"{offer.distribution} {version_of(offer.distribution)}".strip()
 
 
 def _document(found: Registry) -> dict[str, Any]:
@@ -125,7 +111,7 @@ def _document(found: Registry) -> dict[str, Any]:
                 "name": offer.component.name,
                 "use": _name(offer, found),
                 "distribution": offer.distribution,
-                "version": _version(offer),
+                "version": version_of(offer.distribution),
                 "summary": offer.component.summary,
                 "target": str(offer.component.target),
                 "default": _is_default(offer),

@@ -9,7 +9,7 @@ import click
 
 from cvx_core._util.text import printable
 from cvx_core._util.version import __version__
-from cvx_core.cli.kit.console import Settings, only_data
+from cvx_core.cli.kit.console import Settings, installed_plugins, only_data
 from cvx_core.errors import PluginError, UnknownComponentError, did_you_mean
 from cvx_core.plugins.isolation import REPORT
 
@@ -62,8 +62,6 @@ class LazyGroup(click.Group):
 
 
 def _plugins() -> Registry:
-    from cvx_core.cli.kit.plugin_warnings import installed_plugins
-
     with only_data():
         return installed_plugins()
 

@@ -126,11 +126,13 @@ class Explainer(Method):
 
 
 class Composite(Explainer):
-    """An explainer made of parts."""
+    """An explainer made of parts, by default of one."""
+
+    explainer: Explainer
 
     def parts(self) -> Sequence[Explainer]:
         """Return the explainers it is made of."""
-        raise NotImplementedError
+        return [self.explainer]
 
     @property
     def name(self) -> str:
@@ -192,10 +194,6 @@ class Pipeline(Composite):
     def operation(self) -> str:
         """The name of the step."""
         return getattr(self.step, "__name__", "step").strip("<>")
-
-    def parts(self) -> Sequence[Explainer]:
-        """Return the one explainer."""
-        return [self.explainer]
 
     @property
     def signed(self) -> bool:  # type: ignore[override]

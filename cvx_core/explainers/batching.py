@@ -104,6 +104,3 @@ def kept_memory(recording: Recording) -> dict[tuple[torch.device, int], int]:
     module = recording.model.module
     weights = storages([*module.parameters(), *module.buffers()])
     return {address: size for address, size in kept.items() if address not in weights}
-
-
-__all__ = ["images_at_once", "in_pieces", "kept_memory"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from cvx_core.errors import UsageError
@@ -15,9 +15,6 @@ from cvx_core.plugins.parameters import build
 
 Attributed = tuple[Method, ExplainRequest, list[Attribution]]
 """An explainer, its request, and the attributions that it returned."""
-
-Verdict = Mapping[str, Any]
-"""At least ``verdict`` (``"passes"``, ``"unclear"`` or ``"fails"``) and ``reason``."""
 
 VERDICTS = ("passes", "unclear", "fails")
 """From the most to the least favourable."""
@@ -31,6 +28,8 @@ class Check(ABC):
         self, model: VisionModel, attributed: Sequence[Attributed], seed: int
     ) -> list[list[dict[str, Any]]]:
         """Return a verdict for each map: by image, then explainer, then target.
+
+        Each has at least ``verdict`` (``"passes"``, ``"unclear"`` or ``"fails"``) and ``reason``.
 
         Parameters
         ----------

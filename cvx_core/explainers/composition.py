@@ -64,10 +64,6 @@ class Contrasted(Composite):
     p: ClassRef
     q: ClassRef
 
-    def parts(self) -> Sequence[Explainer]:
-        """Return the one explainer."""
-        return [self.explainer]
-
     @property
     def default_target(self) -> Target:  # type: ignore[override]
         """The contrast of the two classes."""
@@ -94,10 +90,6 @@ class Smooth(Composite):
             raise OptionError(f"n is {self.n}.", "Smoothing takes two copies or more.")
         if not self.sigma > 0:
             raise OptionError(f"sigma is {self.sigma}.", "The noise is greater than 0.")
-
-    def parts(self) -> Sequence[Explainer]:
-        """Return the one explainer."""
-        return [self.explainer]
 
     def attribute(self, request: ExplainRequest) -> list[Attribution]:
         """Return mean maps with their standard error, averaged over the positions."""

@@ -19,7 +19,6 @@ from cvx_core.explainers.request import ExplainRequest
 from cvx_core.models.vision_model import VisionModel
 from cvx_core.recording import Requirements
 from cvx_core.recording.layer_selection.selection import find_levels
-from cvx_core.tasks.targets import Target
 
 
 def at_all_levels(explainer: Method, model: VisionModel, inputs: Tensor) -> Method:
@@ -70,30 +69,10 @@ class Levels(Method):
     explainer: Method
     parts: tuple[Method, ...]
 
-    @property
-    def name(self) -> str:
-        """The explainer's."""
-        return self.explainer.name
-
-    @property
-    def default_target(self) -> Target:  # type: ignore[override]
-        """The explainer's."""
-        return self.explainer.default_target
-
-    @property
-    def signed(self) -> bool:  # type: ignore[override]
-        """The explainer's."""
-        return self.explainer.signed
-
-    @property
-    def unit(self) -> str:  # type: ignore[override]
-        """The explainer's."""
-        return self.explainer.unit
-
-    @property
-    def class_specific(self) -> bool:  # type: ignore[override]
-        """The explainer's."""
-        return self.explainer.class_specific
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_name", self.explainer.name)
+        for trait in ("default_target", "signed", "unit", "class_specific"):
+            object.__setattr__(self, trait, getattr(self.explainer, trait))
 
     def parameters(self) -> dict[str, Any]:
         """Return the explainer's."""

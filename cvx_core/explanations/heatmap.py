@@ -183,16 +183,9 @@ def _gaussian(values: npt.NDArray[np.float32], sigma: float) -> npt.NDArray[np.f
     parts = [np.where(inside, values, 0.0).astype(np.float64), inside.astype(np.float64)]
     for i, part in enumerate(parts):
         for axis in (0, 1):
-            part = np.apply_along_axis(_convolve, axis, part, kernel)
+            full = np.apply_along_axis(np.convolve, axis, part, kernel)
+            part = full.take(range(reach, reach + part.shape[axis]), axis)
         parts[i] = part
     with np.errstate(invalid="ignore", divide="ignore"):
         blurred = parts[0] / parts[1]
     return np.where(inside, blurred, np.nan).astype(np.float32)
-
-
-def _convolve(
-    line: npt.NDArray[np.float64], kernel: npt.NDArray[np.float64]
-) -> npt.NDArray[np.float64]:
-    full = np.convolve(line, kernel, mode="full")
-    start = len(kernel) // 2
-    return full[start : start + len(line)]

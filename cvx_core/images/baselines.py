@@ -43,6 +43,3 @@ def make_baseline(name: str, inputs: torch.Tensor) -> torch.Tensor:
         padded = F.pad(inputs, (size // 2,) * 4, mode="replicate")
         inputs = F.avg_pool2d(padded, size, stride=1)
     return inputs
-
-
-__all__ = ["BASELINES", "check_baseline", "make_baseline"]

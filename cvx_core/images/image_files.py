@@ -99,7 +99,8 @@ def _read_file(path: Path, shown: str) -> SourceImage:
     data = read_bytes(path, shown)
     if not data:
         raise InputError(f"{shown} is empty.")
-    image = _decode(data, shown)
+    with _refusing(shown), Image.open(io.BytesIO(data), formats=FORMATS) as opened:
+        image = _to_rgb(opened, shown)
     return SourceImage(np.array(image), path.name, hashlib.sha256(data).hexdigest())
 
 
@@ -133,11 +134,6 @@ def read_mask_image(path: Path, way_out: str) -> Image.Image:
         if opened.width * opened.height > MAX_PIXELS:
             raise _too_large(name, f"{opened.width} x {opened.height}")
         return opened.copy()
-
-
-def _decode(data: bytes, name: str) -> Image.Image:
-    with _refusing(name), Image.open(io.BytesIO(data), formats=FORMATS) as opened:
-        return _to_rgb(opened, name)
 
 
 @contextmanager

@@ -101,6 +101,3 @@ class Preparer:
                 "function from a PIL image to a tensor (C, H, W); or give prepared tensors.",
             )
         return self.preprocess
-
-
-__all__ = ["PreparedImage", "Preparer"]

@@ -16,6 +16,7 @@ from torch import nn
 
 from cvx_core._util.files import is_file
 from cvx_core.errors import CheckpointError
+from cvx_core.plugins.isolation import describe_error
 
 _WRAPPERS = (
     "state_dict",
@@ -167,8 +168,7 @@ def _read_torch(path: Path, trust: bool) -> Any:
     # A damaged or foreign file fails in the zip reader, the unpickler or its own code.
     except Exception as error:
         raise CheckpointError(
-            f"{path} could not be read as a checkpoint: {type(error).__name__}: "
-            f"{(str(error).splitlines() or [''])[0]}"
+            f"{path} could not be read as a checkpoint: {describe_error(error)}"
         ) from error
 
 

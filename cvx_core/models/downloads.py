@@ -29,17 +29,12 @@ SECONDS = 5.0
 _log = logging.getLogger(__name__)
 
 
-def offline() -> bool:
-    """Return whether ``CVX_OFFLINE`` forbids the use of the network."""
-    return switched_on("CVX_OFFLINE")
-
-
 def unreachable(url: str, seconds: float = SECONDS) -> str:
     """Return why the server of a URL does not respond, in a few words; empty if it does.
 
     A refusal (such as 404) counts as a response.
     """
-    if offline():
+    if switched_on("CVX_OFFLINE"):
         return "CVX_OFFLINE is set"
     parts = urlsplit(url)
     request = Request(f"{parts.scheme}://{parts.netloc}/", method="HEAD")
@@ -69,7 +64,7 @@ def fetch(url: str, path: Path, *, sha256: str = "", seconds: float = SECONDS) -
     CheckpointError
         If it can't be had; the message says why in a few words, for the caller to extend.
     """
-    if offline():
+    if switched_on("CVX_OFFLINE"):
         raise CheckpointError("CVX_OFFLINE is set")
     temporary = ""
     try:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from cvx_core.errors import CvxError, ModelError
+from cvx_core.plugins.isolation import describe_error
 
 
 def run_module(module: nn.Module, inputs: Tensor, name: str) -> Any:
@@ -30,7 +31,7 @@ def run_module(module: nn.Module, inputs: Tensor, name: str) -> Any:
         raise ModelError(
             f"{name} failed on an input of shape {tuple(inputs.shape)} "
             f"({str(inputs.dtype).removeprefix('torch.')}, {inputs.device}): "
-            f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}",
+            f"{describe_error(error)}",
             "Check that the input has the size, channels and dtype that the network expects.",
         ) from error
 

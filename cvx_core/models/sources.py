@@ -16,9 +16,8 @@ from cvx_core.errors import ModelError, PluginError, did_you_mean
 from cvx_core.models.checkpoints import names_a_file
 from cvx_core.models.factory import load_factory
 from cvx_core.models.vision_model import VisionModel
-from cvx_core.plugins.discovery import registry
+from cvx_core.plugins.discovery import get_component, registry
 from cvx_core.plugins.isolation import REPORT, error_boundary
-from cvx_core.plugins.parameters import build
 from cvx_core.tasks.catalogue import DEFAULT_TASK
 
 
@@ -171,13 +170,7 @@ def list_models(source: str) -> list[ModelEntry]:
 
 
 def _source(name: str) -> ModelSource:
-    made = build("model source", registry().find("model source", name), {})
-    if not isinstance(made, ModelSource):
-        raise PluginError(
-            f"The model source {name!r} is a {type(made).__name__}, not a cvx_core.ModelSource.",
-            REPORT,
-        )
-    return made
+    return get_component("model source", name, {}, ModelSource)  # type: ignore[type-abstract]
 
 
 def _load_from_source(

@@ -7,11 +7,17 @@ import re
 import sys
 import threading
 from contextlib import redirect_stdout
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
 from operator import itemgetter
+from typing import Any, TypeVar
 
+from cvx_core.errors import PluginError
 from cvx_core.plugins.hookspecs import GROUP
+from cvx_core.plugins.isolation import REPORT
+from cvx_core.plugins.parameters import build
 from cvx_core.plugins.registry import Registry, normal_name
+
+T = TypeVar("T")
 
 _PREFIX = "cvx.plugins."
 _lock = threading.RLock()
@@ -27,6 +33,32 @@ def registry() -> Registry:
             discover(fresh)
             _registry = fresh
         return _registry
+
+
+def get_component(kind: str, name: str, parameters: dict[str, Any], base: type[T]) -> T:
+    """Return a component by kind and name, built with its parameters; see `cvx_core.get_explainer`.
+
+    Parameters
+    ----------
+    base
+        The class that components of this kind inherit from.
+    """
+    made = build(kind, registry().find(kind, name), parameters)
+    if not isinstance(made, base):
+        raise PluginError(
+            f"The {kind} {name!r} is a {type(made).__name__}, not a "
+            f"{base.__module__.partition('.')[0]}.{base.__name__}.",
+            REPORT,
+        )
+    return made
+
+
+def version_of(distribution: str) -> str:
+    """Return the version of an installed distribution, or an empty string."""
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return ""
 
 
 def discover(into: Registry) -> None:

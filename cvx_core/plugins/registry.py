@@ -272,7 +272,11 @@ class Registry:
                     del names[name]
 
     def _unknown(self, kind: str, name: str) -> UnknownComponentError:
-        hints = [did_you_mean(name, self._candidates(kind, owned="@" in name))]
+        # As announced: the one to begin with first.
+        candidates = list(self._table.get(kind, {}))
+        if "@" in name:
+            candidates = [f"{o.component.name}@{o.distribution}" for o in self.offers(kind)]
+        hints = [did_you_mean(name, candidates)]
         if not hints[0]:
             known = ", ".join(self.names(kind)) or "none"
             hints = [f"Installed: {known}."]
@@ -292,22 +296,13 @@ class Registry:
             error.__cause__ = self.failures[0].error
         return error
 
-    def _candidates(self, kind: str, *, owned: bool) -> list[str]:
-        if not owned:
-            return list(self._table.get(kind, {}))  # as announced: the one to begin with first
-        return [f"{offer.component.name}@{offer.distribution}" for offer in self.offers(kind)]
-
 
 def _implements_a_hook(plugin: object) -> bool:
     # Looks only at the names of the hooks: a module's lazy __getattr__ stays asleep otherwise.
-    return any(
-        getattr(getattr(plugin, name, None), "cvx_impl", None) is not None
-        for name in _names_of(plugin)
-    )
-
-
-def _names_of(plugin: object) -> list[str]:
     attributes: Any = plugin if isinstance(plugin, type) else type(plugin)
     own = vars(plugin) if hasattr(plugin, "__dict__") else {}
-    names = {*own, *vars(attributes)}
-    return [name for name in names if name.startswith("cvx_")]
+    return any(
+        getattr(getattr(plugin, name, None), "cvx_impl", None) is not None
+        for name in {*own, *vars(attributes)}
+        if name.startswith("cvx_")
+    )

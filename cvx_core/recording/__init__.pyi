@@ -29,9 +29,10 @@ from .partial_forward import (
 )
 from .recording import Recording as Recording
 from .requirements import Requirements as Requirements
-from .rules.attention import attention_probabilities as attention_probabilities
-from .rules.autograd import GivenSlopes as GivenSlopes
+from .rules.attention import attention_in_steps as attention_in_steps
+from .rules.autograd import GivenSlopes as GivenSlopes, graph_nodes as graph_nodes
 from .rules.base import Backward as Backward, Passage as Passage, Propagation as Propagation
 from .rules.call import Call as Call, active as active, argument as argument
+from .rules.pooling import MAX_POOLS as MAX_POOLS
 from .rules.table import FROZEN_GATES as FROZEN_GATES
 from .saved_tensors import SavedTensors as SavedTensors

@@ -20,7 +20,7 @@ from cvx_core.recording.interception.function_mode import Interception
 from cvx_core.recording.interception.leakage import Leakage, Origin
 from cvx_core.recording.layers.layer import Layer, computed_again, first_tensor, with_tensor
 from cvx_core.recording.layers.layout import Layout
-from cvx_core.recording.requirements import Gates, Requirements
+from cvx_core.recording.requirements import Requirements
 from cvx_core.recording.rules.base import Passage, Propagation
 from cvx_core.recording.saved_tensors import SavedTensors, Tape
 from cvx_core.tasks.outputs import ModelOutput
@@ -82,7 +82,10 @@ class Recording:
         self.saved = SavedTensors()
         self._tape = Tape(self.saved) if requirements.tape else None
         self.kept_constants = Constants() if requirements.constants else None
-        self.passage = self._begin(requirements.gates)
+        self.passage: Passage | None = None
+        if isinstance(requirements.gates, Propagation):
+            at_input = "input" in requirements.layers
+            self.passage = requirements.gates.begin(model, self.saved, at_input=at_input)
         self.baselines: dict[str, Tensor] = {}
         self.baseline_logits: Tensor | None = None
         self._calls: dict[str, int] = {}
@@ -338,11 +341,6 @@ class Recording:
                 f"The forward pass did not run {', '.join(absent)} this time.",
                 "The network's path depends on its data; name a layer that is always used.",
             )
-
-    def _begin(self, gates: Gates) -> Passage | None:
-        if not isinstance(gates, Propagation):
-            return None
-        return gates.begin(self.model, self.saved, at_input="input" in self.requirements.layers)
 
     def _compare(self, passage: Passage) -> None:
         """Run the baseline before the inputs, if the rules compare the two."""

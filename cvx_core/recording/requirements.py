@@ -83,14 +83,7 @@ class Requirements:
 
     def covers(self, other: Requirements) -> bool:
         """Whether a recording made for this serves the other too."""
-        return (
-            self.gates == other.gates
-            and set(other.layers) <= set(self.layers)
-            and self.tape >= other.tape
-            and self.attention >= other.attention
-            and self.attention_gradients >= other.attention_gradients
-            and self.constants >= other.constants
-        )
+        return self.gates == other.gates and self.merged(other) == self
 
     def merged(self, other: Requirements) -> Requirements:
         """Return requirements that cover both; the gates must be the same."""
@@ -103,6 +96,3 @@ class Requirements:
             attention_gradients=self.attention_gradients or other.attention_gradients,
             constants=self.constants or other.constants,
         )
-
-
-__all__ = ["Gates", "Requirements"]

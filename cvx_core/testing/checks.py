@@ -14,8 +14,7 @@ from cvx_core.explainers.method import Attribution
 from cvx_core.explainers.request import ExplainRequest
 from cvx_core.explainers.runner import run
 from cvx_core.models.vision_model import VisionModel
-from cvx_core.plugins.discovery import registry
-from cvx_core.plugins.parameters import build
+from cvx_core.plugins.discovery import get_component
 from cvx_core.recording.requirements import Requirements
 from cvx_core.tasks.targets import ClassScore, Predicted, Target
 from cvx_core.testing import models
@@ -42,10 +41,8 @@ class CheckConformance(Conformance):
 
     def check(self) -> Check:
         """Return the check under test."""
-        component = registry().find(self.kind, self.component)
-        found: Check = build(self.kind, component, dict(self.parameters))
-        assert isinstance(found, Check)
-        return found
+        given = dict(self.parameters)
+        return get_component(self.kind, self.component, given, Check)  # type: ignore[type-abstract]
 
     def verdicts(self, model: VisionModel, seed: int = 0) -> list[dict[str, Any]]:
         """Return the verdicts on two images with one and two targets."""
@@ -62,7 +59,7 @@ class CheckConformance(Conformance):
         for one in found:
             assert one["verdict"] in VERDICTS
             assert one["reason"].strip()
-            json.dumps(dict(one), allow_nan=False, default=_plain)
+            json.dumps(dict(one), allow_nan=False, default=dict)
 
     def test_the_same_seed_gives_the_same_verdicts(self) -> None:
         """The global random state plays no part, and is left alone."""
@@ -90,7 +87,3 @@ class CheckConformance(Conformance):
         found = self.check().unchecked(0, "the run was interrupted.")
         assert found["verdict"] == "unclear"
         assert "the run was interrupted" in found["reason"]
-
-
-def _plain(value: Any) -> Any:
-    return dict(value)

@@ -13,8 +13,7 @@ import torch
 from cvx_core.errors import CheckpointError, CvxError, ModelError
 from cvx_core.models.sources import ModelEntry, ModelSource, load_model
 from cvx_core.models.vision_model import VisionModel
-from cvx_core.plugins.discovery import registry
-from cvx_core.plugins.parameters import build
+from cvx_core.plugins.discovery import get_component
 from cvx_core.testing.base import Conformance
 
 
@@ -34,11 +33,8 @@ class ModelSourceConformance(Conformance):
 
     def source(self) -> ModelSource:
         """Return the source under test."""
-        found: ModelSource = build(
-            self.kind, registry().find(self.kind, self.component), dict(self.parameters)
-        )
-        assert isinstance(found, ModelSource)
-        return found
+        given = dict(self.parameters)
+        return get_component(self.kind, self.component, given, ModelSource)  # type: ignore[type-abstract]
 
     def load(self) -> VisionModel:
         """Return the model with random weights."""

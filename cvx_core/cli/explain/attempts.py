@@ -10,14 +10,7 @@ from time import perf_counter
 import torch
 
 from cvx_core.cli.explain.plan import MapPlan, MapRequest, NamedExplainer
-from cvx_core.errors import (
-    CvxError,
-    LayerError,
-    ModelError,
-    PluginError,
-    TargetError,
-    UsageError,
-)
+from cvx_core.errors import CvxError, LayerError, ModelError, PluginError, TargetError, UsageError
 from cvx_core.explainers.check import installed_checks, worst
 from cvx_core.explainers.runner import run
 from cvx_core.explanations.explanation import Explanation

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from cvx_core.cli.kit.console import Settings, only_data, put, put_files
+from cvx_core.cli.kit.console import Settings, installed_plugins, only_data, put, put_files
 from cvx_core.cli.kit.options import (
     explainers_option,
     force_option,
@@ -103,7 +103,6 @@ def explain(
     with only_data():
         from cvx_core.cli.explain.plan import ImageRequest
         from cvx_core.cli.explain.run import RunOptions, explain_to_folder
-        from cvx_core.cli.kit.plugin_warnings import installed_plugins
         from cvx_core.cli.kit.progress import Console
         from cvx_core.explanations.output_folder import encode_json
         from cvx_core.tasks.catalogue import parse_target

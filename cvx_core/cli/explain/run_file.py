@@ -6,7 +6,6 @@ import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from time import perf_counter
 from typing import Any, Literal
 
@@ -16,7 +15,7 @@ from cvx_core.cli.kit.signals import SOME_FAILED
 from cvx_core.errors import CvxError
 from cvx_core.explanations.explanation import Explanation
 from cvx_core.models.vision_model import VisionModel
-from cvx_core.plugins.discovery import registry
+from cvx_core.plugins.discovery import registry, version_of
 
 SCHEMA = "cvx.run/2"
 
@@ -195,14 +194,6 @@ def model_facts(model: VisionModel) -> dict[str, Any]:
         "classes": None if model.classes is None else len(model.classes),
         "details": model.details.to_dict(),
     }
-
-
-def version_of(distribution: str) -> str:
-    """Return the version of an installed distribution, or an empty string."""
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return ""
 
 
 def _versions(used: Sequence[tuple[str, str]]) -> dict[str, Any]:

@@ -1,4 +1,10 @@
-from .console import Settings as Settings, only_data as only_data, put as put, say as say
+from .console import (
+    Settings as Settings,
+    installed_plugins as installed_plugins,
+    only_data as only_data,
+    put as put,
+    say as say,
+)
 from .model_loader import loaded_model as loaded_model
 from .options import (
     device_option as device_option,
@@ -16,6 +22,5 @@ from .options import (
     verbose_option as verbose_option,
     weights_option as weights_option,
 )
-from .plugin_warnings import installed_plugins as installed_plugins
 from .progress import Console as Console, Reporter as Reporter, pace as pace
 from .signals import INTERRUPTED as INTERRUPTED, SOME_FAILED as SOME_FAILED

@@ -13,7 +13,9 @@ import click
 
 from cvx_core._util.text import printable
 from cvx_core.errors import CvxError, OutputError
+from cvx_core.plugins.discovery import registry
 from cvx_core.plugins.isolation import describe_error
+from cvx_core.plugins.registry import Registry
 
 
 def working_folder() -> Path:
@@ -145,6 +147,15 @@ def open_missing_streams() -> None:
         sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
     if sys.stderr is None:
         sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
+
+
+def installed_plugins() -> Registry:
+    """Return the registry, having said which plugins were left out and why."""
+    plugins = registry()
+    for failure in plugins.failures:
+        reason = printable(f"{failure.owner} was left out ({failure.reason})")
+        say(f"cvx: plugin {reason}")
+    return plugins
 
 
 @contextmanager

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import sys
-from contextlib import AbstractContextManager, nullcontext
-from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from cvx_core._util.text import printable
 from cvx_core.cli.kit.console import complain, say
@@ -33,15 +31,10 @@ def pace(done: int, total: int, seconds: float) -> str:
 class Reporter:
     """Receives the progress of a run and prints nothing; `Console` prints it."""
 
-    def __enter__(self) -> Reporter:
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         return None
 
     def stage(self, text: str, total: int | None = None) -> None:
@@ -78,20 +71,14 @@ class Console(Reporter):
         self._bar: Any = None if quiet else _bar()
         self._task: Any = None
 
-    def __enter__(self) -> Console:
-        self._shown().__enter__()
+    def __enter__(self) -> Self:
+        if self._bar is not None:
+            self._bar.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._shown().__exit__(kind, error, trace)
-
-    def _shown(self) -> AbstractContextManager[Any]:
-        return nullcontext() if self._bar is None else self._bar
+    def __exit__(self, *exception: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
 
     def stage(self, text: str, total: int | None = None) -> None:
         """Name the bar, and start it anew."""

@@ -6,15 +6,10 @@ from pathlib import Path
 
 import click
 
-from cvx_core.cli.kit.console import Settings, complain, only_data, put_files
-from cvx_core.cli.kit.options import (
-    force_option,
-    output_option,
-    renderers_option,
-    verbose_option,
-)
+from cvx_core.cli.kit.console import Settings, complain, installed_plugins, only_data, put_files
+from cvx_core.cli.kit.options import force_option, output_option, renderers_option, verbose_option
 from cvx_core.cli.kit.signals import SOME_FAILED
-from cvx_core.errors import CvxError, InputError, OutputError
+from cvx_core.errors import InputError, OutputError
 
 
 @click.command()
@@ -40,7 +35,6 @@ def render(
     settings.verbose = settings.verbose or verbose
     with only_data():
         from cvx_core.cli.explain.run import build_renderers
-        from cvx_core.cli.kit.plugin_warnings import installed_plugins
         from cvx_core.cli.render.redraw import redraw
         from cvx_core.explanations.explanation import load_explanations
         from cvx_core.explanations.output_folder import Drawing, Folder
@@ -63,10 +57,6 @@ def render(
         for problem in problems:
             complain(problem, verbose=settings.verbose)
     put_files(files, settings.home)
-    return _exit_code(problems, failed)
-
-
-def _exit_code(problems: list[CvxError], failed: bool) -> int:
-    if problems and not failed:
-        return problems[0].exit_code
-    return SOME_FAILED if failed else 0
+    if failed:
+        return SOME_FAILED
+    return problems[0].exit_code if problems else 0

@@ -9,14 +9,7 @@ from pathlib import Path
 
 from cvx_core.errors import CvxError
 from cvx_core.explanations.explanation import Explanation
-from cvx_core.explanations.output_folder import (
-    Drawing,
-    Folder,
-    ImageFolders,
-    Names,
-    rendered,
-    slug,
-)
+from cvx_core.explanations.output_folder import Drawing, Folder, ImageFolders, Names, rendered, slug
 
 
 def redraw(

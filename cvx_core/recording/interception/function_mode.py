@@ -26,12 +26,12 @@ from torch import Tensor
 from torch.nn.parameter import Parameter
 from torch.overrides import TorchFunctionMode
 
-from cvx_core.recording.interception.batch_norm import in_plain_order
 from cvx_core.recording.interception.constants import Constants
 from cvx_core.recording.interception.leakage import Leakage
 from cvx_core.recording.interception.pointwise import Pointwise
 from cvx_core.recording.rules.attention import attention_probabilities, pass_attention
 from cvx_core.recording.rules.call import Call, active, any_active
+from cvx_core.recording.rules.pooling import MAX_POOLS
 from cvx_core.recording.rules.table import FROZEN_GATES, OWN_GRADIENT
 from cvx_core.recording.saved_tensors import SavedTensors, Tape
 
@@ -39,12 +39,7 @@ from cvx_core.recording.saved_tensors import SavedTensors, Tape
 # return_indices, einsum and norm choose a kernel by their arguments: none of these has a body in
 # which rules would find the operation.
 _NAMED: dict[Any, str] = {
-    **{
-        getattr(F, f"{kind}max_pool{n}d{more}"): f"{kind}max_pool{n}d{more}"
-        for kind in ("", "adaptive_")
-        for n in (1, 2, 3)
-        for more in ("", "_with_indices")
-    },
+    **{getattr(F, name): name for name in MAX_POOLS},
     torch.functional.einsum: "einsum",
     torch.functional.norm: "norm",
     Tensor.norm: "norm",
@@ -128,16 +123,16 @@ class Interception(TorchFunctionMode):
         return self.started and bool(self.rules) and not self.leakage.over and not self._replaying
 
     def _intercepted(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if isinstance(func, _METHOD_WRAPPER):  # an attribute such as x.shape
+        if isinstance(func, types.MethodWrapperType):  # an attribute such as x.shape
             return func(*args, **kwargs)
         # Before anything else: a parameter with requires_grad would make its function active, and
         # with it everything before the first recorded layer.
         args = tuple(_detached(a) for a in args)
         if kwargs:
             kwargs = {key: _detached(value) for key, value in kwargs.items()}
-        name = _NAMED.get(func) if isinstance(func, _FUNCTION) else None
+        name = _NAMED.get(func) if isinstance(func, types.FunctionType) else None
         if name is None:
-            if isinstance(func, _FUNCTION):
+            if isinstance(func, types.FunctionType):
                 # A function written in Python (F.multi_head_attention_forward, F.layer_norm) is
                 # composed of others. Called as it is, it would dispatch here again, and only as a
                 # whole: rules apply to its parts, so that its body runs without that dispatch.
@@ -168,9 +163,9 @@ class Interception(TorchFunctionMode):
         if not self.started:
             return func(*args, **kwargs)
         in_place = name.endswith("_") and not name.endswith("__")
-        if self._replaying:
-            return self._run(name, in_place, func, args, kwargs)
         plain = name[:-1] if in_place else name
+        if self._replaying:
+            return self._run(plain, in_place, func, args, kwargs)
         # All three before the call: in place, it overwrites the arguments that they look at.
         added = met = None
         made = self._pointwise.made(plain, args) if self.rules else None
@@ -178,7 +173,7 @@ class Interception(TorchFunctionMode):
             added = self.constants.find(plain, func, args, kwargs)
         if self._following:
             met = self.leakage.meets(plain, func, args, kwargs)
-        result = self._run(name, in_place, func, args, kwargs)
+        result = self._run(plain, in_place, func, args, kwargs)
         # The zeros that mark a constant are added in place too, to a result that may be saved.
         if in_place and (added is not None or met is not None):
             self.saved.before_overwriting(result)
@@ -197,7 +192,7 @@ class Interception(TorchFunctionMode):
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> Any:
-        rule = self.rules.get(name[:-1] if in_place else name)
+        rule = self.rules.get(name)
         if rule is None or not _has_floats((*args, *kwargs.values())):
             if in_place or name == "__setitem__":
                 self.saved.before_overwriting(args[0] if args else kwargs.get("input"))
@@ -207,8 +202,8 @@ class Interception(TorchFunctionMode):
             signal = self._following and any_active((args, kwargs))
             result = self._freeze(name, in_place, rule, func, args, kwargs)
             if signal:
-                self.leakage.begin(name[:-1] if in_place else name, result)
-        return in_plain_order(result) if name == "batch_norm" else result
+                self.leakage.begin(name, result)
+        return _in_plain_order(result) if name == "batch_norm" else result
 
     def _freeze(
         self,
@@ -222,25 +217,23 @@ class Interception(TorchFunctionMode):
         # Rules find the input as the first argument.
         if not args and "input" in kwargs:
             args, kwargs = (kwargs["input"],), {k: v for k, v in kwargs.items() if k != "input"}
-        if in_place:
-            # A rule computes out of place and copies its result back, which costs memory; where the
-            # function's own derivative is right, it can stay in place.
-            if rule in OWN_GRADIENT and self.tape is None:
-                self.saved.before_overwriting(args[0])
-                return func(*args, **kwargs)
-            target = args[0]
-            run = _out_of_place(func)
-            name = name[:-1]
-            gate = self._pointwise.gate(args) if name in _PRODUCTS else None
-            result = rule(Call(name, run, args, kwargs, self.tape, gate))
-            self.saved.before_overwriting(target)
-            if isinstance(result, Tensor) and active(target) and not active(result):
-                # Otherwise it would look as if it still depended on the layer, and halve what it
-                # is multiplied with. A view can't be cut off from its graph.
-                target = target if target._is_view() else target.detach_()
-            return target.copy_(result)
+        # A rule computes out of place and copies its result back, which costs memory; where the
+        # function's own derivative is right, it can stay in place.
+        if in_place and rule in OWN_GRADIENT and self.tape is None:
+            self.saved.before_overwriting(args[0])
+            return func(*args, **kwargs)
+        run = _out_of_place(func) if in_place else func
         gate = self._pointwise.gate(args) if name in _PRODUCTS else None
-        return rule(Call(name, func, args, kwargs, self.tape, gate))
+        result = rule(Call(name, run, args, kwargs, self.tape, gate))
+        if not in_place:
+            return result
+        target = args[0]
+        self.saved.before_overwriting(target)
+        if isinstance(result, Tensor) and active(target) and not active(result):
+            # Otherwise it would look as if it still depended on the layer, and halve what it
+            # is multiplied with. A view can't be cut off from its graph.
+            target = target if target._is_view() else target.detach_()
+        return target.copy_(result)
 
     def _body(self, func: Any) -> Callable[..., Any] | None:
         """Return a composite function without its own dispatch, or None if it has none."""
@@ -268,9 +261,8 @@ class Interception(TorchFunctionMode):
         assert self.attention is not None
         with torch.no_grad():
             if name == "scaled_dot_product_attention":
-                self.attention.append(
-                    attention_probabilities(*args, **_without_values(kwargs)).detach()
-                )
+                call = Call(name, func, args, kwargs, None)
+                self.attention.append(attention_probabilities(call).detach())
                 return
             scores = args[0]
             # Attention of any shape: that of a class token is (..., 1, N), a window's is smaller.
@@ -280,10 +272,6 @@ class Interception(TorchFunctionMode):
                     # With need_weights, nn.MultiheadAttention merges the heads with the batch.
                     found = found.unflatten(0, (-1, self._heads[-1]))
                 self.attention.append(found)
-
-
-_METHOD_WRAPPER = types.MethodWrapperType
-_FUNCTION = types.FunctionType
 
 
 def _detached(value: Any) -> Any:
@@ -307,15 +295,22 @@ def _has_floats(args: tuple[Any, ...]) -> bool:
     )
 
 
-def _without_values(kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Return keyword arguments of attention as `attention_probabilities` names them."""
-    names = {"value": "_value", "dropout_p": "_dropout_p"}
-    return {names.get(key, key): value for key, value in kwargs.items()}
-
-
 def _out_of_place(func: Any) -> Callable[..., Any]:
     def run(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         result: Tensor = func(x.clone(), *args, **kwargs)
         return result
 
     return run
+
+
+def _in_plain_order(result: Tensor) -> Tensor:
+    """Let the gradient of batch normalisation's result arrive in plain memory order.
+
+    The backward pass of PyTorch's batch normalisation in evaluation mode is wrong on the CPU (seen
+    in 2.14) for one image whose gradient has its channels innermost and C as the stride of its
+    batch, as it comes from ``x.flatten(2).transpose(1, 2)``: off by as much as the gradient itself.
+    """
+    # A hook on the result sees the gradient before batch normalization's own backward pass does.
+    if result.requires_grad and result.shape[0] == 1:
+        result.register_hook(Tensor.contiguous)  # type: ignore[no-untyped-call]
+    return result

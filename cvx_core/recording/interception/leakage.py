@@ -36,15 +36,6 @@ Origins = tuple[Origin, ...]
 
 
 @dataclass
-class _Absorbed:
-    """A constant that was added to the signal, and the zeros that stand for it in the graph."""
-
-    origins: Origins
-    constant: Tensor
-    zeros: Tensor
-
-
-@dataclass
 class Leakage:
     """Tracker of the results of frozen functions through one forward pass.
 
@@ -61,7 +52,9 @@ class Leakage:
     met: bool = False
     ends: Origins = ()
     over: bool = False
-    _parts: list[_Absorbed] = field(default_factory=list)
+    # Constants that were added to the signal, and where each is from.
+    _added: Constants = field(default_factory=Constants)
+    _origins: list[Origins] = field(default_factory=list)
     # Names of the modules that are running; None while leakage is detected but not measured.
     _open: list[str] | None = None
     _of: dict[int, tuple[ref[Tensor], Origins]] = field(default_factory=dict)
@@ -143,23 +136,21 @@ class Leakage:
     # result. Zeros of the result's shape receive it; the constant itself has no graph.
     def mark(self, met: tuple[Origins, Tensor], result: Tensor, *, in_place: bool) -> Tensor:
         """Return the result of such a call, plus zeros that require a gradient."""
-        constants = Constants()
-        marked = constants.mark(met[1], result, in_place=in_place)
-        [(constant, zeros)] = constants.kept
-        self._parts.append(_Absorbed(met[0], constant, zeros))
-        return marked
+        self._origins.append(met[0])
+        return self._added.mark(met[1], result, in_place=in_place)
 
     def nodes(self) -> list[Tensor]:
         """Return the zeros, in the order of the forward pass."""
-        return [part.zeros for part in self._parts]
+        return [zeros for _, zeros in self._added.kept]
 
     def carried(self, gradients: list[Tensor | None]) -> dict[Origins, float]:
         """Return the contributions to a seeded output, from the gradients of `nodes`."""
         found: dict[Origins, float] = {}
-        for part, gradient in zip(self._parts, gradients, strict=True):
+        parts = zip(self._origins, self._added.kept, gradients, strict=True)
+        for origins, (constant, _), gradient in parts:
             if gradient is not None:
-                more = float((gradient.double() * part.constant.double()).sum())
-                found[part.origins] = found.get(part.origins, 0.0) + more
+                more = float((gradient.double() * constant.double()).sum())
+                found[origins] = found.get(origins, 0.0) + more
         return dict(sorted(found.items(), key=lambda pair: -abs(pair[1])))
 
     def _known(self, tensor: Tensor) -> Origins:
@@ -193,6 +184,3 @@ def _replaced(value: Any, others: dict[int, Tensor]) -> Any:
     if isinstance(value, dict):
         return {key: _replaced(part, others) for key, part in value.items()}
     return value
-
-
-__all__ = ["Leakage", "Origin", "Origins"]

@@ -124,6 +124,3 @@ def _is_function(value: _Value, root: _Value) -> bool:
         seen.add(one)
         todo += one.parents
     return True
-
-
-__all__ = ["Pointwise"]

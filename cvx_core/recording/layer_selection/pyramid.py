@@ -20,6 +20,7 @@ from cvx_core.models.vision_model import VisionModel
 from cvx_core.recording.layers.hooks import hooked
 from cvx_core.recording.layers.layer import Layer, first_tensor
 from cvx_core.recording.layers.layout import Layout
+from cvx_core.recording.rules.autograd import graph_nodes
 
 Node = Any
 """A node of the graph of automatic differentiation."""
@@ -113,13 +114,4 @@ def _last(output: Node, layers: dict[Node, Layer], learned: set[Node]) -> set[No
 
 def _reaches(node: Node, others: set[Node]) -> bool:
     """Whether one of the others lies before a node in the forward pass."""
-    todo, seen = [before for before, _ in node.next_functions], set()
-    while todo:
-        one = todo.pop()
-        if one is None or one in seen:
-            continue
-        if one in others:
-            return True
-        seen.add(one)
-        todo += [before for before, _ in one.next_functions]
-    return False
+    return any(one in others for one in graph_nodes(node) if one is not node)

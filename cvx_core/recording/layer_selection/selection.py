@@ -146,7 +146,8 @@ def choose_last_grid(layout: Layout, model: VisionModel, inputs: Tensor) -> Laye
             reason=f"the last grid that the output depends on {_grid(layer)}; "
             "other paths lead around it",
         )
-    if _is_constant(model, image):
+    logits = model.logits(_with_another(image))
+    if torch.equal(logits[0], logits[1]):
         raise LayerError(
             "The network's output is the same for every image.",
             "Is its last layer untrained? Some start at zero; load trained weights.",
@@ -198,11 +199,6 @@ def _with_gradient(layout: Layout, model: VisionModel, image: Tensor) -> list[La
         if found:
             return found[::-1]
     return []
-
-
-def _is_constant(model: VisionModel, image: Tensor) -> bool:
-    logits = model.logits(_with_another(image))
-    return bool(torch.equal(logits[0], logits[1]))
 
 
 def _with_another(image: Tensor) -> Tensor:

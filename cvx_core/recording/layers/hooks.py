@@ -53,6 +53,3 @@ def hooked(
     finally:
         for handle in handles:
             handle.remove()
-
-
-__all__ = ["hooked"]

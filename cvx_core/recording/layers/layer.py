@@ -192,14 +192,3 @@ def computed_again(output: Any) -> Any:
 def batch_first(tensor: Tensor, batch: int) -> bool:
     """Whether a tensor's first dimension is the batch."""
     return tensor.ndim >= 2 and tensor.shape[0] == batch
-
-
-__all__ = [
-    "Kind",
-    "Layer",
-    "as_grid",
-    "batch_first",
-    "computed_again",
-    "first_tensor",
-    "with_tensor",
-]

@@ -27,29 +27,33 @@ def scaled_dot_product_attention(call: Call) -> Any:
     return call.run(query, key, value, mask, *call.args[4:], **kwargs)
 
 
-def attention_probabilities(
-    query: Tensor,
-    key: Tensor,
-    _value: Tensor,
-    attn_mask: Tensor | None = None,
-    _dropout_p: float = 0.0,
-    is_causal: bool = False,
-    scale: float | None = None,
-    enable_gqa: bool = False,
-) -> Tensor:
+def attention_probabilities(call: Call) -> Tensor:
     """Return the probabilities with which `F.scaled_dot_product_attention` weights the values."""
-    if enable_gqa:
+    query, key = argument(call, 0, "query"), argument(call, 1, "key")
+    if argument(call, 7, "enable_gqa", False):
         key = key.repeat_interleave(query.shape[-3] // key.shape[-3], -3)
-    scores = query @ key.transpose(-2, -1) * (scale or 1 / math.sqrt(query.shape[-1]))
-    if is_causal:
+    scale = argument(call, 6, "scale") or 1 / math.sqrt(query.shape[-1])
+    scores: Tensor = query @ key.transpose(-2, -1) * scale
+    if argument(call, 5, "is_causal", False):
         allowed = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
         scores = scores.masked_fill(~allowed, float("-inf"))
-    if attn_mask is not None:
-        if attn_mask.dtype == torch.bool:
-            scores = scores.masked_fill(~attn_mask, float("-inf"))
-        else:
-            scores = scores + attn_mask
+    mask = argument(call, 3, "attn_mask")
+    if mask is not None and mask.dtype == torch.bool:
+        scores = scores.masked_fill(~mask, float("-inf"))
+    elif mask is not None:
+        scores = scores + mask
     return scores.softmax(-1)
+
+
+def attention_in_steps(call: Call, attended: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+    """Compute an attention as the product of its probabilities, handed through `attended`, with
+    the values; fused attention never forms them."""
+    probabilities = attention_probabilities(call)
+    query, value = argument(call, 0, "query"), argument(call, 2, "value")
+    if argument(call, 7, "enable_gqa", False):
+        value = value.repeat_interleave(query.shape[-3] // value.shape[-3], -3)
+    found: Tensor = (probabilities if attended is None else attended(probabilities)) @ value
+    return found
 
 
 def pass_attention(
@@ -60,7 +64,6 @@ def pass_attention(
     Only where every token attends to every other: an array (..., N, N), N > 1. Other softmaxes
     run as they are.
     """
-    # Fused attention never forms its probabilities, so that it is computed in two steps instead.
     if func.__name__ == "softmax":
         found = func(*args, **kwargs)
         dim = args[1] if len(args) > 1 else kwargs.get("dim")
@@ -69,19 +72,7 @@ def pass_attention(
     query, key = argument(call, 0, "query"), argument(call, 1, "key")
     if query.shape[-2] != key.shape[-2] or query.shape[-2] < 2:
         return call.native()
-    value, grouped = argument(call, 2, "value"), argument(call, 7, "enable_gqa", False)
-    if grouped:
-        value = value.repeat_interleave(query.shape[-3] // value.shape[-3], -3)
-    probabilities = attention_probabilities(
-        query,
-        key,
-        value,
-        attn_mask=argument(call, 3, "attn_mask"),
-        is_causal=argument(call, 5, "is_causal", False),
-        scale=argument(call, 6, "scale"),
-        enable_gqa=grouped,
-    )
-    return attended(probabilities) @ value
+    return attention_in_steps(call, attended)
 
 
 def _all_to_all(found: Any) -> bool:

@@ -1,11 +1,24 @@
-"""Autograd functions with a given value and given derivatives."""
+"""Autograd functions with a given value and given derivatives, and the nodes of their graph."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
+
+
+def graph_nodes(start: Any) -> Iterator[Any]:
+    """Yield a node of the autograd graph, and all that it was made from."""
+    seen, stack = set(), [start]
+    while stack:
+        node = stack.pop()
+        if node is None or node in seen:
+            continue
+        yield node
+        seen.add(node)
+        stack += [before for before, _ in node.next_functions]
 
 
 class GivenSlopes(torch.autograd.Function):

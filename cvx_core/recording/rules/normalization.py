@@ -12,9 +12,17 @@ from cvx_core.recording.rules.call import Call, active, argument
 
 
 def _centred(
-    call: Call, x: Tensor, dims: Any, eps: float, weight: Tensor | None, bias: Tensor | None, y: Any
+    call: Call,
+    x: Tensor,
+    dims: Any,
+    eps: float,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    fit: tuple[int, ...] | None = None,
 ) -> Tensor:
-    """Normalise over `dims`; `weight` and `bias` broadcast against x, which may be a view."""
+    """Normalise over `dims`; `weight` and `bias`, in the shape `fit`, broadcast against x."""
+    if fit is not None:
+        weight, bias = (None if v is None else v.reshape(fit) for v in (weight, bias))
     if call.replaying:
         scale = call.take()
         out = (x - x.mean(dims, keepdim=True)) * scale
@@ -27,27 +35,17 @@ def _centred(
         wide = source.float() if source.dtype in (torch.float16, torch.bfloat16) else source
         scale = (wide.var(dims, unbiased=False, keepdim=True) + eps).rsqrt().to(source.dtype)
     call.put(scale)
-    result: Tensor = (
-        Centred.apply(x, y().reshape(x.shape), scale, weight, dims)
-        if active(x)
-        else y().reshape(x.shape)
-    )
+    # Of groups, x is a view of what the function is called with.
+    y: Tensor = call.native_detached().reshape(x.shape)
+    result: Tensor = Centred.apply(x, y, scale, weight, dims) if active(x) else y
     return result
 
 
 def layer_norm(call: Call) -> Any:
     """Freeze the deviation of layer normalisation; the mean is linear."""
-    x, shape = call.args[0], argument(call, 1, "normalized_shape")
-    dims = tuple(range(-len(shape), 0))
-    return _centred(
-        call,
-        x,
-        dims,
-        argument(call, 4, "eps", 1e-5),
-        argument(call, 2, "weight"),
-        argument(call, 3, "bias"),
-        call.native_detached,
-    )
+    dims = tuple(range(-len(argument(call, 1, "normalized_shape")), 0))
+    weight, bias = argument(call, 2, "weight"), argument(call, 3, "bias")
+    return _centred(call, call.args[0], dims, argument(call, 4, "eps", 1e-5), weight, bias)
 
 
 def group_norm(call: Call) -> Any:
@@ -72,16 +70,8 @@ def _grouped(
     batch, channels = x.shape[:2]
     split = (batch, groups, channels // groups, *x.shape[2:])
     fit = (1, groups, channels // groups, *([1] * (x.ndim - 2)))
-    out = _centred(
-        call,
-        x.reshape(split),
-        tuple(range(2, x.ndim + 1)),
-        eps,
-        None if weight is None else weight.reshape(fit),
-        None if bias is None else bias.reshape(fit),
-        call.native_detached,
-    )
-    return out.reshape(x.shape)
+    dims = tuple(range(2, x.ndim + 1))
+    return _centred(call, x.reshape(split), dims, eps, weight, bias, fit).reshape(x.shape)
 
 
 def batch_norm(call: Call) -> Any:
@@ -92,15 +82,8 @@ def batch_norm(call: Call) -> Any:
         return call.native()
     fit = (1, -1, *([1] * (x.ndim - 2)))
     weight, bias = argument(call, 1, "weight"), argument(call, 2, "bias")
-    return _centred(
-        call,
-        x,
-        (0, *range(2, x.ndim)),
-        argument(call, 7, "eps", 1e-5),
-        None if weight is None else weight.reshape(fit),
-        None if bias is None else bias.reshape(fit),
-        call.native_detached,
-    )
+    dims, eps = (0, *range(2, x.ndim)), argument(call, 7, "eps", 1e-5)
+    return _centred(call, x, dims, eps, weight, bias, fit)
 
 
 def rms_norm(call: Call) -> Any:

@@ -16,6 +16,14 @@ from torch import Tensor
 from cvx_core.recording.rules.call import Call, argument
 from cvx_core.recording.rules.elementwise import piecewise
 
+MAX_POOLS = tuple(
+    f"{kind}max_pool{n}d{more}"
+    for kind in ("", "adaptive_")
+    for n in (1, 2, 3)
+    for more in ("", "_with_indices")
+)
+"""Names of the functions of max pooling."""
+
 
 def chosen_along(call: Call) -> Any:
     """Tape the indices of max, min, sort or topk along a dimension."""

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from cvx_core.recording.rules.attention import (
-    scaled_dot_product_attention,
-)
+from cvx_core.recording.rules.attention import scaled_dot_product_attention
 from cvx_core.recording.rules.call import Call
 from cvx_core.recording.rules.elementwise import constant, gated, piecewise, power, shifted
 from cvx_core.recording.rules.normalization import (
@@ -19,6 +17,7 @@ from cvx_core.recording.rules.normalization import (
     var_mean,
 )
 from cvx_core.recording.rules.pooling import (
+    MAX_POOLS,
     chosen_along,
     clamped,
     max_or_min,
@@ -67,12 +66,7 @@ FROZEN_GATES: dict[str, Callable[[Call], Any]] = {
     **dict.fromkeys(("amax", "amin"), reduced),
     **dict.fromkeys(("max", "min"), max_or_min),
     **dict.fromkeys(("maximum", "minimum", "fmax", "fmin"), of_two),
-    **{
-        f"{kind}max_pool{n}d{more}": max_pool
-        for kind in ("", "adaptive_")
-        for n in (1, 2, 3)
-        for more in ("", "_with_indices")
-    },
+    **dict.fromkeys(MAX_POOLS, max_pool),
     **dict.fromkeys(("var_mean", "std_mean"), var_mean),
     "pow": power,
     "einsum": einsum,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from cvx_location_attention.maps import leading
+from cvx_location_attention.layer_maps import leading
 from pytorch_grad_cam import EigenCAM as OtherEigenCAM
 from pytorch_grad_cam.utils.svd_on_activations import get_2d_projection
 from torch import Tensor

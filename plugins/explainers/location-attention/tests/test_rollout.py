@@ -9,7 +9,7 @@ import pytest
 import timm
 import torch
 import torchvision
-from cvx_location_attention.maps import rollout
+from cvx_location_attention.attention_rollout import rollout
 from torch import Tensor, nn
 
 from cvx_core import MethodError, VisionModel, get_explainer

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 from cvx_figure.captions import make_caption
+from sample_predictions import sample_of_a_detector
 
 from cvx_core import ClassScore, Explanation
 from cvx_core.explanations.heatmap import show
 from cvx_core.tasks.classification.prediction import ClassificationPrediction
-from cvx_core.testing.samples import sample_explanation, sample_of_a_detector
+from cvx_core.testing.samples import sample_explanation
 
 
 def caption(explanation: Explanation) -> str:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import warnings
+from dataclasses import astuple
 from typing import Any
 from xml.etree import ElementTree
 
@@ -20,12 +21,13 @@ from cvx_figure.fonts import Fonts
 from cvx_figure.layout import Layout, arrange, panel_size
 from cvx_figure.sheet import checkerboard
 from PIL import Image
+from sample_predictions import sample_of_a_detector
 
 import cvx_core
 from cvx_core import Explanation, OptionError, UsageError
 from cvx_core.explanations.colormaps import INFERNO, VIK
 from cvx_core.explanations.heatmap import show
-from cvx_core.testing.samples import sample_explanation, sample_of_a_detector
+from cvx_core.testing.samples import sample_explanation
 
 FORMATS = ("png", "svg", "pdf")
 HOSTILE = (
@@ -49,7 +51,7 @@ def pixels(explanation: Explanation, **parameters: object) -> npt.NDArray[np.int
 def layout_of(explanation: Explanation, width: float = 8.0, dpi: int = 150) -> Layout:
     size = explanation.image.shape[1], explanation.image.shape[0]
     text = make_caption(explanation, show(explanation, panel_size(size, width, dpi)))
-    return arrange([size], [text], Fonts(text.all), width, dpi)
+    return arrange([size], [text], Fonts(astuple(text)), width, dpi)
 
 
 def svg_text(explanation: Explanation | list[Explanation], **parameters: object) -> list[str]:

@@ -17,6 +17,7 @@ from cvx_html.images import fit
 from cvx_html.page_data import CANVAS
 from cvx_html.renderer import Html
 from PIL import Image
+from sample_predictions import sample_of_a_detector
 from selenium import webdriver
 from selenium.webdriver import ActionChains, Keys
 from selenium.webdriver.chrome.service import Service
@@ -29,7 +30,7 @@ from cvx_core.explanations.colormaps import VIK
 from cvx_core.explanations.explanation import Explanation
 from cvx_core.tasks.classification.prediction import ClassificationPrediction
 from cvx_core.tasks.targets import ClassScore, Predicted
-from cvx_core.testing.samples import sample_explanation, sample_of_a_detector
+from cvx_core.testing.samples import sample_explanation
 
 BROWSER, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
 

@@ -14,11 +14,12 @@ from cvx_terminal.table import bar
 from cvx_terminal.terminal import Terminal
 from cvx_terminal.text_image import NEGATIVE, POSITIVE, blocks, fit, scale, shades
 from rich.cells import cell_len
+from sample_predictions import sample_of_a_detector
 
 from cvx_core import Explanation, OptionError
 from cvx_core.explanations.colormaps import VIK
 from cvx_core.explanations.heatmap import Limits, Shown, overlay
-from cvx_core.testing.samples import sample_explanation, sample_of_a_detector
+from cvx_core.testing.samples import sample_explanation
 
 ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
 HOSTILE = (

@@ -21,14 +21,11 @@ def _parsed(file: Path, changed: int) -> dict[str, Any]:  # noqa: ARG001 - parse
     """Return a file; those of whole data sets are asked for one image after the other."""
     try:
         data = json.loads(read_text(file))
-    except json.JSONDecodeError as error:
-        raise InputError(
-            f"{file}, line {error.lineno}: no JSON ({error.msg}).", "Is it COCO's instances file?"
-        ) from error
     except (RecursionError, ValueError) as error:
-        raise InputError(
-            f"{file} is no COCO file: {error}.", "Is it COCO's instances file?"
-        ) from error
+        said = f"{file} is no COCO file: {error}."
+        if isinstance(error, json.JSONDecodeError):
+            said = f"{file}, line {error.lineno}: no JSON ({error.msg})."
+        raise InputError(said, "Is it COCO's instances file?") from error
     wanted = ("images", "annotations", "categories")
     if not isinstance(data, dict) or not all(isinstance(data.get(key), list) for key in wanted):
         raise InputError(
@@ -47,8 +44,7 @@ def coco_images(
     InputError
         See `read_annotations`.
     """
-    data = _parsed(file, file.stat().st_mtime_ns if is_file(file) else 0)
-    images, names = _tables(data, file)
+    data, images, names = _tables(file)
     found: dict[Any, list[GroundTruthBox]] = {key: [] for key in images}
     for k, one in enumerate(data["annotations"]):
         where = f"{file}, annotation {k}"
@@ -76,8 +72,7 @@ def annotations_of(
     InputError
         See `read_annotations`.
     """
-    data = _parsed(file, file.stat().st_mtime_ns if is_file(file) else 0)
-    images, names = _tables(data, file)
+    data, images, names = _tables(file)
     here = [key for key, name in images.items() if Path(name).name == image.name]
     if not here and len(images) == 1 and not image.name:
         here = list(images)
@@ -98,9 +93,11 @@ def annotations_of(
     return entry, names, found
 
 
-def _tables(data: dict[str, Any], file: Path) -> tuple[dict[Any, str], dict[Any, str]]:
-    """Return the names of files and of categories, by their ids."""
+def _tables(file: Path) -> tuple[dict[str, Any], dict[Any, str], dict[Any, str]]:
+    """Return what a file holds, and the names of files and of categories by their ids."""
+    data = _parsed(file, file.stat().st_mtime_ns if is_file(file) else 0)
     return (
+        data,
         _by_id(data["images"], "file_name", f"{file}: an image"),
         _by_id(data["categories"], "name", f"{file}: a category"),
     )

@@ -11,29 +11,22 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 from cvx_core import get_component
 from cvx_core.plugins import component_name
 
-Item = TypeVar("Item", bound="Numbered")
+Item = TypeVar("Item")
 Decoded = TypeVar("Decoded")
 Row = TypeVar("Row")
-
-
-class Numbered(Protocol):
-    """An item has a number that no other item has."""
-
-    @property
-    def id(self) -> int:
-        """The number."""
 
 
 class Work(ABC, Generic[Item, Decoded, Row]):
     """What is to be done. It can be pickled, and brings along what it needs where it arrives.
 
     `decode`, `explain` and `complete` may be called in other processes and on other machines, which
-    see the inputs and nothing else; all else is asked in the process that called `Engine.run`.
+    see the inputs and nothing else; all else is asked in the process that called `Engine.run`. An
+    item has an attribute `id`, a number that no other item has.
 
     Attributes
     ----------
@@ -195,6 +188,3 @@ class Engine(ABC):
 def get_engine(name: str, /, **parameters: Any) -> Engine:
     """Return an engine by name; see `cvx_core.get_explainer`."""
     return get_component("engine", name, parameters, Engine)  # type: ignore[type-abstract]
-
-
-__all__ = ["Engine", "Listener", "Work", "get_engine"]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from cvx_core import OptionError
@@ -42,40 +42,21 @@ class Local(Engine):
         if not blocks:
             return
         with DecoderPool(work.decoder(), work.timeout, self.workers or _cores()) as decoders:
-            coming = _Coming((batch for block in blocks for batch in work.batches(block)), decoders)
+            coming = (batch for block in blocks for batch in work.batches(block))
+            # Batches of later blocks are decoded ahead too.
+            for batch in islice(coming, AHEAD):
+                decoders.submit(batch)
             for block in blocks:
                 if listener.stop:
                     return
                 rows: list[Any] = []
                 for batch in work.batches(block):
-                    coming.reach(AHEAD)
                     rows += explain_batch(work, batch, map(decoders.take, batch))
-                    coming.used()
+                    decoders.submit(next(coming, []))
                     listener.advanced(len(batch))
                 work.complete(work.items(block), rows)
                 work.commit(block, rows)
                 listener.done(block, rows)
-
-
-class _Coming:
-    """Submits batches some way ahead of the one that is explained, also those of later blocks."""
-
-    def __init__(self, batches: Iterator[list[Any]], decoders: DecoderPool) -> None:
-        self._batches, self._decoders = batches, decoders
-        self._submitted = 0
-
-    def reach(self, count: int) -> None:
-        """Have this many batches submitted and not used."""
-        while self._submitted < count:
-            batch = next(self._batches, None)
-            if batch is None:
-                return
-            self._decoders.submit(batch)
-            self._submitted += 1
-
-    def used(self) -> None:
-        """Note that a batch was used."""
-        self._submitted -= 1
 
 
 def _cores() -> int:

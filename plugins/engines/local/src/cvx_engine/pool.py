@@ -11,7 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -57,7 +57,7 @@ class _Worker:
 @dataclass
 class _Task:
     item: Any
-    tries: int = field(default=0)
+    tries: int = 0
 
 
 class DecoderPool:

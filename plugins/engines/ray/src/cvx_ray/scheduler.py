@@ -102,7 +102,8 @@ class Scheduler:
 
     def _ask(self) -> bool:
         """Give everybody enough to do; return whether anything is left to be done."""
-        self._gathered.extend(Completing(*one) for one in _taken(self.tracker.gathered))
+        while self.tracker.gathered:
+            self._gathered.append(Completing(*self.tracker.gathered.popleft()))
         while self._gathered and (member := self._models.free()):
             block = self._gathered.popleft()
             answer = member.handle.complete.remote(self._work.items(block.block), block.rows)
@@ -185,9 +186,3 @@ class Scheduler:
             self.tracker.died(what.portion)
         else:
             self.tracker.again(what.portion)
-
-
-def _taken(queue: deque[Any]) -> list[Any]:
-    found = list(queue)
-    queue.clear()
-    return found

@@ -37,7 +37,8 @@ def pack(thing: Any) -> bytes:
         ),
         _by_value(cloudpickle),
     ):
-        packed: bytes = cloudpickle.dumps((_path(), cloudpickle.dumps(thing)))
+        path = [folder or str(Path.cwd()) for folder in sys.path]
+        packed: bytes = cloudpickle.dumps((path, cloudpickle.dumps(thing)))
         return packed
 
 
@@ -66,10 +67,6 @@ def unpack(packed: bytes) -> Any:
     path, thing = cloudpickle.loads(packed)
     sys.path.extend(folder for folder in path if folder not in sys.path)
     return cloudpickle.loads(thing)
-
-
-def _path() -> list[str]:
-    return [folder or str(Path.cwd()) for folder in sys.path]
 
 
 @contextmanager

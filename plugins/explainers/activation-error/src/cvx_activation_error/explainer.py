@@ -87,6 +87,7 @@ class ActivationError(Explainer):
         reason = place.reason
         if has_bypass(place, request.model, request.inputs):
             reason += "; what leads around it counts as constant"
+        where = {"layer": place.name, "layer_reason": reason, "gates": "frozen"}
         names = self.profile if isinstance(self.profile, tuple) else ()
         rows = profiles(request, seeds, names, verify=self.verify) if self.profile else []
         found = []
@@ -106,13 +107,7 @@ class ActivationError(Explainer):
                     lost = held(recording, self.layer, seed, limit)
                     evidence |= {"held": lost} if lost else {}
             evidence.update(rows[k] if rows else {})
-            found.append(
-                Attribution(
-                    values,
-                    evidence,
-                    {"layer": place.name, "layer_reason": reason, "gates": "frozen"},
-                )
-            )
+            found.append(Attribution(values, evidence, where))
         return found
 
 

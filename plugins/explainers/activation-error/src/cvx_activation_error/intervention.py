@@ -91,6 +91,7 @@ class ActivationPatching(Explainer):
         all_cells = raw.clone()
         place.positions(all_cells).copy_(place.positions(put_in))
         together = rerun(native, self.layer, all_cells, torch.arange(len(raw)))
+        provenance = {"layer": place.name, "layer_reason": place.reason, "baseline": self.baseline}
         found = []
         for seed, effect in zip(seeds, effects, strict=True):
             first, held = (
@@ -103,11 +104,6 @@ class ActivationPatching(Explainer):
                 "pearson_r": _pearson(effect, held.sum(1)),
                 "pearson_r_native": _pearson(effect, first.sum(1)),
                 "reruns": effect[0].numel(),
-            }
-            provenance = {
-                "layer": place.name,
-                "layer_reason": place.reason,
-                "baseline": self.baseline,
             }
             found.append(Attribution(effect, evidence, provenance))
         return found
@@ -155,6 +151,3 @@ def _pearson(one: Tensor, other: Tensor) -> Tensor:
     a, b = (maps.double().flatten(1) for maps in (one, other))
     a, b = a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True)
     return (a * b).sum(1) / (a.square().sum(1) * b.square().sum(1)).sqrt()
-
-
-__all__ = ["ActivationPatching"]

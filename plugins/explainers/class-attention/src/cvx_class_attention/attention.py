@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -56,13 +57,7 @@ class GenericAttention(Explainer):
             for attention, gradient in pairs:
                 relevance = relevance + (gradient * attention).clamp_min(0).mean(1) @ relevance
             row = (relevance - own)[:, read.to(own.device)].mean(dim=1)
-            found.append(
-                Attribution(
-                    row[:, layer.prefix :].reshape(-1, *layer.grid),
-                    {"other_tokens": row[:, : layer.prefix].sum(1)},
-                    {**_layers(len(pairs)), "query_tokens": int(read.sum())},
-                )
-            )
+            found.append(_attribution(row, layer, len(pairs), query_tokens=int(read.sum())))
         return found
 
 
@@ -119,13 +114,7 @@ class LeGrad(Explainer):
                 heads = pulled.reshape(len(rows), -1, *pulled.shape[-2:]).clamp_min(0)
                 maps.append(heads.mean(dim=(1, 2)))
             row = torch.stack(maps).mean(0)
-            found.append(
-                Attribution(
-                    row[:, layer.prefix :].reshape(-1, *layer.grid),
-                    {"other_tokens": row[:, : layer.prefix].sum(1)},
-                    {**_layers(len(maps)), "head": f"what follows {last}"},
-                )
-            )
+            found.append(_attribution(row, layer, len(maps), head=f"what follows {last}"))
         return found
 
 
@@ -150,8 +139,14 @@ def _is_global(attention: Tensor, layer: Layer) -> bool:
     return bool(attention.shape[-1] == _length(layer))
 
 
-def _layers(count: int) -> dict[str, str]:
-    return {
+def _attribution(row: Tensor, layer: Layer, count: int, **provenance: Any) -> Attribution:
+    """Return a row (B, tokens), taken from so many attention layers, as a map."""
+    where = {
         "layer": f"{count} attention layers",
         "layer_reason": "all layers in which every token attends to every other",
     }
+    return Attribution(
+        row[:, layer.prefix :].reshape(-1, *layer.grid),
+        {"other_tokens": row[:, : layer.prefix].sum(1)},
+        where | provenance,
+    )

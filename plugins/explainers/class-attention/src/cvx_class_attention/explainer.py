@@ -12,7 +12,6 @@ from cvx_core.plugins import check_choice
 from cvx_core.recording import Layer
 
 
-@dataclass(frozen=True)
 class _GradientCam(Cam):
     """A class activation map with w from the gradient of the seed."""
 
@@ -21,14 +20,14 @@ class _GradientCam(Cam):
     @property
     def signed(self) -> bool:  # type: ignore[override]
         """Whether the formula keeps the sign."""
-        return self._weighting() not in RECTIFIED
+        return self.kind not in RECTIFIED
 
     def maps(
         self, request: ExplainRequest, recording: Recording, layer: Layer
     ) -> list[Attribution]:
         """Return the map of each seed at one layer."""
         activation = recording.activation(self.layer)
-        combine = WEIGHTINGS[self._weighting()]
+        combine = WEIGHTINGS[self.kind]
         return [
             Attribution(
                 combine(activation, recording.gradient(seed, self.layer)),
@@ -36,9 +35,6 @@ class _GradientCam(Cam):
             )
             for seed in request.seeds(recording.logits)
         ]
-
-    def _weighting(self) -> str:
-        return self.kind
 
 
 @dataclass(frozen=True)
@@ -72,39 +68,36 @@ class ClassAttention(_GradientCam):
         super().__post_init__()
         check_choice("weighting", self.weighting, WEIGHTINGS)
 
-    def _weighting(self) -> str:
+    @property
+    def kind(self) -> str:  # type: ignore[override]
+        """The weighting."""
         return self.weighting
 
 
-@dataclass(frozen=True)
 class GradCam(_GradientCam):
     """Channels weighted by their mean gradient (Selvaraju 2017); see `weightings`."""
 
     kind = "grad-cam"
 
 
-@dataclass(frozen=True)
 class HiResCam(_GradientCam):
     """Activations weighted one by one by their gradient (Draelos 2020); see `weightings`."""
 
     kind = "hires-cam"
 
 
-@dataclass(frozen=True)
 class XGradCam(_GradientCam):
     """Channels weighted by their activation-weighted mean gradient (Fu 2020); see `weightings`."""
 
     kind = "xgrad-cam"
 
 
-@dataclass(frozen=True)
 class GradCamPlusPlus(_GradientCam):
     """Positive gradients weighted by alpha (Chattopadhyay 2018); see `weightings`."""
 
     kind = "grad-cam-plus-plus"
 
 
-@dataclass(frozen=True)
 class LayerCam(_GradientCam):
     """Activations weighted by their positive gradients (Jiang 2021); see `weightings`."""
 

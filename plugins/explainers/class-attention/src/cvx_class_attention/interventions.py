@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +14,6 @@ from cvx_core.explainers import in_pieces
 from cvx_core.recording import Layer, rerun
 
 
-@dataclass(frozen=True)
 class ScoreCam(Cam):
     """Channels weighted by the score of the image where they are active (Wang 2020).
 
@@ -63,7 +61,6 @@ class ScoreCam(Cam):
         return found
 
 
-@dataclass(frozen=True)
 class AblationCam(Cam):
     """Channels weighted by the drop of the score without them (Desai and Ramaswamy 2020).
 

@@ -6,13 +6,13 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from cvx_core import Attribution, Explainer, ExplainRequest, MethodError, Requirements, VisionModel
-from cvx_core.recording import Call, Passage, Propagation, SavedTensors, argument
+from cvx_core.recording import Call, Passage, Propagation, SavedTensors, argument, graph_nodes
 
 _FAILS = (
     "{} fails sanity checks: its maps show the image's edges, for any class and any "
@@ -22,7 +22,42 @@ _FAILS = (
 
 
 @dataclass(frozen=True)
-class GuidedBackprop(Explainer):
+class _ModifiedGradient(Explainer):
+    """A gradient that is modified at every ReLU."""
+
+    signed = False
+    unit = "logits per unit of input"
+    keep_mask: ClassVar[bool]
+    title: ClassVar[str]
+
+    def requirements(self) -> Requirements:
+        """Require the input, with a modified gradient of ReLUs."""
+        return Requirements("input", gates=PositiveOnly(self.keep_mask))
+
+    def attribute(self, request: ExplainRequest) -> list[Attribution]:
+        """Return the map of each seed, (B, H, W)."""
+        recording = request.recording(self.requirements())
+        nodes = graph_nodes(recording.logits.grad_fn)
+        relus = sum(type(node).__name__ == "_OnlyPositiveBackward" for node in nodes)
+        if not relus:
+            raise MethodError(
+                f"{request.model.name} has no ReLU, so that {self.title} would be its plain "
+                "gradient.",
+                "Use saliency or smoothgrad.",
+            )
+        warning = _FAILS.format(self.title[0].upper() + self.title[1:])
+        _warn_once(warning)
+        return [
+            Attribution(
+                recording.gradients(seed, "input")[0].abs().amax(dim=1),
+                {"relus": relus, "warning": warning},
+                {"layer": "input"},
+            )
+            for seed in request.seeds(recording.logits)
+        ]
+
+
+class GuidedBackprop(_ModifiedGradient):
     """The gradient without negative values behind ReLUs (Springenberg 2015, arXiv:1412.6806).
 
     At every ReLU the gradient passes only where it and the ReLU's input are positive. The map is
@@ -35,20 +70,11 @@ class GuidedBackprop(Explainer):
         If the network has no ReLU, so that it would be the plain gradient.
     """
 
-    signed = False
-    unit = "logits per unit of input"
-
-    def requirements(self) -> Requirements:
-        """Require the input, with a modified gradient of ReLUs."""
-        return Requirements("input", gates=PositiveOnly(keep_mask=True))
-
-    def attribute(self, request: ExplainRequest) -> list[Attribution]:
-        """Return the map of each seed, (B, H, W)."""
-        return _maps(request, self.requirements(), "guided backpropagation")
+    keep_mask = True
+    title = "guided backpropagation"
 
 
-@dataclass(frozen=True)
-class Deconvnet(Explainer):
+class Deconvnet(_ModifiedGradient):
     """The gradient where ReLUs rectify the gradient itself (Zeiler and Fergus 2014).
 
     At every ReLU the gradient passes only where it is positive, whatever the ReLU's input was
@@ -61,36 +87,8 @@ class Deconvnet(Explainer):
         If the network has no ReLU, so that it would be the plain gradient.
     """
 
-    signed = False
-    unit = "logits per unit of input"
-
-    def requirements(self) -> Requirements:
-        """Require the input, with a modified gradient of ReLUs."""
-        return Requirements("input", gates=PositiveOnly(keep_mask=False))
-
-    def attribute(self, request: ExplainRequest) -> list[Attribution]:
-        """Return the map of each seed, (B, H, W)."""
-        return _maps(request, self.requirements(), "the deconvnet")
-
-
-def _maps(request: ExplainRequest, requirements: Requirements, method: str) -> list[Attribution]:
-    recording = request.recording(requirements)
-    relus = _changed(recording.logits.grad_fn)
-    if not relus:
-        raise MethodError(
-            f"{request.model.name} has no ReLU, so that {method} would be its plain gradient.",
-            "Use saliency or smoothgrad.",
-        )
-    warning = _FAILS.format(method[0].upper() + method[1:])
-    _warn_once(warning)
-    return [
-        Attribution(
-            recording.gradients(seed, "input")[0].abs().amax(dim=1),
-            {"relus": relus, "warning": warning},
-            {"layer": "input"},
-        )
-        for seed in request.seeds(recording.logits)
-    ]
+    keep_mask = False
+    title = "the deconvnet"
 
 
 @cache
@@ -151,16 +149,3 @@ class _OnlyPositive(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # noqa: ARG004
         return grad.clamp_min(0), None
-
-
-def _changed(start: Any) -> int:
-    """Return the number of modified gradients in the graph behind a node."""
-    seen, stack, count = set(), [start], 0
-    while stack:
-        node = stack.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        count += type(node).__name__ == "_OnlyPositiveBackward"
-        stack += [after for after, _ in node.next_functions]
-    return count

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from cvx_core import Attribution, Explainer, ExplainRequest, Margin, Requirements
+from cvx_core import Attribution, ExplainRequest, Margin, Requirements
 from cvx_core.plugins import check_choice
 from cvx_gradient_error.integrated_gradients import IntegratedGradients
-from cvx_gradient_error.saliency import InputXGradient, Saliency
+from cvx_gradient_error.saliency import InputXGradient, Saliency, WithOutput
 
 _OUTPUTS = ("signed", "sensitivity", "path")
 
 
 @dataclass(frozen=True)
-class GradientError(Explainer):
+class GradientError(WithOutput):
     """Gradient of the margin (or the loss) at the input pixels.
 
     The default target is the margin of the wrong class over the true one: g = d(z_q - z_y)/dx.
@@ -51,16 +51,6 @@ class GradientError(Explainer):
     def __post_init__(self) -> None:
         check_choice("output", self.output, _OUTPUTS)
         IntegratedGradients(self.steps, self.tolerance, self.baseline)  # checks the values
-
-    @property
-    def signed(self) -> bool:  # type: ignore[override]
-        """Whether values have a meaningful sign."""
-        return self.output != "sensitivity"
-
-    @property
-    def unit(self) -> str:  # type: ignore[override]
-        """Unit of the values."""
-        return "logits" if self.signed else "logits per unit of input"
 
     def requirements(self) -> Requirements:
         """Return the requirements of the output."""

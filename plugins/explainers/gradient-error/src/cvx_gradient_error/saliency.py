@@ -55,6 +55,22 @@ class InputXGradient(Explainer):
         ]
 
 
+class WithOutput(Explainer):
+    """An explainer with a parameter `output`, of which a sensitivity has no sign."""
+
+    output: str
+
+    @property
+    def signed(self) -> bool:  # type: ignore[override]
+        """Whether values have a meaningful sign."""
+        return self.output != "sensitivity"
+
+    @property
+    def unit(self) -> str:  # type: ignore[override]
+        """Unit of the values."""
+        return "logits" if self.signed else "logits per unit of input"
+
+
 def _gradients(request: ExplainRequest) -> list[Tensor]:
     recording = request.recording(Requirements("input"))
     return [recording.gradients(seed, "input")[0] for seed in request.seeds(recording.logits)]

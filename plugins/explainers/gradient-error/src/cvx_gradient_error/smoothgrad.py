@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cvx_core import Attribution, Explainer, ExplainRequest, OptionError, Requirements
+from cvx_core import Attribution, ExplainRequest, OptionError, Requirements
 from cvx_core.explainers import in_pieces
 from cvx_core.plugins import check_choice
+from cvx_gradient_error.saliency import WithOutput
 
 _Gradients = Callable[[int, int], list[Tensor]]
 """From a range of copies to their gradients, (copies, B, C, H, W) for each seed."""
@@ -19,7 +20,7 @@ _OUTPUTS = ("sensitivity", "signed")
 
 
 @dataclass(frozen=True)
-class SmoothGrad(Explainer):
+class SmoothGrad(WithOutput):
     """The mean gradient of noisy copies of the image (Smilkov 2017, arXiv:1706.03825).
 
     The seed is that of the clean image, so that all copies have the same target. The evidence
@@ -52,16 +53,6 @@ class SmoothGrad(Explainer):
             raise OptionError(f"copies must be an integer, 2 or more, got {self.copies!r}.")
         if not 0 < self.sigma < float("inf"):
             raise OptionError(f"sigma must be finite and above 0, got {self.sigma!r}.")
-
-    @property
-    def signed(self) -> bool:  # type: ignore[override]
-        """Whether values have a meaningful sign."""
-        return self.output == "signed"
-
-    @property
-    def unit(self) -> str:  # type: ignore[override]
-        """Unit of the values."""
-        return "logits" if self.signed else "logits per unit of input"
 
     def requirements(self) -> Requirements:
         """Require the logits of the clean image."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from cvx_core import Attribution, Explainer, ExplainRequest, MethodError, Recording, Requirements
 from cvx_core.recording import find_layer, tokens_read
-from cvx_location_attention.maps import rollout
 
 
 @dataclass(frozen=True)
@@ -88,3 +89,28 @@ def _named_tokens(read: Tensor) -> str:
     if count == 1 and bool(read[0]):
         return "class token"
     return f"mean of the {count} tokens that the prediction reads, of {len(read)}"
+
+
+def rollout(attention: Sequence[Tensor]) -> Tensor:
+    """Return the product of 1/2 I + 1/2 mean_heads(A) over layers (Abnar and Zuidema 2020).
+
+    Parameters
+    ----------
+    attention
+        One tensor (B, heads, N, N) for each layer, first layer first.
+
+    Returns
+    -------
+    torch.Tensor
+        (B, N, N): row i tells how much of each input token has reached output token i. No value is
+        negative and every row sums to 1 (arXiv:2005.00928).
+    """
+    joint: Tensor | None = None
+    for layer in attention:
+        mean = layer.mean(dim=1)
+        eye = torch.eye(mean.shape[-1], dtype=mean.dtype, device=mean.device)
+        mixed = 0.5 * mean + 0.5 * eye
+        mixed = mixed / mixed.sum(dim=-1, keepdim=True)
+        joint = mixed if joint is None else mixed @ joint
+    assert joint is not None
+    return joint

@@ -71,7 +71,6 @@ class LocationAttention(Explainer):
                 f"mode={self.mode!r} does not go with query={self.query}.",
                 "mode='reads' takes a query=(x,y); the others take none.",
             )
-
         if self.mode == "rollout" and self._of_a_layer:
             raise OptionError(
                 "A rollout runs over all layers and has no power.",
@@ -92,9 +91,7 @@ class LocationAttention(Explainer):
         """Return the map, the same for every seed, (B, h, w)."""
         if self.query is not None:
             return Reads(self.query, self.layer, self.channel).attribute(request)
-        if self.mode == "energy":
-            return Energy(self.layer, self.power).attribute(request)
-        if self._of_a_layer:
+        if self.mode == "energy" or self._of_a_layer:
             return Energy(self.layer, self.power).attribute(request)
         recording = request.recording(self.requirements())
         one = rolled_out(recording)

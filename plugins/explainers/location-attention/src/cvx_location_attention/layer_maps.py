@@ -6,9 +6,11 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from cvx_core import Attribution, Explainer, ExplainRequest, OptionError, Requirements
 from cvx_core.recording import Layer
-from cvx_location_attention.maps import energy, leading
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,12 @@ class Energy(Explainer):
     def attribute(self, request: ExplainRequest) -> list[Attribution]:
         """Return the map, the same for every seed, (B, h, w)."""
         recording = request.recording(self.requirements())
+        activation = recording.activation(self.layer)
+        # Half precision holds the activations, but not the sum of their squares.
+        half = activation.dtype in (torch.float16, torch.bfloat16)
+        values = (activation.float() if half else activation).abs().pow(self.power).sum(dim=1)
         one = Attribution(
-            energy(recording.activation(self.layer), self.power),
+            values,
             provenance={"mode": "energy", **named(recording.layer(self.layer))},
             unit=self.unit,
         )
@@ -102,3 +108,43 @@ class EigenCAM(Explainer):
 def named(place: Layer) -> dict[str, Any]:
     """Return the layer as the provenance names it."""
     return {"layer": place.name, "layer_reason": place.reason}
+
+
+def leading(activation: Tensor, *, centred: bool = False) -> tuple[Tensor, Tensor]:
+    """Project a layer's cells onto the first right singular vector (Muhammad 2020).
+
+    With A (cells x channels) = U S V^T the projection is A v_1 = s_1 u_1. Of the two products of A
+    with itself the smaller one is decomposed, never A (arXiv:2008.00299).
+
+    Parameters
+    ----------
+    activation
+        (B, C, h, w).
+    centred
+        Subtract each channel's mean over the cells first.
+
+    Returns
+    -------
+    torch.Tensor
+        (B, h, w), with a sum that is not negative (of a centred map, whose sum is zero: with a
+        largest absolute value that is positive).
+    torch.Tensor
+        (B,): the share s_1^2 / sum s_i^2, 0 where the activations are all zero.
+    """
+    cells = activation.detach().flatten(2).transpose(1, 2).double()
+    if centred:
+        cells = cells - cells.mean(dim=1, keepdim=True)
+    by_cell = cells.shape[1] <= cells.shape[2]
+    gram = cells @ cells.mT if by_cell else cells.mT @ cells
+    squares, vectors = torch.linalg.eigh(gram)
+    square, vector = squares[:, -1].clamp_min(0), vectors[:, :, -1]
+    if by_cell:
+        projected = square.sqrt()[:, None] * vector
+    else:
+        projected = (cells @ vector[:, :, None])[:, :, 0]
+    largest = projected.gather(1, projected.abs().argmax(dim=1, keepdim=True))[:, 0]
+    sign = (largest if centred else projected.sum(dim=1)).sign()
+    values = torch.where(sign < 0, -1.0, 1.0)[:, None] * projected
+    total = cells.square().sum(dim=(1, 2))
+    share = torch.where(total > 0, square / total, 0.0)
+    return values.reshape(-1, *activation.shape[2:]), share

@@ -6,14 +6,12 @@ that it does the same here.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import timm
 from timm.models import PretrainedCfg
 from torch import nn
 
 from cvx_core import CheckpointError
-from cvx_core.models import load_weights, read_checkpoint, seeded
+from cvx_core.models import read_checkpoint, seeded
 from cvx_timm.hub import published_file
 
 
@@ -21,19 +19,6 @@ def bare(config: PretrainedCfg) -> nn.Module:
     """Return the network with seeded random parameters."""
     with seeded():
         module: nn.Module = timm.create_model(_full_name(config), pretrained=False)
-    return module
-
-
-def with_file(config: PretrainedCfg, path: Path, trust: bool) -> nn.Module:
-    """Return the network with the user's checkpoint.
-
-    Raises
-    ------
-    CheckpointError
-        If it can't be read or does not fit.
-    """
-    module = bare(config)
-    load_weights(module, path, trust=trust)
     return module
 
 

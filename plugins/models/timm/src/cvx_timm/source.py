@@ -10,8 +10,8 @@ from timm.data import create_transform, resolve_model_data_config
 from timm.models import PretrainedCfg
 
 from cvx_core import CheckpointError, ModelEntry, ModelError, ModelSource, VisionModel, did_you_mean
-from cvx_core.models import names_a_file
-from cvx_timm.builder import bare, trained, with_file
+from cvx_core.models import load_weights, names_a_file
+from cvx_timm.builder import bare, trained
 from cvx_timm.class_names import class_names, classifies
 
 
@@ -58,10 +58,10 @@ class TimmSource(ModelSource):
         config = _config(architecture, tag)
         if weights is None or not own:
             module, origin = trained(config), config.tag
-        elif str(weights) == "random":
-            module, origin = bare(config), "random"
         else:
-            module, origin = with_file(config, Path(weights), trust_checkpoint), Path(weights).name
+            module, origin = bare(config), Path(weights).name
+            if str(weights) != "random":
+                load_weights(module, weights, trust=trust_checkpoint)
         transform = create_transform(**resolve_model_data_config(module), is_training=False)
         return VisionModel(
             module.eval(),

@@ -103,15 +103,15 @@ class _Detector(nn.Module, ABC):
 
 
 class _OneStage(_Detector):
-    """RetinaNet (Lin 2017), FCOS (Tian 2019): independent classes for each anchor."""
+    """RetinaNet (Lin 2017): independent classes for each anchor."""
 
     head: nn.Module
     anchor_generator: nn.Module
 
-    def __init__(self, detector: RetinaNet | FCOS) -> None:
+    def __init__(self, detector: RetinaNet | FCOS | SSD) -> None:
         super().__init__(detector)
         self.box_coder: Any = detector.box_coder
-        self.settings = {
+        self.settings: dict[str, Any] = {
             "threshold": detector.score_thresh,
             "overlap": detector.nms_thresh,
             "most": detector.detections_per_img,
@@ -123,7 +123,6 @@ class _OneStage(_Detector):
         grids = list(features.values())
         heads = self.head(grids)
         sizes = [grid.shape[2] * grid.shape[3] for grid in grids]
-        anchors_per_position = heads["cls_logits"].shape[1] // sum(sizes)
         boxes = [
             clip_boxes_to_image(self._decoded(sides, anchors), size)
             for sides, anchors, size in zip(
@@ -136,7 +135,7 @@ class _OneStage(_Detector):
         return DetectionCandidates(
             self._logits(heads),
             torch.stack(boxes),
-            levels=tuple(size * anchors_per_position for size in sizes),
+            levels=self._levels(heads["cls_logits"].shape[1], sizes),
             **self.settings,
         )
 
@@ -146,6 +145,10 @@ class _OneStage(_Detector):
 
     def _logits(self, heads: dict[str, Tensor]) -> Tensor:
         return heads["cls_logits"]
+
+    def _levels(self, count: int, sizes: list[int]) -> tuple[int, ...]:
+        """Return how many of the anchors each level has."""
+        return tuple(size * (count // sum(sizes)) for size in sizes)
 
 
 class _FCOS(_OneStage):
@@ -162,37 +165,15 @@ class _FCOS(_OneStage):
         return log_score - torch.log(-torch.expm1(log_score))
 
 
-class _SSD(_Detector):
+class _SSD(_OneStage):
     """SSD (Liu 2016), SSDlite (Howard 2019): a softmax over classes and background."""
-
-    head: nn.Module
-    anchor_generator: nn.Module
 
     def __init__(self, detector: SSD) -> None:
         super().__init__(detector)
-        self.box_coder: Any = detector.box_coder
-        self.settings: dict[str, Any] = {
-            "threshold": detector.score_thresh,
-            "overlap": detector.nms_thresh,
-            "most": detector.detections_per_img,
-            "topk": detector.topk_candidates,
-            "topk_in": "class",
-            "exclusive": True,
-            "background": 0,
-        }
+        self.settings |= {"topk_in": "class", "exclusive": True, "background": 0}
 
-    def candidates(self, images: ImageList, features: dict[str, Tensor]) -> DetectionCandidates:
-        """Return a candidate for each default box."""
-        grids = list(features.values())
-        heads = self.head(grids)
-        anchors = self.anchor_generator(images, grids)
-        boxes = [
-            clip_boxes_to_image(self.box_coder.decode_single(sides, defaults), size)
-            for sides, defaults, size in zip(
-                heads["bbox_regression"], anchors, images.image_sizes, strict=True
-            )
-        ]
-        return DetectionCandidates(heads["cls_logits"], torch.stack(boxes), **self.settings)
+    def _levels(self, count: int, sizes: list[int]) -> tuple[int, ...]:  # noqa: ARG002
+        return ()
 
 
 class _RCNN(_Detector):

@@ -15,6 +15,7 @@ from transformers.utils import logging
 
 from cvx_core import CheckpointError, ModelError
 from cvx_core.models import read_checkpoint, seeded
+from cvx_core.plugins import describe_error
 from cvx_transformers.tasks import Task, task_of
 
 
@@ -31,7 +32,7 @@ def read_config(folder: Path, name: str) -> tuple[Any, Task]:
     # Boundary to untrusted files: checks of transformers raise any exception.
     except Exception as error:
         raise ModelError(
-            f"The configuration of {name} can't be read: {_describe_error(error)}",
+            f"The configuration of {name} can't be read: {describe_error(error)}",
             "cvx does not run code included in a model; build such a model in your own code.",
         ) from error
     task = task_of(config)
@@ -58,7 +59,7 @@ def bare(config: Any, task: Task) -> nn.Module:
     # Boundary to untrusted files: inconsistent numbers fail anywhere.
     except Exception as error:
         raise ModelError(
-            f"Can't build a {config.model_type!r} from this configuration: {_describe_error(error)}"
+            f"Can't build a {config.model_type!r} from this configuration: {describe_error(error)}"
         ) from error
     _check_inputs(module)
     return module
@@ -136,7 +137,7 @@ def _load(
     # Boundary to untrusted files: a damaged one fails anywhere.
     except Exception as error:
         raise CheckpointError(
-            f"The weights of {origin} can't be loaded: {_describe_error(error)}",
+            f"The weights of {origin} can't be loaded: {describe_error(error)}",
             "Supported: model.safetensors, and pickled files that contain only tensors.",
         ) from error
     return module, report
@@ -164,10 +165,6 @@ def _described(item: Any) -> str:
         name, found, wanted = item
         return f"{name} is {tuple(found)} and should be {tuple(wanted)}"
     return str(item)
-
-
-def _describe_error(error: BaseException) -> str:
-    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from PIL import Image
 from transformers import AutoImageProcessor
 
 from cvx_core import ModelError
+from cvx_core.plugins import describe_error
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +58,5 @@ def read_preprocess(folder: Path, name: str) -> ProcessorPreprocess | MissingPre
         )
     # Boundary to untrusted files: checks of transformers raise any exception.
     except Exception as error:
-        first = (str(error).splitlines() or [""])[0]
-        return MissingPreprocess(name, f"{type(error).__name__}: {first}")
+        return MissingPreprocess(name, describe_error(error))
     return ProcessorPreprocess(processor)

@@ -44,11 +44,6 @@ class Caption:
     caption: str
     unit: str
 
-    @property
-    def all(self) -> tuple[str, ...]:
-        """All texts, for the choice of fonts."""
-        return self.title, self.prediction, self.caption, self.unit
-
 
 def make_caption(explanation: Explanation, shown: Shown, color_note: str = "") -> Caption:
     """Return the texts of one explanation."""

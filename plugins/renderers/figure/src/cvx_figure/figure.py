@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from threading import Lock
 from typing import Any, Literal, get_args
 
@@ -127,7 +127,7 @@ class Figure(Renderer):
         ]
         note = _color_note(self.colormap)
         texts = [make_caption(e, shown, note) for e, shown in zip(explanations, maps, strict=True)]
-        fonts = Fonts([text for several in texts for text in several.all])
+        fonts = Fonts([text for several in texts for text in astuple(several)])
         layout = arrange(sizes, texts, fonts, self.width, self.dpi)
         sheet = Sheet(layout, fonts, self.dpi)
         color_table = None if self.colormap is None else table(self.colormap)

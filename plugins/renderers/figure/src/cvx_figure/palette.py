@@ -49,7 +49,8 @@ def table(name: str) -> npt.NDArray[np.uint8]:
     if bare in matplotlib.colormaps:
         chosen = matplotlib.colormaps[bare](np.linspace(0.0, 1.0, 256))[:, :3]
     elif bare.removesuffix("_r") in crameri:
-        chosen = _read(crameri[bare.removesuffix("_r")])
+        rows = np.loadtxt(crameri[bare.removesuffix("_r")], dtype=np.float64, ndmin=2)
+        chosen = rows[np.linspace(0, len(rows) - 1, 256).round().astype(int)]
         chosen = chosen[::-1] if bare.endswith("_r") else chosen
     else:
         raise OptionError(
@@ -73,9 +74,3 @@ def _crameri() -> dict[str, Path]:
         for folder in folders
         for file in sorted((Path(folder) / "cmaps").glob("*.txt"))
     }
-
-
-def _read(file: Path) -> npt.NDArray[np.float64]:
-    rows = np.loadtxt(file, dtype=np.float64, ndmin=2)
-    chosen: npt.NDArray[np.float64] = rows[np.linspace(0, len(rows) - 1, 256).round().astype(int)]
-    return chosen

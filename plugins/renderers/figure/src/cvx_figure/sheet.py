@@ -14,7 +14,7 @@ from PIL import Image
 
 from cvx_core.explanations import Explanation, Shown, colors, opacity
 from cvx_figure.captions import framed, number
-from cvx_figure.fonts import Fonts, Weight
+from cvx_figure.fonts import Fonts
 from cvx_figure.layout import SCALE, Box, Layout, Row
 
 Pixels = npt.NDArray[np.uint8]
@@ -80,13 +80,15 @@ class Sheet:
                 _outline(axes, explanation, explanation.target.box, "#ffd400", 1.2)
         self._bar(row, shown, explanation.signed, strongest, table)
         for line in row.lines:
-            self._text(
-                line.left,
-                line.baseline,
+            self.figure.text(
+                line.left / self._width,
+                1 - line.baseline / self._height,
                 line.text,
-                line.style.size,
-                line.style.weight,
-                line.style.color,
+                ha="left",
+                va="baseline",
+                parse_math=False,
+                fontproperties=self._fonts.font(line.style.size, line.style.weight),
+                color=line.style.color,
             )
 
     def _axes(self, box: Box) -> Axes:
@@ -158,20 +160,6 @@ class Sheet:
             parse_math=False,
             fontproperties=self._fonts.font(SCALE.size),
             color=SCALE.color,
-        )
-
-    def _text(
-        self, left: int, baseline: int, text: str, size: float, weight: Weight, color: str
-    ) -> None:
-        self.figure.text(
-            left / self._width,
-            1 - baseline / self._height,
-            text,
-            ha="left",
-            va="baseline",
-            parse_math=False,
-            fontproperties=self._fonts.font(size, weight),
-            color=color,
         )
 
 

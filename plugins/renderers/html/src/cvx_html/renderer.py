@@ -57,15 +57,9 @@ class Html(Renderer):
         """Return the page; the same explanations always give the same bytes."""
         style = _read("page.css")
         script = "\n" + "\n".join(_read(name) for name in _SCRIPTS)
-        policy = "; ".join(
-            (
-                "default-src 'none'",
-                "img-src data:",
-                f"script-src '{_sha256(script)}'",
-                f"style-src '{_sha256(style)}'",
-                "base-uri 'none'",
-                "form-action 'none'",
-            )
+        policy = (
+            f"default-src 'none'; img-src data:; script-src '{_sha256(script)}'; "
+            f"style-src '{_sha256(style)}'; base-uri 'none'; form-action 'none'"
         )
         page = (
             _environment()

@@ -65,7 +65,9 @@ class Terminal(Renderer):
 
     def draw(self, explanations: list[Explanation]) -> Artifact:
         """Return the text, UTF-8."""
-        color = _wanted() if self.color == "auto" else bool(self.color)
+        color = bool(self.color)
+        if self.color == "auto":
+            color = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
         stream = io.StringIO()
         console = Console(
             file=stream,
@@ -104,7 +106,3 @@ class Terminal(Renderer):
             grid.add_row(image, table)
             return Group(Rule(heading, align="left"), grid, *below)
         return Group(Rule(heading, align="left"), image, Text(""), table, *below)
-
-
-def _wanted() -> bool:
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")

@@ -21,7 +21,7 @@ from cvx_activation_error.deep_lift.secants import (
     scaled,
     valued,
 )
-from cvx_core.recording import Call, active, argument
+from cvx_core.recording import MAX_POOLS, Call, active, argument
 
 _ELEMENTWISE = (
     "gelu silu hardswish mish tanh elu selu celu softsign tanhshrink sqrt "
@@ -35,17 +35,6 @@ _PRODUCTS = (
     "linear conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d "
     "addcmul addmm baddbmm addbmm"
 )
-_DECIDING = (
-    "sort topk median kthvalue cummax cummin linalg_matrix_norm "
-    "lt gt le ge eq ne greater less greater_equal less_equal "
-    "argmax argmin argsort bucketize searchsorted isnan isinf"
-)
-_RECURRENT = "lstm gru rnn_tanh rnn_relu"
-OWN_DERIVATIVE = frozenset(f"{_DECIDING} {_RECURRENT}".split())
-"""Functions that keep their own derivative at the image: sorting, comparisons, recurrent layers.
-
-What they would make of the baseline otherwise is missing from the sum.
-"""
 
 
 def _elementwise(call: Call, before: Call) -> Any:
@@ -311,12 +300,7 @@ RESCALED: dict[str, Callable[[Call, Call], Any]] = {
     **dict.fromkeys(_PRODUCTS.split(), _product),
     **dict.fromkeys(("clamp", "clip", "clamp_min", "clamp_max"), _clamp),
     **dict.fromkeys(("div", "divide", "true_divide"), _quotient),
-    **{
-        f"{kind}max_pool{n}d{more}": _max_pool
-        for kind in ("", "adaptive_")
-        for n in (1, 2, 3)
-        for more in ("", "_with_indices")
-    },
+    **dict.fromkeys(MAX_POOLS, _max_pool),
     **dict.fromkeys(("max", "min", "amax", "amin"), _extreme),
     **dict.fromkeys(("maximum", "minimum", "fmax", "fmin"), _larger_or_smaller),
     **dict.fromkeys(("norm", "linalg_vector_norm", "linalg_norm", "frobenius_norm"), _norm),

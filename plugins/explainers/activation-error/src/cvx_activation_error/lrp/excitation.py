@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -29,9 +30,11 @@ class ExcitationBackprop(Propagated):
 
     unit = "winning probability"
 
+    contrastive: ClassVar[bool] = False
+
     def rules(self) -> Relevance:
         """Return the rules of the backward pass."""
-        return Relevance(_EXCITATION, _EXCITATION, start="seed")
+        return Relevance(_EXCITATION, _EXCITATION, start="seed", contrastive=self.contrastive)
 
     def total(self, seed: Tensor, logits: Tensor, baseline: Tensor | None) -> Tensor:
         """Return the sum of the seed."""
@@ -39,8 +42,7 @@ class ExcitationBackprop(Propagated):
         return seed.double().sum(1)
 
 
-@dataclass(frozen=True)
-class ContrastiveExcitationBackprop(Propagated):
+class ContrastiveExcitationBackprop(ExcitationBackprop):
     """Excitation backprop less that of the opposite class (Zhang 2016, sec. 3.3).
 
     The opposite has the weights of the last linear layer with their signs turned. Places that
@@ -52,13 +54,8 @@ class ContrastiveExcitationBackprop(Propagated):
         ``"input"`` for the pixels, or the name of a layer.
     """
 
-    unit = "winning probability"
-
-    def rules(self) -> Relevance:
-        """Return the rules of the backward pass."""
-        return Relevance(_EXCITATION, _EXCITATION, start="seed", contrastive=True)
+    contrastive = True
 
     def total(self, seed: Tensor, logits: Tensor, baseline: Tensor | None) -> Tensor:
         """Return zero: what the class gains its opposite loses."""
-        del logits, baseline
-        return 0 * seed.double().sum(1)
+        return 0 * super().total(seed, logits, baseline)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from cvx_core.recording import graph_nodes
 
 
 def has_given_slopes(node: Any) -> bool:
@@ -31,7 +32,7 @@ def nearest(start: Any) -> list[Any]:
 
 def reaches(start: Any) -> bool:
     """Whether a node of `GivenSlopes` can be reached in the graph."""
-    return any(map(has_given_slopes, _before(start)))
+    return any(map(has_given_slopes, graph_nodes(start)))
 
 
 def from_input(x: Tensor) -> Tensor | None:
@@ -40,7 +41,7 @@ def from_input(x: Tensor) -> Tensor | None:
     What does not, such as zeros that were padded, is not the input's: J r is zero there, J being
     the derivative with respect to the layer and r random.
     """
-    leaves = [node.variable for node in _before(x.grad_fn) if hasattr(node, "variable")]
+    leaves = [node.variable for node in graph_nodes(x.grad_fn) if hasattr(node, "variable")]
     if not leaves:
         return None
     generator = torch.Generator().manual_seed(0)
@@ -56,15 +57,3 @@ def from_input(x: Tensor) -> Tensor | None:
         if pushed is not None:
             found |= pushed != 0
     return None if bool(found.all()) else found
-
-
-def _before(start: Any) -> Iterator[Any]:
-    """Yield a node of the graph, and all that it was made from."""
-    seen, stack = set(), [start]
-    while stack:
-        node = stack.pop()
-        if node is None or node in seen:
-            continue
-        yield node
-        seen.add(node)
-        stack += [after for after, _ in node.next_functions]

@@ -82,14 +82,6 @@ class Relevance(Propagation):
 
 
 @dataclass
-class _Source:
-    """Relevance that arises at x, laid out as x: the sum of each leaf times its gradient."""
-
-    x: Tensor
-    leaves: list[Tensor]
-
-
-@dataclass
 class _Last:
     """What a linear layer may need if it proves to be the last: see `Relevance.contrastive`."""
 
@@ -108,7 +100,8 @@ _SATURATING = (
 class _Layers(Passage):
     def __init__(self, rules: Relevance, first: FirstRule | None) -> None:
         self.rules, self.first = rules, first
-        self.sources: list[_Source] = []
+        # Where relevance arises: x, and the leaves; it is the sum of each leaf times its gradient.
+        self.sources: list[tuple[Tensor, list[Tensor]]] = []
         self.lasts: list[_Last] = []
         table: dict[str, Callable[[Call], Any]] = dict(FROZEN_GATES)
         table |= dict.fromkeys(LINEAR, self._linear)
@@ -139,23 +132,17 @@ class _Layers(Passage):
         if self.first is not None and not reaches(parts.x.grad_fn):
             parts.read = from_input(parts.x)
             z, leaves = self.first.sources(parts)
-            self.sources.append(_Source(parts.x, leaves))
+            self.sources.append((parts.x, leaves))
             terms, slopes = [z], [over(y, z.detach(), 1e-9)]
         else:
             rule = self.rules.convolution if kind == "convolution" else self.rules.linear
             terms, slopes = rule.terms(parts, y)
         out: Tensor = GivenSlopes.apply((y,), tuple(slopes), *terms)
         if self.rules.contrastive:
-            negated = [parts.negative()]
-            against = [over(y, term.detach(), 1e-9) for term in negated]
-            self.lasts.append(
-                _Last(
-                    out.grad_fn,
-                    get_gradient_edge(out),
-                    [*terms, *negated],
-                    [*slopes, *(-slope for slope in against)],
-                )
-            )
+            negated = parts.negative()
+            against = over(y, negated.detach(), 1e-9)
+            edge = get_gradient_edge(out)
+            self.lasts.append(_Last(out.grad_fn, edge, [*terms, negated], [*slopes, -against]))
         return out
 
     def _batch_norm(self, call: Call) -> Any:
@@ -190,17 +177,17 @@ class _Layers(Passage):
         if self.rules.contrastive:
             logits, seed = self._contrasted(logits, seed, backward)
         sources = self.sources if node.is_leaf else []
-        leaves = [leaf for source in sources for leaf in source.leaves]
+        leaves = [leaf for _, several in sources for leaf in several]
         own, *others = backward(logits, [node, *leaves], seed)
         found = None if own is None else node.detach() * own
         gradients = iter(others)
-        for source in sources:
-            landed = torch.zeros_like(source.x)
-            for leaf in source.leaves:
+        for x, several in sources:
+            landed = torch.zeros_like(x)
+            for leaf in several:
                 gradient = next(gradients)
                 if gradient is not None:
                     landed = landed + leaf.detach() * gradient
-            carried = _carried(landed, source.x, node)
+            carried = _carried(landed, x, node)
             found = carried if found is None else found + carried
         return found
 

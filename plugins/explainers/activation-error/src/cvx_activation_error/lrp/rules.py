@@ -122,16 +122,6 @@ class Flat:
 
 
 @dataclass(frozen=True)
-class WSquare:
-    """Inputs take by the square of their weight (Montavon 2017, eq. 12). For a first layer."""
-
-    def sources(self, parts: Parts) -> tuple[Tensor, list[Tensor]]:
-        """Return the sum of the squares, and its only variable."""
-        ones = parts.counted().requires_grad_()
-        return parts.through(ones, parts.weight.square()), [ones]
-
-
-@dataclass(frozen=True)
 class ZBox:
     """Inputs take x_i w_ij - low_i w_ij+ - high_i w_ij- (Montavon 2017, eq. 16). For a first layer.
 
@@ -196,4 +186,4 @@ class ZBox:
 
 
 Rule = Epsilon | Gamma | AlphaBeta
-FirstRule = Flat | WSquare | ZBox
+FirstRule = Flat | ZBox

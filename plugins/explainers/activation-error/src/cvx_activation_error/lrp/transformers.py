@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 from cvx_activation_error.lrp.relevance import Relevance
 from cvx_activation_error.lrp.rules import Epsilon, Gamma, Rule
 from cvx_activation_error.propagation import Propagated
-from cvx_core import OptionError
 
 
 @dataclass(frozen=True)
@@ -28,17 +28,16 @@ class AttnLrp(Propagated):
     gamma: float = 0.05
     convolution_gamma: float = 0.25
 
+    attention: ClassVar[Literal["held", "softmax"]] = "softmax"
+
     def rules(self) -> Relevance:
         """Return the rules of the backward pass."""
-        return Relevance(
-            _gamma_or_epsilon(self.convolution_gamma),
-            _gamma_or_epsilon(self.gamma),
-            attention="softmax",
-        )
+        convolution, linear = map(_gamma_or_epsilon, (self.convolution_gamma, self.gamma))
+        return Relevance(convolution, linear, attention=self.attention)
 
 
 @dataclass(frozen=True)
-class CpLrp(Propagated):
+class CpLrp(AttnLrp):
     """Relevance through values alone, attention held (CP-LRP; Ali 2022, arXiv:2202.07304).
 
     Parameters
@@ -52,12 +51,8 @@ class CpLrp(Propagated):
     gamma: float = 0.0
     convolution_gamma: float = 0.0
 
-    def rules(self) -> Relevance:
-        """Return the rules of the backward pass."""
-        return Relevance(_gamma_or_epsilon(self.convolution_gamma), _gamma_or_epsilon(self.gamma))
+    attention = "held"
 
 
 def _gamma_or_epsilon(gamma: float) -> Rule:
-    if not gamma >= 0:
-        raise OptionError(f"gamma is {gamma}.", "It is 0 or more.")
-    return Gamma(gamma) if gamma > 0 else Epsilon()
+    return Epsilon() if gamma == 0 else Gamma(gamma)

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cvx_core import Attribution, Explainer, ExplainRequest, OptionError, Requirements
+from cvx_core import Attribution, ExplainRequest, OptionError
 from cvx_core.explainers import in_pieces
-from cvx_core.images import check_baseline, make_baseline
-from cvx_location_attention.perturbation.scores import SCORES, check_score, scores
+from cvx_core.images import make_baseline
+from cvx_location_attention.perturbation.scores import Perturbation, scores
 
 
 @dataclass(frozen=True)
-class Occlusion(Explainer):
+class Occlusion(Perturbation):
     """What the prediction loses when a window slides over the image (Zeiler and Fergus 2014).
 
     A pixel gets the mean of S(x) - S(x covered) over the windows that cover it
@@ -48,8 +48,7 @@ class Occlusion(Explainer):
     score: str = "logit"
 
     def __post_init__(self) -> None:
-        check_baseline(self.baseline)
-        check_score(self.score)
+        super().__post_init__()
         for name in ("window", "stride"):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or value < 1):
@@ -59,15 +58,6 @@ class Occlusion(Explainer):
                 f"The stride {self.stride} leaves gaps between windows of {self.window} pixels.",
                 "Take a stride of at most the window.",
             )
-
-    @property
-    def unit(self) -> str:  # type: ignore[override]
-        """What a value counts."""
-        return SCORES[self.score]
-
-    def requirements(self) -> Requirements:
-        """Ask for the logits."""
-        return Requirements()
 
     def attribute(self, request: ExplainRequest) -> list[Attribution]:
         """Return the map of each seed, (B, H, W)."""
@@ -90,9 +80,8 @@ class Occlusion(Explainer):
             return scores(request, seeds[:, images], self.score, torch.stack(covered))
 
         found = torch.cat(list(in_pieces(len(places), request.at_once, run)), dim=1)
-        losses = scores(request, seeds, self.score)[:, :, None] - found.reshape(
-            len(seeds), len(inputs), -1
-        )
+        found = found.reshape(len(seeds), len(inputs), -1)
+        losses = scores(request, seeds, self.score)[:, :, None] - found
         spread = losses.reshape(*losses.shape[:2], len(rows), len(columns))
         provenance = {"layer": "input", "window": window, "stride": stride}
         return [
@@ -120,10 +109,8 @@ def _averaged(
     losses: Tensor, rows: list[slice], columns: list[slice], size: tuple[int, int]
 ) -> Tensor:
     """Give every pixel the mean of the windows (..., rows, columns) that cover it."""
-    vertical, horizontal = (
-        _covering(rows, size[0]).to(losses),
-        _covering(columns, size[1]).to(losses),
-    )
+    vertical = _covering(rows, size[0]).to(losses)
+    horizontal = _covering(columns, size[1]).to(losses)
     total = vertical.mT @ losses @ horizontal
     count = vertical.sum(dim=0)[:, None] * horizontal.sum(dim=0)
     return total / count

@@ -8,15 +8,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cvx_core import Attribution, Explainer, ExplainRequest, OptionError, Requirements
+from cvx_core import Attribution, ExplainRequest, OptionError
 from cvx_core.explainers import in_pieces
-from cvx_core.images import check_baseline, make_baseline
+from cvx_core.images import make_baseline
 from cvx_location_attention.moments import Moments
-from cvx_location_attention.perturbation.scores import SCORES, check_score, scores
+from cvx_location_attention.perturbation.scores import Perturbation, scores
 
 
 @dataclass(frozen=True)
-class RISE(Explainer):
+class RISE(Perturbation):
     """How much the score rises when a pixel is kept: the mean over random masks (Petsiuk 2018).
 
     The paper's map is sum_i S(x . M_i) M_i / (N E[M]) (arXiv:1806.07421, eq. 6): the mean score
@@ -55,23 +55,13 @@ class RISE(Explainer):
     centred: bool = True
 
     def __post_init__(self) -> None:
-        check_baseline(self.baseline)
-        check_score(self.score)
+        super().__post_init__()
         if not isinstance(self.masks, int) or self.masks < 2:
             raise OptionError(f"masks is {self.masks}.", "It is a whole number, 2 or more.")
         if not isinstance(self.cells, int) or self.cells < 1:
             raise OptionError(f"cells is {self.cells}.", "It is a whole number, 1 or more.")
         if not 0 < self.keep < 1:
             raise OptionError(f"keep is {self.keep}.", "It lies between 0 and 1.")
-
-    @property
-    def unit(self) -> str:  # type: ignore[override]
-        """What a value counts."""
-        return SCORES[self.score]
-
-    def requirements(self) -> Requirements:
-        """Ask for the logits."""
-        return Requirements()
 
     def attribute(self, request: ExplainRequest) -> list[Attribution]:
         """Return the map of each seed, (B, H, W)."""

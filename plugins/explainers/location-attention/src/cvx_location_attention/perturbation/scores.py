@@ -4,22 +4,32 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from cvx_core import ExplainRequest, Requirements
+from cvx_core import Explainer, ExplainRequest, Requirements
+from cvx_core.images import check_baseline
 from cvx_core.plugins import check_choice
 
 SCORES = {"logit": "logits", "probability": "probability"}
 """What can be watched, and its unit."""
 
 
-def check_score(name: str) -> None:
-    """Refuse a score that does not exist.
+class Perturbation(Explainer):
+    """Base of explainers that only run the network, on images of which a part is covered."""
 
-    Raises
-    ------
-    OptionError
-        If the name is none of `SCORES`.
-    """
-    check_choice("score", name, SCORES)
+    baseline: str
+    score: str
+
+    def __post_init__(self) -> None:
+        check_baseline(self.baseline)
+        check_choice("score", self.score, SCORES)
+
+    @property
+    def unit(self) -> str:  # type: ignore[override]
+        """What a value counts."""
+        return SCORES[self.score]
+
+    def requirements(self) -> Requirements:
+        """Ask for the logits."""
+        return Requirements()
 
 
 def scores(

@@ -18,7 +18,7 @@ from cvx_core.recording import (
     Recording,
     SavedTensors,
     argument,
-    attention_probabilities,
+    attention_in_steps,
 )
 
 if TYPE_CHECKING:
@@ -41,27 +41,9 @@ class Twice(Propagation):
 class _Exchanged(Passage):
     def __init__(self) -> None:
         self.table: Mapping[str, Callable[[Call], Any]] = {
-            "scaled_dot_product_attention": _attention,
+            "scaled_dot_product_attention": attention_in_steps,
             "hardsigmoid": _hardsigmoid,
         }
-
-
-def _attention(call: Call) -> Tensor:
-    query, value = argument(call, 0, "query"), argument(call, 2, "value")
-    grouped = argument(call, 7, "enable_gqa", False)
-    if grouped:
-        value = value.repeat_interleave(query.shape[-3] // value.shape[-3], -3)
-    probabilities = attention_probabilities(
-        query,
-        argument(call, 1, "key"),
-        value,
-        attn_mask=argument(call, 3, "attn_mask"),
-        is_causal=argument(call, 5, "is_causal", False),
-        scale=argument(call, 6, "scale"),
-        enable_gqa=grouped,
-    )
-    mixed: Tensor = probabilities @ value
-    return mixed
 
 
 def _hardsigmoid(call: Call) -> Tensor:
