@@ -12,7 +12,6 @@ from cvx_core.cli.kit.console import Settings, only_data, put
 from cvx_core.cli.kit.options import json_option, trust_option, weights_option
 from cvx_core.cli.plugins import put_table
 from cvx_core.errors import LayerError, UsageError
-from cvx_core.recording.layer_selection.selection import find_last_grid
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,7 +52,7 @@ def layers(
     """
     with only_data():
         from cvx_core.models.sources import load_model
-        from cvx_core.recording import Layout
+        from cvx_core.recording import Layout, find_last_grid
 
         loaded = load_model(model, weights=weights, trust_checkpoint=trust_checkpoint)
         inputs = _inputs(loaded, size)

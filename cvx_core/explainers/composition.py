@@ -17,12 +17,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from cvx_core.errors import OptionError
 from cvx_core.explainers.base import Composite, Explainer
 from cvx_core.explainers.method import Attribution
+from cvx_core.explainers.pyramid import enlarge
 from cvx_core.explainers.request import ExplainRequest
 from cvx_core.tasks.classes import ClassRef
 from cvx_core.tasks.targets import Contrast, Target
@@ -50,7 +49,7 @@ class Combination(Composite):
         found = []
         for ones in zip(*several, strict=True):
             shape = max((one.values.shape[1:] for one in ones), key=lambda s: s[0] * s[1])
-            maps = torch.stack([_on_grid(one.values, (shape[0], shape[1])) for one in ones])
+            maps = torch.stack([enlarge(one.values, (shape[0], shape[1])) for one in ones])
             values = maps.mean(0) if self.how == "mean" else maps.prod(0)
             found.append(Attribution(values, {}, {"parts": [dict(one.provenance) for one in ones]}))
         return found
@@ -163,17 +162,3 @@ def _two_or_more(explainers: tuple[Explainer, ...]) -> tuple[Explainer, ...]:
     if len(explainers) < 2:
         raise OptionError(f"There are {len(explainers)} explainers.", "Combine two or more.")
     return explainers
-
-
-def _on_grid(values: Tensor, shape: tuple[int, int]) -> Tensor:
-    """Bring maps (B, h, w) to another grid; every map keeps its sum."""
-    if tuple(values.shape[1:]) == shape:
-        return values
-    fine = F.interpolate(values[:, None], shape, mode="bilinear", align_corners=False)[:, 0]
-    before, after = values.sum(dim=(1, 2)), fine.sum(dim=(1, 2))
-    factor = values.shape[1] * values.shape[2] / (shape[0] * shape[1])
-    # Interpolation keeps the mean but for the border; the exact sum where it is not near zero.
-    exact = torch.where(
-        (after * factor - before).abs() < 0.5 * before.abs(), before / after, factor
-    )
-    return fine * exact[:, None, None]

@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from cvx_core.errors import LayerError
@@ -137,6 +138,19 @@ def spread(values: Tensor, shape: tuple[int, int]) -> Tensor:
         for coarse, fine in zip(values.shape[1:], shape, strict=True)
     )
     return torch.einsum("bhw,hy,wx->byx", values, rows, columns)
+
+
+def enlarge(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Enlarge maps (B, h, w) smoothly to (B, *size): each keeps its sum.
+
+    Interpolation changes sums at borders; what is missing is spread evenly.
+    """
+    if tuple(maps.shape[1:]) == size:
+        return maps
+    fine = F.interpolate(maps[:, None], size, mode="bilinear", align_corners=False)[:, 0]
+    fine = fine * (maps[0].numel() / fine[0].numel())
+    missing = maps.sum(dim=(1, 2)) - fine.sum(dim=(1, 2))
+    return fine + missing[:, None, None] / fine[0].numel()
 
 
 def _shares(coarse: int, fine: int) -> Tensor:

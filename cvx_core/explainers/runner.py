@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +10,6 @@ from typing import Any
 
 import torch
 
-from cvx_core._util.version import __version__
 from cvx_core.errors import MethodError, UsageError
 from cvx_core.explainers.batching import images_at_once, in_pieces
 from cvx_core.explainers.check import Attributed, Check, worst
@@ -212,28 +210,13 @@ class _Runner:
     def _provenance(
         self, explainer: Method, digest: str, image: PreparedImage, own: Mapping[str, Any]
     ) -> dict[str, Any]:
-        _, height, width = image.tensor.shape
         return {
             "method": explainer.name,
             "parameters": explainer.parameters(),
             **own,
-            "model": self.model.name,
-            "task": self.model.task.name,
-            "whole_image": self.model.task.whole_image,
-            "model_details": self.model.details,
-            "output_note": self.model.output_note,
+            **self.model.provenance(image),
             "weights_sha256": digest,
-            "image_sha256": image.source.digest,
-            "input_size": [width, height],
-            "display_note": image.note,
             "seed": self.seed,
-            "device": str(self.model.device),
-            "dtype": str(self.model.dtype).removeprefix("torch."),
-            "versions": {
-                "cvx": __version__,
-                "torch": torch.__version__,
-                "python": platform.python_version(),
-            },
         }
 
 

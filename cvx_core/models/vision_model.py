@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import platform
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -13,6 +14,7 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_map
 
+from cvx_core._util.version import __version__
 from cvx_core.errors import InputError, ModelError, UsageError
 from cvx_core.explanations.metadata import Metadata
 from cvx_core.images.image_files import SourceImage, read_image
@@ -227,6 +229,27 @@ class VisionModel:
         if found is not None and self.activation is None:
             check_activation(found[0], self.task)
         return output if found is None else tree_map(found[1], output)
+
+    def provenance(self, image: PreparedImage) -> dict[str, Any]:
+        """Return what a map of an image came from: model, task, weights, image, versions."""
+        return {
+            "model": self.name,
+            "task": self.task.name,
+            "whole_image": self.task.whole_image,
+            "model_details": self.details,
+            "output_note": self.output_note,
+            "weights_sha256": self.digest(),
+            "image_sha256": image.source.digest,
+            "input_size": list(image.tensor.shape[:0:-1]),
+            "display_note": image.note,
+            "device": str(self.device),
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "versions": {
+                "cvx": __version__,
+                "torch": torch.__version__,
+                "python": platform.python_version(),
+            },
+        }
 
     @property
     def output_note(self) -> str:

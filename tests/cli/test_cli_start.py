@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from cvx_core.plugins.discovery import registry
+
 if TYPE_CHECKING:
     from conftest import Cvx
 
@@ -40,6 +42,18 @@ def test_help_and_version_import_nothing_heavy_and_no_work_of_plugins(
         check=True,
     )
     assert done.stderr.splitlines()[-1] == "0 [] []"
+
+
+@pytest.mark.parametrize("command", sorted(registry().names("command")))
+def test_help_of_a_command_imports_nothing_heavy(cvx: Cvx, command: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LIGHT, command, "--help"],
+        env=cvx.environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stderr.splitlines()[-1].startswith("0 [] ")
 
 
 def test_help_lists_the_commands_of_cvx_and_of_plugins_in_one_sorted_list(cvx: Cvx) -> None:

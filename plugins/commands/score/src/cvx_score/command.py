@@ -9,7 +9,6 @@ import click
 
 from cvx_core import UsageError
 from cvx_core.cli import kit
-from cvx_core.explanations import Folder, encode_json as json_bytes
 from cvx_core.plugins import EXPLAINERS
 
 
@@ -105,6 +104,7 @@ def command(
             )
     with kit.only_data():
         from cvx_core.cli import ImageRequest, build_explainers, read_label
+        from cvx_core.explanations import Folder, encode_json as json_bytes
         from cvx_core.images import parse_region
         from cvx_core.tasks import parse_target
         from cvx_score.evaluation import score

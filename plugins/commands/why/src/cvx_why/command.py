@@ -8,7 +8,6 @@ from typing import Any
 import click
 
 from cvx_core.cli import kit
-from cvx_core.explanations import Folder, encode_json as json_bytes
 
 
 @click.command(
@@ -68,6 +67,7 @@ def command(
     """
     with kit.only_data():
         from cvx_core.cli import ImageRequest, read_label
+        from cvx_core.explanations import Folder, encode_json as json_bytes
         from cvx_why.investigation import check_numbers, why
         from cvx_why.report.data import FILES
 

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cvx_core import Attribution, Explainer, ExplainRequest, Requirements
+from cvx_core.explainers import enlarge
 from cvx_core.plugins import check_choice
 from cvx_core.recording import Layer, as_grid, bias_contributions
 
@@ -81,7 +82,7 @@ class FullGrad(Explainer):
                 on_pixels += inside
                 elsewhere += whole - inside
                 values = values + (
-                    _enlarge(grid.sum(1), grids.size) if self.signed else _psi(grid, grids.size)
+                    enlarge(grid.sum(1), grids.size) if self.signed else _psi(grid, grids.size)
                 )
             evidence = _evidence(
                 total=(seed * logits).double().sum(1),
@@ -122,16 +123,6 @@ def _per_image(part: Tensor, batch: int) -> Tensor:
         return part.double().reshape(batch, -1).sum(1)
     # Batch and windows or positions are indistinguishable here, except with one image.
     return part.double().sum().expand(batch) / batch
-
-
-def _enlarge(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """Enlarge maps (B, h, w) and correct their sums, which interpolation at borders changes."""
-    if tuple(maps.shape[1:]) == size:
-        return maps
-    fine = F.interpolate(maps[:, None], size, mode="bilinear", align_corners=False)[:, 0]
-    fine = fine * (maps[0].numel() / fine[0].numel())
-    missing = maps.sum(dim=(1, 2)) - fine.sum(dim=(1, 2))
-    return fine + missing[:, None, None] / fine[0].numel()
 
 
 def _psi(grid: Tensor, size: tuple[int, int]) -> Tensor:

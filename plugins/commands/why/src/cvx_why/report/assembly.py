@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cvx_core import Explanation, Metadata, VisionModel, __version__
+from cvx_core import Explanation, Metadata, VisionModel
 from cvx_core.images import PreparedImage
 from cvx_core.tasks import GroundTruth, Predicted, Prediction, Target
 from cvx_why.report.error_report import ErrorReport
@@ -132,21 +131,7 @@ def _explanation(
         unit=model.task.unit,
         name=image.source.name,
         evidence=Metadata({"sum": float(values.double().sum()), **evidence}),
-        provenance=Metadata(
-            method=method,
-            model=model.name,
-            model_details=model.details,
-            weights_sha256=model.digest(),
-            image_sha256=image.source.digest,
-            display_note=image.note,
-            device=str(model.device),
-            dtype=str(model.dtype).removeprefix("torch."),
-            versions={
-                "cvx": __version__,
-                "torch": torch.__version__,
-                "python": platform.python_version(),
-            },
-        ),
+        provenance=Metadata(method=method, **model.provenance(image)),
     )
 
 
