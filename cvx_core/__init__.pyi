@@ -72,6 +72,7 @@ from .plugins.hookspecs import hookimpl as hookimpl
 from .recording import Recording as Recording, Requirements as Requirements
 from .tasks.base import Judgement as Judgement, Mistake as Mistake
 from .tasks.catalogue import (
+    MistakeTarget as MistakeTarget,
     find_mistakes as find_mistakes,
     get_task as get_task,
     parse_target as parse_target,

@@ -27,6 +27,7 @@ from .detection.candidates import (
 from .detection.mistakes import cases_of as cases_of
 from .detection.output import detection as detection
 from .detection.prediction import DetectionPrediction as DetectionPrediction, overlaps as overlaps
+from .detection.task import MOST_CANDIDATES as MOST_CANDIDATES, REPORTED_FROM as REPORTED_FROM
 from .ground_truth import (
     UNKNOWN as UNKNOWN,
     GroundTruth as GroundTruth,

@@ -111,6 +111,13 @@ class Task(ABC):
         What ``--label`` takes, as in ``CLASS``.
     unit
         Unit of the outputs, which maps are in.
+    ground_truth
+        Type of the ground truth: `GroundTruthMask`, `GroundTruthBoxes`, an array of values, or
+        ``str`` where text holds it.
+    columns
+        Columns that the task adds to the rows of a data set, by name, with their types: ``int``,
+        ``float``, ``bool``, ``numpy.float16`` for one number a class, a tuple of types for a fixed
+        length, a list of one type for any length, a mapping for a record. See `row`.
     activation
         Final activation of networks of the task that makes probabilities of logits: ``softmax`` or
         ``sigmoid``. It is left out of a network that ends in it. Empty where the outputs are
@@ -127,6 +134,8 @@ class Task(ABC):
     unit: str = "logits"
     activation: ClassVar[str] = ""
     target_forms: ClassVar[Mapping[str, str]] = {}
+    ground_truth: ClassVar[type] = str
+    columns: ClassVar[Mapping[str, Any]] = {}
 
     def __str__(self) -> str:
         return self.name
@@ -239,6 +248,19 @@ class Task(ABC):
             If it can't be read, or names an unknown class.
         """
         return label
+
+    def row(self, prediction: Any, ground_truth: GroundTruth | None) -> dict[str, Any]:
+        """Return a prediction as a row of a data set, compared with the ground truth if known.
+
+        Returns
+        -------
+        dict
+            ``confidence``, in [0, 1] or None; ``loss`` and ``margin`` where they are not those of
+            the mistakes; ``predicted`` and ``label``, indices of classes, where each image has one;
+            and the task's own `columns`.
+        """
+        _, record = prediction.resolve_predicted(None)
+        return {"confidence": record.predicted.probability}
 
     def labels_per_image(self, label: Any, count: int) -> list[GroundTruth | None]:
         """Return the ground truth of each image, from one for all or a list with one for each.

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from cvx_core.errors import PluginError, TargetError, UnknownComponentError, UsageError
 from cvx_core.plugins.discovery import registry
@@ -14,7 +16,7 @@ from cvx_core.tasks.base import Mistake, Task
 from cvx_core.tasks.classification.task import Classification
 from cvx_core.tasks.detection.task import Detection
 from cvx_core.tasks.ground_truth import GroundTruth
-from cvx_core.tasks.prediction import Prediction
+from cvx_core.tasks.prediction import Prediction, Resolved, required_label
 from cvx_core.tasks.segmentation.task import Segmentation
 from cvx_core.tasks.targets import (
     NUMBER,
@@ -116,6 +118,46 @@ def find_mistakes(
     return get_task(prediction.task if task is None else task).mistakes(prediction, ground_truth)
 
 
+@dataclass(frozen=True)
+class MistakeTarget(Target):
+    """One of the mistakes of a prediction: that of `find_mistakes` with a number.
+
+    Parameters
+    ----------
+    index
+        Its number; the most costly is 0.
+    label
+        The ground truth, in the form of the task.
+    """
+
+    index: int = 0
+    label: GroundTruth | None = None
+    needs_label = True
+
+    @property
+    def asked(self) -> str:
+        """As in ``error 1``."""
+        return f"error {self.index}"
+
+    def resolve(self, prediction: Prediction, label: Any = None) -> Resolved:
+        """Return the seed of the mistake.
+
+        Raises
+        ------
+        TargetError
+            If there is no ground truth, or no such mistake.
+        """
+        truth = required_label(label if self.label is None else self.label, self.asked)
+        mistakes = find_mistakes(prediction, truth)
+        if self.index >= len(mistakes):
+            raise TargetError(
+                f"There is no mistake {self.index}: the prediction has {len(mistakes)}.",
+                f"index must be 0 to {len(mistakes) - 1}." if mistakes else "It is correct.",
+            )
+        seed, record = mistakes[self.index].target.resolve(prediction, truth)
+        return seed, replace(record, asked=self.asked)
+
+
 def read_ground_truth(
     path: str | Path,
     task: str | Task | Prediction,
@@ -161,11 +203,12 @@ _WORDS: dict[str, type[Target]] = {
 def parse_target(text: str) -> Target:
     """Read a target as written on the command line.
 
-    ``predicted``, ``distribution``, ``error``, ``margin``, ``"tabby vs tiger cat"``, or a
-    class by name or index. ``class:NAME`` is a class that is called like one of the
-    words. Parts of the image, in pixels of the image: ``"box 2"``, ``"box 120,40,260,300
-    dog"``, ``"missed 120,40,260,300 dog"``, ``"region 120,40,260,300 person"``, ``"region mask.png
-    person"``, ``"pixel 120,40 person"``; the class may be left out except of what is missed.
+    ``predicted``, ``distribution``, ``error``, ``margin``, ``"tabby vs tiger cat"``, or a class by
+    name or index; ``class:NAME`` is a class with the name of a keyword. ``"error 1"`` is the second
+    most costly mistake. Parts of the image, in pixels of the image: ``"box 2"``,
+    ``"box 120,40,260,300 dog"``, ``"missed 120,40,260,300 dog"``,
+    ``"region 120,40,260,300 person"``, ``"region mask.png person"``, ``"pixel 120,40 person"``; the
+    class may be left out except of what is missed. Plugins' tasks may add more.
 
     Raises
     ------
@@ -175,6 +218,8 @@ def parse_target(text: str) -> Target:
     stripped = text.strip()
     if stripped.lower() in _WORDS:
         return _WORDS[stripped.lower()]()
+    if numbered := re.fullmatch(r"error\s+(\d{1,4})", stripped, re.IGNORECASE):
+        return MistakeTarget(int(numbered[1]))
     part = _parse_own(stripped)
     if part is not None:
         return part

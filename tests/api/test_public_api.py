@@ -51,6 +51,7 @@ PUBLIC = [
     "MethodError",
     "Missed",
     "Mistake",
+    "MistakeTarget",
     "ModelEntry",
     "ModelError",
     "ModelSource",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import numpy as np
 from torch import Tensor
 
 from cvx_core._util.files import is_file, read_text
@@ -30,6 +31,7 @@ class Classification(Task):
     exclusive = True
     pyramid = False
     label_form = "CLASS"
+    columns: ClassVar[Mapping[str, Any]] = {"logits": np.float16}
 
     def readout(self, output: Any, classes: Classes = None) -> Tensor:
         """Return logits (B, C); see `classification`."""
@@ -63,6 +65,25 @@ class Classification(Task):
         if count is not None and isinstance(label, str | int):
             find_class(label, classes, count)
         return label
+
+    def row(
+        self, prediction: ClassificationPrediction, ground_truth: GroundTruth | None
+    ) -> dict[str, Any]:
+        """Return the predicted class, its logits, and loss and margin of the label."""
+        logits = prediction.logits
+        row: dict[str, Any] = {
+            "predicted": prediction.predicted,
+            "confidence": float(prediction.probabilities[prediction.predicted]),
+            "logits": logits,
+        }
+        if ground_truth is not None:
+            y = prediction.find(ground_truth)
+            largest = logits.max()
+            total = float(np.log(np.exp(logits - largest).sum()) + largest)
+            row["label"] = y
+            row["margin"] = float(np.delete(logits, y).max() - logits[y])
+            row["loss"] = max(0.0, total - float(logits[y]))
+        return row
 
     def mistakes(
         self, prediction: ClassificationPrediction, ground_truth: GroundTruth

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -14,7 +14,7 @@ from cvx_core.errors import TargetError
 from cvx_core.images.regions import Frame
 from cvx_core.tasks.classes import ClassEntry, ClassRef, Detection, TargetRecord
 from cvx_core.tasks.detection.candidates import DetectionCandidates
-from cvx_core.tasks.prediction import Prediction, Resolved, Seed, check_finite
+from cvx_core.tasks.prediction import Prediction, Resolved, Seed, check_finite, required_label
 
 Floats = npt.NDArray[np.float64]
 
@@ -43,6 +43,9 @@ class DetectionPrediction(Prediction):
         How the network's input lies over the image.
     valid
         (M,) or (M, C): which candidates there are.
+    find_mistakes
+        From a prediction and ground truth to its mistakes, the most costly first; `Error` and
+        `Margin` explain the first.
     """
 
     logits: Floats
@@ -51,6 +54,7 @@ class DetectionPrediction(Prediction):
     classes: Sequence[str] | None = None
     frame: Frame = field(default_factory=lambda: Frame((0.0, 0.0, 1.0, 1.0), (1, 1)))
     valid: npt.NDArray[np.bool_] | None = None
+    find_mistakes: Callable[[Any, Any], Sequence[Any]] | None = None
 
     task = "detection"
     own_targets = "Targets of boxes need a detector; give a class."
@@ -61,7 +65,12 @@ class DetectionPrediction(Prediction):
 
     @classmethod
     def of(
-        cls, candidates: DetectionCandidates, i: int, classes: Sequence[str] | None, frame: Frame
+        cls,
+        candidates: DetectionCandidates,
+        i: int,
+        classes: Sequence[str] | None,
+        frame: Frame,
+        find_mistakes: Callable[[Any, Any], Sequence[Any]] | None = None,
     ) -> DetectionPrediction:
         """Return the prediction for one image of a batch.
 
@@ -73,7 +82,7 @@ class DetectionPrediction(Prediction):
         logits, boxes = (
             t[i].detach().cpu().double().numpy() for t in (candidates.logits, candidates.boxes)
         )
-        return cls(logits, boxes, candidates, classes, frame, valid)
+        return cls(logits, boxes, candidates, classes, frame, valid, find_mistakes)
 
     @property
     def outputs(self) -> Floats:
@@ -287,20 +296,28 @@ class DetectionPrediction(Prediction):
         return seed, self.record("distribution", text, seed, self.kept[0].candidate)
 
     def resolve_error(self, label: Any) -> Resolved:
-        """Refuse: a detector makes several errors."""
-        raise self._one_by_one("error")
+        """Return the seed of the most costly mistake."""
+        return self._most_costly("error", label)
 
     def resolve_margin(self, label: Any) -> Resolved:
-        """Refuse: a detector makes several errors."""
-        raise self._one_by_one("margin")
+        """Return the seed of the most costly mistake."""
+        return self._most_costly("margin", label)
 
-    @staticmethod
-    def _one_by_one(word: str) -> TargetError:
-        return TargetError(
-            f"{word!r} is about all mistakes, and a detector's are explained one by one.",
-            "Choose one: cvx_core.find_mistakes(prediction, ground_truth) lists them with their "
-            "targets; on the command line, 'box 0' or 'missed LEFT,TOP,RIGHT,BOTTOM CLASS'.",
-        )
+    def _most_costly(self, kind: str, label: Any) -> Resolved:
+        required_label(label, kind)
+        if self.find_mistakes is None:
+            raise TargetError(
+                f"The mistakes behind {kind!r} are not known.", "Give one of model.predict(images)."
+            )
+        mistakes = self.find_mistakes(self, label)
+        if mistakes:
+            found: Resolved = mistakes[0].target.resolve(self, label)
+            return found
+        seed = np.zeros(self.logits.size + self.boxes.size)
+        candidate = self.kept[0].candidate if self.kept else 0
+        note = "The prediction is correct, so its map is zero."
+        text = "the boxes are correct: there is no mistake"
+        return seed, self.record(kind, text, seed, candidate, note=note)
 
     def _about(self, kind: str, text: str, candidate: int, c: int, *minus: int) -> Resolved:
         seed = self.seed(candidate, c, *minus)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from cvx_core.images.regions import Frame
 from cvx_core.tasks.base import Mistake, Task
-from cvx_core.tasks.classes import TargetRecord
+from cvx_core.tasks.classes import Detection as Reported, TargetRecord
 from cvx_core.tasks.detection.candidates import DetectionCandidates, DetectionOutput
 from cvx_core.tasks.detection.mistakes import detection_mistakes
 from cvx_core.tasks.detection.output import detection
@@ -22,6 +23,15 @@ from cvx_core.tasks.outputs import Classes, ModelOutput, shape_of
 from cvx_core.tasks.prediction import Prediction
 from cvx_core.tasks.targets import Target
 
+REPORTED_FROM = 0.05
+"""Least score of the boxes in a row, below what is shown: average precision needs them."""
+
+MOST_CANDIDATES = 200
+"""Most boxes in a row before suppression, best first, to tune the suppression."""
+
+_SIDES = (float, float, float, float)
+_SCORED = {"box": _SIDES, "class": int, "score": float}
+
 _SHOWN = 5
 """Boxes in a line of text."""
 
@@ -31,6 +41,12 @@ class Detection(Task):
 
     name = "detection"
     target_forms = FORMS
+    ground_truth = GroundTruthBoxes
+    columns: ClassVar[Mapping[str, Any]] = {
+        "detections": [_SCORED],
+        "candidates": [_SCORED],
+        "ground_truth": [{"box": _SIDES, "class": int, "crowd": bool}],
+    }
 
     def readout(self, output: Any, classes: Classes = None) -> DetectionCandidates:
         """Return candidates; see `detection`."""
@@ -48,7 +64,7 @@ class Detection(Task):
         """Return the prediction for each image."""
         assert isinstance(output, DetectionOutput)
         return [
-            DetectionPrediction.of(output.candidates, i, classes, frame)
+            DetectionPrediction.of(output.candidates, i, classes, frame, detection_mistakes)
             for i, frame in enumerate(frames)
         ]
 
@@ -102,6 +118,28 @@ class Detection(Task):
         text = isinstance(label, str)
         return read_annotations(label, GroundTruthBoxes, image, classes) if text else label
 
+    def row(
+        self, prediction: DetectionPrediction, ground_truth: GroundTruth | None
+    ) -> dict[str, Any]:
+        """Return the boxes above `REPORTED_FROM`, those before suppression, and the true ones."""
+        settings = prediction.settings
+        low = replace(settings, threshold=min(REPORTED_FROM, settings.threshold))
+        kept = replace(prediction, settings=low).kept
+        row: dict[str, Any] = {
+            "confidence": kept[0].entry.probability if kept else 0.0,
+            "detections": _scored(kept),
+        }
+        if low.overlap is not None:
+            every = replace(low, overlap=None, most=MOST_CANDIDATES)
+            row["candidates"] = _scored(replace(prediction, settings=every).kept)
+        if ground_truth is not None:
+            row["ground_truth"] = [
+                {"box": list(one.box), "class": prediction.find(one.reference), "crowd": one.crowd}
+                for one in ground_truth.boxes
+            ]
+            row["loss"] = sum(one.loss for one in self.mistakes(prediction, ground_truth))
+        return row
+
     def mistakes(self, prediction: DetectionPrediction, ground_truth: GroundTruth) -> list[Mistake]:
         """Return the mistakes; see `detection_mistakes`."""
         return detection_mistakes(prediction, ground_truth)
@@ -112,6 +150,13 @@ class Detection(Task):
         boxes = ", ".join(one.text for one in reported[:_SHOWN])
         more = len(reported) - _SHOWN
         return (boxes or "no box") + (f" and {more} more" if more > 0 else "")
+
+
+def _scored(several: Sequence[Reported]) -> list[dict[str, Any]]:
+    return [
+        {"box": list(one.box), "class": one.entry.index, "score": one.entry.probability}
+        for one in several
+    ]
 
 
 def _boxes(output: DetectionOutput, index: int) -> Tensor:

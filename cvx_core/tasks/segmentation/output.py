@@ -20,8 +20,8 @@ def segmentation(output: Any, classes: Classes = None) -> torch.Tensor:
     """Return the logits (B, C, h, w) of a segmenter's output.
 
     Reads what `read_scores` reads. A single channel of a model with two class names is the logit
-    of the second class against the first: it is given as two, of which the first is zero, whose
-    softmax is its sigmoid.
+    of the second class against the first: it is given as two, -z/2 and z/2, whose softmax is its
+    sigmoid, so that each class has a map.
 
     Of a segmenter that classifies masks (Cheng 2021) it reads ``class_queries_logits``
     (B, Q, C + 1) and ``masks_queries_logits`` (B, Q, h, w), or ``logits`` and ``pred_masks``. The
@@ -33,8 +33,8 @@ def segmentation(output: Any, classes: Classes = None) -> torch.Tensor:
     ModelError
         If there is none, several tensors could be meant, or a single channel could be a value.
     """
-    for classes, masks in _QUERIES:
-        pair = find_named(output, classes), find_named(output, masks)
+    for queries, masks in _QUERIES:
+        pair = find_named(output, queries), find_named(output, masks)
         if all(isinstance(one, torch.Tensor) for one in pair):
             return _of_queries(*pair)
     found = read_scores(output, 4, classes)
@@ -47,7 +47,7 @@ def segmentation(output: Any, classes: Classes = None) -> torch.Tensor:
             "For a logit pass the names of both classes, classes=['background', 'person']; for a "
             "value pass task='depth' (pip install cvx-depth).",
         )
-    return torch.cat([torch.zeros_like(found), found], dim=1)
+    return torch.cat([-found, found], dim=1) / 2
 
 
 def _of_queries(classes: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:

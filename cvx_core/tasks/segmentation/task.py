@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import numpy as np
 from torch import Tensor
 
 from cvx_core.images.regions import Frame
@@ -27,6 +28,10 @@ class Segmentation(Task):
     name = "segmentation"
     activation = "softmax"
     target_forms = FORMS
+    ground_truth = GroundTruthMask
+    columns: ClassVar[Mapping[str, Any]] = {
+        "pixels": [{"true": int, "predicted": int, "count": int}]
+    }
 
     def readout(self, output: Any, classes: Classes = None) -> Tensor:
         """Return logits (B, C, h, w); see `segmentation`."""
@@ -64,6 +69,26 @@ class Segmentation(Task):
         """Return the mask of a file; see `cvx_core.read_ground_truth`."""
         text = isinstance(label, str)
         return read_annotations(label, GroundTruthMask, image, classes) if text else label
+
+    def row(
+        self, prediction: SegmentationPrediction, ground_truth: GroundTruth | None
+    ) -> dict[str, Any]:
+        """Return how many pixels of each class are predicted as each, and their mean loss."""
+        row: dict[str, Any] = {"confidence": float(prediction.probabilities.max(0).mean())}
+        if ground_truth is None:
+            return row
+        count = prediction.count
+        true = ground_truth.on_grid(prediction.frame, prediction.shape, count)
+        at = true >= 0
+        pairs, counts = np.unique(true[at] * count + prediction.predicted[at], return_counts=True)
+        row["pixels"] = [
+            {"true": int(pair) // count, "predicted": int(pair) % count, "count": int(n)}
+            for pair, n in zip(pairs, counts, strict=True)
+        ]
+        if at.any():
+            chosen = np.take_along_axis(prediction.probabilities, true.clip(0)[None], 0)[0][at]
+            row["loss"] = float(-np.log(chosen.clip(1e-300)).mean())
+        return row
 
     def mistakes(
         self, prediction: SegmentationPrediction, ground_truth: GroundTruth

@@ -10,7 +10,6 @@ import pytest
 from cvx_diagnose import diagnose
 from cvx_diagnose.analysis.fixes.detection_thresholds import suppress
 from cvx_diagnose.analysis.metrics.tide import tide
-from cvx_diagnose.run.inference.prediction_rows import MOST_CANDIDATES
 from cvx_embedded import photographs
 from cvx_engine.local import Local
 from PIL import Image
@@ -22,6 +21,7 @@ from cvx_core import (
     load_model,
     read_ground_truth,
 )
+from cvx_core.tasks import MOST_CANDIDATES
 
 
 @pytest.fixture

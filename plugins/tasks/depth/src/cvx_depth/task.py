@@ -64,6 +64,7 @@ class Depth(Task):
     tolerance: float = 0.25
 
     name = "depth"
+    ground_truth = np.ndarray
 
     def readout(self, output: Any, classes: Classes = None) -> Tensor:
         """Return values (B, 1, h, w), of (B, h, w), (B, 1, h, w) or ``predicted_depth``."""

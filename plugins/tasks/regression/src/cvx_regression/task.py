@@ -107,7 +107,7 @@ class Regression(Task):
         found = [
             _mistake(prediction, k, y)
             for k, y in true.items()
-            if abs(prediction.values[k] - y) > self.tolerance
+            if abs(prediction.values[k] - y) > prediction.tolerance
         ]
         return sorted(found, key=lambda one: -one.loss)
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cvx_core import InputError, UsageError
+from cvx_core import GroundTruthBoxes, InputError, UsageError, get_task
 from cvx_core.explanations import settled
 from cvx_diagnose.data.folders import ClassFolders, open_paired_folders
 from cvx_diagnose.data.sources import Source, TorchDataset
@@ -46,7 +46,7 @@ def open_source(
     path = settled(Path(data))
     root = None if images is None else settled(Path(images))
     if path.is_dir():
-        if task == "classification":
+        if get_task(task).exclusive:
             return ClassFolders(str(data), task, names, path)
         return open_paired_folders(path, str(data), task, names)
     if not path.is_file():
@@ -54,8 +54,8 @@ def open_source(
     suffix = path.suffix.lower()
     if suffix in (".csv", ".parquet"):
         return TableSource(str(data), task, names, root or path.parent, path)
-    if suffix == ".json" and task == "detection":
-        return open_coco(path, root, names)
+    if suffix == ".json" and get_task(task).ground_truth is GroundTruthBoxes:
+        return open_coco(path, root, task, names)
     raise UsageError(
         f"Can't read {data} as a data set for {task}.",
         "Give a folder, a .csv or .parquet with the columns path and label, or (for detection) a "

@@ -7,7 +7,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cvx_core import InputError, TargetError, UsageError
+import numpy as np
+
+from cvx_core import (
+    GroundTruthBoxes,
+    GroundTruthMask,
+    InputError,
+    TargetError,
+    UsageError,
+    get_task,
+)
 from cvx_core.tasks import find_class
 from cvx_diagnose.data.items import Item
 from cvx_diagnose.data.sources import FileSource, shorten_names
@@ -18,16 +27,17 @@ SUFFIXES = frozenset(
 """Files with other suffixes are ignored."""
 
 IMAGE_FOLDERS = ("images", "JPEGImages", "img", "imgs")
-LABEL_FOLDERS = {
-    "detection": (("labels", ".txt"), ("Annotations", ".xml"), ("annotations", ".xml")),
-    "segmentation": (
+LABEL_FOLDERS: dict[type, tuple[tuple[str, str], ...]] = {
+    GroundTruthBoxes: (("labels", ".txt"), ("Annotations", ".xml"), ("annotations", ".xml")),
+    GroundTruthMask: (
         ("masks", ".png"),
         ("SegmentationClass", ".png"),
         ("annotations", ".png"),
         ("labels", ".png"),
     ),
+    np.ndarray: (("depth", ".npy"), ("depth", ".png"), ("labels", ".npy")),
 }
-"""Folders searched for the ground truth beside the images, by task."""
+"""Folders searched for the ground truth beside the images, by its type."""
 
 
 def list_images(folder: Path) -> Iterator[str]:
@@ -133,11 +143,17 @@ def open_paired_folders(
     UsageError
         If these folders are not found.
     """
+    folders = LABEL_FOLDERS.get(get_task(task).ground_truth, ())
     for images in IMAGE_FOLDERS:
-        for labels, suffix in LABEL_FOLDERS[task]:
+        for labels, suffix in folders:
             if (root / images).is_dir() and (root / labels).is_dir():
                 return PairedFolders(name, task, classes, root, images, labels, suffix)
-    looked = ", ".join(f"{folder} ({suffix})" for folder, suffix in LABEL_FOLDERS[task])
+    looked = ", ".join(f"{folder} ({suffix})" for folder, suffix in folders)
+    if not folders:
+        raise UsageError(
+            f"A folder holds no labels for {task}.",
+            "Give a CSV with the columns path and label.",
+        )
     raise UsageError(
         f"No images with labels found in {root}.",
         f"For {task}, {root.name} must contain a folder {' or '.join(IMAGE_FOLDERS[:2])}, and "

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cvx_core import GroundTruthBox, GroundTruthBoxes, InputError, read_ground_truth
+from cvx_core import GroundTruthBox, GroundTruthBoxes, InputError, get_task, read_ground_truth
 from cvx_core.tasks import GroundTruth
 
 
@@ -58,9 +58,12 @@ def read_item_label(
     InputError
         If the file with the ground truth can't be read.
     """
-    if item.label is None or task == "classification":
+    form = get_task(task)
+    if item.label is None or form.exclusive:
         return item.label
-    if task == "detection" and item.label.startswith("["):
+    if form.ground_truth is str:
+        return form.read_label(item.label, root / item.path, classes)
+    if form.ground_truth is GroundTruthBoxes and item.label.startswith("["):
         try:
             return GroundTruthBoxes(
                 tuple(

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from cvx_core import GroundTruthBoxes, GroundTruthMask, InputError
+from cvx_core import GroundTruthBoxes, GroundTruthMask, InputError, get_task
 from cvx_core.images import SourceImage, read_image
 from cvx_core.plugins import error_boundary
 from cvx_core.tasks import GroundTruth
@@ -110,12 +110,15 @@ class TorchDataset(Source):
 def _parse_target(target: Any, task: str) -> GroundTruth | None:
     if target is None or isinstance(target, str | GroundTruthBoxes | GroundTruthMask):
         return target
-    if task == "classification":
+    form = get_task(task)
+    if form.exclusive:
         return int(target)
-    if task == "segmentation":
+    if form.ground_truth is GroundTruthMask:
         if isinstance(target, Image.Image):
             target = np.asarray(target)
         return GroundTruthMask(target.numpy() if isinstance(target, torch.Tensor) else target)
+    if form.ground_truth is not GroundTruthBoxes:
+        return target
     boxes, labels = (np.asarray(target[key]).tolist() for key in ("boxes", "labels"))
     return GroundTruthBoxes.of(boxes, labels)
 

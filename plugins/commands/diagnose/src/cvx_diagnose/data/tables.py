@@ -78,7 +78,9 @@ class CocoSource(FileSource):
             yield Item(i, name, format_boxes(boxes))
 
 
-def open_coco(file: Path, images: Path | None, classes: tuple[str, ...] | None) -> CocoSource:
+def open_coco(
+    file: Path, images: Path | None, task: str, classes: tuple[str, ...] | None
+) -> CocoSource:
     """Return the source for a COCO file; unless named, the folder of its images is searched nearby.
 
     Raises
@@ -92,7 +94,7 @@ def open_coco(file: Path, images: Path | None, classes: tuple[str, ...] | None) 
     near += [base / file.stem.rpartition("_")[2] for base in (here, here.parent)]
     for root in [images] if images is not None else near:
         if (root / name).is_file():
-            return CocoSource(str(file), "detection", classes, root, file)
+            return CocoSource(str(file), task, classes, root, file)
     raise UsageError(
         f"Images of {file} not found: {name!r} is neither beside it nor in a folder nearby.",
         "Give their folder: --images DIR.",

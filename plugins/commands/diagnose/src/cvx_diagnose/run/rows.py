@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cvx_core import UsageError
+from cvx_core import UsageError, get_task
 from cvx_diagnose.data.items import Item
 from cvx_diagnose.run.plan import Plan
 
@@ -52,9 +52,6 @@ _REGION = pa.struct(
 _FIX = pa.struct(
     [("box", _SIDES), ("share", pa.float32()), ("fill", pa.string()), ("change", pa.float32())]
 )
-_DETECTION = pa.struct([("box", _SIDES), ("class", pa.int32()), ("score", pa.float32())])
-_GROUND_TRUTH = pa.struct([("box", _SIDES), ("class", pa.int32()), ("crowd", pa.bool_())])
-_PIXELS = pa.struct([("true", pa.int32()), ("predicted", pa.int32()), ("count", pa.int64())])
 
 
 def schema_of(plan: Plan) -> pa.Schema:
@@ -84,26 +81,31 @@ def schema_of(plan: Plan) -> pa.Schema:
         ("thumbnail", pa.binary()),
         ("seconds", pa.float32()),
     ]
-    if plan.task == "classification":
-        fields.append(("logits", _halves(plan.outputs)))
-    if plan.task == "detection":
-        boxes = pa.list_(_DETECTION)
-        fields += [
-            ("detections", boxes),
-            ("candidates", boxes),
-            ("ground_truth", pa.list_(_GROUND_TRUTH)),
-        ]
-    if plan.task == "segmentation":
-        fields.append(("pixels", pa.list_(_PIXELS)))
+    task = get_task(plan.task)
+    fields += [(name, _type(form, plan)) for name, form in task.columns.items()]
     if plan.map_shape is not None:
         tensor = pa.fixed_shape_tensor(pa.float16(), plan.map_shape)
         fields.append(("margin_map", tensor))
-        if plan.task == "classification":
+        if task.exclusive:
             fields.append(("error_map", tensor))
         fields.append(("error_features", _halves(plan.map_features)))
     if plan.fine_features is not None:
         fields.append(("fine_features", _halves(plan.fine_features)))
     return pa.schema(fields)
+
+
+def _type(form: Any, plan: Plan) -> pa.DataType:
+    """Return the type of a column of a task; see `cvx_core.tasks.Task.columns`."""
+    if isinstance(form, Mapping):
+        return pa.struct([(name, _type(one, plan)) for name, one in form.items()])
+    if isinstance(form, tuple):
+        return pa.list_(_type(form[0], plan), len(form))
+    if isinstance(form, list):
+        return pa.list_(_type(form[0], plan))
+    if form is np.float16:
+        return _halves(plan.outputs)
+    known = {int: pa.int64(), float: pa.float32(), bool: pa.bool_(), str: pa.string()}
+    return known[form]
 
 
 def _halves(size: int | None) -> pa.DataType:

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from cvx_engine import Work
 
-from cvx_core import OutputError, VisionModel, write_atomic
+from cvx_core import OutputError, VisionModel, get_task, write_atomic
 from cvx_core.images import PreparedImage
 from cvx_core.tasks import GroundTruth
 from cvx_diagnose.data.decoder import DecodedInput, Decoder
@@ -55,7 +55,7 @@ class DiagnosisWork(Work[Item, DecodedInput, Row]):
         self.batch_size = plan.batch_size
         self.manifest = Manifest(folder / NAME, plan.block_size)
         self.journal: CrashJournal | None = CrashJournal(folder, shard)
-        self._decoder = Decoder(source, model.preparer, located=plan.task != "classification")
+        self._decoder = Decoder(source, model.preparer, located=not get_task(plan.task).whole_image)
 
     def pending(self) -> list[int]:
         """Return the blocks of this shard without a file."""

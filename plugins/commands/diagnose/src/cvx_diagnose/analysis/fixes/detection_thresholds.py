@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cvx_core.tasks import overlaps
+from cvx_core.tasks import MOST_CANDIDATES, REPORTED_FROM, overlaps
 from cvx_diagnose.analysis.metrics.statistics import BOOTSTRAP_SAMPLES, mcnemar, shuffle_ids
-from cvx_diagnose.run.inference.prediction_rows import MOST_CANDIDATES, REPORTED_FROM
 from cvx_diagnose.run.results import Run
 from cvx_diagnose.run.rows import Row
 

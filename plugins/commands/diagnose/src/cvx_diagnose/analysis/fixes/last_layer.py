@@ -34,9 +34,9 @@ def try_fixes(run: Run) -> list[dict[str, Any]]:
         accuracy of the old one among these, and the change is relative to it. ``gain`` is relative
         to ``before``. For detectors see `.detection_thresholds.try_thresholds`.
     """
-    if run.plan.task == "classification":
+    if "logits" in run.schema.names:
         return [_last_layer(run)]
-    return [try_thresholds(run)] if run.plan.task == "detection" else []
+    return [try_thresholds(run)] if "candidates" in run.schema.names else []
 
 
 def _last_layer(run: Run) -> dict[str, Any]:

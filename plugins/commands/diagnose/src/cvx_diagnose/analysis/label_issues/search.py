@@ -132,7 +132,7 @@ def find_label_issues(run: Run, *, trained_on: bool = False) -> list[dict[str, A
         Whether the model was trained on these labels: then last layers trained out of fold on the
         features judge them, otherwise the model itself.
     """
-    if run.plan.task != "classification":
+    if "logits" not in run.schema.names:
         return []
     classes = run.plan.outputs
     inputs = LabeledRows(run)

@@ -18,9 +18,9 @@ from cvx_core import (
     GroundTruthBoxes,
     OutputError,
 )
+from cvx_core.tasks import REPORTED_FROM
 from cvx_diagnose.analysis.metrics.statistics import wilson
 from cvx_diagnose.analysis.metrics.tide import tide
-from cvx_diagnose.run.inference.prediction_rows import REPORTED_FROM
 from cvx_diagnose.run.results import Run
 from cvx_diagnose.run.rows import MODEL_FAILED, OK, STATUSES, Row
 
@@ -39,9 +39,9 @@ def summarize(run: Run) -> dict[str, Any]:
     """
     common = _Common()
     parts: list[Any] = [common]
-    if run.plan.task == "classification":
+    if "logits" in run.schema.names:
         parts.append(_Classes())
-    if run.plan.task == "segmentation":
+    if "pixels" in run.schema.names:
         parts.append(_Pixels())
     names = [name for part in parts for name in part.columns]
     for rows in _rows(run, names):
@@ -60,7 +60,7 @@ def summarize(run: Run) -> dict[str, Any]:
     }
     for part in parts:
         document |= part.document()
-    if run.plan.task == "detection":
+    if "detections" in run.schema.names:
         document["tide"] = _tide(run)
     return document
 

@@ -167,7 +167,7 @@ class _Tally:
                 self.errors.append(_Error(one.type, None, None, missed))
                 continue
             box, better = boxes[one.box], None
-            if one.type in ("classification", "localisation") and one.truth not in corrected:
+            if one.type in TYPES[:2] and one.truth not in corrected:
                 assert one.truth is not None
                 corrected.add(one.truth)
                 better = _Point(int(given.classes[one.truth]), box.score, True)

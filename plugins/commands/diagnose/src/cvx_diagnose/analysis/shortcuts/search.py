@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from cvx_core import CvxError, write_atomic
+from cvx_core import CvxError, get_task, write_atomic
 from cvx_core.explanations import encode_json
 from cvx_diagnose.analysis.error_groups.groups import (
     EXAMPLES,
@@ -116,7 +116,7 @@ def find_shortcuts(
         why nothing could be found, or empty. None for other tasks and without a budget.
     """
     plan = run.plan
-    if plan.task != "classification" or plan.budget == 0 or plan.map_features is None:
+    if not get_task(plan.task).exclusive or plan.budget == 0 or plan.map_features is None:
         return None
     key = hashlib.sha256(error_groups.ids.tobytes() + error_groups.groups.tobytes()).hexdigest()[
         :16

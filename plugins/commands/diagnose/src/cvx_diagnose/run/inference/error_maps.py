@@ -18,6 +18,7 @@ from cvx_core import (
     Target,
     VisionModel,
     get_explainer,
+    get_task,
 )
 from cvx_core.explainers import (
     ExplainRequest,
@@ -32,7 +33,7 @@ from cvx_diagnose.run.plan import Plan
 
 def error_targets(plan: Plan, mistake: Mistake | None) -> list[Target]:
     """Return the targets of an error's maps; a classifier's do not depend on the mistake."""
-    if plan.task == "classification" or mistake is None:
+    if mistake is None or get_task(plan.task).exclusive:
         return [Margin(), Error()]
     return [mistake.target]
 
@@ -60,8 +61,8 @@ def error_maps(
         If cvx-activation-error is not installed.
     """
     layers = find_levels(model, inputs)
-    # A classifier has one level; by its name the recording is found again.
-    layer = layers[0].name if plan.task == "classification" else "auto"
+    # With one level, by its name the recording is found again.
+    layer = layers[0].name if len(layers) == 1 else "auto"
     single = get_explainer("activation-error", layer=layer, verify=False)
     explainer = at_all_levels(single, model, inputs)
     fine = None

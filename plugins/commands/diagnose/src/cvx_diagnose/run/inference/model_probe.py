@@ -63,7 +63,7 @@ def probe_model(model: VisionModel, image: Tensor) -> dict[str, Any]:
     """
     output = model.output(image)
     candidates = output.candidates if isinstance(output, DetectionOutput) else None
-    linear = LastLayer.of(model, image) if model.task.name == "classification" else None
+    linear = LastLayer.of(model, image) if model.task.exclusive else None
     map_layer = shape = channels = None
     note = ""
     layers: tuple[Layer, ...] = ()
@@ -81,7 +81,7 @@ def probe_model(model: VisionModel, image: Tensor) -> dict[str, Any]:
     else:
         features = "the logits", output.flat.shape[1], False
     fine = None
-    if map_layer is not None and model.task.name == "classification":
+    if map_layer is not None and model.task.exclusive:
         fine = _fine(find_trunk(model, image))
     return {
         "outputs": output.classes,
@@ -115,7 +115,7 @@ def _channels(layer: Layer) -> int:
 
 def predict_with_features(model: VisionModel, inputs: Tensor) -> tuple[Any, Tensor]:
     """Return the output for inputs (B, C, H, W), and the features (B, F) of `probe_model`."""
-    if model.task.name == "classification":
+    if model.task.exclusive:
         linear = LastLayer.of(model, inputs)
         if linear is not None:
             return linear.read(model, inputs)
