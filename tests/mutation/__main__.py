@@ -1,7 +1,8 @@
 """Mutations of the core, drawn at random, and the tests that catch them.
 
 Each mutation is made in a copy of the work tree. Its module's tests run first, then those that use
-the module, then all. Results go to a file at once: a run that is stopped is resumed by the next.
+the module, then all others; tests that fail without a mutation are left out. Results go to a file
+at once: a run that is stopped is resumed by the next.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from mutation.trials import STAGES, Tree, copied  # noqa: E402
 FOLDER = ROOT / "build" / "mutation"
 LEAST = 600
 """Seconds that tests may take at least: the machine may be busy."""
+DAY = 24 * 3600
 
 
 def main() -> int:
@@ -63,22 +65,23 @@ def complete(
 ) -> None:
     """Run each stage for the mutations that survived the stages before."""
 
-    def add(name: str, stage: int, outcome: tuple[str, str], start: float, diff: str = "") -> None:
-        row = {"mutation": name, "stage": STAGES[stage], "outcome": outcome[0]}
-        row |= {"failure": outcome[1], "seconds": round(time.monotonic() - start), "diff": diff}
-        last[name] = row
+    def add(
+        name: str, stage: int, start: float, outcome: str, failures: list[str], diff: str
+    ) -> None:
+        row = {"mutation": name, "stage": STAGES[stage], "outcome": outcome, "failures": failures}
+        last[name] = row | {"seconds": round(time.monotonic() - start), "diff": diff}
         file.parent.mkdir(parents=True, exist_ok=True)
         with file.open("a") as stream:
-            stream.write(json.dumps(row) + "\n")
-        print(f"{row['outcome']} by {row['stage']}: {name}  {row['failure']}", file=sys.stderr)
+            stream.write(json.dumps(last[name]) + "\n")
+        print(f"{outcome} by {STAGES[stage]}: {name}", *failures, sep="\n  ", file=sys.stderr)
 
+    spread = ("-n", "2", "--dist", "loadfile", "--no-loadscope-reorder")
     if "none" not in last:
+        print("running all tests without a mutation", file=sys.stderr)
         start = time.monotonic()
-        outcome = tree.run(["tests", "plugins"], 24 * 3600)
-        if outcome[0] != "survived":
-            raise SystemExit(f"tests fail without a mutation: {outcome[1]}")
-        add("none", 2, ("passed", ""), start)
+        add("none", 2, start, "measured", tree.run(["tests", "plugins"], DAY, *spread)[1], "")
     longest = LEAST + 2 * last["none"]["seconds"]
+    left_out = [f"--deselect={test.split(' - ')[0]}" for test in last["none"]["failures"]]
     for stage in range(until + 1):
         for mutation in sample:
             row = last.get(mutation.name)
@@ -87,17 +90,18 @@ def complete(
             start = time.monotonic()
             source = (tree.folder / mutation.module).read_text()
             tests = tree.stages(mutation.module)[stage]
+            options = ("-x", *left_out, *(spread if stage > 0 else ()))
             with tree.changed(mutation) as code:
-                outcome = tree.run(tests, longest, 2 * (stage > 0)) if tests else ("survived", "")
+                result = tree.run(tests, longest, *options) if tests else ("survived", [])
             lines = difflib.unified_diff(source.splitlines(), code.splitlines(), lineterm="", n=1)
-            add(mutation.name, stage, outcome, start, "\n".join(lines))
+            add(mutation.name, stage, start, *result, "\n".join(lines))
 
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Results as a Markdown table, then the diffs of survivors."""
     lines = ["| mutation | outcome | stage | failure |", "|---|---|---|---|"]
     for row in rows:
-        failure = row["failure"].split(" - ")[0].replace("|", "\\|")
+        failure = "".join(row["failures"][:1]).split(" - ")[0].replace("|", "\\|")
         lines.append(f"| {row['mutation']} | {row['outcome']} | {row['stage']} | {failure} |")
     counts = Counter(row["outcome"] for row in rows)
     lines += ["", ", ".join(f"{outcome}: {n}" for outcome, n in sorted(counts.items()))]

@@ -84,7 +84,7 @@ def outcome_of(toy: Tree, operator: str) -> str:
     assert mirrored == ["tests/test_sums.py"]
     with toy.changed(mutation) as code:
         assert (toy.folder / "toy" / "sums.py").read_text() == code != SUMS
-        return toy.run(mirrored, 300, workers=0)[0]
+        return toy.run(mirrored, 300)[0]
 
 
 def test_a_mutation_that_a_test_notices_is_caught_and_another_survives(toy: Tree) -> None:
@@ -95,7 +95,7 @@ def test_a_mutation_that_a_test_notices_is_caught_and_another_survives(toy: Tree
 
 def test_tests_that_never_end_are_a_timeout(toy: Tree) -> None:
     (toy.folder / "tests" / "test_sums.py").write_text("while True: pass\n")
-    assert toy.run(["tests"], 3, workers=0)[0] == "timed out"
+    assert toy.run(["tests"], 3)[0] == "timed out"
 
 
 def test_a_stopped_run_is_resumed_where_it_was(toy: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,11 +103,11 @@ def test_a_stopped_run_is_resumed_where_it_was(toy: Tree, monkeypatch: pytest.Mo
     file = toy.folder / "build" / "seed-7.jsonl"
     tried: list[str] = []
 
-    def run(self: Tree, tests: list[str], *_: Any) -> tuple[str, str]:
+    def run(self: Tree, tests: list[str], *_: Any) -> tuple[str, list[str]]:
         if len(tried) == 3:
             raise KeyboardInterrupt
         tried.append((toy.folder / "toy" / "sums.py").read_text())
-        return "survived", ""
+        return "survived", []
 
     monkeypatch.setattr(Tree, "run", run)
     with pytest.raises(KeyboardInterrupt):

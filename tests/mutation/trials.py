@@ -79,10 +79,19 @@ class Tree:
             path.write_text(source)
             cached.unlink(missing_ok=True)
 
-    def run(self, tests: list[str], longest: float, workers: int = 2) -> tuple[str, str]:
-        """Outcome of test files, and the first failure if there is one."""
-        spread = ("-n", str(workers), "--dist", "loadfile", "--no-loadscope-reorder")
-        command = (str(self.python), "-m", "pytest", "-q", "-x", "--tb=no", "-rfE", *spread)
+    def run(self, tests: list[str], longest: float, *options: str) -> tuple[str, list[str]]:
+        """Outcome of test files, and the tests that failed, each with its reason.
+
+        Parameters
+        ----------
+        tests
+            Paths below the folder.
+        longest
+            Seconds after which they are stopped.
+        options
+            Options of pytest.
+        """
+        command = (str(self.python), "-m", "pytest", "-q", "--tb=no", "-rfE", *options)
         process = subprocess.Popen(
             [*command, "-p", "no:cacheprovider", *tests],
             cwd=self.folder,
@@ -95,16 +104,17 @@ class Tree:
         try:
             printed = process.communicate(timeout=longest)[0]
         except subprocess.TimeoutExpired:
-            return "timed out", f"all tests took over {longest:.0f} s"
+            return "timed out", [f"all tests took over {longest:.0f} s"]
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
         if process.returncode in (0, 5):  # 5: no test was collected
-            return "survived", ""
-        lines = [s for s in printed.splitlines() if s.startswith(("FAILED", "ERROR"))]
-        failure = (lines or printed.splitlines() or [f"exit {process.returncode}"])[-1]
-        return "timed out" if "Failed: Timeout" in failure else "caught", failure
+            return "survived", []
+        lines = printed.splitlines() or [f"exit {process.returncode}"]
+        failures = [re.sub("^(FAILED|ERROR) ", "", s) for s in lines if re.match("FAILED|ERROR", s)]
+        timed_out = any("Failed: Timeout" in failure for failure in failures)
+        return "timed out" if timed_out else "caught", failures or lines[-1:]
 
 
 def inherited() -> dict[str, str]:
