@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from argparse import Namespace
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+
 if TYPE_CHECKING:
-    from conftest import Cvx
+    from conftest import Cvx, Outcome
 
 LITTLE = str(Path(__file__).parent / "little.py")
 
@@ -34,3 +38,16 @@ def test_a_model_without_names_says_so(cvx: Cvx) -> None:
     done = cvx("classes", f"{LITTLE}:unnamed")
     assert (done.code, done.out) == (2, "")
     assert "index" in done.err
+
+
+def test_weights_with_more_than_tensors_are_read_where_the_user_trusts_them(
+    inside: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    state = {"2.weight": torch.eye(3), "2.bias": torch.zeros(3)}
+    torch.save({"state_dict": state, "args": Namespace(epochs=3)}, tmp_path / "mine.pth")
+    arguments = ("classes", f"{LITTLE}:make", "--weights", "mine.pth")
+    refused = inside(*arguments)
+    assert refused.code != 0
+    assert "--trust-checkpoint" in refused.err
+    trusted = inside(*arguments, "--trust-checkpoint")
+    assert (trusted.code, trusted.err) == (0, "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import os
 import struct
@@ -198,6 +199,13 @@ def test_the_digest_names_the_content(tmp_path: Path) -> None:
     assert read_image(one).digest == read_image(two).digest
     assert read_image(corners()).digest == read_image(np.asarray(corners())).digest
     assert read_image(corners()).digest != read_image(corners().rotate(180)).digest
+
+
+def test_the_digest_is_of_the_whole_file_or_of_all_pixels(tmp_path: Path) -> None:
+    path = saved(tmp_path, corners(), "one.png")
+    assert read_image(path).digest == hashlib.sha256(path.read_bytes()).hexdigest()
+    pixels = bytes((*RED, *RED, *GREEN, *GREEN, *BLUE, *BLUE, *WHITE, *WHITE))
+    assert read_image(corners()).digest == hashlib.sha256(pixels).hexdigest()
 
 
 def png_of(width: int, height: int, rows: bytes) -> bytes:

@@ -79,6 +79,16 @@ def test_an_installed_plugin_is_found_with_no_change_to_cvx(environment: Environ
     assert about(environment)["offers"] == [["grid", "cvx-good:main"]]
 
 
+def test_plugins_are_taken_in_the_order_of_their_names_wherever_they_are_found(
+    environment: Environment,
+) -> None:
+    for name in ("zeta", "alpha", "mu"):
+        environment.install(f"cvx-{name}", f"cvx_{name}", "raise RuntimeError")
+    wanted = ["cvx-alpha:main", "cvx-mu:main", "cvx-zeta:main"]
+    assert list(about(environment)["failures"]) == wanted
+    assert about(environment, CVX_DISABLE_PLUGINS="*")["disabled"] == wanted
+
+
 def test_every_badly_behaved_plugin_costs_itself_alone(environment: Environment) -> None:
     environment.install("cvx-good", "cvx_good", GOOD)
     for name, (code, _) in BAD.items():

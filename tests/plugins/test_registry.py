@@ -68,6 +68,22 @@ def test_one_name_from_two_distributions_stays_listed_and_raises_when_used(
     assert registry.find("explainer", "grid@cvx-two") is second
 
 
+def test_offers_are_sorted_by_name_and_then_by_owner_whoever_comes_first(
+    registry: Registry,
+) -> None:
+    registry.register(plugin(component("grid"), component("energy")), "cvx-two:main")
+    registry.register(plugin(component("grid")), "cvx-one:main")
+    offers = [(o.component.name, o.owner) for o in registry.offers("explainer")]
+    assert offers == [
+        ("energy", "cvx-two:main"),
+        ("grid", "cvx-one:main"),
+        ("grid", "cvx-two:main"),
+    ]
+    assert registry.names("explainer") == ["energy", "grid"]
+    with pytest.raises(ConflictError, match="by cvx-one and by cvx-two"):
+        registry.find("explainer", "grid")
+
+
 @pytest.mark.parametrize("spelling", ["cvx-two", "CVX_Two", "cvx.two", "cvx-two:main"])
 def test_a_distribution_is_named_in_any_spelling_of_package_indexes(
     registry: Registry, spelling: str

@@ -22,6 +22,7 @@ from cvx_core.tasks.ground_truth import GroundTruthBox, GroundTruthBoxes
 from cvx_core.tasks.segmentation.prediction import SegmentationPrediction
 
 HERE, BESIDE = (0, 0, 10, 10), (2, 0, 12, 10)  # IoU 8 / 12
+TENTH, HALF = (0, 0, 10, 1), (0, 0, 10, 5)  # IoU 0.1 and 0.5 with HERE, TIDE's thresholds
 HALF_OFF = (5, 0, 15, 10)  # IoU with HERE 5 / 15
 FAR = (50, 50, 60, 60)
 CAT, DOG, COW = 0, 1, 2
@@ -89,6 +90,23 @@ def test_a_wrong_class_at_a_wrong_place_is_both() -> None:
     [case] = errors(answer, (HERE, "cat"))
     assert case.text == "both: dog and not cat"
     assert case.margin == pytest.approx(logit(0.8) - logit(0.4))
+
+
+@pytest.mark.parametrize(
+    ("boxes", "types"),
+    [
+        ([(TENTH, {CAT: 0.8})], ["localisation"]),
+        ([(TENTH, {DOG: 0.8})], ["background", "missed"]),
+        ([(HALF, {CAT: 0.8})], []),
+        ([(HALF, {DOG: 0.8})], ["classification"]),
+        ([(HERE, {CAT: 0.8}), (HALF, {CAT: 0.6})], ["localisation"]),
+    ],
+)
+def test_an_overlap_of_exactly_a_threshold_is_on_the_side_that_tide_puts_it_on(
+    boxes, types
+) -> None:
+    found = errors(detections(boxes, overlap=0.9), (HERE, "cat"))
+    assert sorted(case.type for case in found) == types
 
 
 def test_a_duplicate_is_asked_against_the_box_that_counts() -> None:

@@ -133,6 +133,12 @@ def test_a_border_out_of_place_by_the_band_is_a_boundary_error_and_by_more_is_no
     assert kinds(said, true, band=0) == [("false positive", "cat", "nothing", 16)]
 
 
+def test_a_region_as_high_as_the_image_is_thin_only_if_the_image_is() -> None:
+    true, said = ["cccc...."] * 2, ["cccccc.."] * 2
+    assert kinds(said, true, band=1) == [("false positive", "cat", "nothing", 4)]
+    assert kinds(said, true, band=2) == [("boundary", "cat", "nothing", 4)]
+
+
 def test_a_thin_object_that_was_missed_has_no_border_out_of_place() -> None:
     true = ["...c...."] * 8
     assert kinds(["........"] * 8, true) == [("false negative", "nothing", "cat", 8)]
