@@ -133,7 +133,7 @@ def _remarks(scores: Sequence[Score]) -> list[str]:
     lines = ["+ higher is better, - lower; means over the images."]
     logits = dict.fromkeys(s.measure for s in scores if s.quantity == "logit")
     if logits:
-        lines.append(f"In logits, not probabilities: {', '.join(logits)}.")
+        lines.append(f"In logits or values, not probabilities: {', '.join(logits)}.")
     reasons: dict[str, int] = {}
     for score in scores:
         for reason in filter(None, score.reasons):

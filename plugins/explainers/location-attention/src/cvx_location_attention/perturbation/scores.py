@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from cvx_core import Explainer, ExplainRequest, Requirements
@@ -49,7 +50,9 @@ def scores(
         (n, C, H, W); None for those of the request.
     """
     if name == "probability":
-        watched = request.probabilities(inputs)
+        watched, total = request.probabilities(inputs), seeds.sum(2, keepdim=True)
+        # Of a class in a region the mean over its pixels is a probability, and the sum is none.
+        seeds = torch.where((seeds >= 0).all(2, keepdim=True) & (total > 0), seeds / total, seeds)
     elif inputs is None:
         watched = request.recording(Requirements()).logits.detach()
     else:
