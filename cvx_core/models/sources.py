@@ -125,7 +125,7 @@ def load_model(
     device, dtype
         Where and in which `torch.dtype` it runs; None leaves it as loaded (CPU, float32).
     trust_checkpoint
-        Allow a checkpoint that can run code when loaded. Only for files you made yourself.
+        Allow the weights file to run code (full unpickling). Use only with files you trust.
 
     Returns
     -------

@@ -35,8 +35,8 @@ class ActivationError(Explainer):
     Parameters
     ----------
     layer
-        Name of the layer; ``"auto"`` takes the last grid that everything passes, ``"input"`` the
-        pixels.
+        Name of the layer; ``"auto"`` takes the last spatial layer that all paths to the output
+        pass, ``"input"`` the pixels.
     verify
         Check conservation by replaying the gates at zero, one more forward pass: `residual`, the
         gap over the largest of the three parts, goes into the evidence. Where it is more than
@@ -86,7 +86,7 @@ class ActivationError(Explainer):
         constant = constant_part(recording, self.layer) if self.verify else None
         reason = place.reason
         if has_bypass(place, request.model, request.inputs):
-            reason += "; what leads around it counts as constant"
+            reason += "; paths that bypass it count as constant"
         where = {"layer": place.name, "layer_reason": reason, "gates": "frozen"}
         names = self.profile if isinstance(self.profile, tuple) else ()
         rows = profiles(request, seeds, names, verify=self.verify) if self.profile else []

@@ -44,8 +44,8 @@ class ActivationPatching(Explainer):
     Parameters
     ----------
     layer
-        Name of the layer; ``"auto"`` takes the last grid that everything passes. The network
-        behind it is run once for each cell.
+        Name of the layer; ``"auto"`` takes the last spatial layer that all paths to the output
+        pass. The network behind it is run once for each cell.
     baseline
         The image that the activations come from: ``"zero"``, ``"mean"`` or ``"blur"`` (see
         `cvx_core.images.baselines`), or the path of another image.

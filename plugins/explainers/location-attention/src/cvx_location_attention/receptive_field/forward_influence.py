@@ -23,8 +23,8 @@ class Affects(Explainer):
     """How much each cell of a layer changes with a patch of the image: the length of J v.
 
     J is the Jacobian of the layer's activations with respect to the input, v the direction of
-    the patch's own pixels: the counterpart of `Reads`, <w, J v> = <J^T w, v>. The same whatever
-    the class, and not negative. Exactly zero where the patch is out of sight.
+    the patch's own pixels: the counterpart of `Reads`, <w, J v> = <J^T w, v>. Independent of the
+    class, and not negative. Exactly zero where the patch is out of sight.
 
     Parameters
     ----------
@@ -33,7 +33,8 @@ class Affects(Explainer):
     side
         Side of the patch in pixels of the network's input; cut off at the border.
     layer
-        Name of the layer; ``"auto"`` takes the last grid that everything passes.
+        Name of the layer; ``"auto"`` takes the last spatial layer that all paths to the output
+        pass.
 
     Raises
     ------

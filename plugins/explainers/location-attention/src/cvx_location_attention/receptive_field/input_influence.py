@@ -23,14 +23,15 @@ class Reads(Explainer):
     """What a cell of a layer reads: the length of d<v, A_q>/dx over the input's channels.
 
     v is the direction of the cell's own activation A_q, or one channel. Exactly zero outside the
-    receptive field; the same whatever the class, and not negative.
+    receptive field; independent of the class, and not negative.
 
     Parameters
     ----------
     query
         (x, y) in pixels of the image, which lies in the cell that is asked.
     layer
-        Name of the layer; ``"auto"`` takes the last grid that everything passes.
+        Name of the layer; ``"auto"`` takes the last spatial layer that all paths to the output
+        pass.
     channel
         Channel of the layer that is followed instead of the activation's direction.
 
