@@ -205,7 +205,7 @@ def _unknown(name: str) -> ModelError:
         hint = f"Weights need a model: -m SOURCE:NAME --weights {name}."
     else:
         hint = _nearest(name)
-    return ModelError(f"{name!r} is no model.", hint)
+    return ModelError(f"Unknown model: {name!r}.", hint)
 
 
 def _nearest(name: str) -> str:

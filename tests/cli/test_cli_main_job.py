@@ -63,7 +63,7 @@ def test_an_error_method_by_name_without_a_label_is_a_usage_error(
 ) -> None:
     done = cvx("explain", photo("fish9"), "-e", "gradient-error")
     assert (done.code, done.files) == (2, set())
-    assert "gradient-error compares the prediction with ground truth" in done.err
+    assert "gradient-error requires ground truth" in done.err
 
 
 def test_an_unknown_class_of_a_thousand_suggests_the_nearest(

@@ -62,14 +62,14 @@ class ActivationError(Explainer):
 
     def __post_init__(self) -> None:
         if not isinstance(self.verify, bool):
-            raise OptionError(f"verify is {self.verify!r}.", "Write true or false.")
+            raise OptionError(f"verify must be true or false, got {self.verify!r}.")
         if isinstance(self.profile, list):
             object.__setattr__(self, "profile", tuple(self.profile))
         names = self.profile if isinstance(self.profile, tuple) else ()
         if not all(isinstance(n, str) for n in names) or not isinstance(self.profile, bool | tuple):
             raise OptionError(
-                f"profile is {self.profile!r}.",
-                "Write true, false, or names of layers: profile=[blocks.2,blocks.4].",
+                f"profile must be true, false or names of layers, got {self.profile!r}.",
+                "For example: profile=[blocks.2,blocks.4].",
             )
 
     def requirements(self) -> Requirements:

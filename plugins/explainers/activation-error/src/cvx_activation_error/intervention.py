@@ -69,9 +69,9 @@ class ActivationPatching(Explainer):
         )
         if not known:
             raise OptionError(
-                f"There is no baseline {self.baseline!r}, and no such file.",
-                did_you_mean(str(self.baseline), BASELINES)
-                or f"Write {', '.join(BASELINES)}, or the path of a image.",
+                f"baseline must be one of {', '.join(BASELINES)} or an image file, "
+                f"got {self.baseline!r}.",
+                did_you_mean(str(self.baseline), BASELINES) or "Check the path.",
             )
 
     def requirements(self) -> list[Requirements]:

@@ -41,7 +41,7 @@ class Energy(Explainer):
 
     def __post_init__(self) -> None:
         if not 0 < self.power < math.inf:
-            raise OptionError(f"power is {self.power}.", "It must be finite and greater than 0.")
+            raise OptionError(f"power must be finite and greater than 0, got {self.power!r}.")
 
     @property
     def unit(self) -> str:  # type: ignore[override]

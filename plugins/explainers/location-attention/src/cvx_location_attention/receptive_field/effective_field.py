@@ -47,7 +47,8 @@ class EffectiveReceptiveField(Explainer):
     def __post_init__(self) -> None:
         if not isinstance(self.copies, int) or self.copies < 0 or self.copies == 1:
             raise OptionError(
-                f"copies is {self.copies}.", "It is 0 for the image itself, or 2 and more."
+                f"copies must be 0 (the image itself) or an integer of at least 2, got "
+                f"{self.copies!r}."
             )
 
     def requirements(self) -> Requirements:

@@ -56,7 +56,7 @@ class Affects(Explainer):
     def __post_init__(self) -> None:
         object.__setattr__(self, "query", position(self.query))
         if not isinstance(self.side, int) or self.side < 1:
-            raise OptionError(f"side is {self.side!r}.", "It is a whole number of pixels.")
+            raise OptionError(f"side must be a positive integer (pixels), got {self.side!r}.")
 
     def requirements(self) -> Requirements:
         """Ask for the layer and the input, in a form that can be pushed forward."""
