@@ -1,4 +1,4 @@
-"""The layer profile: by hand, against single layers, and on a image."""
+"""The layer profile: by hand, against single layers, and on an image."""
 
 from __future__ import annotations
 

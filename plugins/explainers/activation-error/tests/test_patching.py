@@ -1,4 +1,4 @@
-"""Activation patching: by hand, against runs of the whole network, and on a image."""
+"""Activation patching: by hand, against runs of the whole network, and on an image."""
 
 from __future__ import annotations
 

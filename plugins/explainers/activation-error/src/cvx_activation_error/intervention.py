@@ -53,7 +53,7 @@ class ActivationPatching(Explainer):
     Raises
     ------
     OptionError
-        If there is no such baseline, or it is a image whose input has another size.
+        If there is no such baseline, or it is an image whose input has another size.
     InputError
         If that image can't be read.
     LayerError
