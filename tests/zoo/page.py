@@ -55,8 +55,8 @@ pytorch-grad-cam need a layer and get the module that cvx found; torchcam finds 
 compared with Selvaraju's formula, computed by plain automatic differentiation at the same
 module. Of the others only objective criteria are checked: that there is a map, that
 DeepLIFT's attributions are complete, and that relevance does not grow on its way.
-Canonizers for zennit, `reshape_transform` for pytorch-grad-cam and similar settings would fix many of
-these; they are configuration for each network, which this run avoids. **Changed**
+Canonizers for zennit, `reshape_transform` for pytorch-grad-cam and similar settings would fix
+many of these; they are configuration for each network, which this run avoids. **Changed**
 counts networks whose state was changed.
 """
 
@@ -104,7 +104,8 @@ def _summary(results: Sequence[dict[str, Any]]) -> str:
     ]  # fmt: skip
     return (
         "## Summary\n\n" + _table(head, rows) + "\n\nResiduals are the largest of all networks. "
-        "The last column is the median time of all four methods on one core, with layer selection.\n"
+        "The last column is the median time of all four methods on one core, with "
+        "layer selection.\n"
     )
 
 
