@@ -31,7 +31,7 @@ def test_the_bytes_are_written_and_missing_folders_made(tmp_path: Path) -> None:
 def test_an_existing_file_stays_unless_overwriting_was_asked_for(tmp_path: Path) -> None:
     path = tmp_path / "map.png"
     path.write_bytes(b"old")
-    with pytest.raises(OutputError, match="exists already") as caught:
+    with pytest.raises(OutputError, match="already exists") as caught:
         write_atomic(path, b"new")
     assert "--force" in caught.value.hint
     assert path.read_bytes() == b"old"
@@ -43,7 +43,7 @@ def test_an_existing_file_stays_unless_overwriting_was_asked_for(tmp_path: Path)
 def test_a_dangling_link_counts_as_existing(tmp_path: Path) -> None:
     path = tmp_path / "map.png"
     path.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(OutputError, match="exists already"):
+    with pytest.raises(OutputError, match="already exists"):
         write_atomic(path, b"new")
     assert not (tmp_path / "elsewhere").exists()
 
@@ -59,7 +59,7 @@ def test_a_file_that_appears_meanwhile_is_not_replaced(
         path.write_bytes(b"theirs")
 
     monkeypatch.setattr(os, "fsync", somebody_else)
-    with pytest.raises(OutputError, match="exists already"):
+    with pytest.raises(OutputError, match="already exists"):
         write_atomic(path, b"ours")
     assert path.read_bytes() == b"theirs"
     assert leftovers(tmp_path) == ["map.png"]
@@ -73,7 +73,7 @@ def test_a_file_system_without_hard_links_is_written_all_the_same(
 
     monkeypatch.setattr(os, "link", refuse)
     write_atomic(tmp_path / "map.png", b"data")
-    with pytest.raises(OutputError, match="exists already"):
+    with pytest.raises(OutputError, match="already exists"):
         write_atomic(tmp_path / "map.png", b"other")
     assert leftovers(tmp_path) == ["map.png"]
 
@@ -216,7 +216,7 @@ def test_a_name_that_no_file_has_or_can_have_is_no_file(name: str, tmp_path: Pat
 
 
 def test_the_file_of_a_factory_may_not_be_there_for_its_name() -> None:
-    with pytest.raises(ModelError, match="There is no file"):
+    with pytest.raises(ModelError, match="File not found"):
         load_factory("n" * 300 + ".py:make")
 
 

@@ -14,12 +14,12 @@ MAX_BYTES = 512 * 1024**2
 
 
 def is_file(path: str | Path) -> bool:
-    """Return whether an ordinary file is there; where no file can have this name, it isn't."""
-    return os.path.isfile(path)  # noqa: PTH113 - Path's raises where a name is too long
+    """Whether a path is a regular file; false for names that no file can have."""
+    return os.path.isfile(path)  # noqa: PTH113 - Path's raises if the name is too long
 
 
 def read_bytes(path: Path, shown: str = "", way_out: str = "Is the path right?") -> bytes:
-    """Return what an ordinary file holds.
+    """Return the content of a regular file.
 
     Parameters
     ----------
@@ -33,16 +33,15 @@ def read_bytes(path: Path, shown: str = "", way_out: str = "Is the path right?")
     Raises
     ------
     InputError
-        If it was not found, is not a regular file (opening a pipe would wait for ever), too
-        large, or
-        can't be read.
+        If it was not found, is not a regular file (opening a pipe would wait forever), is too
+        large, or can't be read.
     """
     shown = shown or str(path)
     try:
         if path.is_dir():
-            raise InputError(f"{shown} is a folder.", "Name the files in it.")
+            raise InputError(f"Expected a file, got the folder {shown}.", "Name the files in it.")
         if not path.is_file():
-            raise InputError(f"{shown} was not found, or is not a regular file.", way_out)
+            raise InputError(no_file(path, shown), way_out)
         if path.stat().st_size > MAX_BYTES:
             raise InputError(
                 f"{shown} is larger than {MAX_BYTES // 1024**2} MB.", "Shrink or split it first."
@@ -53,18 +52,24 @@ def read_bytes(path: Path, shown: str = "", way_out: str = "Is the path right?")
         raise InputError(f"{shown!r} could not be read: {reason}.", way_out) from error
 
 
+def no_file(path: Path, shown: str) -> str:
+    """Return the message about a path that is not a regular file."""
+    there = os.path.exists(path)  # noqa: PTH110 - Path's raises if the name is too long
+    return f"Not a regular file: {shown}." if there else f"File not found: {shown}."
+
+
 def read_text(path: Path) -> str:
-    """Return what a file in UTF-8 holds.
+    """Return the text of a file in UTF-8.
 
     Raises
     ------
     InputError
-        If it can't be read, or is no text in UTF-8.
+        If it can't be read or decoded.
     """
     try:
         return read_bytes(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InputError(f"{path} is no text in UTF-8.", "Save it as UTF-8.") from error
+        raise InputError(f"Not UTF-8 text: {path}.", "Save it as UTF-8.") from error
 
 
 def write_atomic(path: Path, data: bytes, *, overwrite: bool = False) -> Path:
@@ -112,7 +117,7 @@ def write_atomic(path: Path, data: bytes, *, overwrite: bool = False) -> Path:
 
 def _exists(path: Path) -> OutputError:
     return OutputError(
-        f"{path} exists already.",
+        f"File already exists: {path}.",
         "Pass overwrite=True (--force on the command line), or write elsewhere.",
     )
 

@@ -93,7 +93,9 @@ def _blamed(error: BaseException, settings: Settings) -> BaseException:
             f"The command {settings.command!r} failed: {describe_error(error)}", REPORT
         )
     elif not isinstance(error, Exception):
-        told_of = PluginError(f"Foreign code ended the program: {describe_error(error)}", REPORT)
+        told_of = PluginError(
+            f"A plugin or model exited the program: {describe_error(error)}", REPORT
+        )
     else:
         return error
     told_of.__cause__ = error

@@ -33,7 +33,7 @@ LARGEST = 8192
     metavar="WIDTHxHEIGHT",
     help="Input size, for models without a preprocess.",
 )
-@click.option("--all", "every", is_flag=True, help="Include layers whose output is not a grid.")
+@click.option("--all", "every", is_flag=True, help="Include layers without a spatial output.")
 @json_option()
 @click.pass_obj
 def layers(
@@ -45,10 +45,10 @@ def layers(
     every: bool,
     as_json: bool,
 ) -> int:
-    """List the layers of MODEL that hold a spatial grid, in the order of its forward pass.
+    """List the layers of MODEL with a spatial output, in forward order.
 
-    The layer that 'layer=auto' selects comes first with the reason, and is marked in the list.
-    Any of the names can be given to a method: -e class-attention:layer=NAME.
+    A star marks the layer that 'layer=auto' selects; the first line gives the reason. Pass a name
+    to a method: -e class-attention:layer=NAME.
     """
     with only_data():
         from cvx_core.models.sources import load_model
@@ -81,7 +81,7 @@ def layers(
             "*" if row["chosen"] else "",
             shortened(row["name"]),
             " x ".join(map(str, row["shape"])),
-            "" if row["grid"] is None else "{} x {} {}".format(*row["grid"], row["kind"]),
+            "" if row["grid"] is None else "{} x {} ({})".format(*row["grid"], row["kind"]),
             f"after {row['prefix']} other tokens" if row["prefix"] else "",
         )
         for row in rows

@@ -31,8 +31,8 @@ SCHEMA = "cvx.models/1"
 def models(settings: Settings, source: str | None, as_json: bool) -> int:
     """List the models that can be explained.
 
-    Without SOURCE one line for each source; with it every model of that source by task, its
-    weights and what it is. Code of your own needs no source: 'cvx explain -m file.py:FACTORY'.
+    Without SOURCE, list the sources. With SOURCE, list its models with task, weights and
+    description. For a model in your own code, use 'cvx explain -m file.py:FACTORY'.
     """
     with only_data():
         from cvx_core.models.sources import list_models
@@ -61,7 +61,7 @@ def models(settings: Settings, source: str | None, as_json: bool) -> int:
     else:
         rows = [(name, _count(entries), summaries[name]) for name, entries in found.items()]
         put_table(rows)
-        say("'cvx models SOURCE' lists the models of one.")
+        say("'cvx models SOURCE' lists the models of a source.")
     # A source that fails costs itself alone, unless it is all there is to list.
     return failed.exit_code if failed is not None and not found else 0
 

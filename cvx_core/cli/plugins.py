@@ -24,10 +24,10 @@ SCHEMA = "cvx.plugins/1"
 @click.option("-v", "--verbose", is_flag=True, help="Show import paths and tracebacks.")
 @click.pass_obj
 def plugins(settings: Settings, as_json: bool, verbose: bool) -> int:
-    """List installed components, and plugins that failed.
+    """List installed components and plugins that failed to load.
 
-    The defaults of 'cvx explain' come first, marked with a star. Where two packages offer one
-    name, NAME@PACKAGE selects one.
+    The defaults of 'cvx explain' come first, marked with a star. If two packages provide
+    the same name, NAME@PACKAGE selects one.
     """
     verbose = settings.verbose = settings.verbose or verbose
     with only_data():

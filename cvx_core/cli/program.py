@@ -26,9 +26,9 @@ COMMANDS = {
     "models": ("cvx_core.cli.models:models", "List the models that can be explained."),
     "plugins": (
         "cvx_core.cli.plugins:plugins",
-        "List installed components, and plugins that failed.",
+        "List installed components and plugins that failed to load.",
     ),
-    "render": ("cvx_core.cli.render.command:render", "Draw saved explanations again."),
+    "render": ("cvx_core.cli.render.command:render", "Render saved explanations."),
 }
 """Target and summary of each built-in command, so that the help imports none of them."""
 
@@ -116,4 +116,4 @@ def _set_verbose(ctx: click.Context, param: click.Parameter, verbose: bool) -> N
 )
 @click.version_option(__version__, prog_name="cvx")
 def group() -> None:
-    """Show what a vision model looks at, and why it is wrong."""
+    """Explain PyTorch vision models: what a model looks at, and why a prediction is wrong."""

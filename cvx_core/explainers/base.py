@@ -48,7 +48,7 @@ class Explainer(Method):
     unit
         What a value counts.
     class_specific
-        False for maps that are the same whatever the target (they say so in their evidence).
+        False for maps that do not depend on the target (they say so in their evidence).
 
     Examples
     --------

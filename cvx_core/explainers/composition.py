@@ -86,9 +86,9 @@ class Smooth(Composite):
 
     def __post_init__(self) -> None:
         if not isinstance(self.n, int) or self.n < 2:
-            raise OptionError(f"n is {self.n}.", "Smoothing takes two copies or more.")
+            raise OptionError(f"n must be an integer of at least 2, got {self.n!r}.")
         if not self.sigma > 0:
-            raise OptionError(f"sigma is {self.sigma}.", "The noise is greater than 0.")
+            raise OptionError(f"sigma must be greater than 0, got {self.sigma!r}.")
 
     def attribute(self, request: ExplainRequest) -> list[Attribution]:
         """Return mean maps with their standard error, averaged over the positions."""

@@ -224,7 +224,7 @@ def _for_any_class(record: TargetRecord) -> TargetRecord:
     return replace(
         record,
         text="where does the model look?",
-        note="This map is the same whatever the target.",
+        note="This map does not depend on the target.",
         box=None,
         asked="",
     )

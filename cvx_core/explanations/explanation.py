@@ -73,7 +73,7 @@ class Explanation:
         # Explanations of one image share its pixels where nobody can change them.
         image = self.image if _settled(self.image) else np.array(self.image)
         if values.ndim != 2 or 0 in values.shape:
-            raise CvxError(f"A map has the shape (h, w), and this one has {values.shape}.")
+            raise CvxError(f"values must have the shape (h, w), got {values.shape}.")
         if not np.isfinite(values).all():
             raise CvxError(
                 f"The map of {self.method!r} holds {int((~np.isfinite(values)).sum())} values that "
@@ -81,7 +81,7 @@ class Explanation:
                 "Look for nan or inf in the model's weights or input, or use --dtype float32.",
             )
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-            raise CvxError(f"An image is uint8 (H, W, 3), and this is {image.dtype} {image.shape}.")
+            raise CvxError(f"image must be uint8 (H, W, 3), got {image.dtype} {image.shape}.")
         sides = [float(side) for side in self.extent]
         if not (
             len(sides) == 4
@@ -89,7 +89,7 @@ class Explanation:
             and sides[0] < sides[2]
             and sides[1] < sides[3]
         ):
-            raise CvxError(f"{self.extent} is no rectangle (left, top, right, bottom).")
+            raise CvxError(f"extent must be (left, top, right, bottom), got {self.extent}.")
         values.setflags(write=False)
         image.setflags(write=False)
         put = object.__setattr__

@@ -10,7 +10,7 @@ from typing import Any
 class Metadata(Mapping[str, Any]):
     """Read-only mapping whose values are JSON values, nested as deep as you like.
 
-    Mappings inside become records and sequences become tuples; numbers of NumPy and PyTorch
+    Nested mappings become `Metadata` and sequences become tuples; numbers of NumPy and PyTorch
     become Python numbers. It compares equal to a dict with the same content, and survives
     pickling and copying.
     """
@@ -30,7 +30,7 @@ class Metadata(Mapping[str, Any]):
         return len(self._data)
 
     def __repr__(self) -> str:
-        return f"Record({self.to_dict()!r})"
+        return f"Metadata({self.to_dict()!r})"
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, Metadata):

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from cvx_core._util.files import is_file
+from cvx_core._util.files import is_file, no_file
 from cvx_core.errors import OutputError
 
 Array = npt.NDArray[Any]
@@ -55,7 +55,7 @@ def unpack(path: str | Path, build: Callable[[dict[str, Any], Array, Array], T])
     path = Path(path)
     # Opening a pipe would wait for somebody to write into it.
     if not is_file(path):
-        raise OutputError(f"{path} was not found, or is not a regular file.")
+        raise OutputError(no_file(path, str(path)))
     try:
         with zipfile.ZipFile(path) as archive:
             unpacked = sum(entry.file_size for entry in archive.infolist())

@@ -226,9 +226,9 @@ class Folder:
             place = place.parent
         if not place.is_dir():
             shown = self.path if place == self._place else place
-            raise OutputError(f"{shown} is no folder.", "Choose a folder with -o.")
+            raise OutputError(f"Not a folder: {shown}.", "Choose a folder with -o.")
         if not os.access(place, os.W_OK | os.X_OK):
-            raise OutputError(f"{place} may not be written to.", "Choose a folder with -o.")
+            raise OutputError(f"No permission to write to {place}.", "Choose a folder with -o.")
         if self.force:
             return
         if _is_of_a_run_in_vain(self._below(RUN)):
@@ -293,14 +293,14 @@ class Folder:
         # slashes and drives.
         parts = PureWindowsPath(name)
         if not name or parts.anchor or ".." in parts.parts:
-            raise OutputError(f"{name!r} is no name for a file in {self.path}.")
+            raise OutputError(f"Invalid file name for {self.path}: {name!r}.")
         return self._place / name
 
     def _refused(self, name: str, others: int = 0) -> UsageError:
         more = f" (and {others} more)" if others else ""
         return UsageError(
-            f"{self.path / name} exists already{more}.",
-            "Choose another folder with -o, or replace what is there with --force.",
+            f"File already exists: {self.path / name}{more}.",
+            "Choose another folder with -o, or overwrite existing files with --force.",
         )
 
 

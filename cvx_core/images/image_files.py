@@ -85,8 +85,8 @@ def read_image(source: Any, index: int = 0, *, shown: str = "") -> SourceImage:
     if isinstance(source, np.ndarray):
         return _source(_from_array(source, index), f"image {index}")
     raise InputError(
-        f"Image {index} is a {type(source).__name__}.",
-        "Give paths, PIL images, uint8 arrays (H, W, 3), or one float tensor (B, C, H, W).",
+        f"Unsupported type of image {index}: {type(source).__name__}.",
+        "Pass paths, PIL images, uint8 arrays (H, W, 3), or one float tensor (B, C, H, W).",
     )
 
 
@@ -163,18 +163,18 @@ def _refusing(name: str, way_out: str = "") -> Iterator[None]:
         RuntimeError,
         EOFError,
     ) as error:
-        kind, usual = "damaged", "Copy it once more, or save it anew."
+        kind, usual = "damaged", "Copy or save it again."
         if isinstance(error, UnidentifiedImageError):
-            kind, usual = "no image that can be read", f"Readable: {', '.join(FORMATS)}."
+            kind, usual = "not a readable image", f"Readable: {', '.join(FORMATS)}."
         elif isinstance(error, OSError) and error.errno is not None:
-            kind, usual = "not readable", "Look at its permissions, and at the disk."
+            kind, usual = "not readable", "Check its permissions and the disk."
         raise InputError(f"{name} is {kind}: {_reason(error)}.", way_out or usual) from error
 
 
 def _reason(error: BaseException) -> str:
     """Return what a decoder says, without memory addresses and the full stop."""
     if isinstance(error, UnidentifiedImageError):
-        return "its content has none of the known formats"
+        return "unknown format"
     # An OSError's text repeats the file's name, which is said already.
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return re.sub(r"<[^<>]* at 0x[0-9a-fA-F]+>", "the file", text).rstrip(".")
@@ -227,7 +227,7 @@ def _from_array(array: npt.NDArray[Any], index: int) -> Image.Image:
         hint = "An image array is uint8 (H, W, 3) in RGB, values 0 to 255."
         if array.dtype.kind == "f":
             hint += " A prepared batch is a torch tensor (B, C, H, W)."
-        raise InputError(f"Image {index} is an array {array.dtype} {array.shape}.", hint)
+        raise InputError(f"Unsupported array for image {index}: {array.dtype} {array.shape}.", hint)
     if 0 in array.shape:
         raise InputError(f"Image {index} is an array {array.shape} without pixels.")
     if array.ndim == 3 and array.shape[2] == 1:

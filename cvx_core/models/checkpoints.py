@@ -60,7 +60,7 @@ def read_checkpoint(path: str | Path, *, trust: bool = False) -> dict[str, torch
     """
     path = Path(path)
     if not is_file(path):
-        raise CheckpointError(f"There are no weights at {path}: the file was not found.")
+        raise CheckpointError(f"File not found: {path}.")
     safe = path.suffix.lower() == ".safetensors"
     loaded = _read_safetensors(path) if safe else _read_torch(path, trust)
     state = _unwrap(loaded)
@@ -147,7 +147,7 @@ def _read_safetensors(path: Path) -> Any:
     try:
         return load_file(path)
     except (SafetensorError, OSError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{path} is no safetensors file: {error}") from error
+        raise CheckpointError(f"Not a safetensors file: {path}: {error}") from error
 
 
 def _read_torch(path: Path, trust: bool) -> Any:
@@ -157,7 +157,7 @@ def _read_torch(path: Path, trust: bool) -> Any:
             return torch.load(path, map_location="cpu", weights_only=not trust)
     except pickle.UnpicklingError as error:
         if not _is_pickle(path):
-            raise CheckpointError(f"{path} is no checkpoint that PyTorch can read.") from error
+            raise CheckpointError(f"Not a PyTorch checkpoint: {path}.") from error
         asked = re.search(r"GLOBAL ([\w.]+)", str(error))
         requirements = f" It asks for {asked[1]}." if asked else ""
         raise CheckpointError(

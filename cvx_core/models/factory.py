@@ -93,7 +93,7 @@ def _make(module: ModuleType, name: str, attribute: str) -> Any:
 
 def _import_file(path: Path) -> ModuleType:
     if not is_file(path):
-        raise ModelError(f"There is no file {path}.")
+        raise ModelError(f"File not found: {path}.")
     path = path.resolve()
     # The same name in every process, so that what the file defines can be pickled.
     module_name = f"_cvx_user_{path.stem}_{hashlib.sha256(bytes(path)).hexdigest()[:8]}"

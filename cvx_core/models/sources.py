@@ -125,7 +125,7 @@ def load_model(
     device, dtype
         Where and in which `torch.dtype` it runs; None leaves it as loaded (CPU, float32).
     trust_checkpoint
-        Allow a checkpoint that can run code when loaded. Only for files you made yourself.
+        Allow the weights file to run code (full unpickling). Use only with files you trust.
 
     Returns
     -------
@@ -205,7 +205,7 @@ def _unknown(name: str) -> ModelError:
         hint = f"Weights need a model: -m SOURCE:NAME --weights {name}."
     else:
         hint = _nearest(name)
-    return ModelError(f"{name!r} is no model.", hint)
+    return ModelError(f"Unknown model: {name!r}.", hint)
 
 
 def _nearest(name: str) -> str:

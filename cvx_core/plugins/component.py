@@ -88,15 +88,15 @@ class Component:
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
             raise PluginError(
-                f"{self.name!r} is no component name.",
+                f"Invalid component name: {self.name!r}.",
                 "Use lower-case words joined by hyphens, such as 'my-method'.",
             )
         if not isinstance(self.summary, str):
-            raise PluginError(f"The summary of component {self.name!r} is no string.")
+            raise PluginError(f"The summary of component {self.name!r} must be a str.")
         if isinstance(self.target, str) and not re.fullmatch(r"[\w.]+:[\w.]+", self.target):
             raise PluginError(
-                f"Component {self.name!r} points at {self.target!r}.",
-                "A target reads 'package.module:Object'.",
+                f"Invalid target of component {self.name!r}: {self.target!r}.",
+                "Write 'package.module:Object'.",
             )
 
     def load(self) -> Any:

@@ -47,7 +47,7 @@ def build(kind: str, component: Component, parameters: dict[str, Any]) -> Any:
     except (TypeError, ValueError) as error:
         said = message(error).rstrip(".")
         raise OptionError(
-            f"The {kind} {component.name!r} refuses its parameters: {said}."
+            f"Invalid parameters for the {kind} {component.name!r}: {said}."
         ) from error
 
 
@@ -77,13 +77,13 @@ def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
     Raises
     ------
     OptionError
-        If it isn't; the hint has the closest choice, or all.
+        If it isn't; the hint has the closest choice.
     """
     known = list(choices)
     if value not in known:
         raise OptionError(
-            f"There is no {name} {value!r}.",
-            did_you_mean(str(value), known) or f"There are {', '.join(known)}.",
+            f"{name} must be one of {', '.join(known)}, got {value!r}.",
+            did_you_mean(str(value), known),
         )
 
 
@@ -104,7 +104,8 @@ def parse_parameters(text: str) -> tuple[str, dict[str, Any]]:
         key = key.strip().replace("-", "_")
         if not equals or not key.isidentifier():
             raise OptionError(
-                f"{part.strip()!r} in {text!r} is no parameter.", "Write NAME:KEY=VALUE,KEY=VALUE."
+                f"Invalid parameter {part.strip()!r} in {text!r}.",
+                "Expected NAME:KEY=VALUE,KEY=VALUE.",
             )
         if key in parameters:
             raise OptionError(f"{key!r} is given twice in {text!r}.")

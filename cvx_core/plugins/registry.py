@@ -289,9 +289,7 @@ class Registry:
         if self.incompatible:
             hints.append("Made for another version of cvx: " + ", ".join(self.incompatible) + ".")
         hints.append("'cvx plugins' lists what is installed.")
-        error = UnknownComponentError(
-            f"No {kind} is called {name!r}.", " ".join(filter(None, hints))
-        )
+        error = UnknownComponentError(f"Unknown {kind} {name!r}.", " ".join(filter(None, hints)))
         if self.failures:
             error.__cause__ = self.failures[0].error
         return error

@@ -314,4 +314,4 @@ def _verdict(record: TargetRecord) -> str:
     truth = record.truth or (record.label.text if record.label else "")
     if record.correct is None:
         return f" (true: {truth})" if truth else ""
-    return " (right)" if record.correct else f" (wrong, it is {truth})"
+    return " (correct)" if record.correct else f" (wrong; label: {truth})"

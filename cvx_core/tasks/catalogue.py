@@ -61,9 +61,7 @@ def get_task(task: str | Task) -> Task:
         made = build("task", registry().find("task", name), parameters)
     except UnknownComponentError as error:
         own = ", ".join(_OWN)
-        raise UsageError(
-            f"There is no task {name!r}.", f"The core has {own}. {error.hint}"
-        ) from error
+        raise UsageError(f"Unknown task {name!r}.", f"The core has {own}. {error.hint}") from error
     if not isinstance(made, Task):
         raise PluginError(f"The task {name!r} is a {type(made).__name__}, not a Task.", REPORT)
     return made

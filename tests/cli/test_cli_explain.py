@@ -81,7 +81,7 @@ def test_json_prints_the_run_document_and_quiet_says_nothing(cvx: Cvx) -> None:
 def test_one_unreadable_image_costs_that_image_alone(cvx: Cvx) -> None:
     done = cvx.explain("broken.png", "red.png", "missing.png", "empty.png", ".")
     assert (done.code, done.traced) == (4, False)
-    for name in ("broken.png is", "missing.png was not found", "empty.png is empty"):
+    for name in ("broken.png is", "File not found: missing.png", "empty.png is empty"):
         assert name in done.err
     assert [image["status"] for image in done.run["images"]] == [
         "unreadable",
@@ -172,7 +172,7 @@ def test_a_map_that_is_the_same_for_every_target_is_drawn_once(cvx: Cvx) -> None
         "stub-any.class-red-fox.map",
         "stub-same.map",
     ]
-    assert "stub-same: the same map for every target" in done.err
+    assert "stub-same does not depend on the target and is drawn once." in done.err
 
 
 def test_one_explainer_with_two_parameters_writes_side_by_side(cvx: Cvx) -> None:
@@ -257,7 +257,7 @@ def test_a_single_picture_that_is_there_stays_too(cvx: Cvx) -> None:
 def test_an_output_that_is_a_file_is_refused(cvx: Cvx) -> None:
     done = cvx.explain("red.png", "-o", "green.png")
     assert (done.code, done.traced) == (1, False)
-    assert "is no folder" in done.err
+    assert "Not a folder" in done.err
 
 
 def test_one_image_given_twice_is_explained_once(cvx: Cvx) -> None:

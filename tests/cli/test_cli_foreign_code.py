@@ -342,5 +342,5 @@ def test_the_run_that_loses_the_race_for_a_folder_is_refused_as_any_second_run(
     monkeypatch.setattr(output.Folder, "check", lambda self, names: None)
     done = explain("red.png")
     assert (done.code, winner.read_text()) == (2, "theirs")
-    assert "cvx-out/run.json exists already" in done.err
+    assert "File already exists: cvx-out/run.json" in done.err
     assert "--force" in done.err

@@ -40,7 +40,7 @@ def test_layers_are_listed_with_their_grids_and_the_chosen_one_is_marked(cvx: Cv
     assert document["chosen"] == "3"
     assert [row["name"] for row in document["layers"] if row["chosen"]] == ["3"]
     lines = cvx("layers", "net.py:make").out.splitlines()
-    assert lines[0].startswith("* the last grid that everything passes")
+    assert lines[0].startswith("* last spatial layer that all paths to the output pass through")
     assert [line.split()[:2] for line in lines[1:] if line.startswith("*")] == [["*", "3"]]
 
 

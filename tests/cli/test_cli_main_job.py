@@ -40,7 +40,7 @@ def test_one_command_explains_a_photograph_with_all_four_methods(
     for method in METHODS:
         assert f'"{method}"' in page
     assert "screwDriver3.jpg: power drill 89." in done.err
-    assert "wrong, it is screwdriver 3." in done.err
+    assert "wrong; label: screwdriver 3." in done.err
 
 
 def test_without_a_label_the_error_methods_are_left_out_with_a_hint(
@@ -53,7 +53,7 @@ def test_without_a_label_the_error_methods_are_left_out_with_a_hint(
         "class-attention",
         "location-attention",
     ]
-    assert "gradient-error and activation-error need ground truth" in done.err
+    assert "Skipped gradient-error and activation-error: ground truth required." in done.err
     assert "--label" in done.err
     assert image["prediction"]["predicted"]["name"] == "anemone fish"
 
@@ -63,7 +63,7 @@ def test_an_error_method_by_name_without_a_label_is_a_usage_error(
 ) -> None:
     done = cvx("explain", photo("fish9"), "-e", "gradient-error")
     assert (done.code, done.files) == (2, set())
-    assert "gradient-error compares the prediction with ground truth" in done.err
+    assert "gradient-error requires ground truth" in done.err
 
 
 def test_an_unknown_class_of_a_thousand_suggests_the_nearest(

@@ -256,9 +256,9 @@ def test_what_can_not_be_composed_is_refused_in_words() -> None:
         mean(Gradient())
     with pytest.raises(OptionError, match="There are 0 explainers"):
         product()
-    with pytest.raises(OptionError, match="n is 1"):
+    with pytest.raises(OptionError, match="n must be an integer of at least 2, got 1"):
         smooth(Gradient(), n=1)
-    with pytest.raises(OptionError, match="sigma is 0"):
+    with pytest.raises(OptionError, match="sigma must be greater than 0, got 0"):
         smooth(Gradient(), sigma=0)
     with pytest.raises(OptionError, match="coarse takes no layer"):
         layers(Coarse(), ["input", "named"])

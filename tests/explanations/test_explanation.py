@@ -91,11 +91,11 @@ def test_explanations_that_differ_anywhere_are_not_equal() -> None:
         ({"values": np.array([[1e39, 0.0]])}, "1 values that are not finite"),
         ({"image": np.zeros((2, 2, 4), np.uint8)}, "uint8"),
         ({"image": np.zeros((2, 2, 3))}, "uint8"),
-        ({"extent": (0, 0, 0, 5)}, "no rectangle"),
-        ({"extent": (0, 5, 5, 0)}, "no rectangle"),
-        ({"extent": (0, 0, math.inf, 5)}, "no rectangle"),
-        ({"extent": (0, 0, math.nan, 5)}, "no rectangle"),
-        ({"extent": (0, 0, 5)}, "no rectangle"),
+        ({"extent": (0, 0, 0, 5)}, "extent must be"),
+        ({"extent": (0, 5, 5, 0)}, "extent must be"),
+        ({"extent": (0, 0, math.inf, 5)}, "extent must be"),
+        ({"extent": (0, 0, math.nan, 5)}, "extent must be"),
+        ({"extent": (0, 0, 5)}, "extent must be"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:overflow encountered")
@@ -157,7 +157,7 @@ def test_saving_and_loading_gives_the_same(tmp_path: Path) -> None:
     one = sample_explanation()
     path = one.save(tmp_path / "map.npz")
     assert Explanation.load(path) == one
-    with pytest.raises(OutputError, match="exists already"):
+    with pytest.raises(OutputError, match="already exists"):
         one.save(path)
     one.replace(name="new").save(path, overwrite=True)
     assert Explanation.load(path).name == "new"

@@ -117,8 +117,8 @@ def test_what_is_no_mask_is_refused_with_the_other_ways(tmp_path: Path) -> None:
     for name, said in [
         ("text.png", "no image that can be read"),
         ("header.png", "is damaged"),
-        ("missing.png", "was not found"),
-        ("pipe.png", "not a regular file"),
+        ("missing.png", "File not found"),
+        ("pipe.png", "Not a regular file"),
         ("n" * 300 + ".png", "name too long"),
     ]:
         with pytest.raises(InputError, match=rf"{said}(.|\n)*left,top,right,bottom"):

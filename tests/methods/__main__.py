@@ -1,7 +1,7 @@
-"""Write docs/reference/methods.md: every announced explainer, from what it says of itself.
+"""Write docs/reference/methods.md: every installed explainer, from its summary and defaults.
 
-What a map costs is counted on a small convolutional network, or on a small transformer for methods
-that have no answer for that; the verdict is that of docs/explanation/sanity.md. Takes seconds.
+The passes of a map are counted on a small convolutional network, or on a small transformer for
+methods that don't support that; the verdict is that of docs/explanation/sanity.md. Takes seconds.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PAGE = ROOT / "docs" / "reference" / "methods.md"
 SANITY = ROOT / "docs" / "explanation" / "sanity.md"
 BEGIN, END = "<!-- table: python tests/methods -->\n", "<!-- end of the table -->"
 PLACE = (4, 4)
-"""Where methods ask that answer for a place."""
+"""Position for methods that require one."""
 
 
 def main() -> int:
@@ -36,7 +36,7 @@ def main() -> int:
 def table() -> str:
     """Return a row for each explainer."""
     lines = [
-        "| method | what it is | paper | question | layer | forward | backward | sanity |",
+        "| method | summary | paper | default target | layer | forward | backward | sanity |",
         "|---|---|---|---|---|---|---|---|",
     ]
     verdicts = sanity_verdicts()
@@ -75,7 +75,7 @@ def cost(explainer: Any) -> tuple[str, str]:
         else:
             again = one.evidence.get("reruns")
             forward = str(one.evidence["forwards"])
-            forward += f", {again} runs behind the layer" if again else ""
+            forward += f", {again} runs after the layer" if again else ""
             return forward, str(one.evidence["backwards"])
     assert failure is not None
     raise failure

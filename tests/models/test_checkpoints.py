@@ -147,7 +147,7 @@ def test_a_file_without_tensors_and_a_missing_file_say_so(tmp_path: Path) -> Non
     torch.save({"epoch": 3}, tmp_path / "w.pth")
     with pytest.raises(CheckpointError, match="holds no tensors"):
         read_checkpoint(tmp_path / "w.pth")
-    with pytest.raises(CheckpointError, match="was not found"):
+    with pytest.raises(CheckpointError, match="File not found"):
         read_checkpoint(tmp_path / "none.pth")
 
 

@@ -117,7 +117,7 @@ def test_a_file_that_fails_on_import_is_an_error_of_the_model(tmp_path: Path, co
 
 
 def test_a_missing_file_and_a_missing_module_are_named() -> None:
-    with pytest.raises(ModelError, match=r"There is no file nowhere\.py"):
+    with pytest.raises(ModelError, match=r"File not found: nowhere\.py"):
         load_model("nowhere.py:make")
     with pytest.raises(ModelError, match=r"'no\.such' could not be imported"):
         load_model("no.such:make")

@@ -63,7 +63,7 @@ def test_models_are_listed_by_name() -> None:
 def test_a_model_without_its_source_is_told_where_it_is() -> None:
     add("small", Small)
     add("broken", Broken)
-    with pytest.raises(ModelError, match="'zebra' is no model") as caught:
+    with pytest.raises(ModelError, match="Unknown model: 'zebra'") as caught:
         load_model("zebra")
     assert caught.value.hint == "Write 'small:zebra'."
 

@@ -62,7 +62,7 @@ BAD = {
     ),
     "wrong-name": (
         GOOD.replace('"grid"', '"Not A Name"'),
-        "'Not A Name' is no component name",
+        "Invalid component name: 'Not A Name'",
     ),
     "with-arguments": (GOOD.replace("cvx_explainers()", "cvx_explainers(config)"), "config"),
     "no-hook": ("x = 1", "implements none of the hooks"),

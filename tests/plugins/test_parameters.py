@@ -70,8 +70,8 @@ def test_parameters_are_read_as_they_are_written(
     ("text", "says"),
     [
         ("a:layer", "NAME:KEY=VALUE"),
-        ("a:=3", "is no parameter"),
-        ("a:two words=3", "is no parameter"),
+        ("a:=3", "Invalid parameter"),
+        ("a:two words=3", "Invalid parameter"),
         ("a:x=1,x=2", "given twice"),
     ],
 )
@@ -114,7 +114,7 @@ def test_a_component_is_built_with_its_parameters() -> None:
         ({"zzz": 3}, "It takes layer, steps"),
         ({"cached": 3}, "no parameter 'cached'"),
         ({"steps": 0}, "steps must be at least 1"),
-        ({"steps": "many"}, "refuses its parameters"),
+        ({"steps": "many"}, "Invalid parameters for the"),
     ],
 )
 def test_a_parameter_that_is_not_taken_names_the_way_out(
@@ -126,14 +126,16 @@ def test_a_parameter_that_is_not_taken_names_the_way_out(
 
 def test_a_choice_that_there_is_not_names_the_one_that_is_meant_or_all() -> None:
     check_choice("mode", "energy", ("energy", "rollout"))
-    with pytest.raises(OptionError, match="There is no mode 'enrgy'") as caught:
+    with pytest.raises(
+        OptionError, match="mode must be one of energy, rollout, got 'enrgy'"
+    ) as caught:
         check_choice("mode", "enrgy", ("energy", "rollout"))
     assert caught.value.hint == "Did you mean 'energy'?"
     for odd in ("zzz", 3, ["energy"], None):
         with pytest.raises(OptionError) as caught:
             check_choice("mode", odd, ("energy", "rollout"))
-        assert caught.value.hint is not None
-    assert caught.value.hint == "There are energy, rollout."
+        assert caught.value.message == f"mode must be one of energy, rollout, got {odd!r}."
+        assert not caught.value.hint
 
 
 def test_a_component_s_own_error_passes_unchanged() -> None:

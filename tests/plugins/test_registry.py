@@ -300,7 +300,7 @@ def test_a_component_of_the_program_takes_the_place_of_others_only_when_asked(
 
 @pytest.mark.parametrize("name", ["", "Grid", "grid cam", "grid:cam", "-grid", "grid@one", "a\nb"])
 def test_a_component_name_that_could_not_be_typed_is_refused(name: str) -> None:
-    with pytest.raises(PluginError, match="is no component name"):
+    with pytest.raises(PluginError, match="Invalid component name"):
         Component(name, "", "a:B")
 
 

@@ -109,7 +109,7 @@ def table(announced: list[str], found: dict[str, Any]) -> str:
         several = [one for one in result if "verdict" in one]
         name = f"`{method}`" + ("" if not several or several[0]["class_specific"] else " *")
         if not several:
-            why = "no answer for this network" if result else "not measured: too slow"
+            why = "not supported" if result else "not measured: too slow"
             lines.append(f"| {name} | | | | | | {why} |")
             continue
         cells = [mean(one["correlation"].get(stage) for one in several) for stage in STAGES]

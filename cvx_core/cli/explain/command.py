@@ -41,18 +41,19 @@ _DTYPES = ("float32", "float64", "bfloat16", "float16")
     metavar="TARGET",
     multiple=True,
     help="Target: predicted, distribution, a class by name or index, 'CLASS vs CLASS', "
-    "error, margin; of detectors 'box 2', 'missed LEFT,TOP,RIGHT,BOTTOM CLASS', of segmenters "
+    "error, margin; for detectors: 'box 2', 'missed LEFT,TOP,RIGHT,BOTTOM CLASS'; for "
+    "segmenters: "
     "'region LEFT,TOP,RIGHT,BOTTOM CLASS', 'region MASK.png CLASS', "
     "'component X,Y', 'boundary X,Y', 'pixel X,Y'; repeatable. "
-    "Default: the target of each method.",
+    "Default: the default target of each method.",
 )
 @click.option(
     "--label",
     "labels",
-    metavar="CLASS",
+    metavar="LABEL",
     multiple=True,
-    help="Ground truth: a class, or for segmenters and detectors a file, a mask or boxes as COCO, "
-    "VOC or YOLO; once for all images, or once for each, in order.",
+    help="Ground truth. Classifiers: a class name or index. Segmenters: a mask file. Detectors: a "
+    "COCO, VOC or YOLO file. Pass it once for all images, or once per image in order.",
 )
 @renderers_option
 @output_option("cvx-out")

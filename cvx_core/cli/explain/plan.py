@@ -116,13 +116,13 @@ def check_labels(requests: Sequence[ImageRequest], explainers: Sequence[NamedExp
         if not needing:
             continue
         if request.targets:
-            who = "The targets error and margin compare"
+            who = "The targets error and margin require"
         else:
             who = " and ".join(one.text for one in needing)
-            who += " compares" if len(needing) == 1 else " compare"
+            who += " requires" if len(needing) == 1 else " require"
         raise UsageError(
-            f"{who} the prediction with ground truth, and {request.path.name} has no label.",
-            "Name its true class with --label CLASS.",
+            f"{who} ground truth, but {request.path.name} has no label.",
+            "Pass --label CLASS.",
         )
 
 

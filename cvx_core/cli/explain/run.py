@@ -225,12 +225,12 @@ def _plan(
             once.update({one.title: None for one in able if not one.explainer.class_specific})
     if left_out:
         reporter.note(
-            f"{_and(left_out)} {'needs' if len(left_out) == 1 else 'need'} ground truth and "
-            f"{'was' if len(left_out) == 1 else 'were'} left out; name it with --label "
-            f"{model.task.label_form}."
+            f"Skipped {_and(left_out)}: ground truth required. "
+            f"Pass --label {model.task.label_form}."
         )
     if once:
-        reporter.note(f"{_and(once)}: the same map for every target, so drawn once.")
+        verb, be = ("does", "is") if len(once) == 1 else ("do", "are")
+        reporter.note(f"{_and(once)} {verb} not depend on the target and {be} drawn once.")
     if not any(entry.plan and entry.plan.maps for entry in entries):
         raise UsageError("Nothing to explain.", "Pass --label, --target or --explainer.")
 

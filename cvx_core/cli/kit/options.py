@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from cvx_core.plugins.defaults import MODEL, RENDERERS
+from cvx_core.plugins.defaults import EXPLAINERS, MODEL, RENDERERS
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -22,18 +22,20 @@ model_option = click.option(
     envvar="CVX_MODEL",
     show_default=True,
     show_envvar=True,
-    help="SOURCE, SOURCE:NAME, file.py:FACTORY or package.module:FACTORY.",
+    help="Model: SOURCE, SOURCE:NAME, file.py:FACTORY or package.module:FACTORY.",
 )
 weights_option = click.option(
-    "--weights", metavar="WEIGHTS", help="A .safetensors or .pth file, a name, or 'random'."
+    "--weights",
+    metavar="WEIGHTS",
+    help="A .safetensors or .pth file, the name of published weights, or 'random'.",
 )
 trust_option = click.option(
     "--trust-checkpoint",
     is_flag=True,
-    help="Let the weights' file run code. Only for files you made yourself.",
+    help="Allow the weights file to run code (full unpickling). Use only with files you trust.",
 )
 device_option = click.option(
-    "--device", metavar="DEVICE", help="As PyTorch names it: cpu, cuda, cuda:1, mps."
+    "--device", metavar="DEVICE", help="PyTorch device: cpu, cuda, cuda:1 or mps."
 )
 explainers_option = click.option(
     "-e",
@@ -41,7 +43,7 @@ explainers_option = click.option(
     "explainers",
     metavar=_COMPONENT,
     multiple=True,
-    help="An explanation method; repeatable. Default: the four methods.",
+    help=f"An explanation method; repeatable. Default: {', '.join(EXPLAINERS)}.",
 )
 renderers_option = click.option(
     "-r",

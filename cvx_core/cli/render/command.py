@@ -27,7 +27,7 @@ def render(
     force: bool,
     verbose: bool,
 ) -> int:
-    """Draw saved explanations again.
+    """Render saved explanations.
 
     SAVED are npz files, written by 'cvx explain -r npz' or Explanation.save(). No model is
     needed. Prints the path of the page.

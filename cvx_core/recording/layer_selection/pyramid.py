@@ -51,9 +51,9 @@ def choose_levels(layout: Layout, model: VisionModel, inputs: Tensor) -> tuple[L
         )
     several = len(found) > 1
     reason = (
-        "one of the levels that the output is read from"
+        "one of the levels of the feature pyramid that the output is computed from"
         if several
-        else ("the last grid with something learned behind it")
+        else "last spatial layer followed by learned layers"
     )
     order = {(p.module, p.call): k for k, p in enumerate(layout.layers)}
     chosen = sorted((layers[node] for node in found), key=lambda p: order[p.module, p.call])

@@ -138,13 +138,14 @@ def choose_last_grid(layout: Layout, model: VisionModel, inputs: Tensor) -> Laye
         with_gradient = _with_gradient(layout, model, image)
         for layer in with_gradient[:_EXCHANGED]:
             if is_only_way(layer, model, image):
-                return replace(layer, reason=f"the last grid that everything passes {_grid(layer)}")
+                reason = "last spatial layer that all paths to the output pass through"
+                return replace(layer, reason=f"{reason} {_grid(layer)}")
     if with_gradient:
         layer = with_gradient[0]
         return replace(
             layer,
-            reason=f"the last grid that the output depends on {_grid(layer)}; "
-            "other paths lead around it",
+            reason=f"last spatial layer that affects the output {_grid(layer)}; other paths "
+            f"bypass it",
         )
     logits = model.logits(_with_another(image))
     if torch.equal(logits[0], logits[1]):

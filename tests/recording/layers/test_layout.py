@@ -261,7 +261,7 @@ def test_where_nothing_is_passed_by_everything_the_reason_says_so(seeded: Build)
     model, x = VisionModel(seeded(Two)), torch.rand(1, 3, 6, 6)
     found = find_last_grid(model, x)
     assert found.name == "right"
-    assert "other paths lead around it" in found.reason
+    assert "other paths bypass it" in found.reason
 
 
 def test_a_network_without_a_grid_points_to_the_input(seeded: Build) -> None:
@@ -307,7 +307,7 @@ def test_each_level_of_a_feature_pyramid_is_a_place(seeded: Build) -> None:
     assert grids == [(16, 16), (8, 8), (4, 4), (2, 2)]
     found = find_last_grid(model, x)
     assert found.grid == (16, 16)
-    assert "other paths lead around it" in found.reason, "the other levels are read too"
+    assert "other paths bypass it" in found.reason, "the other levels are read too"
     with open_recording(
         model, x, Requirements(*(f"backbone.fpn.layer_blocks.{k}" for k in range(4)))
     ) as r:

@@ -105,7 +105,7 @@ def test_it_prints_a_table_and_writes_the_numbers(folder: Path) -> None:
     assert len(document["scores"]) == 2 * 5
     again = score(folder, *arguments)
     assert again.returncode == 2
-    assert "exists already" in again.stderr
+    assert "already exists" in again.stderr
 
 
 def test_each_image_has_a_region_of_its_own(

@@ -63,7 +63,7 @@ def test_it_says_what_is_blamed_and_writes_the_report(folder: Path) -> None:
     ]
     again = why(folder, "photo.png", "--label", "plain")
     assert again.returncode == 2
-    assert "exists already" in again.stderr
+    assert "already exists" in again.stderr
 
 
 def test_the_document_names_the_region_in_pixels_of_the_photograph(folder: Path) -> None:

@@ -209,7 +209,7 @@ def test_the_report_is_written_and_not_over_another(report: ErrorReport, tmp_pat
     assert document == json.loads(json.dumps(report.to_dict()))
     assert document["schema"] == "cvx.why/2"
     assert document["regions"][0]["verdict"] == "verified"
-    with pytest.raises(UsageError, match="exists already"):
+    with pytest.raises(UsageError, match="already exists"):
         report.save(tmp_path / "out")
     report.save(tmp_path / "out", overwrite=True)
 

@@ -1,4 +1,4 @@
-"""The layer profile: by hand, against single layers, and on a image."""
+"""The layer profile: by hand, against single layers, and on an image."""
 
 from __future__ import annotations
 
@@ -165,9 +165,8 @@ def test_the_profile_as_json_values() -> None:
 
 @pytest.mark.parametrize("profile", ["relu", 3, ["relu", 1]])
 def test_a_profile_of_what_is_no_layer_s_name_is_refused(profile: Any) -> None:
-    with pytest.raises(OptionError, match="profile is") as caught:
+    with pytest.raises(OptionError, match="profile must be true, false or names of layers"):
         get_explainer("activation-error", profile=profile)
-    assert "names of layers" in caught.value.hint
 
 
 def test_several_images_have_no_profile_in_common() -> None:

@@ -1,4 +1,4 @@
-"""Activation patching: by hand, against runs of the whole network, and on a image."""
+"""Activation patching: by hand, against runs of the whole network, and on an image."""
 
 from __future__ import annotations
 
@@ -197,6 +197,6 @@ def test_another_photograph_is_a_reference_too(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("baseline", "way_out"), [("blurr", "'blur'"), ("missing.jpg", "path")])
 def test_an_unknown_baseline_is_refused(baseline: str, way_out: str) -> None:
-    with pytest.raises(OptionError, match="no such file") as caught:
+    with pytest.raises(OptionError, match="or an image file, got") as caught:
         get_explainer("activation-patching", baseline=baseline)
     assert way_out in caught.value.hint

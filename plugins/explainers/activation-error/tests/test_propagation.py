@@ -234,5 +234,5 @@ def test_without_a_label_the_way_out_is_named(two: VisionModel) -> None:
 
 def test_a_verify_that_is_text_is_refused() -> None:
     """ "no" is true in Python."""
-    with pytest.raises(OptionError, match="verify is 'no'"):
+    with pytest.raises(OptionError, match="verify must be true or false, got 'no'"):
         get_explainer("activation-error", verify="no")

@@ -233,7 +233,7 @@ def test_the_box_is_what_preprocessing_makes_of_black_and_white() -> None:
 
 
 def test_without_preprocessing_the_box_must_be_given() -> None:
-    with pytest.raises(OptionError, match="bounds of the input are not known") as caught:
+    with pytest.raises(OptionError, match="bounds of the input are unknown") as caught:
         of("epsilon-gamma-box", 0)
     assert "low=" in caught.value.hint
 
@@ -241,12 +241,12 @@ def test_without_preprocessing_the_box_must_be_given() -> None:
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("lrp-epsilon", {"epsilon": -1.0}, "epsilon is -1"),
-        ("lrp-gamma", {"gamma": -1.0}, "gamma is -1"),
-        ("lrp-alpha-beta", {"alpha": 2.0, "beta": 2.0}, "alpha is 2"),
+        ("lrp-epsilon", {"epsilon": -1.0}, "epsilon must be 0 or more, got -1"),
+        ("lrp-gamma", {"gamma": -1.0}, "gamma must be 0 or more, got -1"),
+        ("lrp-alpha-beta", {"alpha": 2.0, "beta": 2.0}, "got alpha=2"),
         ("epsilon-gamma-box", {"low": 0.0}, "one of low and high"),
-        ("attn-lrp", {"gamma": -0.1}, "gamma is -0.1"),
-        ("deep-lift", {"baseline": "noise"}, "no baseline 'noise'"),
+        ("attn-lrp", {"gamma": -0.1}, "gamma must be 0 or more, got -0.1"),
+        ("deep-lift", {"baseline": "noise"}, "baseline must be one of .*, got 'noise'"),
     ],
 )
 def test_values_that_mean_nothing_are_refused(

@@ -137,5 +137,5 @@ def test_the_real_network_is_complete_on_photographs() -> None:
 
 
 def test_an_unknown_output_is_refused() -> None:
-    with pytest.raises(OptionError, match="no output 'absolute'"):
+    with pytest.raises(OptionError, match=r"output must be one of .*, got 'absolute'"):
         get_explainer("full-grad", output="absolute")

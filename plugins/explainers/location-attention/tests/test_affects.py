@@ -95,7 +95,7 @@ def test_a_patch_without_content_has_no_direction() -> None:
 @pytest.mark.parametrize("name", ["reads", "affects"])
 def test_the_query_must_be_one_and_lie_inside(name: str) -> None:
     for query in (None, 5, ("left", "top"), (1, 2, 3)):
-        with pytest.raises(OptionError, match="query is"):
+        with pytest.raises(OptionError, match="query must be"):
             get_explainer(name, query=query)
     with pytest.raises(MethodError, match="outside of what the network sees"):
         get_explainer(name, query=(32, 5)).explain(models.convolutional(), models.inputs(1))
@@ -103,5 +103,5 @@ def test_the_query_must_be_one_and_lie_inside(name: str) -> None:
 
 @pytest.mark.parametrize("side", [0, -1, 2.5, "wide"])
 def test_sides_that_mean_nothing_are_refused(side: object) -> None:
-    with pytest.raises(OptionError, match="side is"):
+    with pytest.raises(OptionError, match="side must be"):
         get_explainer("affects", query=(1, 1), side=side)

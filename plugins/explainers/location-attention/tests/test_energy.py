@@ -51,7 +51,7 @@ def test_the_map_says_that_it_is_the_same_for_every_class() -> None:
     np.testing.assert_array_equal(first.values, second.values)
     for one in (first, second):
         assert one.target.text == "where does the model look?"
-        assert one.target.note == "This map is the same whatever the target."
+        assert one.target.note == "This map does not depend on the target."
         assert one.evidence["class_specific"] is False
         assert not one.signed
 

@@ -191,6 +191,5 @@ def test_pixels_that_a_cell_does_not_see_are_exactly_zero() -> None:
 
 def test_a_channel_that_is_not_there_is_refused() -> None:
     explainer = get_explainer("location-attention", layer="third", query=(1, 1), channel=12)
-    with pytest.raises(OptionError, match="no channel 12") as caught:
+    with pytest.raises(OptionError, match=r"channel must be from 0 to 11 .*, got 12"):
         explainer.explain(models.convolutional(), models.inputs(1))
-    assert caught.value.hint == "Channels go from 0 to 11."

@@ -57,7 +57,7 @@ def test_the_model_is_named_first_and_with_it_that_it_has_learned_nothing() -> N
             "constants -0.00025 logits: 0.00125 - 0.00025 = 0.001",
         ),
         (2.0, {"total": 3.0, "constant_part": 0.5}, ": 2.00 + 0.50 \N{NOT EQUAL TO} 3.00"),
-        (2.0, {"non_pixel_share": 0.25}, "25 % of the total magnitude has no position in the map"),
+        (2.0, {"non_pixel_share": 0.25}, "25 % of the relevance has no spatial position"),
     ],
 )
 def test_the_parts_of_a_conserved_score_are_a_sum_to_check(
@@ -65,7 +65,7 @@ def test_the_parts_of_a_conserved_score_are_a_sum_to_check(
 ) -> None:
     found = caption(summing_to(total, evidence))
     assert said in found
-    assert ("has no position in the map" in found) == ("no position" in said)
+    assert ("has no spatial position" in found) == ("no spatial position" in said)
 
 
 def test_what_a_module_loses_is_said_with_its_name() -> None:
@@ -77,7 +77,7 @@ def test_what_a_module_loses_is_said_with_its_name() -> None:
 
 def test_signal_that_is_held_is_said_with_the_function_and_the_module() -> None:
     one = {"module": "blocks.4.act", "function": "softplus", "carries": 1.25}
-    said = "1.25 logits of the constants are signal absorbed by softplus in blocks.4.act"
+    said = "1.25 logits of the constant part is relevance absorbed by softplus in blocks.4.act"
     assert said in caption(summing_to(2, {"residual": 1e-7, "held": [one]}))
 
 
@@ -95,7 +95,7 @@ def test_an_intervention_says_how_far_the_estimate_agrees() -> None:
 
 
 def test_a_first_order_map_that_misses_the_score_says_that_it_need_not_sum_to_it() -> None:
-    said = "first-order estimate: need not sum to the score of 2 logits"
+    said = "first-order estimate; its sum may differ from the score, 2 logits"
     assert said in caption(summing_to(2.2, {}, order="first"))
     assert said in caption(summing_to(-0.4, {}, order="first"))
     assert "first order" not in caption(summing_to(2.05, {}, order="first")), "within 5 %"

@@ -242,7 +242,7 @@ def test_the_words_say_method_question_answer_label_and_evidence() -> None:
         "layer: layer4",
         "map of 7 \N{MULTIPLICATION SIGN} 7 positions",
         "residual 1.2e\N{MINUS SIGN}07",
-        "25 % of the total magnitude has no position in the map",
+        "25 % of the relevance has no spatial position",
         "logits",
     ):
         assert phrase in text

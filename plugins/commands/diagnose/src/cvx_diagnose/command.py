@@ -42,8 +42,8 @@ def _shard(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int,
 @click.option(
     "--budget",
     type=float,
-    help="Images sent through the network to test regions, for each input; 0 for none. By default "
-    "0.25; for fewer than 4000 inputs enough to test 20 errors, at most 2.",
+    help="Forward passes per input for region tests; 0 disables them. Default: 0.25; below 4000 "
+    "inputs, enough to test 20 mistakes, at most 2.",
 )
 @click.option(
     "--engine",
@@ -104,14 +104,15 @@ def command(
     quiet: bool,
     **options: Any,
 ) -> int:
-    """Find the errors of a model on a whole data set, each with its maps.
+    """Find and explain the mistakes of a model on a data set.
 
-    DATA is a folder with a folder for each class, or with images beside masks, labels or
-    Annotations; or a .csv or .parquet with the columns path and label; or a COCO .json.
+    DATA is one of: a folder with one sub-folder per class; a folder that contains images/ and
+    masks/, labels/ or Annotations/; a .csv or .parquet file with the columns path and label; a
+    COCO .json file.
 
     Writes a report to DIR/index.html, a row for each input to DIR/rows, and DIR/summary.json, and
-    prints the summary. If the network ends its process, the input that causes it is found and the
-    run continues. With --resume a finished run is analyzed again.
+    prints the summary. If an input crashes the process, cvx records that input and
+    continues. --resume on a finished run repeats only the analysis.
     """
     code, resumed = supervise(folder, shard, kit.say)
     if code is not None:

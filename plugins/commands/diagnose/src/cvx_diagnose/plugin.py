@@ -12,7 +12,7 @@ def cvx_commands() -> Iterable[Component]:
     """Provide the command."""
     yield Component(
         "diagnose",
-        "Find the errors of a model on a whole data set, each with its maps.",
+        "Find and explain the mistakes of a model on a data set.",
         "cvx_diagnose.command:command",
         "cvx_diagnose:diagnose",
     )

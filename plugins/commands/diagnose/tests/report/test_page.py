@@ -120,7 +120,7 @@ def test_the_page_shows_every_error_and_takes_names_for_text(
     # The costliest was tested by removing regions.
     page.find("#errors .tile").click()
     assert page.find("#panel").is_displayed()
-    assert "Effect of removing a region" in page.find("#facts").text
+    assert "Effect of perturbing a region" in page.find("#facts").text
     page.find("#panel").send_keys(Keys.ARROW_RIGHT)
     assert page.find("#facts").text.count("No region was tested") == 1
     page.find("#close").click()

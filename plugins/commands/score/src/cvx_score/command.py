@@ -40,8 +40,8 @@ from cvx_core.plugins import EXPLAINERS
     "labels",
     metavar="LABEL",
     multiple=True,
-    help="Ground truth for the targets error and margin: a class or an annotation file; once for "
-    "all images, or once for each.",
+    help="Ground truth for the targets error and margin: a class or an annotation file. Pass it "
+    "once for all images, or once per image in order.",
 )
 @click.option(
     "--region",
@@ -49,7 +49,7 @@ from cvx_core.plugins import EXPLAINERS
     metavar="REGION",
     multiple=True,
     help="Region where maps should point: LEFT,TOP,RIGHT,BOTTOM in pixels of the image, corners "
-    "'X,Y X,Y X,Y', or a mask file; once for all images, or once for each.",
+    "'X,Y X,Y X,Y', or a mask file. Pass it once for all images, or once per image in order.",
 )
 @kit.output_option("cvx-score")
 @click.option("--steps", default=50, show_default=True, help="Steps of insertion and deletion.")
@@ -57,12 +57,13 @@ from cvx_core.plugins import EXPLAINERS
     "--within",
     default=0.01,
     show_default=True,
-    help="Error bound of their areas, so that fewer steps are run; 0 runs all.",
+    help="Tolerance of the area under the curve; larger values run fewer steps, 0 runs all.",
 )
 @click.option(
     "--quantity",
     type=click.Choice(["probability", "logit"]),
-    help="Quantity to measure. Default: the probability if the target is one class.",
+    help="Quantity to measure. Default: the probability if the target is one class; otherwise the "
+    "logit.",
 )
 @kit.memory_option
 @kit.seed_option

@@ -24,13 +24,20 @@ from cvx_core.cli import kit
 )
 @kit.model_option
 @kit.output_option("cvx-why")
-@click.option("--budget", default=50, show_default=True, help="Limit of images in forward passes.")
+@click.option(
+    "--budget",
+    default=50,
+    show_default=True,
+    help="Maximum number of images in forward passes.",
+)
 @kit.memory_option
 @click.option(
     "--error", default=0, show_default=True, help="Index of the mistake; 0 is the most costly."
 )
 @click.option(
-    "--rival", metavar="CLASS", help="Explain this class versus the label, whichever is predicted."
+    "--rival",
+    metavar="CLASS",
+    help="Explain this class versus the label, even if another class is predicted.",
 )
 @click.option(
     "--reference",
@@ -39,7 +46,7 @@ from cvx_core.cli import kit
     type=click.Path(path_type=Path),
     help="Image of the true class, for a counterfactual.",
 )
-@click.option("--profile", is_flag=True, help="Add the layer profile.")
+@click.option("--profile", is_flag=True, help="Report the contributions at each layer.")
 @kit.loading_options
 @kit.json_option("why.json")
 @kit.quiet_option

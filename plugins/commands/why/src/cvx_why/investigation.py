@@ -59,8 +59,8 @@ def why(
         The ground truth: a class by name or index; `GroundTruthMask` for a segmenter,
         `GroundTruthBoxes` for a detector.
     budget
-        Limit of images in forward passes, 40 to 100,000. The layer profile and the counterfactual
-        are not included.
+        Maximum number of images in forward passes, 40 to 100,000. The layer profile and the
+        counterfactual are not included.
     error
         Index of the mistake, 0 for the most costly.
     rival

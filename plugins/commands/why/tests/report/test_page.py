@@ -115,7 +115,7 @@ def test_a_fill_from_another_picture_is_not_made_up(report: ErrorReport) -> None
 
 
 def test_the_conclusion_says_that_nothing_stands_out(report: ErrorReport) -> None:
-    assert conclusions(replace(report, regions=(), fix=None))[0].startswith("No region is blamed")
+    assert conclusions(replace(report, regions=(), fix=None))[0].startswith("No region found")
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,9 @@ def test_the_wrong_class_overtakes_where_it_stays_ahead() -> None:
     ]
     assert describe_profile(rows) == "The wrong class leads from layer c on."
     assert describe_profile(rows[2:]) == "The wrong class leads at every layer of the profile."
-    assert describe_profile([*rows, Metadata(layer="e", cells=-1.0)]).startswith("At no layer")
+    assert describe_profile([*rows, Metadata(layer="e", cells=-1.0)]).startswith(
+        "The positions support the wrong class at no layer"
+    )
 
 
 def test_a_profile_is_drawn_by_layer() -> None:

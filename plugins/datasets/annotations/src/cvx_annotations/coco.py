@@ -22,14 +22,14 @@ def _parsed(file: Path, changed: int) -> dict[str, Any]:  # noqa: ARG001 - parse
     try:
         data = json.loads(read_text(file))
     except (RecursionError, ValueError) as error:
-        said = f"{file} is no COCO file: {error}."
+        said = f"Invalid COCO file: {file}: {error}."
         if isinstance(error, json.JSONDecodeError):
-            said = f"{file}, line {error.lineno}: no JSON ({error.msg})."
-        raise InputError(said, "Is it COCO's instances file?") from error
+            said = f"{file}, line {error.lineno}: invalid JSON ({error.msg})."
+        raise InputError(said, "Pass the COCO file of instances.") from error
     wanted = ("images", "annotations", "categories")
     if not isinstance(data, dict) or not all(isinstance(data.get(key), list) for key in wanted):
         raise InputError(
-            f"{file} is no COCO file of instances.", f"It needs the lists {', '.join(wanted)}."
+            f"Not a COCO file of instances: {file}.", f"Required lists: {', '.join(wanted)}."
         )
     return data
 
@@ -80,7 +80,7 @@ def annotations_of(
         some = ", ".join(list(images.values())[:5])
         raise InputError(
             f"{file} has {len(here)} images called {image.name!r}.",
-            f"It has {len(images)}, as {some}. The photograph's file is found by its name.",
+            f"It has {len(images)}, such as {some}. Images are matched by file name.",
         )
     found = []
     for k, one in enumerate(data["annotations"]):
@@ -111,11 +111,11 @@ def _by_id(entries: list[Any], field: str, what: str) -> dict[Any, str]:
         except (KeyError, TypeError) as error:
             raise InputError(f"{what} lacks {error}.", WAY_OUT) from error
         if not _is_id(key):
-            raise InputError(f"{what} has the id {_short(key)}.", "An id is a number or a text.")
-        if key in found:
             raise InputError(
-                f"{what} has the id {_short(key)}, as another has.", "Number each by itself."
+                f"{what} has an invalid id, {_short(key)}.", "An id is a number or a string."
             )
+        if key in found:
+            raise InputError(f"{what} has the id {_short(key)} of another.", "Use unique ids.")
         found[key] = text
     return found
 
@@ -136,7 +136,7 @@ def real_numbers(said: Any) -> list[float]:
     if not isinstance(said, list) or not all(
         isinstance(one, int | float) and not isinstance(one, bool) for one in said
     ):
-        raise ValueError(f"{_short(said)} is no list of numbers")
+        raise ValueError(f"expected a list of numbers, got {_short(said)}")
     try:
         return [float(one) for one in said]
     except OverflowError as error:
@@ -147,7 +147,7 @@ def is_crowd(one: dict[str, Any]) -> bool:
     """Return an annotation's ``iscrowd``, 0 if left out; raises `ValueError` if it's another."""
     said = one.get("iscrowd", 0)
     if not isinstance(said, int) or said not in (0, 1):
-        raise ValueError(f"iscrowd is {_short(said)}, not 0 or 1")
+        raise ValueError(f"iscrowd must be 0 or 1, got {_short(said)}")
     return bool(said)
 
 

@@ -14,22 +14,21 @@ from cvx_core.tasks import UNKNOWN, GroundTruthMask
 def read_class_mask(file: Path) -> GroundTruthMask:
     """Return the classes of a mask's pixels; see `read_annotations`."""
     way_out = (
-        "A mask has the index of a class at each pixel, as grey values or as a palette's indices "
+        "A mask has a class index at each pixel, as gray values or palette indices "
         f"(modes L, I or P), {UNKNOWN} where it is unknown."
     )
     image = read_mask_image(file, way_out)
     if image.mode not in ("1", "L", "P", "I", "I;16"):
         raise InputError(
-            f"{file} is a color image (mode {image.mode}), and which class a "
-            "colour means is not said in it.",
-            "Give each colour its class's index: np.select, or Image.quantize with the "
+            f"{file} must contain class indices, got a color image (mode {image.mode}).",
+            "Convert colors to class indices: np.select, or Image.quantize with the "
             "data set's palette. " + way_out,
         )
     indices = np.asarray(image).astype(np.int64)
     values = set(np.unique(indices).tolist())
     if values <= {0, UNKNOWN} and UNKNOWN in values:
         raise InputError(
-            f"{file} is black and white: {UNKNOWN} means unknown, so nothing but class 0 is known.",
-            "Write the index of the class in place of white, as 1.",
+            f"{file} has only the values 0 and {UNKNOWN}, and {UNKNOWN} means unknown.",
+            "Write the index of the class instead of white, such as 1.",
         )
     return GroundTruthMask(indices)

@@ -65,21 +65,21 @@ class _VocReader:
             self.parser.Parse(read_bytes(file), True)
         except expat.ExpatError as error:
             raise InputError(
-                f"{file}, line {error.lineno}: no XML ({expat.errors.messages[error.code]}).",
-                "Is it a Pascal VOC annotation?",
+                f"{file}, line {error.lineno}: invalid XML ({expat.errors.messages[error.code]}).",
+                "Pass a Pascal VOC annotation.",
             ) from error
         except (ValueError, LookupError) as error:
-            raise InputError(f"{file} is no XML: {error}.", "Save it as UTF-8.") from error
+            raise InputError(f"Invalid XML: {file}: {error}.", "Save it as UTF-8.") from error
         if self.root != "annotation":
             raise InputError(
-                f"{file} is no Pascal VOC annotation: it begins with <{self.root}>.",
-                "It begins with <annotation>.",
+                f"Not a Pascal VOC annotation: {file}.",
+                f"Expected the root element <annotation>, got <{self.root}>.",
             )
 
     def _doctype(self, *_: Any) -> None:
         raise InputError(
-            f"{self.file}, line {self.parser.CurrentLineNumber}: a document type is not read.",
-            "Remove <!DOCTYPE ...>; annotations need none.",
+            f"{self.file}, line {self.parser.CurrentLineNumber}: document types are not supported.",
+            "Remove <!DOCTYPE ...>.",
         )
 
     def _start(self, tag: str, _: dict[str, str]) -> None:

@@ -18,6 +18,6 @@ def cvx_engines() -> Iterable[Component]:
     """Offer the engine of one machine."""
     yield Component(
         "local",
-        "Processes of this machine decode, and this one explains.",
+        "One machine: worker processes decode, the main process explains.",
         "cvx_engine.local:Local",
     )

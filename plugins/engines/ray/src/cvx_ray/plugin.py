@@ -12,6 +12,6 @@ def cvx_engines() -> Iterable[Component]:
     """Offer the engine."""
     yield Component(
         "ray",
-        "Processes of a Ray cluster decode, others explain, one on each GPU.",
+        "Ray cluster: CPU processes decode, GPU processes explain.",
         "cvx_ray.engine:Ray",
     )

@@ -35,8 +35,8 @@ class ActivationError(Explainer):
     Parameters
     ----------
     layer
-        Name of the layer; ``"auto"`` takes the last grid that everything passes, ``"input"`` the
-        pixels.
+        Name of the layer; ``"auto"`` takes the last spatial layer that all paths to the output
+        pass, ``"input"`` the pixels.
     verify
         Check conservation by replaying the gates at zero, one more forward pass: `residual`, the
         gap over the largest of the three parts, goes into the evidence. Where it is more than
@@ -62,14 +62,14 @@ class ActivationError(Explainer):
 
     def __post_init__(self) -> None:
         if not isinstance(self.verify, bool):
-            raise OptionError(f"verify is {self.verify!r}.", "Write true or false.")
+            raise OptionError(f"verify must be true or false, got {self.verify!r}.")
         if isinstance(self.profile, list):
             object.__setattr__(self, "profile", tuple(self.profile))
         names = self.profile if isinstance(self.profile, tuple) else ()
         if not all(isinstance(n, str) for n in names) or not isinstance(self.profile, bool | tuple):
             raise OptionError(
-                f"profile is {self.profile!r}.",
-                "Write true, false, or names of layers: profile=[blocks.2,blocks.4].",
+                f"profile must be true, false or names of layers, got {self.profile!r}.",
+                "For example: profile=[blocks.2,blocks.4].",
             )
 
     def requirements(self) -> Requirements:
@@ -86,7 +86,7 @@ class ActivationError(Explainer):
         constant = constant_part(recording, self.layer) if self.verify else None
         reason = place.reason
         if has_bypass(place, request.model, request.inputs):
-            reason += "; what leads around it counts as constant"
+            reason += "; paths that bypass it count as constant"
         where = {"layer": place.name, "layer_reason": reason, "gates": "frozen"}
         names = self.profile if isinstance(self.profile, tuple) else ()
         rows = profiles(request, seeds, names, verify=self.verify) if self.profile else []

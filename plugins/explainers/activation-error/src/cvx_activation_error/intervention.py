@@ -44,8 +44,8 @@ class ActivationPatching(Explainer):
     Parameters
     ----------
     layer
-        Name of the layer; ``"auto"`` takes the last grid that everything passes. The network
-        behind it is run once for each cell.
+        Name of the layer; ``"auto"`` takes the last spatial layer that all paths to the output
+        pass. The network behind it is run once for each cell.
     baseline
         The image that the activations come from: ``"zero"``, ``"mean"`` or ``"blur"`` (see
         `cvx_core.images.baselines`), or the path of another image.
@@ -53,7 +53,7 @@ class ActivationPatching(Explainer):
     Raises
     ------
     OptionError
-        If there is no such baseline, or it is a image whose input has another size.
+        If there is no such baseline, or it is an image whose input has another size.
     InputError
         If that image can't be read.
     LayerError
@@ -69,9 +69,9 @@ class ActivationPatching(Explainer):
         )
         if not known:
             raise OptionError(
-                f"There is no baseline {self.baseline!r}, and no such file.",
-                did_you_mean(str(self.baseline), BASELINES)
-                or f"Write {', '.join(BASELINES)}, or the path of a image.",
+                f"baseline must be one of {', '.join(BASELINES)} or an image file, "
+                f"got {self.baseline!r}.",
+                did_you_mean(str(self.baseline), BASELINES) or "Check the path.",
             )
 
     def requirements(self) -> list[Requirements]:

@@ -6,30 +6,41 @@ from cvx_core import Component, hookimpl
 from cvx_core.plugins import component_name
 
 _PROPAGATION = {
-    "lrp.composites:LrpEpsilon": "Relevance by the epsilon rule (Bach 2015)",
-    "lrp.composites:LrpGamma": "Relevance by the gamma rule (Montavon 2019)",
-    "lrp.composites:LrpZPlus": "Relevance by the z-plus rule (Montavon 2017)",
-    "lrp.composites:LrpAlphaBeta": "Relevance by the alpha-beta rule (Bach 2015)",
-    "lrp.composites:LrpFlat": "Flat in the first layer, epsilon above (Lapuschkin 2019)",
-    "lrp.composites:EpsilonPlus": "z-plus in convolutions, epsilon elsewhere",
-    "lrp.composites:EpsilonPlusFlat": "epsilon-plus, flat in the first layer",
-    "lrp.composites:EpsilonAlpha2Beta1": "alpha-beta in convolutions, epsilon elsewhere",
-    "lrp.composites:EpsilonAlpha2Beta1Flat": "epsilon-alpha2-beta1, flat in the first layer",
+    "lrp.composites:LrpEpsilon": "LRP, epsilon rule (Bach 2015)",
+    "lrp.composites:LrpGamma": "LRP, gamma rule (Montavon 2019)",
+    "lrp.composites:LrpZPlus": "LRP, z-plus rule (Montavon 2017)",
+    "lrp.composites:LrpAlphaBeta": "LRP, alpha-beta rule (Bach 2015)",
+    "lrp.composites:LrpFlat": (
+        "LRP, flat rule in the first layer, epsilon rule above (Lapuschkin 2019)"
+    ),
+    "lrp.composites:EpsilonPlus": "LRP, z-plus rule in convolutions, epsilon rule elsewhere",
+    "lrp.composites:EpsilonPlusFlat": "LRP, as epsilon-plus with the flat rule in the first layer",
+    "lrp.composites:EpsilonAlpha2Beta1": (
+        "LRP, alpha-beta rule in convolutions, epsilon rule elsewhere"
+    ),
+    "lrp.composites:EpsilonAlpha2Beta1Flat": (
+        "LRP, as epsilon-alpha2-beta1 with the flat rule in the first layer"
+    ),
     "lrp.composites:EpsilonGammaBox": (
-        "z-box first, gamma in convolutions, epsilon above (Montavon 2019)"
+        "LRP, z-box rule first, gamma rule in convolutions, epsilon rule above (Montavon 2019)"
     ),
     "deep_lift.explainer:DeepLift": (
-        "Contributions to the difference from a baseline (Shrikumar 2017)"
+        "DeepLIFT: contributions to the difference from a baseline (Shrikumar 2017)"
     ),
-    "lrp.excitation:ExcitationBackprop": "Winning probability of neurons (Zhang 2016)",
+    "lrp.excitation:ExcitationBackprop": (
+        "Excitation backpropagation: winning probability of neurons (Zhang 2016)"
+    ),
     "lrp.excitation:ContrastiveExcitationBackprop": (
-        "Winning probability for the class less that against it (Zhang 2016)"
+        "Contrastive excitation backpropagation: probability for the class minus "
+        "probability against it (Zhang 2016)"
     ),
-    "lrp.transformers:AttnLrp": "Relevance through attention (Achtibat 2024)",
+    "lrp.transformers:AttnLrp": (
+        "AttnLRP: layer-wise relevance propagation through attention (Achtibat 2024)"
+    ),
     "intervention:ActivationPatching": (
-        "Effect of replacing one position's activation by a baseline's (Meng 2022)"
+        "Activation patching: effect of replacing the activation of a position (Meng 2022)"
     ),
-    "lrp.transformers:CpLrp": "Relevance through values, attention frozen (Ali 2022)",
+    "lrp.transformers:CpLrp": "CP-LRP: relevance propagation with frozen attention (Ali 2022)",
 }
 
 

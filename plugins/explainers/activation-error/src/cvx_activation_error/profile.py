@@ -35,7 +35,7 @@ class LayerBalance:
     other_tokens
         What class, distillation and register tokens carry.
     constant_part
-        What biases and other constants behind the layer add, and paths that lead around it.
+        What biases and other constants behind the layer add, and paths that bypass it.
     non_pixel_share
         Share carried by no position, 0 to 1.
     cells_for, cells_against

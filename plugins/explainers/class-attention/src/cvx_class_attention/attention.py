@@ -100,7 +100,8 @@ class LeGrad(Explainer):
         if not blocks:
             raise MethodError(
                 "No module of the network holds one attention layer and returns its tokens.",
-                "Use a method that needs no blocks, such as rollout or a class activation map.",
+                "Use a method that needs no blocks, such as attention-rollout or a class "
+                "activation map.",
             )
         *_, last = blocks.values()
         rows = torch.arange(len(request.inputs), device=request.inputs.device)

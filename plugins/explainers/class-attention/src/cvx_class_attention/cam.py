@@ -24,7 +24,8 @@ class Cam(Explainer):
     Parameters
     ----------
     layer
-        Name of the layer; ``"auto"`` takes the last grid that all paths pass.
+        Name of the layer; ``"auto"`` takes the last spatial layer that all paths to the output
+        pass.
     layers
         Names of several layers whose maps are averaged, on the finest grid among them.
 

@@ -9,36 +9,60 @@ _METHODS = {
         (
             "class-attention",
             "ClassAttention",
-            "Regions that support a class (class activation map, Grad-CAM)",
+            "Class attention (class activation map): regions that support a class",
         ),
-        ("grad-cam", "GradCam", "Channels by their mean gradient (Selvaraju 2017)"),
+        (
+            "grad-cam",
+            "GradCam",
+            "Grad-CAM: channels weighted by their mean gradient (Selvaraju 2017)",
+        ),
         (
             "grad-cam-plus-plus",
             "GradCamPlusPlus",
-            "Channels by their weighted positive gradients (Chattopadhyay 2018)",
+            "Grad-CAM++: channels weighted by their positive gradients (Chattopadhyay 2018)",
         ),
-        ("xgrad-cam", "XGradCam", "Channels by their activation-weighted gradient (Fu 2020)"),
-        ("hires-cam", "HiResCam", "Each activation by its own gradient (Draelos 2020)"),
-        ("layer-cam", "LayerCam", "Each activation by its own positive gradient (Jiang 2021)"),
+        (
+            "xgrad-cam",
+            "XGradCam",
+            "XGrad-CAM: channels weighted by their activation-weighted gradient (Fu 2020)",
+        ),
+        ("hires-cam", "HiResCam", "HiResCAM: activations times their gradients (Draelos 2020)"),
+        (
+            "layer-cam",
+            "LayerCam",
+            "LayerCAM: activations times their positive gradients (Jiang 2021)",
+        ),
     ),
     "interventions": (
         (
             "score-cam",
             "ScoreCam",
-            "Channels by the score of what they leave of the image (Wang 2020)",
+            "Score-CAM: channels weighted by the score of the masked image (Wang 2020)",
         ),
-        ("ablation-cam", "AblationCam", "Channels by the score's drop without them (Desai 2020)"),
+        (
+            "ablation-cam",
+            "AblationCam",
+            "Ablation-CAM: channels weighted by the score drop when set to zero (Desai 2020)",
+        ),
     ),
     "full_grad": (
-        ("full-grad", "FullGrad", "The input's and every bias's part of the score (Srinivas 2019)"),
+        (
+            "full-grad",
+            "FullGrad",
+            "FullGrad: contributions of the input and of all biases (Srinivas 2019)",
+        ),
     ),
     "attention": (
         (
             "generic-attention",
             "GenericAttention",
-            "Gradient-weighted attention through the layers (Chefer 2021)",
+            "Generic attention: gradient-weighted attention rollout (Chefer 2021)",
         ),
-        ("legrad", "LeGrad", "The gradient of attention, layer by layer (Bousselham 2024)"),
+        (
+            "legrad",
+            "LeGrad",
+            "LeGrad: positive gradients of the attention, averaged over layers (Bousselham 2024)",
+        ),
     ),
 }
 

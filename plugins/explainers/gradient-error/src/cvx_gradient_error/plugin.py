@@ -5,32 +5,40 @@ from collections.abc import Iterator
 from cvx_core import Component, hookimpl
 
 _METHODS = (
-    ("gradient-error", "explainer:GradientError", "The gradient of the error at the input pixels"),
-    ("saliency", "saliency:Saliency", "The largest gradient of the channels (Simonyan 2013)"),
+    (
+        "gradient-error",
+        "explainer:GradientError",
+        "Gradient error (loss gradient): gradient of the error with respect to the pixels",
+    ),
+    (
+        "saliency",
+        "saliency:Saliency",
+        "Saliency: largest absolute gradient over the channels (Simonyan 2013)",
+    ),
     (
         "input-x-gradient",
         "saliency:InputXGradient",
-        "Each pixel times its gradient (Shrikumar 2016)",
+        "Input x gradient: pixels times their gradients (Shrikumar 2016)",
     ),
     (
         "integrated-gradients",
         "integrated_gradients:IntegratedGradients",
-        "The mean gradient on the path from a baseline (Sundararajan 2017)",
+        "Integrated gradients: mean gradient on the path from a baseline (Sundararajan 2017)",
     ),
     (
         "smoothgrad",
         "smoothgrad:SmoothGrad",
-        "The gradient's mean over noisy copies (Smilkov 2017)",
+        "SmoothGrad: mean gradient over noisy copies (Smilkov 2017)",
     ),
     (
         "guided-backprop",
         "deconvnet:GuidedBackprop",
-        "Edges of the image; fails sanity checks (Springenberg 2015)",
+        "Guided backpropagation: shows edges; fails sanity checks (Springenberg 2015)",
     ),
     (
         "deconvnet",
         "deconvnet:Deconvnet",
-        "Edges of the image; fails sanity checks (Zeiler 2014)",
+        "Deconvolutional network: shows edges; fails sanity checks (Zeiler 2014)",
     ),
 )
 

@@ -18,7 +18,7 @@ class AttentionRollout(Explainer):
 
     The row of the class token, or the mean over the tokens that the prediction reads, in shares
     of 1;
-    the same whatever the class, and not negative. What lies on tokens that are no place is in
+    independent of the class, and not negative. What lies on tokens that are no place is in
     the evidence.
 
     Raises

@@ -25,8 +25,8 @@ class LocationAttention(Explainer):
     Parameters
     ----------
     layer
-        Name of the layer; ``"auto"`` takes the last grid that everything passes. Naming one (or a
-        power) asks for its energy; a rollout runs over all layers.
+        Name of the layer; ``"auto"`` takes the last spatial layer that all paths to the output
+        pass. Naming one (or a power) asks for its energy; a rollout runs over all layers.
     mode
         ``"energy"`` (Zagoruyko and Komodakis 2017, arXiv:1612.03928), ``"rollout"`` (Abnar and
         Zuidema 2020, arXiv:2005.00928), ``"reads"`` (with `query`), or ``"auto"``.

@@ -17,12 +17,13 @@ from cvx_core.recording import Layer
 class Energy(Explainer):
     """The energy of a layer, sum_k \\|A_k\\|^p (Zagoruyko and Komodakis 2017, arXiv:1612.03928).
 
-    The same whatever the class, and not negative.
+    Independent of the class, and not negative.
 
     Parameters
     ----------
     layer
-        Name of the layer; ``"auto"`` takes the last grid that everything passes.
+        Name of the layer; ``"auto"`` takes the last spatial layer that all paths to the output
+        pass.
     power
         p, greater than 0; the paper compares 1, 2 and 4.
 
@@ -40,7 +41,7 @@ class Energy(Explainer):
 
     def __post_init__(self) -> None:
         if not 0 < self.power < math.inf:
-            raise OptionError(f"power is {self.power}.", "It must be finite and greater than 0.")
+            raise OptionError(f"power must be finite and greater than 0, got {self.power!r}.")
 
     @property
     def unit(self) -> str:  # type: ignore[override]
@@ -70,14 +71,15 @@ class Energy(Explainer):
 class EigenCAM(Explainer):
     """A layer's activations projected onto their leading direction (Muhammad 2020).
 
-    A, (cells x channels), times its first right singular vector; arXiv:2008.00299. The same
-    whatever the class. The sign of a singular vector means nothing and is chosen so that the map
-    sums to a positive value; after a ReLU no value is negative then.
+    A, (cells x channels), times its first right singular vector; arXiv:2008.00299. Independent of
+    the class. The sign of a singular vector means nothing and is chosen so that the map sums to a
+    positive value; after a ReLU no value is negative then.
 
     Parameters
     ----------
     layer
-        Name of the layer; ``"auto"`` takes the last grid that everything passes.
+        Name of the layer; ``"auto"`` takes the last spatial layer that all paths to the output
+        pass.
     centred
         Subtract each channel's mean over the cells first, which makes the direction that of the
         largest variance. The paper does not; some libraries do.

@@ -6,23 +6,33 @@ from cvx_core import Component, hookimpl
 from cvx_core.plugins import component_name
 
 _METHODS = {
-    "explainer:LocationAttention": "Where the model looks at all, and what one position reads",
-    "layer_maps:Energy": "Sum over a layer's channels of |activation|^p (Zagoruyko 2017)",
-    "layer_maps:EigenCAM": "A layer's activations along their leading direction (Muhammad 2020)",
-    "attention_rollout:AttentionRollout": (
-        "Attention multiplied through a transformer's layers (Abnar 2020)"
+    "explainer:LocationAttention": (
+        "Activation energy or attention rollout, independent of the class"
     ),
-    "receptive_field.input_influence:Reads": "What one position of a layer reads from the image",
+    "layer_maps:Energy": (
+        "Activation energy: sum of |activation|^p over the channels (Zagoruyko 2017)"
+    ),
+    "layer_maps:EigenCAM": (
+        "Eigen-CAM: projection of the activations on their first component (Muhammad 2020)"
+    ),
+    "attention_rollout:AttentionRollout": (
+        "Attention rollout: product of the attention matrices of all layers (Abnar 2020)"
+    ),
+    "receptive_field.input_influence:Reads": (
+        "Receptive field of one position: gradient of its activation at the input"
+    ),
     "receptive_field.forward_influence:Affects": (
-        "Which cells of a layer one patch of the image affects"
+        "Influence of an image patch on each position of a layer"
     ),
     "receptive_field.effective_field:EffectiveReceptiveField": (
-        "What the centre cell of a layer really uses (Luo 2016)"
+        "Effective receptive field of the center position of a layer (Luo 2016)"
     ),
     "perturbation.occlusion:Occlusion": (
-        "What the prediction loses when a window is covered (Zeiler 2014)"
+        "Occlusion: score drop when a window is covered (Zeiler 2014)"
     ),
-    "perturbation.rise:RISE": "How much keeping a pixel raises the score (Petsiuk 2018)",
+    "perturbation.rise:RISE": (
+        "RISE: mean score of randomly masked images that keep the pixel (Petsiuk 2018)"
+    ),
 }
 
 

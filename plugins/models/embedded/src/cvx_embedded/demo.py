@@ -13,8 +13,8 @@ from cvx_embedded.photographs import photographs
 WHAT_TO_SEE = """\
 Open it in a browser; click to switch between photographs and between methods.
   {fish}: {fish_caption}
-     The evidence for the two classes overlaps; for the contrast of both, only the fish remains in
-     class-attention and activation-error.
+     The evidence for the two classes overlaps. With the target "anemone fish vs sea anemone",
+     only the fish stays red in class-attention and activation-error.
   {tool}: {tool_caption}
      activation-error shows that the pistol grip supports "power drill", and that the upper end of
      the straight one weakly opposes it.
@@ -27,9 +27,9 @@ For an image of your own: {cvx} explain IMAGE --label CLASS"""
 @kit.quiet_option
 @click.pass_obj
 def demo(settings: kit.Settings, folder: Path, force: bool, quiet: bool) -> int:
-    """Explain two photographs and say what there is to see.
+    """Explain two sample images and describe the results.
 
-    Needs no network and no files: the photographs and the network's weights are installed.
+    Runs offline: the images and the model weights are included.
     Writes DIR/index.html, a figure of each map, and DIR/run.json. Prints the path of the page.
     """
     with kit.only_data():

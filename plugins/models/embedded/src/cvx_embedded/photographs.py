@@ -37,6 +37,6 @@ def photographs() -> list[Photograph]:
         Photograph(
             _FOLDER / "screwDriver3.jpg",
             "screwdriver",
-            "Two torque screwdrivers, one with a pistol grip: the network says power drill.",
+            'Two torque screwdrivers, one with a pistol grip, predicted as "power drill".',
         ),
     ]

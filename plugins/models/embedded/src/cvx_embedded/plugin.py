@@ -12,7 +12,7 @@ def cvx_model_sources() -> Iterable[Component]:
     """Offer the embedded networks."""
     yield Component(
         "embedded",
-        "Networks with real weights, no download: classifier, detector, segmenter",
+        "Classifier, detector and person segmenter with trained weights; no download",
         "cvx_embedded.source:EmbeddedSource",
     )
 
@@ -22,6 +22,6 @@ def cvx_commands() -> Iterable[Component]:
     """Offer the demonstration."""
     yield Component(
         "demo",
-        "Explain two embedded photographs and say what to look at.",
+        "Explain two sample images and describe the results.",
         "cvx_embedded.demo:demo",
     )

@@ -12,6 +12,6 @@ def cvx_model_sources() -> Iterable[Component]:
     """Offer the models."""
     yield Component(
         "transformers",
-        "classifiers, segmenters and detectors of transformers, from a folder or a hub",
+        "classifiers, segmenters and detectors of transformers, from a folder or the hub",
         "cvx_transformers.source:TransformersSource",
     )

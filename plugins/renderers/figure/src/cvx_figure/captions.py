@@ -148,7 +148,7 @@ def _caption(explanation: Explanation, shown: Shown, color_note: str) -> list[st
     for one in evidence.get("held") or ():
         where = f"{_short(one['function'])} in {_short(one['module'])}"
         carried = f"{number(one['carries'])} {_short(explanation.unit)}"
-        parts.append(f"{carried} of the constants are signal absorbed by {where}")
+        parts.append(f"{carried} of the constant part is relevance absorbed by {where}")
     correlation = _finite(evidence.get("pearson_r"))
     if correlation is not None:
         parts.append(f"correlation with the first-order estimate {number(correlation)}")
@@ -184,10 +184,11 @@ def _balance(explanation: Explanation, total: float) -> str:
         equal = "=" if gap <= 0.01 * max(sizes) else "\N{NOT EQUAL TO}"
         return f"{named}: {text(total)}{parts} {equal} {text(whole)}"
     if share is not None:
-        return f"{number(100 * share)} % of the total magnitude has no position in the map"
+        return f"{number(100 * share)} % of the relevance has no spatial position"
     score = explanation.target.score
     if explanation.provenance.get("order") == "first" and abs(total - score) > 0.05 * abs(score):
-        return f"first-order estimate: need not sum to the score of {number(score)} {unit}".rstrip()
+        said = f"first-order estimate; its sum may differ from the score, {number(score)} {unit}"
+        return said.rstrip()
     return ""
 
 

@@ -11,5 +11,5 @@ from cvx_core import Component, hookimpl
 def cvx_renderers() -> Iterator[Component]:
     """Offer the renderer `npz`."""
     yield Component(
-        "npz", "maps, photographs and metadata as NumPy arrays, no pickle", "cvx_npz.renderer:Npz"
+        "npz", "maps, images and metadata as NumPy arrays, no pickle", "cvx_npz.renderer:Npz"
     )

@@ -18,7 +18,7 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
     failed = [f"{count:,} {status}" for status, count in counts.items() if count and status != OK]
     lines = [predicted + (": " + ", ".join(failed) if failed else "")]
     if accuracy["total"]:
-        what = "correct" if "confusion" in summary else "without an error"
+        what = "correct" if "confusion" in summary else "without a mistake"
         lines.append(
             f"{100 * accuracy['value']:.1f} % {what} (95 % interval {100 * accuracy['low']:.1f} to "
             f"{100 * accuracy['high']:.1f} %, {accuracy['total']:,} labeled)"
@@ -32,8 +32,8 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
     if summary.get("calibration", {}).get("ece") is not None:
         lines.append(f"expected calibration error {100 * summary['calibration']['ece']:.1f} %")
     for one in summary.get("confusions", [])[:_FEW]:
-        times = "once" if one["count"] == 1 else f"{one['count']:,} times"
-        share = f"{times}, {100 * one['share']:.0f} % of the class"
+        images = "1 image" if one["count"] == 1 else f"{one['count']:,} images"
+        share = f"{images}, {100 * one['share']:.0f} % of the images of that class"
         lines.append(f"{name(one['true'])} misclassified as {name(one['predicted'])}: {share}")
     if "iou" in summary and summary["iou"]["mean"] is not None:
         lines.append(f"mean IoU {100 * summary['iou']['mean']:.1f} %")
@@ -47,15 +47,15 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
         )
         costly = sorted(table["gains"].items(), key=lambda pair: -pair[1])
         lines += [
-            f"{kind}: {table['counts'][kind]:,} errors cost {gain:.1f} AP"
+            f"{kind}: {_mistakes(table['counts'][kind])}, -{gain:.1f} AP"
             for kind, gain in costly
             if table["counts"][kind]
         ]
     tests = summary["region_tests"]
     if tests.get("tested"):
         lines.append(
-            f"regions tested in {tests['tested']:,} {'error' if tests['tested'] == 1 else 'errors'}"
-            f": {tests.get('verified', 0)} verified, {tests.get('partly', 0)} partly, "
+            f"regions tested for {_mistakes(tests['tested'])}: "
+            f"{tests.get('verified', 0)} verified, {tests.get('partly', 0)} partly verified, "
             f"{tests.get('corrected', 0)} corrected"
         )
     changes = summary.get("comparison")
@@ -78,3 +78,7 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
         lines.append("what to fix first:")
         lines += [f"  {k}. {one['text']}" for k, one in enumerate(advice[:_FEW], 1)]
     return lines
+
+
+def _mistakes(count: int) -> str:
+    return "1 mistake" if count == 1 else f"{count:,} mistakes"

@@ -17,7 +17,7 @@ CROPPED = 0.2
 MEANING = {
     "verified": "Every fill halves the margin or corrects the prediction.",
     "partly": "Most fills reduce the margin by a fifth or more.",
-    "not verified": "The fills disagree or have little effect. The region is not blamed.",
+    "not verified": "The fills disagree or have little effect. The region is not a cause.",
 }
 """Explanation of each verdict."""
 
@@ -26,7 +26,7 @@ def summarize(report: ReportData) -> str:
     """Return the report as a few lines of text."""
     if report.type == "correct":
         name = report.predicted.text if report.predicted else "The prediction"
-        return f"{name}: correct. There is no mistake to explain."
+        return f"{name}: correct. No mistake to explain."
     predicted = report.predicted.text if report.predicted else "nothing"
     truth = f", ground truth {report.true.text}" if report.true else ""
     # A rival with a lower score than the true class is no mistake.
@@ -39,13 +39,13 @@ def summarize(report: ReportData) -> str:
         lines.append(_cropped(report))
     if not report.blamed:
         lines.append(
-            "No region is blamed: no perturbation stands out from control regions "
-            f"({report.control_change:.2f} logits, median)."
+            "No region found: no perturbation changes the margin clearly more than control regions "
+            f"do ({report.control_change:.2f} logits, median)."
         )
     if report.fix is not None:
         lines.append(
-            f"Fix: correct with {100 * report.fix.share:.1f} % of the pixels filled, within "
-            f"{_box(report.fix.box)} ({report.fix.fill}): {report.fix.note}"
+            f"Filling {100 * report.fix.share:.1f} % of the pixels ({report.fix.fill}, "
+            f"{_box(report.fix.box)}) corrects the prediction: {report.fix.note}"
         )
     elif report.margin > 0:
         lines.append("No tested perturbation corrects the prediction.")
@@ -65,14 +65,17 @@ def conclusions(report: ReportData) -> list[str]:
             continue
         decrease = sorted(-100 * r.change / abs(report.margin) for r in one.fills.values())
         if decrease[0] >= 100:
-            effect = "puts the wrong class behind the true one under every fill"
+            effect = "makes the true class outscore the wrong one under every fill"
         elif one.verdict == "verified":
             effect = f"reduces the margin by {decrease[0]:.0f} % or more under every fill"
         else:
             effect = f"reduces the margin by {median(decrease):.0f} % (median of the fills)"
         found.append(f"Perturbing region {number} ({position(one.mask)}) {effect}.")
     if not found:
-        found.append("No region is blamed: no perturbation stands out from the controls.")
+        found.append(
+            "No region found: no perturbation changes the margin clearly more than control regions "
+            "do."
+        )
     if report.fix is not None:
         found.append(
             f"Filling {100 * report.fix.share:.1f} % of the pixels ({position(report.fix.mask)}) "
@@ -81,7 +84,7 @@ def conclusions(report: ReportData) -> list[str]:
     elif report.margin > 0:
         found.append("No tested perturbation corrects the prediction.")
     if report.cropped >= CROPPED:
-        found.append(f"{_cropped(report)} Cropped content may be what the network lacks.")
+        found.append(f"{_cropped(report)} The decisive content may have been cropped.")
     return found
 
 
@@ -93,7 +96,7 @@ def describe_profile(profile: Sequence[Mapping[str, Any]]) -> str:
             break
         ahead = row["layer"]
     if ahead is None:
-        return "At no layer do the positions favor the wrong class: later constants do."
+        return "The positions support the wrong class at no layer; bias terms of later layers do."
     if ahead == profile[0]["layer"]:
         return "The wrong class leads at every layer of the profile."
     return f"The wrong class leads from layer {ahead} on."

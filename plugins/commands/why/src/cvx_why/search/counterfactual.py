@@ -17,10 +17,10 @@ from cvx_why.search.perturbations import PerturbationRunner
 def find_counterfactual(runner: PerturbationRunner, other: Tensor) -> dict[str, Any]:
     """Return the positions of a layer that correct the prediction if taken from another image.
 
-    At the last grid that everything passes, spatial positions of the image are replaced by
-    positions of the other, the most promising pair first (Goyal et al., "Counterfactual Visual
-    Explanations", ICML 2019, with a first-order estimate for each pair): 1, 2, 4, ... of them.
-    Only the part of the network behind the layer is run.
+    At the last spatial layer that all paths to the output pass, spatial positions of the image are
+    replaced by positions of the other, the most promising pair first (Goyal et al., "Counterfactual
+    Visual Explanations", ICML 2019, with a first-order estimate for each pair): 1, 2, 4, ... of
+    them. Only the part of the network behind the layer is run.
 
     Parameters
     ----------

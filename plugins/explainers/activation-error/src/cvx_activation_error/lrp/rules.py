@@ -34,7 +34,7 @@ class Epsilon:
 
     def __post_init__(self) -> None:
         if not self.epsilon >= 0:
-            raise OptionError(f"epsilon is {self.epsilon}.", "It is 0 or more.")
+            raise OptionError(f"epsilon must be 0 or more, got {self.epsilon!r}.")
 
     def terms(self, parts: Parts, y: Tensor) -> Terms:
         """Return the layer itself, damped where its answer is small."""
@@ -54,7 +54,7 @@ class Gamma:
 
     def __post_init__(self) -> None:
         if not self.gamma >= 0:
-            raise OptionError(f"gamma is {self.gamma}.", "It is 0 or more.")
+            raise OptionError(f"gamma must be 0 or more, got {self.gamma!r}.")
 
     def terms(self, parts: Parts, y: Tensor) -> Terms:
         """Return two branches, one for each sign of the prediction."""
@@ -91,8 +91,8 @@ class AlphaBeta:
     def __post_init__(self) -> None:
         if self.beta < 0 or abs(self.alpha - self.beta - 1) > 1e-9:
             raise OptionError(
-                f"alpha is {self.alpha} and beta is {self.beta}.",
-                "Neither is negative, and alpha - beta is 1, which conserves relevance.",
+                "alpha and beta must be 0 or more with alpha - beta = 1, got "
+                f"alpha={self.alpha!r}, beta={self.beta!r}.",
             )
 
     def terms(self, parts: Parts, y: Tensor) -> Terms:
@@ -147,7 +147,7 @@ class ZBox:
             return self
         if model.preprocess is None:
             raise OptionError(
-                "The bounds of the input are not known: the model has no preprocessing.",
+                "The bounds of the input are unknown: the model has no preprocess.",
                 "Give low=... and high=..., the least and the largest value of an input.",
             )
         ends = [
@@ -178,9 +178,9 @@ class ZBox:
         values = torch.tensor(bound, dtype=x.dtype, device=x.device)
         if len(bound) > 1 and (x.ndim < 4 or x.shape[1] != len(bound)):
             raise OptionError(
-                f"There are bounds for {len(bound)} channels; the first layer reads "
+                f"Got bounds for {len(bound)} channels, but the first layer has the input shape "
                 f"{tuple(x.shape)}.",
-                "Give one number for all channels.",
+                "Pass one number for all channels.",
             )
         return values.reshape(1, -1, *[1] * (x.ndim - 2)).expand_as(x).clone()
 

@@ -52,11 +52,10 @@ class Occlusion(Perturbation):
         for name in ("window", "stride"):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or value < 1):
-                raise OptionError(f"{name} is {value!r}.", "It is a whole number of pixels.")
+                raise OptionError(f"{name} must be a positive integer (pixels), got {value!r}.")
         if self.window is not None and self.stride is not None and self.stride > self.window:
             raise OptionError(
-                f"The stride {self.stride} leaves gaps between windows of {self.window} pixels.",
-                "Take a stride of at most the window.",
+                f"stride must be at most the window, {self.window}, got {self.stride}.",
             )
 
     def attribute(self, request: ExplainRequest) -> list[Attribution]:
@@ -93,8 +92,7 @@ class Occlusion(Perturbation):
         window = self.window or max(1, (self.stride or 0), side // 7)
         if window > side:
             raise OptionError(
-                f"A window of {window} pixels does not fit into an input of {side}.",
-                "Take a smaller one.",
+                f"window must be at most the size of the input, {side}, got {window}.",
             )
         return window, self.stride or max(1, window // 2)
 

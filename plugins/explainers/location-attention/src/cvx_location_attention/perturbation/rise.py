@@ -57,11 +57,11 @@ class RISE(Perturbation):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not isinstance(self.masks, int) or self.masks < 2:
-            raise OptionError(f"masks is {self.masks}.", "It is a whole number, 2 or more.")
+            raise OptionError(f"masks must be an integer of at least 2, got {self.masks!r}.")
         if not isinstance(self.cells, int) or self.cells < 1:
-            raise OptionError(f"cells is {self.cells}.", "It is a whole number, 1 or more.")
+            raise OptionError(f"cells must be an integer of at least 1, got {self.cells!r}.")
         if not 0 < self.keep < 1:
-            raise OptionError(f"keep is {self.keep}.", "It lies between 0 and 1.")
+            raise OptionError(f"keep must be between 0 and 1, got {self.keep!r}.")
 
     def attribute(self, request: ExplainRequest) -> list[Attribution]:
         """Return the map of each seed, (B, H, W)."""

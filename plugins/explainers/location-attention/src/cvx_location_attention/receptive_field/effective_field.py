@@ -20,13 +20,14 @@ class EffectiveReceptiveField(Explainer):
     """The gradient of a layer's centre cell, summed over its channels (Luo 2016).
 
     The map is the length of d(sum_k A_k,centre)/dx over the input's channels (arXiv:1701.04128):
-    on the image itself, or averaged over noise images as in the paper. The same whatever the
-    class, and not negative. The evidence holds its `spread`.
+    on the image itself, or averaged over noise images as in the paper. Independent of the class,
+    and not negative. The evidence holds its `spread`.
 
     Parameters
     ----------
     layer
-        Name of the layer; ``"auto"`` takes the last grid that everything passes.
+        Name of the layer; ``"auto"`` takes the last spatial layer that all paths to the output
+        pass.
     copies
         Images of standard normal noise to average over; 0 takes the image itself.
 
@@ -46,7 +47,8 @@ class EffectiveReceptiveField(Explainer):
     def __post_init__(self) -> None:
         if not isinstance(self.copies, int) or self.copies < 0 or self.copies == 1:
             raise OptionError(
-                f"copies is {self.copies}.", "It is 0 for the image itself, or 2 and more."
+                f"copies must be 0 (the image itself) or an integer of at least 2, got "
+                f"{self.copies!r}."
             )
 
     def requirements(self) -> Requirements:

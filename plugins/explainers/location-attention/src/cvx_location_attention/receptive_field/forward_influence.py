@@ -23,8 +23,8 @@ class Affects(Explainer):
     """How much each cell of a layer changes with a patch of the image: the length of J v.
 
     J is the Jacobian of the layer's activations with respect to the input, v the direction of
-    the patch's own pixels: the counterpart of `Reads`, <w, J v> = <J^T w, v>. The same whatever
-    the class, and not negative. Exactly zero where the patch is out of sight.
+    the patch's own pixels: the counterpart of `Reads`, <w, J v> = <J^T w, v>. Independent of the
+    class, and not negative. Exactly zero where the patch is out of sight.
 
     Parameters
     ----------
@@ -33,7 +33,8 @@ class Affects(Explainer):
     side
         Side of the patch in pixels of the network's input; cut off at the border.
     layer
-        Name of the layer; ``"auto"`` takes the last grid that everything passes.
+        Name of the layer; ``"auto"`` takes the last spatial layer that all paths to the output
+        pass.
 
     Raises
     ------
@@ -55,7 +56,7 @@ class Affects(Explainer):
     def __post_init__(self) -> None:
         object.__setattr__(self, "query", position(self.query))
         if not isinstance(self.side, int) or self.side < 1:
-            raise OptionError(f"side is {self.side!r}.", "It is a whole number of pixels.")
+            raise OptionError(f"side must be a positive integer (pixels), got {self.side!r}.")
 
     def requirements(self) -> Requirements:
         """Ask for the layer and the input, in a form that can be pushed forward."""

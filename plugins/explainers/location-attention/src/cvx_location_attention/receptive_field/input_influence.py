@@ -23,14 +23,15 @@ class Reads(Explainer):
     """What a cell of a layer reads: the length of d<v, A_q>/dx over the input's channels.
 
     v is the direction of the cell's own activation A_q, or one channel. Exactly zero outside the
-    receptive field; the same whatever the class, and not negative.
+    receptive field; independent of the class, and not negative.
 
     Parameters
     ----------
     query
         (x, y) in pixels of the image, which lies in the cell that is asked.
     layer
-        Name of the layer; ``"auto"`` takes the last grid that everything passes.
+        Name of the layer; ``"auto"`` takes the last spatial layer that all paths to the output
+        pass.
     channel
         Channel of the layer that is followed instead of the activation's direction.
 
@@ -53,7 +54,7 @@ class Reads(Explainer):
     def __post_init__(self) -> None:
         object.__setattr__(self, "query", position(self.query))
         if self.channel is not None and not isinstance(self.channel, int):
-            raise OptionError(f"channel is {self.channel!r}.", "A channel is a whole number.")
+            raise OptionError(f"channel must be an integer, got {self.channel!r}.")
 
     def requirements(self) -> Requirements:
         """Ask for the layer and the input."""
@@ -87,8 +88,8 @@ class Reads(Explainer):
         vector = torch.zeros_like(cells)
         if self.channel is not None and not 0 <= self.channel < cells.shape[1]:
             raise OptionError(
-                f"The layer {place.name!r} has no channel {self.channel}.",
-                f"Channels go from 0 to {cells.shape[1] - 1}.",
+                f"channel must be from 0 to {cells.shape[1] - 1} in the layer {place.name!r}, "
+                f"got {self.channel}.",
             )
         for i, (row, column) in enumerate(where):
             if self.channel is None:

@@ -25,7 +25,7 @@ def position(query: Any) -> Position:
         x, y = query
         return float(x), float(y)
     except (TypeError, ValueError):
-        raise OptionError(f"query is {query!r}.", "Write query=(x,y), in pixels.") from None
+        raise OptionError(f"query must be (x, y) in pixels, got {query!r}.") from None
 
 
 def cell_at(

@@ -115,14 +115,14 @@ function showPanel() {
 
 function regionTests(error) {
   if (error.regions === null) return [make("p", { class: "hint" }, "No region was tested: the budget was used for more costly errors.")];
-  const found = [make("h3", {}, "Effect of removing a region")];
+  const found = [make("h3", {}, "Effect of perturbing a region")];
   const head = make("tr", {}, ...["Region", "Area", "Predicted change", "Measured change", "Verdict"].map((text) => make("th", {}, text)));
   const rows = error.regions.map((one, i) => make("tr", {}, make("td", {}, String(i + 1)), make("td", {}, percent(one.share)),
     make("td", {}, number(one.predicted)), make("td", {}, number(one.measured)),
     make("td", {}, make("span", { class: `badge ${one.verdict === "verified" ? "wrong" : ""}` }, one.verdict))));
   found.push(rows.length ? make("table", {}, make("thead", {}, head), make("tbody", {}, ...rows))
     : make("p", {}, "No region stood out."));
-  if (error.control_change !== null) found.push(make("p", { class: "hint" }, `Control: removing a random region of the same size lowers the margin by ${number(error.control_change)} (median).`));
-  if (error.fix) found.push(make("p", {}, make("span", { class: "badge right" }, "corrected"), ` by removing ${percent(error.fix.share)} of the image.`));
+  if (error.control_change !== null) found.push(make("p", { class: "hint" }, `Control: perturbing a random region of the same size lowers the margin by ${number(error.control_change)} (median).`));
+  if (error.fix) found.push(make("p", {}, make("span", { class: "badge right" }, "corrected"), ` by perturbing ${percent(error.fix.share)} of the image.`));
   return found;
 }

@@ -40,7 +40,7 @@ function showNumbers() {
   if (calibration !== null) add("Calibration error (ECE)", percent(calibration));
   if (tests.tested) {
     add("Region tests", counted(tests.tested, "error"),
-      `${tests.verified ?? 0} verified, ${tests.partly ?? 0} partly, ${tests.corrected ?? 0} corrected`);
+      `${tests.verified ?? 0} verified, ${tests.partly ?? 0} partly verified, ${tests.corrected ?? 0} corrected`);
   }
   const failed = Object.entries(counts).filter(([status, count]) => count && status !== "ok");
   if (failed.length) add("Not predicted", failed.map(([status, count]) => `${count} ${status}`).join(", "));
