@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 
 import torch
 
-from cvx_core.errors import ModelError
+from cvx_core.errors import InputError, ModelError
 from cvx_core.images.geometry import Geometry, measure
 from cvx_core.images.image_files import SourceImage
 from cvx_core.images.preprocessing import Transform, apply
@@ -101,3 +102,43 @@ class Preparer:
                 "function from a PIL image to a tensor (C, H, W); or give prepared tensors.",
             )
         return self.preprocess
+
+
+def prepare_tensor(tensor: torch.Tensor) -> list[PreparedImage]:
+    """Return the images of a prepared tensor (B, C, H, W) or (C, H, W).
+
+    Raises
+    ------
+    InputError
+        If it has another shape or dtype, or values that are not finite.
+    """
+    batch = tensor[None] if tensor.ndim == 3 else tensor
+    if batch.ndim != 4 or not batch.is_floating_point() or 0 in batch.shape:
+        raise InputError(
+            f"A prepared tensor must be float (B, C, H, W) or (C, H, W), got {batch.dtype} "
+            f"{tuple(tensor.shape)}.",
+            "Convert and normalize it as the network expects.",
+        )
+    if not torch.isfinite(batch).all():
+        raise InputError("The tensor holds values that are not finite.")
+    height, width = batch.shape[2:]
+    extent = (0.0, 0.0, float(width), float(height))
+    note = "The input was a tensor; its pixels are shown, stretched to 0-255."
+    return [
+        PreparedImage(one.detach(), _display(one, i), extent, note) for i, one in enumerate(batch)
+    ]
+
+
+def _display(tensor: torch.Tensor, index: int) -> SourceImage:
+    """Return a tensor (C, H, W) as pixels, for display only."""
+    values = tensor.detach().cpu().float()
+    values = values[:3] if values.shape[0] >= 3 else values[:1].expand(3, -1, -1)
+    low, high = (
+        (0.0, 1.0)
+        if values.min() >= 0 and values.max() <= 1
+        else (float(values.min()), float(values.max()))
+    )
+    scaled = ((values - low) / max(high - low, 1e-12) * 255).round().to(torch.uint8)
+    pixels = scaled.permute(1, 2, 0).contiguous().numpy()
+    digest = hashlib.sha256(tensor.detach().cpu().contiguous().float().numpy().tobytes())
+    return SourceImage(pixels, f"tensor {index}", digest.hexdigest())

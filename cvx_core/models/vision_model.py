@@ -15,10 +15,10 @@ from torch import nn
 from torch.utils._pytree import tree_map
 
 from cvx_core._util.version import __version__
-from cvx_core.errors import InputError, ModelError, UsageError
+from cvx_core.errors import ModelError, UsageError
 from cvx_core.explanations.metadata import Metadata
 from cvx_core.images.image_files import SourceImage, read_image
-from cvx_core.images.prepared_image import PreparedImage as PreparedImage, Preparer
+from cvx_core.images.prepared_image import PreparedImage as PreparedImage, Preparer, prepare_tensor
 from cvx_core.images.preprocessing import Transform
 from cvx_core.images.regions import Frame
 from cvx_core.models.evaluation_mode import evaluation_mode
@@ -359,7 +359,7 @@ class VisionModel:
             If it is not a tensor and the model has no preprocess.
         """
         if isinstance(images, torch.Tensor):
-            return self._prepare_tensor(images)
+            return [one.to(self.device, self.dtype) for one in prepare_tensor(images)]
         single = isinstance(images, str | np.ndarray | SourceImage | PreparedImage) or hasattr(
             images, "__fspath__"
         )
@@ -367,7 +367,8 @@ class VisionModel:
             images = [images]
         items = list(images)
         if items and all(isinstance(item, torch.Tensor) for item in items):
-            return [one for item in items for one in self._prepare_tensor(item)]
+            found = [one for item in items for one in prepare_tensor(item)]
+            return [one.to(self.device, self.dtype) for one in found]
         return [
             (
                 item
@@ -376,39 +377,3 @@ class VisionModel:
             ).to(self.device, self.dtype)
             for i, item in enumerate(items)
         ]
-
-    def _prepare_tensor(self, tensor: torch.Tensor) -> list[PreparedImage]:
-        batch = tensor[None] if tensor.ndim == 3 else tensor
-        if batch.ndim != 4 or not batch.is_floating_point() or 0 in batch.shape:
-            raise InputError(
-                f"A prepared tensor must be float (B, C, H, W) or (C, H, W), got {batch.dtype} "
-                f"{tuple(tensor.shape)}.",
-                "Convert and normalize it as the network expects.",
-            )
-        if not torch.isfinite(batch).all():
-            raise InputError("The tensor holds values that are not finite.")
-        height, width = batch.shape[2:]
-        extent = (0.0, 0.0, float(width), float(height))
-        return [
-            PreparedImage(
-                one.detach().to(self.device, self.dtype),
-                self._display(one, i),
-                extent,
-                "The input was a tensor; its pixels are shown, stretched to 0-255.",
-            )
-            for i, one in enumerate(batch)
-        ]
-
-    def _display(self, tensor: torch.Tensor, index: int) -> SourceImage:
-        """Return a tensor (C, H, W) as pixels, for display only."""
-        values = tensor.detach().cpu().float()
-        values = values[:3] if values.shape[0] >= 3 else values[:1].expand(3, -1, -1)
-        low, high = (
-            (0.0, 1.0)
-            if values.min() >= 0 and values.max() <= 1
-            else (float(values.min()), float(values.max()))
-        )
-        scaled = ((values - low) / max(high - low, 1e-12) * 255).round().to(torch.uint8)
-        pixels = scaled.permute(1, 2, 0).contiguous().numpy()
-        digest = hashlib.sha256(tensor.detach().cpu().contiguous().float().numpy().tobytes())
-        return SourceImage(pixels, f"tensor {index}", digest.hexdigest())

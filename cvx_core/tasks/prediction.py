@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cvx_core.errors import ModelError, TargetError
-from cvx_core.images.regions import Region
+from cvx_core.images.regions import Point, Region
 from cvx_core.plugins.component import component_name
 from cvx_core.tasks.classes import (
     ClassEntry,
@@ -110,8 +110,9 @@ class Prediction(ABC):
         TargetError
             If the model predicts nothing for each pixel, as here.
         """
+        word = "pixel" if isinstance(region, Point) else "region"
         raise TargetError(
-            f"The target {region.text.split()[0]!r} does not apply to {self.task}.",
+            f"The target {word!r} does not apply to {self.task}.",
             "It needs a model that predicts for each pixel; give a class.",
         )
 

@@ -337,7 +337,7 @@ def test_a_map_that_is_the_same_for_every_class_says_so() -> None:
 
     model, _ = counting()
     [one] = run(model, images(1), [Energy()], ClassScore(1))
-    assert "whatever the target" in one.target.note
+    assert "does not depend on the target" in one.target.note
     assert one.evidence["class_specific"] is False
 
 

@@ -242,7 +242,7 @@ def test_questions_that_have_no_answer_tell_the_way_out() -> None:
             found.resolve(error_boundary)
     for whole in (Error(), Margin()):
         with pytest.raises(
-            TargetError, match=r"'(error|margin)' is about all mistakes(.|\n)*find_mistakes"
+            TargetError, match=r"target '(error|margin)' needs the ground truth(.|\n)*--label"
         ):
             found.resolve(whole)
 
