@@ -98,10 +98,10 @@ def fit_weights(module: nn.Module, state: Mapping[str, torch.Tensor], origin: st
     Raises
     ------
     CheckpointError
-        If names or shapes differ: the first few of each are named.
+        If names, shapes or kinds of numbers differ: the first few of each are named.
     """
     own = module.state_dict()
-    state = _rename(state, own)
+    state = _rename(state, own, origin)
     missing = sorted(
         # A counter that old checkpoints lack and that evaluation never reads.
         name
@@ -120,6 +120,7 @@ def fit_weights(module: nn.Module, state: Mapping[str, torch.Tensor], origin: st
             (missing, "missing"),
             (extra, "not in the model"),
             (differ, "of another shape"),
+            (_lossy(state, own), "that lose something"),
         )
         if items
     ]
@@ -193,13 +194,40 @@ def _unwrap(loaded: Any) -> dict[str, torch.Tensor]:
     return {str(k): v for k, v in loaded.items() if isinstance(v, torch.Tensor)}
 
 
+def _lossy(state: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor]) -> list[str]:
+    """Return the tensors that the module can't hold without loss: other kinds of numbers, sparse."""
+    found = []
+    for name in own.keys() & state.keys():
+        given, wanted = state[name], own[name]
+        kinds = [(one.is_floating_point(), one.is_complex()) for one in (given, wanted)]
+        if kinds[0] != kinds[1] or given.layout != wanted.layout or given.is_quantized:
+            found.append(f"{name} is {given.dtype} for {wanted.dtype}".replace("torch.", ""))
+    return sorted(found)
+
+
 def _rename(
-    state: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor]
+    state: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor], origin: str
 ) -> Mapping[str, torch.Tensor]:
-    """Drop the prefixes that wrappers (DataParallel, compile, Lightning) put before every name."""
+    """Drop the prefixes that wrappers (DataParallel, compile, Lightning) put before the names.
+
+    Where a prefix covers the whole module, other tensors (of a loss, of averaged weights) are left
+    out with a warning that names them.
+    """
     while state and not own.keys() & state.keys():
         prefix = next((p for p in _PREFIXES if all(name.startswith(p) for name in state)), None)
         if prefix is None:
             break
         state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
-    return state
+    first = next(iter(own), "")
+    prefixes = [name.removesuffix(first) for name in state if name.endswith(f".{first}")]
+    whole = [p for p in prefixes if all(f"{p}{name}" in state for name in own)]
+    if first in state or not whole:
+        return state
+    taken = min(whole, key=lambda p: "ema" in p.lower())
+    left = [name for name in state if not name.startswith(taken)]
+    if left:
+        shown = ", ".join(left[:3]) + (", ..." if len(left) > 3 else "")
+        warnings.warn(
+            f"The weights {taken}* of {origin} were taken; left out: {shown}.", stacklevel=4
+        )
+    return {name.removeprefix(taken): state[name] for name in state if name.startswith(taken)}
