@@ -139,7 +139,7 @@ def test_a_truncated_file_is_an_error_of_ours(tmp_path: Path, name: str, keep: f
 def test_a_photograph_is_no_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "photo.pth"
     path.write_bytes(b"\xff\xd8\xff\xe0" + bytes(100))
-    with pytest.raises(CheckpointError, match="no checkpoint that PyTorch can read"):
+    with pytest.raises(CheckpointError, match="Not a PyTorch checkpoint"):
         read_checkpoint(path)
 
 

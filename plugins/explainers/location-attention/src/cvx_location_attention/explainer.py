@@ -15,7 +15,7 @@ _MODES = ("auto", "energy", "rollout", "reads")
 
 @dataclass(frozen=True)
 class LocationAttention(Explainer):
-    """Where the model looks, whatever the class.
+    """Where the model looks, independent of the class.
 
     Values are not negative. Without a query: for transformers with global attention the attention
     rollout of the class token (or the mean over the tokens that the prediction reads), in shares of
