@@ -193,7 +193,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("a.txt", "1 nan 0.5 0.1 0.1", "must be between 0 and 1"),
     ("a.txt", "3 0.5 0.5 0.25 0.5", r"a\.txt, line 1: There is no class 3"),
     ("a.txt", b"\xff\xfe\x00", "Not UTF-8 text"),
-    ("a.csv", "", "holds no boxes"),
+    ("a.csv", "", "Unsupported file of boxes"),
 ]
 
 

@@ -121,8 +121,8 @@ class DecoderPool:
             self._changed.wait_for(lambda: item.id in self._done or self._failure is not None)
             if self._failure is not None:
                 raise CvxError(
-                    f"The processes that decode can't go on: {describe_error(self._failure)}",
-                    "Is there memory left? Let fewer decode: --engine local:workers=1.",
+                    f"The decoding processes failed: {describe_error(self._failure)}",
+                    "If memory is short, use fewer processes: --engine local:workers=1.",
                 ) from self._failure
             return self._done.pop(item.id)
 

@@ -90,7 +90,7 @@ class LayerProfile:
         """
         evidence = explanation.evidence.to_dict()
         if "layer_profile" not in evidence:
-            raise OptionError("The explanation has no layer profile.", "Ask with profile=True.")
+            raise OptionError("The explanation has no layer profile.", "Explain with profile=True.")
         rows = [
             LayerBalance(**{**row, "grid": tuple(row["grid"])}) for row in evidence["layer_profile"]
         ]
