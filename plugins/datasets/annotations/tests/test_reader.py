@@ -256,7 +256,7 @@ def test_other_mistakes_tell_the_way_out(file: Any, tmp_path: Path) -> None:
         with pytest.raises(InputError, match=said) as caught:
             read_ground_truth(path, task, image)
         assert caught.value.hint
-    with pytest.raises(UsageError, match="no task"):
+    with pytest.raises(UsageError, match="Unknown task"):
         read_ground_truth("a.json", "caption")
 
 
