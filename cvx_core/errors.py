@@ -1,10 +1,10 @@
 """Every failure that cvx reports on purpose.
 
-    CvxError                      1   our fault, or nothing better fits
-      UsageError                  2   the call asks for what can't be answered
+    CvxError                      1   internal error, or no other class applies
+      UsageError                  2   invalid arguments
         OptionError                   a parameter that the component does not take
         TargetError                   a class, label or target that can't be resolved
-        MethodError                   this method has no answer for this model or target
+        MethodError                   the method does not support this model or target
       InputError                  3   an image that can't be read
       OutputError                 1   a result that can't be written or read back
       ModelError                  5   a model or its weights
@@ -14,8 +14,8 @@
         UnknownComponentError         no plugin offers this name
         ConflictError                 more than one distribution offers it
 
-The number is the exit code of the command line. Messages say what happened and why; `hint`
-says the way out.
+The number is the exit code of the command line. `message` describes what happened, `hint`
+how to fix it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class CvxError(Exception):
     message
         What happened and why, in one sentence.
     hint
-        The way out, shown on a line of its own.
+        How to fix it, shown on a separate line.
     """
 
     exit_code = 1
@@ -51,7 +51,7 @@ class CvxError(Exception):
 
 
 class UsageError(CvxError):
-    """The call asks for something that can't be answered."""
+    """Invalid arguments."""
 
     exit_code = 2
 
@@ -65,7 +65,7 @@ class TargetError(UsageError):
 
 
 class MethodError(UsageError):
-    """The method has no answer for this model or this target."""
+    """The method does not support this model or target."""
 
 
 class InputError(CvxError):

@@ -40,7 +40,7 @@ def main(args: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0 fine, 1 our fault, 2 usage, 3 no readable input, 4 some inputs failed, 5 model or
+        0 fine, 1 internal error, 2 usage, 3 no readable input, 4 some inputs failed, 5 model or
         weights, 6 plugin, 130 interrupted (129 and 143 by the signals SIGHUP and SIGTERM).
     """
     open_missing_streams()
@@ -84,7 +84,7 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def _blamed(error: BaseException, settings: Settings) -> BaseException:
-    """Return an exception as the error of whoever caused it; as it is, it is our fault."""
+    """Return an exception as the error of whoever caused it; unchanged, it is an internal error."""
     told_of: CvxError
     if isinstance(error, OSError) and not _stdout_works():
         told_of = no_output(error)

@@ -60,7 +60,7 @@ def unpack(path: str | Path, build: Callable[[dict[str, Any], Array, Array], T])
         with zipfile.ZipFile(path) as archive:
             unpacked = sum(entry.file_size for entry in archive.infolist())
         if unpacked > MAX_BYTES:
-            raise OutputError(f"{path} would unpack to {unpacked / 1e9:.1f} GB and is refused.")
+            raise OutputError(f"{path} is too large: it would unpack to {unpacked / 1e9:.1f} GB.")
         with np.load(path, allow_pickle=False) as arrays:
             document = json.loads(str(arrays["metadata"]))
             if document["schema"] != SCHEMA:
@@ -78,7 +78,7 @@ def unpack(path: str | Path, build: Callable[[dict[str, Any], Array, Array], T])
     # exceptions of their own for damage, and no list of them turned out complete.
     except Exception as error:
         raise OutputError(
-            f"{path} holds no explanations that can be read: {type(error).__name__}: "
+            f"Can't read explanations from {path}: {type(error).__name__}: "
             f"{getattr(error, 'message', error)}",
-            "Files written by Explanation.save() or '-r npz' can be read.",
+            "Pass a file written by Explanation.save() or '-r npz'.",
         ) from error

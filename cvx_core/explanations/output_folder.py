@@ -170,7 +170,7 @@ def rendered(renderer: Renderer, explanations: list[Explanation]) -> Artifact:
         if not isinstance(artifact, Artifact) or not isinstance(artifact.data, bytes):
             got = type(getattr(artifact, "data", artifact)).__name__
             raise PluginError(
-                f"The renderer {name} returned {got} where an Artifact with bytes is due.", REPORT
+                f"The renderer {name} must return an Artifact with bytes, got {got}.", REPORT
             )
         return Artifact(_extension(name, artifact.suffix), artifact.media_type, artifact.data)
 

@@ -115,7 +115,7 @@ def test_what_is_no_mask_is_refused_with_the_other_ways(tmp_path: Path) -> None:
     (tmp_path / "header.png").write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0\0IHDR")
     os.mkfifo(tmp_path / "pipe.png")  # opening it would wait for ever
     for name, said in [
-        ("text.png", "no image that can be read"),
+        ("text.png", "not a readable image"),
         ("header.png", "is damaged"),
         ("missing.png", "File not found"),
         ("pipe.png", "Not a regular file"),

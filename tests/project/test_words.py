@@ -45,8 +45,34 @@ WORDS = {
     r"\bheld gates\b": "frozen gates",
     r"\bsignal (that is )?held\b": "absorbed relevance",
     r"\bno cell\b": "no position",
+    r"\ba (?=(image|error|explanation|explainer|engine|input|overlay)\b)": "an",
+    r"\bthere is not an?\b|\ban uniform\b": "there is no, a uniform",
+    r"\bour fault\b": "internal error",
+    r"\bcan't be answered\b": "invalid arguments",
+    r"\bsay nothing but\b": "only print",
+    r"\breplace (files|what is) that\b|\breplace what is there\b": "overwrite existing files",
+    r"\bnetwork (that )?end(s|ed) its process\b": "crashes the process",
+    r"\bthat everything passes\b": "that all paths to the output pass",
+    r"\blead around it\b": "bypass it",
+    r"\bmagnitude has no position\b": "of the relevance has no spatial position",
+    r"\bexists already\b": "File already exists: ...",
+    r"\bwhat (was|is|all are|were) (asked|targeted)\b": "arguments, target",
+    r"\bordinary file\b": "a regular file",
+    r"\bwhat is held\b": "frozen functions",
 }
 """Pattern of a banned word or construction, and what to write."""
+
+MESSAGES = {
+    r"(?<![Tt]here )\bis no \w+": "Invalid ...: ..., or: ... is not a ...",
+    r"\bNo \S+ is called\b": "Unknown ...: ...",
+    r"\brefuses\b": "Invalid ...",
+    r"\bIt (is|lies|must be) (0|a whole|between|finite)\b": "NAME must be ..., got ...",
+    r"\bneeds? ground truth\b": "ground truth required",
+    r"\bForeign code\b": "a plugin or model",
+    r"\b(was|were) not found, or\b": "File not found: ...",
+    r"\bName (its|the) true class\b": "Pass --label ...",
+}
+"""Pattern of a banned word or construction in a message, and what to write."""
 
 OPENINGS = re.compile(
     r"(What|How|Where|Which|Who|When|Why|Build|Set|Put|Draw|Return|Make|Write|Read|Ask|Say|Tell|"
@@ -93,6 +119,19 @@ def prose(file: Path) -> Iterator[tuple[int, str]]:
             yield node.lineno, re.sub(r"`[^`\n]*`", "", node.value)
 
 
+def messages(file: Path) -> Iterator[tuple[int, str]]:
+    """Yield the line numbers and texts in the arguments of errors, notes and options."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Call) and re.search(
+            r"(Error|note|option)$", ast.unparse(node.func)
+        ):
+            for part in ast.walk(node):
+                if isinstance(part, ast.JoinedStr):
+                    yield part.lineno, re.sub(r"{.*?}", "X", ast.unparse(part))
+                elif isinstance(part, ast.Constant) and isinstance(part.value, str):
+                    yield part.lineno, part.value
+
+
 @pytest.mark.parametrize("pattern", WORDS, ids=WORDS.values())
 def test_banned_words_are_replaced(pattern: str) -> None:
     found = [
@@ -100,6 +139,17 @@ def test_banned_words_are_replaced(pattern: str) -> None:
         for file in files(".md", ".py")
         for line, text in prose(file)
         if (match := re.search(pattern, " ".join(text.split()), re.I))
+    ]
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize("pattern", MESSAGES, ids=MESSAGES.values())
+def test_messages_name_what_is_wrong_and_what_is_expected(pattern: str) -> None:
+    found = [
+        f"{name(file)}:{line}: {match[0]!r}; write: {MESSAGES[pattern]}"
+        for file in files(".py")
+        for line, text in messages(file)
+        if (match := re.search(pattern, " ".join(text.split())))
     ]
     assert not found, "\n".join(found)
 

@@ -59,7 +59,7 @@ def complain(error: BaseException, *, verbose: bool = False, about: str = "") ->
     Parameters
     ----------
     error
-        A `CvxError`, or any other exception, which is then our fault.
+        A `CvxError`, or any other exception, which is an internal error.
     verbose
         Whether to print the traceback, with the causes, above it.
     about
@@ -162,7 +162,7 @@ def installed_plugins() -> Registry:
 def only_data() -> Iterator[None]:
     """Send to standard error what anybody writes to standard output inside, also in C.
 
-    What plugins, models and libraries print is no data of ours.
+    Output of plugins, models and libraries is not data of cvx.
     """
     _flush()
     kept = os.dup(1)

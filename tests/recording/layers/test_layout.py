@@ -227,9 +227,9 @@ class Choosing(nn.Module):
 @pytest.mark.parametrize(
     ("way", "place", "reason"),
     [
-        ("residual", "two", "everything passes"),
-        ("summed", "sum", "everything passes"),
-        ("unread", "two", "everything passes"),
+        ("residual", "two", "all paths to the output pass"),
+        ("summed", "sum", "all paths to the output pass"),
+        ("unread", "two", "all paths to the output pass"),
     ],
 )
 def test_the_last_grid_is_the_one_that_everything_passes(

@@ -153,16 +153,16 @@ OUTSIDE = '<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/passwd">]><annotation>&x;
 WRONG: list[tuple[str, Any, str]] = [
     ("a.json", '{"images": [\n}', r"a\.json, line 2: invalid JSON"),
     ("a.json", "[" * 100_000, r"a\.json"),
-    ("a.json", [1], "no COCO file of instances"),
+    ("a.json", [1], "Not a COCO file of instances"),
     ("a.json", {**COCO, "images": [{"id": 1}]}, "lacks 'file_name'"),
     ("a.json", {**COCO, "images": [{"id": 7, "file_name": "x.jpg"}]}, "0 images called 'photo"),
     ("a.json", coco_with(bbox=[1, 2, 3]), "annotation 0: ValueError"),
     ("a.json", coco_with(bbox=[1, 2, 0, 4]), "annotation 0: the box 1, 2, 1, 6 is empty"),
     ("a.json", coco_with(bbox=[1, 2, 1e999, 4]), "annotation 0: .*invalid JSON|is empty"),
     ("a.json", coco_with(bbox=[1, 2, 10**400, 4]), "annotation 0: .* too large"),
-    ("a.json", coco_with(bbox="1234"), "annotation 0: .* no list of numbers"),
-    ("a.json", coco_with(bbox=["1", 2, 3, 4]), "annotation 0: .* no list of numbers"),
-    ("a.json", coco_with(bbox=[True, 2, 3, 4]), "annotation 0: .* no list of numbers"),
+    ("a.json", coco_with(bbox="1234"), "annotation 0: .* expected a list of numbers"),
+    ("a.json", coco_with(bbox=["1", 2, 3, 4]), "annotation 0: .* expected a list of numbers"),
+    ("a.json", coco_with(bbox=[True, 2, 3, 4]), "annotation 0: .* expected a list of numbers"),
     ("a.json", coco_with(iscrowd="no"), "annotation 0: .*iscrowd must be 0 or 1, got 'no'"),
     ("a.json", coco_with(iscrowd=2), "annotation 0: .*iscrowd must be 0 or 1, got 2"),
     (
@@ -193,7 +193,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("a.txt", "1 nan 0.5 0.1 0.1", "must be between 0 and 1"),
     ("a.txt", "3 0.5 0.5 0.25 0.5", r"a\.txt, line 1: There is no class 3"),
     ("a.txt", b"\xff\xfe\x00", "Not UTF-8 text"),
-    ("a.csv", "", "holds no boxes"),
+    ("a.csv", "", "Unsupported file of boxes"),
 ]
 
 
@@ -218,7 +218,7 @@ WRONG_MASKS = [
     ("a.png", np.zeros((2, 2, 4), np.uint8), "color image"),
     ("a.jpg", np.zeros((2, 2), np.uint8), "may change pixels"),
     ("a.png", np.array([[0, 255]], np.uint8), "has only the values 0 and 255"),
-    ("a.png", b"\x89PNG\r\n", "no image that can be read"),
+    ("a.png", b"\x89PNG\r\n", "not a readable image"),
     ("a.png", b"\x89PNG\r\n\x1a\n\0\0\0\0IHDR", "is damaged"),
 ]
 
@@ -245,18 +245,18 @@ def test_other_mistakes_tell_the_way_out(file: Any, tmp_path: Path) -> None:
     for path, task, image, said in [
         (tmp_path / "none.xml", "detection", "", "File not found"),
         (tmp_path / "none.png", "segmentation", "", "File not found"),
-        (file("a.txt", "0 .5 .5 .1 .1"), "detection", "none.jpg", "size is not known"),
+        (file("a.txt", "0 .5 .5 .1 .1"), "detection", "none.jpg", "image size is unknown"),
         (LONG / "a.xml", "detection", "", "name too long"),
         (LONG / "a.json", "detection", "a.jpg", "name too long"),
         (LONG / "a.png", "segmentation", "", "name too long"),
-        (file("a.txt", "0 .5 .5 .1 .1"), "detection", LONG / "a.jpg", "size is not known"),
+        (file("a.txt", "0 .5 .5 .1 .1"), "detection", LONG / "a.jpg", "image size is unknown"),
         (file("b.txt", "cat\ndog"), "classification", "", "2 lines"),
         (file("a.json", COCO), "classification", "", "the model classifies"),
     ]:
         with pytest.raises(InputError, match=said) as caught:
             read_ground_truth(path, task, image)
         assert caught.value.hint
-    with pytest.raises(UsageError, match="no task"):
+    with pytest.raises(UsageError, match="Unknown task"):
         read_ground_truth("a.json", "caption")
 
 
@@ -350,7 +350,7 @@ def test_a_broken_outline_is_told_with_its_annotation(
     ("segmentation", "said"),
     [
         ([[0, 0, 10**400, 0, 9, 9]], "too large"),
-        (["001099"], "no list of numbers"),
+        (["001099"], "expected a list of numbers"),
         ({"size": [4, 6], "counts": [10**400]}, "whole number of 0 to 24"),
         ({"size": [4, 6], "counts": [2**62, 2**62, 2**62, 2**62, 24]}, "whole number of 0 to 24"),
         ({"size": [4, 6], "counts": [1.5, 22.5]}, "whole number of 0 to 24"),

@@ -244,7 +244,7 @@ def test_without_preprocessing_the_box_must_be_given() -> None:
         ("lrp-epsilon", {"epsilon": -1.0}, "epsilon must be 0 or more, got -1"),
         ("lrp-gamma", {"gamma": -1.0}, "gamma must be 0 or more, got -1"),
         ("lrp-alpha-beta", {"alpha": 2.0, "beta": 2.0}, "got alpha=2"),
-        ("epsilon-gamma-box", {"low": 0.0}, "one of low and high"),
+        ("epsilon-gamma-box", {"low": 0.0}, "low and high must be given together"),
         ("attn-lrp", {"gamma": -0.1}, "gamma must be 0 or more, got -0.1"),
         ("deep-lift", {"baseline": "noise"}, "baseline must be one of .*, got 'noise'"),
     ],

@@ -53,7 +53,7 @@ def test_the_table_says_question_answer_label_likeliest_classes_evidence_and_lay
         "prediction power drill 86.7 %",
         "label      screwdriver 11.7 % ✗ wrong",
         "top        ████████▋   86.7 % power drill",
-        "residual 1.2e-07, 25 % of the magnitude has no position",
+        "residual 1.2e-07, 25 % of the relevance has no spatial position",
         "layer      layer4",
     ):
         assert row in text

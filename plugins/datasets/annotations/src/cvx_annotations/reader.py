@@ -67,7 +67,7 @@ def read_annotations(
         raise UsageError(f"form must be GroundTruthMask or GroundTruthBoxes, got {form!r}.")
     if suffix not in _BOXES:
         raise InputError(
-            f"{file} holds no boxes that can be read.",
-            "A detector's truth is a COCO .json, a Pascal VOC .xml or a YOLO .txt.",
+            f"Unsupported file of boxes: {file}.",
+            "Pass a COCO .json, a Pascal VOC .xml or a YOLO .txt.",
         )
     return _BOXES[suffix](file, Path(image), classes)

@@ -121,8 +121,8 @@ class DecoderPool:
             self._changed.wait_for(lambda: item.id in self._done or self._failure is not None)
             if self._failure is not None:
                 raise CvxError(
-                    f"The processes that decode can't go on: {describe_error(self._failure)}",
-                    "Is there memory left? Let fewer decode: --engine local:workers=1.",
+                    f"The decoding processes failed: {describe_error(self._failure)}",
+                    "If memory is short, use fewer processes: --engine local:workers=1.",
                 ) from self._failure
             return self._done.pop(item.id)
 
@@ -177,10 +177,12 @@ class DecoderPool:
             with self._changed:
                 self._waiting.appendleft(task)
         else:
-            how = f"ended its process ({_cause(code)})"
+            how = f"crashed the process ({_cause(code)})"
             if not in_time:
-                how = f"was not done after {self._timeout:g} s"
-            message = f"Decoding it {how}, {TRIES} times. Look at the file; the others went on."
+                how = f"timed out after {self._timeout:g} s"
+            message = (
+                f"Decoding {how}, {TRIES} times. Check the file; other inputs are not affected."
+            )
             self._put(task.item, FailedItem("crashed", message))
         self._workers[self._workers.index(worker)] = self._begin()
 

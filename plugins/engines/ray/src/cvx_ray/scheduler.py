@@ -159,7 +159,7 @@ class Scheduler:
             self._listener.done(what.block, found)
 
     def _lost(self, pool: Pool, member: Member) -> None:
-        """Have done again what was asked of one that ended; what it was busy with is blamed."""
+        """Repeat the tasks of a process that ended; the task it was running counts as the cause."""
         pool.replace(member)
         blamed = True
         for flight in list(member.flights):

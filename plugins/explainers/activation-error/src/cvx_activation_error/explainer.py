@@ -40,8 +40,8 @@ class ActivationError(Explainer):
     verify
         Check conservation by replaying the gates at zero, one more forward pass: `residual`, the
         gap over the largest of the three parts, goes into the evidence. Where it is more than
-        rounding allows, `unconserved` says in which modules how much is lost. `held` says where
-        the signal itself ends in what is held.
+        rounding allows, `unconserved` says in which modules how much is lost. `held` says which
+        frozen functions absorb relevance.
     profile
         Put the layer profile into the evidence (`cvx_activation_error.profile`): true for a dozen
         layers at most, or the names of some.

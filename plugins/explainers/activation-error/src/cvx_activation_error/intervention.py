@@ -32,8 +32,8 @@ class ActivationPatching(Explainer):
     in logits: the activation of the image is exchanged for that of a baseline image in all
     channels of this cell, and the network behind the layer is run again (the causal tracing of Meng
     2022, arXiv:2202.05262; called activation patching, here from the clean run to the corrupted
-    one, by Zhang and Nanda 2024, arXiv:2309.16042). Signed: positive cells support what was
-    asked. It is an intervention and no estimate, and so says how far an estimate can be trusted:
+    one, by Zhang and Nanda 2024, arXiv:2309.16042). Signed: positive positions support the target.
+    It is an intervention and not an estimate, and so says how far an estimate can be trusted:
     beside it stand the correlations over the cells with
 
         sum_k (A_k(u) - A_ref,k(u)) dS/dA_k(u),

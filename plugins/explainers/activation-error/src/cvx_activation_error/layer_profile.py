@@ -35,7 +35,7 @@ def layer_profile(
         The request; None asks the margin, which requirements a label.
     layers
         Names of layers with a grid, ``"input"`` for the pixels; None takes a dozen at most: the
-        pixels, and from every size of grid some that everything passes.
+        pixels, and from every grid size some that all paths to the output pass.
 
     Raises
     ------

@@ -61,7 +61,7 @@ class LayerProfile:
     Attributes
     ----------
     target
-        What was asked, as in ``why power drill and not screwdriver?``.
+        The target, as in ``why power drill and not screwdriver?``.
     rows
         One for each layer.
     residual
@@ -90,7 +90,7 @@ class LayerProfile:
         """
         evidence = explanation.evidence.to_dict()
         if "layer_profile" not in evidence:
-            raise OptionError("The explanation has no layer profile.", "Ask with profile=True.")
+            raise OptionError("The explanation has no layer profile.", "Explain with profile=True.")
         rows = [
             LayerBalance(**{**row, "grid": tuple(row["grid"])}) for row in evidence["layer_profile"]
         ]
@@ -151,7 +151,7 @@ def profiles(
 
 
 def by_stage(model: VisionModel, inputs: Tensor) -> list[Layer]:
-    """Return the input and places that everything passes, as many from each size of grid."""
+    """Return the input and layers that all paths pass, as many from each grid size."""
     layout = Layout.of(model, inputs)
     trunk = find_trunk(model, inputs) or (find_last_grid(model, inputs),)
     stages = [list(stage) for _, stage in groupby(trunk, key=lambda place: place.grid)]

@@ -50,7 +50,7 @@ class Cam(Explainer):
             )
         if self.layers and self.layer != "auto":
             raise OptionError(
-                f"layer and layers exclude each other, got {self.layer!r} and {list(self.layers)}."
+                f"layer and layers can't be combined, got {self.layer!r} and {list(self.layers)}."
             )
 
     def requirements(self) -> Requirements:

@@ -15,7 +15,7 @@ _MODES = ("auto", "energy", "rollout", "reads")
 
 @dataclass(frozen=True)
 class LocationAttention(Explainer):
-    """Where the model looks, whatever the class.
+    """Where the model looks, independent of the class.
 
     Values are not negative. Without a query: for transformers with global attention the attention
     rollout of the class token (or the mean over the tokens that the prediction reads), in shares of
@@ -65,16 +65,16 @@ class LocationAttention(Explainer):
             reads = Reads(self.query, self.layer, self.channel)
             object.__setattr__(self, "query", reads.query)
         elif self.channel is not None:
-            raise OptionError("A channel without a query.", "Write query=(x,y) too, in pixels.")
+            raise OptionError("channel requires a query.", "Pass query=(x,y) in pixels.")
         if (self.query is not None) != (self.mode == "reads") and self.mode != "auto":
             raise OptionError(
-                f"mode={self.mode!r} does not go with query={self.query}.",
-                "mode='reads' takes a query=(x,y); the others take none.",
+                f"mode={self.mode!r} can't be combined with query={self.query}.",
+                "mode='reads' requires query=(x,y); the other modes have no query.",
             )
         if self.mode == "rollout" and self._of_a_layer:
             raise OptionError(
-                "A rollout runs over all layers and has no power.",
-                "Leave layer and power out, or use mode=energy.",
+                "mode='rollout' has no layer and no power.",
+                "Omit layer and power, or use mode=energy.",
             )
 
     @property

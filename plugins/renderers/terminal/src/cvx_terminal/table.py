@@ -161,7 +161,7 @@ def _evidence(explanation: Explanation) -> str:
     if isinstance(residual, int | float) and math.isfinite(residual):
         parts.append(f"residual {residual:.2g}")
     if isinstance(share, int | float) and math.isfinite(share):
-        parts.append(f"{100 * share:.3g} % of the magnitude has no position")
+        parts.append(f"{100 * share:.3g} % of the relevance has no spatial position")
     if isinstance(correlation, int | float) and math.isfinite(correlation):
         parts.append(f"correlation with the first-order estimate {correlation:.3g}")
     if evidence.get("unconserved_reason"):

@@ -1,4 +1,4 @@
-"""Journal of crashes: the inputs in flight when the network ended its process."""
+"""Journal of crashes: the inputs in flight when the network crashed the process."""
 
 from __future__ import annotations
 

@@ -105,7 +105,9 @@ class DiagnosisWork(Work[Item, DecodedInput, Row]):
             part = [one for one in batch if one.item.id in ids]
             cause = self.journal.cause(EXPLAINING, ids)
             if cause is not None:
-                message = f"The network ended its process on this input ({cause}). Check the image."
+                message = (
+                    f"The network crashed the process on this input ({cause}). Check the image."
+                )
                 rows += [self.failed(one.item, CRASHED, message) for one in part]
                 continue
             with self.journal.in_flight(EXPLAINING, ids):

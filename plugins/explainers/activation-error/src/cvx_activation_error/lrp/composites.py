@@ -164,7 +164,7 @@ class EpsilonGammaBox(Propagated):
 
     def __post_init__(self) -> None:
         if (self.low is None) != (self.high is None):
-            raise OptionError("Only one of low and high is given.", "Give both.")
+            raise OptionError("low and high must be given together.")
         self.rules()
 
     def rules(self) -> Relevance:

@@ -18,7 +18,7 @@ class Occlusion(Perturbation):
     """What the prediction loses when a window slides over the image (Zeiler and Fergus 2014).
 
     A pixel gets the mean of S(x) - S(x covered) over the windows that cover it
-    (arXiv:1311.2901). Signed: positive pixels support what was asked. The network is only run,
+    (arXiv:1311.2901). Signed: positive pixels support the target. The network is only run,
     so that any will do.
 
     Parameters
