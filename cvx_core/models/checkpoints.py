@@ -195,7 +195,7 @@ def _unwrap(loaded: Any) -> dict[str, torch.Tensor]:
 
 
 def _lossy(state: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor]) -> list[str]:
-    """Return the tensors that the module can't hold without loss: other kinds of numbers, sparse."""
+    """Return the tensors that the module can't hold without loss."""
     found = []
     for name in own.keys() & state.keys():
         given, wanted = state[name], own[name]

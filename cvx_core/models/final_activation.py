@@ -25,6 +25,10 @@ _VIEWS = {
     *("flatten", "view", "reshape", "squeeze", "unsqueeze", "permute", "transpose", "contiguous"),
     *("__getitem__", "to", "float", "double", "__get__", "size", "dim"),
 }
+_SQUASHING = {
+    *ACTIVATIONS,
+    *("sigmoid_", "softmax_", "hardsigmoid", "hardtanh", "clamp", "clip", "clamp_", "tanh", "exp"),
+}
 _LINEAR = {
     *("linear", "addmm", "matmul", "bmm", "baddbmm", "mm", "conv2d", "einsum", "add", "__add__"),
     *("mean", "sum", "avg_pool2d", "adaptive_avg_pool2d", "max_pool2d", "interpolate"),
@@ -37,13 +41,16 @@ class FinalActivation(TorchFunctionMode):
 
     Attributes
     ----------
-    producer
-        Name of the last function that was called, but for those that only change the shape.
+    unclear
+        Whether the output may be probabilities that no final activation shows: something squashed
+        values on the way, and the last function, but for those that only change the shape, is not
+        linear; or nothing was seen, as in a scripted network.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.producer = ""
+        self._producer = ""
+        self._squashed = False
         self._last: tuple[str, Tensor, Tensor, Any] | None = None
 
     def __torch_function__(
@@ -55,9 +62,15 @@ class FinalActivation(TorchFunctionMode):
         if name in ACTIVATIONS and args and isinstance(out, Tensor):
             dim = args[1] if len(args) > 1 else (kwargs or {}).get("dim")
             self._last = (name, args[0], out, dim)
+        self._squashed |= name in _SQUASHING
         if name not in _VIEWS:
-            self.producer = name
+            self._producer = name
         return out
+
+    @property
+    def unclear(self) -> bool:
+        """Whether the output may be probabilities."""
+        return not self._producer or (self._squashed and self._producer not in _LINEAR)
 
     def found(self, output: Any) -> tuple[str, Callable[[Tensor], Tensor]] | None:
         """Return the activation that an output comes from, and a function that undoes it.
@@ -101,22 +114,20 @@ def check_activation(found: str, task: Task) -> None:
     )
 
 
-def check_range(scores: Tensor, producer: str) -> None:
+def check_range(scores: Tensor) -> None:
     """Refuse scores that may be probabilities as well as logits.
 
     Parameters
     ----------
     scores
         (B, C, ...).
-    producer
-        Name of the function that made them; empty if it is unknown.
 
     Raises
     ------
     ModelError
-        If all lie in [0, 1] and no linear function made them.
+        If all lie in [0, 1].
     """
-    if producer in _LINEAR or scores.is_meta or scores.shape[1] < 2:
+    if scores.is_meta or scores.shape[1] < 2:
         return
     low, high = torch.aminmax(scores.detach())
     if not (low >= 0 and high <= 1 and low < high):  # also where they are nan

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -32,8 +33,22 @@ def run_module(module: nn.Module, inputs: Tensor, name: str) -> Any:
             f"{name} failed on an input of shape {tuple(inputs.shape)} "
             f"({str(inputs.dtype).removeprefix('torch.')}, {inputs.device}): "
             f"{describe_error(error)}",
-            "Check that the input has the size, channels and dtype that the network expects.",
+            _way_out(str(error)),
         ) from error
+
+
+def _way_out(reason: str) -> str:
+    if "nference tensor" in reason:
+        return (
+            "The forward runs under torch.inference_mode, which records no gradient: use "
+            "torch.no_grad, or a method that needs none, such as one that perturbs the image."
+        )
+    if re.search(r"missing \d+ required positional argument", reason):
+        return (
+            "forward needs more than the image: fix the rest in a wrapper, a module with "
+            "forward(self, x): return self.net(x, self.other)."
+        )
+    return "Check that the input has the size, channels and dtype that the network expects."
 
 
 def version(tensor: Tensor) -> int:

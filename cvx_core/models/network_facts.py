@@ -29,9 +29,10 @@ class NetworkFacts:
     ----------
     digest
         Of the weights; empty until it is computed.
-    activation, producer
-        Final activation of the network, and the function that makes its output; None until a first
-        pass. See `cvx_core.models.final_activation`.
+    activation
+        Final activation of the network; None until a first pass.
+    unclear
+        Whether outputs in [0, 1] may be probabilities; see `cvx_core.models.final_activation`.
     notes
         What is true of the network, such as that it refuses a memory format.
     """
@@ -40,7 +41,7 @@ class NetworkFacts:
         self.versions = versions
         self.digest = ""
         self.activation: str | None = None
-        self.producer = ""
+        self.unclear = False
         self.notes: set[tuple[Hashable, ...]] = set()
         self._found: dict[tuple[Hashable, ...], Any] = {}
 

@@ -225,7 +225,7 @@ class VisionModel:
             output = run_module(self.module, inputs, self.name)
         found = watcher.found(output)
         if facts.activation is None:
-            facts.activation, facts.producer = (found[0] if found else ""), watcher.producer
+            facts.activation, facts.unclear = (found[0] if found else ""), watcher.unclear
         if found is not None and self.activation is None:
             check_activation(found[0], self.task)
         return output if found is None else tree_map(found[1], output)
@@ -295,8 +295,8 @@ class VisionModel:
         if self.task.activation and self._facts is not None and not self._facts.activation:
             if self.activation in ACTIVATIONS:
                 found = replace(found, scores=logits_of(found.scores, self.activation))
-            elif self.activation is None and self.readout is None:
-                check_range(found.scores, self._facts.producer)
+            elif self._facts.unclear and self.activation is None and self.readout is None:
+                check_range(found.scores)
         if self.classes is not None and len(self.classes) not in (found.named, found.classes):
             raise ModelError(
                 f"The model has {found.classes} outputs and {len(self.classes)} class names.",

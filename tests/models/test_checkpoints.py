@@ -14,7 +14,12 @@ from safetensors.torch import save_file
 from torch import nn
 
 from cvx_core.errors import CheckpointError
-from cvx_core.models.checkpoints import load_weights, names_a_file, read_checkpoint
+from cvx_core.models.checkpoints import (
+    fit_weights,
+    load_weights,
+    names_a_file,
+    read_checkpoint,
+)
 
 
 class Trap:
@@ -165,3 +170,54 @@ def test_a_file_without_tensors_and_a_missing_file_say_so(tmp_path: Path) -> Non
 )
 def test_a_name_of_weights_is_told_from_a_file(weights: str | Path, file: bool) -> None:
     assert names_a_file(weights) is file
+
+
+def _little() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2))
+
+
+@pytest.mark.parametrize("prefix", ["model.", "net.backbone.", "student.", "module.model."])
+def test_what_a_prefix_does_not_cover_is_left_out_and_named(prefix: str) -> None:
+    source, target = _little(), _little()
+    with torch.no_grad():
+        for parameter in source.parameters():
+            parameter.add_(1)
+    state = {prefix + name: tensor for name, tensor in source.state_dict().items()}
+    state["loss.weight"] = torch.ones(2)
+    with pytest.warns(UserWarning, match=r"left out: loss\.weight"):
+        fit_weights(target, state, "a.ckpt")
+    for name, tensor in target.state_dict().items():
+        assert torch.equal(tensor, source.state_dict()[name])
+
+
+def test_of_averaged_and_plain_weights_the_plain_are_taken_and_it_is_said() -> None:
+    source, target = _little(), _little()
+    state = {f"ema_model.{name}": tensor * 0 for name, tensor in source.state_dict().items()}
+    state |= {f"model.{name}": tensor for name, tensor in source.state_dict().items()}
+    with pytest.warns(UserWarning, match=r"weights model\.\* of a\.ckpt were taken"):
+        fit_weights(target, state, "a.ckpt")
+    assert torch.equal(target[0].weight, source[0].weight)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda w: (w * 100).to(torch.int8),
+        lambda w: w.to(torch.complex64),
+        lambda w: w.to_sparse(),
+        lambda w: w > 0,
+    ],
+)
+def test_numbers_that_lose_something_are_refused(change: Any) -> None:
+    state = _little().state_dict()
+    state["0.weight"] = change(state["0.weight"])
+    with pytest.raises(CheckpointError, match=r"lose something \(0\.weight is \S+ for float32"):
+        fit_weights(_little(), state, "a.pth")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_precisions_are_loaded(dtype: torch.dtype) -> None:
+    state = _little().half().state_dict()
+    state = {name: t.to(dtype) if t.is_floating_point() else t for name, t in state.items()}
+    fit_weights(_little(), state, "a.pth")

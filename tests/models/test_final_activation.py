@@ -128,7 +128,7 @@ def test_an_unknown_activation_is_refused() -> None:
 
 def test_values_outside_of_it_or_not_finite_are_no_probabilities() -> None:
     for values in ([-0.1, 0.5], [0.5, 1.1], [0.3, float("nan")], [0.5, 0.5]):
-        check_range(torch.tensor([values]), "")
+        check_range(torch.tensor([values]))
 
 
 def test_a_network_that_works_in_place_gets_its_own_input() -> None:
