@@ -124,6 +124,8 @@ class Tree:
             return "survived", []
         lines = printed.splitlines() or [f"exit {process.returncode}"]
         failures = [re.sub("^(FAILED|ERROR) ", "", s) for s in lines if re.match("FAILED|ERROR", s)]
+        if not failures and process.returncode in (-signal.SIGTERM, -signal.SIGINT, 2):
+            raise KeyboardInterrupt  # somebody ended the tests
         timed_out = any("Failed: Timeout" in failure for failure in failures)
         return "timed out" if timed_out else "caught", failures or lines[-1:]
 
