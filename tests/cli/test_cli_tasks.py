@@ -8,6 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from PIL import Image
+from sample_predictions import detections
+
+from cvx_core.cli.explain.worker import _said
+from cvx_core.tasks.targets import ClassScore
 
 if TYPE_CHECKING:
     from conftest import Cvx
@@ -63,6 +67,14 @@ def test_a_run_says_what_a_detector_reports(cvx: Cvx) -> None:
     done = cvx.explain("halves.png", *GRADIENT, *DETECTOR, "-t", "box 0")
     assert "halves.png: box 0: red fox" in done.err
     assert done.run["model"]["task"] == "detection"
+
+
+@pytest.mark.parametrize(("count", "more"), [(1, ""), (5, ""), (6, " and 1 more")])
+def test_five_boxes_are_said_and_the_others_are_counted(count: int, more: str) -> None:
+    boxes = [((20 * k, 0, 20 * k + 10, 10), {0: 0.8}) for k in range(count)]
+    record = detections(boxes).resolve(ClassScore("dog"))[1]
+    said = ", ".join(f"box {k}: cat 80.0 %" for k in range(min(count, 5)))
+    assert _said(record, "detection") == said + more
 
 
 @pytest.mark.usefixtures("halves")

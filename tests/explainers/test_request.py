@@ -16,6 +16,7 @@ from cvx_core import (
     VisionModel,
     explain,
 )
+from cvx_core.explainers import SharedRecordings
 from cvx_core.testing import models
 
 
@@ -166,3 +167,9 @@ def test_a_network_that_fails_on_other_inputs_is_named() -> None:
 
     with pytest.raises(ModelError, match=r"Choosy failed .* too dark"):
         Dark().explain(VisionModel(Choosy()), models.inputs(1))
+
+
+def test_without_a_seed_random_numbers_are_those_of_seed_0() -> None:
+    request = ExplainRequest(SharedRecordings(models.convolutional(), models.inputs(1), []), [])
+    expected = torch.rand(3, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(torch.rand(3, generator=request.generator()), expected)

@@ -20,6 +20,8 @@ from tempfile import TemporaryDirectory
 from mutation.sample import Mutation, mutated
 
 STAGES = ("mirrored", "wider", "whole")
+DIRECT = 100
+"""Weight of a name in a test, against one in the tested plugin or a module that imports it."""
 ELSEWHERE = {"UV_PROJECT_ENVIRONMENT", "VIRTUAL_ENV", "PYTHONPATH"}
 """Variables that would lead from the copy to the environment of the work tree."""
 
@@ -38,29 +40,38 @@ class Tree:
 
     def stages(self, module: str) -> list[list[str]]:
         """Test files of each stage, those first that are most likely to notice."""
+        mirrored = self._mirrored(module)
+        used = self._uses(module)
+        wider = [test for test, _ in used.most_common() if test not in mirrored]
+        return [mirrored, wider, [t for t in self.tests() if t not in {*mirrored, *wider}]]
+
+    def _mirrored(self, module: str) -> list[str]:
+        """Test files of a module, then the others of its folder or of the nearest one above."""
         path = Path(module)
         folder = Path("tests", *path.parts[1:-1])
         while not (self.folder / folder).is_dir():
             folder = folder.parent
-        every, used = self.tests(), self._names_used(module)
-        near = [] if folder == Path("tests") else [t for t in every if t.startswith(f"{folder}/")]
-        own = [t for t in near if Path(t).stem == f"test_{path.stem}"]
-        own += [t for t in every if Path(t).stem == f"test_{path.stem}" and t not in own]
-        mirrored = [*own, *(test for test in near if test not in own)]
-        wider = [test for test, _ in used.most_common() if test not in mirrored]
-        return [mirrored, wider, [t for t in every if t not in {*mirrored, *wider}]]
+        every, name = self.tests(), f"test_{path.stem}.py"
+        near = [t for t in every if folder.name != "tests" and t.startswith(f"{folder}/")]
+        named = [test for test in every if Path(test).name == name]
+        named.sort(key=lambda test: test not in near)
+        return [*named, *(test for test in near if test not in named)]
 
-    def _names_used(self, module: str) -> Counter[str]:
-        """Number of the module's names in each test file, or in the plugin that it tests."""
+    def _uses(self, module: str) -> Counter[str]:
+        """Uses of a module by each test file, by what its plugin imports and by the core."""
         body = ast.parse((self.folder / module).read_text()).body
         names = [n.name for n in body if isinstance(n, ast.FunctionDef | ast.ClassDef)]
-        word = re.compile(r"\b(" + "|".join([*names, Path(module).stem]) + r")\b")
+        dotted = module.removesuffix(".py").replace("/", ".")
+        word = re.compile(rf"\b({'|'.join([re.escape(dotted), *names])})\b")
         used: Counter[str] = Counter()
         for test in self.tests():
             inside = re.match(r"plugins/\w+/[\w-]+/", test)
             code = (self.folder / inside[0] / "src").rglob("*.py") if inside else ()
-            text = "".join(p.read_text() for p in (self.folder / test, *code))
-            used[test] = len(set(word.findall(text)))
+            used[test] = DIRECT * len(set(word.findall((self.folder / test).read_text())))
+            used[test] += len(set(word.findall("".join(path.read_text() for path in code))))
+        for path in (self.folder / Path(module).parts[0]).rglob("*.py"):
+            if dotted in path.read_text():
+                used.update(self._mirrored(path.relative_to(self.folder).as_posix()))
         return +used
 
     @contextmanager
@@ -113,6 +124,8 @@ class Tree:
             return "survived", []
         lines = printed.splitlines() or [f"exit {process.returncode}"]
         failures = [re.sub("^(FAILED|ERROR) ", "", s) for s in lines if re.match("FAILED|ERROR", s)]
+        if not failures and process.returncode in (-signal.SIGTERM, -signal.SIGINT, 2):
+            raise KeyboardInterrupt  # somebody ended the tests
         timed_out = any("Failed: Timeout" in failure for failure in failures)
         return "timed out" if timed_out else "caught", failures or lines[-1:]
 
