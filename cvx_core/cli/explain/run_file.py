@@ -84,7 +84,7 @@ class Entry:
     def add(self, explanation: Explanation, files: Sequence[str]) -> None:
         """Note an explanation and the files it was drawn to."""
         target = explanation.target.to_dict()
-        kept = ("predicted", "label", "correct", "top", "reported")
+        kept = ("predicted", "label", "truth", "correct", "top", "reported")
         self.prediction = {key: target[key] for key in kept}
         self.explanations.append(
             {

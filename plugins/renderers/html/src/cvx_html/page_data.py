@@ -100,6 +100,8 @@ def _image(explanation: Explanation, photo: int, number: int) -> dict[str, Any]:
         "canvas": list(canvas),
         "model": explanation.model_text,
         "whole": _whole(explanation),
+        # Of the outputs, which scores are in.
+        "unit": "logits" if target.predicted.probability is not None else target.predicted.unit,
         "predicted": vars(target.predicted),
         "reported": None if target.reported is None else [d.to_dict() for d in target.reported],
         **_verdict(explanation),

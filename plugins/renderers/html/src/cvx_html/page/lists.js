@@ -43,7 +43,9 @@ function showTop(image, map) {
     { ...one.class, box: `box ${one.index}: `, isTarget: matches(one) }
   ));
   const entries = (boxes ?? map.top).map((entry) => {
-    const bar = make("span", { class: "bar", "aria-hidden": "true" }, make("span"));
+    // A value without a probability has no bar.
+    const hidden = entry.probability === null;
+    const bar = make("span", { class: "bar", "aria-hidden": "true", hidden }, make("span"));
     bar.firstChild.style.width = `${100 * (entry.probability ?? 0)}%`;
     const isLabel = image.label?.index === entry.index;
     return make(
@@ -95,7 +97,7 @@ function showMap() {
   find("evidence-of").replaceChildren(
     `${data.methods[map.method]}: `, name(map.target, "span"),
   );
-  const score = [["score of the target", `${brief(map.score)} logits`]];
+  const score = [["score of the target", `${brief(map.score)} ${image.unit}`.trim()]];
   rows(find("evidence"), [...(map.score === null ? [] : score), ...map.evidence]);
   rows(find("provenance"), map.provenance);
   const colors = map.signed ? "red regions support the target, blue oppose it" : "";
