@@ -29,10 +29,6 @@ class NetworkFacts:
     ----------
     digest
         Of the weights; empty until it is computed.
-    activation
-        Final activation of the network; None until a first pass.
-    unclear
-        Whether outputs in [0, 1] may be probabilities; see `cvx_core.models.final_activation`.
     notes
         What is true of the network, such as that it refuses a memory format.
     """
@@ -40,8 +36,6 @@ class NetworkFacts:
     def __init__(self, versions: Versions) -> None:
         self.versions = versions
         self.digest = ""
-        self.activation: str | None = None
-        self.unclear = False
         self.notes: set[tuple[Hashable, ...]] = set()
         self._found: dict[tuple[Hashable, ...], Any] = {}
 

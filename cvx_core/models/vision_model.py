@@ -119,6 +119,8 @@ class VisionModel:
         self.readout, self.activation = readout, activation
         self.details = Metadata(details)
         self._facts: NetworkFacts | None = None
+        self._final: str | None = None
+        self._unclear = False
 
     def __repr__(self) -> str:
         return f"<VisionModel {self.name} ({self.task.name}, {self.device}, {self.dtype})>"
@@ -218,14 +220,13 @@ class VisionModel:
 
         The final activation that the task has is left out.
         """
-        facts = self.facts
-        if not self.task.activation or self.activation == "none" or facts.activation == "":
+        if not self.task.activation or self.activation == "none" or self._final == "":
             return run_module(self.module, inputs, self.name)
         with FinalActivation() as watcher:
             output = run_module(self.module, inputs, self.name)
         found = watcher.found(output)
-        if facts.activation is None:
-            facts.activation, facts.unclear = (found[0] if found else ""), watcher.unclear
+        if self._final is None:  # it doesn't depend on the weights
+            self._final, self._unclear = (found[0] if found else ""), watcher.unclear
         if found is not None and self.activation is None:
             check_activation(found[0], self.task)
         return output if found is None else tree_map(found[1], output)
@@ -254,7 +255,7 @@ class VisionModel:
     @property
     def output_note(self) -> str:
         """What was left out of the network's output, for provenance; empty if nothing was."""
-        found = self._facts.activation if self._facts else None
+        found = self._final
         return f"The final {found} is left out: outputs are its logits." if found else ""
 
     def output(self, inputs: torch.Tensor) -> ModelOutput:
@@ -292,11 +293,12 @@ class VisionModel:
             if self.readout is None
             else self.readout(output)
         )
-        if self.task.activation and self._facts is not None and not self._facts.activation:
+        if self.task.activation and not self._final:
             if self.activation in ACTIVATIONS:
                 found = replace(found, scores=logits_of(found.scores, self.activation))
-            elif self._facts.unclear and self.activation is None and self.readout is None:
+            elif self._unclear and self.activation is None and self.readout is None:
                 check_range(found.scores)
+                self._unclear = False  # later outputs may be of changed activations
         if self.classes is not None and len(self.classes) not in (found.named, found.classes):
             raise ModelError(
                 f"The model has {found.classes} outputs and {len(self.classes)} class names.",

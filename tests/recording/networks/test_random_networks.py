@@ -139,7 +139,7 @@ class Random(nn.Module):
 def network(recipe: Recipe, *, half: bool = False) -> VisionModel:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        return VisionModel(Random(recipe, half).double().eval())
+        return VisionModel(Random(recipe, half).double().eval(), activation="none")
 
 
 def images(recipe: Recipe) -> Tensor:

@@ -48,7 +48,7 @@ def test_a_function_without_a_rule_leaves_a_residual_that_is_measured(
 def test_a_network_that_ends_in_probabilities_is_asked_for_its_logits(
     ending: nn.Module, seeded: Callable[..., Any]
 ) -> None:
-    model = VisionModel(seeded(lambda: Small(F.silu, ending).double()))
+    model = VisionModel(seeded(lambda: Small(F.silu, ending).double()), activation="none")
     with open_recording(model, IMAGES, Requirements("conv", gates="frozen")) as recording:
         with pytest.raises(MethodError, match=r"(?s)back to 'conv'.*return logits"):
             recording.gradients(torch.ones_like(recording.logits), "conv")

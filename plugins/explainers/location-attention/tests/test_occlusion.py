@@ -158,7 +158,7 @@ def test_what_the_model_ignores_is_exactly_zero() -> None:
 
 
 def test_a_window_larger_than_the_image_is_refused() -> None:
-    with pytest.raises(OptionError, match="does not fit"):
+    with pytest.raises(OptionError, match="at most the size of the input"):
         get_explainer("occlusion", window=5).explain(VisionModel(Sums()), X, ClassScore(0))
 
 

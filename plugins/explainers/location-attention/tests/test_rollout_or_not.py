@@ -57,7 +57,7 @@ def test_a_named_layer_or_power_asks_for_the_energy() -> None:
 
 @pytest.mark.parametrize("options", [{"layer": "blocks.0"}, {"power": 1}])
 def test_a_rollout_takes_neither_layer_nor_power(options: dict[str, object]) -> None:
-    with pytest.raises(OptionError, match="all layers"):
+    with pytest.raises(OptionError, match="no layer and no power"):
         get_explainer("location-attention", mode="rollout", **options)
 
 

@@ -266,7 +266,7 @@ def test_the_oldest_weights_give_the_network_that_torchvision_makes_of_them(
 )
 def test_a_detector_loads_by_name_and_reports_what_torchvision_does(name: str) -> None:
     model = cvx.load_model(f"torchvision:{name}", weights="random")
-    assert model.task == "detection"
+    assert model.task.name == "detection"
     assert model.classes is not None
     assert model.classes[:2] == ("__background__", "person")
     torch.manual_seed(0)
@@ -291,7 +291,7 @@ def test_a_segmenter_is_the_network_that_torchvision_builds_for_the_weights(
 
 def test_a_segmenter_loads_by_name_and_sees_the_whole_photograph() -> None:
     model = cvx.load_model("torchvision:lraspp_mobilenet_v3_large", weights="random")
-    assert model.task == "segmentation"
+    assert model.task.name == "segmentation"
     [prepared] = model.prepare(PHOTOGRAPHS[0])
     assert prepared.extent == (0, 0, *Image.open(PHOTOGRAPHS[0]).size)
     [answer] = model.predict(PHOTOGRAPHS[0])

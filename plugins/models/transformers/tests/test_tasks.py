@@ -177,7 +177,7 @@ def test_what_a_detector_keeps_is_what_transformers_reports(
     name: str, seed: int, tmp_path: Path
 ) -> None:
     model, network, processor = load(tmp_path, DETECTORS[name], seed)
-    assert model.task == "detection"
+    assert model.task.name == "detection"
     [answer] = model.predict(PHOTOGRAPH)
     assert isinstance(answer, DetectionPrediction)
     assert answer.settings.threshold == 0.5
@@ -205,7 +205,7 @@ def test_what_a_detector_keeps_is_what_transformers_reports(
 @pytest.mark.parametrize("name", SEGMENTERS)
 def test_a_segmenters_pixels_are_classified_as_transformers_does(name: str, tmp_path: Path) -> None:
     model, network, processor = load(tmp_path, SEGMENTERS[name])
-    assert model.task == "segmentation"
+    assert model.task.name == "segmentation"
     assert model.classes == ("cat", "dog", "owl")
     [answer] = model.predict(PHOTOGRAPH)
     assert isinstance(answer, SegmentationPrediction)
@@ -253,7 +253,7 @@ def test_a_folder_of_one_configuration_is_what_its_architecture_says(tmp_path: P
     hf.SegformerForImageClassification(config).save_pretrained(tmp_path / "classifier")
     hf.SegformerForSemanticSegmentation(config).save_pretrained(tmp_path / "segmenter")
     for folder, task in (("classifier", "classification"), ("segmenter", "segmentation")):
-        assert cvx.load_model(f"transformers:{tmp_path / folder}").task == task
+        assert cvx.load_model(f"transformers:{tmp_path / folder}").task.name == task
 
 
 def test_a_network_that_wants_a_task_in_words_is_refused_with_the_way_out(tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ def test_every_input_has_one_row_that_says_what_became_of_it(
         "bee/broken.png": "bad input",
     }
     assert "SIGKILL" in rows["ant/a_kills.png"]["message"]
-    assert "not done after 1 s" in rows["ant/b_hangs.png"]["message"]
+    assert "timed out after 1 s" in rows["ant/b_hangs.png"]["message"]
     assert run.summary is not None
     assert run.summary["counts"] == {
         "ok": 15,

@@ -91,8 +91,5 @@ def detr(output: Any, labels: int, most: int | None = None) -> DetectionCandidat
     softmax (Carion 2020); otherwise each class is a sigmoid of its own (Zhu 2021), and `most`
     boxes are reported, by default one for each query.
     """
-    found = detection(output)
-    queries, outputs = found.logits.shape[1:]
-    if outputs > labels:
-        return replace(found, most=queries)
-    return replace(found, exclusive=False, background=None, single=False, most=most or queries)
+    found = detection(output, labels)
+    return found if most is None or found.exclusive else replace(found, most=most)

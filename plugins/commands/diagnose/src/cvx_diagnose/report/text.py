@@ -18,7 +18,7 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
     failed = [f"{count:,} {status}" for status, count in counts.items() if count and status != OK]
     lines = [predicted + (": " + ", ".join(failed) if failed else "")]
     if accuracy["total"]:
-        what = "correct" if "confusion" in summary else "without a mistake"
+        what = "correct" if "confusions" in summary else "without a mistake"
         lines.append(
             f"{100 * accuracy['value']:.1f} % {what} (95 % interval {100 * accuracy['low']:.1f} to "
             f"{100 * accuracy['high']:.1f} %, {accuracy['total']:,} labeled)"
