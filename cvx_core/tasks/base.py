@@ -196,8 +196,10 @@ class Task(ABC):
         Returns
         -------
         function from the output for changed versions of the image to (n,), in [0, 1]
-            None if the seed is not about one class, or its outputs have no probability.
+            None if the seed is not about one class, or the outputs are values.
         """
+        if not self.activation:
+            return None
         shape = output.scores.shape[1:]
         classes = seed.view(shape).flatten(1).any(1) if len(shape) > 1 else seed != 0
         if int(classes.sum()) != 1 or bool((seed < 0).any()):

@@ -47,8 +47,7 @@ class Depth(Task):
     scale
         Unit of one step of a ground truth file, as in ``0.001`` where it holds millimetres.
     tolerance
-        Largest deviation that is no mistake, as a fraction of the true value (Eigen et al. 2014
-        count 25 %).
+        Largest deviation that is no mistake, as a fraction of the true value.
 
     Examples
     --------
@@ -95,9 +94,6 @@ class Depth(Task):
         """Return the values themselves, (B, h w)."""
         return output.flat
 
-    def probability_of(self, seed: Tensor, output: ModelOutput) -> None:
-        """Return None: a value has no probability."""
-
     def read_label(
         self,
         label: GroundTruth,
@@ -112,10 +108,6 @@ class Depth(Task):
         """Return the regions that are too far or too near, the most costly first."""
         return prediction.mistakes(ground_truth)
 
-    def summary(self, record: TargetRecord) -> str:
-        """Return the mean value where it was asked."""
-        return f"{record.predicted.text} on average where asked"
-
 
 @dataclass(frozen=True, eq=False)
 class DepthPrediction(Prediction):
@@ -128,7 +120,6 @@ class DepthPrediction(Prediction):
     tolerance: float = 0.25
 
     task = "depth"
-    own_targets = "It needs a model that predicts a value for each pixel."
     count = 1
 
     def __post_init__(self) -> None:
@@ -188,10 +179,8 @@ class DepthPrediction(Prediction):
         note = f"The mean over {int(inside.sum())} of {inside.size} pixels."
         flat = np.asarray(weights).reshape(-1)
         score, one = self.value(flat), (entry,)
-        record = TargetRecord(
-            kind, text, score, None, one, (sign,), entry, None, one, note, box=box
-        )
-        return flat, record
+        kept = (kind, text, score, None, one, (sign,), entry, None, one, note)
+        return flat, TargetRecord(*kept, box=box)
 
     def resolve_predicted(self, label: Any) -> Resolved:
         """Return the seed of the mean value of the whole map."""

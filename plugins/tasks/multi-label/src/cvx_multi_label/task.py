@@ -214,13 +214,7 @@ class WrongLabel(Mistake):
 
 
 def split_labels(label: GroundTruth, classes: Sequence[str] | None) -> tuple[ClassRef, ...]:
-    """Return labels from one, several, or text with commas.
-
-    Raises
-    ------
-    TargetError
-        If it is none of these.
-    """
+    """Return labels from one, several, or text with commas; raises `TargetError`."""
     if isinstance(label, str):
         known = {name.strip().casefold() for name in classes or ()}
         if label.strip().casefold() in known:  # a name may hold a comma

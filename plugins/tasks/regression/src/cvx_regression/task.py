@@ -88,9 +88,6 @@ class Regression(Task):
         """Return the values themselves, (B, K)."""
         return output.scores
 
-    def probability_of(self, seed: Tensor, output: ModelOutput) -> None:
-        """Return None: a value has no probability."""
-
     def read_label(
         self,
         label: GroundTruth,
