@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from sample_predictions import detections
 
-from cvx_core.cli.explain.worker import _said
+from cvx_core.tasks.catalogue import get_task
 from cvx_core.tasks.targets import ClassScore
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def test_five_boxes_are_said_and_the_others_are_counted(count: int, more: str) -
     boxes = [((20 * k, 0, 20 * k + 10, 10), {0: 0.8}) for k in range(count)]
     record = detections(boxes).resolve(ClassScore("dog"))[1]
     said = ", ".join(f"box {k}: cat 80.0 %" for k in range(min(count, 5)))
-    assert _said(record, "detection") == said + more
+    assert get_task("detection").summary(record) == said + more
 
 
 @pytest.mark.usefixtures("halves")
