@@ -20,6 +20,7 @@ from .errors import (
     CheckpointError as CheckpointError,
     ConflictError as ConflictError,
     CvxError as CvxError,
+    CvxWarning as CvxWarning,
     InputError as InputError,
     LayerError as LayerError,
     MethodError as MethodError,

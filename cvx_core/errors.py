@@ -50,6 +50,10 @@ class CvxError(Exception):
         return type(self), (self.message, self.hint)
 
 
+class CvxWarning(UserWarning):
+    """Something that a user should know of weights or outputs, where cvx goes on."""
+
+
 class UsageError(CvxError):
     """Invalid arguments."""
 

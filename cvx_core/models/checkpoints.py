@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from cvx_core._util.files import is_file
-from cvx_core.errors import CheckpointError
+from cvx_core.errors import CheckpointError, CvxWarning
 from cvx_core.plugins.isolation import describe_error
 
 _WRAPPERS = (
@@ -228,6 +228,8 @@ def _rename(
     if left:
         shown = ", ".join(left[:3]) + (", ..." if len(left) > 3 else "")
         warnings.warn(
-            f"The weights {taken}* of {origin} were taken; left out: {shown}.", stacklevel=4
+            f"The weights {taken}* of {origin} were taken; left out: {shown}.",
+            CvxWarning,
+            stacklevel=4,
         )
     return {name.removeprefix(taken): state[name] for name in state if name.startswith(taken)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -12,7 +13,8 @@ from typing import Any
 
 import torch
 
-from cvx_core.errors import ModelError, PluginError, did_you_mean
+from cvx_core.errors import CvxWarning, ModelError, PluginError, did_you_mean
+from cvx_core.explanations.metadata import Metadata
 from cvx_core.models.checkpoints import names_a_file
 from cvx_core.models.factory import load_factory
 from cvx_core.models.vision_model import VisionModel
@@ -140,15 +142,22 @@ def load_model(
     """
     prefix, colon, rest = name.partition(":")
     plugins = registry()
-    if prefix.partition("@")[0] in plugins.names("model source"):
-        model = _load_from_source(prefix, rest, weights, trust_checkpoint)
-    elif colon and _looks_like_code(name):
-        model = load_factory(name, weights=weights, trust_checkpoint=trust_checkpoint)
-    elif colon:
-        plugins.find("model source", prefix)
-        raise AssertionError("unreachable: find raises for an unknown source")
-    else:
-        raise _unknown(name)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", CvxWarning)
+        if prefix.partition("@")[0] in plugins.names("model source"):
+            model = _load_from_source(prefix, rest, weights, trust_checkpoint)
+        elif colon and _looks_like_code(name):
+            model = load_factory(name, weights=weights, trust_checkpoint=trust_checkpoint)
+        elif colon:
+            plugins.find("model source", prefix)
+            raise AssertionError("unreachable: find raises for an unknown source")
+        else:
+            raise _unknown(name)
+    for one in caught:
+        warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
+    notes = [str(one.message) for one in caught if issubclass(one.category, CvxWarning)]
+    if notes:
+        model.details = Metadata({**model.details, "weights_note": " ".join(notes)})
     if device is not None or dtype is not None:
         model.to(device, dtype)
     return model

@@ -272,8 +272,6 @@ class VisionModel:
             eager(),
             evaluation_mode(self.module),
         ):
-            # Networks may work in place on what they are given, which inference tensors forbid.
-            inputs = inputs.clone() if inputs.is_inference() else inputs
             return self.parse_output(self.run(inputs))
 
     def read(self, output: Any) -> torch.Tensor:

@@ -116,7 +116,7 @@ def _trace(model: VisionModel, image: Tensor) -> dict[str, str]:
         eager(),
         ours,
     ):
-        model.run(image.clone())
+        model.run(image)
     layout = Layout.of(model, image)
     blocks: dict[str, str] = {}
     for (name, call), attentions in inside.items():  # outer modules come before those in them

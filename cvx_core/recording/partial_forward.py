@@ -116,7 +116,7 @@ class PartialForward:
         rows = rows.to(self.inputs.device)
         if self.layer.kind == "input":
             with evaluation_mode(self.model.module), eager(), mode:
-                return self.model.read(self.model.run(value.clone()))
+                return self.model.read(self.model.run(value))
         if self.alone:
             try:
                 return self._run_alone(value, len(rows), mode)

@@ -13,7 +13,12 @@ from torch import Tensor
 from cvx_core.errors import ModelError, UsageError
 from cvx_core.images.regions import Frame, Region
 from cvx_core.tasks.classes import ClassEntry, TargetRecord
-from cvx_core.tasks.ground_truth import GroundTruth
+from cvx_core.tasks.ground_truth import (
+    GroundTruth,
+    GroundTruthBoxes,
+    GroundTruthMask,
+    read_annotations,
+)
 from cvx_core.tasks.outputs import Classes, ModelOutput, shape_of
 from cvx_core.tasks.prediction import Prediction
 from cvx_core.tasks.targets import Target
@@ -238,7 +243,8 @@ class Task(ABC):
         Parameters
         ----------
         label
-            Text, as the path of a file; anything else is taken as it is.
+            Text, which for `GroundTruthMask` and `GroundTruthBoxes` is the path of a file;
+            anything else is taken as it is.
         image
             The image, by path or name: COCO's file tells images by name.
         classes, count
@@ -249,6 +255,8 @@ class Task(ABC):
         InputError, TargetError
             If it can't be read, or names an unknown class.
         """
+        if isinstance(label, str) and self.ground_truth in (GroundTruthMask, GroundTruthBoxes):
+            return read_annotations(label, self.ground_truth, image, classes)
         return label
 
     def row(self, prediction: Any, ground_truth: GroundTruth | None) -> dict[str, Any]:

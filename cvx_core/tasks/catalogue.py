@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
-from cvx_core.errors import PluginError, TargetError, UnknownComponentError, UsageError
+from cvx_core.errors import CvxError, PluginError, TargetError, UnknownComponentError, UsageError
 from cvx_core.plugins.discovery import registry
 from cvx_core.plugins.isolation import REPORT
 from cvx_core.plugins.parameters import build, parse_parameters
@@ -36,6 +38,9 @@ _OWN: dict[str, Task] = {
 
 DEFAULT_TASK = Classification.name
 
+_used: WeakValueDictionary[str, Task] = WeakValueDictionary()
+"""Tasks that models of this process have and that no plugin needs to offer, by name."""
+
 
 def get_task(task: str | Task) -> Task:
     """Return a task by name, with parameters as in ``regression:unit=years``.
@@ -43,7 +48,8 @@ def get_task(task: str | Task) -> Task:
     Parameters
     ----------
     task
-        A name as listed by ``cvx plugins``, or a task, which is returned as it is.
+        A name as listed by ``cvx plugins`` or of a task that a model of this process has; or a
+        task, which is returned as it is.
 
     Raises
     ------
@@ -53,6 +59,7 @@ def get_task(task: str | Task) -> Task:
         If a parameter is unknown or refused.
     """
     if isinstance(task, Task):
+        _used[task.name] = task
         return task
     if task in _OWN:
         return _OWN[task]
@@ -60,6 +67,8 @@ def get_task(task: str | Task) -> Task:
     try:
         made = build("task", registry().find("task", name), parameters)
     except UnknownComponentError as error:
+        if name in _used:
+            return _used[name]
         own = ", ".join(_OWN)
         raise UsageError(f"Unknown task {name!r}.", f"The core has {own}. {error.hint}") from error
     if not isinstance(made, Task):
@@ -67,15 +76,18 @@ def get_task(task: str | Task) -> Task:
     return made
 
 
-def installed_tasks() -> list[Task]:
-    """Return all tasks, those of the core first; a plugin's with its default parameters."""
-    offers = [one for one in registry().offers("task") if one.component.name not in _OWN]
-    return [*_OWN.values(), *(get_task(one.component.name) for one in offers)]
+def installed_tasks() -> Iterator[Task]:
+    """Yield all tasks, those of the core first; a plugin's with its default parameters.
+
+    One that can't be built, or has no default, is left out: it is named where it is used.
+    """
+    yield from _OWN.values()
+    for offer in registry().offers("task"):
+        with suppress(CvxError):
+            yield get_task(f"{offer.component.name}@{offer.distribution}")
 
 
-def find_mistakes(
-    prediction: Prediction, ground_truth: GroundTruth, task: str | Task | None = None
-) -> list[Mistake]:
+def find_mistakes(prediction: Prediction, ground_truth: GroundTruth) -> list[Mistake]:
     """Return the mistakes of a model on one image, the most costly first.
 
     Parameters
@@ -85,8 +97,6 @@ def find_mistakes(
     ground_truth
         A class by name or index of a classifier's image, `GroundTruthMask` of a segmenter's,
         `GroundTruthBoxes` of a detector's; `read_ground_truth` reads them from files.
-    task
-        The model's, where it has parameters; by default the one that the prediction names.
 
     Returns
     -------
@@ -108,12 +118,12 @@ def find_mistakes(
     >>> case.text, case.judge(ClassificationPrediction(np.array([2.0, 1.5]), ["cat", "dog"])).right
     ('misclassified: dog and not cat', True)
     """
-    if task is None and not isinstance(prediction, Prediction):
+    if not isinstance(prediction, Prediction):
         raise TargetError(
             f"Mistakes of a {type(prediction).__name__} are not known.",
             "Give one of model.predict(images).",
         )
-    return get_task(prediction.task if task is None else task).mistakes(prediction, ground_truth)
+    return get_task(prediction.task).mistakes(prediction, ground_truth)
 
 
 @dataclass(frozen=True)
@@ -235,6 +245,8 @@ def parse_target(text: str) -> Target:
 def _parse_own(text: str) -> Target | None:
     """Read a target of a task's own; None if it is none."""
     word, _, rest = text.partition(" ")
+    if not rest.strip():
+        return None
     for task in installed_tasks():
         if word not in task.target_forms:
             continue

@@ -45,7 +45,7 @@ class Prediction(ABC):
     """
 
     classes: Sequence[str] | None
-    own_targets: ClassVar[str] = ""
+    own_targets: ClassVar[str] = "Give a class, or Predicted()."
     """Which targets need such a prediction, and what to use instead; for messages."""
 
     @classmethod

@@ -115,7 +115,7 @@ class TaskConformance(Conformance):
     def test_mistakes_come_in_order_and_judge_themselves(self) -> None:
         """Each has a target that explains it, and judges the same prediction as wrong."""
         prediction = self.prediction(self.model())
-        mistakes = find_mistakes(prediction, self.label, self.model().task)
+        mistakes = find_mistakes(prediction, self.label)
         assert mistakes, "label must be one that the model's prediction is not"
         losses = [one.loss for one in mistakes]
         assert losses == sorted(losses, reverse=True)

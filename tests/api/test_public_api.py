@@ -28,6 +28,7 @@ PUBLIC = [
     "ConflictError",
     "Contrast",
     "CvxError",
+    "CvxWarning",
     "Detection",
     "DetectionCandidates",
     "DetectionPrediction",

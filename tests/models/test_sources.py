@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 from torch import nn
 
 from cvx_core import ModelEntry, ModelSource, VisionModel, list_models, load_model, register
-from cvx_core.errors import ModelError, PluginError, UnknownComponentError
+from cvx_core.errors import CvxWarning, ModelError, PluginError, UnknownComponentError
 from cvx_core.models.sources import first_synonyms, seeded
 from cvx_core.plugins import discovery
 from cvx_core.plugins.component import Component
@@ -142,3 +143,19 @@ def test_seeded_weights_are_the_same_each_time_and_leave_the_generator_alone() -
 def test_synonyms_are_dropped_where_the_first_tells_classes_apart() -> None:
     names = ["tench, Tinca tinca", "crane, a bird", "crane, a machine", "plain", ", odd"]
     assert first_synonyms(names) == ["tench", "crane, a bird", "crane, a machine", "plain", ", odd"]
+
+
+class Noting(ModelSource):
+    def load(self, name: str, **options: Any) -> VisionModel:
+        warnings.warn("half of the weights were taken", CvxWarning, stacklevel=1)
+        return VisionModel(nn.Linear(2, 2))
+
+    def models(self) -> Iterable[ModelEntry]:
+        return []
+
+
+def test_a_warning_about_weights_is_given_and_stands_in_the_details() -> None:
+    add("noting", Noting)
+    with pytest.warns(CvxWarning, match="half of the weights"):
+        model = load_model("noting:")
+    assert model.details["weights_note"] == "half of the weights were taken"

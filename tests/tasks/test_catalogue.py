@@ -8,9 +8,16 @@ import torch
 from cvx_embedded import photographs
 
 import cvx_core as cvx
+from cvx_core.plugins import discovery
+from cvx_core.plugins.registry import Registry
 from cvx_core.tasks import Task, get_task
 
 PHOTO = photographs()[0].path
+
+
+@pytest.fixture
+def _a_registry_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(discovery, "_registry", Registry(strict=False))
 
 
 def test_tasks_of_the_core_need_no_discovery_and_others_come_by_name() -> None:
@@ -33,6 +40,7 @@ def test_an_unknown_parameter_of_a_task_is_refused() -> None:
         cvx.VisionModel(torch.nn.Flatten(), task="regression:units=m")
 
 
+@pytest.mark.usefixtures("_a_registry_of_its_own")
 def test_a_registered_task_is_found() -> None:
     class Mine(type(get_task("classification"))):  # type: ignore[misc]
         name = "mine"
@@ -122,3 +130,52 @@ def test_both_classes_of_a_single_channel_have_a_map() -> None:
         target = cvx.RegionScore(cvx.Box(0, 0, 100, 100), name)
         [found] = cvx.explain(model, PHOTO, "gradient-error", target)
         assert found.values.any()
+
+
+def test_a_task_that_no_plugin_offers_is_known_while_a_model_has_it() -> None:
+    class Own(type(get_task("classification"))):  # type: ignore[misc]
+        name = "own-of-test-catalogue"
+
+        def predictions(self, output, classes, frames):  # type: ignore[no-untyped-def]
+            return [OwnPrediction(row.double().numpy(), classes) for row in output.scores]
+
+    class OwnPrediction(cvx.ClassificationPrediction):
+        task = "own-of-test-catalogue"
+
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 3))
+    model = cvx.VisionModel(net, task=Own())
+    [prediction] = model.predict(torch.zeros(1, 3, 2, 2))
+    wrong = (prediction.predicted + 1) % 3  # type: ignore[attr-defined]
+    [mistake] = cvx.find_mistakes(prediction, wrong)
+    assert mistake.type == "misclassified"
+    seed, _ = prediction.resolve(cvx.parse_target("error 0"), wrong)
+    assert seed.any()
+
+
+@pytest.mark.usefixtures("_a_registry_of_its_own")
+def test_a_plugin_whose_task_fails_does_not_stop_targets_from_being_read() -> None:
+    class Broken(Task):
+        target_forms = {"area": "X"}  # noqa: RUF012
+
+        def __init__(self) -> None:
+            raise RuntimeError("broken")
+
+    cvx.register(Broken, name="broken-of-test-catalogue")
+    assert cvx.parse_target("tabby cat") == cvx.ClassScore("tabby cat")
+    assert cvx.parse_target("area 5") == cvx.ClassScore("area 5")
+
+
+@pytest.mark.usefixtures("_a_registry_of_its_own")
+def test_a_target_of_a_plugins_task_is_read() -> None:
+    class Area(type(get_task("classification"))):  # type: ignore[misc]
+        name = "area"
+        target_forms = {"area": "NUMBER"}  # noqa: RUF012
+
+        def parse_target(self, word: str, rest: str) -> cvx.Target | None:
+            return cvx.ClassScore(int(rest)) if rest.isdecimal() else None
+
+    cvx.register(Area, name="area-of-test-catalogue")
+    assert cvx.parse_target("area 7") == cvx.ClassScore(7)
+    assert cvx.parse_target("area rug") == cvx.ClassScore("area rug")
+    with pytest.raises(cvx.TargetError, match="area NUMBER"):
+        cvx.parse_target("area 7,")

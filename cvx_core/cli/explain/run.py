@@ -136,6 +136,8 @@ def explain_to_folder(
     reporter.stage("loading the model")
     model = options.load_model()
     journal.model = model_facts(model)
+    if note := model.details.get("weights_note"):
+        reporter.note(note)
     if model.details.get("weights") == "random":
         reporter.note(f"{model.name} has random weights: it has learned nothing.")
     count = count_classes(model, given, first)

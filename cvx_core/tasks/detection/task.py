@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -18,7 +17,7 @@ from cvx_core.tasks.detection.mistakes import detection_mistakes
 from cvx_core.tasks.detection.output import detection
 from cvx_core.tasks.detection.prediction import DetectionPrediction
 from cvx_core.tasks.detection.targets import FORMS, parse_box_target
-from cvx_core.tasks.ground_truth import GroundTruth, GroundTruthBoxes, read_annotations
+from cvx_core.tasks.ground_truth import GroundTruth, GroundTruthBoxes
 from cvx_core.tasks.outputs import Classes, ModelOutput, shape_of
 from cvx_core.tasks.prediction import Prediction
 from cvx_core.tasks.targets import Target
@@ -107,17 +106,6 @@ class Detection(Task):
         """Read a target about a part of the image; see `parse_box_target`."""
         return parse_box_target(word, rest)
 
-    def read_label(
-        self,
-        label: GroundTruth,
-        image: str | Path,
-        classes: Sequence[str] | None,
-        count: int | None = None,
-    ) -> GroundTruth:
-        """Return the boxes of a file; see `cvx_core.read_ground_truth`."""
-        text = isinstance(label, str)
-        return read_annotations(label, GroundTruthBoxes, image, classes) if text else label
-
     def row(
         self, prediction: DetectionPrediction, ground_truth: GroundTruth | None
     ) -> dict[str, Any]:
@@ -137,7 +125,6 @@ class Detection(Task):
                 {"box": list(one.box), "class": prediction.find(one.reference), "crowd": one.crowd}
                 for one in ground_truth.boxes
             ]
-            row["loss"] = sum(one.loss for one in self.mistakes(prediction, ground_truth))
         return row
 
     def mistakes(self, prediction: DetectionPrediction, ground_truth: GroundTruth) -> list[Mistake]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,7 +11,7 @@ from torch import Tensor
 from cvx_core.images.regions import Frame
 from cvx_core.tasks.base import Mistake, Task
 from cvx_core.tasks.classes import TargetRecord
-from cvx_core.tasks.ground_truth import GroundTruth, GroundTruthMask, read_annotations
+from cvx_core.tasks.ground_truth import GroundTruth, GroundTruthMask
 from cvx_core.tasks.outputs import Classes, ModelOutput
 from cvx_core.tasks.prediction import Prediction
 from cvx_core.tasks.segmentation.mistakes import segmentation_mistakes
@@ -59,17 +58,6 @@ class Segmentation(Task):
         """Read a target about a part of the image; see `parse_region_target`."""
         return parse_region_target(word, rest)
 
-    def read_label(
-        self,
-        label: GroundTruth,
-        image: str | Path,
-        classes: Sequence[str] | None,
-        count: int | None = None,
-    ) -> GroundTruth:
-        """Return the mask of a file; see `cvx_core.read_ground_truth`."""
-        text = isinstance(label, str)
-        return read_annotations(label, GroundTruthMask, image, classes) if text else label
-
     def row(
         self, prediction: SegmentationPrediction, ground_truth: GroundTruth | None
     ) -> dict[str, Any]:
@@ -85,6 +73,7 @@ class Segmentation(Task):
             {"true": int(pair) // count, "predicted": int(pair) % count, "count": int(n)}
             for pair, n in zip(pairs, counts, strict=True)
         ]
+        row["loss"] = None
         if at.any():
             chosen = np.take_along_axis(prediction.probabilities, true.clip(0)[None], 0)[0][at]
             row["loss"] = float(-np.log(chosen.clip(1e-300)).mean())

@@ -72,7 +72,7 @@ def test_the_error_is_signed_and_counts_known_pixels_alone(model: cvx.VisionMode
 
 def test_a_region_that_is_too_far_is_one_mistake(model: cvx.VisionModel) -> None:
     [found] = model.predict(X)
-    [mistake] = cvx.find_mistakes(found, truth(), model.task)
+    [mistake] = cvx.find_mistakes(found, truth())
     assert mistake.text == "too far: depth"
     assert mistake.region.bounds == (0, 0, 16, 16)
     assert mistake.margin == pytest.approx(float((found.values[:8, :8] - 1).mean()))
@@ -98,3 +98,10 @@ def test_a_map_without_channel_and_a_named_one_are_read() -> None:
     values = torch.rand(2, 8, 8)
     for output in (values, {"predicted_depth": values}):
         assert torch.equal(Depth().readout(output)[:, 0], values)
+
+
+def test_a_class_of_a_region_is_refused(model: cvx.VisionModel) -> None:
+    [found] = model.predict(X)
+    with pytest.raises(cvx.TargetError, match="no classes") as caught:
+        found.resolve(cvx.RegionScore(cvx.Box(0, 0, 9, 9), "person"))
+    assert caught.value.hint

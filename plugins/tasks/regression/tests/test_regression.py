@@ -65,8 +65,8 @@ def test_the_error_is_the_gradient_of_half_the_squared_error(model: cvx.VisionMo
 
 def test_a_deviation_within_the_tolerance_is_no_mistake(model: cvx.VisionModel) -> None:
     [found] = model.predict(X)
-    assert cvx.find_mistakes(found, found.values[0] + 4, model.task) == []
-    [low] = cvx.find_mistakes(found, found.values[0] + 8, model.task)
+    assert cvx.find_mistakes(found, found.values[0] + 4) == []
+    [low] = cvx.find_mistakes(found, found.values[0] + 8)
     assert low.text == "too low: age"
     assert low.target == Deviation(0, -1.0)
     assert low.margin == pytest.approx(3.0)

@@ -142,15 +142,12 @@ class DepthPrediction(Prediction):
                 f"label must be a map of true values (H, W), got shape {true.shape}.",
                 "Pass an array over the image, or the path of a file.",
             )
-        across, down = self.frame.image_size or true.shape[::-1]
-        x, y = self.frame.centres(self.values.shape)
-        columns, rows = x / across * true.shape[1], y / down * true.shape[0]
-        seen = ((rows >= 0) & (rows < true.shape[0]))[:, None]
-        seen = seen & ((columns >= 0) & (columns < true.shape[1]))
-        rows, columns = (
-            np.floor(one).clip(0, size - 1).astype(int)
-            for one, size in zip((rows, columns), true.shape, strict=True)
-        )
+        (h, w), (x, y) = true.shape, self.frame.centres(self.values.shape)
+        across, down = self.frame.image_size or (w, h)
+        columns, rows = x / across * w, y / down * h
+        seen = ((rows >= 0) & (rows < h))[:, None] & (columns >= 0) & (columns < w)
+        rows = np.floor(rows).clip(0, h - 1).astype(int)
+        columns = np.floor(columns).clip(0, w - 1).astype(int)
         found = true[rows][:, columns]
         return np.where(seen & (found > 0), found, np.nan)
 
@@ -191,6 +188,8 @@ class DepthPrediction(Prediction):
         self, region: Region, reference: ClassRef | None, against: ClassRef | None, label: Any
     ) -> Resolved:
         """Return the seed of the mean value in a region."""
+        if reference is not None or against is not None:
+            raise TargetError("The values have no classes.", "Give the region alone.")
         inside = region.on_grid(self.frame, self.values.shape)
         return self.about("region", f"what supports {self.name(0)} in {region.text}?", inside)
 
@@ -199,7 +198,9 @@ class DepthPrediction(Prediction):
         off = self.values - self.true_values(required_label(label, "error"))
         known = np.isfinite(off)
         if not known.any():
-            raise TargetError("The ground truth is unknown at all pixels that the network sees.")
+            raise TargetError(
+                "The ground truth is unknown at all pixels.", "0 and nan are unknown."
+            )
         seed = np.where(known, off, 0.0) / known.sum()
         return self.about("error", "what causes the error?", known, seed=seed)
 
