@@ -41,11 +41,10 @@ _DTYPES = ("float32", "float64", "bfloat16", "float16")
     metavar="TARGET",
     multiple=True,
     help="Target: predicted, distribution, a class by name or index, 'CLASS vs CLASS', "
-    "error, margin; for detectors: 'box 2', 'missed LEFT,TOP,RIGHT,BOTTOM CLASS'; for "
-    "segmenters: "
-    "'region LEFT,TOP,RIGHT,BOTTOM CLASS', 'region MASK.png CLASS', "
-    "'component X,Y', 'boundary X,Y', 'pixel X,Y'; repeatable. "
-    "Default: the default target of each method.",
+    "error, margin, or 'error 1' for the second most costly mistake; for detectors: 'box 2', "
+    "'missed LEFT,TOP,RIGHT,BOTTOM CLASS'; for segmenters: 'region LEFT,TOP,RIGHT,BOTTOM CLASS', "
+    "'region MASK.png CLASS', 'component X,Y', 'boundary X,Y', 'pixel X,Y'; repeatable. "
+    "Default: each method's own target.",
 )
 @click.option(
     "--label",
