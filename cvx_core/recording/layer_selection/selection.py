@@ -17,7 +17,7 @@ from cvx_core.recording.conservation import measure_balance
 from cvx_core.recording.layer_selection.pyramid import choose_levels
 from cvx_core.recording.layers.hooks import hooked
 from cvx_core.recording.layers.layer import Layer, first_tensor, with_tensor
-from cvx_core.recording.layers.layout import Layout
+from cvx_core.recording.layers.layout import Layout, with_another
 from cvx_core.recording.recording import Recording
 from cvx_core.recording.requirements import Requirements
 
@@ -147,7 +147,7 @@ def choose_last_grid(layout: Layout, model: VisionModel, inputs: Tensor) -> Laye
             reason=f"last spatial layer that affects the output {_grid(layer)}; other paths "
             f"bypass it",
         )
-    logits = model.logits(_with_another(image))
+    logits = model.logits(with_another(image))
     if torch.equal(logits[0], logits[1]):
         raise LayerError(
             "The network's output is the same for every image.",
@@ -202,18 +202,9 @@ def _with_gradient(layout: Layout, model: VisionModel, image: Tensor) -> list[La
     return []
 
 
-def _with_another(image: Tensor) -> Tensor:
-    """Return a batch of an image (1, C, H, W) and noise of its mean and deviation."""
-    # The other image must differ everywhere, or paths that bypass a layer would go unnoticed where
-    # the two agree; and stay in the range of the network's inputs, or activations would saturate.
-    noise = torch.randn(image.shape, generator=torch.Generator().manual_seed(1)).to(image)
-    other = image.mean() + image.std(unbiased=False).clamp_min(0.1) * noise
-    return torch.cat([image, other])
-
-
 def is_only_way(layer: Layer, model: VisionModel, image: Tensor) -> bool:
     """Whether exchanging the activations of two images at a layer exchanges their outputs."""
-    pair = _with_another(image)
+    pair = with_another(image)
     seen = -1
 
     def exchange(_name: object, _args: object, _kwargs: object, output: object) -> object:
