@@ -73,7 +73,7 @@ class Levels(Method):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_name", self.explainer.name)
-        for trait in ("default_target", "signed", "unit", "class_specific"):
+        for trait in ("default_target", "signed", "unit", "class_specific", "needs_gradient"):
             object.__setattr__(self, trait, getattr(self.explainer, trait))
 
     def parameters(self) -> dict[str, Any]:

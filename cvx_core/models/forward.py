@@ -40,8 +40,8 @@ def run_module(module: nn.Module, inputs: Tensor, name: str) -> Any:
 def _way_out(reason: str) -> str:
     if "nference tensor" in reason:
         return (
-            "The forward runs under torch.inference_mode, which records no gradient: use "
-            "torch.no_grad, or a method that needs none, such as one that perturbs the image."
+            "The forward runs under torch.inference_mode, which records no gradient: remove it, or "
+            "use a method that needs none, such as one that perturbs the image."
         )
     if re.search(r"missing \d+ required positional argument", reason):
         return (

@@ -5,16 +5,22 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from cvx_core.errors import LayerError, MethodError
+from cvx_core.errors import LayerError, MethodError, ModelError
 from cvx_core.models.evaluation_mode import evaluation_mode
 from cvx_core.models.forward import eager, version
 from cvx_core.models.vision_model import VisionModel
-from cvx_core.recording.interception.autograd import no_path, pull_back
+from cvx_core.recording.interception.autograd import (
+    has_gradient,
+    no_path,
+    pull_back,
+    without_gradient,
+)
 from cvx_core.recording.interception.constants import Constants
 from cvx_core.recording.interception.function_mode import Interception
 from cvx_core.recording.interception.leakage import Leakage, Origin
@@ -79,6 +85,8 @@ class Recording:
         # Hooks are called in whatever thread runs the model; this recording is of one.
         self._thread = threading.get_ident()
         self._stack = ExitStack()
+        if requirements.gates != "native":
+            _check_scripted(model)
         self.saved = SavedTensors()
         self._tape = Tape(self.saved) if requirements.tape else None
         self.kept_constants = Constants() if requirements.constants else None
@@ -110,8 +118,11 @@ class Recording:
             self._stack.enter_context(evaluation_mode(self.model.module))
             self._attach()
             self._forward()
-        except BaseException:
+        except BaseException as failed:
             self.__exit__(None, None, None)
+            if isinstance(failed, ModelError) and self.requirements.gates != "native":
+                # Rules fail in their own words where there is no graph.
+                raise without_gradient(self.model, self.inputs[:1]) or failed from failed
             raise
         return self
 
@@ -172,7 +183,7 @@ class Recording:
         """
         nodes = [self.node(name) for name in names]
         # Without a graph (under no_grad, say) autograd would raise an error of its own.
-        if not self.logits.requires_grad:
+        if not self.has_gradient:
             found: Sequence[Tensor | None] = [None] * len(nodes)
         else:
             found = self.backward(self.logits, nodes, seed.to(self.logits))
@@ -197,6 +208,11 @@ class Recording:
         """
         [found] = self.backward(self.node(at), [self.node(to)], vector)
         return torch.zeros_like(self.node(to)) if found is None else found
+
+    @cached_property
+    def has_gradient(self) -> bool:
+        """Whether a backward pass from the logits leads anywhere."""
+        return has_gradient(self.logits)
 
     @property
     def attention_names(self) -> list[str]:
@@ -265,6 +281,10 @@ class Recording:
 
     def no_path(self, name: str) -> MethodError:
         """Return the error for a layer on which the model's output does not depend."""
+        if not self.has_gradient:
+            error = without_gradient(self.model, self.inputs[:1])
+            if error is not None:
+                return error
         ends: Sequence[Origin] = self.mode.leakage.ends
         if ends:
             with self.again(self.layer(name).name, self.inputs[:1]) as (_, leakage):
@@ -396,3 +416,15 @@ class Recording:
                 return pull_back(output, nodes, vector, twice=twice)
         finally:
             self._running = ""
+
+
+def _check_scripted(model: VisionModel) -> None:
+    """Refuse parts in TorchScript: what runs inside them can't be intercepted."""
+    for name, module in model.module.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            part = f"{name!r} of {model.name}" if name else model.name
+            raise MethodError(
+                f"{part} is a TorchScript module, in which no function can be intercepted.",
+                "Pass the Python module it was made from, or use a method that follows the model's "
+                "own gradient.",
+            )

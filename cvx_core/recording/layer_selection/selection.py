@@ -14,6 +14,7 @@ from cvx_core.errors import LayerError
 from cvx_core.models.evaluation_mode import evaluation_mode
 from cvx_core.models.vision_model import VisionModel
 from cvx_core.recording.conservation import measure_balance
+from cvx_core.recording.interception.autograd import without_gradient
 from cvx_core.recording.layer_selection.pyramid import choose_levels
 from cvx_core.recording.layers.hooks import hooked
 from cvx_core.recording.layers.layer import Layer, first_tensor, with_tensor
@@ -147,6 +148,9 @@ def choose_last_grid(layout: Layout, model: VisionModel, inputs: Tensor) -> Laye
             reason=f"last spatial layer that affects the output {_grid(layer)}; other paths "
             f"bypass it",
         )
+    error = without_gradient(model, image)
+    if error is not None:
+        raise LayerError(error.message, error.hint)
     logits = model.logits(with_another(image))
     if torch.equal(logits[0], logits[1]):
         raise LayerError(

@@ -11,13 +11,18 @@ import torch
 from torch import Tensor
 
 from cvx_core._util.text import shortened
-from cvx_core.errors import LayerError, ModelError, did_you_mean
+from cvx_core.errors import LayerError, did_you_mean
 from cvx_core.models.evaluation_mode import evaluation_mode
-from cvx_core.recording.layers.hooks import hooked
+from cvx_core.models.forward import version
+from cvx_core.recording.layers.hooks import hooked, takes_hooks
 from cvx_core.recording.layers.layer import Layer, as_grid, batch_first, first_tensor
 
 if TYPE_CHECKING:
     from cvx_core.models.vision_model import VisionModel
+
+
+_HIDDEN = 100
+"""Times the input that activations may take in a network whose inside can't be seen."""
 
 
 @dataclass(frozen=True)
@@ -114,28 +119,25 @@ def _trace(model: VisionModel, inputs: Tensor) -> Layout:
 
     def keep(call: str, tensor: Tensor) -> None:
         # An in-place function returns the same tensor with another version: that is another layer.
-        calls.append((call, tensor, tensor._version))
+        calls.append((call, tensor, version(tensor)))
         count[_module(call)] = count.get(_module(call), 0) + 1
-        if batch_first(tensor, 2):
+        if batch_first(tensor, 2) and tensor.is_floating_point():
             rows[call] = _digest(tensor[1])
 
     def compare(call: str, tensor: Tensor) -> None:
         # To the last bit: it is the same row of the batch.
-        if batch_first(tensor, 2) and rows.get(call) == _digest(tensor[1]):
+        if batch_first(tensor, 2) and call in rows and rows[call] == _digest(tensor[1]):
             constant.add(call)
 
     # Twice in a batch: a tensor whose first dimension isn't 2 has another one there (windows, say).
     batch = inputs[:1].expand(2, -1, -1, -1).contiguous()
-    if isinstance(model.module, torch.jit.ScriptModule):
-        raise ModelError(
-            "The model is a TorchScript module, whose inside can't be recorded.",
-            "Pass the Python module it was made from.",
-        )
     _observe(model, batch, keep)
     _observe(model, with_another(inputs[:1]), compare)
     modules = model.module.named_modules()
     inner = {name for name, module in modules if not any(True for _ in module.children())}
     total = sum(t.numel() * t.element_size() for call, t, _ in calls if _module(call) in inner)
+    if not all(takes_hooks(module) for module in model.module.modules()):
+        total = max(total, _HIDDEN * batch.numel() * batch.element_size())
     return _arrange(calls, count, constant, batch, total)
 
 
@@ -183,7 +185,7 @@ def _arrange(
     size = (int(batch.shape[2]), int(batch.shape[3]))
     names = {call: _module(call) if count[_module(call)] == 1 else call for call, _, _ in calls}
     # First the grids of maps, then everything again: token sequences are read as one of them.
-    usable = [(call, t, version) for call, t, version in calls if batch_first(t, 2)]
+    usable = [one for one in calls if batch_first(one[1], 2) and one[1].is_floating_point()]
     lengths = {int(n) for _, t, _ in usable if t.ndim == 3 for n in t.shape[1:2]}
     known: set[tuple[int, int]] = set()
     for _, t, _ in usable:
@@ -193,7 +195,7 @@ def _arrange(
     layers: dict[tuple[int, int], Layer] = {}
     aliases: dict[str, str] = {}
     same: list[str] = []
-    for call, tensor, version in usable:
+    for call, tensor, k in usable:
         found = as_grid(tuple(tensor.shape[1:]), size, known, lengths)
         if found is None:
             continue
@@ -201,9 +203,9 @@ def _arrange(
             same.append(names[call])
             continue
         kind, grid, prefix = found
-        module, _, k = call.rpartition("#")
-        layer = Layer(names[call], module, int(k), kind, grid, prefix, tuple(tensor.shape[1:]))
-        other = layers.get((id(tensor), version))
+        module, _, number = call.rpartition("#")
+        layer = Layer(names[call], module, int(number), kind, grid, prefix, tuple(tensor.shape[1:]))
+        other = layers.get((id(tensor), k))
         if other is not None:
             name, longer = sorted(
                 (other.name, layer.name), key=lambda name: (name.count("."), len(name))
@@ -211,7 +213,7 @@ def _arrange(
             aliases[longer] = name
             # Recorded where it is computed: an outer module may use the tensor before returning it.
             layer = replace(other, name=name)
-        layers[id(tensor), version] = layer
+        layers[id(tensor), k] = layer
     for name in list(aliases):
         while aliases[name] in aliases:
             aliases[name] = aliases[aliases[name]]
