@@ -50,7 +50,7 @@ def attention_gradients(recording: Recording, seed: Tensor) -> list[tuple[Tensor
     and `Recording.pull`. Those that don't change with the image are left out.
     """
     _, changing = _changing(recording.model, recording.inputs)
-    names = [name for name in recording.attention_names if name in changing]
+    names = [name for name in recording.nodes if name in changing]
     if not names:
         return []
     found = recording.gradients(seed, *names, missing="zero")

@@ -233,23 +233,6 @@ def test_the_weights_are_told_apart_by_their_digest() -> None:
     assert digest() == by_hand
 
 
-@dataclass(frozen=True)
-class Meddling(InputXGradient):
-    """Changes a weight."""
-
-    def attribute(self, request: ExplainRequest) -> list[Attribution]:
-        found = super().attribute(request)
-        with torch.no_grad():
-            request.model.module.scale += 1
-        return found
-
-
-def test_a_weight_changed_by_one_explainer_is_noticed_for_the_next() -> None:
-    model, _ = counting()
-    before, after = run(model, images(1), [Meddling(), InputXGradient()])
-    assert before.provenance["weights_sha256"] != after.provenance["weights_sha256"]
-
-
 def test_weights_are_looked_at_once_for_each_explainer(monkeypatch: pytest.MonkeyPatch) -> None:
     model, _ = counting()
     looked = list[nn.Module]()

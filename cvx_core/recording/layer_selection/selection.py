@@ -15,6 +15,7 @@ from cvx_core.models.evaluation_mode import evaluation_mode
 from cvx_core.models.vision_model import VisionModel
 from cvx_core.recording.conservation import measure_balance
 from cvx_core.recording.interception.autograd import without_gradient
+from cvx_core.recording.interception.function_mode import check_seen
 from cvx_core.recording.layer_selection.pyramid import choose_levels
 from cvx_core.recording.layers.hooks import hooked
 from cvx_core.recording.layers.layer import Layer, first_tensor, with_tensor
@@ -129,6 +130,8 @@ def open_recording(model: VisionModel, inputs: Tensor, requirements: Requirement
     relu#1 torch.Size([2, 3])
     """
     layers = {name: find_layer(name, model, inputs) for name in requirements.layers}
+    if requirements.gates != "native":
+        check_seen(model.module, model.name)
     return Recording(model, inputs, requirements, layers)
 
 

@@ -15,7 +15,7 @@ Key = TypeVar("Key")
 
 def takes_hooks(module: nn.Module) -> bool:
     """Whether a module can be hooked; those of TorchScript have a forward that can't be."""
-    return not isinstance(module, torch.jit.RecursiveScriptModule)
+    return not isinstance(module, torch.jit._script.RecursiveScriptModule)
 
 
 @contextmanager
