@@ -193,6 +193,7 @@ class _Runner:
                     **_row(one.evidence, i),
                     **shared,
                 }
+                _check_finite(explainer, one.values[i], self.model)
                 provenance = self._provenance(explainer, digest, job.image, _row(one.provenance, i))
                 explanation = Explanation(
                     values=one.values[i].detach().float().cpu().numpy(),
@@ -266,6 +267,21 @@ def _check(explainer: Method, attributions: list[Attribution], images: int, roun
                         "A tensor in evidence or provenance holds one value for each image, (B,); "
                         "anything else is given as numbers, text or lists.",
                     )
+
+
+def _check_finite(explainer: Method, values: torch.Tensor, model: VisionModel) -> None:
+    if bool(values.isfinite().all()):
+        return
+    message = f"The map of {explainer.name} for {model.name} holds values that are not finite"
+    if model.dtype in (torch.float16, torch.bfloat16):
+        raise MethodError(
+            f"{message}: it overflows in {str(model.dtype).removeprefix('torch.')}.",
+            "Use --dtype float32 (model.to(dtype=torch.float32)).",
+        )
+    raise MethodError(
+        f"{message}.",
+        "Look for nan, inf or very large numbers in the model's weights and in the input.",
+    )
 
 
 def _row(shared: Mapping[str, Any], i: int) -> dict[str, Any]:

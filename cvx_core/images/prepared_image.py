@@ -52,6 +52,11 @@ class PreparedImage:
 
 
 _COLORS = Form()
+FIXED_FRAMES = (
+    "a module with self.net, self.clip (1, C, T, H, W), self.t and forward(self, x): "
+    "clip = self.clip.repeat(len(x), 1, 1, 1, 1); clip[:, :, self.t] = x; return self.net(clip)."
+)
+"""How a network of clips is explained at one frame."""
 
 
 class Preparer:
@@ -95,6 +100,10 @@ class Preparer:
             known = bool(self._geometries)
             self._geometries[key] = measure(self._known(), size, form, repeats=known)
         return self._geometries[key]
+
+    def extent(self, image: SourceImage) -> Extent | None:
+        """Return the rectangle of an image that its input covers; see `geometry`."""
+        return self.geometry(image.size, Form.of(self._given(image)[0])).extent
 
     def _given(self, image: SourceImage) -> tuple[Values, str]:
         """Return the bands that the preprocess gets, and what was converted for it."""
@@ -165,6 +174,12 @@ def prepare_tensor(tensor: torch.Tensor) -> list[PreparedImage]:
     InputError
         If it has another shape or dtype, or values that are not finite.
     """
+    if tensor.ndim == 5:
+        raise InputError(
+            f"Volumes and video are out of scope: cvx explains single images (B, C, H, W), got "
+            f"{tuple(tensor.shape)}.",
+            "Explain one frame in a wrapper that fixes the others: " + FIXED_FRAMES,
+        )
     batch = tensor[None] if tensor.ndim == 3 else tensor
     if batch.ndim != 4 or not batch.is_floating_point() or 0 in batch.shape:
         raise InputError(

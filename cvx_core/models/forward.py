@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from cvx_core.errors import CvxError, ModelError
+from cvx_core.images.prepared_image import FIXED_FRAMES
 from cvx_core.plugins.isolation import describe_error
 
 
@@ -33,11 +34,11 @@ def run_module(module: nn.Module, inputs: Tensor, name: str) -> Any:
             f"{name} failed on an input of shape {tuple(inputs.shape)} "
             f"({str(inputs.dtype).removeprefix('torch.')}, {inputs.device}): "
             f"{describe_error(error)}",
-            _way_out(str(error)),
+            _way_out(str(error), module),
         ) from error
 
 
-def _way_out(reason: str) -> str:
+def _way_out(reason: str, module: nn.Module) -> str:
     if "nference tensor" in reason:
         return (
             "The forward runs under torch.inference_mode, which records no gradient: remove it, or "
@@ -47,6 +48,11 @@ def _way_out(reason: str) -> str:
         return (
             "forward needs more than the image: fix the rest in a wrapper, a module with "
             "forward(self, x): return self.net(x, self.other)."
+        )
+    if any(isinstance(part, nn.Conv3d) for part in module.modules()):
+        return (
+            "Networks of volumes and video are out of scope: cvx explains single images. Explain "
+            "one frame in a wrapper that fixes the others: " + FIXED_FRAMES
         )
     return "Check that the input has the size, channels and dtype that the network expects."
 

@@ -262,6 +262,24 @@ def test_an_answer_that_is_not_finite_is_refused_and_names_the_way_out(value: fl
         run(model, images(1), [InputXGradient()])
 
 
+@pytest.mark.parametrize(
+    ("dtype", "message"),
+    [
+        (torch.float16, r"(?s)overflows in float16.*--dtype float32"),
+        (torch.bfloat16, r"(?s)overflows in bfloat16.*--dtype float32"),
+        (torch.float32, r"(?s)not finite\..*nan, inf or very large"),
+    ],
+)
+def test_a_map_that_overflows_is_a_usage_error_with_the_way_out(
+    dtype: torch.dtype, message: str
+) -> None:
+    model, _ = counting()
+    explainer = returning(lambda x: [(x[:, 0] + torch.finfo(x.dtype).max) * 2])
+    with pytest.raises(MethodError, match=message) as caught:
+        run(model.to(dtype=dtype), images(1), [explainer])
+    assert caught.value.exit_code == 2
+
+
 def returning(values: Callable[[Tensor], list[Tensor]]) -> Explainer:
     class Own(Explainer):
         def requirements(self) -> Requirements:
