@@ -12,6 +12,7 @@ from torch import Tensor
 
 from cvx_core.errors import LayerError
 from cvx_core.models.evaluation_mode import evaluation_mode
+from cvx_core.models.forward import eager
 from cvx_core.models.vision_model import VisionModel
 from cvx_core.recording.conservation import measure_balance
 from cvx_core.recording.interception.autograd import without_gradient
@@ -222,7 +223,7 @@ def is_only_way(layer: Layer, model: VisionModel, image: Tensor) -> bool:
             return None
         return with_tensor(output, tensor, tensor.flip(0))
 
-    with evaluation_mode(model.module), torch.no_grad():
+    with evaluation_mode(model.module), torch.no_grad(), eager():
         plain = model.read(model.run(pair))
         module = model.module.get_submodule(layer.module)
         with hooked([(layer.module, module)], after=exchange):

@@ -13,7 +13,7 @@ from torch import Tensor
 from cvx_core._util.text import shortened
 from cvx_core.errors import LayerError, did_you_mean
 from cvx_core.models.evaluation_mode import evaluation_mode
-from cvx_core.models.forward import version
+from cvx_core.models.forward import eager, version
 from cvx_core.recording.layers.hooks import hooked, takes_hooks
 from cvx_core.recording.layers.layer import Layer, as_grid, batch_first, first_tensor
 
@@ -152,7 +152,7 @@ def _observe(model: VisionModel, batch: Tensor, seen: Callable[[str, Tensor], No
             seen(f"{name}#{k}", tensor)
 
     modules = [(name, module) for name, module in model.module.named_modules() if name]
-    with hooked(modules, after=record), evaluation_mode(model.module), torch.no_grad():
+    with hooked(modules, after=record), evaluation_mode(model.module), torch.no_grad(), eager():
         model.read(model.run(batch))
 
 
