@@ -1,7 +1,7 @@
 """Explanation at all levels of a feature pyramid: a map for each, added up.
 
 Detectors read several grids, coarse and fine. A method at one layer runs once for each level, and
-its maps are summed on the finest grid, each keeping its own sum. Levels on which what is asked does
+its maps are summed on the finest grid, each keeping its own sum. Levels on which the target does
 not depend (those of the boxes, for the score of a class) are left out.
 """
 
