@@ -86,6 +86,7 @@ class Recording:
         if isinstance(requirements.gates, Propagation):
             at_input = "input" in requirements.layers
             self.passage = requirements.gates.begin(model, self.saved, at_input=at_input)
+            self.passage.constants = self.kept_constants
         self.baselines: dict[str, Tensor] = {}
         self.baseline_logits: Tensor | None = None
         self._calls: dict[str, int] = {}
@@ -100,6 +101,7 @@ class Recording:
             attended=self._attended if requirements.attention_gradients else None,
             constants=self.kept_constants,
             table=None if self.passage is None else self.passage.table,
+            own_constants=frozenset() if self.passage is None else self.passage.own_constants,
         )
 
     def __enter__(self) -> Recording:

@@ -96,7 +96,7 @@ def test_maps_are_those_of_the_explainer_and_only_errors_have_them(
     for row, found in zip(table.to_pylist(), maps, strict=True):
         if row["correct"]:
             continue
-        explainer = get_explainer("activation-error")
+        explainer = get_explainer("activation-error", rule="frozen")
         [map_] = explain(
             model, [data / row["path"]], explainer, Margin(), label=row["path"].split("/")[0]
         )
