@@ -139,7 +139,7 @@ def leakage(recording: Recording, seed: Tensor, name: str, row: int) -> dict[Ori
         logits = once_more.logits
         return absorbed.carried(
             list(once_more.backward(logits, nodes, seed[None].to(recording.logits)))
-            if nodes and logits.requires_grad
+            if nodes and once_more.has_gradient
             else [None] * len(nodes)
         )
 
@@ -157,7 +157,7 @@ def relevance(recording: Recording, seed: Tensor, name: str) -> Tensor:
     node, found = recording.node(name), None
     if recording.passage is None:
         raise no_rules()
-    if recording.logits.requires_grad:
+    if recording.has_gradient:
         found = recording.passage.relevance(
             recording.logits,
             seed.to(recording.logits),
@@ -203,7 +203,7 @@ def measure_balance(model: VisionModel, image: Tensor, name: str, seed: Tensor) 
             nodes = ledger.nodes()
             found = (
                 recording.backward(recording.logits, nodes, seed.to(recording.logits))
-                if nodes and recording.logits.requires_grad
+                if nodes and recording.has_gradient
                 else [None] * len(nodes)
             )
             ledger.weigh(list(found))

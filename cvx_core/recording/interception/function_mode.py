@@ -22,10 +22,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.parameter import Parameter
 from torch.overrides import TorchFunctionMode
 
+from cvx_core.errors import MethodError
 from cvx_core.recording.interception.constants import Constants
 from cvx_core.recording.interception.leakage import Leakage
 from cvx_core.recording.interception.pointwise import Pointwise
@@ -316,3 +317,21 @@ def _in_plain_order(result: Tensor) -> Tensor:
     if result.requires_grad and result.shape[0] == 1:
         result.register_hook(Tensor.contiguous)  # type: ignore[no-untyped-call]
     return result
+
+
+def check_seen(model: nn.Module, name: str) -> None:
+    """Refuse a network with parts in TorchScript, whose functions can't be intercepted.
+
+    Raises
+    ------
+    MethodError
+        If there are any.
+    """
+    for part, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            raise MethodError(
+                f"{f'{part!r} of {name}' if part else name} is a TorchScript module, in which no "
+                "function can be intercepted.",
+                "Pass the Python module it was made from, or use a method that follows the model's "
+                "own gradient.",
+            )
