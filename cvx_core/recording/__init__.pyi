@@ -1,6 +1,7 @@
 from .attention import (
     attention_blocks as attention_blocks,
     attention_gradients as attention_gradients,
+    image_attention as image_attention,
     tokens_read as tokens_read,
 )
 from .conservation import (

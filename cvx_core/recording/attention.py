@@ -17,6 +17,7 @@ from cvx_core.recording.layers.layer import Layer
 from cvx_core.recording.layers.layout import Layout
 from cvx_core.recording.recording import Recording
 from cvx_core.recording.requirements import Requirements
+from cvx_core.recording.rules.call import any_active
 from cvx_core.recording.saved_tensors import SavedTensors
 
 # Layers with tokens that are searched from the end for those that the output reads.
@@ -28,9 +29,12 @@ def attention_gradients(recording: Recording, seed: Tensor) -> list[tuple[Tensor
 
     Both (B, heads, N, N), in forward order; windows of an image count as heads. Each is also one of
     the layers ``attention#0``, ``attention#1``, ... of `Recording.raw`, `Recording.gradients`
-    and `Recording.pull`.
+    and `Recording.pull`. Attention that does not read the image is left out, such as that over a
+    text prompt.
     """
     names = recording.attention_names
+    reads = _reads_image(recording.model, recording.inputs)[1] if names else ()
+    names = [name for name, read in zip(names, reads, strict=True) if read]
     if not names:
         return []
     found = recording.gradients(seed, *names, missing="zero")
@@ -38,6 +42,16 @@ def attention_gradients(recording: Recording, seed: Tensor) -> list[tuple[Tensor
     return [
         (a.reshape(batch, -1, *a.shape[-2:]), d.reshape(batch, -1, *d.shape[-2:])) for a, d in pairs
     ]
+
+
+def image_attention(recording: Recording) -> list[Tensor]:
+    """Return the attention probabilities (B, heads, queries, keys) of layers that read the image.
+
+    In forward order. A text tower attends too, and nothing in it depends on the image.
+    """
+    found = recording.attention()
+    reads = _reads_image(recording.model, recording.inputs)[0] if found else ()
+    return [one for one, read in zip(found, reads, strict=True) if read]
 
 
 def tokens_read(model: VisionModel, inputs: Tensor, layer: Layer) -> Tensor:
@@ -84,6 +98,57 @@ def attention_blocks(model: VisionModel, inputs: Tensor) -> dict[str, str]:
         size.
     """
     return model.facts.find(lambda: _trace(model, inputs[:1]), "attention blocks", inputs.shape[1:])
+
+
+def _reads_image(model: VisionModel, inputs: Tensor) -> tuple[list[bool], list[bool]]:
+    """Return which recorded attention reads the image: all there is, and all-to-all attention.
+
+    What the innermost module around it is given must depend on the image. Where no attention does,
+    as in a network that runs without gradient, all count.
+    """
+    image = inputs[:1].clone()
+    return model.facts.find(
+        lambda: _trace_image(model, image), "attention that reads the image", image.shape[1:]
+    )
+
+
+def _trace_image(model: VisionModel, image: Tensor) -> tuple[list[bool], list[bool]]:
+    running = [True]  # the network itself is given the image
+    kept: list[bool] = []
+    attended: list[bool] = []
+    count = 0
+
+    def note(probabilities: Tensor) -> Tensor:
+        nonlocal count
+        count += 1
+        return probabilities
+
+    ours = Interception(SavedTensors(), attention=True, attended=note)
+
+    def settle() -> None:
+        kept.extend([running[-1]] * (len(ours.attention or ()) - len(kept)))
+        attended.extend([running[-1]] * (count - len(attended)))
+
+    def begin(_name: Any, args: Any, kwargs: Any) -> None:
+        settle()
+        running.append(any_active((args, kwargs)))
+
+    def end(*_: Any) -> None:
+        settle()
+        running.pop()
+
+    inner = [(name, module) for name, module in model.module.named_modules() if name]
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        evaluation_mode(model.module),
+        eager(),
+        hooked(inner, before=begin, after=end),
+        ours,
+    ):
+        model.run(image.detach().requires_grad_())
+    settle()
+    return tuple(found if any(found) else [True] * len(found) for found in (kept, attended))  # type: ignore[return-value]
 
 
 def _trace(model: VisionModel, image: Tensor) -> dict[str, str]:
