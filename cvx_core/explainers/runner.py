@@ -186,8 +186,11 @@ class _Runner:
                     **shared,
                 }
                 provenance = self._provenance(explainer, digest, job.image, _row(one.provenance, i))
+                values = one.values[i].detach().float().cpu().numpy()
+                if not values.any() and not record.note:  # a zero seed has a note
+                    evidence.setdefault("warning", _nothing(explainer))
                 explanation = Explanation(
-                    values=one.values[i].detach().float().cpu().numpy(),
+                    values=values,
                     extent=job.image.extent,
                     image=job.image.source.pixels,
                     target=record,
@@ -218,6 +221,16 @@ class _Runner:
             "weights_sha256": digest,
             "seed": self.seed,
         }
+
+
+def _nothing(explainer: Method) -> str:
+    """Return what a map of zeros says."""
+    if explainer.signed:
+        return "The map is zero everywhere: nothing of the target passes this layer's positions."
+    return (
+        "The map is zero everywhere: it shows only what supports the target, and nothing does. A "
+        "method with signed maps shows what opposes it."
+    )
 
 
 def _for_any_class(record: TargetRecord) -> TargetRecord:
