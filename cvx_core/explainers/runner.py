@@ -179,7 +179,7 @@ class _Runner:
         }
         for i, job in enumerate(jobs):
             for k, (record, one) in enumerate(zip(records[i], attributions, strict=False)):
-                evidence = {
+                evidence: dict[str, Any] = {
                     "sum": float(one.values[i].detach().double().sum()),
                     "class_specific": explainer.class_specific,
                     **_row(one.evidence, i),

@@ -35,8 +35,8 @@ class Similarity(nn.Module):
     def embedding(self, x: Tensor) -> Tensor:
         """Return the embeddings of images, (B, D), of length 1."""
         output = self.network(x)
-        found = read_scores(output, 2) if self.read is None else self.read(output)
-        return found / found.norm(dim=1, keepdim=True)
+        found: Tensor = read_scores(output, 2) if self.read is None else self.read(output)
+        return nn.functional.normalize(found)
 
 
 def gallery_model(

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from cvx_core import ClassScore, Contrast, Frame, Mistake, OptionError, Prediction, Target
-from cvx_core import TargetError
+import cvx_core as cvx
 from cvx_core.tasks import (
-    Classes, ClassRef, GroundTruth, Judgement, ModelOutput, Resolved, Task, VectorPrediction,
-    check_finite, read_scores, required_label,
-)  # fmt: skip
+    Classes,
+    GroundTruth,
+    Judgement,
+    ModelOutput,
+    Resolved,
+    Task,
+    VectorPrediction,
+    check_finite,
+    read_scores,
+    required_label,
+)
 
 NOBODY = "none"
 
@@ -46,7 +53,7 @@ class Embedding(Task):
 
     def __post_init__(self) -> None:
         if self.threshold is not None and not -1 <= self.threshold <= 1:
-            raise OptionError(f"threshold must lie between -1 and 1, got {self.threshold}.")
+            raise cvx.OptionError(f"threshold must lie between -1 and 1, got {self.threshold}.")
 
     def readout(self, output: Any, classes: Classes = None) -> Tensor:
         """Return similarities (B, gallery)."""
@@ -57,8 +64,8 @@ class Embedding(Task):
         return self.scores(found, "(B, C)", least=1)
 
     def predictions(
-        self, output: ModelOutput, classes: Sequence[str] | None, frames: Sequence[Frame]
-    ) -> list[Prediction]:
+        self, output: ModelOutput, classes: Sequence[str] | None, frames: Sequence[cvx.Frame]
+    ) -> list[cvx.Prediction]:
         """Return the neighbours of each image."""
         values = output.scores.detach().cpu().double().numpy()
         return [Neighbours(one, classes, self.threshold) for one in values]
@@ -67,36 +74,36 @@ class Embedding(Task):
         """Return the similarities themselves, (B, gallery)."""
         return output.scores
 
-    def parse_target(self, word: str, rest: str) -> Target | None:
+    def parse_target(self, word: str, rest: str) -> cvx.Target | None:
         """Read ``nearest anna`` and ``nearest anna vs ben``."""
         label, _, against = rest.partition(" vs ")
         return Nearest(label.strip(), against.strip() or None)
 
-    def mistakes(self, prediction: Any, ground_truth: GroundTruth) -> list[Mistake]:
+    def mistakes(self, prediction: Any, ground_truth: GroundTruth) -> list[cvx.Mistake]:
         """Return the wrong, missed or false match, if there is one."""
         found, threshold = Neighbours.require(prediction, self), prediction.threshold
         true, matched = found.images_of(ground_truth), found.matched
         if (matched is None and not true) or matched in true:
             return []
-        q = found.predicted
-        if true and matched is not None:
-            y = found.nearest(true)
-            kind, target, offset, pair = "wrong match", Contrast(q, y), 0.0, (q, y)
-        elif true:
-            y = found.nearest(true)
-            kind, target, offset, pair = "missed match", Missing(y), -threshold, (None, y)
-        elif threshold is not None:
-            kind, target, offset, pair = "false match", ClassScore(q), threshold, (q, None)
-        else:
-            raise TargetError(
+        q, y = found.predicted, found.nearest(true) if true else None
+        target: cvx.Target
+        if y is None and threshold is None:
+            raise cvx.TargetError(
                 "The ground truth is none, and without a threshold every image matches one.",
                 "Pass task='embedding:threshold=0.4', or a label of the gallery.",
             )
+        if y is None:
+            kind, target, offset = "false match", cvx.ClassScore(q), threshold
+        elif matched is None:
+            kind, target, offset = "missed match", Missing(y), -threshold
+        else:
+            kind, target, offset = "wrong match", cvx.Contrast(q, y), 0.0
         margin = found.value(target.resolve(found)[0]) - offset
-        entries = [None if k is None else found.entry(k) for k in pair]
-        return [
-            WrongMatch(kind, target, None, *entries, max(margin, 0.0), margin, ground_truth, offset)
-        ]
+        predicted = None if matched is None else found.entry(q)
+        nearest = None if y is None else found.entry(y)
+        loss = max(margin, 0.0)
+        mistake = WrongMatch(kind, target, None, predicted, nearest, loss, margin)
+        return [replace(mistake, truth=ground_truth, offset=offset)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,7 +141,7 @@ class Neighbours(VectorPrediction):
         """Return the most similar of some images."""
         return max(images, key=lambda k: float(self.similarities[k]))
 
-    def images_of(self, label: ClassRef) -> list[int]:
+    def images_of(self, label: str | int) -> list[int]:
         """Return the images with a label, or with that of an image; none for ``none``."""
         labels = [self.label(k).casefold() for k in range(self.count)]
         wanted = str(label).strip().casefold()
@@ -166,7 +173,7 @@ class Neighbours(VectorPrediction):
 
 
 @dataclass(frozen=True)
-class Nearest(Target):
+class Nearest(cvx.Target):
     """Similarity to the nearest image of a label, less that of another label."""
 
     label: str
@@ -177,39 +184,39 @@ class Nearest(Target):
         """As in ``nearest anna vs ben``."""
         return f"nearest {self.label}" + (f" vs {self.against}" if self.against else "")
 
-    def resolve(self, prediction: Prediction, label: Any = None) -> Resolved:
+    def resolve(self, prediction: cvx.Prediction, label: Any = None) -> Resolved:
         """Return the seed of the images found."""
         found = Neighbours.require(prediction, self)
-        images = [
-            found.nearest(found.images_of(one)) for one in (self.label, self.against) if one
-        ]
-        target = Contrast(*images) if self.against else ClassScore(images[0])
+        images = [found.nearest(found.images_of(one)) for one in (self.label, self.against) if one]
+        target = cvx.Contrast(*images) if self.against else cvx.ClassScore(images[0])
         return target.resolve(found, label)
 
 
 @dataclass(frozen=True)
-class Missing(Target):
+class Missing(cvx.Target):
     """Why an image of the gallery is not similar enough: seed -1_k."""
 
-    reference: ClassRef
+    reference: int
     class_fields = ("reference",)
 
-    def resolve(self, prediction: Prediction, label: Any = None) -> Resolved:
+    def resolve(self, prediction: cvx.Prediction, label: Any = None) -> Resolved:
         """Return the negative one-hot seed of the image."""
         found = Neighbours.require(prediction, self)
         k = found.find(self.reference)
         text = f"why not {found.name(k)}?"
-        return -found.one_hot(k), found.record("margin", text, -found.one_hot(k), [k], [-1.0], label)
+        return -found.one_hot(k), found.record(
+            "margin", text, -found.one_hot(k), [k], [-1.0], label
+        )
 
 
 @dataclass(frozen=True)
-class WrongMatch(Mistake):
+class WrongMatch(cvx.Mistake):
     """A wrong, missed or false match. The margin is in cosine similarity."""
 
     truth: Any = None
     offset: float = 0.0
 
-    def judge(self, prediction: Prediction) -> Judgement:
+    def judge(self, prediction: cvx.Prediction) -> Judgement:
         """Return the margin of the same images, and whether the match is right."""
         found = Neighbours.require(prediction, self.target)
         margin = found.value(self.target.resolve(found)[0]) - self.offset

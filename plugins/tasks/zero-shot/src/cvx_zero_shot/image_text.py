@@ -35,16 +35,15 @@ class ImageText(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the similarities of images (B, 3, H, W)."""
         network: Any = self.network
-        logits = network.logit_scale.exp() * self._features("image", x) @ self.features.T
+        logits: Tensor = network.logit_scale.exp() * self._features("image", x) @ self.features.T
         bias = getattr(network, "logit_bias", None)
         return logits if bias is None else logits + bias
 
     def _features(self, kind: str, given: Any) -> Tensor:
         method = getattr(self.network, f"get_{kind}_features", None)
         method = method or getattr(self.network, f"encode_{kind}")
-        found = method(**given) if isinstance(given, Mapping) else method(given)
-        found = getattr(found, "pooler_output", found)
-        return found / found.norm(dim=-1, keepdim=True)
+        found: Any = method(**given) if isinstance(given, Mapping) else method(given)
+        return nn.functional.normalize(getattr(found, "pooler_output", found), dim=-1)
 
 
 def zero_shot_model(

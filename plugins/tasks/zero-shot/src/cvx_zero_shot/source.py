@@ -10,10 +10,7 @@ from typing import Any
 from PIL import Image
 from torch import Tensor, nn
 
-from cvx_core import (
-    CheckpointError, ModelEntry, ModelError, ModelSource, OptionError, UsageError, VisionModel,
-    is_file, read_text,
-)  # fmt: skip
+import cvx_core as cvx
 from cvx_core.models import load_weights, names_a_file, seeded
 from cvx_core.plugins import describe_error, parse_parameters
 from cvx_zero_shot.image_text import Tokenize, zero_shot_model
@@ -21,12 +18,12 @@ from cvx_zero_shot.image_text import Tokenize, zero_shot_model
 _WRITE = "Write zero-shot:NAME,prompts=FILE with one prompt a line, or prompts=[a cat,a dog]."
 
 
-class ZeroShotSource(ModelSource):
+class ZeroShotSource(cvx.ModelSource):
     """Image-text models of transformers and open_clip; code included in a model is never run."""
 
     def load(
         self, name: str, *, weights: str | Path | None = None, trust_checkpoint: bool = False
-    ) -> VisionModel:
+    ) -> cvx.VisionModel:
         """Return a model; see the README for names.
 
         Raises
@@ -37,7 +34,9 @@ class ZeroShotSource(ModelSource):
         name, _, rest = name.partition(",")
         given = parse_parameters(f"zero-shot:{rest}")[1]
         if not name or set(given) - {"prompts", "template"} or "prompts" not in given:
-            raise OptionError(f"zero-shot needs a model and prompts, got {name!r}, {given}.", _WRITE)
+            raise cvx.OptionError(
+                f"zero-shot needs a model and prompts, got {name!r}, {given}.", _WRITE
+            )
         own = weights is not None and (str(weights) == "random" or names_a_file(weights))
         in_open_clip = ":" in name or not ("/" in name or Path(name).is_dir())
         load = _open_clip if in_open_clip else _transformers
@@ -46,12 +45,12 @@ class ZeroShotSource(ModelSource):
                 network, tokenize, preprocess = load(name, None if own else weights, bare=own)
         except ModuleNotFoundError as error:
             library = "open-clip-torch" if in_open_clip else "transformers"
-            raise UsageError(
+            raise cvx.UsageError(
                 f"{name} needs {library}: {error}", f"Run: pip install {library}"
             ) from error
         # Boundary to foreign files: a damaged one fails anywhere.
         except (OSError, ImportError, RuntimeError, ValueError, KeyError) as error:
-            raise CheckpointError(f"{name} can't be loaded: {describe_error(error)}") from error
+            raise cvx.CheckpointError(f"{name} can't be loaded: {describe_error(error)}") from error
         if own and str(weights) != "random":
             load_weights(network, str(weights), trust=trust_checkpoint)
         return zero_shot_model(
@@ -61,17 +60,17 @@ class ZeroShotSource(ModelSource):
             details={"weights": Path(weights).name if weights else "pretrained"},
         )  # fmt: skip
 
-    def models(self) -> Iterable[ModelEntry]:
+    def models(self) -> Iterable[cvx.ModelEntry]:
         """Return nothing: a hub can't be listed."""
         return ()
 
 
 def _prompts(given: Any) -> list[str]:
-    if isinstance(given, str) and is_file(given):
-        return [line.strip() for line in read_text(Path(given)).splitlines() if line.strip()]
+    if isinstance(given, str) and cvx.is_file(given):
+        return [line.strip() for line in cvx.read_text(Path(given)).splitlines() if line.strip()]
     if isinstance(given, list):
         return [str(one) for one in given]
-    raise ModelError(f"File of prompts not found: {given!r}.", _WRITE)
+    raise cvx.ModelError(f"File of prompts not found: {given!r}.", _WRITE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,17 +93,24 @@ class Processor:
 
 def _transformers(name: str, weights: Any, *, bare: bool) -> tuple[nn.Module, Tokenize, Any]:
     from transformers import AutoConfig, AutoModelForZeroShotImageClassification, AutoProcessor
+    from transformers.utils import logging
 
     if weights is not None:
-        raise CheckpointError(f"{name} has no weights {str(weights)!r}.", "Use 'random' or a file.")
+        raise cvx.CheckpointError(
+            f"{name} has no weights {str(weights)!r}.", "Use 'random' or a file."
+        )
     config = AutoConfig.from_pretrained(name, trust_remote_code=False)
     auto, report = AutoModelForZeroShotImageClassification, {}
     if bare:
         network = auto.from_config(config)
     else:
+        shown = logging.is_progress_bar_enabled()
+        logging.disable_progress_bar()
         network, report = auto.from_pretrained(name, output_loading_info=True)
+        if shown:
+            logging.enable_progress_bar()
     if report.get("missing_keys"):
-        raise CheckpointError(f"{name} lacks weights: {sorted(report['missing_keys'])[:3]}.")
+        raise cvx.CheckpointError(f"{name} lacks weights: {sorted(report['missing_keys'])[:3]}.")
     processor = AutoProcessor.from_pretrained(name, trust_remote_code=False)
     found = Processor(processor, config.text_config.max_position_embeddings)
     return network, found.tokens, found
@@ -115,7 +121,7 @@ def _open_clip(name: str, weights: Any, *, bare: bool) -> tuple[nn.Module, Token
 
     if weights is None and not bare and ":" not in name:
         known = ", ".join(open_clip.list_pretrained_tags_by_model(name)) or "none"
-        raise CheckpointError(f"{name} needs --weights TAG.", f"TAG is one of: {known}.")
+        raise cvx.CheckpointError(f"{name} needs --weights TAG.", f"TAG is one of: {known}.")
     network, _, preprocess = open_clip.create_model_and_transforms(
         name, pretrained=weights, load_weights=not bare
     )
