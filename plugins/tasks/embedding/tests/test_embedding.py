@@ -90,6 +90,15 @@ def test_a_map_is_the_gradient_of_the_cosine_to_a_second_image() -> None:
     assert (found.unit, found.target.text) == ("cosine", "why second.jpg?")
 
 
+@pytest.mark.parametrize(
+    ("name", "unit"), [("saliency", "cosine per unit of input"), ("rise", "cosine")]
+)
+def test_units_of_maps_are_those_of_the_task(name: str, unit: str) -> None:
+    """RISE watches probabilities where there are any."""
+    explainer = cvx.get_explainer(name, **TestEmbedding.options.get(name, {}))
+    assert cvx.explain(model(), X, explainer)[0].unit == unit
+
+
 def test_labels_are_folders_or_names_and_the_nearest_image_decides() -> None:
     found = neighbours(0.1, 0.6, 0.5, 0.2)
     assert [found.label(k) for k in range(4)] == ["anna", "anna", "ben", "cleo"]

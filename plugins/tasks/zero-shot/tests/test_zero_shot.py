@@ -30,7 +30,7 @@ TEXT = {
 }
 VISION = {
     **{"hidden_size": 24, "intermediate_size": 32, "num_hidden_layers": 2, "image_size": 32},
-    **{"num_attention_heads": 2, "patch_size": 8},
+    **{"num_attention_heads": 2, "patch_size": 16},
 }
 WORDS = ["[PAD]", "[BOS]", "[EOS]", "[UNK]", "a", "photo", "of", "cat", "dog", "red", "car", "the"]
 
@@ -93,6 +93,7 @@ class TestZeroShot(TaskConformance):
         return model()
 
 
+@pytest.mark.slow
 class TestSigmoid(TestZeroShot):
     def model(self) -> cvx.VisionModel:
         return model("siglip")
