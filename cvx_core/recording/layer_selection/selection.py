@@ -161,12 +161,15 @@ def choose_last_grid(layout: Layout, model: VisionModel, inputs: Tensor) -> Laye
 
 def choose_trunk(layout: Layout, model: VisionModel, inputs: Tensor) -> tuple[Layer, ...]:
     """Return the layers that carry the whole output; see `find_trunk`."""
-    image = inputs[:1].clone()
-    # A random seed: that of one class may be zero on a path that other classes use.
-    noise = torch.Generator().manual_seed(0)
-    logits = model.logits(image)
-    seed = torch.randn(logits.shape, generator=noise).to(logits)
-    found = measure_balance(model, image, "input", seed)
+    # An image on which all units are silent carries nothing; noise is tried after it.
+    for image in _with_another(inputs[:1].clone()).split(1):
+        # A random seed: that of one class may be zero on a path that other classes use.
+        noise = torch.Generator().manual_seed(0)
+        logits = model.logits(image)
+        seed = torch.randn(logits.shape, generator=noise).to(logits)
+        found = measure_balance(model, image, "input", seed)
+        if found.total:
+            break
     # Wide enough for rounding, narrow enough that few shares come so near the whole by chance.
     tolerance = max(1e-4, 4 * torch.finfo(logits.dtype).eps) * abs(found.total)
     whole = {
