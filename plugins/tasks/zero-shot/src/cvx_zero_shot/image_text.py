@@ -40,8 +40,8 @@ class ImageText(nn.Module):
         return logits if bias is None else logits + bias
 
     def _features(self, kind: str, given: Any) -> Tensor:
-        method = getattr(self.network, f"get_{kind}_features", None)
-        method = method or getattr(self.network, f"encode_{kind}")
+        name = f"get_{kind}_features"
+        method = getattr(self.network, name if hasattr(self.network, name) else f"encode_{kind}")
         found: Any = method(**given) if isinstance(given, Mapping) else method(given)
         return nn.functional.normalize(getattr(found, "pooler_output", found), dim=-1)
 

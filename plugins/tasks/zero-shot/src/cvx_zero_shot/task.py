@@ -44,8 +44,8 @@ class ZeroShot(Task):
     def readout(self, output: Any, classes: Classes = None) -> Tensor:
         """Return similarities (B, prompts): ``logits_per_image``, or as for a classifier."""
         found = find_named(output, "logits_per_image")
-        found = output if found is None else found
-        scores: Tensor = get_task("classification").readout(found, classes)
+        given = output if found is None else found
+        scores: Tensor = get_task("classification").readout(given, classes)
         return scores
 
     def parse(self, found: Any) -> ModelOutput:
@@ -98,11 +98,9 @@ class PromptPrediction(ClassificationPrediction):
     @cached_property
     def probabilities(self) -> npt.NDArray[np.float64]:
         """Softmax of the similarities, or the sigmoid of each, (prompts,)."""
-        z = self.logits if self.activation == "sigmoid" else self.logits - self.logits.max()
-        exponentials = np.exp(-np.abs(z) if self.activation == "sigmoid" else z)
-        if self.activation == "softmax":
-            return np.asarray(exponentials / exponentials.sum())
-        return np.asarray(np.where(z >= 0, 1.0, exponentials) / (1.0 + exponentials))
+        if self.activation == "sigmoid":
+            return np.asarray(1.0 / (1.0 + np.exp(-self.logits.clip(-700, 700))))
+        return np.asarray(np.exp(self.logits - np.logaddexp.reduce(self.logits)))
 
     def loss(self, true: int) -> float:
         """Return the cross-entropy in nats: of the softmax, or summed over the sigmoids."""
