@@ -25,6 +25,9 @@ STATUSES = (OK, BAD, FAILED, CRASHED)
 MODEL_FAILED = (FAILED, CRASHED)
 """Statuses of valid images on which the model failed."""
 
+NO_MAP, NO_TEST = "No map: ", "No region was tested: "
+"""Beginnings of messages in rows with a prediction."""
+
 MOST_ERRORS = 20
 """Maximum number of errors listed for one image."""
 

@@ -10,7 +10,7 @@ import cvx_core
 from cvx_core import CvxError, OptionError, VisionModel
 from cvx_core.images import PreparedImage
 from cvx_core.tasks import GroundTruth
-from cvx_diagnose.run.rows import OK, Row
+from cvx_diagnose.run.rows import NO_TEST, OK, Row
 
 cvx: Any = cvx_core  # with the functions of installed commands, which its stub does not list
 
@@ -68,7 +68,12 @@ def require_why() -> None:
 def mark_untested(rows: Sequence[Row], count: int, why: str) -> None:
     """Record in the `count` most costly errors of a block that no region was tested, and why."""
     for row in _costliest(rows, count):
-        row["message"] = f"No region was tested: {why}"
+        _say_untested(row, why)
+
+
+def _say_untested(row: Row, why: str) -> None:
+    """Record why no region was tested, after what the row already says."""
+    row["message"] = f"{row.get('message') or ''} {NO_TEST}{why}".strip()
 
 
 def _costliest(rows: Sequence[Row], count: int) -> list[Row]:
@@ -102,7 +107,7 @@ class RegionTests:
             try:
                 row |= self._test(row, load)
             except CvxError as error:
-                row["message"] = f"No region was tested: {error.message}"
+                _say_untested(row, error.message)
 
     def _test(self, row: Row, load: Load) -> Row:
         image, ground_truth = load(row["id"])
