@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from cvx_engine import Engine, Listener, get_engine
 from cvx_core import OutputError, UsageError, VisionModel, get_explainer, write_atomic
 from cvx_core.explanations import encode_json, settled
 from cvx_diagnose.analysis.findings import collect_findings
-from cvx_diagnose.analysis.metrics.summary import summarize
+from cvx_diagnose.analysis.metrics.summary import MOST_LISTED, summarize
 from cvx_diagnose.data import manifest
 from cvx_diagnose.data.factory import open_source
 from cvx_diagnose.data.sources import Source
@@ -38,6 +39,9 @@ def diagnose(
     engine: str | Engine = "local",
     budget: float | None = None,
     images: str | Path | None = None,
+    classes_map: Mapping[str, str | int] | None = None,
+    path_column: str | None = None,
+    label_column: str | None = None,
     block_size: int = 256,
     batch_size: int = 32,
     timeout: float = 60.0,
@@ -52,7 +56,7 @@ def diagnose(
     ----------
     model
         The model; it is not changed.
-    data, images
+    data, images, classes_map, path_column, label_column
         See `cvx_diagnose.open_source`.
     folder
         Output folder. The rows of each block are written as soon as they are done.
@@ -114,7 +118,15 @@ def diagnose(
     runner = get_engine(engine) if isinstance(engine, str) else engine
     folder = settled(Path(folder))
     before, trained = _open_run(compare), _open_run(training)
-    source = open_source(data, model.task.name, model.classes, images)
+    source = open_source(
+        data,
+        model.task.name,
+        model.classes,
+        images,
+        classes_map=classes_map,
+        path_column=path_column,
+        label_column=label_column,
+    )
     if (folder / plan.NAME).exists() and not (resume or shard[1] > 1):
         raise UsageError(
             f"{folder} already contains a run.",
@@ -169,7 +181,8 @@ def _write_plan(
     # Another shard may do the same at the same time: each has a name of its own.
     temporary = folder / f".cvx-manifest-{os.getpid()}"
     try:
-        count, digest = manifest.write_manifest(items, temporary if new else None)
+        file = temporary if new else None
+        count, digest = manifest.write_manifest(items, file, source.renamed)
         budget = default_budget(count) if options.budget is None else options.budget
         result = Plan(
             model=model.name,
@@ -203,6 +216,8 @@ def _conclude(
 ) -> None:
     """Write report and summary of a finished run, replacing earlier ones."""
     summary = summarize(run)
+    faults = list(work.source.faults)
+    summary["data_faults"] = {"count": len(faults), "listed": faults[:MOST_LISTED]}
     found, error_groups = collect_findings(
         run, summary, before=before, training=training, try_fix=try_fix, work=work
     )

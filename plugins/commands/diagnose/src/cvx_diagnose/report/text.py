@@ -21,6 +21,10 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
     left = len(summary["failed_inputs"]) - _FEW
     if left > 0:
         lines.append(f"  and {sum(counts.values()) - counts[OK] - _FEW:,} more, in summary.json")
+    faults = summary["data_faults"]
+    if faults["count"]:
+        lines.append(f"{faults['count']:,} faults in the data set that concern no input:")
+        lines += [f"  {one}" for one in faults["listed"][:_FEW]]
     if accuracy["total"]:
         what = "correct" if "confusions" in summary else "without a mistake"
         lines.append(
