@@ -40,10 +40,16 @@ def advise(found: Mapping[str, Any], summary: Mapping[str, Any]) -> list[dict[st
     issues = found["label_issues"]["count"]
     if issues:
         text = (
-            f"Check the labels of {_inputs(issues)}: the model predicts another class with the "
-            "confidence typical of that class, and most similar images have another label."
+            f"Check the labels of {_inputs(issues)}: by the other images they are probably of "
+            "another class, and most similar images have another label."
         )
         advice.append({"kind": "relabel", "text": text, "count": issues})
+    conflicts = found["label_issues"].get("conflicts", [])
+    if conflicts:
+        files = "1 file occurs" if len(conflicts) == 1 else f"{len(conflicts):,} files occur"
+        text = f"{files} several times with different labels: {', '.join(conflicts[0]['paths'])}."
+        count = sum(len(one["ids"]) for one in conflicts)
+        advice.append({"kind": "relabel", "text": text, "count": count, "gain": 0.0})
     errors = sum(group["count"] for group in found["error_groups"])
     shortcuts = verified_shortcuts(found)
     advice += [

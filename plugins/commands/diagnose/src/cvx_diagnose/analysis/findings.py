@@ -11,7 +11,7 @@ from cvx_diagnose.analysis.error_groups.groups import ErrorGroups, find_error_gr
 from cvx_diagnose.analysis.error_groups.names import class_namer, group_name, shortcut_name
 from cvx_diagnose.analysis.fixes.last_layer import try_fixes
 from cvx_diagnose.analysis.influence import find_influential_images
-from cvx_diagnose.analysis.label_issues.search import find_label_issues
+from cvx_diagnose.analysis.label_issues.search import find_label_conflicts, find_label_issues
 from cvx_diagnose.analysis.metrics.comparison import compare
 from cvx_diagnose.analysis.shortcuts.search import find_shortcuts
 from cvx_diagnose.run.results import Run
@@ -63,7 +63,11 @@ def collect_findings(
     found: dict[str, Any] = {
         "error_groups": error_groups.described,
         "shortcuts": find_shortcuts(run, error_groups, work),
-        "label_issues": {"count": len(issues), "listed": issues[:_LISTED]},
+        "label_issues": {
+            "count": len(issues),
+            "listed": issues[:_LISTED],
+            "conflicts": find_label_conflicts(run)[:_LISTED],
+        },
         "fixes": try_fixes(run) if try_fix else [],
         "influential_images": None,
         "training_label_issues": None,
