@@ -233,7 +233,8 @@ def _cleanlab(labels: np.ndarray[Any, Any], p: np.ndarray[Any, Any]) -> dict[str
     except ImportError:
         return {}
     score = 1 - get_label_quality_scores(labels, p, method="normalized_margin")
-    return {"Cleanlab on the features, out of fold": (score, find_label_issues(labels, p, n_jobs=1))}
+    found = find_label_issues(labels, p, n_jobs=1)
+    return {"Cleanlab on the features, out of fold": (score, found)}
 
 
 def _digits(images: np.ndarray[Any, Any], labels: np.ndarray[Any, Any]) -> VisionModel:

@@ -148,7 +148,16 @@ def _document(
 ) -> dict[str, Any]:
     accuracy = summary["accuracy"]
     wrong = accuracy["total"] - accuracy["correct"]
-    same = "task", "classes", "advice", "label_issues", "comparison", "fixes", "influential_images"
+    same = (
+        "task",
+        "classes",
+        "advice",
+        "withheld",
+        "label_issues",
+        "comparison",
+        "fixes",
+        "influential_images",
+    )
     inputs = f"{summary['inputs']:,} inputs of {summary['data']}"
     return {
         "title": f"Errors of {summary['model']}",

@@ -21,6 +21,7 @@ function showAdvice() {
   }
   if (!data.advice.length) find("advice").append(make("li", {}, data.errors.length
     ? "No common cause of the errors was found." : "No errors."));
+  if (data.withheld) find("advice").append(make("li", { class: "hint" }, data.withheld.replace(" it ", " the set-up ")));
 }
 
 function link(text, values) {
