@@ -160,6 +160,9 @@ def command(
             return kit.INTERRUPTED
         kit.put(f"Shard {shard[0]}/{shard[1]} is done; {left} in other shards.")
         return 0
+    if run.summary is None:
+        kit.put(f"Region tests in {folder} are pending; resume with --resume.")
+        return kit.INTERRUPTED
     summary = run.summary
     assert summary is not None
     if as_json:

@@ -13,7 +13,6 @@ from cvx_diagnose.analysis.fixes.last_layer import try_fixes
 from cvx_diagnose.analysis.influence import find_influential_images
 from cvx_diagnose.analysis.label_issues.search import find_label_conflicts, find_label_issues
 from cvx_diagnose.analysis.metrics.comparison import compare
-from cvx_diagnose.analysis.set_up.findings import find_set_up
 from cvx_diagnose.analysis.shortcuts.search import find_shortcuts
 from cvx_diagnose.run.results import Run
 from cvx_diagnose.run.work import DiagnosisWork
@@ -31,6 +30,8 @@ _LISTED = 1000
 def collect_findings(
     run: Run,
     summary: dict[str, Any],
+    set_up: list[dict[str, Any]],
+    every_issue: list[dict[str, Any]],
     *,
     before: Run | None,
     training: Run | None,
@@ -43,6 +44,8 @@ def collect_findings(
     ----------
     run, summary
         A finished run, and `cvx_diagnose.analysis.metrics.summary.summarize` of it.
+    set_up, every_issue
+        Findings about the set-up, and the label issues.
     before
         An older run over the same inputs.
     training
@@ -57,15 +60,13 @@ def collect_findings(
     UsageError
         If a given run is not finished, or is of other inputs or another network.
     """
-    set_up = find_set_up(run, summary, work)
     withheld = any(one["withholds"] for one in set_up)
     error_groups = find_error_groups(run)
     if withheld:
         error_groups = ErrorGroups(error_groups.ids, np.full_like(error_groups.groups, -1), [])
     # Nothing can be said of the labels of a class that is never predicted, or misread.
     misread = {c for one in set_up for c in one.get("classes", ())}
-    every = [] if withheld else find_label_issues(run)
-    issues = [one for one in every if one["label"] not in misread]
+    issues = [one for one in every_issue if one["label"] not in misread]
     inside = np.isin(error_groups.ids, [one["id"] for one in issues])
     name = class_namer(run.plan.classes)
     for group in error_groups.described:

@@ -184,8 +184,17 @@ def test_labels_of_part_of_the_classes_may_be_permuted_too() -> None:
 def normalized(shift: float, scale: float) -> tuple[VisionModel, list[torch.Tensor]]:
     """Return a network whose batch normalization saw standard normal values, and other values."""
     net = nn.Sequential(nn.BatchNorm2d(3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
+    net[0].running_mean[:] = 1e-6  # statistics as they begin would not count
     values = torch.randn(16, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     return VisionModel(net.eval(), classes=("a", "b")), list(shift + scale * values)
+
+
+def test_a_batch_normalization_that_was_never_trained_judges_nothing() -> None:
+    model, inputs = normalized(9, 9)
+    model.module[0].running_mean.zero_()  # type: ignore[index,operator,union-attr]
+    found = input_statistics(model, inputs)
+    assert found is not None
+    assert found["layer"] is None
 
 
 @pytest.mark.parametrize(

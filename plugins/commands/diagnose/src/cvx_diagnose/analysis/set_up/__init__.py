@@ -1,1 +1,1 @@
-"""Set-up of a run: whether classes, inputs and labels are what the network was made for."""
+"""Set-up of a run: order of classes, normalization of inputs, missing labels."""

@@ -21,8 +21,8 @@ def find_permutation(first: Matrix, second: Matrix) -> dict[str, Any] | None:
     """Return a permutation of classes by which predictions read far better, or None.
 
     It is found on one half of the inputs, and tested on the other: in both, most inputs of each
-    class that it moves are predicted as the class that it moves it to. A class alone may be taken
-    for another for good reason; therefore the classes that are moved make closed cycles, or are
+    class that it moves are predicted as the class that it moves it to. One class may be confused
+    with another for good reason; therefore the classes that are moved make closed cycles, or are
     half of all classes and three or more.
 
     Parameters

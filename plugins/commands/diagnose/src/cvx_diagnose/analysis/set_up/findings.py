@@ -26,6 +26,9 @@ _CHANCE = 0.1
 _GOOD = 0.9
 """Accuracy from which no other normalization is tried."""
 
+_SAMPLED = 64
+"""Inputs from which statistics of a batch normalization are compared."""
+
 _SOME = 0.01
 """Share of inputs without a label that is reported."""
 
@@ -75,7 +78,7 @@ def find_set_up(run: Run, summary: Mapping[str, Any], work: DiagnosisWork) -> li
     # A network may normalize its inputs itself: values alone say nothing while it predicts well.
     if better is not None:
         found.insert(0, _normalization(better))
-    elif statistics is not None and far and (chance or statistics["layer"] is not None):
+    elif statistics is not None and far and (chance or _judged(statistics, accuracy)):
         found.insert(0, _far(far, statistics, accuracy, chance))
     elif chance:
         found.insert(0, _near_chance(accuracy, expected, summary))
@@ -182,6 +185,12 @@ def _class_order(
         "classes": moved,
         "permutation": found,
     }
+
+
+def _judged(statistics: dict[str, Any], accuracy: float) -> bool:
+    """Return whether a batch normalization judges enough inputs, and the network predicts badly."""
+    enough = bool(statistics["count"] >= _SAMPLED)
+    return enough and statistics["layer"] is not None and accuracy < _GOOD
 
 
 def _near_chance(accuracy: float, expected: float, summary: Mapping[str, Any]) -> dict[str, Any]:

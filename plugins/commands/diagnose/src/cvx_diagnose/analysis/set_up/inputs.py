@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from cvx_core import CvxError, VisionModel
 from cvx_diagnose.analysis.metrics.statistics import shuffle_ids
 from cvx_diagnose.run.results import Run
+from cvx_diagnose.run.rows import OK
 from cvx_diagnose.run.work import DiagnosisWork
 
 _SAMPLE = 128
@@ -51,7 +52,7 @@ def input_statistics(model: VisionModel, batches: Sequence[Tensor]) -> dict[str,
         "ratio": None,
     }
     norms = {n: m for n, m in model.module.named_modules() if isinstance(m, _NORM)}
-    norms = {n: m for n, m in norms.items() if m.running_mean is not None}
+    norms = {n: m for n, m in norms.items() if _is_trained(m)}
     sums: dict[str, list[Tensor]] = {}
 
     def hook(name: str) -> Any:
@@ -88,6 +89,13 @@ def input_statistics(model: VisionModel, batches: Sequence[Tensor]) -> dict[str,
     }
 
 
+def _is_trained(norm: Any) -> bool:
+    """Return whether a layer has running statistics other than those that it begins with."""
+    if norm.running_mean is None or norm.running_var is None:
+        return False
+    return bool((norm.running_mean != 0).any()) or bool((norm.running_var != 1).any())
+
+
 def far_inputs(found: dict[str, Any]) -> str:
     """Return in which way inputs are far from those that the network was made for; empty if not."""
     if found["layer"] is not None:
@@ -109,21 +117,22 @@ def far_inputs(found: dict[str, Any]) -> str:
 
 
 def sample_inputs(run: Run, work: DiagnosisWork) -> tuple[list[Tensor], list[int]]:
-    """Return inputs (C, H, W) of a sample that depends on the ids alone, and their labels.
+    """Return inputs (C, H, W) of a sample that depends on the rows alone, and their labels.
 
-    -1 where there is no label. What can't be read is left out.
+    -1 where there is no label. What can't be read any more is left out.
     """
-    labels = [-1] * len(run.manifest)
-    if "label" in run.schema.names:
-        known = [one for block in run.blocks(["label"]) for one in block["label"].to_pylist()]
-        labels = [-1 if one is None else int(one) for one in known]
+    names = ["status", *(["label"] if "label" in run.schema.names else [])]
+    rows = [row for block in run.blocks(names) for row in block.to_pylist()]
+    # An input that can't be decoded may end this process.
+    readable = [k for k, row in enumerate(rows) if row["status"] == OK]
     size = run.plan.block_size
     found, classes = [], []
-    for position in sorted(shuffle_ids(range(len(labels)))[:_SAMPLE]):
+    for position in sorted(shuffle_ids(readable)[:_SAMPLE]):
         item = work.items(position // size)[position % size]
         with suppress(CvxError):
             decoded = work.decode(item)
             tensor = torch.from_numpy(decoded.values)
             found.append(tensor.to(work.model.device, work.model.dtype))
-            classes.append(labels[position])
+            label = rows[position].get("label")
+            classes.append(-1 if label is None else int(label))
     return found, classes
