@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -9,6 +10,8 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from cvx_core.errors import CvxWarning, MethodError, UsageError
@@ -178,7 +181,7 @@ class _Runner:
         if not explainer.class_specific:
             records = [[_for_any_class(record) for record in several] for several in records]
         _check(explainer, attributions, len(jobs), max(map(len, records)))
-        after = recordings.counts()
+        seeds, after = request.seeds(recording.logits), recordings.counts()
         shared = {
             "seconds": round((time.perf_counter() - started) / sum(map(len, records)), 6),
             "batch": len(jobs),
@@ -187,7 +190,7 @@ class _Runner:
         }
         for i, job in enumerate(jobs):
             for k, (record, one) in enumerate(zip(records[i], attributions, strict=False)):
-                evidence = {
+                evidence: dict[str, Any] = {
                     "sum": float(one.values[i].detach().double().sum()),
                     "class_specific": explainer.class_specific,
                     **_row(one.evidence, i),
@@ -195,8 +198,13 @@ class _Runner:
                 }
                 _check_finite(explainer, one.values[i], self.model)
                 provenance = self._provenance(explainer, digest, job.image, _row(one.provenance, i))
+                values = one.values[i].detach().float().cpu().numpy()
+                said = _said_of_flat(explainer, values)
+                # A zero seed has a map of zeros, and its record says why.
+                if said and (not explainer.class_specific or bool(seeds[k][i].any())):
+                    evidence.setdefault("warning", said)
                 explanation = Explanation(
-                    values=one.values[i].detach().float().cpu().numpy(),
+                    values=values,
                     extent=job.image.extent,
                     image=job.image.source.pixels,
                     target=record,
@@ -213,8 +221,12 @@ class _Runner:
         return explainer, request, attributions
 
     def _unit(self, unit: str) -> str:
-        """Return the unit of a map, where it is that of the outputs in the task's own."""
-        return self.model.task.unit if unit == Method.unit else unit
+        """Return the unit of a map, in the unit of the task's own outputs."""
+        task = self.model.task
+        own = task.unit or "value"
+        if unit == "probability" and own != Method.unit:  # what is watched are the values
+            return own
+        return re.sub(rf"\b{Method.unit}\b", lambda _: own, unit)
 
     def _of_model(self, image: PreparedImage) -> dict[str, Any]:
         """Return the provenance of the model, with a note if it answers differently twice."""
@@ -233,6 +245,21 @@ class _Runner:
             "weights_sha256": digest,
             "seed": self.seed,
         }
+
+
+def _said_of_flat(explainer: Method, values: npt.NDArray[np.float32]) -> str:
+    """Return what is wrong with a map that tells no positions apart; empty if it does."""
+    if not values.any():
+        if explainer.signed or not explainer.class_specific:
+            return "The map is zero everywhere: nothing of the target passes these positions."
+        return (
+            "The map is zero everywhere: it shows only what supports the target, and nothing does. "
+            "A method with signed maps shows what opposes it."
+        )
+    # Rounding of single precision; a map of one position has nothing to tell apart.
+    if values.size > 1 and np.ptp(values) <= 1e-6 * np.abs(values).max():
+        return "The map has the same value everywhere: it tells no positions apart."
+    return ""
 
 
 def _for_any_class(record: TargetRecord) -> TargetRecord:

@@ -6,8 +6,8 @@ from .attention import (
     tokens_read as tokens_read,
 )
 from .conservation import (
-    bias_contributions as bias_contributions,
     constant_part as constant_part,
+    contributions as contributions,
     image_balance as image_balance,
     leakage as leakage,
     relevance as relevance,

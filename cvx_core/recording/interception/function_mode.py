@@ -85,6 +85,7 @@ class Interception(TorchFunctionMode):
         attended: Callable[[Tensor], Tensor] | None = None,
         constants: Constants | None = None,
         table: Mapping[str, Callable[[Call], Any]] | None = None,
+        own_constants: frozenset[str] = frozenset(),
     ) -> None:
         super().__init__()
         self.saved = saved
@@ -94,6 +95,7 @@ class Interception(TorchFunctionMode):
         self.attention: list[Tensor] | None = [] if attention else None
         self.attended = attended
         self.constants = constants
+        self._own_constants = own_constants
         self.leakage = Leakage()
         self._pointwise = Pointwise()
         self._opened: dict[Any, Callable[..., Any] | None] = {}
@@ -170,7 +172,7 @@ class Interception(TorchFunctionMode):
         # All three before the call: in place, it overwrites the arguments that they look at.
         added = met = None
         made = self._pointwise.made(plain, args) if self.rules else None
-        if self.constants is not None:
+        if self.constants is not None and plain not in self._own_constants:
             added = self.constants.find(plain, func, args, kwargs)
         if self._following:
             met = self.leakage.meets(plain, func, args, kwargs)

@@ -104,7 +104,7 @@ def test_no_level_lies_behind_another(x: Tensor) -> None:
 def test_the_levels_maps_add_up_to_the_score(x: Tensor) -> None:
     model = detector()
     for target in (cvx.ClassScore(0), cvx.ClassScore(2)):
-        [made] = cvx.explain(model, x, "activation-error", target)
+        [made] = cvx.explain(model, x, "activation-error:rule=frozen", target)
         rows = made.evidence["levels"]
         assert made.values.shape == (4, 4)
         assert sum(row["sum"] for row in rows) == pytest.approx(made.evidence["sum"], rel=1e-6)
@@ -146,7 +146,10 @@ def test_the_branch_of_the_boxes_has_no_part_in_the_score_of_a_class(
 
 def test_a_layer_that_is_named_is_asked_alone(x: Tensor) -> None:
     [made] = cvx.explain(
-        detector(), x, cvx.get_explainer("activation-error", layer="tower.1"), cvx.ClassScore(0)
+        detector(),
+        x,
+        cvx.get_explainer("activation-error", layer="tower.1", rule="frozen"),
+        cvx.ClassScore(0),
     )
     assert made.values.shape == (2, 2)
     assert "levels" not in made.evidence
