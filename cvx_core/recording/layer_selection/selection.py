@@ -162,7 +162,7 @@ def choose_last_grid(layout: Layout, model: VisionModel, inputs: Tensor) -> Laye
 def choose_trunk(layout: Layout, model: VisionModel, inputs: Tensor) -> tuple[Layer, ...]:
     """Return the layers that carry the whole output; see `find_trunk`."""
     # An image on which all units are silent carries nothing; noise is tried after it.
-    for image in _with_another(inputs[:1].clone()).split(1):
+    for image in _with_another(inputs[:1].clone()).unsqueeze(1).unbind():
         # A random seed: that of one class may be zero on a path that other classes use.
         noise = torch.Generator().manual_seed(0)
         logits = model.logits(image)
