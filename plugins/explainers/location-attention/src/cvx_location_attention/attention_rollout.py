@@ -47,10 +47,9 @@ class AttentionRollout(Explainer):
 def rolled_out(recording: Recording) -> Attribution | MethodError:
     """Return the rollout onto the tokens of the last grid, or why there is none.
 
-    The product tells what reached an output token only if it runs over all attention there is, and
-    every token attends to every other in all of it: not over the windows of Swin, the pyramids of
-    LeViT, or without the class-attention layers of CaiT. Attention that does not read the image,
-    as that of a text tower, has no part in it.
+    The product tells what reached an output token only if it runs over all attention that changes
+    with the image, and every token attends to every other in all of it: not over the windows of
+    Swin, the pyramids of LeViT, or without the class-attention layers of CaiT.
     """
     place = find_layer("auto", recording.model, recording.inputs)
     length = place.prefix + place.grid[0] * place.grid[1]
