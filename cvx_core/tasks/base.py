@@ -137,7 +137,7 @@ class Task(ABC):
     pyramid: ClassVar[bool] = True
     label_form: ClassVar[str] = "FILE"
     unit: str = "logits"
-    activation: ClassVar[str] = ""
+    activation: str = ""
     target_forms: ClassVar[Mapping[str, str]] = {}
     ground_truth: ClassVar[type] = str
     columns: ClassVar[Mapping[str, Any]] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor
 
@@ -40,6 +40,16 @@ class Propagation(ABC):
         """
 
 
+class Keeper(Protocol):
+    """Keeper of the constants that functions add."""
+
+    def find(self, name: str, run: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Return the constant that a call is about to add, or None."""
+
+    def mark(self, constant: Tensor, result: Tensor, *, in_place: bool) -> Tensor:
+        """Return the result, known to hold a constant from now on."""
+
+
 class Passage:
     """Rules of one recording.
 
@@ -48,9 +58,15 @@ class Passage:
     table
         Functions that run instead of those of the network, by name. Functions without an entry run
         as they are; `FROZEN_GATES` is a table to start from.
+    constants
+        Keeper of the constants that functions add, where they are recorded.
+    own_constants
+        Functions whose constants the rules give to `constants` themselves.
     """
 
     table: Mapping[str, Callable[[Call], Any]]
+    constants: Keeper | None = None
+    own_constants: frozenset[str] = frozenset()
 
     def baseline_inputs(self, inputs: Tensor) -> Tensor | None:  # noqa: ARG002
         """Return the baseline inputs (B, C, H, W) that must be run first, or None."""

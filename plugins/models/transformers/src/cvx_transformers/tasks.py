@@ -18,6 +18,7 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_OBJECT_DETECTION_MAPPING,
     MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING,
     MODEL_FOR_UNIVERSAL_SEGMENTATION_MAPPING,
+    MODEL_FOR_ZERO_SHOT_IMAGE_CLASSIFICATION_MAPPING,
 )
 
 from cvx_core import DetectionCandidates
@@ -78,6 +79,14 @@ def task_of(config: Any) -> Task | None:
     saved = set(config.architectures or ())
     named = [task for task in able if saved & _networks(task.mapping[type(config)])]
     return next(iter([*named, *able]), None)
+
+
+def compares_texts(config: Any) -> bool:
+    """Whether a configuration was saved for an image-text model, such as CLIP."""
+    if type(config) not in MODEL_FOR_ZERO_SHOT_IMAGE_CLASSIFICATION_MAPPING:
+        return False
+    network = MODEL_FOR_ZERO_SHOT_IMAGE_CLASSIFICATION_MAPPING[type(config)]
+    return bool(set(config.architectures or ()) & _networks(network))
 
 
 def _networks(kinds: Any) -> set[str]:
