@@ -14,7 +14,7 @@ from cvx_core.errors import LayerError, MethodError
 from cvx_core.models.evaluation_mode import evaluation_mode
 from cvx_core.models.forward import eager, version
 from cvx_core.models.vision_model import VisionModel
-from cvx_core.recording.interception.autograd import no_path, pull_back
+from cvx_core.recording.interception.autograd import no_path, pull_back, tangent, unlinked
 from cvx_core.recording.interception.constants import Constants
 from cvx_core.recording.interception.function_mode import Interception
 from cvx_core.recording.interception.leakage import Leakage, Origin
@@ -90,6 +90,7 @@ class Recording:
         self.baseline_logits: Tensor | None = None
         self._calls: dict[str, int] = {}
         self._running: Literal["", "forward", "backward"] = ""
+        self._returned: Any = None
         self._replacing: dict[str, Tensor] | None = None
         self._over = False
         self.mode = Interception(
@@ -362,10 +363,9 @@ class Recording:
         self.forwards += 1
         self._calls.clear()
         self._running = "forward"
-        stance = eager()
         try:
             kept = torch.autograd.graph.saved_tensors_hooks(self.saved.pack, self.saved.unpack)
-            with stance, kept, self.mode:
+            with eager(), kept, self.mode:
                 # Tensors made under inference mode can't take part in a graph; a clone can.
                 inputs = self.inputs.clone() if self.inputs.is_inference() else self.inputs
                 inputs = inputs.detach()
@@ -377,12 +377,14 @@ class Recording:
                     self.mode.leakage.ends = self.mode.leakage.origins(output)
             # Outside the mode: parsing the output is not part of the network whose gates are
             # frozen. (A detector may decode the sides of a box with a softmax.)
-            with stance, kept:
+            with eager(), kept:
+                if self._replacing is not None:
+                    return tangent(self.model.read, self._returned, output)
                 reading = self.model.parse_output(output)
         finally:
             self._running = ""
-        if self._replacing is None:
-            self.output = reading.detached()
+        self.output = reading.detached()
+        self._returned = None if self._tape is None else unlinked(output)
         return reading.flat
 
     def backward(

@@ -43,6 +43,11 @@ class ModelOutput:
         """All outputs (B, N), with their graph: what seeds are vectors over."""
         return self.scores.flatten(1)
 
+    @property
+    def parts(self) -> tuple[Tensor, ...]:
+        """Parts of `flat` (B, n) that a target may be about one without another, in order."""
+        return (self.flat,)
+
     def rows(self, start: int, stop: int) -> ModelOutput:
         """Return the output of some images of the batch."""
         return ModelOutput(self.scores[start:stop])
