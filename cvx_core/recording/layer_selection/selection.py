@@ -66,7 +66,7 @@ def find_levels(
     Parameters
     ----------
     parts
-        Numbers of the parts of the output (`ModelOutput.parts`) that are asked about, such as 0 for
+        Numbers of the parts of the output (`ModelOutput.parts`) that a target is about: 0 for
         the scores of a detector and 1 for its boxes. None means all.
 
     Raises

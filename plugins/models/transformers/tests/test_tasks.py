@@ -262,3 +262,13 @@ def test_a_network_that_wants_a_task_in_words_is_refused_with_the_way_out(tmp_pa
     config.save_pretrained(tmp_path)
     with pytest.raises(ModelError, match="requires task_inputs besides the image"):
         cvx.load_model(f"transformers:{tmp_path}", weights="random")
+
+
+def test_ones_own_detector_is_wrapped_in_one_line() -> None:
+    torch.manual_seed(0)
+    network = rt_detr().eval()
+    model = cvx.wrap(network)
+    assert model.task.name == "detection"
+    assert model.classes == ("cat", "dog", "owl")
+    assert model.module is network
+    assert cvx.wrap(network.model).task.name == "classification"  # the backbone has no head

@@ -103,3 +103,16 @@ def test_pixels_are_those_of_predict(
     scores = model.output(model.prepare(image)[0].tensor[None]).scores
     fine = torch.nn.functional.interpolate(scores, (192, 192), mode="bilinear")
     assert (fine.argmax(1)[0] == torch.as_tensor(theirs)).float().mean() > 0.999
+
+
+def test_ones_own_network_is_wrapped_in_one_line(
+    checkpoint: Callable[..., Path], images: list[Image.Image]
+) -> None:
+    from ultralytics import YOLO
+
+    path = checkpoint("yolov8n.yaml")
+    [expected] = cvx.load_model(f"ultralytics:{path}").predict(images[0])
+    for network in (YOLO(path), YOLO(path).model):
+        [found] = cvx.wrap(network).predict(images[0])
+        assert np.allclose(found.logits, expected.logits)
+        assert np.allclose(found.boxes, expected.boxes)

@@ -6,11 +6,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from cvx_core import CheckpointError, ModelEntry, ModelSource, VisionModel
 from cvx_core.models import first_synonyms, names_a_file
 from cvx_transformers.builder import bare, read_config, trained, with_file
 from cvx_transformers.hub import model_folder
 from cvx_transformers.preprocessing import read_preprocess
+from cvx_transformers.tasks import built_for
 
 
 class TransformersSource(ModelSource):
@@ -68,6 +71,20 @@ class TransformersSource(ModelSource):
             # A local path is private, and results are shared.
             name=f"transformers:{Path(name).name if Path(name).is_dir() else name}",
             details={"weights": "random" if random else own.name if own else "pretrained"},
+        )
+
+    def wrap(self, module: nn.Module) -> VisionModel | None:
+        """Return a network of the user's own, for prepared tensors; None if its task is unknown."""
+        task = built_for(module)
+        if task is None:
+            return None
+        config: Any = module.config
+        return VisionModel(
+            module,
+            classes=_class_names(config),
+            task=task.name,
+            readout=task.readout(config, None),
+            name=type(module).__name__,
         )
 
     def models(self) -> Iterable[ModelEntry]:

@@ -80,6 +80,17 @@ def task_of(config: Any) -> Task | None:
     return next(iter([*named, *able]), None)
 
 
+def built_for(network: Any) -> Task | None:
+    """Return the task of a network, or None if it is none with a head that cvx reads."""
+    config = getattr(network, "config", None)
+    for task in TASKS:
+        if type(config) in task.mapping:
+            kinds = task.mapping[type(config)]
+            if isinstance(network, kinds if isinstance(kinds, tuple) else (kinds,)):
+                return task
+    return None
+
+
 def _networks(kinds: Any) -> set[str]:
     return {kind.__name__ for kind in (kinds if isinstance(kinds, tuple) else (kinds,))}
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from torch import nn
+
 from cvx_core import (
     CheckpointError,
     ModelEntry,
@@ -76,6 +78,11 @@ class UltralyticsSource(ModelSource):
             origin = Path(weights).name
         # A local path is private, and results are shared.
         return as_vision_model(network, f"ultralytics:{path.name}", weights=origin)
+
+    def wrap(self, module: nn.Module) -> VisionModel | None:
+        """Return the network of a ``YOLO`` or ``RTDETR``, or one's own; None for its parts."""
+        network = module.model if hasattr(module, "predictor") else module
+        return as_vision_model(network) if hasattr(network, "yaml") else None
 
     def models(self) -> Iterable[ModelEntry]:
         """Return the configurations of the installed release."""
