@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cvx_core._util.text import shortened
 from cvx_core.errors import LayerError, ModelError, did_you_mean
@@ -86,9 +87,10 @@ def _trace(model: VisionModel, inputs: Tensor) -> Layout:
     calls: list[tuple[str, Tensor, int]] = []
     count: dict[str, int] = {}
     total = 0
+    linear: dict[int, Tensor] = {}
     modules = {name: module for name, module in model.module.named_modules() if name}
 
-    def record(name: str, _args: Any, _kwargs: Any, output: Any) -> None:
+    def record(name: str, args: Any, _kwargs: Any, output: Any) -> None:
         nonlocal total
         tensor = first_tensor(output)
         if tensor is None:
@@ -96,6 +98,8 @@ def _trace(model: VisionModel, inputs: Tensor) -> Layout:
         k = count[name] = count.get(name, 0) + 1
         # An in-place function returns the same tensor with another version: that is another layer.
         calls.append((f"{name}#{k - 1}", tensor, tensor._version))
+        if isinstance(modules[name], nn.Linear | nn.LayerNorm):
+            linear.update({id(one): one for one in (*args, tensor) if isinstance(one, Tensor)})
         if not any(True for _ in modules[name].children()):
             total += tensor.numel() * tensor.element_size()
 
@@ -107,12 +111,17 @@ def _trace(model: VisionModel, inputs: Tensor) -> Layout:
         )
     with hooked(modules.items(), after=record), evaluation_mode(model.module), torch.no_grad():
         model.read(model.run(batch))
-    return _arrange(calls, count, batch, total)
+    return _arrange(calls, count, batch, total, linear)
 
 
 def _arrange(
-    calls: list[tuple[str, Tensor, int]], count: dict[str, int], batch: Tensor, total: int
+    calls: list[tuple[str, Tensor, int]],
+    count: dict[str, int],
+    batch: Tensor,
+    total: int,
+    linear: Container[int],
 ) -> Layout:
+    """Read the shapes of calls; tensors in `linear` have their features in the last dimension."""
     size = (int(batch.shape[2]), int(batch.shape[3]))
     names = {
         call: call.rpartition("#")[0] if count[call.rpartition("#")[0]] == 1 else call
@@ -129,7 +138,8 @@ def _arrange(
     layers: dict[tuple[int, int], Layer] = {}
     aliases: dict[str, str] = {}
     for call, tensor, version in usable:
-        found = as_grid(tuple(tensor.shape[1:]), size, known, lengths)
+        last = id(tensor) in linear
+        found = as_grid(tuple(tensor.shape[1:]), size, known, lengths, features_last=last)
         if found is None:
             continue
         kind, grid, prefix = found
