@@ -17,7 +17,7 @@ from torch import nn
 
 from cvx_core.errors import CvxWarning, ModelError, PluginError, did_you_mean
 from cvx_core.explanations.metadata import Metadata
-from cvx_core.models.checkpoints import names_a_file
+from cvx_core.models.checkpoints import EXPORTED, names_a_file
 from cvx_core.models.factory import load_factory
 from cvx_core.models.vision_model import VisionModel
 from cvx_core.plugins.discovery import get_component, registry
@@ -261,6 +261,12 @@ def _unknown(name: str) -> ModelError:
     path = Path(name)
     if path.suffix == ".py":
         hint = f"Name the factory in it: '{name}:NAME'."
+    elif path.suffix == EXPORTED:
+        hint = (
+            "A program of torch.export has no layers, but methods at the input explain it: "
+            f"-m file.py:make with def make(): return torch.export.load({path.name!r}).module(). "
+            "Export it with a dynamic batch."
+        )
     elif names_a_file(name):
         hint = f"Weights need a model: -m SOURCE:NAME --weights {name}."
     else:

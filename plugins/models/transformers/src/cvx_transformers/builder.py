@@ -16,7 +16,7 @@ from transformers.utils import logging
 from cvx_core import CheckpointError, ModelError
 from cvx_core.models import read_checkpoint, seeded
 from cvx_core.plugins import describe_error
-from cvx_transformers.tasks import Task, task_of
+from cvx_transformers.tasks import Task, check_prompts, task_of
 
 
 def read_config(folder: Path, name: str) -> tuple[Any, Task]:
@@ -37,6 +37,7 @@ def read_config(folder: Path, name: str) -> tuple[Any, Task]:
         ) from error
     task = task_of(config)
     if task is None:
+        check_prompts(config)
         raise ModelError(
             f"Unsupported model type of {name}: {config.model_type!r}. transformers has no image "
             "classifier, segmenter or object detector for it.",

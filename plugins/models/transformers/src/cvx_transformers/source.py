@@ -14,7 +14,7 @@ from cvx_transformers.adapter import Adapter, read_adapter
 from cvx_transformers.builder import bare, read_config, trained, with_file
 from cvx_transformers.hub import model_folder
 from cvx_transformers.preprocessing import read_preprocess
-from cvx_transformers.tasks import built_for
+from cvx_transformers.tasks import built_for, check_prompts
 
 
 class TransformersSource(ModelSource):
@@ -89,6 +89,7 @@ class TransformersSource(ModelSource):
         """Return a network of the user's own, for prepared tensors; None if its task is unknown."""
         task = built_for(module)
         if task is None:
+            check_prompts(getattr(module, "config", None))
             return None
         config: Any = module.config
         return VisionModel(

@@ -15,12 +15,14 @@ from transformers import (
 )
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING,
+    MODEL_FOR_MASK_GENERATION_MAPPING,
     MODEL_FOR_OBJECT_DETECTION_MAPPING,
     MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING,
     MODEL_FOR_UNIVERSAL_SEGMENTATION_MAPPING,
+    MODEL_FOR_ZERO_SHOT_OBJECT_DETECTION_MAPPING,
 )
 
-from cvx_core import DetectionCandidates
+from cvx_core import DetectionCandidates, ModelError
 from cvx_core.tasks import Readout, detection
 
 
@@ -67,6 +69,39 @@ TASKS = (
         "segmentation", AutoModelForUniversalSegmentation, MODEL_FOR_UNIVERSAL_SEGMENTATION_MAPPING
     ),
 )
+
+
+_PROMPTED = (
+    (
+        MODEL_FOR_MASK_GENERATION_MAPPING,
+        "masks what points or boxes in the image name",
+        "the mask's logits (B, 1, h, w), with task='segmentation', "
+        "classes=['background', 'object']",
+    ),
+    (
+        MODEL_FOR_ZERO_SHOT_OBJECT_DETECTION_MAPPING,
+        "finds what words name",
+        "cvx_core.DetectionCandidates, with task='detection'",
+    ),
+)
+
+
+def check_prompts(config: Any) -> None:
+    """Refuse networks that need a prompt beside the image, in words.
+
+    Raises
+    ------
+    ModelError
+        With what such a network needs, and what to do.
+    """
+    for mapping, does, returns in _PROMPTED:
+        if type(config) in mapping:
+            raise ModelError(
+                f"A network of the type {config.model_type!r} {does}: it needs that prompt beside "
+                "the image.",
+                "Fix the prompt in a module of yours, forward(self, x): return self.net(x, "
+                f"PROMPT), that returns {returns}: -m file.py:FACTORY.",
+            )
 
 
 def task_of(config: Any) -> Task | None:
