@@ -15,6 +15,7 @@ from cvx_core.models.vision_model import VisionModel
 from cvx_core.plugins.component import Component, component_name
 from cvx_core.plugins.defaults import EXPLAINERS
 from cvx_core.plugins.discovery import get_component, registry
+from cvx_core.plugins.parameters import parse_parameters
 
 
 def get_explainer(name: str, /, **parameters: Any) -> Explainer:
@@ -23,7 +24,8 @@ def get_explainer(name: str, /, **parameters: Any) -> Explainer:
     Parameters
     ----------
     name
-        As listed by ``cvx plugins``; ``name@distribution`` where two plugins offer it.
+        As listed by ``cvx plugins``; ``name@distribution`` where two plugins offer it. Parameters
+        may follow as on the command line: ``"grad-cam:layer=layer3"``.
     **parameters
         The explainer's own.
 
@@ -34,6 +36,8 @@ def get_explainer(name: str, /, **parameters: Any) -> Explainer:
     OptionError
         If a parameter is unknown or refused.
     """
+    name, written = parse_parameters(name)
+    parameters = written | parameters
     explainer = get_component("explainer", name, parameters, Explainer)  # type: ignore[type-abstract]
     object.__setattr__(explainer, "_name", name.partition("@")[0])
     return explainer
@@ -41,7 +45,8 @@ def get_explainer(name: str, /, **parameters: Any) -> Explainer:
 
 def get_renderer(name: str, /, **parameters: Any) -> Renderer:
     """Return a renderer by name; see `get_explainer`."""
-    return get_component("renderer", name, parameters, Renderer)  # type: ignore[type-abstract]
+    name, written = parse_parameters(name)
+    return get_component("renderer", name, written | parameters, Renderer)  # type: ignore[type-abstract]
 
 
 def explain(

@@ -24,18 +24,18 @@ import torch.nn.functional as F
 from cvx_diagnose import Run, diagnose
 from cvx_diagnose.analysis.error_groups.clustering import group_errors
 from cvx_diagnose.analysis.error_groups.groups import find_error_groups
-from cvx_diagnose.analysis.label_issues.label_quality import (
-    label_doubt,
-    out_of_fold_probabilities,
-    softmax,
-)
+from cvx_diagnose.analysis.label_issues.judge import judge_labels
+from cvx_diagnose.analysis.label_issues.label_quality import softmax
 from cvx_diagnose.analysis.label_issues.search import find_label_issues
+from cvx_diagnose.analysis.labeled_rows import LabeledRows
 from cvx_engine.local import Local
 from PIL import Image
 from planted import several
 from sklearn.cluster import AgglomerativeClustering
 from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import adjusted_rand_score, roc_auc_score
+from sklearn.model_selection import cross_val_predict
 from torch import nn
 
 from cvx_core import Preprocess, VisionModel
@@ -204,14 +204,19 @@ def _judged(run: Run, name: str, flipped: set[int], own: bool) -> list[str]:
     labels = table["label"].to_numpy()
     wrong = np.array([int(Path(path).stem) in flipped for path in table["path"].to_pylist()])
     p = softmax(run.numbers(table, "logits"))
-    mine = out_of_fold_probabilities(run.numbers(table, "features"), labels, 10) if own else p
+    features = run.numbers(table, "features")
+    head = LogisticRegression(max_iter=500)
+    folded = cross_val_predict(head, features / features.std(), labels, method="predict_proba")
+    judgement = judge_labels(LabeledRows(run), 10, own=not own)
+    assert judgement is not None
     suspects = np.isin(
         table["id"].to_numpy(), [o["id"] for o in find_label_issues(run, trained_on=own)]
     )
-    judges = {"cvx": (label_doubt(mine, labels), suspects)}
+    judges = {"cvx": (judgement.wrong, suspects)}
     if own:
-        judges["the model's own probabilities"] = (label_doubt(p, labels), p.argmax(1) != labels)
-    judges |= _cleanlab(labels, mine)
+        doubt = 1 - p[np.arange(len(labels)), labels]
+        judges["the model's own probabilities"] = (doubt, p.argmax(1) != labels)
+    judges |= _cleanlab(labels, folded)
     top = len(labels) // 10
     return [
         f"| {name}: {judge} | {roc_auc_score(wrong, score):.3f} "
@@ -228,7 +233,8 @@ def _cleanlab(labels: np.ndarray[Any, Any], p: np.ndarray[Any, Any]) -> dict[str
     except ImportError:
         return {}
     score = 1 - get_label_quality_scores(labels, p, method="normalized_margin")
-    return {"Cleanlab, same probabilities": (score, find_label_issues(labels, p, n_jobs=1))}
+    found = find_label_issues(labels, p, n_jobs=1)
+    return {"Cleanlab on the features, out of fold": (score, found)}
 
 
 def _digits(images: np.ndarray[Any, Any], labels: np.ndarray[Any, Any]) -> VisionModel:

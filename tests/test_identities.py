@@ -110,7 +110,8 @@ SIGNED = {
     "hires-cam": explainer("class-attention", weighting="hires-cam"),
     "input-x-gradient": explainer("gradient-error", output="signed"),
     "activation-error": explainer("activation-error"),
-    "activation-error at the input": explainer("activation-error", layer="input"),
+    "frozen gates": explainer("activation-error", rule="frozen"),
+    "frozen gates at the input": explainer("activation-error", rule="frozen", layer="input"),
 }
 signed = pytest.mark.parametrize("method", SIGNED)
 
@@ -168,7 +169,8 @@ def test_part_of_the_signed_error_is_how_the_loss_changes_as_that_part_is_scaled
 
 @architectures
 @pytest.mark.parametrize(
-    "method", ["input-x-gradient", "activation-error", "activation-error at the input"]
+    "method",
+    ["input-x-gradient", "activation-error", "frozen gates", "frozen gates at the input"],
 )
 def test_a_right_answer_has_a_margin_of_exactly_zero(name: str, method: str) -> None:
     model = network(name)
@@ -176,12 +178,16 @@ def test_a_right_answer_has_a_margin_of_exactly_zero(name: str, method: str) -> 
     assert not of(model, SIGNED[method], Margin(), right).any()
 
 
-@pytest.mark.parametrize("layer", ["input", "auto"])
+@pytest.mark.parametrize(
+    "parameters", [{}, {"rule": "frozen"}, {"rule": "frozen", "layer": "input"}]
+)
 @architectures
-def test_the_total_of_the_error_is_the_loss_less_the_entropy(name: str, layer: str) -> None:
+def test_the_total_of_the_error_is_the_loss_less_the_entropy(
+    name: str, parameters: dict[str, str]
+) -> None:
     """sum_c e_c z_c = L - H(p), at every layer; and all of it is found again."""
     model, y = network(name), 3
-    [found] = explainer("activation-error", layer=layer).explain(model, images(), Error(), y)
+    [found] = explainer("activation-error", **parameters).explain(model, images(), Error(), y)
     p = model.logits(images()).softmax(1)[0]
     entropy = float(-(p * p.log()).sum())
     assert found.evidence["total"] == pytest.approx(loss(model, images(), y) - entropy, rel=1e-9)
@@ -220,7 +226,7 @@ READS = {
     "saliency": explainer("saliency"),
     "input-x-gradient": SIGNED["input-x-gradient"],
     "integrated-gradients": explainer("integrated-gradients", steps=4),
-    "activation-error at the input": SIGNED["activation-error at the input"],
+    "frozen gates at the input": SIGNED["frozen gates at the input"],
 }
 
 

@@ -46,7 +46,9 @@ def read_bytes(path: Path, shown: str = "", way_out: str = "Is the path right?")
             raise InputError(
                 f"{shown} is larger than {MAX_BYTES // 1024**2} MB.", "Shrink or split it first."
             )
-        return path.read_bytes()
+        # Files without a size hold nothing, or are made up while they are read (those of /proc),
+        # which may wait forever.
+        return path.read_bytes() if path.stat().st_size else b""
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError(f"{shown!r} could not be read: {reason}.", way_out) from error

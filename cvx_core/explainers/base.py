@@ -49,6 +49,8 @@ class Explainer(Method):
         What a value counts.
     class_specific
         False for maps that do not depend on the target (they say so in their evidence).
+    needs_gradient
+        False if the network is only run, so that one without a gradient can be explained.
 
     Examples
     --------
@@ -164,6 +166,11 @@ class Composite(Explainer):
     def class_specific(self) -> bool:  # type: ignore[override]
         """Whether any part depends on the target."""
         return any(part.class_specific for part in self.parts())
+
+    @property
+    def needs_gradient(self) -> bool:  # type: ignore[override]
+        """Whether any part follows the gradient."""
+        return any(part.needs_gradient for part in self.parts())
 
     def requirements(self) -> list[Requirements]:
         """Ask for what the parts ask."""

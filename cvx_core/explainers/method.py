@@ -47,6 +47,7 @@ class Method(ABC):
     signed: ClassVar[bool] = True
     unit: ClassVar[str] = "logits"
     class_specific: ClassVar[bool] = True
+    needs_gradient: ClassVar[bool] = True
 
     @abstractmethod
     def requirements(self) -> Requirements | Sequence[Requirements]:

@@ -1,7 +1,8 @@
 """Explanation at all levels of a feature pyramid: a map for each, added up.
 
 Detectors read several grids, coarse and fine. A method at one layer runs once for each level, and
-its maps are summed on the finest grid, each keeping its own sum.
+its maps are summed on the finest grid, each keeping its own sum. Levels on which the target does
+not depend (those of the boxes, for the score of a class) are left out.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ class Levels(Method):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_name", self.explainer.name)
-        for trait in ("default_target", "signed", "unit", "class_specific"):
+        for trait in ("default_target", "signed", "unit", "class_specific", "needs_gradient"):
             object.__setattr__(self, trait, getattr(self.explainer, trait))
 
     def parameters(self) -> dict[str, Any]:
@@ -91,8 +92,56 @@ class Levels(Method):
 
     def attribute(self, request: ExplainRequest) -> list[Attribution]:
         """Return the sums of the levels' maps, (B, h, w) of the finest."""
-        several = [part.attribute(request) for part in self.parts]
-        return [_added(ones) for ones in zip(*several, strict=True)]
+        if not self.class_specific:
+            several = [part.attribute(request) for part in self.parts]
+            return [_added(ones) for ones in zip(*several, strict=True)]
+        depends = self._depends(request)
+        if not depends.any():  # a network without gradient: each method says so itself
+            depends = torch.ones_like(depends)
+        made = {
+            k: part.attribute(request)
+            for k, part in enumerate(self.parts)
+            if depends[:, k].any()  # a method may fail at a layer that leads nowhere
+        }
+        first = next(iter(made.values()))
+        several = [made.get(k) or self._nothing(k, request, first) for k in range(len(self.parts))]
+        return [
+            _added([_only(one, images) for one, images in zip(ones, depends[s], strict=True)])
+            for s, ones in enumerate(zip(*several, strict=True))
+        ]
+
+    def _layer(self, part: Method) -> str:
+        return str(getattr(part, "layer", ""))
+
+    def _nothing(
+        self, level: int, request: ExplainRequest, alike: Sequence[Attribution]
+    ) -> list[Attribution]:
+        """Return attributions of zeros for a level, like those of another."""
+        layer = request.layout.find(self._layer(self.parts[level]))
+        zeros = alike[0].values.new_zeros((len(request.images), *layer.grid))
+        provenance = {**alike[0].provenance, "layer": layer.name}
+        return [Attribution(zeros, {}, provenance, one.unit) for one in alike]
+
+    def _depends(self, request: ExplainRequest) -> Tensor:
+        """Return whether the seeded output depends on a level: (seeds, levels, images)."""
+        names = [self._layer(part) for part in self.parts]
+        recording = request.recording(Requirements(*names))
+        return torch.stack(
+            [
+                torch.stack(
+                    [
+                        gradient.flatten(1).ne(0).any(dim=1)
+                        for gradient in recording.gradients(seed, *names, missing="zero")
+                    ]
+                )
+                for seed in request.seeds(recording.logits)
+            ]
+        )
+
+
+def _only(one: Attribution, images: Tensor) -> Attribution:
+    """Return an attribution that is zero for images that don't depend on its layer."""
+    return replace(one, values=one.values * images[:, None, None].to(one.values))
 
 
 def _added(ones: Sequence[Attribution]) -> Attribution:
@@ -109,8 +158,9 @@ def _added(ones: Sequence[Attribution]) -> Attribution:
         for one, shape in zip(ones, shapes, strict=True)
     ]
     evidence: dict[str, Any] = {"levels": rows}
-    if all("total" in one.evidence and "other_tokens" in one.evidence for one in ones):
-        evidence |= _parts(ones, values)
+    conserved = [one for one in ones if {"total", "other_tokens"} <= one.evidence.keys()]
+    if conserved:
+        evidence |= _parts(conserved, values)
     provenance = {
         **ones[0].provenance,
         "layer": ", ".join(str(row["layer"]) for row in rows),

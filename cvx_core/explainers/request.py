@@ -15,6 +15,7 @@ from cvx_core.errors import PluginError
 from cvx_core.explainers.batching import images_at_once, in_pieces, kept_memory
 from cvx_core.images.regions import Extent, Frame
 from cvx_core.models.forward import version
+from cvx_core.models.repeatability import check_repeatable
 from cvx_core.models.vision_model import VisionModel
 from cvx_core.recording import Layer, Layout, Recording, Requirements
 from cvx_core.recording.layer_selection.selection import open_recording
@@ -191,6 +192,7 @@ class ExplainRequest:
 
         Its recordings are its own; close them with ``with request.with_inputs(x) as other``.
         """
+        check_repeatable(self.model, self.inputs)
         recordings = SharedRecordings(self.model, inputs, [], self._recordings)
         other = ExplainRequest(recordings, self.images, self.seed, self.budget)
         other._resolved, other._parent = self._resolved, self
@@ -256,6 +258,11 @@ def _resolve(
     return torch.from_numpy(np.asarray(seed, dtype=np.float64)), record
 
 
+def _versions(recording: Recording) -> dict[str, int]:
+    """Return numbers that change when a recorded tensor is changed in place."""
+    return {name: version(node) for name, node in recording.nodes.items()}
+
+
 class SharedRecordings:
     """Recordings of one batch, opened on first use and shared by explainers and targets.
 
@@ -271,6 +278,7 @@ class SharedRecordings:
     ) -> None:
         self.model, self.inputs, self.wanted, self.parent = model, inputs, list(wanted), parent
         self._open: dict[Requirements, Recording] = {}
+        self._versions: dict[Recording, dict[str, int]] = {}
         self._stack = ExitStack()
         self._elsewhere = Counter[str]()
         self._predictions: list[Prediction] | None = None
@@ -292,7 +300,17 @@ class SharedRecordings:
                 merged = merged.merged(other)
         recording = self._stack.enter_context(open_recording(self.model, self.inputs, merged))
         self._open[merged] = recording
+        self._versions[recording] = _versions(recording)
         return recording
+
+    @property
+    def are_open(self) -> bool:
+        """Whether any recording is open."""
+        return bool(self._open)
+
+    def hooks(self) -> set[int]:
+        """Return the ids of the hooks that open recordings have on the model."""
+        return {handle for recording in self._open.values() for handle in recording.hooks}
 
     def check_untouched(self, culprit: str) -> None:
         """Refuse an explainer that worked in place on what all explainers share.
@@ -303,7 +321,7 @@ class SharedRecordings:
             If the inputs or a recorded activation have changed.
         """
         touched = version(self.inputs) != self._version or any(
-            recording.touched() for recording in self._open.values()
+            found != _versions(recording) for recording, found in self._versions.items()
         )
         if touched:
             raise PluginError(
@@ -344,6 +362,8 @@ class SharedRecordings:
     def _outputs(
         self, inputs: torch.Tensor, read: Callable[[ModelOutput], torch.Tensor]
     ) -> torch.Tensor:
+        check_repeatable(self.model, self.inputs)
+
         def run(start: int, stop: int) -> torch.Tensor:
             self._elsewhere["forwards"] += 1
             return read(
@@ -363,4 +383,5 @@ class SharedRecordings:
         if self.parent is not None:
             self.parent._elsewhere.update(self.counts())
         self._open.clear()
+        self._versions.clear()
         self._stack.close()

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import re
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
-from cvx_core.errors import MethodError, UsageError
+from cvx_core.errors import CvxWarning, MethodError, UsageError
 from cvx_core.explainers.batching import images_at_once, in_pieces
 from cvx_core.explainers.check import Attributed, Check, worst
+from cvx_core.explainers.guard import ModelGuard
 from cvx_core.explainers.method import Attribution, Method
 from cvx_core.explainers.pyramid import at_all_levels
 from cvx_core.explainers.request import ExplainRequest, ImageTargets, SharedRecordings
 from cvx_core.explanations.explanation import Explanation
 from cvx_core.explanations.metadata import Metadata
+from cvx_core.models.repeatability import differs_between_runs
 from cvx_core.models.vision_model import PreparedImage, VisionModel
 from cvx_core.tasks.classes import TargetRecord
 from cvx_core.tasks.ground_truth import GroundTruth
@@ -59,7 +65,7 @@ def run(
         _Job(i, image, labels[i], [several[i] for several in targets])
         for i, image in enumerate(prepared)
     ]
-    runner = _Runner(model, explainers, seed, budget, checks, made)
+    runner = _Runner(model, explainers, seed, budget, checks, made, ModelGuard(model))
     found: list[list[Explanation]] = []
     for _, group in groupby(jobs, key=lambda job: tuple(job.image.tensor.shape)):
         found += runner.run_group(list(group))
@@ -111,6 +117,7 @@ class _Runner:
     budget: int | None
     checks: Sequence[Check]
     made: Made | None
+    guard: ModelGuard
 
     def run_group(self, jobs: list[_Job]) -> list[list[Explanation]]:
         """Run images of one shape, as many at once as the byte budget allows."""
@@ -181,19 +188,23 @@ class _Runner:
         by_image: list[dict[tuple[int, int], Explanation]],
     ) -> Attributed:
         """Add an explainer's explanations to those of each image."""
+        note = differs_between_runs(self.model, recordings.inputs)
+        if note:
+            warnings.warn(f"{note}: its maps are of one of them.", CvxWarning, stacklevel=4)
         number, explainer = asked.number, asked.explainer
         digest = self.model.digest()  # before the explainer, which may change a weight
         started, before = time.perf_counter(), recordings.counts()
         images = _images(jobs, asked.targets)
         request = ExplainRequest(recordings, images, self.seed, self.budget)
-        attributions = explainer.attribute(request)
+        with self.guard.watching(explainer.name, recordings):
+            attributions = explainer.attribute(request)
         recordings.check_untouched(explainer.name)
         recording = request.recording(explainer.recordings()[0])
         records = request.records(recording.logits)
         if not explainer.class_specific:
             records = [[_for_any_class(record) for record in several] for several in records]
         _check(explainer, attributions, len(jobs), max(map(len, records)))
-        after = recordings.counts()
+        seeds, after = request.seeds(recording.logits), recordings.counts()
         shared = {
             "seconds": round((time.perf_counter() - started) / sum(map(len, records)), 6),
             "batch": len(jobs),
@@ -202,15 +213,21 @@ class _Runner:
         }
         for i, job in enumerate(jobs):
             for k, record, one in zip(asked.targets[i], records[i], attributions, strict=False):
-                evidence = {
+                evidence: dict[str, Any] = {
                     "sum": float(one.values[i].detach().double().sum()),
                     "class_specific": explainer.class_specific,
                     **_row(one.evidence, i),
                     **shared,
                 }
+                _check_finite(explainer, one.values[i], self.model)
                 provenance = self._provenance(explainer, digest, job.image, _row(one.provenance, i))
+                values = one.values[i].detach().float().cpu().numpy()
+                said = _said_of_flat(explainer, values)
+                # A zero seed has a map of zeros, and its record says why.
+                if said and (not explainer.class_specific or bool(seeds[k][i].any())):
+                    evidence.setdefault("warning", said)
                 explanation = Explanation(
-                    values=one.values[i].detach().float().cpu().numpy(),
+                    values=values,
                     extent=job.image.extent,
                     image=job.image.source.pixels,
                     target=record,
@@ -227,8 +244,18 @@ class _Runner:
         return explainer, request, attributions
 
     def _unit(self, unit: str) -> str:
-        """Return the unit of a map, where it is that of the outputs in the task's own."""
-        return self.model.task.unit if unit == Method.unit else unit
+        """Return the unit of a map, in the unit of the task's own outputs."""
+        task = self.model.task
+        own = task.unit or "value"
+        if unit == "probability" and own != Method.unit:  # what is watched are the values
+            return own
+        return re.sub(rf"\b{Method.unit}\b", lambda _: own, unit)
+
+    def _of_model(self, image: PreparedImage) -> dict[str, Any]:
+        """Return the provenance of the model, with a note if it answers differently twice."""
+        found = self.model.provenance(image)
+        notes = found["output_note"], differs_between_runs(self.model, image.tensor[None])
+        return {**found, "output_note": " ".join(f"{n.rstrip('.')}." for n in notes if n)}
 
     def _provenance(
         self, explainer: Method, digest: str, image: PreparedImage, own: Mapping[str, Any]
@@ -237,7 +264,7 @@ class _Runner:
             "method": explainer.name,
             "parameters": explainer.parameters(),
             **own,
-            **self.model.provenance(image),
+            **self._of_model(image),
             "weights_sha256": digest,
             "seed": self.seed,
         }
@@ -257,6 +284,21 @@ def _images(jobs: list[_Job], targets: list[dict[int, Target]]) -> list[ImageTar
         ImageTargets(list(several.values()), job.label, job.image.frame)
         for job, several in zip(jobs, targets, strict=True)
     ]
+
+
+def _said_of_flat(explainer: Method, values: npt.NDArray[np.float32]) -> str:
+    """Return what is wrong with a map that tells no positions apart; empty if it does."""
+    if not values.any():
+        if explainer.signed or not explainer.class_specific:
+            return "The map is zero everywhere: nothing of the target passes these positions."
+        return (
+            "The map is zero everywhere: it shows only what supports the target, and nothing does. "
+            "A method with signed maps shows what opposes it."
+        )
+    # Rounding of single precision; a map of one position has nothing to tell apart.
+    if values.size > 1 and np.ptp(values) <= 1e-6 * np.abs(values).max():
+        return "The map has the same value everywhere: it tells no positions apart."
+    return ""
 
 
 def _for_any_class(record: TargetRecord) -> TargetRecord:
@@ -291,6 +333,21 @@ def _check(explainer: Method, attributions: list[Attribution], images: int, roun
                         "A tensor in evidence or provenance holds one value for each image, (B,); "
                         "anything else is given as numbers, text or lists.",
                     )
+
+
+def _check_finite(explainer: Method, values: torch.Tensor, model: VisionModel) -> None:
+    if bool(values.isfinite().all()):
+        return
+    message = f"The map of {explainer.name} for {model.name} holds values that are not finite"
+    if model.dtype in (torch.float16, torch.bfloat16):
+        raise MethodError(
+            f"{message}: it overflows in {str(model.dtype).removeprefix('torch.')}.",
+            "Use --dtype float32 (model.to(dtype=torch.float32)).",
+        )
+    raise MethodError(
+        f"{message}.",
+        "Look for nan, inf or very large numbers in the model's weights and in the input.",
+    )
 
 
 def _row(shared: Mapping[str, Any], i: int) -> dict[str, Any]:

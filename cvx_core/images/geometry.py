@@ -7,11 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
 
 from cvx_core.errors import ModelError
-from cvx_core.images.preprocessing import Transform, apply
+from cvx_core.images.bands import Form, to_colors
+from cvx_core.images.preprocessing import Transform, apply, random_step
 from cvx_core.images.regions import Extent
+
+_COLORS = Form()
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,28 +34,35 @@ class Geometry:
     white: torch.Tensor
 
     def to_pixels(self, prepared: torch.Tensor) -> npt.NDArray[np.uint8]:
-        """Undo the normalisation of (3, H, W) and return uint8 (H, W, 3)."""
+        """Undo the normalisation of (C, H, W) and return uint8 (H, W, 3), as `to_colors`."""
         span = (self.white - self.black).abs().amax(dim=(1, 2), keepdim=True)
         low = torch.minimum(self.black, self.white).amin(dim=(1, 2), keepdim=True)
         pixels = ((prepared.cpu().float() - low) / span.clamp_min(1e-12)).clamp(0, 1)
-        return (pixels * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+        return to_colors((pixels * 255).round().to(torch.uint8).permute(1, 2, 0).numpy())
 
 
-def measure(transform: Transform, size: tuple[int, int]) -> Geometry:
-    """Measure what a preprocess does to images of one size (width, height).
+def measure(
+    transform: Transform, size: tuple[int, int], form: Form = _COLORS, *, repeats: bool = False
+) -> Geometry:
+    """Measure what a preprocess does to images of one size (width, height) and form.
 
     A black, a white and two ramp images are sent through it; a straight line is fitted to where
     each input pixel took its value from. Accurate to a fraction of one input pixel. A preprocess
     that knows better has a method ``extent``, from the size to the rectangle.
+
+    Unless it is known that the preprocess `repeats` itself, it is run several times on one image.
+
+    Raises
+    ------
+    ModelError
+        If it is random.
     """
     width, height = size
-    black = apply(transform, _flat(size, 0))
-    white = apply(transform, _flat(size, 255))
-    if not torch.equal(black, apply(transform, _flat(size, 0))):
-        raise ModelError(
-            "The preprocess is random: two runs on one image differ.",
-            "Use the transform for evaluation, without augmentation.",
-        )
+    if not repeats:
+        _check_repeats(transform, size, form)
+    black, white = (
+        apply(transform, form.made(np.full((height, width), value, np.uint8))) for value in (0, 255)
+    )
     known = getattr(transform, "extent", None)
     if callable(known):
         return Geometry(known(size), black, white)
@@ -65,7 +74,7 @@ def measure(transform: Transform, size: tuple[int, int]) -> Geometry:
             .round()
             .astype(np.uint8)
         )
-        seen = apply(transform, Image.fromarray(np.stack([pixels] * 3, axis=-1)))
+        seen = apply(transform, form.made(pixels))
         sides.append(_fit(seen, black, white, axis, length))
     across, down = sides
     if across is None or down is None:
@@ -74,8 +83,14 @@ def measure(transform: Transform, size: tuple[int, int]) -> Geometry:
     return Geometry((left, top, right, bottom), black, white)
 
 
-def _flat(size: tuple[int, int], value: int) -> Image.Image:
-    return Image.new("RGB", size, (value, value, value))
+def _check_repeats(transform: Transform, size: tuple[int, int], form: Form) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, size[::-1], np.uint8)
+    name = random_step(transform, form.made(noise))
+    if name:
+        raise ModelError(
+            f"The preprocess is random: runs of {name} on one image differ.",
+            "Use the transform for evaluation, without augmentation.",
+        )
 
 
 def _fit(

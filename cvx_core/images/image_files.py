@@ -17,14 +17,22 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from cvx_core._util.environment import optional_module
 from cvx_core._util.files import read_bytes
 from cvx_core.errors import InputError
+from cvx_core.images.bands import to_colors
 
 MAX_PIXELS = 64_000_000
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000")
 """Formats that are decoded; those that run programs (EPS) or stubs are left out."""
 EXACT = ("PNG", "GIF", "BMP", "TIFF", "PPM")
 """Formats that keep each pixel as it is, unless they contain an image in another format."""
+
+
+_BANDS = ("L", "RGBA", "RGBX", "CMYK")
+"""Modes whose bands may be what a network wants, as they are."""
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_BITS = 258  # the tag with the bits of each band
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,11 +47,17 @@ class SourceImage:
         File name, or ``image 3`` for the fourth image handed over in memory.
     digest
         SHA-256 of the file's bytes (of the pixels for images in memory), hexadecimal.
+    bands
+        (H, W, bands) as stored, upright, where that is something else than `pixels`; or None.
+    note
+        What was converted for `pixels`, or an empty string.
     """
 
     pixels: npt.NDArray[np.uint8]
     name: str
     digest: str
+    bands: npt.NDArray[Any] | None = None
+    note: str = ""
 
     def __post_init__(self) -> None:
         self.pixels.setflags(write=False)
@@ -59,12 +73,12 @@ class SourceImage:
 
 
 def read_image(source: Any, index: int = 0, *, shown: str = "") -> SourceImage:
-    """Return an image from a path, a PIL image or a uint8 array (H, W, 3) or (H, W).
+    """Return an image from a path, a PIL image or an array (H, W, bands) or (H, W).
 
     Parameters
     ----------
     source
-        The image.
+        The image. Arrays have 8 bits, or with more than 4 bands also 16 bits or floats.
     index
         Its position in the input.
     shown
@@ -81,27 +95,80 @@ def read_image(source: Any, index: int = 0, *, shown: str = "") -> SourceImage:
         return _read_file(Path(source), shown or str(source))
     if isinstance(source, Image.Image):
         with _refusing(f"image {index}"):
-            return _source(_to_rgb(source, f"image {index}"), f"image {index}")
+            return _source(*_read_modes(source, f"image {index}"), f"image {index}")
     if isinstance(source, np.ndarray):
-        return _source(_from_array(source, index), f"image {index}")
+        return _source(*_from_array(source, index), f"image {index}")
     raise InputError(
         f"Unsupported type of image {index}: {type(source).__name__}.",
         "Pass paths, PIL images, uint8 arrays (H, W, 3), or one float tensor (B, C, H, W).",
     )
 
 
-def _source(image: Image.Image, name: str) -> SourceImage:
-    pixels = np.array(image)
-    return SourceImage(pixels, name, hashlib.sha256(pixels.tobytes()).hexdigest())
+Read = tuple[npt.NDArray[np.uint8], npt.NDArray[Any] | None, str]
+"""Pixels, bands and note of a `SourceImage`."""
+
+
+def _source(
+    pixels: npt.NDArray[np.uint8], bands: npt.NDArray[Any] | None, note: str, name: str
+) -> SourceImage:
+    shown = pixels if bands is None else bands
+    digest = hashlib.sha256(np.ascontiguousarray(shown).tobytes()).hexdigest()
+    return SourceImage(pixels, name, digest, bands, note)
 
 
 def _read_file(path: Path, shown: str) -> SourceImage:
     data = read_bytes(path, shown)
     if not data:
         raise InputError(f"{shown} is empty.")
-    with _refusing(shown), Image.open(io.BytesIO(data), formats=FORMATS) as opened:
-        image = _to_rgb(opened, shown)
-    return SourceImage(np.array(image), path.name, hashlib.sha256(data).hexdigest())
+    with _refusing(shown):
+        found = _read_bands(data, shown)
+        if found is None:
+            with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
+                found = _read_modes(opened, shown)
+    pixels, bands, note = found
+    return SourceImage(pixels, path.name, hashlib.sha256(data).hexdigest(), bands, note)
+
+
+def _read_bands(data: bytes, name: str) -> Read | None:
+    """Return a TIFF file of bands that Pillow can't read, or not with all bits; else None."""
+    if data[:4] not in _TIFF:
+        return None
+    try:
+        with Image.open(io.BytesIO(data), formats=["TIFF"]) as opened:
+            tags: Any = opened.tag_v2  # type: ignore[attr-defined]
+            bits = tags.get(_BITS, (8,))
+            if len(bits) == 1 or (len(bits) <= 4 and max(bits) <= 8):
+                return None
+    except UnidentifiedImageError:
+        pass
+    # Of the user's: few files have more than four bands, or colors of 16 bits.
+    tifffile = optional_module("tifffile")
+    if tifffile is None:
+        raise InputError(
+            f"{name} has more bands or bits than Pillow reads.", "Install tifffile, which reads it."
+        )
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        page = file.pages[0]
+        if page.imagewidth * page.imagelength * page.samplesperpixel > 4 * MAX_PIXELS:
+            raise _too_large(name, f"{page.imagewidth} x {page.imagelength}")
+        values, axes = page.asarray(), page.axes
+    if axes == "SYX":
+        values = np.moveaxis(values, 0, -1)
+    return _of_bands(np.ascontiguousarray(values if values.ndim == 3 else values[:, :, None]), name)
+
+
+def _of_bands(values: npt.NDArray[Any], name: str) -> Read:
+    """Return bands with the pixels that a person sees."""
+    if values.ndim != 3 or values.dtype.kind not in "uif":
+        raise InputError(
+            f"{name} holds values of {values.dtype} {values.shape}.",
+            "Save it with one or more bands of whole numbers or floats.",
+        )
+    count, bits = values.shape[2], 8 * values.dtype.itemsize
+    shown = f"The first {min(3, count)} of {count} bands are shown" if count > 3 else ""
+    depth = "" if values.dtype == np.uint8 else f"{bits} bits were brought to 8"
+    note = "; ".join(filter(None, (shown, depth)))
+    return to_colors(values), values, note + "." if note else ""
 
 
 def read_mask_image(path: Path, way_out: str) -> Image.Image:
@@ -187,7 +254,7 @@ def _too_large(name: str, number: str) -> InputError:
     )
 
 
-def _to_rgb(image: Image.Image, name: str) -> Image.Image:
+def _read_modes(image: Image.Image, name: str) -> Read:
     """Turn upright, lay transparency on white, and bring any mode to 8-bit RGB."""
     if image.width * image.height > MAX_PIXELS:
         raise _too_large(name, f"{image.width} x {image.height}")
@@ -200,29 +267,27 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
     if image.width < 1 or image.height < 1:
         raise InputError(f"{name} has no pixels.")
     if image.mode.startswith("I") or image.mode == "F":
-        return Image.fromarray(_to_eight_bits(np.asarray(image))).convert("RGB")
+        values = np.array(image)[:, :, None]
+        if values.dtype.kind == "i" and 0 <= int(values.min()) <= int(values.max()) <= 65535:
+            values = values.astype(np.uint16)
+        return _of_bands(values, name)
+    bands = np.array(image) if image.mode in _BANDS else None
+    if bands is not None and bands.ndim == 2:
+        bands = bands[:, :, None]
     if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "La", "RGBa"):
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, rgba).convert("RGB")
-    return image.convert("RGB")
+        opaque = rgba.getchannel("A").getextrema() == (255, 255)
+        laid = np.array(Image.alpha_composite(white, rgba).convert("RGB"))
+        return laid, bands, "" if opaque else "Transparency was laid on white."
+    note = f"{image.mode} was converted to RGB." if image.mode in ("CMYK", "YCbCr", "LAB") else ""
+    return np.array(image.convert("RGB")), bands, note
 
 
-def _to_eight_bits(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    """Bring 16-bit or float grey values to 0..255 by their nominal range, else by their own."""
-    array = np.nan_to_num(values.astype(np.float64))
-    low, high = float(array.min()), float(array.max())
-    if low >= 0 and high <= 1 and values.dtype.kind == "f":
-        low, high = 0.0, 1.0
-    elif low >= 0 and high <= 255:
-        low, high = 0.0, 255.0
-    elif low >= 0 and high <= 65535:
-        low, high = 0.0, 65535.0
-    return np.round((array - low) / max(high - low, 1e-12) * 255).astype(np.uint8)
-
-
-def _from_array(array: npt.NDArray[Any], index: int) -> Image.Image:
+def _from_array(array: npt.NDArray[Any], index: int) -> Read:
     grey = array.ndim == 2
+    if array.ndim == 3 and array.shape[2] > 4 and min(array.shape[:2]) > 0:
+        return _of_bands(np.array(array), f"image {index}")
     if array.dtype != np.uint8 or not (grey or (array.ndim == 3 and array.shape[2] in (1, 3, 4))):
         hint = "An image array is uint8 (H, W, 3) in RGB, values 0 to 255."
         if array.dtype.kind == "f":
@@ -232,4 +297,4 @@ def _from_array(array: npt.NDArray[Any], index: int) -> Image.Image:
         raise InputError(f"Image {index} is an array {array.shape} without pixels.")
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]
-    return _to_rgb(Image.fromarray(np.ascontiguousarray(array)), f"image {index}")
+    return _read_modes(Image.fromarray(np.ascontiguousarray(array)), f"image {index}")

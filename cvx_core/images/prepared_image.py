@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 
 from cvx_core.errors import InputError, ModelError
+from cvx_core.images.bands import Form, Values, as_given, to_colors
 from cvx_core.images.geometry import Geometry, measure
 from cvx_core.images.image_files import SourceImage
 from cvx_core.images.preprocessing import Transform, apply
@@ -28,12 +30,15 @@ class PreparedImage:
         The rectangle of `source` that `tensor` covers.
     note
         What a reader of the overlay must know, or an empty string.
+    conversion
+        What was converted on the way from the file to the network, or an empty string.
     """
 
     tensor: torch.Tensor
     source: SourceImage
     extent: Extent
     note: str = ""
+    conversion: str = ""
 
     @property
     def frame(self) -> Frame:
@@ -46,6 +51,14 @@ class PreparedImage:
         return replace(self, tensor=self.tensor.to(device, dtype))
 
 
+_COLORS = Form()
+FIXED_FRAMES = (
+    "a module with self.net, self.clip (1, C, T, H, W), self.t and forward(self, x): "
+    "clip = self.clip.repeat(len(x), 1, 1, 1, 1); clip[:, :, self.t] = x; return self.net(clip)."
+)
+"""How a network of clips is explained at one frame."""
+
+
 class Preparer:
     """Preprocess with the measured geometry of its inputs.
 
@@ -53,11 +66,15 @@ class Preparer:
     ----------
     preprocess
         From a PIL image to a float tensor (C, H, W); None refuses all images.
+    channels
+        Channels that the network takes, if known. An image of so many bands is given to the
+        preprocess as it is in the file.
     """
 
-    def __init__(self, preprocess: Transform | None) -> None:
-        self.preprocess = preprocess
-        self._geometries: dict[tuple[int, int], Geometry] = {}
+    def __init__(self, preprocess: Transform | None, channels: int | None = None) -> None:
+        self.preprocess, self.channels = preprocess, channels
+        self._geometries: dict[tuple[int, int, Form], Geometry] = {}
+        self._grey: bool | None = None
 
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_geometries": {}}
@@ -70,28 +87,73 @@ class Preparer:
         ModelError
             If there is no preprocess, or it returns another kind of tensor.
         """
-        return apply(self._known(), image.pil())
+        return apply(self._known(), as_given(self._given(image)[0]))
 
-    def geometry(self, size: tuple[int, int]) -> Geometry:
-        """Return what the preprocess does to images of one size (width, height).
+    def geometry(self, size: tuple[int, int], form: Form = _COLORS) -> Geometry:
+        """Return what the preprocess does to images of one size (width, height) and form.
 
-        Measured once for each size, which takes as long as five images.
+        Measured once for each, which takes as long as five images; for the first, whether the
+        preprocess is random is found too.
         """
-        if size not in self._geometries:
-            self._geometries[size] = measure(self._known(), size)
-        return self._geometries[size]
+        key = (*size, form)
+        if key not in self._geometries:
+            known = bool(self._geometries)
+            self._geometries[key] = measure(self._known(), size, form, repeats=known)
+        return self._geometries[key]
+
+    def extent(self, image: SourceImage) -> Extent | None:
+        """Return the rectangle of an image that its input covers; see `geometry`."""
+        return self.geometry(image.size, Form.of(self._given(image)[0])).extent
+
+    def _given(self, image: SourceImage) -> tuple[Values, str]:
+        """Return the bands that the preprocess gets, and what was converted for it."""
+        bands = image.bands
+        if bands is not None and bands.shape[2] == self.channels and self._takes(bands):
+            return bands, ""
+        if bands is not None and bands.shape[2] not in (1, 3, 4):
+            raise InputError(
+                f"{image.name} has {bands.shape[2]} bands, and the network takes "
+                f"{self.channels or 'an unknown number'}.",
+                "Choose bands first and pass an array (H, W, bands).",
+            )
+        if self.channels == 1 and self._wants_grey(image):
+            grey = np.array(image.pil().convert("L"))[:, :, None]
+            colored = bool((image.pixels != image.pixels[:, :, :1]).any())
+            notes = image.note, "Colors were converted to grey." if colored else ""
+            return grey, " ".join(filter(None, notes))
+        return image.pixels, image.note
+
+    def _takes(self, bands: Values) -> bool:
+        """Whether the preprocess takes bands of this type as they are."""
+        # Most transforms expect grey and colors in 8 bits.
+        if bands.dtype == np.uint8 or bands.shape[2] > 3:
+            return True
+        floats = bands.dtype.kind == "f" and not 0 <= float(bands.min()) <= float(bands.max()) <= 1
+        return bool(getattr(self.preprocess, "takes_all_bits", False)) and not floats
+
+    def _wants_grey(self, image: SourceImage) -> bool:
+        """Whether the preprocess leaves colors as they are, where the network takes grey."""
+        if self._grey is None:
+            self._grey = apply(self._known(), image.pil()).shape[0] != 1
+        return self._grey
 
     def prepare(self, image: SourceImage) -> PreparedImage:
         """Return an image in the form that the network takes; raises as `tensor`."""
-        tensor, geometry = self.tensor(image), self.geometry(image.size)
+        given, conversion = self._given(image)
+        tensor = apply(self._known(), as_given(given))
+        geometry = self.geometry(image.size, Form.of(given))
+        # Without the bands, which are seen by nobody and may be large.
+        pixels = to_colors(given) if given is image.bands else image.pixels
+        shown = SourceImage(pixels, image.name, image.digest)
         if geometry.extent is not None:
-            return PreparedImage(tensor, image, geometry.extent)
+            return PreparedImage(tensor, shown, geometry.extent, conversion=conversion)
         height, width = tensor.shape[1:]
         return PreparedImage(
             tensor,
-            SourceImage(geometry.to_pixels(tensor), image.name, image.digest),
+            replace(shown, pixels=geometry.to_pixels(tensor)),
             (0.0, 0.0, float(width), float(height)),
             "The preprocess is not a plain resize and crop: the network's input is shown.",
+            conversion,
         )
 
     def _known(self) -> Transform:
@@ -112,6 +174,12 @@ def prepare_tensor(tensor: torch.Tensor) -> list[PreparedImage]:
     InputError
         If it has another shape or dtype, or values that are not finite.
     """
+    if tensor.ndim == 5:
+        raise InputError(
+            f"Volumes and video are out of scope: cvx explains single images (B, C, H, W), got "
+            f"{tuple(tensor.shape)}.",
+            "Explain one frame in a wrapper that fixes the others: " + FIXED_FRAMES,
+        )
     batch = tensor[None] if tensor.ndim == 3 else tensor
     if batch.ndim != 4 or not batch.is_floating_point() or 0 in batch.shape:
         raise InputError(

@@ -23,8 +23,9 @@ ACTIVATIONS = ("softmax", "sigmoid")
 
 _VIEWS = {
     *("flatten", "view", "reshape", "squeeze", "unsqueeze", "permute", "transpose", "contiguous"),
-    *("__getitem__", "to", "float", "double", "__get__", "size", "dim"),
+    *("__getitem__", "to", "float", "double", "__get__", "size", "dim", "t"),
 }
+_PRODUCTS = {"mul", "__mul__", "__rmul__", "multiply", "div", "__truediv__"}
 _SQUASHING = {
     *ACTIVATIONS,
     *("sigmoid_", "softmax_", "hardsigmoid", "hardtanh", "clamp", "clip", "clamp_", "tanh", "exp"),
@@ -43,8 +44,8 @@ class FinalActivation(TorchFunctionMode):
     ----------
     unclear
         Whether the output may be probabilities that no final activation shows: something squashed
-        values on the way, and the last function, but for those that only change the shape, is not
-        linear; or nothing was seen, as in a scripted network.
+        values on the way, and the last function, but for those that only change the shape or the
+        scale, is not linear; or nothing was seen, as in a scripted network.
     """
 
     def __init__(self) -> None:
@@ -62,8 +63,11 @@ class FinalActivation(TorchFunctionMode):
         if name in ACTIVATIONS and args and isinstance(out, Tensor):
             dim = args[1] if len(args) > 1 else (kwargs or {}).get("dim")
             self._last = (name, args[0], out, dim)
+        # Single numbers are temperatures and their like, computed beside the scores.
+        if isinstance(out, Tensor) and out.numel() == 1:
+            return out
         self._squashed |= name in _SQUASHING
-        if name not in _VIEWS:
+        if name not in _VIEWS and not _is_scaling(name, args):
             self._producer = name
         return out
 
@@ -90,6 +94,12 @@ class FinalActivation(TorchFunctionMode):
                     return None
                 return name, partial(_exchange, one, before)
         return None
+
+
+def _is_scaling(name: str, args: Any) -> bool:
+    """Whether a function multiplies or divides by one number, such as a temperature."""
+    numbers = (not isinstance(one, Tensor) or one.ndim == 0 or one.numel() == 1 for one in args)
+    return name in _PRODUCTS and any(numbers)
 
 
 def _exchange(old: Tensor, new: Tensor, tensor: Any) -> Any:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import re
 import sys
-from contextlib import AbstractContextManager, nullcontext
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from cvx_core.errors import CvxError, ModelError
+from cvx_core.images.prepared_image import FIXED_FRAMES
 from cvx_core.plugins.isolation import describe_error
 
 
@@ -33,15 +37,15 @@ def run_module(module: nn.Module, inputs: Tensor, name: str) -> Any:
             f"{name} failed on an input of shape {tuple(inputs.shape)} "
             f"({str(inputs.dtype).removeprefix('torch.')}, {inputs.device}): "
             f"{describe_error(error)}",
-            _way_out(str(error)),
+            _way_out(str(error), module),
         ) from error
 
 
-def _way_out(reason: str) -> str:
+def _way_out(reason: str, module: nn.Module) -> str:
     if "nference tensor" in reason:
         return (
-            "The forward runs under torch.inference_mode, which records no gradient: use "
-            "torch.no_grad, or a method that needs none, such as one that perturbs the image."
+            "The forward runs under torch.inference_mode, which records no gradient: remove it, or "
+            "use a method that needs none, such as one that perturbs the image."
         )
     if re.search(r"Guard failed: .*size\(\)\[0\]", reason):
         return (
@@ -53,6 +57,11 @@ def _way_out(reason: str) -> str:
             "forward needs more than the image: fix the rest in a wrapper, a module with "
             "forward(self, x): return self.net(x, self.other)."
         )
+    if any(isinstance(part, nn.Conv3d) for part in module.modules()):
+        return (
+            "Networks of volumes and video are out of scope: cvx explains single images. Explain "
+            "one frame in a wrapper that fixes the others: " + FIXED_FRAMES
+        )
     return "Check that the input has the size, channels and dtype that the network expects."
 
 
@@ -62,10 +71,77 @@ def version(tensor: Tensor) -> int:
     return 0 if tensor.is_inference() else tensor._version
 
 
-def eager() -> AbstractContextManager[object]:
-    """Let compiled parts of a model run as the Python they were made from."""
-    # Nothing can be compiled before this module is imported, and importing it takes seconds.
-    if "torch._dynamo" in sys.modules:
-        stance: AbstractContextManager[object] = torch.compiler.set_stance("force_eager")
-        return stance
-    return nullcontext()
+def eager() -> AbstractContextManager[None]:
+    """Let compiled and checkpointed parts of a model run once, as the Python they were made from.
+
+    Rules of a backward pass would miss what runs again in it, and reentrant checkpoints refuse one.
+    """
+    return _Eager()
+
+
+class _Eager:
+    """Context manager that may be entered again, in several threads."""
+
+    def __init__(self) -> None:
+        self._stack: list[ExitStack] = []
+
+    def __enter__(self) -> None:
+        stack = ExitStack()
+        # Nothing can be compiled before this module is imported, and importing it takes seconds.
+        if "torch._dynamo" in sys.modules:
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        if "torch.utils.checkpoint" in sys.modules:
+            stack.enter_context(_RECOMPUTATION.off())
+        self._stack.append(stack)
+
+    def __exit__(self, *exception: object) -> None:
+        self._stack.pop().close()
+
+
+class _Recomputation:
+    """Switch of torch.utils.checkpoint, for the threads that turn it off."""
+
+    def __init__(self) -> None:
+        self._lock, self._threads = threading.Lock(), Counter[int]()
+        self._found: dict[str, Any] = {}
+
+    @contextmanager
+    def off(self) -> Iterator[None]:
+        """Run checkpointed functions as they are, in this thread."""
+        # Models import `checkpoint` by name, so that only what it looks up itself can be exchanged.
+        module, thread = sys.modules["torch.utils.checkpoint"], threading.get_ident()
+        with self._lock:
+            if not self._threads:
+                names = ("CheckpointFunction", "_checkpoint_without_reentrant_generator_impl")
+                self._found = {name: vars(module)[name] for name in names if name in vars(module)}
+                for name, found in self._found.items():
+                    setattr(module, name, self._instead(name, found))
+            self._threads[thread] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._threads -= Counter([thread])
+                if not self._threads:
+                    for name, found in self._found.items():
+                        setattr(module, name, found)
+
+    def _instead(self, name: str, found: Any) -> Any:
+        def is_off() -> bool:
+            return threading.get_ident() in self._threads
+
+        class Function:
+            @staticmethod
+            def apply(function: Any, preserve: bool, *args: Any) -> Any:
+                return function(*args) if is_off() else found.apply(function, preserve, *args)
+
+        def plain() -> Iterator[None]:
+            yield
+
+        def generator(*args: Any, **kwargs: Any) -> Any:
+            return plain() if is_off() else found(*args, **kwargs)
+
+        return Function if name == "CheckpointFunction" else generator
+
+
+_RECOMPUTATION = _Recomputation()

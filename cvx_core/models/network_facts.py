@@ -66,6 +66,12 @@ class NetworkFacts:
             _valid.reset(token)
 
 
+def input_channels(module: nn.Module) -> int | None:
+    """Return the channels of the first convolution, or None if there is none."""
+    convolutions = (m for m in module.modules() if isinstance(m, nn.Conv2d))
+    return next((one.in_channels for one in convolutions), None)
+
+
 def weight_versions(module: nn.Module) -> Versions:
     """Return numbers that change whenever a submodule, parameter or buffer does."""
     versions: list[tuple[int, int]] = []

@@ -30,7 +30,7 @@ from cvx_core.models.final_activation import (
     logits_of,
 )
 from cvx_core.models.forward import eager, run_module
-from cvx_core.models.network_facts import NetworkFacts, weight_versions
+from cvx_core.models.network_facts import NetworkFacts, input_channels, weight_versions
 from cvx_core.plugins.parameters import check_choice
 from cvx_core.tasks.base import Readout, Task
 from cvx_core.tasks.catalogue import DEFAULT_TASK, get_task
@@ -48,7 +48,9 @@ class VisionModel:
         mode, gradients, hooks and parameters are as found after every call.
     preprocess
         From a PIL image to a float tensor (C, H, W): a torchvision preset, a timm transform, a
-        `cvx_core.Preprocess`, or any function. Without it only prepared tensors can be explained.
+        `cvx_core.Preprocess`, or any function. It gets the bands of the file where the network
+        takes as many: a PIL image, or an array (H, W, bands) of what has no mode. Without it only
+        prepared tensors can be explained.
     classes
         Class names by index. Without them classes are given by index. A detector's last class that
         means "nothing there" needs no name.
@@ -110,7 +112,7 @@ class VisionModel:
             )
         # torch.compile hides the submodules from hooks; the module inside computes the same.
         self.module: nn.Module = getattr(module, "_orig_mod", module)
-        self.preparer = Preparer(preprocess)
+        self.preparer = Preparer(preprocess, input_channels(self.module))
         self.classes = None if classes is None else tuple(str(c) for c in classes)
         self.task = get_task(task)
         self.name = name or type(self.module).__name__
@@ -135,7 +137,7 @@ class VisionModel:
 
     @preprocess.setter
     def preprocess(self, preprocess: Transform | None) -> None:
-        self.preparer = Preparer(preprocess)
+        self.preparer = Preparer(preprocess, input_channels(self.module))
 
     @property
     def facts(self) -> NetworkFacts:
@@ -241,6 +243,7 @@ class VisionModel:
             "output_note": self.output_note,
             "weights_sha256": self.digest(),
             "image_sha256": image.source.digest,
+            "conversion": image.conversion,
             "input_size": list(image.tensor.shape[:0:-1]),
             "display_note": image.note,
             "device": str(self.device),
@@ -348,7 +351,7 @@ class VisionModel:
         Parameters
         ----------
         images
-            A path, PIL image, uint8 array (H, W, 3), or a sequence of these; or a prepared float
+            A path, PIL image, array (H, W, bands), or a sequence of these; or a prepared float
             tensor (B, C, H, W) or (C, H, W). What was prepared before is taken as it is.
 
         Raises

@@ -1,11 +1,13 @@
 from .attention import (
     attention_blocks as attention_blocks,
     attention_gradients as attention_gradients,
+    attention_shapes as attention_shapes,
+    image_attention as image_attention,
     tokens_read as tokens_read,
 )
 from .conservation import (
-    bias_contributions as bias_contributions,
     constant_part as constant_part,
+    contributions as contributions,
     image_balance as image_balance,
     leakage as leakage,
     relevance as relevance,

@@ -14,7 +14,7 @@ from cvx_core.models.vision_model import VisionModel
 from cvx_core.recording.interception.function_mode import Interception
 from cvx_core.recording.layers.hooks import hooked
 from cvx_core.recording.layers.layer import Layer
-from cvx_core.recording.layers.layout import Layout
+from cvx_core.recording.layers.layout import Layout, with_another
 from cvx_core.recording.recording import Recording
 from cvx_core.recording.requirements import Requirements
 from cvx_core.recording.saved_tensors import SavedTensors
@@ -23,14 +23,34 @@ from cvx_core.recording.saved_tensors import SavedTensors
 _LAST = 6
 
 
+def image_attention(recording: Recording) -> list[Tensor]:
+    """Return the recorded attention probabilities that change with the image, in forward order.
+
+    (B, heads, queries, keys), or as the network lays them out. Those of the text tower of a model
+    of images and texts, or of a second image that is fixed, are left out.
+    """
+    changing, _ = _changing(recording.model, recording.inputs)
+    found = recording.attention()
+    return [found[k] for k in changing if k < len(found)]
+
+
+def attention_shapes(model: VisionModel, inputs: Tensor) -> list[tuple[int, ...]]:
+    """Return the shapes of the attention probabilities that change with the image.
+
+    As those of `image_attention`, for one image: (heads, queries, keys), say.
+    """
+    return list(_changing(model, inputs)[0].values())
+
+
 def attention_gradients(recording: Recording, seed: Tensor) -> list[tuple[Tensor, Tensor]]:
     """Return the probabilities A of each self-attention and dS/dA, S = <seed, logits>.
 
     Both (B, heads, N, N), in forward order; windows of an image count as heads. Each is also one of
     the layers ``attention#0``, ``attention#1``, ... of `Recording.raw`, `Recording.gradients`
-    and `Recording.pull`.
+    and `Recording.pull`. Those that don't change with the image are left out.
     """
-    names = recording.attention_names
+    _, changing = _changing(recording.model, recording.inputs)
+    names = [name for name in recording.nodes if name in changing]
     if not names:
         return []
     found = recording.gradients(seed, *names, missing="zero")
@@ -38,6 +58,42 @@ def attention_gradients(recording: Recording, seed: Tensor) -> list[tuple[Tensor
     return [
         (a.reshape(batch, -1, *a.shape[-2:]), d.reshape(batch, -1, *d.shape[-2:])) for a, d in pairs
     ]
+
+
+def _changing(model: VisionModel, inputs: Tensor) -> tuple[dict[int, tuple[int, ...]], set[str]]:
+    """Return which of all attention probabilities, and of the self-attentions, change."""
+
+    def run(batch: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        own: list[Tensor] = []
+
+        def attended(probabilities: Tensor) -> Tensor:
+            own.append(probabilities)
+            return probabilities
+
+        mode = Interception(SavedTensors(), attention=True, attended=attended)
+        with torch.no_grad(), evaluation_mode(model.module), eager(), mode:
+            model.run(batch)
+        return mode.attention or [], own
+
+    def compute() -> tuple[dict[int, tuple[int, ...]], set[str]]:
+        with torch.inference_mode(False):
+            image = inputs[:1].clone()
+            every, own = run(torch.cat([image, image]))
+            others, others_own = run(with_another(image))
+        return (
+            {
+                k: (*([] if len(a) == 2 else [len(a) // 2]), *a.shape[1:])
+                for k, (a, b) in enumerate(zip(every, others, strict=False))
+                if not torch.equal(a, b)
+            },
+            {
+                f"attention#{k}"
+                for k, (a, b) in enumerate(zip(own, others_own, strict=False))
+                if not torch.equal(a, b)
+            },
+        )
+
+    return model.facts.find(compute, "attention that changes", inputs.shape[1:])
 
 
 def tokens_read(model: VisionModel, inputs: Tensor, layer: Layer) -> Tensor:
@@ -72,7 +128,7 @@ def tokens_read(model: VisionModel, inputs: Tensor, layer: Layer) -> Tensor:
 
 
 def attention_blocks(model: VisionModel, inputs: Tensor) -> dict[str, str]:
-    """Return for each recorded self-attention the layer behind its block.
+    """Return for each self-attention that changes with the image the layer behind its block.
 
     A block is the outermost module that runs this attention and no other. Attentions without such
     a module, or whose block doesn't return tokens, are left out.
@@ -126,6 +182,6 @@ def _trace(model: VisionModel, image: Tensor) -> dict[str, str]:
                 layer = layout.find(f"{name}#{call}" if calls[name] else name)
             except LayerError:
                 continue
-            if layer.kind == "tokens":
+            if layer.kind == "tokens" and key in _changing(model, image)[1]:
                 blocks[key] = layer.name
     return dict(sorted(blocks.items(), key=lambda item: int(item[0].partition("#")[2])))

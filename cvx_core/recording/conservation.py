@@ -89,26 +89,34 @@ def constant_part(recording: Recording, name: str) -> Tensor:
     return recording.replay(name, torch.zeros_like(recording.raw(name)))
 
 
-def bias_contributions(recording: Recording, seed: Tensor) -> list[Tensor]:
-    """Return the contribution of each constant of the network to <seed, logits>.
+def contributions(recording: Recording, seed: Tensor, name: str) -> tuple[Tensor, list[Tensor]]:
+    """Return what a layer and what each constant of the network contribute to <seed, logits>.
 
-    One tensor for each bias, position embedding and the like, in forward order, laid out as the
-    result of the function that adds it. With the input's part they sum to the seeded output.
+    One backward pass.
+
+    Returns
+    -------
+    tuple
+        The contribution of each value of the layer, laid out as recorded; and one tensor for each
+        bias, position embedding and the like, in forward order, laid out as the result of the
+        function that adds it. Together they sum to the seeded output.
 
     Raises
     ------
     MethodError
-        If the recording was made without ``constants=True``.
+        If the recording was made without ``constants=True``, or the logits don't depend on the
+        layer.
     """
-    constants = recording.kept_constants
+    constants, node = recording.kept_constants, recording.node(name)
     if constants is None:
         raise MethodError("No constants were recorded.", "Record with constants=True.")
+    if not recording.logits.requires_grad:
+        raise recording.no_path(name)
     zeros = [zeros for _, zeros in constants.kept]
-    if not zeros:
-        return []
-    return constants.parts(
-        list(recording.backward(recording.logits, zeros, seed.to(recording.logits)))
-    )
+    own, *others = recording.backward(recording.logits, [node, *zeros], seed.to(recording.logits))
+    if own is None:
+        raise recording.no_path(name)
+    return node.detach() * own, constants.parts(others)
 
 
 def image_balance(recording: Recording, seed: Tensor, name: str, row: int) -> Balance:
@@ -131,7 +139,7 @@ def leakage(recording: Recording, seed: Tensor, name: str, row: int) -> dict[Ori
         logits = once_more.logits
         return absorbed.carried(
             list(once_more.backward(logits, nodes, seed[None].to(recording.logits)))
-            if nodes and logits.requires_grad
+            if nodes and once_more.has_gradient
             else [None] * len(nodes)
         )
 
@@ -149,7 +157,7 @@ def relevance(recording: Recording, seed: Tensor, name: str) -> Tensor:
     node, found = recording.node(name), None
     if recording.passage is None:
         raise no_rules()
-    if recording.logits.requires_grad:
+    if recording.has_gradient:
         found = recording.passage.relevance(
             recording.logits,
             seed.to(recording.logits),
@@ -195,7 +203,7 @@ def measure_balance(model: VisionModel, image: Tensor, name: str, seed: Tensor) 
             nodes = ledger.nodes()
             found = (
                 recording.backward(recording.logits, nodes, seed.to(recording.logits))
-                if nodes and recording.logits.requires_grad
+                if nodes and recording.has_gradient
                 else [None] * len(nodes)
             )
             ledger.weigh(list(found))

@@ -21,6 +21,7 @@ from torch.overrides import TorchFunctionMode
 from cvx_core.errors import MethodError, ModelError
 from cvx_core.models.evaluation_mode import evaluation_mode
 from cvx_core.models.forward import eager
+from cvx_core.models.repeatability import check_repeatable
 from cvx_core.models.vision_model import VisionModel
 from cvx_core.recording.interception.autograd import pull_back
 from cvx_core.recording.interception.function_mode import Interception
@@ -59,6 +60,7 @@ def rerun_gradient(
 
 
 def _behind(recording: Recording, name: str) -> PartialForward:
+    check_repeatable(recording.model, recording.inputs)
     return PartialForward(recording.model, recording.inputs, recording.layer(name))
 
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from cvx_core.errors import LayerError, MethodError
+from cvx_core.errors import LayerError, MethodError, ModelError
 from cvx_core.models.evaluation_mode import evaluation_mode
-from cvx_core.models.forward import eager, version
+from cvx_core.models.forward import eager
 from cvx_core.models.vision_model import VisionModel
-from cvx_core.recording.interception.autograd import no_path, pull_back, tangent, unlinked
+from cvx_core.recording.interception import autograd
 from cvx_core.recording.interception.constants import Constants
 from cvx_core.recording.interception.function_mode import Interception
 from cvx_core.recording.interception.leakage import Leakage, Origin
@@ -51,6 +52,8 @@ class Recording:
         The same in the form in which targets read it, without graph.
     forwards, backwards
         Passes run so far.
+    hooks
+        Ids of the hooks that it has put on the model.
 
     Raises
     ------
@@ -67,12 +70,10 @@ class Recording:
         requirements: Requirements,
         layers: Mapping[str, Layer],
     ) -> None:
-        self.model = model
-        self.inputs = inputs
-        self.requirements = requirements
+        self.model, self.inputs, self.requirements = model, inputs, requirements
         self._layers = dict(layers)
-        self.forwards = 0
-        self.backwards = 0
+        self.hooks: set[int] = set()
+        self.forwards = self.backwards = 0
         self.logits: Tensor
         self.output: ModelOutput
         self.nodes: dict[str, Tensor] = {}
@@ -86,6 +87,7 @@ class Recording:
         if isinstance(requirements.gates, Propagation):
             at_input = "input" in requirements.layers
             self.passage = requirements.gates.begin(model, self.saved, at_input=at_input)
+            self.passage.constants = self.kept_constants
         self.baselines: dict[str, Tensor] = {}
         self.baseline_logits: Tensor | None = None
         self._calls: dict[str, int] = {}
@@ -101,6 +103,7 @@ class Recording:
             attended=self._attended if requirements.attention_gradients else None,
             constants=self.kept_constants,
             table=None if self.passage is None else self.passage.table,
+            own_constants=frozenset() if self.passage is None else self.passage.own_constants,
         )
 
     def __enter__(self) -> Recording:
@@ -111,8 +114,10 @@ class Recording:
             self._stack.enter_context(evaluation_mode(self.model.module))
             self._attach()
             self._forward()
-        except BaseException:
+        except BaseException as failed:
             self.__exit__(None, None, None)
+            if isinstance(failed, ModelError) and self.requirements.gates != "native":
+                raise autograd.without_gradient(self.model, self.inputs[:1]) or failed from failed
             raise
         return self
 
@@ -128,17 +133,12 @@ class Recording:
 
     def layer(self, name: str) -> Layer:
         """Return the layer behind a name, recorded or not."""
-        found = self._layers.get(name)
-        return Layout.of(self.model, self.inputs).find(name) if found is None else found
+        return self._layers.get(name) or Layout.of(self.model, self.inputs).find(name)
 
     @property
     def has_leakage(self) -> bool:
         """Whether the result of a frozen function was added to the signal; see `leakage`."""
         return self.mode.leakage.met
-
-    def touched(self) -> bool:
-        """Whether a recorded tensor was changed in place after the forward pass."""
-        return self._versions != {name: version(node) for name, node in self.nodes.items()}
 
     def activation(self, name: str) -> Tensor:
         """Return the activation of a layer as (B, C, h, w), without graph."""
@@ -173,7 +173,7 @@ class Recording:
         """
         nodes = [self.node(name) for name in names]
         # Without a graph (under no_grad, say) autograd would raise an error of its own.
-        if not self.logits.requires_grad:
+        if not self.has_gradient:
             found: Sequence[Tensor | None] = [None] * len(nodes)
         else:
             found = self.backward(self.logits, nodes, seed.to(self.logits))
@@ -199,10 +199,10 @@ class Recording:
         [found] = self.backward(self.node(at), [self.node(to)], vector)
         return torch.zeros_like(self.node(to)) if found is None else found
 
-    @property
-    def attention_names(self) -> list[str]:
-        """Names of the attention probabilities that were recorded as nodes, in forward order."""
-        return [name for name in self.nodes if name.startswith("attention#")]
+    @cached_property
+    def has_gradient(self) -> bool:
+        """Whether a backward pass from the logits leads anywhere."""
+        return autograd.has_gradient(self.logits)
 
     def attention(self) -> list[Tensor]:
         """Return the attention probabilities (B, heads, queries, keys), in forward order."""
@@ -218,8 +218,7 @@ class Recording:
         """
         if self._tape is None:
             raise MethodError("Nothing to replay.", "Record with gates='frozen' and tape=True.")
-        # The tape holds the gates behind the earliest layer. From a later one on the network would
-        # ask for gates that lie further back on it.
+        # From a later layer on the network would ask for gates that lie further back on the tape.
         if self._first != self._layers[name].name:
             raise MethodError(
                 f"The tape starts at {self._first}, so it can't be replayed from {name}.",
@@ -229,7 +228,6 @@ class Recording:
         self._tape.replaying, self.mode.started = True, False
         self._replacing = {self._layers[name].name: value.detach()}
         try:
-            # In this order: leaving inference mode switches gradients on.
             with torch.inference_mode(False), torch.no_grad():
                 return self._run().detach()
         finally:
@@ -266,11 +264,16 @@ class Recording:
 
     def no_path(self, name: str) -> MethodError:
         """Return the error for a layer on which the model's output does not depend."""
+        native = (
+            None if self.has_gradient else autograd.without_gradient(self.model, self.inputs[:1])
+        )
+        if native is not None:
+            return native
         ends: Sequence[Origin] = self.mode.leakage.ends
         if ends:
             with self.again(self.layer(name).name, self.inputs[:1]) as (_, leakage):
                 ends = leakage.ends
-        return no_path(name, ends, frozen=self.requirements.gates != "native")
+        return autograd.no_path(name, ends, frozen=self.requirements.gates != "native")
 
     def _attach(self) -> None:
         # One hook for each module: two layers may be two calls of the same.
@@ -282,10 +285,10 @@ class Recording:
             module = self.model.module.get_submodule(name)
             handle = module.register_forward_hook(self._hook(name, calls))
             self._stack.callback(handle.remove)
+            self.hooks.add(handle.id)
 
     def _hook(self, name: str, calls: dict[int, Layer]) -> Any:
         def hook(_module: Any, _args: Any, output: Any) -> Any:
-            # Another thread may be running the same model.
             if threading.get_ident() != self._thread:
                 return None
             # Checkpointed modules run again in the backward pass, which must build the same graph.
@@ -328,11 +331,9 @@ class Recording:
     def _forward(self) -> None:
         if self.passage is not None:
             self._compare(self.passage)
-        # Before the first layer nothing requires a gradient, so that no graph is built there. (To
-        # switch gradients on at that layer would not outlive a no_grad block around it.)
+        # Before the first layer nothing requires a gradient, so that no graph is built there.
         with torch.enable_grad():
             self.logits = self._run()
-        self._versions = {name: version(node) for name, node in self.nodes.items()}
         self.mode.leakage.over = True
         if self._tape is not None:
             self._tape.seal()
@@ -367,24 +368,23 @@ class Recording:
             kept = torch.autograd.graph.saved_tensors_hooks(self.saved.pack, self.saved.unpack)
             with eager(), kept, self.mode:
                 # Tensors made under inference mode can't take part in a graph; a clone can.
-                inputs = self.inputs.clone() if self.inputs.is_inference() else self.inputs
-                inputs = inputs.detach()
+                given = self.inputs.clone() if self.inputs.is_inference() else self.inputs
+                inputs = given.detach()
                 for layer in self._layers.values():
                     if layer.kind == "input":
                         inputs = self._keep(layer.name, inputs)
                 output = self.model.run(inputs)
                 if self._replacing is None:
                     self.mode.leakage.ends = self.mode.leakage.origins(output)
-            # Outside the mode: parsing the output is not part of the network whose gates are
-            # frozen. (A detector may decode the sides of a box with a softmax.)
+            # Outside the mode: a readout is no part of the network whose gates are frozen.
             with eager(), kept:
                 if self._replacing is not None:
-                    return tangent(self.model.read, self._returned, output)
+                    return autograd.tangent(self.model.read, self._returned, output)
                 reading = self.model.parse_output(output)
         finally:
             self._running = ""
         self.output = reading.detached()
-        self._returned = None if self._tape is None else unlinked(output)
+        self._returned = None if self._tape is None else autograd.unlinked(output)
         return reading.flat
 
     def backward(
@@ -395,6 +395,6 @@ class Recording:
         self._running = "backward"
         try:
             with torch.inference_mode(False), self.mode:
-                return pull_back(output, nodes, vector, twice=twice)
+                return autograd.pull_back(output, nodes, vector, twice=twice)
         finally:
             self._running = ""

@@ -33,7 +33,7 @@ class Requirements:
         builds a graph. With native gates only; frozen gates make the probabilities constants.
     constants
         Record what functions add that doesn't come from the input: biases, position embeddings,
-        class tokens. With frozen gates only.
+        class tokens. With frozen gates, or with rules that keep theirs (`Passage.constants`).
     """
 
     layers: tuple[str, ...]
@@ -70,8 +70,10 @@ class Requirements:
                 "attention_gradients=True needs native gates: others make attention constant.",
                 "Record with gates='native'.",
             )
-        if constants and gates != "frozen":
-            raise OptionError("constants=True needs frozen gates.", "Pass gates='frozen' with it.")
+        if constants and gates == "native":
+            raise OptionError(
+                "constants=True needs frozen gates or rules.", "Pass gates='frozen' with it."
+            )
         # A frozen dataclass; its generated __init__ could not take layers by position.
         put = object.__setattr__
         put(self, "layers", tuple(dict.fromkeys(layers)))

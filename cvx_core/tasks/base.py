@@ -140,7 +140,7 @@ class Task(ABC):
     output_parts: ClassVar[int] = 1
     label_form: ClassVar[str] = "FILE"
     unit: str = "logits"
-    activation: ClassVar[str] = ""
+    activation: str = ""
     target_forms: ClassVar[Mapping[str, str]] = {}
     ground_truth: ClassVar[type] = str
     columns: ClassVar[Mapping[str, Any]] = {}

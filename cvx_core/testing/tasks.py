@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from cvx_core.api import explain, get_explainer, get_renderer
-from cvx_core.errors import CvxError, OptionError, TargetError
+from cvx_core.api import explain, get_renderer
+from cvx_core.errors import CvxError, TargetError
 from cvx_core.models.vision_model import VisionModel
 from cvx_core.plugins.discovery import registry
 from cvx_core.tasks.base import Task
@@ -20,6 +20,7 @@ from cvx_core.tasks.classes import TargetRecord
 from cvx_core.tasks.prediction import Prediction
 from cvx_core.tasks.targets import Distribution, Error, Margin, Predicted, Target
 from cvx_core.testing.base import Conformance
+from cvx_core.testing.variants import check_all_explainers
 
 TARGETS: tuple[Target, ...] = (Predicted(), Distribution(), Error(), Margin())
 
@@ -135,25 +136,9 @@ class TaskConformance(Conformance):
         assert task.read_label(read, "", classes) == read
 
     def test_every_explainer_gives_a_map_or_a_reason(self) -> None:
-        """No map is flat or holds nan, and every refusal has a way out."""
-        model, made, refused = self.model(), 0, []
-        for name in registry().names("explainer"):
-            try:
-                explainer = get_explainer(name, **self.options.get(name, {}))
-            except OptionError:
-                continue  # it needs a parameter, such as a position
-            for target in (Predicted(), Error(), Margin()):
-                try:
-                    [found] = explain(model, self.inputs(), explainer, target, label=self.label)
-                except CvxError as error:
-                    refused.append((name, error))
-                    continue
-                made += 1
-                assert np.isfinite(found.values).all(), name
-                assert found.values.any(), f"{name} gave a map of zeros for {target}"
-                assert found.unit, name
-        assert made
-        assert [name for name, error in refused if not error.hint] == []
+        """With each of its options. No map is flat or holds nan; every refusal has a way out."""
+        made, tried = check_all_explainers(self.model(), self.inputs(), self.label, self.options)
+        assert made >= tried
 
     @pytest.mark.parametrize("renderer", registry().names("renderer"))
     def test_every_renderer_draws_it(self, renderer: str) -> None:

@@ -272,6 +272,18 @@ def test_one_image_given_twice_is_explained_once(cvx: Cvx) -> None:
     assert len([file for file in done.files if file.endswith(".map")]) == 1
 
 
+def test_a_copy_of_an_image_that_can_t_be_explained_has_the_same_fate(cvx: Cvx) -> None:
+    """Neither of two unreadable files is called a duplicate, nor one whose maps are missing."""
+    for name in ("one.png", "two.png"):
+        (cvx.folder / name).write_bytes(b"no image")
+    shutil.copy(cvx.folder / "dark.png", cvx.folder / "copy.png")
+    images, methods = ("one.png", "two.png", "dark.png", "copy.png"), ("stub-any", "stub-dark")
+    done = cvx.explain(*images, *(part for name in methods for part in ("-e", name)))
+    found = [(image["status"], bool(image["failures"])) for image in done.run["images"]]
+    assert found == [("unreadable", True), ("unreadable", True), ("partly", True), ("partly", True)]
+    assert done.code == 4
+
+
 def test_one_image_with_two_labels_is_refused(cvx: Cvx) -> None:
     done = cvx.explain("red.png", "red.png", "--label", "0", "--label", "1")
     assert done.code == 2

@@ -31,6 +31,7 @@ def measure(network: Network) -> dict[str, Any]:
         model = network.build().to(dtype=torch.float64)
         model.module.eval()
         x = image(network.side)
+        model.output(x)  # networks that build what they need on the first image
         before = state_of(model.module)
         found |= _explained(model, x)
     except Exception as error:  # the boundary of one network: its failure is a finding
@@ -58,7 +59,6 @@ def wrong(found: dict[str, Any]) -> list[str]:
 
 
 def _explained(model: VisionModel, x: Tensor) -> dict[str, Any]:
-    model.output(x)  # networks that build what they need on the first image
     detects = model.task.output_parts > 1
     target = cvx.ClassScore(1) if detects else cvx.Predicted()
     levels = find_levels(model, x, frozenset([0]) if detects else None)

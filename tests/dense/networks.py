@@ -24,6 +24,9 @@ DECODERS = (
     "PAN", "UPerNet", "Segformer", "DPT",
 )  # fmt: skip
 
+_UNSUPPORTED = {("UnetPlusPlus", "mit_b0"), ("Linknet", "mit_b0")}
+"""What segmentation-models-pytorch itself refuses."""
+
 ULTRALYTICS = (
     "yolov3-tiny", "yolov5n", "yolov6n", "yolov8n", "yolov8n-p2", "yolov8n-p6", "yolov8n-ghost",
     "yolov8n-seg", "yolov9t", "yolov9c-seg", "yolov10n", "yolo11n", "yolo11n-seg", "yolo12n",
@@ -93,8 +96,9 @@ def _smp() -> Iterator[Network]:
 
     for name in DECODERS:
         for encoder in ("tu-vit_tiny_patch16_224",) if name == "DPT" else ENCODERS:
-            build = partial(_of_smp, getattr(smp, name), encoder)
-            yield Network("smp", f"{name} {encoder}", build)
+            if (name, encoder) not in _UNSUPPORTED:
+                build = partial(_of_smp, getattr(smp, name), encoder)
+                yield Network("smp", f"{name} {encoder}", build, 128 if name == "PAN" else SIDE)
 
 
 def _of_smp(decoder: Any, encoder: str) -> VisionModel:

@@ -233,23 +233,6 @@ def test_the_weights_are_told_apart_by_their_digest() -> None:
     assert digest() == by_hand
 
 
-@dataclass(frozen=True)
-class Meddling(InputXGradient):
-    """Changes a weight."""
-
-    def attribute(self, request: ExplainRequest) -> list[Attribution]:
-        found = super().attribute(request)
-        with torch.no_grad():
-            request.model.module.scale += 1
-        return found
-
-
-def test_a_weight_changed_by_one_explainer_is_noticed_for_the_next() -> None:
-    model, _ = counting()
-    before, after = run(model, images(1), [Meddling(), InputXGradient()])
-    assert before.provenance["weights_sha256"] != after.provenance["weights_sha256"]
-
-
 def test_weights_are_looked_at_once_for_each_explainer(monkeypatch: pytest.MonkeyPatch) -> None:
     model, _ = counting()
     looked = list[nn.Module]()
@@ -277,6 +260,24 @@ def test_an_answer_that_is_not_finite_is_refused_and_names_the_way_out(value: fl
         net.scale[1] = value
     with pytest.raises(ModelError, match=r"(?s)not finite.*bfloat16"):
         run(model, images(1), [InputXGradient()])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "message"),
+    [
+        (torch.float16, r"(?s)overflows in float16.*--dtype float32"),
+        (torch.bfloat16, r"(?s)overflows in bfloat16.*--dtype float32"),
+        (torch.float32, r"(?s)not finite\..*nan, inf or very large"),
+    ],
+)
+def test_a_map_that_overflows_is_a_usage_error_with_the_way_out(
+    dtype: torch.dtype, message: str
+) -> None:
+    model, _ = counting()
+    explainer = returning(lambda x: [(x[:, 0] + torch.finfo(x.dtype).max) * 2])
+    with pytest.raises(MethodError, match=message) as caught:
+        run(model.to(dtype=dtype), images(1), [explainer])
+    assert caught.value.exit_code == 2
 
 
 def returning(values: Callable[[Tensor], list[Tensor]]) -> Explainer:

@@ -329,9 +329,20 @@ def test_what_is_no_file_at_all_is_refused_and_never_waited_for(tmp_path: Path) 
         read_image("")
 
 
-def test_a_device_that_never_ends_is_refused() -> None:
-    with pytest.raises(InputError, match="Not a regular file"):
-        read_image("/dev/zero")
+def test_a_device_that_never_ends_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "link.png").symlink_to("/dev/zero")
+    for path in ("/dev/zero", tmp_path / "link.png"):
+        with pytest.raises(InputError, match="Not a regular file"):
+            read_image(path)
+
+
+@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="needs /proc")
+def test_a_file_that_is_made_up_while_it_is_read_is_not_waited_for(tmp_path: Path) -> None:
+    """Its size is 0, as that of /proc/kmsg, which would hang; this one has an end."""
+    (tmp_path / "link.png").symlink_to("/proc/self/cmdline")
+    assert (tmp_path / "link.png").read_bytes()
+    with pytest.raises(InputError, match="is empty"):
+        read_image(tmp_path / "link.png")
 
 
 def test_reading_warns_about_nothing(tmp_path: Path) -> None:

@@ -109,6 +109,19 @@ def test_values_in_the_unit_interval_are_refused_unless_a_linear_function_made_t
     assert cvx.VisionModel(Net(lambda z: z.sigmoid() * 1.0), activation="none").predict(X)
 
 
+def test_scaled_similarities_are_no_probabilities() -> None:
+    """As CLIP returns them: a product of features behind attention, times a scale, transposed."""
+    texts = torch.eye(LOGITS.shape[1])
+
+    def end(z: Tensor) -> Tensor:
+        return ((texts @ z.softmax(1).T) * torch.tensor(-0.7).exp()).t()
+
+    values = end(LOGITS)
+    assert values.min() >= 0
+    assert values.max() <= 1
+    np.testing.assert_array_equal(cvx.VisionModel(Net(end)).logits(X), values)
+
+
 @pytest.mark.parametrize("activation", ["sigmoid", "softmax"])
 def test_given_probabilities_are_inverted(activation: str) -> None:
     def end(z: Tensor) -> Tensor:

@@ -113,8 +113,11 @@ def of_grad_cam(kind: str) -> Method:
 METHODS: dict[str, Method] = {
     "cvx why": why,
     "dense occlusion of the margin": dense_occlusion,
-    "cvx activation-error, last grid": explained("activation-error"),
-    "cvx activation-error, input": explained("activation-error", layer="input"),
+    "cvx activation-error": explained("activation-error"),
+    "cvx activation-error, frozen gates, last grid": explained("activation-error", rule="frozen"),
+    "cvx activation-error, frozen gates, input": explained(
+        "activation-error", rule="frozen", layer="input"
+    ),
     "cvx grad-cam, contrast": explained("grad-cam"),
     "pytorch-grad-cam GradCAM, margin": of_grad_cam("GradCAM"),
     "pytorch-grad-cam HiResCAM, margin": of_grad_cam("HiResCAM"),

@@ -161,6 +161,16 @@ def test_the_trunk_is_what_everything_passes(seeded: Callable[..., Any]) -> None
         assert has_bypass(place, model, IMAGE) == (place.name not in trunk)
 
 
+def test_the_trunk_is_found_on_an_image_on_which_all_units_are_silent() -> None:
+    stem = nn.Conv2d(3, 4, 3)
+    nn.init.ones_(stem.weight)
+    nn.init.constant_(stem.bias, -0.05)
+    net = nn.Sequential(stem, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+    black = torch.zeros(1, 3, 8, 8)
+    assert not net[:2](black).any()
+    assert [layer.name for layer in find_trunk(VisionModel(net.eval()), black)] == ["0", "1"]
+
+
 @pytest.mark.parametrize(
     ("architecture", "config", "inside"),
     [

@@ -138,7 +138,7 @@ def _grid(model: cvx.VisionModel, x: Tensor, layer: str) -> tuple[int, ...]:
 
 
 def _conserved(model: cvx.VisionModel, x: Tensor, label: int, layer: str) -> dict[str, Any]:
-    explainer = cvx.get_explainer("activation-error", layer=layer)
+    explainer = cvx.get_explainer("activation-error", rule="frozen", layer=layer)
     try:
         [made] = explainer.explain(model, x, label=label)
     except CvxError as error:

@@ -26,6 +26,7 @@ class ImageReader:
     def __init__(self, entries: Sequence[Entry], reporter: Reporter) -> None:
         self._entries, self._reporter = entries, reporter
         self._by_digest: dict[str, Entry] = {}
+        self._copies: list[tuple[Entry, Entry]] = []
         self._images = self._read()
 
     def first(self) -> SourceImage:
@@ -57,6 +58,12 @@ class ImageReader:
         """Return how many images are still to be explained, or found to be left out."""
         return sum(entry.status == "pending" for entry in self._entries)
 
+    def settle(self) -> None:
+        """Give images that come twice the fate of the first, if that was not explained whole."""
+        for first, copy in self._copies:
+            if first.status in ("failed", "partly"):
+                copy.status, copy.mishaps = first.status, list(first.mishaps)
+
     def _read(self) -> Iterator[tuple[Entry, SourceImage]]:
         folders = ImageFolders()
         for entry in self._entries:
@@ -75,6 +82,7 @@ class ImageReader:
                 continue
             self._check_same(first, entry)
             entry.status, entry.folder = "duplicate", first.folder
+            self._copies.append((first, entry))
             self._reporter.note(f"{entry.request.path} is the same image as {first.request.path}.")
             self._reporter.advance()
 

@@ -95,6 +95,7 @@ class Work:
                 if self._attempts.exhausted:
                     break
             self._join()
+            images.settle()
             code = journal.exit_code()
             journal.status = "finished" if code in (0, SOME_FAILED) else "failed"
         except KeyboardInterrupt as error:

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.utils import _pytree
 
-from cvx_core.errors import MethodError
+from cvx_core.errors import CvxError, MethodError
+from cvx_core.models.evaluation_mode import evaluation_mode
+from cvx_core.models.forward import eager
+from cvx_core.plugins.discovery import registry
+from cvx_core.plugins.parameters import build
 from cvx_core.recording.interception.leakage import Origin
+from cvx_core.recording.layers.hooks import hooked
+from cvx_core.recording.layers.layer import first_tensor
+from cvx_core.recording.rules.autograd import graph_nodes
+from cvx_core.recording.rules.call import any_active
+
+if TYPE_CHECKING:
+    from cvx_core.models.vision_model import VisionModel
 
 
 def pull_back(
@@ -39,6 +50,72 @@ def pull_back(
         raise MethodError(
             f"The network's backward pass failed: {reason}", _way_out(reason)
         ) from error
+
+
+def has_gradient(output: Tensor) -> bool:
+    """Whether a backward pass from a tensor reaches the leaves of its graph."""
+    # PyTorch puts such a node where an operation (a quantized one, say) has no derivative. Its
+    # backward pass only warns, and the gradient behind it is missing or zero.
+    return output.requires_grad and not any(_is_end(node) for node in graph_nodes(output.grad_fn))
+
+
+def _is_end(node: Any) -> bool:
+    return "NotImplemented" in str(node.name())
+
+
+def without_gradient(model: VisionModel, image: Tensor) -> MethodError | None:
+    """Return the error for a network through which no gradient passes, None if one does.
+
+    The network runs once on the image (1, C, H, W) to find the module in which the gradient ends.
+    """
+    ends: list[tuple[str, str]] = []
+
+    def look(name: str, args: Any, kwargs: Any, output: Any) -> None:
+        tensor = first_tensor(output)
+        if ends or tensor is None or not any_active((args, kwargs)):
+            return
+        node = tensor.grad_fn
+        if tensor.requires_grad and (node is None or not _is_end(node)):
+            return
+        kind = type(model.module.get_submodule(name))
+        why = f"{kind.__module__}.{kind.__qualname__} has no derivative"
+        if torch.is_inference_mode_enabled():
+            why = "it runs under torch.inference_mode"
+        elif not torch.is_grad_enabled():
+            why = "it runs under torch.no_grad"
+        ends.append((name, why))
+
+    modules = [(name, module) for name, module in model.module.named_modules() if name]
+    with torch.inference_mode(False), torch.enable_grad(), evaluation_mode(model.module), eager():
+        inputs = image.detach().clone().requires_grad_()
+        with hooked(modules, after=look):
+            output = model.read(model.run(inputs))
+        nodes = list(graph_nodes(output.grad_fn))
+        reached = any(getattr(node, "variable", None) is inputs for node in nodes)
+        if reached and not any(map(_is_end, nodes)):
+            return None
+    able = ", ".join(_of_forward_passes())
+    hint = "Use a method that only runs the network" + (f": {able}" if able else "")
+    if output.requires_grad:  # what lies behind has parameters, so that there may be layers
+        hint += ", or name a later layer"
+    return MethodError(
+        f"No gradient passes {ends[0][0]!r}: {ends[0][1]}."
+        if ends
+        else f"No gradient flows from the output of {model.name} back to its input: its forward "
+        "computes under torch.no_grad, detaches, or decides by argmax.",
+        hint + ".",
+    )
+
+
+def _of_forward_passes() -> Iterator[str]:
+    """Yield the names of installed explainers that need no gradient."""
+    for offer in registry().offers("explainer"):
+        try:
+            explainer = build("explainer", offer.component, {})
+        except CvxError:  # one that has a parameter without default, or is broken
+            continue
+        if not explainer.needs_gradient:
+            yield offer.component.name
 
 
 def no_path(name: str, ends: Sequence[Origin], *, frozen: bool) -> MethodError:

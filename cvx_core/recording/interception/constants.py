@@ -39,10 +39,14 @@ class Constants:
         return result.add_(zeros) if in_place else result + zeros
 
     def parts(self, gradients: list[Tensor | None]) -> list[Tensor]:
-        """Return each constant's contribution to the seeded output, laid out as the result."""
+        """Return each constant's contribution to the seeded output, laid out as the result.
+
+        Those on which the output does not depend are left out.
+        """
         return [
-            torch.zeros_like(zeros) if gradient is None else gradient * constant
-            for (constant, zeros), gradient in zip(self.kept, gradients, strict=True)
+            gradient * constant
+            for (constant, _), gradient in zip(self.kept, gradients, strict=True)
+            if gradient is not None
         ]
 
 

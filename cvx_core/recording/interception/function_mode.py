@@ -22,10 +22,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.parameter import Parameter
 from torch.overrides import TorchFunctionMode
 
+from cvx_core.errors import MethodError
 from cvx_core.recording.interception.constants import Constants
 from cvx_core.recording.interception.leakage import Leakage
 from cvx_core.recording.interception.pointwise import Pointwise
@@ -84,6 +85,7 @@ class Interception(TorchFunctionMode):
         attended: Callable[[Tensor], Tensor] | None = None,
         constants: Constants | None = None,
         table: Mapping[str, Callable[[Call], Any]] | None = None,
+        own_constants: frozenset[str] = frozenset(),
     ) -> None:
         super().__init__()
         self.saved = saved
@@ -93,6 +95,7 @@ class Interception(TorchFunctionMode):
         self.attention: list[Tensor] | None = [] if attention else None
         self.attended = attended
         self.constants = constants
+        self._own_constants = own_constants
         self.leakage = Leakage()
         self._pointwise = Pointwise()
         self._opened: dict[Any, Callable[..., Any] | None] = {}
@@ -169,7 +172,7 @@ class Interception(TorchFunctionMode):
         # All three before the call: in place, it overwrites the arguments that they look at.
         added = met = None
         made = self._pointwise.made(plain, args) if self.rules else None
-        if self.constants is not None:
+        if self.constants is not None and plain not in self._own_constants:
             added = self.constants.find(plain, func, args, kwargs)
         if self._following:
             met = self.leakage.meets(plain, func, args, kwargs)
@@ -314,3 +317,21 @@ def _in_plain_order(result: Tensor) -> Tensor:
     if result.requires_grad and result.shape[0] == 1:
         result.register_hook(Tensor.contiguous)  # type: ignore[no-untyped-call]
     return result
+
+
+def check_seen(model: nn.Module, name: str) -> None:
+    """Refuse a network with parts in TorchScript, whose functions can't be intercepted.
+
+    Raises
+    ------
+    MethodError
+        If there are any.
+    """
+    for part, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            raise MethodError(
+                f"{f'{part!r} of {name}' if part else name} is a TorchScript module, in which no "
+                "function can be intercepted.",
+                "Pass the Python module it was made from, or use a method that follows the model's "
+                "own gradient.",
+            )

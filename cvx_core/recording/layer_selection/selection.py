@@ -12,12 +12,15 @@ from torch import Tensor
 
 from cvx_core.errors import LayerError
 from cvx_core.models.evaluation_mode import evaluation_mode
+from cvx_core.models.forward import eager
 from cvx_core.models.vision_model import VisionModel
 from cvx_core.recording.conservation import measure_balance
+from cvx_core.recording.interception.autograd import without_gradient
+from cvx_core.recording.interception.function_mode import check_seen
 from cvx_core.recording.layer_selection.pyramid import choose_levels
 from cvx_core.recording.layers.hooks import hooked
 from cvx_core.recording.layers.layer import Layer, first_tensor, with_tensor
-from cvx_core.recording.layers.layout import Layout
+from cvx_core.recording.layers.layout import Layout, with_another
 from cvx_core.recording.recording import Recording
 from cvx_core.recording.requirements import Requirements
 
@@ -139,6 +142,8 @@ def open_recording(model: VisionModel, inputs: Tensor, requirements: Requirement
     relu#1 torch.Size([2, 3])
     """
     layers = {name: find_layer(name, model, inputs) for name in requirements.layers}
+    if requirements.gates != "native":
+        check_seen(model.module, model.name)
     return Recording(model, inputs, requirements, layers)
 
 
@@ -158,7 +163,10 @@ def choose_last_grid(layout: Layout, model: VisionModel, inputs: Tensor) -> Laye
             reason=f"last spatial layer that affects the output {_grid(layer)}; other paths "
             f"bypass it",
         )
-    logits = model.logits(_with_another(image))
+    error = without_gradient(model, image)
+    if error is not None:
+        raise LayerError(error.message, error.hint)
+    logits = model.logits(with_another(image))
     if torch.equal(logits[0], logits[1]):
         raise LayerError(
             "The network's output is the same for every image.",
@@ -172,12 +180,16 @@ def choose_last_grid(layout: Layout, model: VisionModel, inputs: Tensor) -> Laye
 
 def choose_trunk(layout: Layout, model: VisionModel, inputs: Tensor) -> tuple[Layer, ...]:
     """Return the layers that carry the whole output; see `find_trunk`."""
-    image = inputs[:1].clone()
-    # A random seed: that of one class may be zero on a path that other classes use.
-    noise = torch.Generator().manual_seed(0)
-    logits = model.logits(image)
-    seed = torch.randn(logits.shape, generator=noise).to(logits)
-    found = measure_balance(model, image, "input", seed)
+    # An image on which all units are silent carries nothing; noise is tried after it.
+    pair = with_another(inputs[:1].clone())
+    for image in (pair[:1], pair[1:]):
+        # A random seed: that of one class may be zero on a path that other classes use.
+        noise = torch.Generator().manual_seed(0)
+        logits = model.logits(image)
+        seed = torch.randn(logits.shape, generator=noise).to(logits)
+        found = measure_balance(model, image, "input", seed)
+        if found.total:
+            break
     # Wide enough for rounding, narrow enough that few shares come so near the whole by chance.
     tolerance = max(1e-4, 4 * torch.finfo(logits.dtype).eps) * abs(found.total)
     whole = {
@@ -213,18 +225,9 @@ def _with_gradient(layout: Layout, model: VisionModel, image: Tensor) -> list[La
     return []
 
 
-def _with_another(image: Tensor) -> Tensor:
-    """Return a batch of an image (1, C, H, W) and noise of its mean and deviation."""
-    # The other image must differ everywhere, or paths that bypass a layer would go unnoticed where
-    # the two agree; and stay in the range of the network's inputs, or activations would saturate.
-    noise = torch.randn(image.shape, generator=torch.Generator().manual_seed(1)).to(image)
-    other = image.mean() + image.std(unbiased=False).clamp_min(0.1) * noise
-    return torch.cat([image, other])
-
-
 def is_only_way(layer: Layer, model: VisionModel, image: Tensor) -> bool:
     """Whether exchanging the activations of two images at a layer exchanges their outputs."""
-    pair = _with_another(image)
+    pair = with_another(image)
     seen = -1
 
     def exchange(_name: object, _args: object, _kwargs: object, output: object) -> object:
@@ -235,7 +238,7 @@ def is_only_way(layer: Layer, model: VisionModel, image: Tensor) -> bool:
             return None
         return with_tensor(output, tensor, tensor.flip(0))
 
-    with evaluation_mode(model.module), torch.no_grad():
+    with evaluation_mode(model.module), torch.no_grad(), eager():
         plain = model.read(model.run(pair))
         module = model.module.get_submodule(layer.module)
         with hooked([(layer.module, module)], after=exchange):

@@ -7,9 +7,15 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+import torch
 from torch import nn
 
 Key = TypeVar("Key")
+
+
+def takes_hooks(module: nn.Module) -> bool:
+    """Whether a module can be hooked; those of TorchScript have a forward that can't be."""
+    return not isinstance(module, torch.jit._script.RecursiveScriptModule)
 
 
 @contextmanager
@@ -21,7 +27,8 @@ def hooked(
 ) -> Iterator[None]:
     """Call functions before and after modules run; leaving the block removes the hooks.
 
-    Another thread may run the same model at the same time; its calls are ignored.
+    Another thread may run the same model at the same time; its calls are ignored. Modules that
+    can't be hooked are left out.
 
     Parameters
     ----------
@@ -43,6 +50,8 @@ def hooked(
     # Inside the try: registering may fail halfway, and the hooks so far must go too.
     try:
         for key, module in modules:
+            if not takes_hooks(module):
+                continue
             if before is not None:
                 handles.append(
                     module.register_forward_pre_hook(hook(before, key), with_kwargs=True)

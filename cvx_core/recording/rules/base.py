@@ -14,6 +14,7 @@ from cvx_core.recording.saved_tensors import SavedTensors
 
 if TYPE_CHECKING:
     from cvx_core.models.vision_model import VisionModel
+    from cvx_core.recording.interception.constants import Constants
 
 Backward = Callable[[Tensor, Sequence[Tensor], Tensor], Sequence[Tensor | None]]
 """Function that pulls a vector at an output back to each of several nodes."""
@@ -48,9 +49,15 @@ class Passage:
     table
         Functions that run instead of those of the network, by name. Functions without an entry run
         as they are; `FROZEN_GATES` is a table to start from.
+    constants
+        Keeper of the constants that functions add, where they are recorded.
+    own_constants
+        Functions whose constants the rules give to `constants` themselves.
     """
 
     table: Mapping[str, Callable[[Call], Any]]
+    constants: Constants | None = None
+    own_constants: frozenset[str] = frozenset()
 
     def baseline_inputs(self, inputs: Tensor) -> Tensor | None:  # noqa: ARG002
         """Return the baseline inputs (B, C, H, W) that must be run first, or None."""

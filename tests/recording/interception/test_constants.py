@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from cvx_core.errors import MethodError, OptionError
 from cvx_core.models.vision_model import VisionModel
 from cvx_core.recording import Requirements
-from cvx_core.recording.conservation import bias_contributions
+from cvx_core.recording.conservation import contributions
 from cvx_core.recording.layer_selection.selection import open_recording
 from cvx_core.testing import models
 
@@ -30,8 +30,8 @@ def missing(model: VisionModel, x: Tensor) -> float:
         seed = torch.randn(
             recording.logits.shape, generator=torch.Generator().manual_seed(1), dtype=x.dtype
         )
-        carried = float((recording.gradients(seed, "input")[0] * x).sum())
-        added = float(sum(part.sum() for part in bias_contributions(recording, seed)))
+        own, parts = contributions(recording, seed, "input")
+        carried, added = float(own.sum()), float(sum(part.sum() for part in parts))
         total = float((seed * recording.logits.detach()).sum())
     assert added != 0
     return abs(total - carried - added) / max(abs(total), abs(carried), abs(added))
@@ -113,7 +113,7 @@ def test_each_constant_has_its_own_part() -> None:
     with open_recording(
         model, x, Requirements("input", gates="frozen", constants=True)
     ) as recording:
-        [part] = bias_contributions(recording, torch.tensor([[1.0, 0.0]]))
+        _, [part] = contributions(recording, torch.tensor([[1.0, 0.0]]), "input")
     torch.testing.assert_close(part[0, 0], torch.full((4, 4), 0.125))
     assert part[0, 1].abs().max() == 0
 
@@ -126,4 +126,4 @@ def test_constants_must_be_asked_for_and_go_with_frozen_gates() -> None:
         open_recording(model, x, Requirements("input", gates="frozen")) as recording,
         pytest.raises(MethodError, match="No constants were recorded"),
     ):
-        bias_contributions(recording, torch.ones(3, 5))
+        contributions(recording, torch.ones(3, 5), "input")

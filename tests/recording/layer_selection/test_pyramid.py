@@ -104,7 +104,7 @@ def test_no_level_lies_behind_another(x: Tensor) -> None:
 def test_the_levels_maps_add_up_to_the_score(x: Tensor) -> None:
     model = detector()
     for target in (cvx.ClassScore(0), cvx.ClassScore(2)):
-        [made] = cvx.explain(model, x, "activation-error", target)
+        [made] = cvx.explain(model, x, "activation-error:rule=frozen", target)
         rows = made.evidence["levels"]
         assert made.values.shape == (4, 4)
         assert sum(row["sum"] for row in rows) == pytest.approx(made.evidence["sum"], rel=1e-6)
@@ -112,12 +112,44 @@ def test_the_levels_maps_add_up_to_the_score(x: Tensor) -> None:
         assert sorted(row["sum"] == 0 for row in rows) == [False, True]
         parts = made.evidence["sum"] + made.evidence["constant_part"]
         assert parts == pytest.approx(made.evidence["total"], rel=1e-6)
-        assert all(row["residual"] < 1e-12 for row in rows)
+        assert all(row["residual"] < 1e-12 for row in rows if row["sum"])
+
+
+class Branches(nn.Module):
+    """A branch for classes and one for boxes, whose sides end in a sigmoid."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 6, 3, 4, 1)
+        self.classes, self.boxes = (nn.Conv2d(6, 6, 3, padding=1) for _ in range(2))
+        self.scores, self.sides = nn.Conv2d(6, 3, 1), nn.Conv2d(6, 4, 1)
+
+    def forward(self, x: Tensor) -> DetectionCandidates:
+        shared = F.relu(self.stem(x))
+        scores = self.scores(F.relu(self.classes(shared)))
+        sides = self.sides(F.relu(self.boxes(shared))).sigmoid()
+        return DetectionCandidates(scores.flatten(2).mT, sides.flatten(2).mT, relative=True)
+
+
+@pytest.mark.parametrize("method", ["activation-error", "score-cam", "hires-cam"])
+def test_the_branch_of_the_boxes_has_no_part_in_the_score_of_a_class(
+    method: str, x: Tensor
+) -> None:
+    """With frozen gates no gradient passes its sigmoid, and its maps would be of another score."""
+    model = cvx.VisionModel(seeded(Branches), task="detection")
+    assert [layer.name for layer in find_levels(model, x)] == ["classes", "boxes"]
+    [made] = cvx.explain(model, x, method, cvx.ClassScore(1))
+    [alone] = cvx.explain(model, x, cvx.get_explainer(method, layer="classes"), cvx.ClassScore(1))
+    assert np.array_equal(made.values, alone.values)
+    assert [row["sum"] == 0 for row in made.evidence["levels"]] == [False, True]
 
 
 def test_a_layer_that_is_named_is_asked_alone(x: Tensor) -> None:
     [made] = cvx.explain(
-        detector(), x, cvx.get_explainer("activation-error", layer="tower.1"), cvx.ClassScore(0)
+        detector(),
+        x,
+        cvx.get_explainer("activation-error", layer="tower.1", rule="frozen"),
+        cvx.ClassScore(0),
     )
     assert made.values.shape == (2, 2)
     assert "levels" not in made.evidence

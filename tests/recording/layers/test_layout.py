@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cvx_core import ClassScore, get_explainer
 from cvx_core.errors import LayerError
 from cvx_core.models.vision_model import VisionModel
 from cvx_core.recording import Layout, Requirements
@@ -199,6 +200,45 @@ def test_a_tensor_is_recorded_where_it_is_made(seeded: Build) -> None:
         # The mean of 16 cells, then a weight for each channel.
         weights = model.module.head.weight[0].detach() / 16
         torch.testing.assert_close(gradient, weights.view(1, 4, 1, 1).expand_as(gradient))
+
+
+class Siamese(nn.Module):
+    """Compares an image with one that is fixed, whose turn in the shared backbone comes second."""
+
+    def __init__(self, second: str) -> None:
+        super().__init__()
+        convolutions = nn.Conv2d(3, 4, 3, 2, 1), nn.ReLU(), nn.Conv2d(4, 6, 3, 2, 1)
+        self.backbone = nn.Sequential(*convolutions, nn.ReLU(inplace=True))
+        self.head, self.second = nn.Linear(12, 2), second
+        self.register_buffer("fixed", torch.randn(1, 3, 16, 16))
+
+    def forward(self, x: Tensor) -> Tensor:
+        other = {"fixed": self.fixed.expand_as(x), "zeros": torch.zeros_like(x), "flip": x.flip(3)}
+        pair = [self.backbone(x).mean((2, 3)), self.backbone(other[self.second]).mean((2, 3))]
+        return self.head(torch.cat(pair, 1))
+
+
+@pytest.mark.parametrize("second", ["fixed", "zeros"])
+def test_a_layer_that_is_the_same_for_every_image_is_not_selected(
+    seeded: Build, second: str
+) -> None:
+    model, x = VisionModel(seeded(lambda: Siamese(second))), torch.rand(2, 3, 16, 16)
+    found = find_last_grid(model, x)
+    assert found.name == "backbone#0"
+    assert Layout.of(model, x).find("backbone").name == "backbone#0", "the call with the image"
+    for method in ("grad-cam", "energy", "activation-error", "score-cam", "eigen-cam"):
+        one, other = get_explainer(method).explain(model, x, ClassScore(0))
+        assert abs(one.values - other.values).max() > 1e-4, method
+    with pytest.raises(LayerError, match=r"(?s)'backbone#1' is the same.*grid: backbone#0\.$"):
+        Layout.of(model, x).find("backbone#1")
+
+
+def test_of_two_calls_with_the_image_both_are_layers(seeded: Build) -> None:
+    model, x = VisionModel(seeded(lambda: Siamese("flip"))), torch.rand(2, 3, 16, 16)
+    layout = Layout.of(model, x)
+    assert [layout.find(f"backbone#{k}").name for k in (0, 1)] == ["backbone#0", "backbone#1"]
+    with pytest.raises(LayerError, match=r"no layer 'backbone#2'(?s:.*)backbone#0, backbone#1\."):
+        layout.find("backbone#2")
 
 
 class Choosing(nn.Module):

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from cvx_core.errors import MethodError
+from cvx_core import ClassScore, get_explainer
+from cvx_core.models.forward import eager
 from cvx_core.models.vision_model import VisionModel
 from cvx_core.recording import Requirements
 from cvx_core.recording.layer_selection.selection import open_recording
@@ -170,11 +173,56 @@ def test_activation_checkpointing_changes_no_gradient(
     torch.testing.assert_close(found, maps(model, images(), place, gates=gates))
 
 
-def test_reentrant_checkpointing_works_or_is_refused_in_words(seeded: Build) -> None:
-    """PyTorch's reentrant checkpointing forbids torch.autograd.grad, with which maps are made."""
-    model = VisionModel(seeded(lambda: Checkpointed(True).double()))
-    with pytest.raises(MethodError, match="use_reentrant=False"):
-        maps(model, images(), "stem")
+@pytest.mark.parametrize("reentrant", [False, True])
+@pytest.mark.parametrize(
+    "method", ["deep-lift", "lrp-epsilon", "lrp-flat", "full-grad", "attn-lrp", "grad-cam"]
+)
+def test_activation_checkpointing_changes_no_map(
+    seeded: Build, method: str, *, reentrant: bool
+) -> None:
+    """Rules would miss what runs again, and torch.autograd.grad refuses reentrant checkpoints."""
+    model = VisionModel(seeded(lambda: Checkpointed(reentrant).double()))
+    [found] = get_explainer(method).explain(model, images(1), ClassScore(1))
+    model.module.again = lambda f, x: f(x)
+    [plain] = get_explainer(method).explain(model, images(1), ClassScore(1))
+    np.testing.assert_allclose(found.values, plain.values, rtol=1e-5)
+    assert plain.values.any()
+
+
+@pytest.mark.parametrize("method", ["deep-lift", "lrp-epsilon"])
+def test_a_timm_transformer_with_checkpointing_has_the_same_map(seeded: Build, method: str) -> None:
+    timm = pytest.importorskip("timm")
+    options = {"img_size": 32, "depth": 2, "num_classes": 3}
+    net = seeded(lambda: timm.create_model("vit_tiny_patch16_224", **options))
+    maps_ = []
+    for switched in (True, False):
+        net.set_grad_checkpointing(switched)
+        x = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+        [one] = get_explainer(method).explain(VisionModel(net), x, ClassScore(1))
+        maps_.append(one.values)
+    np.testing.assert_allclose(*maps_, rtol=1e-4, atol=1e-6 * np.abs(maps_[0]).max())
+
+
+def test_checkpointing_is_off_in_one_thread_and_afterwards_as_it_was() -> None:
+    """A function that is checkpointed runs twice: forward and again in the backward pass."""
+    runs: list[int] = []
+
+    def square(x: Tensor) -> Tensor:
+        runs.append(threading.get_ident())
+        return x**2
+
+    def trained() -> int:
+        before = len(runs)
+        leaf = torch.ones(2, requires_grad=True)
+        checkpoint(square, leaf, use_reentrant=False).sum().backward()
+        assert leaf.grad.tolist() == [2, 2]
+        return len(runs) - before
+
+    with eager():
+        assert trained() == 1
+        with ThreadPoolExecutor(1) as other:
+            assert other.submit(trained).result() == 2
+    assert trained() == 2
 
 
 class Overwriting(nn.Module):

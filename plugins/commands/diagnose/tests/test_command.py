@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from dispositions import reset_signals
 
+from cvx_core.testing.models import CLASSES
+
 NET = """
 import time
 from cvx_core import Preprocess, VisionModel
@@ -103,3 +105,24 @@ def test_a_part_that_is_none_is_refused(tree: Tree) -> None:
     code, _, err = diagnose(tree(1), "--shard", "4/4")
     assert code == 2
     assert "I/N with 0 <= I < N" in err
+
+
+def test_names_of_columns_and_classes_can_be_given(tree: Tree) -> None:
+    data = tree(1)
+    lines = [f"{one.parent.name}/{one.name};X{one.parent.name}" for one in data.glob("*/*.png")]
+    (data / "a.csv").write_text("\n".join(["where;what", *lines]))
+    (data.parent / "map.json").write_text(json.dumps({f"X{one}": one for one in CLASSES}))
+    options = ("--path-column", "where", "--label-column", "what", "--classes-map", "map.json")
+    (data.parent / "net.py").write_text(NET)
+    command = [sys.executable, "-m", "cvx_core.cli", "diagnose", "data/a.csv", "-m", "net.py:make"]
+    done = subprocess.run(
+        [*command, "--budget", "0", "-o", "run", *options],
+        cwd=data.parent,
+        capture_output=True,
+        text=True,
+        preexec_fn=reset_signals,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr
+    summary = json.loads((data.parent / "run" / "summary.json").read_text())
+    assert summary["accuracy"]["total"] == len(CLASSES)

@@ -8,11 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cvx_annotations.class_names import ClassNames
 from cvx_annotations.coco import coco_images
+from cvx_annotations.reader import read_annotations
 from PIL import Image
 
 from cvx_core import read_ground_truth
 from cvx_core.errors import InputError, UsageError
+from cvx_core.images import read_image
 from cvx_core.tasks.classification.prediction import ClassificationPrediction
 from cvx_core.tasks.ground_truth import GroundTruthBox, GroundTruthBoxes, GroundTruthMask
 
@@ -173,7 +176,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("a.json", {**COCO, "images": COCO["images"] * 2}, "image has the id 7 of another"),
     ("a.json", {**COCO, "categories": COCO["categories"] * 2}, "category has the id 17 of another"),
     ("a.json", coco_with(category_id=3), "annotation 0: KeyError 3"),
-    ("a.json", {**COCO, "categories": [{"id": 18, "name": "dgo"}]}, "no class 'dgo'.\nDid you"),
+    ("a.json", {**COCO, "categories": [{"id": 18, "name": "dgo"}]}, "no class 'dgo'.*\nDid you"),
     ("a.xml", VOC.replace("</name>", "", 1), r"a\.xml, line 9: invalid XML \(mismatched tag\)"),
     ("a.xml", VOC.replace("dog", "horse"), r"a\.xml, line 3: The model has no class 'horse'"),
     ("a.xml", VOC.replace("<ymax>60</ymax>", ""), r"a\.xml, line 3: the object has no 'ymax'"),
@@ -207,10 +210,155 @@ def test_what_is_wrong_with_a_file_of_boxes_is_said_with_its_place_and_a_way_out
     assert caught.value.hint
 
 
-def test_an_annotation_of_a_whole_data_set_has_an_image_that_is_there(file: Any) -> None:
-    path = file("a.json", coco_with(image_id=[7]))
-    with pytest.raises(InputError, match=r"annotation 0: image \[7\] was not found"):
-        list(coco_images(path, CLASSES))
+def test_a_fault_costs_the_image_that_it_concerns(file: Any) -> None:
+    good = COCO["annotations"]
+    more = [
+        {**good[1], "bbox": [1, 2, 0, 4]},
+        {**good[1], "category_id": 3},
+        {**good[1], "image_id": [7]},
+        7,
+    ]
+    twice = [{"id": 12, "file_name": name} for name in ("b.jpg", "c.jpg")]
+    images = [*COCO["images"], {"id": 11}, *twice]
+    path = file("a.json", {**COCO, "images": images, "annotations": [*good, *more]})
+    found, unassigned = coco_images(path, ClassNames(CLASSES))
+    assert [one.name for one in found] == [
+        "a/photo.jpg",
+        "other.jpg",
+        "images[2]",
+        "b.jpg",
+        "c.jpg",
+    ]
+    assert len(found[0].objects.boxes) == 2
+    assert [len(one.faults) for one in found] == [2, 0, 1, 1, 1]
+    assert found[0].faults[0] == "annotation 3: the box 1, 2, 1, 6 is empty."
+    assert found[0].faults[1].startswith("annotation 4: KeyError 3")
+    assert unassigned == [
+        "annotation 5: image [7] was not found.",
+        "annotation 6: image None was not found.",
+    ]
+
+
+def test_all_faults_of_a_file_are_listed(file: Any) -> None:
+    photo = file("photo.jpg", np.zeros((4, 4, 3), np.uint8))
+    for name, content in [
+        ("a.txt", "7 0.5 0.5 0.2 0.2\n1 0.5 0.5 0.2 0.2\n1 0.5 0.5 0 0.2"),
+        ("a.xml", VOC.replace("60", "3").replace("<name>cat</name>", "<name>cow</name>")),
+        ("a.json", {**COCO, "annotations": [{**COCO["annotations"][1], "bbox": []}] * 2}),
+    ]:
+        with pytest.raises(InputError, match=r"^2 faults\. .*(line 1|line 3|annotation 0)"):
+            read_ground_truth(file(name, content), "detection", photo, CLASSES)
+
+
+@pytest.mark.parametrize("where", ["labels/train", "labels", "."])
+@pytest.mark.parametrize("form", ["list", "mapping", "lines"])
+def test_yolos_classes_are_matched_by_name(tmp_path: Path, where: str, form: str) -> None:
+    folder = tmp_path / "set" / "labels" / "train"
+    folder.mkdir(parents=True)
+    names = ["dog", "person", "Cat"]
+    if form == "lines":
+        (tmp_path / "set" / where / "classes.txt").write_text("\n".join(names))
+    else:
+        said = names if form == "list" else dict(enumerate(names))
+        (tmp_path / "set" / where / "data.yaml").write_text(json.dumps({"names": said}))
+    Image.new("RGB", (10, 10)).save(tmp_path / "a.png")
+    (folder / "a.txt").write_text("0 .5 .5 .2 .2\n2 .5 .5 .4 .4\n")
+    found = read_ground_truth(folder / "a.txt", "detection", tmp_path / "a.png", CLASSES)
+    assert [one.reference for one in found.boxes] == [2, 1]  # type: ignore[union-attr]
+    (folder / "a.txt").write_text("3 .5 .5 .2 .2\n")
+    with pytest.raises(InputError, match="names no class 3"):
+        read_ground_truth(folder / "a.txt", "detection", tmp_path / "a.png", CLASSES)
+
+
+def test_classes_are_renamed_or_left_out(file: Any) -> None:
+    photo = file("photo.jpg", np.zeros((40, 40, 3), np.uint8))
+    renamed = {"dog": "cat", "Cat": "", "cat": "", "2": "person", "1": ""}
+    for name, content, expected in [
+        ("a.json", COCO, [1]),
+        ("a.xml", VOC, [1]),
+        ("a.txt", "2 .5 .5 .2 .2\n1 .5 .5 .2 .2", [0]),
+    ]:
+        found = read_annotations(file(name, content), GroundTruthBoxes, photo, CLASSES, renamed)
+        assert [one.reference for one in found.boxes] == expected  # type: ignore[union-attr]
+    mask = file("mask.png", np.array([[0, 1, 2]], np.uint8))
+    found = read_annotations(mask, GroundTruthMask, "", CLASSES, renamed)
+    assert found.indices.tolist() == [[0, 255, 0]]  # type: ignore[union-attr]
+    runs = coco_of({"category_id": 18, "segmentation": [[0, 0, 6, 0, 6, 4, 0, 4]]})
+    found = read_annotations(
+        file("m.json", runs), GroundTruthMask, "photo.jpg", PIXELS, {"dog": "cat"}
+    )
+    assert set(found.indices.flat) == {1}  # type: ignore[union-attr]
+
+
+def test_what_the_model_does_not_know_is_refused_with_the_table() -> None:
+    names = ClassNames(CLASSES, {"kitten": "cat", "tree": ""})
+    names.check(["dog", "kitten", "tree"], "data.yaml")
+    with pytest.raises(InputError) as caught:
+        names.check(["dog", "kitten", "tree", "persons"], "data.yaml")
+    assert caught.value.message.splitlines() == [
+        "1 of the 4 classes in data.yaml are not among the model's 3, 'person', 'cat', 'dog':",
+        "  persons  unknown (near: person)",
+        "  dog      2 dog",
+        "  kitten   1 cat",
+        "  tree     left out",
+    ]
+    assert "--classes-map 'persons=NAME'" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("tag", range(1, 9))
+def test_masks_and_boxes_of_stored_pixels_are_turned_with_the_image(file: Any, tag: int) -> None:
+    """A white rectangle in an image of 40 x 24 stored pixels: mask and boxes lie upon it."""
+    pixels = np.zeros((24, 40, 3), np.uint8)
+    pixels[4:12, 8:30] = 255
+    stored = Image.fromarray(pixels)
+    exif = stored.getexif()
+    exif[0x0112] = tag
+    photo = file("x.jpg", "").with_name("photo.jpg")
+    stored.save(photo, exif=exif, quality=100, subsampling=0)
+    if tag < 5 and tag > 1:
+        return  # width and height don't tell what the annotations are of: they are taken as upright
+    upright = read_image(photo).pixels[..., 0] > 128
+    mask = file("mask.png", (pixels[..., 0] > 0).astype(np.uint8))
+    found = read_ground_truth(mask, "segmentation", photo, CLASSES)
+    assert found.indices.shape == upright.shape  # type: ignore[union-attr]
+    assert ((found.indices > 0) == upright).all()  # type: ignore[union-attr]
+    rows, columns = np.nonzero(upright)
+    expected = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+    entry = {"id": 7, "file_name": "photo.jpg", "width": 40, "height": 24}
+    coco = {**coco_with(bbox=[8, 4, 22, 8]), "images": [entry]}
+    voc = (
+        "<annotation><size><width>40</width><height>24</height></size><object><name>dog</name>"
+        "<bndbox><xmin>9</xmin><ymin>5</ymin><xmax>30</xmax><ymax>12</ymax></bndbox></object>"
+        "</annotation>"
+    )
+    for path in (file("a.json", coco), file("a.xml", voc)):
+        boxes = read_ground_truth(path, "detection", photo, CLASSES)
+        assert [one.box for one in boxes.boxes] == [expected]  # type: ignore[union-attr]
+
+
+def test_a_mask_turned_against_its_image_is_refused(file: Any) -> None:
+    photo = file("photo.png", np.zeros((30, 40, 3), np.uint8))
+    mask = file("mask.png", np.zeros((40, 30), np.uint8))
+    with pytest.raises(InputError, match=r"for an image of 30 x 40 pixels, and the image has 40 x"):
+        read_ground_truth(mask, "segmentation", photo, CLASSES)
+    # Another size of the same shape, and another shape, are stretched over the image.
+    for shape in ((15, 20), (20, 20)):
+        mask = file("mask.png", np.zeros(shape, np.uint8))
+        assert read_ground_truth(mask, "segmentation", photo, CLASSES).indices.shape == shape  # type: ignore[union-attr]
+
+
+def test_cocos_images_are_found_in_either_unicode_form_and_with_backslashes(file: Any) -> None:
+    for name, image in [
+        ("d\\caf\u00e9.jpg", "cafe\u0301.jpg"),
+        ("cafe\u0301.jpg", "caf\u00e9.jpg"),
+    ]:
+        coco = {
+            **COCO,
+            "images": [{"id": 7, "file_name": name}],
+            "annotations": COCO["annotations"][1:],
+        }
+        found = read_ground_truth(file("a.json", coco), "detection", image, CLASSES)
+        assert len(found.boxes) == 2  # type: ignore[union-attr]
 
 
 WRONG_MASKS = [

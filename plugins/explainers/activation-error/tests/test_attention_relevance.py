@@ -151,7 +151,9 @@ def test_held_attention_gives_all_to_the_values() -> None:
 def test_without_damping_held_attention_is_activation_error() -> None:
     """Epsilon zero, frozen gates: gradient times activation of the frozen network."""
     model, batch = models.tokens().to(dtype=torch.float64), models.inputs(2)
-    frozen = get_explainer("activation-error", layer="input").explain(model, batch, ClassScore(1))
+    frozen = get_explainer("activation-error", layer="input", rule="frozen").explain(
+        model, batch, ClassScore(1)
+    )
     with open_recording(
         model, batch.double(), Requirements("input", gates=Relevance())
     ) as recording:

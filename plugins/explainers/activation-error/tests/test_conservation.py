@@ -53,7 +53,9 @@ def explained(
     model: VisionModel, batch: torch.Tensor, labels: list[int], layer: str
 ) -> list[Explanation]:
     """Return the margins' maps."""
-    return get_explainer("activation-error", layer=layer).explain(model, batch, Margin(), labels)
+    return get_explainer("activation-error", layer=layer, rule="frozen").explain(
+        model, batch, Margin(), labels
+    )
 
 
 LABELS = [1, 784]  # goldfish, screwdriver: the network answers otherwise
@@ -90,7 +92,7 @@ def test_the_error_is_the_loss_less_the_entropy_at_every_layer(
     z = embedded.logits(photographs).double()
     loss = F.cross_entropy(z, torch.tensor(LABELS), reduction="none")
     entropy = torch.distributions.Categorical(logits=z).entropy()
-    found = get_explainer("activation-error", layer=layer).explain(
+    found = get_explainer("activation-error", layer=layer, rule="frozen").explain(
         embedded, photographs, Error(), LABELS
     )
     check(found, (loss - entropy).tolist(), SINGLE)

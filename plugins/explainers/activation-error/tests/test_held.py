@@ -41,7 +41,9 @@ def around(function: Callable[[Tensor], Tensor], channels: int = 4) -> nn.Module
 
 def of(net: nn.Module, method: str = "activation-error") -> list[Explanation]:
     model = VisionModel(net)
-    return get_explainer(method, layer="input").explain(model, IMAGES.double(), ClassScore(0))
+    rule = {"rule": "frozen"} if method == "activation-error" else {}
+    explainer = get_explainer(method, layer="input", **rule)
+    return explainer.explain(model, IMAGES.double(), ClassScore(0))
 
 
 def spread(x: Tensor) -> Tensor:

@@ -74,7 +74,7 @@ def test_a_row_is_what_the_layer_s_own_map_says(embedded: VisionModel) -> None:
     assert profile.residual is not None
     assert profile.residual < 1e-4
     for row in profile.rows[::3]:
-        explainer = get_explainer("activation-error", layer=row.layer)
+        explainer = get_explainer("activation-error", layer=row.layer, rule="frozen")
         one, drill, driver = explainer.explain(
             embedded, tool, [[Margin(), ClassScore("power drill"), ClassScore("screwdriver")]],
             "screwdriver",
@@ -180,7 +180,7 @@ def test_a_layer_without_a_grid_is_refused() -> None:
 
 
 def test_a_map_without_a_profile_has_none() -> None:
-    [one] = get_explainer("activation-error").explain(
+    [one] = get_explainer("activation-error", rule="frozen").explain(
         models.convolutional(), models.inputs(1), ClassScore(0)
     )
     with pytest.raises(OptionError, match="profile=True"):

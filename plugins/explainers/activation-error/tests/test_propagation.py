@@ -32,7 +32,9 @@ def of(
     model: VisionModel, batch: Tensor, target: Target | None = None, **parameters: object
 ) -> Explanation:
     """Return the explanation of one image."""
-    [one] = get_explainer("activation-error", **parameters).explain(model, batch, target)
+    [one] = get_explainer("activation-error", **{"rule": "frozen", **parameters}).explain(
+        model, batch, target
+    )
     return one
 
 
@@ -124,7 +126,9 @@ def test_in_a_network_of_relus_it_is_what_captum_has(oracle: type[InputXGradient
     model, batch = relus(), models.inputs(3).double()
     attributed = oracle(relus().module).attribute(batch.clone(), target=1)
     expected = attributed.detach().sum(1).numpy()
-    found = get_explainer("activation-error", layer="input").explain(model, batch, ClassScore(1))
+    found = get_explainer("activation-error", layer="input", rule="frozen").explain(
+        model, batch, ClassScore(1)
+    )
     for one, other in zip(found, expected, strict=True):
         # of LRP: epsilon over the smallest activations
         np.testing.assert_allclose(one.values, other, rtol=0, atol=1e-6 * np.abs(other).max())

@@ -155,7 +155,7 @@ def test_deep_lift_sees_a_gate_that_closed_on_the_way_from_the_baseline() -> Non
     one = of("deep-lift", 0, Deep(), x)
     np.testing.assert_allclose(one.values[0], [7.5, -2.5], rtol=1e-6)
     assert one.evidence["total"] == 5
-    gradient = of("activation-error", 0, Deep(), x, layer="input")
+    gradient = of("activation-error", 0, Deep(), x, layer="input", rule="frozen")
     np.testing.assert_allclose(gradient.values[0], [6, -2], rtol=1e-6)
 
 

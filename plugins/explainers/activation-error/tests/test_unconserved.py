@@ -42,7 +42,7 @@ def of(
 ) -> list[Explanation]:
     torch.manual_seed(0)
     model = VisionModel(Net(function).eval()).to(dtype=dtype)
-    explainer = get_explainer("activation-error", **{"layer": "input", **options})
+    explainer = get_explainer("activation-error", **{"layer": "input", "rule": "frozen", **options})
     return explainer.explain(model, IMAGES.to(dtype), Contrast(0, 1))
 
 
@@ -66,7 +66,7 @@ def test_one_inside_the_network_s_own_forward_is_put_down_to_the_network() -> No
 
     torch.manual_seed(0)
     model = VisionModel(Own(torch.relu).double().eval())
-    [one] = get_explainer("activation-error", layer="input").explain(
+    [one] = get_explainer("activation-error", layer="input", rule="frozen").explain(
         model, IMAGES[:1].double(), ClassScore(0)
     )
     assert [row["module"] for row in one.evidence["unconserved"]] == ["Own, outside its modules"]
@@ -118,7 +118,9 @@ def test_on_real_architectures_nothing_is_reported(
     torch.manual_seed(0)
     model = VisionModel(timm.create_model(name, num_classes=6, **options).eval()).to(dtype=dtype)
     batch = torch.randn(2, 3, 64, 64).to(dtype)
-    for one in get_explainer("activation-error", layer=layer).explain(model, batch, Contrast(0, 1)):
+    for one in get_explainer("activation-error", layer=layer, rule="frozen").explain(
+        model, batch, Contrast(0, 1)
+    ):
         assert "unconserved" not in one.evidence
 
 
@@ -134,7 +136,7 @@ def test_an_image_without_an_error_of_its_own_misses_nothing() -> None:
     images = IMAGES.double()
     right = int(model.logits(images)[0].argmax())
     wrong = int(model.logits(images)[1].argmin())
-    explainer = get_explainer("activation-error", layer="input")
+    explainer = get_explainer("activation-error", layer="input", rule="frozen")
     one, other = explainer.explain(model, images, Margin(), [right, wrong])
     assert [row["missing"] for row in one.evidence["unconserved"]] == [0]
     [alone] = explainer.explain(model, images[1:], Margin(), wrong)
@@ -153,5 +155,7 @@ def test_what_rounding_may_leave() -> None:
 
 def test_the_testing_networks_conserve() -> None:
     for model in (models.convolutional(), models.tokens()):
-        for one in get_explainer("activation-error").explain(model, models.inputs(), ClassScore(1)):
+        for one in get_explainer("activation-error", rule="frozen").explain(
+            model, models.inputs(), ClassScore(1)
+        ):
             assert "unconserved" not in one.evidence

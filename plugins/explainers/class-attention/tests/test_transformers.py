@@ -164,7 +164,42 @@ def test_legrad_leaves_out_blocks_whose_tokens_are_others_than_the_head_reads() 
     [one] = get_explainer("legrad").explain(VisionModel(net), x, ClassScore(3))
     [rest] = get_explainer("legrad").explain(VisionModel(net.rest), net.begin(x), ClassScore(3))
     np.testing.assert_allclose(one.values, rest.values, rtol=1e-6)
-    assert one.provenance["layer"] == "3 attention layers"
+    assert one.provenance["layer"] == "3 of 4 attention layers"
+    assert one.evidence["attention_layers_left_out"] == 1
+
+
+def test_generic_attention_counts_the_layers_before_its_tokens() -> None:
+    torch.manual_seed(0)
+    net, x = Merging().double().eval(), models.inputs(1).double()
+    [one] = get_explainer("generic-attention").explain(VisionModel(net), x, ClassScore(3))
+    assert one.provenance["layer"] == "3 of 4 attention layers"
+    assert one.evidence["attention_layers_left_out"] == 1
+
+
+class Pooled(nn.Module):
+    """The patches of `Explicit`, and a query that pools them in an attention of its own (CaiT)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net, self.query = build("mean of all").module, nn.Parameter(torch.randn(1, 1, WIDTH))
+        self.keys = nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.net.tokens(x)[-1]
+        pooling = (self.query @ self.keys(tokens).mT).softmax(-1)
+        return self.net.head((pooling @ tokens)[:, 0])
+
+
+def test_a_pooling_attention_behind_is_refused_or_part_of_the_head() -> None:
+    """A product of layers without the last would tell another story; LeGrad's head reads it."""
+    torch.manual_seed(0)
+    model, x = VisionModel(Pooled().double().eval()), models.inputs(1).double()
+    with pytest.raises(MethodError, match="of 1 tokens to 17 behind one of all 17") as caught:
+        get_explainer("generic-attention").explain(model, x, ClassScore(3))
+    assert "legrad" in caught.value.hint
+    [one] = get_explainer("legrad").explain(model, x, ClassScore(3))
+    assert one.values.any()
+    assert one.provenance["layer"] == "3 of 4 attention layers"
 
 
 class Windows(nn.Module):

@@ -72,3 +72,37 @@ def test_the_energy_of_half_precision_does_not_overflow() -> None:
     model = VisionModel(net.half())
     [one] = get_explainer("location-attention").explain(model, torch.ones(1, 3, 4, 4))
     assert one.values.max() > torch.finfo(torch.float16).max
+
+
+class _TwoTowers(nn.Module):
+    """A transformer for images, and one that runs on three fixed prompts in every forward pass."""
+
+    def __init__(self, *, computed_once: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.patches = nn.Conv2d(3, 8, 4, stride=4)
+        self.image = nn.TransformerEncoderLayer(8, 2, 16, dropout=0, batch_first=True)
+        self.text = nn.TransformerEncoderLayer(8, 2, 16, dropout=0, batch_first=True)
+        self.register_buffer("prompts", torch.randn(3, 5, 8))
+        self.computed_once = computed_once
+        self.register_buffer("features", self.text.eval()(self.prompts).mean(1).detach())
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.image(self.patches(x).flatten(2).transpose(1, 2))
+        text = self.features if self.computed_once else self.text(self.prompts).mean(1)
+        logits: Tensor = tokens.mean(1) @ text.T
+        return logits
+
+
+@pytest.mark.parametrize("name", ["attention-rollout", "generic-attention", "legrad"])
+def test_attention_that_does_not_read_the_image_does_not_count(name: str) -> None:
+    """The prompts give 3 x 2 arrays of attention, which are no multiple of the 4 images'."""
+    x = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    both, image_alone = (
+        get_explainer(name).explain(VisionModel(_TwoTowers(computed_once=once)), x)
+        for once in (False, True)
+    )
+    for one, other in zip(both, image_alone, strict=True):
+        assert other.values.any()
+        assert abs(one.values - other.values).max() <= 1e-6 * abs(other.values).max()
+        assert one.provenance["layer"] == other.provenance["layer"] == "1 attention layers"

@@ -22,6 +22,11 @@ class TestAttentionRollout(ExplainerConformance):
     networks = ("tokens",)
 
 
+class TestClassTokenAttention(ExplainerConformance):
+    component = "class-token-attention"
+    networks = ("tokens",)
+
+
 class TestReads(ExplainerConformance):
     component = "reads"
     parameters: ClassVar = {"query": (9, 9)}

@@ -271,3 +271,13 @@ def test_weights_have_no_names_here(tmp_path: Path) -> None:
     save(tmp_path)
     with pytest.raises(CheckpointError, match=r"got 'best'(.|\n)*'random' or a file path"):
         cvx.load_model(f"transformers:{tmp_path}", weights="best")
+
+
+def test_an_image_text_model_is_refused_with_its_source(tmp_path: Path) -> None:
+    """CLIP's configuration also fits a classifier, whose weights it lacks."""
+    text = {"hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1, "vocab_size": 9}
+    vision = {key: value for key, value in SMALL.items() if key != "num_labels"}
+    hf.CLIPModel(hf.CLIPConfig(text_config=text, vision_config=vision)).save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match="its classes are prompts") as caught:
+        cvx.load_model(f"transformers:{tmp_path}")
+    assert f"-m zero-shot:{tmp_path},prompts=" in caught.value.hint

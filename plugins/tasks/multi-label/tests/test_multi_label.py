@@ -109,3 +109,7 @@ def test_labels_are_read_from_text_with_commas_also_in_names(tmp_path) -> None:
     assert MultiLabel().read_label(str(file), "", CLASSES) == ("cat", "dog")
     with pytest.raises(cvx.TargetError):
         split_labels(1.5, CLASSES)
+
+
+def test_why_takes_labels_as_text(model: cvx.VisionModel) -> None:
+    assert cvx.why(model, X, "cat, dog").type == "wrong label"

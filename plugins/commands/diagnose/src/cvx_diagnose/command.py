@@ -59,6 +59,16 @@ def _shard(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int,
     help="Root of the paths in DATA, if not its own folder.",
 )
 @click.option(
+    "--classes-map",
+    "classes_map",
+    multiple=True,
+    metavar="MAP",
+    help="How classes of DATA are called in the model, as in 'bike=bicycle,sofa=' (empty: left "
+    "out), or a JSON file.",
+)
+@click.option("--path-column", metavar="NAME", help="Column of a table with the paths.")
+@click.option("--label-column", metavar="NAME", help="Column of a table with the labels.")
+@click.option(
     "--batch", "batch_size", default=32, show_default=True, help="Images explained together."
 )
 @click.option(
@@ -102,13 +112,14 @@ def command(
     device: str | None,
     as_json: bool,
     quiet: bool,
+    classes_map: tuple[str, ...],
     **options: Any,
 ) -> int:
     """Find and explain the mistakes of a model on a data set.
 
     DATA is one of: a folder with one sub-folder per class; a folder that contains images/ and
-    masks/, labels/ or Annotations/; a .csv or .parquet file with the columns path and label; a
-    COCO .json file.
+    masks/, labels/ or Annotations/; a .csv, .tsv or .parquet file with a column of paths and one of
+    labels; a COCO .json file.
 
     Writes a report to DIR/index.html, a row for each input to DIR/rows, and DIR/summary.json, and
     prints the summary. If an input crashes the process, cvx records that input and
@@ -122,6 +133,7 @@ def command(
 
         from cvx_core.explanations import encode_json as json_bytes
         from cvx_core.plugins import parse_parameters
+        from cvx_diagnose.data.factory import parse_classes_map
         from cvx_diagnose.diagnosis import diagnose
         from cvx_diagnose.progress import RunProgress
         from cvx_diagnose.report.text import summary_lines
@@ -130,6 +142,7 @@ def command(
         name, parameters = parse_parameters(engine)
         options |= {"shard": shard, "engine": get_engine(name, **parameters)}
         options["resume"] |= resumed
+        options["classes_map"] = parse_classes_map(classes_map)
         with kit.Console(quiet=quiet, verbose=settings.verbose) as reporter:
             reporter.stage("loading the model")
             loaded = kit.loaded_model(model, weights, device, trust_checkpoint)
@@ -147,6 +160,9 @@ def command(
             return kit.INTERRUPTED
         kit.put(f"Shard {shard[0]}/{shard[1]} is done; {left} in other shards.")
         return 0
+    if run.summary is None:
+        kit.put(f"Region tests in {folder} are pending; resume with --resume.")
+        return kit.INTERRUPTED
     summary = run.summary
     assert summary is not None
     if as_json:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ from cvx_engine import Engine, Listener, get_engine
 from cvx_core import OutputError, UsageError, VisionModel, get_explainer, write_atomic
 from cvx_core.explanations import encode_json, settled
 from cvx_diagnose.analysis.findings import collect_findings
-from cvx_diagnose.analysis.metrics.summary import summarize
+from cvx_diagnose.analysis.label_issues.search import find_label_issues
+from cvx_diagnose.analysis.metrics.summary import MOST_LISTED, summarize
+from cvx_diagnose.analysis.set_up.findings import find_set_up
 from cvx_diagnose.data import manifest
 from cvx_diagnose.data.factory import open_source
 from cvx_diagnose.data.sources import Source
@@ -22,6 +25,7 @@ from cvx_diagnose.run.inference.model_probe import probe_for_source
 from cvx_diagnose.run.inference.region_tests import default_budget, require_why
 from cvx_diagnose.run.lock import run_lock
 from cvx_diagnose.run.plan import Plan, RunOptions
+from cvx_diagnose.run.region_phase import RegionPhase
 from cvx_diagnose.run.results import SUMMARY, Run
 from cvx_diagnose.run.rows import ROWS
 from cvx_diagnose.run.work import DiagnosisWork
@@ -38,6 +42,9 @@ def diagnose(
     engine: str | Engine = "local",
     budget: float | None = None,
     images: str | Path | None = None,
+    classes_map: Mapping[str, str | int] | None = None,
+    path_column: str | None = None,
+    label_column: str | None = None,
     block_size: int = 256,
     batch_size: int = 32,
     timeout: float = 60.0,
@@ -52,7 +59,7 @@ def diagnose(
     ----------
     model
         The model; it is not changed.
-    data, images
+    data, images, classes_map, path_column, label_column
         See `cvx_diagnose.open_source`.
     folder
         Output folder. The rows of each block are written as soon as they are done.
@@ -89,7 +96,7 @@ def diagnose(
     Returns
     -------
     Run
-        The results; `summary` is None while blocks are missing.
+        The results; `summary` is None while blocks or their region tests are missing.
 
     Raises
     ------
@@ -114,7 +121,15 @@ def diagnose(
     runner = get_engine(engine) if isinstance(engine, str) else engine
     folder = settled(Path(folder))
     before, trained = _open_run(compare), _open_run(training)
-    source = open_source(data, model.task.name, model.classes, images)
+    source = open_source(
+        data,
+        model.task.name,
+        model.classes,
+        images,
+        classes_map=classes_map,
+        path_column=path_column,
+        label_column=label_column,
+    )
     if (folder / plan.NAME).exists() and not (resume or shard[1] > 1):
         raise UsageError(
             f"{folder} already contains a run.",
@@ -135,7 +150,7 @@ def diagnose(
         runner.run(work, listener)
         run = Run(folder)
         if not run.pending:
-            _conclude(run, before, trained, try_fix, work)
+            _conclude(run, before, trained, try_fix, work, listener)
     return run
 
 
@@ -169,7 +184,8 @@ def _write_plan(
     # Another shard may do the same at the same time: each has a name of its own.
     temporary = folder / f".cvx-manifest-{os.getpid()}"
     try:
-        count, digest = manifest.write_manifest(items, temporary if new else None)
+        file = temporary if new else None
+        count, digest = manifest.write_manifest(items, file, source.renamed)
         budget = default_budget(count) if options.budget is None else options.budget
         result = Plan(
             model=model.name,
@@ -199,12 +215,36 @@ def _write_plan(
 
 
 def _conclude(
-    run: Run, before: Run | None, training: Run | None, try_fix: bool, work: DiagnosisWork
+    run: Run,
+    before: Run | None,
+    training: Run | None,
+    try_fix: bool,
+    work: DiagnosisWork,
+    listener: Listener,
 ) -> None:
-    """Write report and summary of a finished run, replacing earlier ones."""
+    """Test regions, and write report and summary of a finished run, replacing earlier ones."""
     summary = summarize(run)
+    set_up = find_set_up(run, summary, work)
+    withheld = any(one["withholds"] for one in set_up)
+    issues = [] if withheld else find_label_issues(run)
+    # Tests cost much: not of wrong labels, nor of a broken set-up.
+    phase = RegionPhase(work, [one["id"] for one in issues])
+    for block in [] if withheld else phase.pending():
+        if listener.stop:
+            return
+        phase.run(block)
+    summary = summarize(run)
+    faults = list(work.source.faults)
+    summary["data_faults"] = {"count": len(faults), "listed": faults[:MOST_LISTED]}
     found, error_groups = collect_findings(
-        run, summary, before=before, training=training, try_fix=try_fix, work=work
+        run,
+        summary,
+        set_up,
+        issues,
+        before=before,
+        training=training,
+        try_fix=try_fix,
+        work=work,
     )
     summary |= found
     write_report(run, summary, error_groups)

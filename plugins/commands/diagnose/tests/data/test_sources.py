@@ -63,9 +63,6 @@ def test_a_csv_and_a_parquet_file_list_inputs(tmp_path: Path) -> None:
     expected = [(0, "x, y.png", "dog"), (1, "z.png", None)]
     for name in ("a.csv", "a.parquet"):
         assert labels(open_source(tmp_path / name, "classification", CLASSES)) == expected
-    (tmp_path / "b.csv").write_text("file,label\nx.png,dog\n")
-    with pytest.raises(InputError, match="only 'file', 'label'"):
-        list(open_source(tmp_path / "b.csv", "classification", CLASSES).items())
 
 
 def boxes_of(source: Source) -> list[GroundTruthBoxes]:
@@ -166,3 +163,157 @@ def test_a_file_name_need_not_be_text(tmp_path: Path) -> None:
     assert item.path == f"dog/{name}"
     assert item.display_path == "dog/caf\\udce9.png"
     assert source.load(item)[1] == "dog"
+
+
+@pytest.mark.parametrize(
+    ("text", "options"),
+    [
+        ("filename,label\nx.png,dog\ny.png,\n", {}),
+        ("Image;Class\nx.png;dog\ny.png;\n", {}),
+        ("label\tfile\ndog\tx.png\n\ty.png\n", {}),
+        ('"a;b"|what|where\n1|dog|x.png\n2||y.png\n', {"path": "where", "label": "what"}),
+    ],
+)
+def test_columns_and_dialect_of_a_table_are_found_or_named(
+    tmp_path: Path, text: str, options: dict[str, str]
+) -> None:
+    (tmp_path / "a.csv").write_text(text)
+    named = {f"{key}_column": value for key, value in options.items()}
+    source = open_source(tmp_path / "a.csv", "classification", CLASSES, **named)  # type: ignore[arg-type]
+    assert labels(source) == [(0, "x.png", "dog"), (1, "y.png", None)]
+    pq.write_table(pa.table({"File": ["x.png"], "y": ["dog"]}), tmp_path / "a.parquet")
+    source = open_source(tmp_path / "a.parquet", "classification", CLASSES)
+    assert labels(source) == [(0, "x.png", "dog")]
+
+
+def test_columns_that_are_not_there_or_several_are_refused_with_the_option(tmp_path: Path) -> None:
+    for text, options, said in [
+        ("where,what\nx.png,dog\n", {}, "no column 'path', only 'where', 'what'"),
+        ("file,image,label\nx.png,x.png,dog\n", {}, "several columns .* 'file', 'image'"),
+        ("path,label\nx.png,dog\n", {"path_column": "file"}, "no column 'file'"),
+    ]:
+        (tmp_path / "a.csv").write_text(text)
+        source = open_source(tmp_path / "a.csv", "classification", CLASSES, **options)  # type: ignore[arg-type]
+        with pytest.raises(InputError, match=said) as caught:
+            list(source.items())
+        assert "--path-column" in str(caught.value.hint)
+
+
+def test_an_empty_path_costs_its_row(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("path,label\n,dog\nx.png,dog\n")
+    source = open_source(tmp_path / "a.csv", "classification", CLASSES)
+    first, second = source.items()
+    with pytest.raises(InputError, match="row 1: the path is empty"):
+        source.load(first)
+    assert (second.path, second.label) == ("x.png", "dog")
+
+
+def coco_set(tmp_path: Path, **changes: object) -> Path:
+    coco: dict[str, object] = {
+        "images": [{"id": i, "file_name": f"{name}.png"} for i, name in enumerate("abc")],
+        "categories": [{"id": 18, "name": "dog"}, {"id": 19, "name": "wolf"}],
+        "annotations": [
+            {"image_id": i, "category_id": 18, "bbox": [2, 4, 18, 26]} for i in range(3)
+        ],
+        **changes,
+    }
+    (tmp_path / "a.json").write_text(json.dumps(coco))
+    return tmp_path / "a.json"
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_a_missing_image_and_a_bad_box_cost_their_rows(tmp_path: Path, given: bool) -> None:
+    good = {"category_id": 18, "bbox": [2, 4, 18, 26]}
+    bad = {"image_id": 2, "category_id": 18, "bbox": [2, 4, 0, 26]}
+    annotations = [{**good, "image_id": 1}, {**good, "image_id": 9}, bad, {**bad, "bbox": [1]}]
+    file = coco_set(tmp_path, annotations=annotations)
+    for name in "bc":
+        picture(tmp_path / "images" / f"{name}.png")
+    source = open_source(file, "detection", CLASSES, tmp_path / "images" if given else None)
+    first, second, third = source.items()
+    with pytest.raises(InputError, match=r"a\.png"):
+        source.load(first)
+    assert source.load(second)[1] == GroundTruthBoxes.of([(2, 4, 20, 30)], [1])
+    with pytest.raises(InputError, match=r"2 faults\. .*annotation 2: .*empty.*annotation 3"):
+        source.load(third)
+    assert [one.partition(", ")[2] for one in source.faults] == [
+        "annotation 1: image 9 was not found."
+    ]
+
+
+def test_no_image_at_all_is_refused_with_what_was_looked_for(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"None of the images .* 'a\.png'; looked in .*nowhere"):
+        open_source(coco_set(tmp_path), "detection", CLASSES, tmp_path / "nowhere")
+
+
+def test_images_are_found_in_either_unicode_form_and_with_backslashes(tmp_path: Path) -> None:
+    picture(tmp_path / "sub" / "cafe\u0301.png")
+    images = [{"id": 0, "file_name": "sub\\caf\u00e9.png"}]
+    source = open_source(coco_set(tmp_path, images=images, annotations=[]), "detection", CLASSES)
+    assert [item.path for item in source.items()] == ["sub/cafe\u0301.png"]
+    (tmp_path / "a.csv").write_text("path,label\nsub\\caf\u00e9.png,dog\n")
+    source = open_source(tmp_path / "a.csv", "classification", CLASSES)
+    assert labels(source) == [(0, "sub/cafe\u0301.png", "dog")]
+
+
+def test_classes_of_other_names_are_refused_with_the_table_or_mapped(tmp_path: Path) -> None:
+    picture(tmp_path / "images" / "a.png")
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "a.txt").write_text("0 .5 .5 .5 .5\n1 .5 .5 .25 .25\n")
+    (tmp_path / "data.yaml").write_text("names: [dog, wolf]\n")
+    wolves = {"category_id": 19, "bbox": [2, 4, 18, 26], "image_id": 0}
+    images = [{"id": 0, "file_name": "images/a.png"}]
+    coco = coco_set(tmp_path, images=images, annotations=[wolves, {**wolves, "category_id": 18}])
+    for data in (tmp_path, coco):
+        with pytest.raises(
+            InputError, match=r"1 of the 2 classes in .*\n  wolf  unknown"
+        ) as caught:
+            open_source(data, "detection", CLASSES)
+        assert "--classes-map 'wolf=NAME'" in str(caught.value.hint)
+        mapped = open_source(data, "detection", CLASSES, classes_map={"wolf": "cat"})
+        assert sorted(one.reference for one in boxes_of(mapped)[0].boxes) == [0, 1]
+        mapped = open_source(data, "detection", CLASSES, classes_map={"wolf": ""})
+        assert [one.reference for one in boxes_of(mapped)[0].boxes] == [1]
+    with pytest.raises(UsageError, match="maps 'wolf' to 'lion'"):
+        open_source(coco, "detection", CLASSES, classes_map={"wolf": "lion"})
+
+
+def test_folders_and_columns_are_mapped_too(tmp_path: Path) -> None:
+    for name in ("dog/a.png", "wolf/a.png", "tree/a.png"):
+        picture(tmp_path / name)
+    with pytest.raises(UsageError, match=r"\n  wolf  unknown|\n  tree  unknown") as caught:
+        list(open_source(tmp_path, "classification", CLASSES).items())
+    assert "--classes-map" in str(caught.value.hint)
+    mapping = {"wolf": "dog", "tree": ""}
+    source = open_source(tmp_path, "classification", CLASSES, classes_map=mapping)
+    assert [source.load(item)[1] for item in source.items()] == ["dog", None, "dog"]
+    (tmp_path / "a.csv").write_text("path,label\nwolf/a.png,wolf\ntree/a.png,tree\n")
+    source = open_source(tmp_path / "a.csv", "classification", CLASSES, classes_map=mapping)
+    assert [source.load(item)[1] for item in source.items()] == ["dog", None]
+
+
+@pytest.mark.parametrize(
+    ("image", "mask"),
+    [
+        ("camera.jpg", "camera_mask.png"),
+        ("sub/camera.jpg", "sub/camera-mask.tif"),
+        ("camera_image.png", "camera_label.png"),
+        ("x_leftImg8bit.png", "x_gtFine_labelIds.png"),
+        ("cafe\u0301.png", "caf\u00e9_seg.png"),
+    ],
+)
+def test_masks_have_usual_endings(tmp_path: Path, image: str, mask: str) -> None:
+    picture(tmp_path / "images" / image)
+    (tmp_path / "masks" / mask).parent.mkdir(parents=True)
+    Image.fromarray(np.eye(8, dtype=np.uint8)).save(tmp_path / "masks" / mask)
+    [item] = open_source(tmp_path, "segmentation", CLASSES).items()
+    assert item.label == f"masks/{mask}"
+
+
+def test_what_was_looked_for_is_said_where_no_mask_is_found(tmp_path: Path) -> None:
+    picture(tmp_path / "images" / "camera.jpg")
+    (tmp_path / "masks").mkdir()
+    source = open_source(tmp_path, "segmentation", CLASSES)
+    assert [item.label for item in source.items()] == [None]
+    assert "masks/camera.png, masks/camera_mask.png" in source.labels_searched
+    assert "Name each file with a label after its image" in source.labels_searched

@@ -17,6 +17,8 @@ import pyarrow as pa
 import pytest
 import torch
 from cvx_diagnose import Run, diagnose
+from cvx_diagnose.data.factory import open_source
+from cvx_diagnose.run.inference.model_probe import probe_for_source
 from cvx_diagnose.run.lock import run_lock
 from cvx_engine import Engine, Listener, Work
 from cvx_engine.local import Local
@@ -94,7 +96,7 @@ def test_maps_are_those_of_the_explainer_and_only_errors_have_them(
     for row, found in zip(table.to_pylist(), maps, strict=True):
         if row["correct"]:
             continue
-        explainer = get_explainer("activation-error")
+        explainer = get_explainer("activation-error", rule="frozen")
         [map_] = explain(
             model, [data / row["path"]], explainer, Margin(), label=row["path"].split("/")[0]
         )
@@ -186,6 +188,21 @@ def test_the_first_of_a_data_set_may_be_the_one_that_the_model_fails_on(
     assert run.table()["status"].to_pylist() == ["model failure", "ok", "ok", "ok"]
 
 
+def test_a_small_network_is_probed_with_an_image_of_full_contrast(tree: Tree) -> None:
+    """Noise of single pixels would be grey at this size, and the fine layer not be found."""
+    torch.manual_seed(0)
+    layers: list[torch.nn.Module] = [torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU()]
+    layers += [torch.nn.MaxPool2d(2), torch.nn.Conv2d(4, 4, 3), torch.nn.ReLU()]
+    layers += [torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(4, 3)]
+    net = torch.nn.Sequential(*layers)
+    spreads: list[float] = []
+    net.register_forward_pre_hook(lambda _, given: spreads.append(float(given[0].std())))
+    small = VisionModel(net.eval(), preprocess=Preprocess(crop=16, mean=(0.5,) * 3, std=(0.5,) * 3))
+    found = probe_for_source(small, open_source(tree(), "classification", None))
+    assert spreads[0] > 0.3
+    assert found["fine_layer"] == "1"
+
+
 def test_a_label_that_the_model_lacks_is_a_bad_input(model: VisionModel, tree: Tree) -> None:
     data = tree(1)
     (data / "list.csv").write_text("path,label\nant/0.png,ant\nbee/0.png,wasp\ncat/0.png,\n")
@@ -248,13 +265,14 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(
     model = VisionModel(model.module, model.preprocess, CLASSES, name="net")
     begun = diagnose(model, data, tmp_path / "run", **{**quick, "engine": Stops(2)})
     assert (begun.done, begun.pending, begun.summary) == ([0, 1], [2, 3], None)
-    first = (tmp_path / "run/rows/block-000000.parquet").stat().st_mtime_ns
+    seconds = begun.table(["seconds"])["seconds"].to_pylist()
     with pytest.raises(UsageError, match="already contains a run"):
         diagnose(model, data, tmp_path / "run", **QUICK)
     model = VisionModel(model.module, model.preprocess, CLASSES, name="net")
     run = diagnose(model, data, tmp_path / "run", resume=True, **quick)
     assert same(run.table(), whole.table())
-    assert (tmp_path / "run/rows/block-000000.parquet").stat().st_mtime_ns == first
+    # What was there is not predicted again.
+    assert run.table(["seconds"])["seconds"].to_pylist()[: len(seconds)] == seconds
 
 
 def test_another_plan_is_refused(model: VisionModel, tree: Tree, tmp_path: Path) -> None:

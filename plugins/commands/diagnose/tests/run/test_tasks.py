@@ -96,11 +96,13 @@ def test_a_detectors_table_is_that_of_tide(images: Path, tmp_path: Path) -> None
         engine=Local(workers=1),
     )
     answers = model.predict([images / name for name in names])
-    expected = tide(answers, truths, threshold=0.05)  # type: ignore[arg-type]
+    expected = tide(answers, truths)  # type: ignore[arg-type]
+    usual = tide(answers, truths, threshold=0.05)  # type: ignore[arg-type]
     assert run.summary is not None
     found = run.summary["tide"]
     # Boxes are kept in float32.
-    assert found["ap"] == pytest.approx(expected.ap, abs=1e-3)
+    assert found["ap"] == pytest.approx(usual.ap, abs=1e-3)
+    assert found["ap_above_threshold"] == pytest.approx(expected.ap, abs=1e-3)
     assert found["counts"] == dict(expected.counts)
     assert found["gains"] == pytest.approx(dict(expected.gains), abs=1e-3)
     for row, answer, truth in zip(run.table().to_pylist(), answers, truths, strict=True):
@@ -121,3 +123,20 @@ def test_a_detectors_table_is_that_of_tide(images: Path, tmp_path: Path) -> None
     maps = run.numbers(run.table(wrong=True), "margin_map")
     assert np.isfinite(maps).all()
     assert np.abs(maps).max() > 0
+
+
+def test_types_of_errors_are_counted_at_the_threshold_of_the_advice(
+    images: Path, tmp_path: Path
+) -> None:
+    model = load_model("embedded:nanodet")
+    labels = images.parent / "labels"
+    labels.mkdir()
+    # One object in each image that no box shows.
+    for image in images.iterdir():
+        (labels / f"{image.stem}.txt").write_text("3 0.1 0.1 0.1 0.1\n")
+    run = diagnose(model, images.parent, tmp_path / "run", budget=0, engine=Local(workers=1))
+    assert run.summary is not None
+    assert run.summary["tide"]["threshold"] == run.plan.threshold
+    found = {kind: n for kind, n in run.summary["tide"]["counts"].items() if n}
+    assert found == run.summary["errors"]
+    assert found["missed"] == len(list(images.iterdir()))

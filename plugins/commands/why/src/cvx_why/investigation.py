@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -57,7 +58,7 @@ def why(
         A path, PIL image, uint8 array (H, W, 3), or a prepared float tensor (1, C, H, W).
     label
         The ground truth: a class by name or index; `GroundTruthMask` for a segmenter,
-        `GroundTruthBoxes` for a detector.
+        `GroundTruthBoxes` for a detector; or text, as after ``--label``.
     budget
         Maximum number of images in forward passes, 40 to 100,000. The layer profile and the
         counterfactual are not included.
@@ -96,10 +97,12 @@ def why(
     >>> print(cvx.why(model, "screwdriver.jpg", "screwdriver").text)         # doctest: +SKIP
     """
     check_numbers(budget, memory)
-    if model.classes is not None:
-        for known in (label, rival):
-            if isinstance(known, str | int):
-                find_class(known, model.classes, len(model.classes))
+    if model.classes is not None and rival is not None:
+        find_class(rival, model.classes, len(model.classes))
+    if isinstance(label, str | int):
+        count = None if model.classes is None else len(model.classes)
+        file = image if isinstance(image, str | Path) else ""
+        label = model.task.read_label(label, file, model.classes, count)
     prepared = model.prepare(image)
     if len(prepared) != 1:
         raise UsageError(f"image must be one image, got {len(prepared)}.", "Pass one at a time.")

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+import unicodedata
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from cvx_annotations.common import class_index, proper_box
+from cvx_annotations.class_names import ClassNames
+from cvx_annotations.common import proper_box, read_all, read_each
+from cvx_annotations.orientation import upright_boxes
 from cvx_core import InputError, is_file, read_text
 from cvx_core.tasks import GroundTruthBox, GroundTruthBoxes
 
@@ -34,32 +37,103 @@ def _parsed(file: Path, changed: int) -> dict[str, Any]:  # noqa: ARG001 - parse
     return data
 
 
-def coco_images(
-    file: Path, classes: Sequence[str] | None
-) -> Iterator[tuple[str, GroundTruthBoxes]]:
-    """Yield the name of each image of a file, as written there, with its objects.
+@dataclass
+class CocoImage:
+    """An image of a COCO file.
+
+    Attributes
+    ----------
+    name
+        As written in the file.
+    size
+        (width, height) that the file says; None if it says none.
+    objects
+        Its objects.
+    faults
+        What is wrong with its entry or its annotations, each with its place.
+    """
+
+    name: str
+    size: tuple[int, int] | None
+    objects: GroundTruthBoxes = field(default_factory=lambda: GroundTruthBoxes(()))
+    faults: list[str] = field(default_factory=list)
+
+
+def coco_images(file: Path, names: ClassNames) -> tuple[list[CocoImage], list[str]]:
+    """Return the images of a file with their objects, and faults that concern none of them.
+
+    A fault costs the image that it concerns, not the whole file.
 
     Raises
     ------
     InputError
-        See `read_annotations`.
+        If the file is no COCO file of instances, or its categories are not the model's.
     """
-    data, images, names = _tables(file)
-    found: dict[Any, list[GroundTruthBox]] = {key: [] for key in images}
+    data = _parsed(file, file.stat().st_mtime_ns if is_file(file) else 0)
+    categories, faults = _known(data["categories"], "name", "category")
+    images: dict[Any, CocoImage] = {}
+    found = []
+    for k, one in enumerate(data["images"]):
+        named = isinstance(one, dict) and isinstance(one.get("file_name"), str)
+        image = CocoImage(one["file_name"] if named else f"images[{k}]", _size(one))
+        found.append(image)
+        key = one.get("id") if isinstance(one, dict) else None
+        if not named:
+            image.faults.append(f"image {k} lacks 'file_name'.")
+        if not _is_id(key):
+            image.faults.append(f"image {k} has an invalid id, {_short(key)}.")
+        elif key in images:
+            for same in (image, images[key]):
+                same.faults.append(f"image {k} has the id {_short(key)} of another.")
+        else:
+            images[key] = image
+    of: dict[Any, list[tuple[str, dict[str, Any]]]] = {key: [] for key in images}
     for k, one in enumerate(data["annotations"]):
-        where = f"{file}, annotation {k}"
         key = one.get("image_id") if isinstance(one, dict) else None
-        if not _is_id(key) or key not in found:
-            raise InputError(f"{where}: image {_short(key)} was not found.", WAY_OUT)
-        found[key].append(_box(one, names, classes, where))
-    for key, name in images.items():
-        yield name, GroundTruthBoxes(tuple(found[key]))
+        if _is_id(key) and key in of:
+            of[key].append((f"annotation {k}", one))
+        else:
+            faults.append(f"annotation {k}: image {_short(key)} was not found.")
+    used = {one.get("category_id") for several in of.values() for _, one in several if _hashed(one)}
+    names.check([name for key, name in categories.items() if key in used], str(file))
+    for key, several in of.items():
+        boxes, wrong = read_each(several, lambda one: _box(one[1], categories, names, one[0]))
+        images[key].objects = GroundTruthBoxes(tuple(boxes))
+        images[key].faults += [error.message for error in wrong]
+    return found, faults
 
 
-def read_coco(file: Path, image: Path, classes: Sequence[str] | None) -> GroundTruthBoxes:
+def _hashed(one: dict[str, Any]) -> bool:
+    return _is_id(one.get("category_id"))
+
+
+def _known(entries: list[Any], field_: str, what: str) -> tuple[dict[Any, str], list[str]]:
+    """Return texts by their ids, and the faults of entries that have none."""
+    found: dict[Any, str] = {}
+    faults = []
+    for k, one in enumerate(entries):
+        try:
+            found |= _by_id([one], field_, f"{what} {k}") | found
+        except InputError as error:
+            faults.append(error.message)
+    return found, faults
+
+
+def _size(entry: Any) -> tuple[int, int] | None:
+    """Return (width, height) of an image's entry, if they are said."""
+    if not isinstance(entry, dict):
+        return None
+    width, height = entry.get("width"), entry.get("height")
+    if not (isinstance(width, int) and isinstance(height, int) and min(width, height) > 0):
+        return None
+    return width, height
+
+
+def read_coco(file: Path, image: Path, names: ClassNames) -> GroundTruthBoxes:
     """Return the objects of the image that has the name of `image`; see `read_annotations`."""
-    _, names, found = annotations_of(file, image)
-    return GroundTruthBoxes(tuple(_box(one, names, classes, where) for where, one in found))
+    entry, categories, found = annotations_of(file, image)
+    boxes = read_all(found, lambda one: _box(one[1], categories, names, one[0]))
+    return upright_boxes(GroundTruthBoxes(tuple(boxes)), _size(entry), image, str(file))
 
 
 def annotations_of(
@@ -73,7 +147,8 @@ def annotations_of(
         See `read_annotations`.
     """
     data, images, names = _tables(file)
-    here = [key for key, name in images.items() if Path(name).name == image.name]
+    wanted = same_name(image.name)
+    here = [key for key, name in images.items() if same_name(name) == wanted]
     if not here and len(images) == 1 and not image.name:
         here = list(images)
     if len(here) != 1:
@@ -91,6 +166,11 @@ def annotations_of(
             found.append((where, one))
     [entry] = [one for one in data["images"] if one["id"] == here[0]]
     return entry, names, found
+
+
+def same_name(path: str) -> str:
+    """Return the name of a file, alike for separators and Unicode forms that mean the same."""
+    return unicodedata.normalize("NFC", path.replace("\\", "/").rpartition("/")[2])
 
 
 def _tables(file: Path) -> tuple[dict[str, Any], dict[Any, str], dict[Any, str]]:
@@ -152,13 +232,14 @@ def is_crowd(one: dict[str, Any]) -> bool:
 
 
 def _box(
-    one: dict[str, Any], names: dict[Any, str], classes: Sequence[str] | None, where: str
-) -> GroundTruthBox:
+    one: dict[str, Any], categories: dict[Any, str], names: ClassNames, where: str
+) -> GroundTruthBox | None:
     try:
-        name = names[one["category_id"]]
+        name = categories[one["category_id"]]
         x, y, width, height = real_numbers(one["bbox"])
         crowd = is_crowd(one)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{where}: {type(error).__name__} {error}.", WAY_OUT) from error
     sides = proper_box((x, y, x + width, y + height), where, "bbox is [x, y, width, height].")
-    return GroundTruthBox(sides, class_index(name, classes, where), crowd)
+    found = names.find(name, where)
+    return None if found is None else GroundTruthBox(sides, found, crowd)

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cvx_annotations.class_names import ClassNames
 from cvx_annotations.coco import WAY_OUT, annotations_of, is_crowd, real_numbers
-from cvx_annotations.common import class_index
+from cvx_annotations.common import read_all
+from cvx_annotations.orientation import upright_mask
 from cvx_core import InputError, TargetError
 from cvx_core.images import MAX_PIXELS, Polygon
 from cvx_core.tasks import UNKNOWN, GroundTruthMask, background
@@ -23,38 +25,40 @@ _FORM = (
 Mask = npt.NDArray[np.bool_]
 
 
-def read_coco_masks(file: Path, image: Path, classes: Sequence[str] | None) -> GroundTruthMask:
+def read_coco_masks(file: Path, image: Path, names: ClassNames) -> GroundTruthMask:
     """Return the classes of the pixels of the image that has the name of `image`.
 
     Smaller objects lie on larger ones; crowds are unknown. What no annotation covers is the
     model's background, and unknown if it has no class of that name.
     """
-    if classes is None:
+    if names.classes is None:
         raise InputError(
             f"{file} names classes, and the model's outputs have no names.",
             "Give the model class names, or the ground truth as a mask of indices.",
         )
-    entry, names, found = annotations_of(file, image)
+    entry, categories, found = annotations_of(file, image)
     try:
         shape = int(entry["height"]), int(entry["width"])
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{file}: the image lacks {error}.", WAY_OUT) from error
     if not 0 < shape[0] * shape[1] <= MAX_PIXELS or min(shape) < 1:
         raise InputError(f"{file}: an image of {shape[1]} x {shape[0]} pixels.", WAY_OUT)
-    rest = background(classes)
+    rest = background(names.classes)
     indices = np.full(shape, UNKNOWN if rest is None else rest, dtype=np.int64)
-    painted = []
-    for where, one in found:
+
+    def read(placed: tuple[str, dict[str, Any]]) -> tuple[int, Mask, int] | None:
+        where, one = placed
         try:
-            name, crowd = names[one["category_id"]], is_crowd(one)
+            name, crowd = categories[one["category_id"]], is_crowd(one)
             mask = _mask(one["segmentation"], shape)
         except (KeyError, TypeError, ValueError, TargetError) as error:
             raise InputError(f"{where}: {type(error).__name__} {error}.", _FORM) from error
-        index = UNKNOWN if crowd else class_index(name, classes, where)
-        painted.append((int(mask.sum()), mask, index))
-    for _, mask, index in sorted(painted, key=lambda one: -one[0]):
+        index = UNKNOWN if crowd else names.find(name, where)
+        return None if index is None else (int(mask.sum()), mask, int(index))
+
+    for _, mask, index in sorted(read_all(found, read), key=lambda one: -one[0]):
         indices[mask] = index
-    return GroundTruthMask(indices)
+    return GroundTruthMask(upright_mask(indices, image, str(file)))
 
 
 def _mask(said: Any, shape: tuple[int, int]) -> Mask:

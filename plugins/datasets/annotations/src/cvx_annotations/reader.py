@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from cvx_annotations.class_names import ClassNames
 from cvx_annotations.coco import read_coco
 from cvx_annotations.coco_masks import read_coco_masks
 from cvx_annotations.mask import read_class_mask
@@ -15,15 +16,19 @@ from cvx_core.tasks import GroundTruthBoxes, GroundTruthMask
 
 Form = type[GroundTruthBoxes] | type[GroundTruthMask]
 
-_BOXES: dict[str, Callable[[Path, Path, Sequence[str] | None], GroundTruthBoxes]] = {
+_BOXES: dict[str, Callable[[Path, Path, ClassNames], GroundTruthBoxes]] = {
     ".json": read_coco,
-    ".xml": lambda file, _, classes: read_voc(file, classes),
+    ".xml": read_voc,
     ".txt": read_yolo,
 }
 
 
 def read_annotations(
-    path: str | Path, form: Form, image: str | Path = "", classes: Sequence[str] | None = None
+    path: str | Path,
+    form: Form,
+    image: str | Path = "",
+    classes: Sequence[str] | None = None,
+    renamed: Mapping[str, str] | None = None,
 ) -> GroundTruthBoxes | GroundTruthMask:
     """Return the ground truth of an image from a file.
 
@@ -41,28 +46,33 @@ def read_annotations(
         the size of the image, which is read from its file.
     classes
         The model's class names: names in a file must be among them. COCO's and VOC's classes come
-        by name; YOLO's and a mask's numbers are the model's own indices.
+        by name, and YOLO's where a ``data.yaml`` or ``classes.txt`` near the labels names them;
+        otherwise its numbers are the model's own indices, as are a mask's.
+    renamed
+        From names (or numbers, as text) in the file to the model's; an empty text leaves the
+        objects of a class out.
 
     Returns
     -------
     GroundTruthMask or GroundTruthBoxes
         Boxes are in pixels of the image. COCO's crowds and VOC's difficult objects are marked
         ``crowd``: neither found nor missed. VOC counts pixels from 1 and includes the last; boxes
-        here run from edge to edge.
+        here run from edge to edge. Masks and boxes of the pixels as stored are turned upright as
+        the image's EXIF tag says.
 
     Raises
     ------
     InputError
-        If the file can't be read or isn't what it should be: with line or annotation.
+        If the file can't be read or isn't what it should be: with line or annotation, all faults.
     UsageError
         If `form` is another.
     """
-    file = Path(path)
+    file, names = Path(path), ClassNames(classes, renamed or {})
     suffix = file.suffix.lower()
     if form is GroundTruthMask:
         if suffix == ".json":
-            return read_coco_masks(file, Path(image), classes)
-        return read_class_mask(file)
+            return read_coco_masks(file, Path(image), names)
+        return read_class_mask(file, Path(image), names)
     if form is not GroundTruthBoxes:
         raise UsageError(f"form must be GroundTruthMask or GroundTruthBoxes, got {form!r}.")
     if suffix not in _BOXES:
@@ -70,4 +80,4 @@ def read_annotations(
             f"Unsupported file of boxes: {file}.",
             "Pass a COCO .json, a Pascal VOC .xml or a YOLO .txt.",
         )
-    return _BOXES[suffix](file, Path(image), classes)
+    return _BOXES[suffix](file, Path(image), names)

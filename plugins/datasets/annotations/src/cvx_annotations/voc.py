@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from xml.parsers import expat
 
-from cvx_annotations.common import class_index, proper_box
+from cvx_annotations.class_names import ClassNames
+from cvx_annotations.common import proper_box, read_all
+from cvx_annotations.orientation import upright_boxes
 from cvx_core import InputError, read_bytes
 from cvx_core.tasks import GroundTruthBox, GroundTruthBoxes
 
 
-def read_voc(file: Path, classes: Sequence[str] | None) -> GroundTruthBoxes:
+def read_voc(file: Path, image: Path, names: ClassNames) -> GroundTruthBoxes:
     """Return the objects of a file; see `read_annotations`."""
     reader = _VocReader(file)
-    found = []
-    for line, texts in reader.objects:
+
+    def read(numbered: tuple[int, dict[str, str]]) -> GroundTruthBox | None:
+        line, texts = numbered
         where = f"{file}, line {line}"
         try:
             low = [float(texts[key]) for key in ("xmin", "ymin")]
@@ -33,8 +35,11 @@ def read_voc(file: Path, classes: Sequence[str] | None) -> GroundTruthBoxes:
         left, top = (max(side - 1.0, 0.0) for side in low)
         sides = proper_box((left, top, *high), where, "xmin is below xmax, and ymin below ymax.")
         difficult = texts.get("difficult", "0") == "1"
-        found.append(GroundTruthBox(sides, class_index(name, classes, where), difficult))
-    return GroundTruthBoxes(tuple(found))
+        found = names.find(name, where)
+        return None if found is None else GroundTruthBox(sides, found, difficult)
+
+    boxes = GroundTruthBoxes(tuple(read_all(reader.objects, read)))
+    return upright_boxes(boxes, reader.size, image, str(file))
 
 
 class _VocReader:
@@ -52,6 +57,7 @@ class _VocReader:
 
     def __init__(self, file: Path) -> None:
         self.file = file
+        self.sides: dict[str, str] = {}
         self.objects: list[tuple[int, dict[str, str]]] = []
         self.path: list[str] = []
         self.parser = expat.ParserCreate()
@@ -76,6 +82,14 @@ class _VocReader:
                 f"Expected the root element <annotation>, got <{self.root}>.",
             )
 
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """(width, height) of the image that was annotated; None if it isn't said."""
+        try:
+            return int(self.sides["width"]), int(self.sides["height"])
+        except (KeyError, ValueError):
+            return None
+
     def _doctype(self, *_: Any) -> None:
         raise InputError(
             f"{self.file}, line {self.parser.CurrentLineNumber}: document types are not supported.",
@@ -97,3 +111,5 @@ class _VocReader:
         if self.path[:2] == ["annotation", "object"] and inside in self.FIELDS:
             texts = self.objects[-1][1]
             texts[inside[-1]] = (texts.get(inside[-1], "") + text).strip()
+        if self.path[:2] == ["annotation", "size"] and len(inside) == 1:
+            self.sides[inside[0]] = (self.sides.get(inside[0], "") + text).strip()

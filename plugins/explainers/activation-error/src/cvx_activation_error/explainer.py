@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,39 +10,56 @@ import torch
 from torch import Tensor
 
 from cvx_activation_error.conservation_report import held, missing, rounding
+from cvx_activation_error.lrp.conserved import ConservedGamma
 from cvx_activation_error.profile import profiles
-from cvx_core import Attribution, Explainer, ExplainRequest, Margin, OptionError, Requirements
-from cvx_core.recording import constant_part, has_bypass
+from cvx_core import (
+    Attribution,
+    Explainer,
+    ExplainRequest,
+    Margin,
+    OptionError,
+    Recording,
+    Requirements,
+)
+from cvx_core.explainers import Grids
+from cvx_core.plugins import check_choice
+from cvx_core.recording import Layer, constant_part, contributions, has_bypass
+
+_RULES = ("gamma", "frozen")
 
 
 @dataclass(frozen=True)
 class ActivationError(Explainer):
     """Propagate the difference between what was predicted and what is true.
 
-    E(u) = sum_k A_k(u) * dS/dA_k(u) at a layer, S = <seed, logits>, in logits, signed: positive
-    cells support the wrong prediction, negative ones for the right one. The gates of the network
-    (normalisation scales, attention probabilities, gates of GELU-like activations) are constants in
-    the backward pass, so that the map is conserved on any architecture: its sum, what other
-    tokens carry, and what biases, other constants and paths around the layer add make S exactly.
+    A signed map in logits of S = <seed, logits>, by default the margin z_q - z_y: positive values
+    support the wrong prediction, negative ones the true class. With ``Error(label)`` S is
+    sum_c e_c z_c = L - H(p). The map is conserved on any architecture: its sum, what other tokens
+    carry, and what constants without a position add make S exactly.
 
-    With the default ``Margin(label)`` S is the margin z_q - z_y; with ``Error(label)`` it is
-    sum_c e_c z_c = L - H(p).
-
-    Gradient times activation is layer-wise relevance propagation with the epsilon rule in ReLU
-    networks (Bach 2015; Ancona 2018, arXiv:1711.06104), and its conservation with frozen gates
-    is due
-    to Ali 2022, arXiv:2202.07304.
+    In the backward pass the gates of the network (normalization scales, attention probabilities,
+    gates of GELU-like activations) are constants. By ``rule="gamma"`` contributions of the sign of
+    a unit's output count 1 + gamma times (Montavon 2019, doi:10.1007/978-3-030-28954-6_10; both
+    signs: Andeol 2021, arXiv:2106.04923), and what a bias takes is added to the map at the bias's
+    own position, as Srinivas and Fleuret 2019 (arXiv:1905.00780) do for gradients: the map is that
+    of the pixels. By ``rule="frozen"`` it is E(u) = sum_k A_k(u) * dS/dA_k(u) at a layer, which is
+    the epsilon rule in ReLU networks (Bach 2015; Ancona 2018, arXiv:1711.06104) and conserved
+    elsewhere due to Ali 2022, arXiv:2202.07304; biases count as constants.
 
     Parameters
     ----------
     layer
-        Name of the layer; ``"auto"`` takes the last spatial layer that all paths to the output
-        pass, ``"input"`` the pixels.
+        Name of the layer, or ``"input"`` for the pixels. ``"auto"`` is ``"input"`` for the gamma
+        rule, and with frozen gates the last spatial layer that all paths to the output pass.
+    rule
+        ``"gamma"`` or ``"frozen"``.
+    gamma
+        Additional weight of contributions that have the sign of the output; 0 or more.
     verify
-        Check conservation by replaying the gates at zero, one more forward pass: `residual`, the
-        gap over the largest of the three parts, goes into the evidence. Where it is more than
-        rounding allows, `unconserved` says in which modules how much is lost. `held` says which
-        frozen functions absorb relevance.
+        With frozen gates, check conservation by replaying the gates at zero, one more forward pass:
+        `residual`, the gap over the largest of the three parts, goes into the evidence. Where it is
+        more than rounding allows, `unconserved` says in which modules how much is lost. `held` says
+        which frozen functions absorb relevance. The gamma rule needs no replay.
     profile
         Put the layer profile into the evidence (`cvx_activation_error.profile`): true for a dozen
         layers at most, or the names of some.
@@ -49,18 +67,25 @@ class ActivationError(Explainer):
     Raises
     ------
     OptionError
-        If `verify` is neither true nor false, or `profile` is neither that nor a list of names.
+        If `rule` is another, `gamma` is negative, `verify` is neither true nor false, or `profile`
+        is neither that nor a list of names.
     LayerError
         If the model has no such layer, or it has no grid.
     """
 
     layer: str = "auto"
+    rule: str = "gamma"
+    gamma: float = 0.1
     verify: bool = True
     profile: bool | tuple[str, ...] = False
 
     default_target = Margin()
 
     def __post_init__(self) -> None:
+        check_choice("rule", self.rule, _RULES)
+        ConservedGamma(gamma=self.gamma)
+        if self.rule == "gamma" and self.layer == "auto":
+            object.__setattr__(self, "layer", "input")
         if not isinstance(self.verify, bool):
             raise OptionError(f"verify must be true or false, got {self.verify!r}.")
         if isinstance(self.profile, list):
@@ -73,25 +98,51 @@ class ActivationError(Explainer):
             )
 
     def requirements(self) -> Requirements:
-        """Ask for the layer with frozen gates."""
+        """Ask for the layer with the rule's gates."""
+        if self.rule == "gamma":
+            return Requirements(self.layer, gates=ConservedGamma(gamma=self.gamma), constants=True)
         return Requirements(self.layer, gates="frozen", tape=self.verify)
 
     def attribute(self, request: ExplainRequest) -> list[Attribution]:
         """Return the map of each seed, (B, h, w)."""
         recording = request.recording(self.requirements())
         place = recording.layer(self.layer)
-        raw = recording.raw(self.layer)
-        logits = recording.logits.detach()
-        seeds = request.seeds(logits)
-        constant = constant_part(recording, self.layer) if self.verify else None
+        seeds = request.seeds(recording.logits.detach())
         reason = place.reason
         if has_bypass(place, request.model, request.inputs):
             reason += "; paths that bypass it count as constant"
-        where = {"layer": place.name, "layer_reason": reason, "gates": "frozen"}
+        gates = f"gamma rule, {self.gamma:g}" if self.rule == "gamma" else "frozen"
+        where = {"layer": place.name, "layer_reason": reason, "gates": gates}
         names = self.profile if isinstance(self.profile, tuple) else ()
         rows = profiles(request, seeds, names, verify=self.verify) if self.profile else []
-        found = []
-        for k, seed in enumerate(seeds):
+        maps = self._placed if self.rule == "gamma" else self._frozen
+        return [
+            Attribution(values, evidence | (rows[k] if rows else {}), where)
+            for k, (values, evidence) in enumerate(maps(request, recording, place, seeds))
+        ]
+
+    def _placed(
+        self, request: ExplainRequest, recording: Recording, place: Layer, seeds: list[Tensor]
+    ) -> Iterator[tuple[Tensor, dict[str, Any]]]:
+        """Yield maps with the parts of biases at their positions, and the evidence."""
+        grids, logits = Grids(request), recording.logits.detach()
+        for seed in seeds:
+            product, parts = contributions(recording, seed, self.layer)
+            values = place.positions(product).sum(dim=1)
+            others = place.other_tokens(product).double().sum(dim=(1, 2))
+            values, placed, elsewhere = grids.place(parts, values)
+            total = (seed * logits).double().sum(1)
+            evidence = _evidence(total, values.double().sum(dim=(1, 2)), others, elsewhere)
+            yield values, evidence | {"bias_part": placed}
+
+    def _frozen(
+        self, request: ExplainRequest, recording: Recording, place: Layer, seeds: list[Tensor]
+    ) -> Iterator[tuple[Tensor, dict[str, Any]]]:
+        """Yield the maps of frozen gates, and the evidence."""
+        del request
+        raw, logits = recording.raw(self.layer), recording.logits.detach()
+        constant = constant_part(recording, self.layer) if self.verify else None
+        for seed in seeds:
             product = raw * recording.gradients(seed, self.layer)[0]
             values = place.positions(product).sum(dim=1)
             total = (seed * logits).double().sum(1)
@@ -106,9 +157,7 @@ class ActivationError(Explainer):
                 if recording.has_leakage:
                     lost = held(recording, self.layer, seed, limit)
                     evidence |= {"held": lost} if lost else {}
-            evidence.update(rows[k] if rows else {})
-            found.append(Attribution(values, evidence, where))
-        return found
+            yield values, evidence
 
 
 def _evidence(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from cvx_core.recording import (
     Layer,
     attention_blocks,
     attention_gradients,
+    attention_shapes,
     find_layer,
     rerun_gradient,
     tokens_read,
@@ -30,11 +32,14 @@ class GenericAttention(Explainer):
 
     The map is the row of R for the class token, or the mean row of the tokens that the
     prediction reads, at the patch tokens, minus the initial identity. Values are not negative.
+    Attention among other tokens before these layers is left out, as if the network began behind
+    it; the evidence counts it.
 
     Raises
     ------
     MethodError
-        If the network has no layer in which all tokens attend to all others.
+        If the network has no layer in which all tokens attend to all others, or an attention of
+        another kind behind one.
     """
 
     signed = False
@@ -48,6 +53,8 @@ class GenericAttention(Explainer):
         """Return the map of each seed, (B, h, w)."""
         recording = request.recording(self.requirements())
         layer = _token_layer(request, recording)
+        shapes = attention_shapes(request.model, request.inputs)
+        _check_behind(request.model.name, shapes, _length(layer))
         read = tokens_read(request.model, request.inputs, layer)
         found = []
         for seed in request.seeds(recording.logits):
@@ -57,7 +64,7 @@ class GenericAttention(Explainer):
             for attention, gradient in pairs:
                 relevance = relevance + (gradient * attention).clamp_min(0).mean(1) @ relevance
             row = (relevance - own)[:, read.to(own.device)].mean(dim=1)
-            found.append(_attribution(row, layer, len(pairs), query_tokens=int(read.sum())))
+            found.append(_attribution(row, layer, len(pairs), shapes, query_tokens=int(read.sum())))
         return found
 
 
@@ -71,7 +78,8 @@ class LeGrad(Explainer):
     the paper's scaling to [0, 1] is left to renderers.
 
     The head reads the same tokens as always: the class token if there is one.
-    (The authors' code for CLIP averages all tokens instead.)
+    (The authors' code for CLIP averages all tokens instead.) Layers with other tokens than the last
+    are left out, as class-attention layers are, which belong to the head; the evidence counts them.
 
     Raises
     ------
@@ -92,18 +100,17 @@ class LeGrad(Explainer):
         blocks = attention_blocks(request.model, request.inputs)
         recording = request.recording(Requirements(*blocks.values(), attention_gradients=True))
         layer = _token_layer(request, recording)
-        blocks = {
-            attention: block
-            for attention, block in blocks.items()
-            if recording.layer(block).shape == layer.shape
-        }
+        layers = {attention: recording.layer(block) for attention, block in blocks.items()}
+        alike = [one.shape for one in layers.values() if one.shape[0] == layer.shape[0]]
+        # Of the width that the head reads: that of the last of them.
+        blocks = {a: block for a, block in blocks.items() if layers[a].shape in alike[-1:]}
         if not blocks:
             raise MethodError(
                 "No module of the network holds one attention layer and returns its tokens.",
-                "Use a method that needs no blocks, such as attention-rollout or a class "
-                "activation map.",
+                "Use a method that needs no blocks: a class activation map.",
             )
         *_, last = blocks.values()
+        shapes = attention_shapes(request.model, request.inputs)
         rows = torch.arange(len(request.inputs), device=request.inputs.device)
         found = []
         for seed in request.seeds(recording.logits):
@@ -115,7 +122,8 @@ class LeGrad(Explainer):
                 heads = pulled.reshape(len(rows), -1, *pulled.shape[-2:]).clamp_min(0)
                 maps.append(heads.mean(dim=(1, 2)))
             row = torch.stack(maps).mean(0)
-            found.append(_attribution(row, layer, len(maps), head=f"what follows {last}"))
+            head = f"what follows {last}"
+            found.append(_attribution(row, layer, len(maps), shapes, head=head))
         return found
 
 
@@ -132,6 +140,19 @@ def _token_layer(request: ExplainRequest, recording: Recording) -> Layer:
     return layer
 
 
+def _check_behind(model: str, shapes: Sequence[tuple[int, ...]], length: int) -> None:
+    """Refuse attention of another kind behind a layer in which all tokens attend to all others."""
+    pairs = [shape[-2:] for shape in shapes]
+    others = [pair for pair in pairs[pairs.index((length, length)) :] if pair != (length, length)]
+    if others:
+        queries, keys = others[0]
+        raise MethodError(
+            f"{model} has an attention of {queries} tokens to {keys} behind one of all {length} "
+            "tokens to all others, over which relevance is not defined.",
+            "Use legrad, which needs no product of layers, or a class activation map.",
+        )
+
+
 def _length(layer: Layer) -> int:
     return layer.prefix + layer.grid[0] * layer.grid[1]
 
@@ -140,14 +161,24 @@ def _is_global(attention: Tensor, layer: Layer) -> bool:
     return bool(attention.shape[-1] == _length(layer))
 
 
-def _attribution(row: Tensor, layer: Layer, count: int, **provenance: Any) -> Attribution:
-    """Return a row (B, tokens), taken from so many attention layers, as a map."""
+def _attribution(
+    row: Tensor, layer: Layer, count: int, shapes: Sequence[tuple[int, ...]], **provenance: Any
+) -> Attribution:
+    """Return a row (B, tokens), taken from so many attention layers of all, as a map."""
+    left_out = len(shapes) - count
     where = {
-        "layer": f"{count} attention layers",
-        "layer_reason": "all layers in which every token attends to every other",
+        "layer": f"{count} of {len(shapes)} attention layers"
+        if left_out
+        else f"{count} attention layers",
+        "layer_reason": "layers in which every token of the last grid attends to every other"
+        if left_out
+        else "all layers in which every token attends to every other",
     }
     return Attribution(
         row[:, layer.prefix :].reshape(-1, *layer.grid),
-        {"other_tokens": row[:, : layer.prefix].sum(1)},
+        {
+            "other_tokens": row[:, : layer.prefix].sum(1),
+            **({"attention_layers_left_out": left_out} if left_out else {}),
+        },
         where | provenance,
     )

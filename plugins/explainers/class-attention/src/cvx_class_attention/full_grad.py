@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cvx_core import Attribution, Explainer, ExplainRequest, Requirements
-from cvx_core.explainers import enlarge
+from cvx_core.explainers import Grids
 from cvx_core.plugins import check_choice
-from cvx_core.recording import Layer, as_grid, bias_contributions
+from cvx_core.recording import contributions
 
 _OUTPUTS = ("signed", "saliency")
 
@@ -62,31 +62,21 @@ class FullGrad(Explainer):
     def attribute(self, request: ExplainRequest) -> list[Attribution]:
         """Return the map of each seed, (B, H, W)."""
         recording = request.recording(self.requirements())
-        x, logits = recording.raw("input"), recording.logits.detach()
-        grids = _Grids(request)
+        logits, grids = recording.logits.detach(), Grids(request)
         found = []
         for seed in request.seeds(logits):
-            carried = x * recording.gradients(seed, "input")[0]
-            values = carried.sum(1) if self.signed else _psi(carried, grids.size)
-            on_pixels = torch.zeros(len(x), dtype=torch.float64, device=x.device)
-            elsewhere = on_pixels.clone()
-            for part in bias_contributions(recording, seed):
-                layer = grids.of(part)
-                # A constant that is the same for all images has no batch dimension.
-                whole = _per_image(part, len(x))
-                if layer is None:
-                    elsewhere += whole
-                    continue
-                grid = layer.positions(part)
-                inside = grid.double().sum(dim=(1, 2, 3))
-                on_pixels += inside
-                elsewhere += whole - inside
-                values = values + (
-                    enlarge(grid.sum(1), grids.size) if self.signed else _psi(grid, grids.size)
-                )
+            product, parts = contributions(recording, seed, "input")
+            values = product.sum(1)
+            carried = values.double().sum(dim=(1, 2))
+            values, on_pixels, elsewhere = grids.place(parts, values)
+            if not self.signed:
+                values = _psi(product, grids.size)
+                for part in parts:
+                    if (layer := grids.of(part)) is not None:
+                        values = values + _psi(layer.positions(part), grids.size)
             evidence = _evidence(
                 total=(seed * logits).double().sum(1),
-                carried=carried.double().sum(dim=(1, 2, 3)),
+                carried=carried,
                 on_pixels=on_pixels,
                 elsewhere=elsewhere,
             )
@@ -96,33 +86,6 @@ class FullGrad(Explainer):
             provenance = {"layer": "input", "layer_reason": "all biases", "gates": "frozen"}
             found.append(Attribution(values, evidence, provenance))
         return found
-
-
-class _Grids:
-    """Classifier of tensors: which have spatial positions over the image."""
-
-    def __init__(self, request: ExplainRequest) -> None:
-        self.size = (request.inputs.shape[2], request.inputs.shape[3])
-        self._batch = len(request.inputs)
-        layers = request.layout.layers
-        self._known = {p.grid for p in layers if p.kind in ("maps", "channels-last")}
-        self._lengths = {p.shape[0] for p in layers if p.kind == "tokens"}
-
-    def of(self, part: Tensor) -> Layer | None:
-        """Return the layer that a tensor (B, ...) looks like, or None."""
-        if part.ndim < 3 or part.shape[0] != self._batch:
-            return None
-        shape = tuple(part.shape[1:])
-        found = as_grid(shape, self.size, self._known, self._lengths)
-        return None if found is None else Layer("", "", 0, *found, shape)
-
-
-def _per_image(part: Tensor, batch: int) -> Tensor:
-    """Return the sums (B,) of a tensor whose first dimension is the batch, or a multiple of it."""
-    if part.shape[0] % batch == 0:
-        return part.double().reshape(batch, -1).sum(1)
-    # Batch and windows or positions are indistinguishable here, except with one image.
-    return part.double().sum().expand(batch) / batch
 
 
 def _psi(grid: Tensor, size: tuple[int, int]) -> Tensor:

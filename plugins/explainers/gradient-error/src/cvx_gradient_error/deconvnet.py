@@ -37,6 +37,8 @@ class _ModifiedGradient(Explainer):
     def attribute(self, request: ExplainRequest) -> list[Attribution]:
         """Return the map of each seed, (B, H, W)."""
         recording = request.recording(self.requirements())
+        if not recording.has_gradient:
+            raise recording.no_path("input")
         nodes = graph_nodes(recording.logits.grad_fn)
         relus = sum(type(node).__name__ == "_OnlyPositiveBackward" for node in nodes)
         if not relus:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from cvx_core import Attribution, Explainer, ExplainRequest, MethodError, Recording, Requirements
-from cvx_core.recording import find_layer, tokens_read
+from cvx_core.recording import find_layer, image_attention, tokens_read
 
 
 @dataclass(frozen=True)
@@ -47,14 +47,14 @@ class AttentionRollout(Explainer):
 def rolled_out(recording: Recording) -> Attribution | MethodError:
     """Return the rollout onto the tokens of the last grid, or why there is none.
 
-    The product tells what reached an output token only if it runs over all attention there is, and
-    every token attends to every other in all of it: not over the windows of Swin, the pyramids of
-    LeViT, or without the class-attention layers of CaiT.
+    The product tells what reached an output token only if it runs over all attention that changes
+    with the image, and every token attends to every other in all of it: not over the windows of
+    Swin, the pyramids of LeViT, or without the class-attention layers of CaiT.
     """
     place = find_layer("auto", recording.model, recording.inputs)
     length = place.prefix + place.grid[0] * place.grid[1]
     batch = recording.logits.shape[0]
-    found = recording.attention()
+    found = image_attention(recording)
     layers = [
         a.reshape(batch, -1, length, length)
         for a in found

@@ -18,6 +18,9 @@ _METHODS = {
     "attention_rollout:AttentionRollout": (
         "Attention rollout: product of the attention matrices of all layers (Abnar 2020)"
     ),
+    "class_token_attention:ClassTokenAttention": (
+        "Attention of the class token to the patches in the last layer (Caron 2021)"
+    ),
     "receptive_field.input_influence:Reads": (
         "Receptive field of one position: gradient of its activation at the input"
     ),

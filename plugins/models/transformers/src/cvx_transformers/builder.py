@@ -16,7 +16,7 @@ from transformers.utils import logging
 from cvx_core import CheckpointError, ModelError
 from cvx_core.models import read_checkpoint, seeded
 from cvx_core.plugins import describe_error
-from cvx_transformers.tasks import Task, check_prompts, task_of
+from cvx_transformers.tasks import Task, check_prompts, compares_texts, task_of
 
 
 def read_config(folder: Path, name: str) -> tuple[Any, Task]:
@@ -35,6 +35,11 @@ def read_config(folder: Path, name: str) -> tuple[Any, Task]:
             f"The configuration of {name} can't be read: {describe_error(error)}",
             "cvx does not run code included in a model; build such a model in your own code.",
         ) from error
+    if compares_texts(config):
+        raise ModelError(
+            f"{name} compares images with texts: its classes are prompts.",
+            f"Write -m zero-shot:{name},prompts=FILE (pip install cvx-zero-shot).",
+        )
     task = task_of(config)
     if task is None:
         check_prompts(config)

@@ -19,6 +19,7 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_OBJECT_DETECTION_MAPPING,
     MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING,
     MODEL_FOR_UNIVERSAL_SEGMENTATION_MAPPING,
+    MODEL_FOR_ZERO_SHOT_IMAGE_CLASSIFICATION_MAPPING,
     MODEL_FOR_ZERO_SHOT_OBJECT_DETECTION_MAPPING,
 )
 
@@ -124,6 +125,14 @@ def built_for(network: Any) -> Task | None:
             if isinstance(network, kinds if isinstance(kinds, tuple) else (kinds,)):
                 return task
     return None
+
+
+def compares_texts(config: Any) -> bool:
+    """Whether a configuration was saved for an image-text model, such as CLIP."""
+    if type(config) not in MODEL_FOR_ZERO_SHOT_IMAGE_CLASSIFICATION_MAPPING:
+        return False
+    network = MODEL_FOR_ZERO_SHOT_IMAGE_CLASSIFICATION_MAPPING[type(config)]
+    return bool(set(config.architectures or ()) & _networks(network))
 
 
 def _networks(kinds: Any) -> set[str]:

@@ -18,7 +18,7 @@ _SMALL = 0.02
 
 
 def advise(found: Mapping[str, Any], summary: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return what to do, the largest possible gain first.
+    """Return what to do: the set-up first, then the largest possible gain first.
 
     Parameters
     ----------
@@ -30,9 +30,9 @@ def advise(found: Mapping[str, Any], summary: Mapping[str, Any]) -> list[dict[st
     Returns
     -------
     list of dict
-        ``kind``, one of relabel, shortcut, mask, collect, retrain, threshold, repair; ``text``;
-        ``count`` of inputs; ``gain``, the largest possible increase of accuracy (measured, where
-        it was tried); ``group`` and ``shortcut``, where it is about one.
+        ``kind``, one of set-up, relabel, shortcut, mask, collect, retrain, threshold, repair;
+        ``text``; ``count`` of inputs; ``gain``, the largest possible increase of accuracy,
+        measured where it was tried; ``group`` and ``shortcut``, where it is about one.
     """
     name = class_namer(summary["classes"])
     labeled = max(1, summary["accuracy"]["total"])
@@ -40,10 +40,16 @@ def advise(found: Mapping[str, Any], summary: Mapping[str, Any]) -> list[dict[st
     issues = found["label_issues"]["count"]
     if issues:
         text = (
-            f"Check the labels of {_inputs(issues)}: the model predicts another class with the "
-            "confidence typical of that class, and most similar images have another label."
+            f"Check the labels of {_inputs(issues)}: by the other images they are probably of "
+            "another class, and most similar images have another label."
         )
         advice.append({"kind": "relabel", "text": text, "count": issues})
+    conflicts = found["label_issues"].get("conflicts", [])
+    if conflicts:
+        files = "1 file occurs" if len(conflicts) == 1 else f"{len(conflicts):,} files occur"
+        text = f"{files} several times with different labels: {', '.join(conflicts[0]['paths'])}."
+        count = sum(len(one["ids"]) for one in conflicts)
+        advice.append({"kind": "relabel", "text": text, "count": count, "gain": 0.0})
     errors = sum(group["count"] for group in found["error_groups"])
     shortcuts = verified_shortcuts(found)
     advice += [
@@ -77,7 +83,18 @@ def advise(found: Mapping[str, Any], summary: Mapping[str, Any]) -> list[dict[st
         advice.append({"kind": "repair", "text": text, "count": unread, "gain": 0.0})
     for one in advice:
         one.setdefault("gain", one["count"] / labeled)
-    return sorted(advice, key=lambda one: -one["gain"])
+    first = [
+        {
+            "kind": "set-up",
+            "text": f"{one['text']} {found['withheld']}".strip()
+            if one["withholds"]
+            else one["text"],
+            "count": one["count"],
+            "gain": one.get("gain", 0.0),
+        }
+        for one in found.get("set_up", ())
+    ]
+    return [*first, *sorted(advice, key=lambda one: -one["gain"])]
 
 
 def _for_fix(one: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ from cvx_diagnose.analysis.error_groups.groups import ErrorGroups, find_error_gr
 from cvx_diagnose.analysis.error_groups.names import class_namer, group_name, shortcut_name
 from cvx_diagnose.analysis.fixes.last_layer import try_fixes
 from cvx_diagnose.analysis.influence import find_influential_images
-from cvx_diagnose.analysis.label_issues.search import find_label_issues
+from cvx_diagnose.analysis.label_issues.search import find_label_conflicts, find_label_issues
 from cvx_diagnose.analysis.metrics.comparison import compare
 from cvx_diagnose.analysis.shortcuts.search import find_shortcuts
 from cvx_diagnose.run.results import Run
@@ -20,6 +20,9 @@ from cvx_diagnose.run.work import DiagnosisWork
 _TRIED = ("fixes", "influential_images", "training_label_issues", "comparison")
 """Results kept whenever a finished run is resumed."""
 
+WITHHELD = "Suspected labels, groups of errors and shortcuts are withheld until it is corrected."
+"""What a finding about the set-up says of what rests on it."""
+
 _LISTED = 1000
 """Maximum number of label issues listed; all are counted."""
 
@@ -27,6 +30,8 @@ _LISTED = 1000
 def collect_findings(
     run: Run,
     summary: dict[str, Any],
+    set_up: list[dict[str, Any]],
+    every_issue: list[dict[str, Any]],
     *,
     before: Run | None,
     training: Run | None,
@@ -39,6 +44,8 @@ def collect_findings(
     ----------
     run, summary
         A finished run, and `cvx_diagnose.analysis.metrics.summary.summarize` of it.
+    set_up, every_issue
+        Findings about the set-up, and the label issues.
     before
         An older run over the same inputs.
     training
@@ -53,17 +60,28 @@ def collect_findings(
     UsageError
         If a given run is not finished, or is of other inputs or another network.
     """
+    withheld = any(one["withholds"] for one in set_up)
     error_groups = find_error_groups(run)
-    issues = find_label_issues(run)
+    if withheld:
+        error_groups = ErrorGroups(error_groups.ids, np.full_like(error_groups.groups, -1), [])
+    # Nothing can be said of the labels of a class that is never predicted, or misread.
+    misread = {c for one in set_up for c in one.get("classes", ())}
+    issues = [one for one in every_issue if one["label"] not in misread]
     inside = np.isin(error_groups.ids, [one["id"] for one in issues])
     name = class_namer(run.plan.classes)
     for group in error_groups.described:
         group["label_issues"] = int((inside & (error_groups.groups == group["number"])).sum())
         group["name"] = group_name(group, name)
     found: dict[str, Any] = {
+        "set_up": set_up,
+        "withheld": WITHHELD if withheld else "",
         "error_groups": error_groups.described,
-        "shortcuts": find_shortcuts(run, error_groups, work),
-        "label_issues": {"count": len(issues), "listed": issues[:_LISTED]},
+        "shortcuts": None if withheld else find_shortcuts(run, error_groups, work),
+        "label_issues": {
+            "count": len(issues),
+            "listed": issues[:_LISTED],
+            "conflicts": find_label_conflicts(run)[:_LISTED],
+        },
         "fixes": try_fixes(run) if try_fix else [],
         "influential_images": None,
         "training_label_issues": None,

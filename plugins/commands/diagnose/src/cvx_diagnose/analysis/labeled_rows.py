@@ -50,6 +50,10 @@ class LabeledRows:
         """Return a column of some rows, (m, F), in one pass over all."""
         return self.run.numbers(self._take([column], positions), column)
 
+    def column(self, name: str) -> list[Any]:
+        """Return a column of all rows as a list."""
+        return [one for table in self._tables([name]) for one in table[name].to_pylist()]
+
     def records(self, positions: Whole, columns: Sequence[str]) -> list[dict[str, Any]]:
         """Return columns of some rows, a mapping for each."""
         found: list[dict[str, Any]] = self._take(columns, positions).to_pylist()

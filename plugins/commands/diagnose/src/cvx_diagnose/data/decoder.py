@@ -99,7 +99,9 @@ class Decoder:
                 if tensor.dtype in (torch.float16, torch.bfloat16):
                     tensor = tensor.float()
                 values = tensor.numpy()
-                extent = self.preparer.geometry(loaded.size).extent if self.located else None
+                # Of other bands than colors the size alone doesn't tell it later.
+                located = self.located or loaded.bands is not None
+                extent = self.preparer.extent(loaded) if located else None
             size, digest, shown = loaded.size, loaded.digest, loaded.pil()
         seconds = time.perf_counter() - started
         return DecodedInput(

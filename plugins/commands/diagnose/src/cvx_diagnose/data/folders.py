@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from cvx_annotations.class_names import ClassNames
+from cvx_annotations.yolo import class_names_near
 
 from cvx_core import (
     GroundTruthBoxes,
@@ -19,7 +21,7 @@ from cvx_core import (
 )
 from cvx_core.tasks import find_class
 from cvx_diagnose.data.items import Item
-from cvx_diagnose.data.sources import FileSource, shorten_names
+from cvx_diagnose.data.sources import FileSource, first_file, shorten_names
 
 SUFFIXES = frozenset(
     ".jpg .jpeg .png .webp .gif .bmp .tif .tiff .ppm .pgm .pbm .avif .jp2 .j2k".split()  # noqa: SIM905
@@ -34,6 +36,7 @@ LABEL_FOLDERS: dict[type, tuple[tuple[str, str], ...]] = {
         ("SegmentationClass", ".png"),
         ("annotations", ".png"),
         ("labels", ".png"),
+        ("mask", ".png"),
     ),
     np.ndarray: (("depth", ".npy"), ("depth", ".png"), ("labels", ".npy")),
 }
@@ -71,10 +74,10 @@ class ClassFolders(FileSource):
         folders = sorted(
             one.name for one in self.root.iterdir() if one.is_dir() and one.name[0] != "."
         )
-        labels = self.labels(folders)
+        labels = self.labels([one for one in folders if self.renamed.get(one) != ""])
         for i, path in enumerate(list_images(self.root)):
             folder, slash, _ = path.partition("/")
-            yield Item(i, path, labels[folder] if slash else None)
+            yield Item(i, path, labels.get(folder) if slash else None)
 
     def labels(self, folders: Sequence[str]) -> dict[str, str]:
         """Return the class of each folder, by name or index.
@@ -85,22 +88,29 @@ class ClassFolders(FileSource):
             If some folders are not named after a class.
         """
         unknown = []
-        for folder in folders:
+        called = {folder: self.renamed.get(folder, folder) for folder in folders}
+        for folder, name in called.items():
             try:
                 # Without class names any index passes; it is checked against the prediction.
-                find_class(folder, self.classes, len(self.classes or ()) or 10**9)
+                find_class(name, self.classes, len(self.classes or ()) or 10**9)
             except TargetError:
                 unknown.append(folder)
         if not unknown:
-            return {folder: folder for folder in folders}
+            return called
         counted = self.classes is None or len(self.classes) == len(folders)
         if counted and len(unknown) == len(folders):
             return {folder: str(i) for i, folder in enumerate(folders)}
+        table = ""
+        try:
+            ClassNames(self.classes, self.renamed).check(folders, str(self.root))
+        except InputError as error:
+            table = error.message.partition("\n")[2]
         raise UsageError(
             f"{len(unknown)} of the {len(folders)} folders in {self.root} are not named after a "
-            f"class of the model: {shorten_names(unknown)}.",
-            "Name each folder after its class or the class's index ('cvx classes' lists them), or "
-            "give a CSV with the columns path and label.",
+            f"class of the model: {shorten_names(unknown)}." + (f"\n{table}" if table else ""),
+            "Name each folder after its class or the class's index ('cvx classes' lists them), say "
+            f"which class it is (--classes-map '{unknown[0]}=NAME'; '{unknown[0]}=' leaves its "
+            "images without a label), or give a CSV with the columns path and label.",
         )
 
 
@@ -120,34 +130,80 @@ class PairedFolders(FileSource):
     labels: str
     suffix: str
 
+    @property
+    def labels_searched(self) -> str:
+        """The names that were looked for."""
+        first = next(list_images(self.root / self.images), f"NAME{self.suffix}")
+        names = list(self._names(first))
+        shown = ", ".join(names[:4]) + (" and others" if len(names) > 4 else "")
+        return (
+            f"For {self.images}/{first} {shown} were looked for. Name each file with a label after "
+            "its image, or give a CSV with the columns path and label."
+        )
+
     def items(self) -> Iterator[Item]:
         """Yield the images, sorted by path.
 
         An image without a label file has no label; in YOLO format it has no objects.
         """
         for i, path in enumerate(list_images(self.root / self.images)):
-            file = f"{self.labels}/{path[: -len(Path(path).suffix)]}{self.suffix}"
-            label: str | None = file
-            if not (self.root / file).is_file():
-                label = "[]" if self.suffix == ".txt" else None
+            label = first_file(self.root, self._names(path))
+            if label is None and self.suffix == ".txt":
+                label = "[]"
             yield Item(i, f"{self.images}/{path}", label)
+
+    def _names(self, image: str) -> Iterator[str]:
+        """Yield the files that may hold an image's label, the most likely first."""
+        stem = image[: -len(Path(image).suffix)]
+        folder, slash, last = stem.rpartition("/")
+        if self.suffix not in MASK_FILES:
+            yield f"{self.labels}/{stem}{self.suffix}"
+            return
+        names = [last, *(last + ending for ending in MASK_ENDINGS), f"mask_{last}"]
+        for ending in IMAGE_ENDINGS:
+            base = last.removesuffix(ending)
+            if base != last:
+                names += [base, *(base + other for other in MASK_ENDINGS)]
+        for suffix in dict.fromkeys((self.suffix, *MASK_FILES)):
+            yield from (f"{self.labels}/{folder}{slash}{name}{suffix}" for name in names)
+
+
+MASK_FILES = (".png", ".tif", ".tiff", ".bmp", ".gif")
+MASK_ENDINGS = (
+    *("_mask", "-mask", "_masks", "_seg", "_segmentation", "_label", "_labels", "_gt"),
+    *("_labelIds", "_gtFine_labelIds", "_L", "_target"),
+)
+IMAGE_ENDINGS = ("_image", "_img", "_leftImg8bit", "_rgb", "-image")
+"""What is added to the names of masks, and of images."""
 
 
 def open_paired_folders(
-    root: Path, name: str, task: str, classes: tuple[str, ...] | None
+    root: Path,
+    name: str,
+    task: str,
+    classes: tuple[str, ...] | None,
+    renamed: Mapping[str, str] | None = None,
 ) -> PairedFolders:
     """Return the source for a folder with images and masks or boxes in sibling folders.
 
     Raises
     ------
+    InputError
+        If the folder names classes that the model doesn't know.
     UsageError
         If these folders are not found.
     """
+    renamed = renamed or {}
     folders = LABEL_FOLDERS.get(get_task(task).ground_truth, ())
     for images in IMAGE_FOLDERS:
         for labels, suffix in folders:
             if (root / images).is_dir() and (root / labels).is_dir():
-                return PairedFolders(name, task, classes, root, images, labels, suffix)
+                called = class_names_near(root / labels) if suffix == ".txt" else None
+                if called is not None:
+                    ClassNames(classes, renamed).check(called[1].values(), str(called[0]))
+                return PairedFolders(
+                    name, task, classes, root, images, labels, suffix, renamed=renamed
+                )
     looked = ", ".join(f"{folder} ({suffix})" for folder, suffix in folders)
     if not folders:
         raise UsageError(

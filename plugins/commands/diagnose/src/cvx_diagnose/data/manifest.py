@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 
@@ -42,10 +42,13 @@ def select_items(source: Source, limit: int | None) -> tuple[int, Iterable[Item]
     return total, (item for item in source.items() if item.id in wanted)
 
 
-def write_manifest(items: Iterable[Item], into: Path | None = None) -> tuple[int, str]:
+def write_manifest(
+    items: Iterable[Item], into: Path | None = None, renamed: Mapping[str, str] | None = None
+) -> tuple[int, str]:
     """Return size and digest of a manifest of items; write it too if a file is given.
 
-    The digest is the SHA-256 over ids, paths and labels, its first 16 hexadecimal digits.
+    The digest is the SHA-256 over ids, paths and labels and over renamed classes, its first 16
+    hexadecimal digits.
 
     Raises
     ------
@@ -53,6 +56,8 @@ def write_manifest(items: Iterable[Item], into: Path | None = None) -> tuple[int
         If the file can't be written.
     """
     digest, count = hashlib.sha256(), 0
+    if renamed:
+        digest.update(repr(sorted(renamed.items())).encode("utf-8", "surrogateescape"))
     writer = None
     stream = iter(items)
     try:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import unicodedata
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from cvx_core import GroundTruthBoxes, GroundTruthMask, InputError, get_task
 from cvx_core.images import SourceImage, read_image
 from cvx_core.plugins import error_boundary
 from cvx_core.tasks import GroundTruth
-from cvx_diagnose.data.items import Item, read_item_label
+from cvx_diagnose.data.items import Item, check_faults, read_item_label
 
 
 @dataclass(frozen=True)
@@ -31,11 +32,24 @@ class Source(ABC):
         The task of the model, which decides what a label is.
     classes
         The model's class names, or None.
+    renamed
+        From class names of the data to names or indices of the model; an empty text: left out.
     """
 
     name: str
     task: str
     classes: tuple[str, ...] | None
+    renamed: Mapping[str, str] = field(default_factory=dict, kw_only=True)
+
+    @property
+    def faults(self) -> Sequence[str]:
+        """What is wrong with the data set beside its items."""
+        return ()
+
+    @property
+    def labels_searched(self) -> str:
+        """Where labels are searched, and how to name them; empty where that can't be said."""
+        return ""
 
     @abstractmethod
     def items(self) -> Iterator[Item]:
@@ -66,8 +80,10 @@ class FileSource(Source):
 
     def load(self, item: Item) -> tuple[SourceImage, GroundTruth | None]:
         """Read the image file, and its ground truth from the label."""
+        check_faults(item)
         image = read_image(self.root / item.path, shown=item.display_path)
-        return image, read_item_label(item, self.root, self.task, self.classes)
+        label = read_item_label(item, self.root, self.task, self.classes, self.renamed)
+        return image, label
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,6 +137,26 @@ def _parse_target(target: Any, task: str) -> GroundTruth | None:
         return target
     boxes, labels = (np.asarray(target[key]).tolist() for key in ("boxes", "labels"))
     return GroundTruthBoxes.of(boxes, labels)
+
+
+def find_file(root: Path, name: str) -> str:
+    """Return a file's relative path as it is on disk, or `name` if there is none.
+
+    Tried are the name as it is, with slashes for backslashes, and in the two forms in which
+    Unicode writes accents.
+    """
+    slashed = name.replace("\\", "/")
+    tried = [name, slashed]
+    if not name.isascii():
+        # A name of bytes that are no text has no such form, but may be there.
+        tried += [unicodedata.normalize(form, slashed) for form in ("NFC", "NFD")]
+    return next((one for one in dict.fromkeys(tried) if (root / one).is_file()), name)
+
+
+def first_file(root: Path, names: Iterable[str]) -> str | None:
+    """Return the first of some files that is there, as on disk."""
+    found = (find_file(root, name) for name in names)
+    return next((one for one in found if (root / one).is_file()), None)
 
 
 def shorten_names(names: Sequence[str]) -> str:

@@ -32,7 +32,7 @@ MOST = 20_000
 _SCRIPTS = ("things.js", "overview.js", "errors.js", "start.js")
 _COLUMNS = (
     *("id", "path", "errors", "confidence", "loss", "margin", "width", "height", "extent"),
-    *("tested", "regions", "control_change", "fix", "thumbnail"),
+    *("tested", "regions", "control_change", "fix", "thumbnail", "message"),
 )
 
 
@@ -134,6 +134,7 @@ def _error(row: Row, group: int | None, label_issue: bool, mapped: bool) -> Row:
         "extent": row["extent"] or whole,
         "located": row["extent"] is not None,
         "map": mapped,
+        "message": row["message"],
         "files": row["thumbnail"] is not None,
         "regions": row["regions"] if row["tested"] else None,
         "control_change": row["control_change"],
@@ -147,7 +148,16 @@ def _document(
 ) -> dict[str, Any]:
     accuracy = summary["accuracy"]
     wrong = accuracy["total"] - accuracy["correct"]
-    same = "task", "classes", "advice", "label_issues", "comparison", "fixes", "influential_images"
+    same = (
+        "task",
+        "classes",
+        "advice",
+        "withheld",
+        "label_issues",
+        "comparison",
+        "fixes",
+        "influential_images",
+    )
     inputs = f"{summary['inputs']:,} inputs of {summary['data']}"
     return {
         "title": f"Errors of {summary['model']}",
@@ -160,6 +170,7 @@ def _document(
             "calibration": summary.get("calibration", {}).get("ece"),
             "region_tests": summary["region_tests"],
             "measures": task_metrics(summary),
+            "without_map": summary["without_map"],
         },
         "groups": summary["error_groups"],
         "shortcuts": verified_shortcuts(summary),

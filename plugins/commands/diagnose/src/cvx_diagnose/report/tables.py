@@ -18,7 +18,7 @@ def task_metrics(summary: dict[str, Any]) -> list[tuple[str, str]]:
     found = []
     if "iou" in summary and summary["iou"]["mean"] is not None:
         found.append(("Mean IoU", f"{100 * summary['iou']['mean']:.1f} %"))
-    if "tide" in summary:
+    if "tide" in summary and summary["tide"]["ap"] is not None:
         found.append(("AP at IoU 0.5", f"{summary['tide']['ap']:.1f}"))
     return found
 
@@ -28,10 +28,10 @@ def error_table(summary: dict[str, Any]) -> dict[str, Any] | None:
     if "tide" in summary:
         counts, gains = summary["tide"]["counts"], summary["tide"]["gains"]
         about = (
-            "Error types of TIDE, for all boxes with a score of at least "
-            f"{summary['tide']['reported_from']}; the errors listed below are those above the "
-            "model's own threshold. AP lost: the increase of average precision if only the errors "
-            "of this type were corrected."
+            "Error types of TIDE, for all boxes above the model's own threshold of "
+            f"{summary['tide']['threshold']:g}, as in the errors listed below. AP lost: the "
+            "increase of the average precision of these boxes if only the errors of this type were "
+            "corrected."
         )
         rows = [
             [name, f"{counts[name]:,}", f"{gains[name]:.1f}"]

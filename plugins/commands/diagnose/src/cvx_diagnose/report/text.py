@@ -17,6 +17,14 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
     predicted = f"{counts[OK]:,} of {summary['inputs']:,} inputs predicted"
     failed = [f"{count:,} {status}" for status, count in counts.items() if count and status != OK]
     lines = [predicted + (": " + ", ".join(failed) if failed else "")]
+    lines += [f"  {one['path']}: {one['message']}" for one in summary["failed_inputs"][:_FEW]]
+    left = len(summary["failed_inputs"]) - _FEW
+    if left > 0:
+        lines.append(f"  and {sum(counts.values()) - counts[OK] - _FEW:,} more, in summary.json")
+    faults = summary["data_faults"]
+    if faults["count"]:
+        lines.append(f"{faults['count']:,} faults in the data set that concern no input:")
+        lines += [f"  {one}" for one in faults["listed"][:_FEW]]
     if accuracy["total"]:
         what = "correct" if "confusions" in summary else "without a mistake"
         lines.append(
@@ -27,6 +35,13 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
         lines.append(
             f"{100 * accuracy['value_with_failed']:.1f} % if the {accuracy['failed']:,} inputs on "
             "which the model failed count as wrong"
+        )
+    unmapped = summary["without_map"]
+    if unmapped["count"]:
+        first = unmapped["reasons"][0]
+        lines.append(
+            f"{unmapped['count']:,} of the inputs with an error have no map; they count as "
+            f"predicted. {first['count']:,}: {first['reason']}"
         )
     name = class_namer(summary["classes"])
     if summary.get("calibration", {}).get("ece") is not None:
@@ -41,10 +56,14 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
         lines += [f"{name(one['class'])}: IoU {100 * one['iou']:.1f} %" for one in worst]
     if "tide" in summary:
         table = summary["tide"]
-        lines.append(
-            f"AP at IoU 0.5 {table['ap']:.1f}, of boxes with a score of at least "
-            f"{table['reported_from']:g}"
-        )
+        if table["ap"] is None:
+            lines.append("AP at IoU 0.5 is unknown: no labeled object")
+        else:
+            lines.append(
+                f"AP at IoU 0.5 {table['ap']:.1f}, of boxes with a score of at least "
+                f"{table['reported_from']:g}; {table['ap_above_threshold']:.1f} of those above "
+                f"the model's threshold of {table['threshold']:g}, whose errors are:"
+            )
         costly = sorted(table["gains"].items(), key=lambda pair: -pair[1])
         lines += [
             f"{kind}: {_mistakes(table['counts'][kind])}, -{gain:.1f} AP"

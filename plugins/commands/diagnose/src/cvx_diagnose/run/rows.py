@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cvx_core import UsageError, get_task
+from cvx_core import UsageError, get_task, write_atomic
 from cvx_diagnose.data.items import Item
 from cvx_diagnose.run.plan import Plan
 
@@ -24,6 +24,9 @@ OK, BAD, FAILED, CRASHED = "ok", "bad input", "model failure", "crashed"
 STATUSES = (OK, BAD, FAILED, CRASHED)
 MODEL_FAILED = (FAILED, CRASHED)
 """Statuses of valid images on which the model failed."""
+
+NO_MAP, NO_TEST = "No map: ", "No region was tested: "
+"""Beginnings of messages in rows with a prediction."""
 
 MOST_ERRORS = 20
 """Maximum number of errors listed for one image."""
@@ -144,6 +147,45 @@ def _column(rows: Sequence[Row], field: pa.Field) -> pa.Array:
         pa.array(flat, type=storage.value_type), type=storage, mask=null
     )
     return pa.ExtensionArray.from_storage(type_, lists) if tensor else lists
+
+
+_TESTED = b"cvx.tested"
+
+
+def is_tested(file: Path) -> bool:
+    """Return whether the regions of a block's errors were tested."""
+    try:
+        return _TESTED in (pq.read_schema(file).metadata or {})
+    except (OSError, pa.ArrowException):
+        return False
+
+
+def update_rows(file: Path, changed: Sequence[Row]) -> None:
+    """Write a block's file again, with other values in some rows, as one whose errors are tested.
+
+    Parameters
+    ----------
+    changed
+        Rows with an ``id``, and the columns that change.
+
+    Raises
+    ------
+    OutputError
+        If the disk refuses; the file is kept.
+    """
+    table = pq.read_table(file)
+    at = {number: k for k, number in enumerate(table["id"].to_pylist())}
+    for name in dict.fromkeys(name for row in changed for name in row if name != "id"):
+        values = table[name].to_pylist()
+        for row in changed:
+            values[at[row["id"]]] = row.get(name, values[at[row["id"]]])
+        k = table.schema.get_field_index(name)
+        field = table.schema.field(k)
+        table = table.set_column(k, field, pa.array(values, field.type))
+    table = table.replace_schema_metadata({**(table.schema.metadata or {}), _TESTED: b"1"})
+    stream = io.BytesIO()
+    pq.write_table(table, stream, compression="zstd")
+    write_atomic(file, stream.getvalue(), overwrite=True)
 
 
 def block_file(folder: Path, block: int) -> Path:

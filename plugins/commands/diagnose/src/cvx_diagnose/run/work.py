@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from functools import cached_property
 from pathlib import Path
 
@@ -18,12 +17,11 @@ from cvx_diagnose.data.items import Item
 from cvx_diagnose.data.manifest import NAME, Manifest
 from cvx_diagnose.data.sources import Source
 from cvx_diagnose.run.crash_journal import CrashJournal
-from cvx_diagnose.run.inference.region_tests import RegionTests, mark_untested, tested_errors
 from cvx_diagnose.run.inference.row_builder import RowBuilder
 from cvx_diagnose.run.plan import Plan
 from cvx_diagnose.run.rows import CRASHED, Row, block_file, failed, schema_of, to_parquet
 
-EXPLAINING, TESTING = "explaining", "testing regions in the errors of"
+EXPLAINING = "explaining"
 
 
 class DiagnosisWork(Work[Item, DecodedInput, Row]):
@@ -114,25 +112,6 @@ class DiagnosisWork(Work[Item, DecodedInput, Row]):
                 rows += self._build_rows(part)
         return rows
 
-    def complete(self, items: Sequence[Item], rows: Sequence[Row]) -> None:
-        """Test regions in the most costly errors of a block, within the budget."""
-        count = tested_errors(self.plan.budget, len(rows))
-        if not count or self.plan.map_shape is None:
-            return
-        known = {item.id: item for item in items}
-        ids = tuple(known)
-        # Inputs that ended the process are not tried again.
-        cause = None if self.journal is None else self.journal.cause(TESTING, ids)
-        if cause is not None:
-            self.not_completed(rows, f"The test ended the process ({cause}).")
-            return
-        with nullcontext() if self.journal is None else self.journal.in_flight(TESTING, ids):
-            self._region_tests.add(rows, count, lambda number: self._prepared(known[number]))
-
-    def not_completed(self, rows: Sequence[Row], why: str) -> None:
-        """Record in the rows that would have been tested why they were not."""
-        mark_untested(rows, tested_errors(self.plan.budget, len(rows)), why)
-
     def failed(self, item: Item, status: str, message: str) -> Row:
         """Return the row of an input without a prediction."""
         return failed(item, status, message)
@@ -157,14 +136,11 @@ class DiagnosisWork(Work[Item, DecodedInput, Row]):
         write_atomic(block_file(self.folder, block), data, overwrite=True)
 
     @cached_property
-    def _region_tests(self) -> RegionTests:
-        return RegionTests(self.model)
-
-    @cached_property
     def _build_rows(self) -> RowBuilder:
         return RowBuilder(self.model, self.plan)
 
-    def _prepared(self, item: Item) -> tuple[PreparedImage, GroundTruth | None]:
+    def prepared(self, item: Item) -> tuple[PreparedImage, GroundTruth | None]:
+        """Return the prepared image of an item, and its ground truth; raises `InputError`."""
         loaded, ground_truth = self.source.load(item)
         images = loaded[None] if isinstance(loaded, torch.Tensor) else [loaded]
         return self.model.prepare(images)[0], ground_truth

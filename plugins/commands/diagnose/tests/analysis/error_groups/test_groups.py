@@ -152,3 +152,19 @@ def test_planted_causes_are_recovered(tmp_path: Path) -> None:
     assert len(truth) >= 100
     # The goal that was set: two causes lead to each of two wrong answers.
     assert adjusted_rand_score(truth, causes.groups) >= 0.8
+
+
+def test_a_missed_region_is_named_after_what_was_there() -> None:
+    from cvx_diagnose.analysis.error_groups.names import class_namer, group_name
+
+    name = class_namer(["background", "person", "dog"])
+
+    def named(type_: str, true: int | None, predicted: int | None) -> str:
+        pairs = [{"true": true, "predicted": predicted, "count": 3}]
+        return group_name({"type": type_, "pairs": pairs, "location": None}, name)
+
+    assert named("false negative", 1, 0) == "false negative: person (answered background)"
+    assert named("false positive", 0, 1) == "false positive: background (answered person)"
+    assert named("missed", 2, None) == "missed: dog"
+    assert named("background", None, 2) == "background: dog"
+    assert named("localisation", 2, 2) == "localisation: dog"

@@ -2,38 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from cvx_diagnose import diagnose
+from cvx_diagnose import Run, diagnose
 from cvx_diagnose.analysis import labeled_rows as labelled
 from cvx_diagnose.analysis.label_issues import search as suspects
-from cvx_diagnose.analysis.label_issues.label_quality import (
-    class_thresholds,
-    exceeds_thresholds,
-    label_doubt,
-    out_of_fold_probabilities,
-    softmax,
-)
+from cvx_diagnose.analysis.label_issues.judge import DOUBTED, assign_folds, judge_labels
+from cvx_diagnose.analysis.label_issues.label_quality import wrong_label_posterior
 from cvx_diagnose.analysis.label_issues.search import (
-    MIN_AGREEMENT,
-    MIN_TYPICALITY,
+    find_label_conflicts,
     find_label_issues,
     neighbor_agreement,
     typicality,
 )
+from cvx_diagnose.analysis.labeled_rows import LabeledRows
 from cvx_engine.local import Local
-from sklearn.metrics import roc_auc_score
 from torch import nn
 
-from cvx_core import UsageError, VisionModel
-
-
-def label_issue_mask(p: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    given = p[np.arange(len(labels)), labels]
-    return exceeds_thresholds(p, labels, class_thresholds(given, labels, p.shape[1]))
+from cvx_core import VisionModel
+from cvx_core.testing.models import CLASSES
 
 
 def agreement(features: np.ndarray, labels: np.ndarray, at: list[int]) -> np.ndarray:
@@ -42,57 +33,25 @@ def agreement(features: np.ndarray, labels: np.ndarray, at: list[int]) -> np.nda
     return neighbor_agreement([whole], features[at], labels, np.array(at))
 
 
-def test_a_label_is_suspected_if_another_class_reaches_its_threshold() -> None:
-    # Five times each, since a mean over few examples is none to go by.
-    p = np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.3, 0.7], [0.7, 0.3]] * 5)
-    labels = np.array([0, 0, 1, 1, 1] * 5)
-    # Thresholds: (0.9 + 0.6) / 2 = 0.75 and (0.8 + 0.7 + 0.3) / 3 = 0.6. The last one's 0.7 for
-    # class 0 is below 0.75.
-    assert label_issue_mask(p, labels).tolist() == [False] * 25
-    p[4::5] = 0.8, 0.2
-    # Now class 0 is reached: 0.8 against 0.75.
-    assert label_issue_mask(p, labels).tolist() == ([False] * 4 + [True]) * 5
+def test_a_label_is_wrong_with_the_probability_of_bayes() -> None:
+    # A fifth of 100 labels is certainly wrong, and the others are right: the share is found.
+    given = np.array([1e-12] * 20 + [1.0] * 80)
+    wrong = wrong_label_posterior(given, 5)
+    assert wrong == pytest.approx([1.0] * 20 + [0.0] * 80, abs=1e-6)
+    # With the share e = 0.2 of wrong labels, spread over four other classes, and p = 0.1:
+    # 0.05 x 0.9 against 0.8 x 0.1 is 0.36. One label hardly moves the share.
+    [doubt] = wrong_label_posterior(np.array([*given] * 100 + [0.1]), 5)[-1:]
+    assert doubt == pytest.approx(0.045 / (0.045 + 0.08), rel=1e-3)
 
 
-def test_a_class_of_one_example_can_be_what_a_wrong_label_is_taken_for() -> None:
-    # Its own example is surer than the one with the wrong label; the mean over all is 0.584.
-    p = np.array([[0.97, 0.02, 0.01], [0.94, 0.05, 0.01], [0.1, 0.8, 0.1], [0.2, 0.1, 0.7]])
-    assert label_issue_mask(p, np.array([0, 1, 1, 2])).tolist() == [False, True, False, False]
-
-
-def test_a_label_that_the_answer_agrees_with_is_not_suspected() -> None:
-    # The second class is reached with 0.4 and the first, likelier, is not: its mean is 0.75.
-    p = np.array([[0.9, 0.1], [0.9, 0.1], [0.9, 0.1], [0.9, 0.1], [0.6, 0.4], *[[0.6, 0.4]] * 5])
-    assert label_issue_mask(p, np.array([0] * 5 + [1] * 5))[4] == np.False_
-
-
-def test_doubt_is_the_normalised_margin() -> None:
-    p = np.array([[0.5, 0.3, 0.2], [0.1, 0.9, 0.0]])
-    # (1 + 0.3 - 0.5) / 2 and (1 + 0.9 - 0.1) / 2
-    assert label_doubt(p, np.array([0, 0])) == pytest.approx([0.4, 0.9])
-
-
-def test_flipped_labels_are_the_most_doubtful_out_of_fold() -> None:
-    generator = np.random.default_rng(0)
-    true = np.repeat(np.arange(4), 60)
-    features = generator.normal(size=(240, 8)) + 6 * np.eye(4, 8)[true]
-    flipped = generator.permutation(240)[:24]
-    labels = true.copy()
-    labels[flipped] = (labels[flipped] + 1) % 4
-    p = out_of_fold_probabilities(features, labels, 4)
-    is_flipped = np.isin(np.arange(240), flipped)
-    # Heaps six spreads apart overlap by a thousandth; a memory of the labels would give 0.5.
-    assert roc_auc_score(is_flipped, label_doubt(p, labels)) > 0.99
-    assert (label_issue_mask(p, labels) == is_flipped).mean() > 0.98
-
-
-def test_a_class_with_few_examples_is_never_suspected() -> None:
-    features = np.random.default_rng(0).normal(size=(22, 3))
-    labels = np.array([0] * 10 + [1] * 10 + [2] * 2)
-    p = out_of_fold_probabilities(features, labels, 3)
-    assert p[20:].tolist() == [[0, 0, 1], [0, 0, 1]]
-    with pytest.raises(UsageError, match="two classes with 5 examples, got 1"):
-        out_of_fold_probabilities(features[:10], labels[:10], 3)
+def test_copies_of_a_file_are_in_one_fold_and_classes_are_spread_evenly() -> None:
+    labels = np.arange(200) % 4
+    files = [f"file {k}" for k in range(100)] * 2
+    folds = assign_folds(files, labels)
+    assert (folds[:100] == folds[100:]).all()
+    assert np.bincount(folds, minlength=5).min() >= 32
+    order = np.random.default_rng(0).permutation(200)
+    assert (assign_folds([files[k] for k in order], labels[order]) == folds[order]).all()
 
 
 def test_an_image_far_from_its_likely_class_is_not_typical_of_it() -> None:
@@ -135,40 +94,77 @@ class Heaps(torch.utils.data.Dataset[tuple[torch.Tensor, int]]):
         return shown, (i + (i % 8 == 0)) % 3
 
 
-@pytest.mark.parametrize("trained_on", [False, True])
-def test_a_part_at_a_time_the_same_labels_are_suspected_as_in_one_piece(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained_on: bool
-) -> None:
+@pytest.fixture
+def heaps(tmp_path: Path) -> Run:
     net = nn.Sequential(nn.Conv2d(3, 3, 1, bias=False), nn.Flatten(), nn.Linear(48, 3, bias=False))
     with torch.no_grad():
         net[0].weight.copy_(torch.eye(3)[:, :, None, None])
         net[2].weight.copy_(torch.eye(3).repeat_interleave(16, 1) / 8)
     model = VisionModel(net.eval(), classes=("red", "green", "blue"))
     folder = tmp_path / "run"
-    run = diagnose(model, Heaps(), folder, budget=0, block_size=32, engine=Local(workers=1))
-    table = run.table(["id", "label", "logits", "features"], status="ok")
-    labels, ids = table["label"].to_numpy().astype(int), table["id"].to_numpy()
-    features = run.numbers(table, "features")
-    own = softmax(run.numbers(table, "logits"))
-    p = out_of_fold_probabilities(features, labels, 3) if trained_on else own
-    likely = p.argmax(1)
-    expected = {}
-    for i in np.flatnonzero(label_issue_mask(p, labels)):
-        like = features[(likely == likely[i]) & (labels == likely[i])]
-        [typical] = typicality(features[[i]], like)
-        if typical >= MIN_TYPICALITY and agreement(features, labels, [int(i)])[0] < MIN_AGREEMENT:
-            expected[int(ids[i])] = (likely[i], label_doubt(p, labels)[i], typical)
-    assert len(expected) > 20
+    return diagnose(model, Heaps(), folder, budget=0, block_size=32, engine=Local(workers=1))
+
+
+@pytest.mark.parametrize("trained_on", [False, True])
+def test_the_same_labels_are_suspected_a_part_at_a_time(
+    heaps: Run, monkeypatch: pytest.MonkeyPatch, trained_on: bool
+) -> None:
+    whole = find_label_issues(heaps, trained_on=trained_on)
+    ids = {one["id"] for one in whole}
+    flipped = {i for i in range(301) if i % 8 == 0}
+    assert len(ids & flipped) >= 0.9 * len(flipped)
+    assert len(ids & flipped) >= 0.9 * len(ids)
+    for one in whole:
+        assert one["label"] == (one["id"] + (one["id"] % 8 == 0)) % 3
+        if one["id"] in flipped:
+            assert one["suggested"] == one["id"] % 3
+        assert one["doubt"] > DOUBTED
+    doubts = [one["doubt"] for one in whole]
+    assert doubts == sorted(doubts, reverse=True)
     for module, name in ((labelled, "_TOGETHER"), (suspects, "_AT_ONCE"), (suspects, "_ROWS")):
         monkeypatch.setattr(module, name, 8)
-    found = find_label_issues(run, trained_on=trained_on)
-    assert {
-        one["id"]: (one["suggested"], one["doubt"], one["typicality"]) for one in found
-    } == expected
-    doubts = [one["doubt"] for one in found]
-    assert doubts == sorted(doubts, reverse=True)
-    by_id = {int(number): int(label) for number, label in zip(ids, labels, strict=True)}
-    assert all(by_id[one["id"]] == one["label"] for one in found)
-    at = {int(number): k for k, number in enumerate(ids)}
-    for one in found:
-        assert one["probability"] == p[at[one["id"]], one["suggested"]]
+    parts = find_label_issues(heaps, trained_on=trained_on)
+    assert [one["id"] for one in parts] == [one["id"] for one in whole]
+    assert [one["doubt"] for one in parts] == pytest.approx(doubts)
+
+
+def test_an_image_that_is_not_typical_is_no_label_issue(
+    heaps: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(suspects, "MIN_TYPICALITY", 2.0)
+    assert find_label_issues(heaps) == []
+
+
+def test_a_label_that_neighbors_share_is_no_label_issue(
+    heaps: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(suspects, "MIN_AGREEMENT", -1.0)
+    assert find_label_issues(heaps) == []
+
+
+def test_nobody_is_accused_in_or_for_a_class_with_few_images(heaps: Run) -> None:
+    inputs = LabeledRows(heaps)
+    few = np.flatnonzero(inputs.labels == 2)[9:]
+    inputs.labels[few] = 0
+    judgement = judge_labels(inputs, 3)
+    assert judgement is not None
+    assert (judgement.wrong[inputs.labels == 2] == 0).all()
+    assert not (judgement.suggested[inputs.labels != 2] == 2).any()
+    inputs.labels[:] = 0
+    assert judge_labels(inputs, 3) is None
+
+
+def test_copies_with_different_labels_are_listed(
+    model: VisionModel, tree: Callable[..., Path], tmp_path: Path
+) -> None:
+    data = tree(2)
+    copied = data / CLASSES[1] / "copy.png"
+    copied.write_bytes((data / CLASSES[0] / "0.png").read_bytes())
+    (data / CLASSES[0] / "same.png").write_bytes((data / CLASSES[0] / "1.png").read_bytes())
+    run = diagnose(model, data, tmp_path / "run", budget=0, engine=Local(workers=1))
+    [conflict] = find_label_conflicts(run)
+    assert conflict["labels"] == [0, 1]
+    assert conflict["paths"] == [f"{CLASSES[0]}/0.png", f"{CLASSES[1]}/copy.png"]
+    assert run.summary is not None
+    assert run.summary["label_issues"]["conflicts"] == [conflict]
+    assert "1 file occurs several times with different labels" in str(run.summary["advice"])

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 from cvx_diagnose import TideReport, tide
-from hypothesis import given, settings, strategies as st
+from hypothesis import assume, given, settings, strategies as st
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 from sample_predictions import detections
 from tidecv import TIDE, Data
 
@@ -64,6 +66,44 @@ def check(images: list[tuple[Said, True_]]) -> TideReport:
     return report
 
 
+def coco_ap(images: list[tuple[Said, True_]]) -> float:
+    """Average precision of pycocotools at an IoU of 0.5, in [0, 100]; -1 without objects."""
+    truth = COCO()
+    boxes = [(i, *one) for i, (_, true) in enumerate(images) for one in true]
+    truth.dataset = {
+        "images": [{"id": i} for i in range(len(images))],
+        "categories": [{"id": c} for c in range(3)],
+        "annotations": [
+            {
+                "id": k,
+                "image_id": i,
+                "category_id": c,
+                "bbox": as_widths(box),
+                "area": (box[2] - box[0]) * (box[3] - box[1]),
+                "iscrowd": int(crowd),
+            }
+            for k, (i, box, c, crowd) in enumerate(boxes, 1)
+        ],
+    }
+    truth.createIndex()
+    found = COCO()
+    said = [(i, *one) for i, (boxes, _) in enumerate(images) for one in boxes]
+    found.dataset = {
+        **truth.dataset,
+        "annotations": [
+            {"id": k, "image_id": i, "category_id": c, "bbox": as_widths(box), "score": score}
+            | {"area": (box[2] - box[0]) * (box[3] - box[1]), "iscrowd": 0}
+            for k, (i, box, c, score) in enumerate(said, 1)
+        ],
+    }
+    found.createIndex()
+    judged = COCOeval(truth, found, "bbox")
+    judged.evaluate()
+    judged.accumulate()
+    precision = judged.eval["precision"][0, :, :, 0, 2]
+    return float(100 * precision[precision > -1].mean()) if (precision > -1).any() else -1.0
+
+
 # Few places and classes, so that boxes meet objects, and each other, in all ways.
 places = st.tuples(*[st.integers(0, 6)] * 2, *[st.integers(2, 8)] * 2).map(
     lambda b: (b[0], b[1], b[0] + b[2], b[1] + b[3])
@@ -76,8 +116,42 @@ image = st.tuples(
 )
 
 
-FOUND = ([((0, 0, 4, 4), 0, 0.5)], [((0, 0, 4, 4), 0, False)])
-"""An image without errors: where no class is left at all, the authors' package divides by zero."""
+FOUND = (
+    [((9 * c, 0, 9 * c + 4, 4), c, 0.5) for c in range(3)],
+    [((9 * c, 0, 9 * c + 4, 4), c, False) for c in range(3)],
+)
+"""An image without errors, so that every class occurs: the authors' package counts boxes of a class
+that doesn't as 0."""
+
+FOUND_ONCE = ([((0, 0, 4, 4), 0, 0.5)], [((0, 0, 4, 4), 0, False)])
+
+
+def test_classes_that_do_not_occur_have_no_average_precision() -> None:
+    # Two objects of class 0, both found; boxes of classes 1 and 2 lie elsewhere.
+    said = [((0, 0, 4, 4), 0, 0.9), ((9, 0, 13, 4), 1, 0.8), ((20, 0, 24, 4), 2, 0.7)]
+    report = ours([(said, [((0, 0, 4, 4), 0, False)]), FOUND_ONCE])
+    assert report.ap == pytest.approx(100.0)
+    assert (report.gains["background"], report.counts["background"]) == (0.0, 2)
+    theirs_ = coco_ap([(said, [((0, 0, 4, 4), 0, False)]), FOUND_ONCE])
+    assert report.ap == pytest.approx(theirs_, abs=1e-9)
+
+
+def test_without_objects_there_is_no_average_precision() -> None:
+    report = ours([([((0, 0, 4, 4), 0, 0.5)], []), ([], [((0, 0, 4, 4), 1, True)])])
+    assert report.ap is None
+    assert set(report.gains.values()) == {0.0}
+    assert report.table.startswith("AP at IoU 0.5      -")
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(image, min_size=1, max_size=4))
+def test_average_precision_is_that_of_pycocotools(images: list[tuple[Said, True_]]) -> None:
+    report = ours(images)
+    expected = coco_ap(images)
+    # pycocotools sorts equal scores of several images in another order.
+    said = [score for boxes, _ in images for _, _, score in boxes]
+    assume(len(set(said)) == len(said) and not any(c for _, true in images for *_, c in true))
+    assert report.ap == (None if expected == -1 else pytest.approx(expected, abs=1e-9))
 
 
 @settings(max_examples=80, deadline=None)

@@ -138,6 +138,6 @@ def _explanation(
 def _profile(model: VisionModel, image: PreparedImage, target: Target) -> tuple[Metadata, ...]:
     from cvx_core import get_explainer
 
-    explainer = get_explainer("activation-error", profile=True)
+    explainer = get_explainer("activation-error", rule="frozen", profile=True)
     [found] = explainer.explain(model, image.tensor[None], target)
     return tuple(found.evidence["layer_profile"])

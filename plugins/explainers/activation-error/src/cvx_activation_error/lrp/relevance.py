@@ -78,7 +78,7 @@ class Relevance(Propagation):
     def begin(self, model: VisionModel, saved: SavedTensors, *, at_input: bool) -> Passage:  # noqa: ARG002
         """Return the rules of one recording."""
         first = self.first if at_input else None
-        return _Layers(self, first.of(model) if isinstance(first, ZBox) else first)
+        return Layers(self, first.of(model) if isinstance(first, ZBox) else first)
 
 
 @dataclass
@@ -91,13 +91,15 @@ class _Last:
     slopes: list[Tensor]
 
 
-_SATURATING = (
+SATURATING = (
     *("relu6", "hardtanh", "threshold", "softshrink", "hardshrink"),
     *("clamp", "clip", "clamp_min", "clamp_max"),
 )
 
 
-class _Layers(Passage):
+class Layers(Passage):
+    """Rules of one recording: a table of functions, and where relevance arises."""
+
     def __init__(self, rules: Relevance, first: FirstRule | None) -> None:
         self.rules, self.first = rules, first
         # Where relevance arises: x, and the leaves; it is the sum of each leaf times its gradient.
@@ -109,7 +111,7 @@ class _Layers(Passage):
         table |= dict.fromkeys(("clone", "contiguous"), _same)
         # An activation hands on all that it gets (Bach 2015), also where it is saturated: what
         # is a constant elsewhere, as the 6 of ReLU6, would take relevance away here.
-        table |= dict.fromkeys(_SATURATING, FROZEN_GATES["gelu"])
+        table |= dict.fromkeys(SATURATING, FROZEN_GATES["gelu"])
         if rules.attention == "softmax":
             table["softmax"] = Call.native
             table["scaled_dot_product_attention"] = _attention
@@ -151,9 +153,9 @@ class _Layers(Passage):
         parts, version = getattr(x, _PARTS, (None, 0))
         # With x.ndim 2 channels are last as well as first.
         if parts is None or x.ndim + parts.dim != 1 or version != x._version:
-            return FROZEN_GATES["batch_norm"](call)
+            return self._not_folded(call)
         if argument(call, 5, "training", False):
-            return FROZEN_GATES["batch_norm"](call)
+            return self._not_folded(call)
         weight, bias = argument(call, 1, "weight"), argument(call, 2, "bias")
         mean, var = argument(call, 3, "running_mean"), argument(call, 4, "running_var")
         scale = (var + argument(call, 7, "eps", 1e-5)).rsqrt()
@@ -161,6 +163,9 @@ class _Layers(Passage):
         shift = -mean * scale if bias is None else bias - mean * scale
         y = call.native_detached()
         return self._ruled(parts.normalised(scale.to(x.dtype), shift.to(x.dtype)), y)
+
+    def _not_folded(self, call: Call) -> Any:
+        return FROZEN_GATES["batch_norm"](call)
 
     def relevance(
         self,

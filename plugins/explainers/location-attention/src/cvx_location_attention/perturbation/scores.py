@@ -16,6 +16,8 @@ SCORES = {"logit": "logits", "probability": "probability"}
 class Perturbation(Explainer):
     """Base of explainers that only run the network, on images of which a part is covered."""
 
+    needs_gradient = False
+
     baseline: str
     score: str
 

@@ -21,6 +21,8 @@ EXAMPLES = 6
 _MOSTLY = 0.6
 """Share of a group above which a location is said of the whole group."""
 
+UNMAPPED = " without a map"
+
 _COLUMNS = ("id", "errors", "loss", "tested", "regions", "fix")
 _ROWS, _SIDES = ("top", "middle", "bottom"), ("left", "center", "right")
 
@@ -58,13 +60,18 @@ def find_error_groups(run: Run) -> ErrorGroups:
     under = "error_features" if run.plan.map_features else "features"
     under = "fine_features" if run.plan.fine_features else under
     maps = ["margin_map"] if run.plan.map_shape is not None else []
-    table = run.table([*_COLUMNS, under, *maps], wrong=True)
+    table = run.table(list(dict.fromkeys([*_COLUMNS, under, "features", *maps])), wrong=True)
     if not len(table):
         return ErrorGroups(np.zeros(0, np.int64), np.zeros(0, np.int64), [])
     rows = table.select(list(_COLUMNS)).to_pylist()
-    features = _finite(run.numbers(table, under))
+    features, mapped = run.numbers(table, under), np.asarray(table[under].is_valid())
     predictions = [_prediction(row) for row in rows]
-    found = group_errors(features, predictions)
+    if not mapped.any():
+        features, mapped = run.numbers(table, "features"), np.ones(len(rows), dtype=bool)
+    features = _finite(features)
+    # Errors without a map have no features under it: they form groups of their own.
+    keys = [name + ("" if one else UNMAPPED) for name, one in zip(predictions, mapped, strict=True)]
+    found = group_errors(features, keys)
     centers = evidence_centers(run.numbers(table, "margin_map")) if maps else None
     labeled = sum(
         one is not None for block in run.blocks(["correct"]) for one in block["correct"].to_pylist()

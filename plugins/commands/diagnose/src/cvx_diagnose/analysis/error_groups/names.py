@@ -34,6 +34,8 @@ def group_name(group: Mapping[str, Any], name: Names) -> str:
     ...          "location": "top left"}
     >>> group_name(group, class_namer(["ant", "bee"]))
     'ant misclassified as bee, evidence top left'
+    >>> group_name({**group, "type": "false negative"}, class_namer(["ant", "background"]))
+    'false negative: ant (answered background), evidence top left'
     """
     if group.get("mixed"):
         return "wrong predictions too rare to be grouped"
@@ -42,8 +44,12 @@ def group_name(group: Mapping[str, Any], name: Names) -> str:
     predicted = _join_names(pairs, "predicted", name)
     if group["type"] == "misclassified":
         text = f"{true_class} misclassified as {predicted}"
-    else:
+    elif any(None in (pair["true"], pair["predicted"]) for pair in pairs):
         text = f"{group['type']}: {predicted if pairs[0]['predicted'] is not None else true_class}"
+    elif all(pair["true"] == pair["predicted"] for pair in pairs):
+        text = f"{group['type']}: {true_class}"
+    else:
+        text = f"{group['type']}: {true_class} (answered {predicted})"
     return text if group["location"] is None else f"{text}, evidence {group['location']}"
 
 

@@ -1,4 +1,4 @@
-"""Quality of labels by confident learning on predicted probabilities."""
+"""Quality of labels: the probability that a label is wrong."""
 
 from __future__ import annotations
 
@@ -7,118 +7,37 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import scipy.special
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedKFold, cross_val_predict
-
-from cvx_core import UsageError
 
 Numbers = npt.NDArray[Any]
 
-FOLDS = 5
+_STEPS = 100
+_FIRST, _RAREST, _MOST = 0.05, 1e-4, 0.5
+"""Share of wrong labels that is assumed first, and its limits."""
 
-_KNOWN = 5
-"""Minimum number of examples of a class for a threshold of its own."""
 
+def wrong_label_posterior(given: Numbers, classes: int) -> Numbers:
+    """Return the probability that each label is wrong, (n,).
 
-def class_thresholds(given: Numbers, labels: npt.NDArray[np.int64], classes: int) -> Numbers:
-    """Return the threshold of each class, (C,), for confident learning (Northcutt, JAIR 2021).
-
-    It is the mean probability of the class over its own examples; with fewer than five of these,
-    the mean over the examples of all classes.
+    An image whose class is y with probability p has the label y if y is its class and the label is
+    right, or if it is of another class and the label is wrong by chance, with the share e of wrong
+    labels spread over the other classes: p (1 - e) against (1 - p) e / (C - 1). The share is found
+    by expectation maximization. It needs neither the thresholds of confident learning (Northcutt,
+    JAIR 2021) nor their margin, which doubts whatever lies between two classes.
 
     Parameters
     ----------
-    given, labels
-        (n,), the probabilities of the given classes, and these.
+    given
+        (n,), probability of the given class by a model that was not trained on the label.
     classes
-        Number of classes.
+        Number of classes, C.
     """
-    counts = np.bincount(labels, minlength=classes)
-    sums = np.bincount(labels, weights=given, minlength=classes)
-    found: Numbers = np.where(counts < _KNOWN, given.mean(), sums / np.maximum(counts, 1))
-    # A class without examples can't be reached.
-    found[counts == 0] = np.inf
-    return found
-
-
-def exceeds_thresholds(
-    probabilities: Numbers, labels: npt.NDArray[np.int64], thresholds: Numbers
-) -> npt.NDArray[np.bool_]:
-    """Return which labels are issues, (n,).
-
-    Of these the most probable class among those that reach their thresholds is another one, and
-    the most probable class of all is not the given one.
-
-    Parameters
-    ----------
-    probabilities
-        (n, C), out of sample: of a model that was not trained on these labels.
-    labels
-        (n,), the given classes.
-    thresholds
-        (C,), of `class_thresholds`.
-    """
-    reached = np.where(probabilities >= thresholds - 1e-9, probabilities, -1.0)
-    issues: npt.NDArray[np.bool_] = (
-        (reached.argmax(1) != labels) & (reached.max(1) >= 0) & (probabilities.argmax(1) != labels)
-    )
-    return issues
-
-
-def label_doubt(probabilities: Numbers, labels: npt.NDArray[np.int64]) -> Numbers:
-    """Return the doubt about labels, in [0, 1]: the normalized margin of Northcutt (JAIR 2021).
-
-    Half of one plus the probability of the most probable other class minus the given one's.
-    """
-    at = np.arange(len(labels))
-    others = probabilities.copy()
-    others[at, labels] = -1.0
-    found: Numbers = (1 + others.max(1) - probabilities[at, labels]) / 2
-    return found
-
-
-def out_of_fold_probabilities(
-    features: Numbers, labels: npt.NDArray[np.int64], classes: int
-) -> Numbers:
-    """Return probabilities (n, C) by last layers that were not trained on the label they judge.
-
-    A model has memorized the labels it was trained on, so that its own probabilities say little
-    about them. Logistic regressions on its features, each trained on four fifths, predict the rest.
-
-    Parameters
-    ----------
-    features
-        (n, F).
-    labels
-        (n,). Labels of classes with fewer than five examples are never issues.
-    classes
-        Number of classes.
-
-    Raises
-    ------
-    UsageError
-        If fewer than two classes have five examples.
-    """
-    counts = np.bincount(labels, minlength=classes)
-    usable = np.flatnonzero(counts >= FOLDS)
-    if len(usable) < 2:
-        raise UsageError(
-            f"Finding label issues needs two classes with {FOLDS} examples, got {len(usable)}.",
-            "Use more data.",
-        )
-    known = np.isin(labels, usable)
-    found = np.zeros((len(labels), classes))
-    # Labels that can't be judged stay.
-    found[np.flatnonzero(~known), labels[~known]] = 1.0
-    features, labels = features[known], labels[known]
-    found[np.ix_(np.flatnonzero(known), usable)] = cross_val_predict(
-        LogisticRegression(max_iter=200),
-        features / (features.std() or 1.0),
-        labels,
-        cv=StratifiedKFold(FOLDS, shuffle=True, random_state=0),
-        method="predict_proba",
-    )
-    return found
+    share = _FIRST
+    wrong: Numbers = np.zeros(len(given))
+    for _ in range(_STEPS):
+        chance = share / max(1, classes - 1) * (1 - given)
+        wrong = chance / np.maximum(chance + (1 - share) * given, 1e-300)
+        share = float(np.clip(wrong.mean() if len(wrong) else 0.0, _RAREST, _MOST))
+    return wrong
 
 
 def softmax(logits: Numbers) -> Numbers:

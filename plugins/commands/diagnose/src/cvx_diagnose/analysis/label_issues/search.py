@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from functools import partial
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import torch
 from sklearn.neighbors import NearestNeighbors
 
-from cvx_diagnose.analysis.label_issues.label_quality import (
-    class_thresholds,
-    exceeds_thresholds,
-    label_doubt,
-    out_of_fold_probabilities,
-    softmax,
-)
+from cvx_diagnose.analysis.label_issues.judge import DOUBTED, judge_labels
 from cvx_diagnose.analysis.labeled_rows import LabeledRows, Numbers, Whole
 from cvx_diagnose.run.results import Run
 
-MIN_TYPICALITY = 0.05
+MIN_TYPICALITY = 0.01
 """Share of a class's correct images that may lie further out than one misclassified as it."""
 
 MIN_AGREEMENT = 0.5
@@ -120,63 +113,65 @@ def _directions(features: Numbers) -> Numbers:
 def find_label_issues(run: Run, *, trained_on: bool = False) -> list[dict[str, Any]]:
     """Return the label issues of a run, the most doubtful first.
 
-    An issue is a label that confident learning flags, of an image that is typical of the more
-    probable class (5 % of the model's correct images are less so), and whose label fewer than half
-    of its neighbors share.
+    An issue is a label that is probably wrong by `.judge.judge_labels`, of an image that is typical
+    of the more probable class (1 % of the correctly predicted images are less so), and whose label
+    fewer than half of its neighbors share.
 
     Parameters
     ----------
     run
         Of a classifier.
     trained_on
-        Whether the model was trained on these labels: then last layers trained out of fold on the
-        features judge them, otherwise the model itself.
+        Whether the model was trained on these labels: then its own predictions don't count.
     """
     if "logits" not in run.schema.names:
         return []
-    classes = run.plan.outputs
     inputs = LabeledRows(run)
     labels = inputs.labels
-    if not len(labels):
+    judgement = judge_labels(inputs, run.plan.outputs, own=not trained_on)
+    if judgement is None:
         return []
-    predictions = partial(_own_predictions, inputs)
-    if trained_on:
-        judged = out_of_fold_probabilities(
-            inputs.gather("features", np.arange(len(labels))), labels, classes
-        )
-        predictions = partial(iter, [(slice(0, len(labels)), judged)])
-    # Two passes over the predictions: the thresholds are known after the first.
-    given = np.concatenate([p[np.arange(len(p)), labels[at]] for at, p in predictions()])
-    thresholds = class_thresholds(given, labels, classes)
-    suggested = np.zeros(len(labels), dtype=np.int64)
-    parts = []
-    for where, p in predictions():
-        suggested[where] = p.argmax(1)
-        rows = np.flatnonzero(exceeds_thresholds(p, labels[where], thresholds))
-        p = p[rows]
-        parts.append((where.start + rows, p.max(1), label_doubt(p, labels[where][rows])))
-    at, probability, doubt = (np.concatenate(one) for one in zip(*parts, strict=True))
-    typical = _typicality_of_rows(inputs, at, suggested)
+    at = np.flatnonzero(judgement.wrong > DOUBTED)
+    typical = _typicality_of_rows(inputs, at, judgement.suggested)
     kept = ~(typical < MIN_TYPICALITY)
     queries = inputs.gather("features", at[kept])
     agreement = neighbor_agreement(inputs.chunks("features"), queries, labels, at[kept])
     kept[kept] = agreement < MIN_AGREEMENT
     order = np.flatnonzero(kept)
-    order = order[np.argsort(-doubt[order], kind="stable")]
+    order = order[np.argsort(-judgement.wrong[at[order]], kind="stable")]
     return [
         {
             **row,
-            "suggested": int(suggested[at[k]]),
-            "probability": float(probability[k]),
-            "doubt": float(doubt[k]),
+            "suggested": int(judgement.suggested[at[k]]),
+            "probability": float(judgement.probability[at[k]]),
+            "doubt": float(judgement.wrong[at[k]]),
             "typicality": None if np.isnan(typical[k]) else float(typical[k]),
         }
         for row, k in zip(inputs.records(at[order], ["id", "path", "label"]), order, strict=True)
     ]
 
 
-def _own_predictions(inputs: LabeledRows) -> Iterator[tuple[slice, Numbers]]:
-    return ((at, softmax(logits)) for at, logits in inputs.chunks("logits"))
+def find_label_conflicts(run: Run) -> list[dict[str, Any]]:
+    """Return the files that occur several times with different labels.
+
+    Returns
+    -------
+    list of dict
+        ``ids``, ``paths`` and ``labels`` of the inputs with the same bytes.
+    """
+    if "logits" not in run.schema.names:
+        return []
+    inputs = LabeledRows(run)
+    files = inputs.column("sha256")
+    several: dict[str, list[int]] = {}
+    for k, name in enumerate(files):
+        several.setdefault(name, []).append(k)
+    at = [some for name, some in several.items() if name and len(set(inputs.labels[some])) > 1]
+    found = []
+    for some in at:
+        rows = inputs.records(np.array(some), ["id", "path", "label"])
+        found.append({f"{name}s": [row[name] for row in rows] for name in ("id", "path", "label")})
+    return found
 
 
 def _typicality_of_rows(inputs: LabeledRows, at: Whole, suggested: Whole) -> Numbers:

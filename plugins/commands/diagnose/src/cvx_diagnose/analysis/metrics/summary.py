@@ -20,13 +20,16 @@ from cvx_core import (
 )
 from cvx_core.tasks import REPORTED_FROM
 from cvx_diagnose.analysis.metrics.statistics import wilson
-from cvx_diagnose.analysis.metrics.tide import tide
+from cvx_diagnose.analysis.metrics.tide import TideReport, tide
 from cvx_diagnose.run.results import Run
-from cvx_diagnose.run.rows import MODEL_FAILED, OK, STATUSES, Row
+from cvx_diagnose.run.rows import MODEL_FAILED, NO_MAP, NO_TEST, OK, STATUSES, Row
 
 SCHEMA = "cvx.diagnosis/2"
 BINS = 15
 MOST_CONFUSIONS = 50
+MOST_LISTED = 1000
+"""Maximum number of inputs without a prediction that are listed."""
+MOST_REASONS = 20
 
 
 def summarize(run: Run) -> dict[str, Any]:
@@ -73,9 +76,14 @@ def _rows(run: Run, columns: list[str]) -> Iterator[list[Row]]:
 class _Common:
     """Metrics of all tasks: counts by status, accuracy, types of errors, region tests."""
 
-    columns = ("id", "status", "correct", "errors", "error_count", "tested", "regions", "fix")
+    columns = (
+        *("id", "path", "status", "message", "correct", "errors", "error_count", "tested"),
+        *("regions", "fix"),
+    )
 
     def __init__(self) -> None:
+        self.reasons = Counter[str]()
+        self.failed: list[dict[str, str]] = []
         self.counts, self.types, self.tests = Counter[str](), Counter[str](), Counter[str]()
         self.labeled = self.correct = self.rows = 0
         self.last = -1
@@ -87,6 +95,10 @@ class _Common:
             self.in_order &= row["id"] > self.last
             self.last = row["id"]
             self.counts[row["status"]] += 1
+            if row["status"] != OK:
+                self.failed.append({name: row[name] for name in ("path", "status", "message")})
+            elif (row.get("message") or "").startswith(NO_MAP):
+                self.reasons[row["message"].removeprefix(NO_MAP).partition(f" {NO_TEST}")[0]] += 1
             if row["correct"] is not None:
                 self.labeled += 1
                 self.correct += row["correct"]
@@ -123,8 +135,14 @@ class _Common:
                 "value_with_failed": worst,
             },
             "errors": dict(self.types.most_common()),
+            "without_map": {"count": self.reasons.total(), "reasons": self._listed_reasons()},
+            "failed_inputs": self.failed[:MOST_LISTED],
             "region_tests": dict(self.tests),
         }
+
+    def _listed_reasons(self) -> list[dict[str, Any]]:
+        common = self.reasons.most_common(MOST_REASONS)
+        return [{"reason": reason, "count": count} for reason, count in common]
 
 
 class _Classes:
@@ -212,14 +230,28 @@ class _Pixels:
 
 
 def _tide(run: Run) -> dict[str, Any]:
-    """Return the table of TIDE, from the boxes kept in the rows."""
-    report = tide(
-        (_prediction(row, run.plan.outputs) for row in _labeled(run)),
-        (_objects(row) for row in _labeled(run)),
-    )
+    """Return the table of TIDE, from the boxes kept in the rows.
+
+    AP is that of all boxes kept, as is usual. The types of errors are those of the boxes above the
+    detector's own threshold, as in the rows, groups and advice.
+    """
+    threshold = run.plan.threshold
+
+    def report(threshold: float | None) -> TideReport:
+        return tide(
+            (_prediction(row, run.plan.outputs) for row in _labeled(run)),
+            (_objects(row) for row in _labeled(run)),
+            threshold=threshold,
+        )
+
+    above = report(threshold)
+    types = {name: value for name, value in vars(above).items() if name not in ("mistakes", "ap")}
     return {
         "reported_from": REPORTED_FROM,
-        **{name: value for name, value in vars(report).items() if name != "mistakes"},
+        "ap": report(None).ap,
+        "threshold": threshold,
+        "ap_above_threshold": above.ap,
+        **types,
     }
 
 

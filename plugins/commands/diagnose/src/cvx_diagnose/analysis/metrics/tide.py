@@ -7,7 +7,7 @@ arXiv:2008.08115.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from typing import NamedTuple
@@ -38,18 +38,20 @@ class TideReport:
     mistakes
         For each image its mistakes, the most costly first.
     ap
-        Average precision at an IoU of 0.5, mean over the classes, in [0, 100].
+        Average precision at an IoU of 0.5, mean over the classes that occur in the ground truth,
+        in [0, 100], as in pycocotools; None without any object.
     counts
         Number of errors of each type, in the order of the paper. As in the authors' package, boxes
         ignored because of a crowd are counted here, though they are in no mistake.
     gains
-        For each type, the increase of AP if these errors alone were corrected.
+        For each type, the increase of AP if these errors alone were corrected; 0 without any
+        object, as the next two.
     false_positives, false_negatives
         The increase of AP without any wrong box, and without any missed object.
     """
 
     mistakes: tuple[tuple[Mistake, ...], ...]
-    ap: float
+    ap: float | None
     counts: Mapping[str, int]
     gains: Mapping[str, float]
     false_positives: float
@@ -58,7 +60,8 @@ class TideReport:
     @property
     def table(self) -> str:
         """The numbers as text, one type a line."""
-        lines = [f"AP at IoU 0.5 {self.ap:6.1f}", f"{'error':<14} {'count':>6} {'dAP':>6}"]
+        ap = "-" if self.ap is None else f"{self.ap:.1f}"
+        lines = [f"AP at IoU 0.5 {ap:>6}", f"{'error':<14} {'count':>6} {'dAP':>6}"]
         lines += [f"{t:<14} {self.counts[t]:6d} {self.gains[t]:6.1f}" for t in TYPES]
         lines += [f"{'all wrong boxes':<21} {self.false_positives:6.1f}"]
         lines += [f"{'all missed objects':<21} {self.false_negatives:6.1f}"]
@@ -105,16 +108,21 @@ def tide(
         given = assign(prediction, ground_truth, most=most)
         mistakes.append(tuple(cases_of(prediction, ground_truth, given)))
         tally.add(given)
-    ap = mean_ap(tally.points, tally.positives)
     now = tally.with_corrected("")
+    classes = {c for c, count in tally.positives.items() if count}
+    known = mean_ap(tally.points, tally.positives, classes)
+
+    def gain(points: Iterable[_Point], positives: Mapping[int, int]) -> float:
+        return (mean_ap(points, positives, classes) or 0.0) - (known or 0.0)
+
     perfect = [_Point(one.of, float(one.correct), one.correct) for one in now]
     return TideReport(
         tuple(mistakes),
-        ap,
+        known,
         {kind: sum(one.kind == kind for one in tally.errors) for kind in TYPES},
-        {kind: max(tally.ap_without(kind) - ap, 0.0) for kind in TYPES},
-        mean_ap(perfect, tally.positives) - ap,
-        mean_ap(now, tally.positives - tally.unfound) - ap,
+        {kind: max(gain(*tally.without(kind)), 0.0) for kind in TYPES},
+        gain(perfect, tally.positives),
+        gain(now, tally.positives - tally.unfound),
     )
 
 
@@ -178,26 +186,28 @@ class _Tally:
         wrong = (one.corrected if one.kind == kind else one.now for one in self.errors)
         return [*filter(None, wrong), *(one for one in self.points if one.correct)]
 
-    def ap_without(self, kind: str) -> float:
-        """Return the mean AP when the errors of a type are corrected."""
+    def without(self, kind: str) -> tuple[list[_Point], Counter[int]]:
+        """Return boxes, and objects of each class, when the errors of a type are corrected."""
         gone = Counter(
             one.missed for one in self.errors if one.kind == kind and one.missed is not None
         )
-        return mean_ap(self.with_corrected(kind), self.positives - gone)
+        return self.with_corrected(kind), self.positives - gone
 
 
-def mean_ap(points: Iterable[_Point], positives: Mapping[int, int]) -> float:
-    """Return the mean over the classes of average precision, in [0, 100]; 0 without any class.
+def mean_ap(
+    points: Iterable[_Point], positives: Mapping[int, int], classes: Collection[int]
+) -> float | None:
+    """Return the mean over some classes of average precision, in [0, 100]; None without any.
 
-    A class with boxes but no objects has 0. Of boxes with equal scores, those that come first
-    count first.
+    A class whose missed objects were all taken away counts while it has boxes, as 0. Of boxes
+    with equal scores, those that come first count first.
     """
     boxes: dict[int, list[_Point]] = defaultdict(list)
     for one in points:
         boxes[one.of].append(one)
-    classes = sorted({*boxes, *(c for c, count in positives.items() if count)})
-    found = [average_precision(boxes[c], positives.get(c, 0)) for c in classes]
-    return float(np.mean(found)) if found else 0.0
+    left = [c for c in sorted(classes) if c in boxes or positives.get(c, 0)]
+    found = [average_precision(boxes[c], positives.get(c, 0)) for c in left]
+    return float(np.mean(found)) if found else None
 
 
 def average_precision(points: Iterable[_Point], positives: int) -> float:

@@ -152,14 +152,16 @@ class _Search:
             table[name].to_numpy().astype(np.int64) for name in ("id", "label", "predicted")
         )
         self.maps = run.numbers(table, "margin_map")
+        self.mapped = np.asarray(table["margin_map"].is_valid())
         self.features = np.nan_to_num(run.numbers(table, self.column).astype(np.float64))
         self.position_of = {int(one): k for k, one in enumerate(self.inputs.ids)}
         self.rank_of = {one: k for k, one in enumerate(shuffle_ids(self.inputs.ids.tolist()))}
 
     def found(self) -> dict[str, Any]:
         groups = [
-            _Group([one["number"]], np.flatnonzero(self.error_groups.groups == one["number"]))
+            _Group([one["number"]], np.flatnonzero(self._in_group(one["number"])))
             for one in self.error_groups.described[:GROUPS]
+            if self._in_group(one["number"]).any()
         ]
         possible = self._possible(groups)
         for group in groups:
@@ -177,6 +179,11 @@ class _Search:
             else f"No group has {_FEWEST} correct predictions of the same class for comparison."
         )
         return {"examined": examined, "found": found, "note": note}
+
+    def _in_group(self, number: int) -> Flags:
+        """Return which errors are in a group, those without a map left out."""
+        found: Flags = (self.error_groups.groups == number) & self.mapped
+        return found
 
     def _possible(self, groups: Sequence[_Group]) -> list[_Group]:
         """Return the groups that their errors alone do not rule out.

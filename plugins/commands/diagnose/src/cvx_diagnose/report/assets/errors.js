@@ -107,6 +107,7 @@ function showPanel() {
     ["Group", data.groups[error.group] ? `${error.group + 1}. ${data.groups[error.group].name}` : "–"],
   ];
   if (error.label_issue) rows.push(["Label", "possibly wrong"]);
+  if (error.message) rows.push(["Note", error.message]);
   if (error.map && !error.located) rows.push(["Map", "its position in the image is unknown; drawn over the whole image"]);
   const facts = make("table", {}, make("tbody", {}, ...rows.map(([key, value]) =>
     make("tr", {}, make("th", { scope: "row" }, key), make("td", {}, value)))));

@@ -21,6 +21,7 @@ function showAdvice() {
   }
   if (!data.advice.length) find("advice").append(make("li", {}, data.errors.length
     ? "No common cause of the errors was found." : "No errors."));
+  if (data.withheld) find("advice").append(make("li", { class: "hint" }, data.withheld.replace(" it ", " the set-up ")));
 }
 
 function link(text, values) {
@@ -42,6 +43,8 @@ function showNumbers() {
     add("Region tests", counted(tests.tested, "error"),
       `${tests.verified ?? 0} verified, ${tests.partly ?? 0} partly verified, ${tests.corrected ?? 0} corrected`);
   }
+  const { count: unmapped, reasons } = data.numbers.without_map;
+  if (unmapped) add("Without a map", counted(unmapped, "error"), ...reasons.slice(0, 3).map((one) => `${one.count}: ${one.reason}`));
   const failed = Object.entries(counts).filter(([status, count]) => count && status !== "ok");
   if (failed.length) add("Not predicted", failed.map(([status, count]) => `${count} ${status}`).join(", "));
 }

@@ -28,7 +28,9 @@ const byId = new Map(data.errors.map((error) => [error.id, error]));
 const titleOf = (error) =>
   error.type === "misclassified"
     ? `${className(error.predicted)} (true: ${className(error.true)})`
-    : `${error.type}: ${className(error.predicted ?? error.true)}`;
+    : [error.true, error.predicted].includes(null) || error.true === error.predicted
+      ? `${error.type}: ${className(error.predicted ?? error.true)}`
+      : `${error.type}: ${className(error.true)} (answered ${className(error.predicted)})`;
 
 // An image in its own proportions, with the map over the part that the network saw.
 function picture(error, overlay, longest) {

@@ -63,11 +63,11 @@ def error_maps(
     layers = find_levels(model, inputs)
     # With one level, by its name the recording is found again.
     layer = layers[0].name if len(layers) == 1 else "auto"
-    single = get_explainer("activation-error", layer=layer, verify=False)
+    single = get_explainer("activation-error", rule="frozen", layer=layer, verify=False)
     explainer = at_all_levels(single, model, inputs)
     fine = None
     if plan.fine_layer is not None:
-        fine = get_explainer("activation-error", layer=plan.fine_layer, verify=False)
+        fine = get_explainer("activation-error", rule="frozen", layer=plan.fine_layer, verify=False)
     wanted = [*explainer.recordings(), *(fine.recordings() if fine else ())]
     recordings = SharedRecordings(model, inputs, wanted)
     try:

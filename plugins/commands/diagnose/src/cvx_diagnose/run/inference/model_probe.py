@@ -17,7 +17,7 @@ from cvx_core.tasks import DetectionOutput
 from cvx_diagnose.data.sources import Source, TorchDataset
 from cvx_diagnose.run.inference.last_layer import LastLayer
 
-_SHAPE = (480, 640, 3)
+_SIZE, _SQUARES = (640, 480), (12, 16, 3)
 _TRIED = 10
 
 
@@ -37,9 +37,17 @@ def probe_for_source(model: VisionModel, source: Source) -> dict[str, Any]:
             failed = error
     if failed is not None:
         raise failed
-    # The same noise every time.
-    noise = np.random.default_rng(0).integers(0, 256, _SHAPE, dtype=np.uint8)
-    return probe_model(model, model.prepare(Image.fromarray(noise))[0].tensor[None])
+    return probe_model(model, model.prepare(_noise())[0].tensor[None])
+
+
+def _noise() -> Image.Image:
+    """Return an image of random squares, the same every time.
+
+    Noise of single pixels would be an even grey once it is made smaller, and a network may be
+    silent on that.
+    """
+    colours = np.random.default_rng(0).integers(0, 256, _SQUARES, dtype=np.uint8)
+    return Image.fromarray(colours).resize(_SIZE, Image.Resampling.NEAREST)
 
 
 def _tensors(model: VisionModel, source: Source) -> Iterator[Tensor]:

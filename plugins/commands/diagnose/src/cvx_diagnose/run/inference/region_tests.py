@@ -10,7 +10,7 @@ import cvx_core
 from cvx_core import CvxError, OptionError, VisionModel
 from cvx_core.images import PreparedImage
 from cvx_core.tasks import GroundTruth
-from cvx_diagnose.run.rows import OK, Row
+from cvx_diagnose.run.rows import NO_TEST, OK, Row
 
 cvx: Any = cvx_core  # with the functions of installed commands, which its stub does not list
 
@@ -65,19 +65,19 @@ def require_why() -> None:
         ) from error
 
 
-def mark_untested(rows: Sequence[Row], count: int, why: str) -> None:
-    """Record in the `count` most costly errors of a block that no region was tested, and why."""
-    for row in _costliest(rows, count):
-        row["message"] = f"No region was tested: {why}"
+def say_untested(row: Row, why: str) -> None:
+    """Record why no region was tested, after what the row already says."""
+    row["message"] = f"{row.get('message') or ''} {NO_TEST}{why}".strip()
 
 
-def _costliest(rows: Sequence[Row], count: int) -> list[Row]:
+def costliest_errors(rows: Sequence[Row], count: int) -> list[Row]:
+    """Return the `count` most costly errors among rows."""
     wrong = [row for row in rows if row["status"] == OK and row.get("correct") is False]
     return sorted(wrong, key=lambda row: (-row["loss"], row["id"]))[:count]
 
 
 class RegionTests:
-    """Tests regions in the most costly errors of a block.
+    """Tests regions in errors.
 
     Parameters
     ----------
@@ -88,21 +88,18 @@ class RegionTests:
     def __init__(self, model: VisionModel) -> None:
         self.model = model
 
-    def add(self, rows: Sequence[Row], count: int, load: Load) -> None:
-        """Add the results to the rows of the `count` most costly errors.
+    def add(self, row: Row, load: Load) -> None:
+        """Add the results to the row of an error, or why there are none.
 
         Parameters
         ----------
-        rows, count
-            Of a block, and the number of errors.
         load
             From an item's id to the prepared image and its ground truth; raises `InputError`.
         """
-        for row in _costliest(rows, count):
-            try:
-                row |= self._test(row, load)
-            except CvxError as error:
-                row["message"] = f"No region was tested: {error.message}"
+        try:
+            row |= self._test(row, load)
+        except CvxError as error:
+            say_untested(row, error.message)
 
     def _test(self, row: Row, load: Load) -> Row:
         image, ground_truth = load(row["id"])

@@ -9,17 +9,20 @@ from typing import Any
 
 import torch
 
-from cvx_core import CvxError, Frame, TargetError, VisionModel
+from cvx_core import CvxError, Frame, ModelError, TargetError, VisionModel
 from cvx_core.explainers import ImageTargets, images_at_once, in_pieces
-from cvx_core.plugins import describe_error
+from cvx_core.plugins import describe_error, error_boundary
 from cvx_diagnose.data.decoder import Bounds, DecodedInput
 from cvx_diagnose.run.inference.error_maps import error_maps, error_targets
 from cvx_diagnose.run.inference.model_probe import predict_with_features
 from cvx_diagnose.run.inference.prediction_rows import prediction_row
 from cvx_diagnose.run.plan import Plan
-from cvx_diagnose.run.rows import BAD, FAILED, OK, Row, failed
+from cvx_diagnose.run.rows import BAD, FAILED, NO_MAP, OK, Row, failed
 
 OUT_OF_MEMORY = (torch.OutOfMemoryError, MemoryError)
+
+_Wrong = tuple[Row, torch.Tensor, ImageTargets]
+"""The row of an error, the network's input (C, H, W), and the targets of its maps."""
 
 
 class RowBuilder:
@@ -83,7 +86,7 @@ class RowBuilder:
         ]
         numbers = features.float().cpu().numpy()
         rows: list[Row] = []
-        wrong: list[tuple[Row, torch.Tensor, ImageTargets]] = []
+        wrong: list[_Wrong] = []
         for i, prediction in enumerate(self.model.predictions(output, frames)):
             one = inputs[i]
             try:
@@ -102,14 +105,29 @@ class RowBuilder:
                 targets = error_targets(self.plan, mistakes[0])
                 wrong.append((row, tensors[i], ImageTargets(targets, one.ground_truth, frame)))
         if wrong and self.plan.map_shape is not None:
-            errors, several, images = zip(*wrong, strict=True)
-            maps = error_maps(self.model, self.plan, torch.stack(several), images)
-            for row, columns in zip(errors, maps, strict=True):
-                row |= columns
+            self._add_maps(wrong)
         seconds = (time.perf_counter() - started) / len(inputs)
         for row, one in zip(rows, inputs, strict=True):
             row["seconds"] = one.seconds + seconds
         return rows
+
+    def _add_maps(self, wrong: Sequence[_Wrong]) -> None:
+        """Add maps to the rows of errors; where none can be made, say why and keep the rest."""
+        errors, several, images = zip(*wrong, strict=True)
+        try:
+            with error_boundary(ModelError, (CvxError, *OUT_OF_MEMORY)):
+                maps = error_maps(self.model, self.plan, torch.stack(several), images)
+        except (CvxError, *OUT_OF_MEMORY) as error:
+            if len(wrong) > 1:
+                for one in wrong:
+                    self._add_maps([one])
+                return
+            [row] = errors
+            said = error.message if isinstance(error, CvxError) else "out of memory."
+            row["message"] = f"{NO_MAP}{said}"
+            return
+        for row, columns in zip(errors, maps, strict=True):
+            row |= columns
 
     def _tensor(self, one: DecodedInput) -> torch.Tensor:
         return torch.from_numpy(one.values).to(self.model.device, self.model.dtype)

@@ -1,0 +1,181 @@
+"""Guard of a model: what an explainer leaves on it is found, undone and named."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from cvx_core.errors import PluginError
+from cvx_core.explainers.request import SharedRecordings
+from cvx_core.models.forward import version
+from cvx_core.models.vision_model import VisionModel
+
+LARGEST = 1024**3
+"""Bytes of weights up to which a copy is kept, to undo changes."""
+
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+_PARTS = ("_modules", "_parameters", "_buffers")
+
+
+class ModelGuard:
+    """What a model was before explainers ran.
+
+    Parameters
+    ----------
+    model
+        The model.
+    """
+
+    def __init__(self, model: VisionModel) -> None:
+        self.model = model
+        self._modules = dict(model.module.named_modules())
+        self._parts = {
+            (name, kind): dict(getattr(module, kind))
+            for name, module in self._modules.items()
+            if not isinstance(module, torch.jit.ScriptModule)
+            for kind in _PARTS
+        }
+        self._forwards = {name: vars(m).get("forward") for name, m in self._modules.items()}
+        tensors = {
+            f"{name}.{key}".lstrip("."): (kind, tensor)
+            for (name, kind), several in self._parts.items()
+            for key, tensor in several.items()
+            if isinstance(tensor, Tensor)
+        }
+        self._tensors = {name: tensor for name, (_, tensor) in tensors.items()}
+        self._buffers = {name for name, (kind, _) in tensors.items() if kind == "_buffers"}
+        self._flags = {
+            name: (tensor.requires_grad, tensor.grad)
+            for name, tensor in self._tensors.items()
+            if name not in self._buffers
+        }
+        size = sum(tensor.nbytes for tensor in self._tensors.values())
+        self._copies: dict[str, Tensor] = {}
+        if size <= LARGEST:
+            self._copies = {n: tensor.detach().clone() for n, tensor in self._tensors.items()}
+        # Without a copy, of the weights alone: a network may change its own buffers.
+        self._versions = {n: version(self._tensors[n]) for n in self._flags if not self._copies}
+
+    @contextmanager
+    def watching(self, culprit: str, recordings: SharedRecordings) -> Iterator[None]:
+        """Find, undo and name what is left on the model inside.
+
+        Parameters
+        ----------
+        culprit
+            Name of the explainer.
+        recordings
+            Those that the explainer may open: they have hooks, put the network into evaluation
+            mode, and are closed later.
+
+        Raises
+        ------
+        PluginError
+            If anything was left.
+        """
+        hooks, modes = self._hooks(), self._modes()
+        try:
+            yield
+        finally:
+            left = [
+                *self._undo_hooks(hooks, recordings.hooks()),
+                *self._undo_modes(modes, evaluating=recordings.are_open),
+                *self._undo_parts(),
+                *self._undo_values(recordings.inputs[:1]),
+            ]
+        if left:
+            raise PluginError(
+                f"{culprit} left the model changed: {'; '.join(left[:3])}"
+                + (f"; and {len(left) - 3} more." if len(left) > 3 else "."),
+                "Its author must leave the model as found: open_recording() and hooked() remove "
+                "what they add.",
+            )
+
+    def _hooks(self) -> dict[tuple[str, str], set[int]]:
+        return {
+            (name, kind): set(getattr(module, kind))
+            for name, module in self._modules.items()
+            for kind in _HOOKS
+        }
+
+    def _undo_hooks(
+        self, before: dict[tuple[str, str], set[int]], own: Collection[int]
+    ) -> Iterator[str]:
+        for (name, kind), ids in before.items():
+            hooks = getattr(self._modules[name], kind)
+            for key in [key for key in hooks if key not in ids and key not in own]:
+                del hooks[key]
+                yield (
+                    f"a {kind.strip('_').removesuffix('s').replace('_', ' ')} on {_shown(name)}, "
+                    "removed"
+                )
+
+    def _modes(self) -> dict[str, bool]:
+        return {name: module.training for name, module in self._modules.items()}
+
+    def _undo_modes(self, before: dict[str, bool], *, evaluating: bool) -> Iterator[str]:
+        for name, module in self._modules.items():
+            expected = before[name] and not evaluating
+            if module.training != expected:
+                module.training = expected
+                yield f"the mode of {_shown(name)}, restored"
+
+    def _undo_parts(self) -> Iterator[str]:
+        for (name, kind), before in self._parts.items():
+            now = getattr(self._modules[name], kind)
+            if now.keys() != before.keys() or any(now[key] is not before[key] for key in before):
+                keys = [k for k in {**before, **now} if now.get(k) is not before.get(k)]
+                now.clear()
+                now.update(before)
+                yield f"{', '.join(keys)} of {_shown(name)}, put back"
+        for name, forward in self._forwards.items():
+            own = vars(self._modules[name])
+            if own.get("forward") is not forward:
+                del self._modules[name].forward
+                if forward is not None:
+                    setattr(self._modules[name], "forward", forward)  # noqa: B010 - a method
+                yield f"forward of {_shown(name)}, put back"
+
+    def _undo_values(self, image: Tensor) -> Iterator[str]:
+        for name in self._changed_values(image):
+            with torch.no_grad():
+                self._tensors[name].data.copy_(self._copies[name])
+            yield f"the values of {name}, restored"
+        for name, number in self._versions.items():
+            if version(self._tensors[name]) != number:
+                self._versions[name] = version(self._tensors[name])
+                yield f"the values of {name}, which is too large to be restored: load it again"
+        for name, (flag, grad) in self._flags.items():
+            tensor = self._tensors[name]
+            if tensor.requires_grad != flag:
+                tensor.requires_grad_(flag)
+                yield f"requires_grad of {name}, restored"
+            if tensor.grad is not grad:
+                tensor.grad = grad
+                yield f"the gradient of {name}, put back"
+
+    def _changed_values(self, image: Tensor) -> list[str]:
+        changed = [n for n, copy in self._copies.items() if not _same(self._tensors[n], copy)]
+        counted = {name: self._tensors[name].clone() for name in changed if name in self._buffers}
+        if counted:
+            # A network may itself change a buffer whenever it runs, as one that counts.
+            self.model.output(image)
+            own = [
+                name for name, before in counted.items() if not _same(self._tensors[name], before)
+            ]
+            changed = [name for name in changed if name not in own]
+        return changed
+
+
+def _shown(name: str) -> str:
+    return repr(name) if name else "the network"
+
+
+def _same(tensor: Tensor, copy: Tensor) -> bool:
+    if torch.equal(tensor, copy):
+        return True
+    # A weight that is nan is equal to nothing, not even to itself.
+    return tensor.is_floating_point() and torch.equal(tensor.nan_to_num(), copy.nan_to_num())

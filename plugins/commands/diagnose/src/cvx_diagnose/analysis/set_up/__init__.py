@@ -1,0 +1,1 @@
+"""Set-up of a run: order of classes, normalization of inputs, missing labels."""

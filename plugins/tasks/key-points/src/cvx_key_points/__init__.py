@@ -1,0 +1,1 @@
+"""Key points as a task."""

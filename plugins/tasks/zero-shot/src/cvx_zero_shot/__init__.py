@@ -1,0 +1,1 @@
+"""Zero-shot classification by image-text models, as a task and a model source."""
