@@ -62,7 +62,7 @@ def _explained(model: VisionModel, x: Tensor) -> dict[str, Any]:
     detects = model.task.output_parts > 1
     target = cvx.ClassScore(1) if detects else cvx.Predicted()
     levels = find_levels(model, x, frozenset([0]) if detects else None)
-    [made] = cvx.explain(model, x, "activation-error", target)
+    [made] = cvx.explain(model, x, "activation-error:rule=frozen", target)
     found = {
         "task": model.task.name,
         "layers": [layer.name for layer in levels],
@@ -73,7 +73,7 @@ def _explained(model: VisionModel, x: Tensor) -> dict[str, Any]:
     }
     if detects:
         try:
-            [side] = cvx.explain(model, x, "activation-error", _side(model, x))
+            [side] = cvx.explain(model, x, "activation-error:rule=frozen", _side(model, x))
             found["side"] = _residual(side)
         except CvxError as error:
             found["side"] = str(error).partition(":")[0]

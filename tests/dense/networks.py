@@ -116,7 +116,7 @@ def _of_transformers(name: str) -> VisionModel:
     import transformers as hf
 
     kind, options = (_DETECTORS | _SEGMENTERS)[name]
-    config = getattr(hf, kind.partition("For")[0] + "Config")
+    config = getattr(hf, kind.rpartition("For")[0] + "Config")
     return cvx.wrap(getattr(hf, kind)(config(id2label=NAMES, **options(hf))))
 
 

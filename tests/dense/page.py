@@ -21,13 +21,14 @@ which takes some minutes on one core. segmentation-models-pytorch and ultralytic
 measured if you installed them.
 
 **Covered** means that Grad-CAM at every level is Selvaraju's formula by plain automatic
-differentiation, to the rounding of float32, in which maps are kept; that `activation-error` for a
-class is conserved at every level to {limit:.0e}, relative, and not constant; and that the network
-is left as it was: weights, modes, gradients, hooks, attributes, random states. **Side** is the same
-residual for the left side of a box. Where a sigmoid inside the network makes the sides, frozen
-gates pass nothing, and `activation-error` refuses: explain them with a method that follows the
-network's own gradient, such as `class-attention` or `gradient-error`. The proposals of R-CNNs are
-computed anew in the replay that checks conservation, so that it may miss there.
+differentiation, to the rounding of float32, in which maps are kept; that
+`activation-error:rule=frozen` for a class is conserved at every level to {limit:.0e}, relative, and
+not constant; and that the network is left as it was: weights, modes, gradients, hooks, attributes,
+random states. **Side** is the same residual for the left side of a box. Where a sigmoid inside the
+network makes the sides, frozen gates pass nothing, and the method refuses: explain them with one
+that follows the network's own gradient, such as `class-attention` or `gradient-error`. The
+proposals of R-CNNs are computed anew in the replay that checks conservation, so that it may miss
+there.
 
 Measured with {versions}, on the CPU.
 """

@@ -67,7 +67,7 @@ def test_levels_are_those_of_the_part_that_is_asked_about(x: Tensor) -> None:
 
 def test_a_class_is_explained_though_the_boxes_end_in_a_softmax(x: Tensor) -> None:
     model = detector(decodes=True)
-    [made] = cvx.explain(model, x[:1], "activation-error", cvx.ClassScore(1))
+    [made] = cvx.explain(model, x[:1], "activation-error:rule=frozen", cvx.ClassScore(1))
     candidate = int(model.output(x[:1]).scores[0, :, 1].argmax())
     assert made.provenance["layer"] == "scores.1"
     # The last convolution looks at one position: the candidate's, weight times activation.
@@ -80,7 +80,7 @@ def test_a_class_is_explained_though_the_boxes_end_in_a_softmax(x: Tensor) -> No
     assert np.count_nonzero(made.values) == 1
 
 
-@pytest.mark.parametrize("method", ["class-attention", "activation-error"])
+@pytest.mark.parametrize("method", ["class-attention", "activation-error:rule=frozen"])
 def test_what_is_asked_together_is_explained_as_alone(method: str, x: Tensor) -> None:
     model = detector(decodes=False)
     side, score = cvx.BoxScore(0, side="left"), cvx.ClassScore(2)
@@ -98,7 +98,7 @@ def test_what_is_asked_together_is_explained_as_alone(method: str, x: Tensor) ->
 
 def test_a_side_is_conserved_with_the_tangent_of_its_readout(x: Tensor) -> None:
     model = detector(decodes=False)
-    [made] = cvx.explain(model, x[:1], "activation-error", cvx.BoxScore(0, side="left"))
+    [made] = cvx.explain(model, x[:1], "activation-error:rule=frozen", cvx.BoxScore(0, side="left"))
     [row] = made.evidence.get("levels", [made.evidence])
     assert row["residual"] < 1e-12
     # The position of the candidate, gradient times activation, as plain autograd finds it.

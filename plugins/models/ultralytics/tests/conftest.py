@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import nn
 os.environ.setdefault("YOLO_OFFLINE", "true")
 
 from cvx_embedded.photographs import photographs
+from cvx_ultralytics.networks import library
 from cvx_ultralytics.preprocessing import Letterbox
 
 SIZE = 192
@@ -33,8 +35,10 @@ def checkpoint(
     tmp_path_factory: pytest.TempPathFactory, images: list[Image.Image]
 ) -> Callable[..., Path]:
     """Return a checkpoint as ultralytics' training writes it, made once for each configuration."""
-    pytest.importorskip("ultralytics", reason="AGPL-3.0: whoever wants it installs it")
-    from ultralytics.nn import tasks
+    if find_spec("ultralytics") is None:
+        pytest.skip("AGPL-3.0: whoever wants it installs it")
+    with library() as tasks:
+        pass
 
     made: dict[tuple[str, int, int], Path] = {}
 

@@ -1,8 +1,12 @@
+from importlib.util import find_spec
+
 import pytest
 
 from cvx_core.testing.conformance import ModelSourceConformance
 
-pytest.importorskip("ultralytics", reason="AGPL-3.0: whoever wants it installs it")
+pytestmark = pytest.mark.skipif(
+    find_spec("ultralytics") is None, reason="AGPL-3.0: whoever wants it installs it"
+)
 
 
 class TestUltralytics(ModelSourceConformance):

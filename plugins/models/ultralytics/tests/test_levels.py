@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,9 @@ from PIL import Image
 
 import cvx_core as cvx
 
-pytest.importorskip("ultralytics", reason="AGPL-3.0: whoever wants it installs it")
+pytestmark = pytest.mark.skipif(
+    find_spec("ultralytics") is None, reason="AGPL-3.0: whoever wants it installs it"
+)
 
 CONFIGURATIONS = ["yolov8n.yaml", "yolov10n.yaml", "yolo26n.yaml", "yolov8n-seg.yaml"]
 
@@ -23,7 +26,7 @@ def test_scores_and_sides_are_conserved(
     configuration: str, target: str, checkpoint: Callable[..., Path], images: list[Image.Image]
 ) -> None:
     model = cvx.load_model(f"ultralytics:{checkpoint(configuration)}", dtype=torch.float64)
-    [made] = cvx.explain(model, images[0], "activation-error", cvx.parse_target(target))
+    [made] = cvx.explain(model, images[0], "activation-error:rule=frozen", cvx.parse_target(target))
     branch = "cv3" if target == "predicted" else "cv2"
     rows = made.evidence["levels"]
     assert len(rows) == 3
@@ -40,7 +43,7 @@ def test_a_class_and_a_side_together_are_explained_as_each_alone(
 ) -> None:
     model = cvx.load_model(f"ultralytics:{checkpoint('yolov8n.yaml')}")
     targets = [cvx.BoxScore(0, side="left"), cvx.ClassScore(2)]
-    for method in ("class-attention", "activation-error"):
+    for method in ("class-attention", "activation-error:rule=frozen"):
         together = cvx.explain(model, images[0], method, [targets])
         for target, made in zip(targets, together, strict=True):
             [alone] = cvx.explain(model, images[0], method, target)
@@ -56,7 +59,7 @@ def test_a_network_is_left_as_it_was(
     model = cvx.load_model(f"ultralytics:{checkpoint('yolov8n.yaml')}")
     head = model.module.model[-1]
     before, weights = set(vars(head)), model.digest()
-    cvx.explain(model, images[0], "activation-error", cvx.Predicted())
+    cvx.explain(model, images[0], "activation-error:rule=frozen", cvx.Predicted())
     assert set(vars(head)) == before
     assert model.digest() == weights
     assert not any(part._forward_hooks for part in model.module.modules())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from PIL import Image
 
 import cvx_core as cvx
 
-pytest.importorskip("ultralytics", reason="AGPL-3.0: whoever wants it installs it")
+pytestmark = pytest.mark.skipif(
+    find_spec("ultralytics") is None, reason="AGPL-3.0: whoever wants it installs it"
+)
 
 DETECTORS = [
     "yolov8n.yaml", "yolo11n.yaml", "yolo12n.yaml", "yolov5n.yaml", "yolov3-tiny.yaml",

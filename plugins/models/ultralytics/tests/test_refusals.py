@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 import cvx_core as cvx
 from cvx_core import CheckpointError, ModelError
 
-GRADE = "AGPL-3.0: whoever wants it installs it"
+needs_ultralytics = pytest.mark.skipif(
+    find_spec("ultralytics") is None, reason="AGPL-3.0: whoever wants it installs it"
+)
 
 
+@needs_ultralytics
 @pytest.mark.parametrize(
     ("configuration", "reason"),
     [
@@ -27,7 +32,6 @@ GRADE = "AGPL-3.0: whoever wants it installs it"
     ],
 )
 def test_other_tasks_are_refused_in_words(configuration: str, reason: str) -> None:
-    pytest.importorskip("ultralytics", reason=GRADE)
     with pytest.raises(ModelError, match=reason) as caught:
         cvx.load_model(f"ultralytics:{configuration}")
     assert "file.py:FACTORY" in caught.value.hint
@@ -67,8 +71,8 @@ def test_a_checkpoint_with_foreign_code_is_not_run(
     assert marker.exists()
 
 
+@needs_ultralytics
 def test_a_published_checkpoint_that_is_not_there_is_not_downloaded() -> None:
-    pytest.importorskip("ultralytics", reason=GRADE)
     with pytest.raises(ModelError, match=r"File not found: yolo26n\.pt") as caught:
         cvx.load_model("ultralytics:yolo26n.pt")
     assert "YOLO('yolo26n.pt')" in caught.value.hint
@@ -85,3 +89,10 @@ def test_a_state_dict_needs_its_configuration(
     assert "--weights" in caught.value.hint
     again = cvx.load_model("ultralytics:yolov8n.yaml", weights=path)
     assert again.digest() == model.digest()
+
+
+def test_opening_images_is_left_as_it_was(checkpoint: Callable[..., Path]) -> None:
+    opening = Image.open
+    cvx.load_model(f"ultralytics:{checkpoint('yolov8n.yaml')}")
+    assert Image.open is opening
+    assert Image.open.__module__ == "PIL.Image"

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
 from torch import nn
 
 from cvx_core import CheckpointError, ModelError, VisionModel
@@ -51,6 +52,8 @@ def library() -> Iterator[Any]:
         If it is not installed, or too old.
     """
     os.environ.setdefault("YOLO_OFFLINE", "true")
+    # On import ultralytics replaces PIL's `open` by one that installs packages for odd files.
+    as_found = Image.open
     try:
         from ultralytics.nn import tasks
         from ultralytics.utils import LOGGER
@@ -59,6 +62,8 @@ def library() -> Iterator[Any]:
             f"The package ultralytics can't be imported: {describe_error(error)}",
             "pip install 'ultralytics>=8.4'. Its license is AGPL-3.0, or one that its makers sell.",
         ) from error
+    finally:
+        Image.open = as_found
     level = LOGGER.level
     LOGGER.setLevel(logging.ERROR)
     try:
