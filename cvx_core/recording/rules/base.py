@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor
 
@@ -14,7 +14,6 @@ from cvx_core.recording.saved_tensors import SavedTensors
 
 if TYPE_CHECKING:
     from cvx_core.models.vision_model import VisionModel
-    from cvx_core.recording.interception.constants import Constants
 
 Backward = Callable[[Tensor, Sequence[Tensor], Tensor], Sequence[Tensor | None]]
 """Function that pulls a vector at an output back to each of several nodes."""
@@ -41,6 +40,16 @@ class Propagation(ABC):
         """
 
 
+class Keeper(Protocol):
+    """Keeper of the constants that functions add."""
+
+    def find(self, name: str, run: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Return the constant that a call is about to add, or None."""
+
+    def mark(self, constant: Tensor, result: Tensor, *, in_place: bool) -> Tensor:
+        """Return the result, known to hold a constant from now on."""
+
+
 class Passage:
     """Rules of one recording.
 
@@ -56,7 +65,7 @@ class Passage:
     """
 
     table: Mapping[str, Callable[[Call], Any]]
-    constants: Constants | None = None
+    constants: Keeper | None = None
     own_constants: frozenset[str] = frozenset()
 
     def baseline_inputs(self, inputs: Tensor) -> Tensor | None:  # noqa: ARG002
