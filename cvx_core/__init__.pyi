@@ -65,6 +65,7 @@ from .models.sources import (
     ModelSource as ModelSource,
     list_models as list_models,
     load_model as load_model,
+    wrap as wrap,
 )
 from .models.vision_model import VisionModel as VisionModel
 from .plugins.component import Component as Component, Kind as Kind

@@ -20,8 +20,8 @@ PLUGINS = sorted(p.parent for p in (REPOSITORY / "plugins").glob("*/*/pyproject.
 EXTRA_ONLY = {"cvx-transformers", "cvx-diagnose", "cvx-engine"}
 """What `standard` leaves out because of its size."""
 
-OWN_EXTRA = {"cvx-ray": "ray"}
-"""What `all` leaves out too, with its extra: it is for clusters."""
+OWN_EXTRA = {"cvx-ray": "ray", "cvx-ultralytics": "ultralytics"}
+"""What `all` leaves out too, with its extra: for clusters, or with a license of its own."""
 
 
 @cache

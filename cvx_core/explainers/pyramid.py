@@ -20,11 +20,15 @@ from cvx_core.explainers.method import Attribution, Method
 from cvx_core.explainers.request import ExplainRequest
 from cvx_core.models.vision_model import VisionModel
 from cvx_core.recording import Requirements
-from cvx_core.recording.layer_selection.selection import find_levels
+from cvx_core.recording.layer_selection.selection import find_last_grid, find_levels
 
 
-def at_all_levels(explainer: Method, model: VisionModel, inputs: Tensor) -> Method:
+def at_all_levels(
+    explainer: Method, model: VisionModel, inputs: Tensor, parts: frozenset[int] | None = None
+) -> Method:
     """Return the explainer itself, or one for all levels that the prediction is read from.
+
+    Only levels count that the given parts of the output are read from; see `find_levels`.
 
     An explainer runs level by level if the model reads several and its parameter ``layer`` is
     ``"auto"``, its default; one that names other layers is left alone. So are the explainers that
@@ -33,10 +37,12 @@ def at_all_levels(explainer: Method, model: VisionModel, inputs: Tensor) -> Meth
     if not model.task.pyramid:
         return explainer
     try:
-        names = [layer.name for layer in find_levels(model, inputs)]
+        names = [layer.name for layer in find_levels(model, inputs, parts)]
     except LayerError:  # methods at the input need no layer, and the others say so themselves
         return explainer
-    return explainer if len(names) == 1 else _at(explainer, names)
+    if names == [find_last_grid(model, inputs).name]:  # what "auto" finds
+        return explainer
+    return _at(explainer, names)
 
 
 def _at(explainer: Method, names: Sequence[str]) -> Method:

@@ -124,6 +124,21 @@ class ExplainRequest:
         """Return the description of each image's targets."""
         return [[record for _, record in several] for several in self._resolve(logits)]
 
+    def parts(self) -> list[list[frozenset[int]]]:
+        """Return which parts of the output each image's targets ask about.
+
+        By the numbers of `ModelOutput.parts`. Resolved by a forward pass if none was recorded.
+        """
+        output = self._recordings.output()
+        ends = np.cumsum([part[0].numel() for part in output.parts])[:-1]
+        return [
+            [
+                frozenset(k for k, one in enumerate(np.split(seed, ends)) if one.any())
+                for seed in (seed.numpy() for seed, _ in several)
+            ]
+            for several in self._resolve(output.flat)
+        ]
+
     def generator(self) -> torch.Generator:
         """Return a fresh CPU generator. Draw for one image and use it for all of them, so that
         a map does not depend on what else is in the batch."""
@@ -318,14 +333,15 @@ class SharedRecordings:
     def predictions(self, logits: torch.Tensor, frames: Sequence[Frame]) -> list[Prediction]:
         """Return the prediction for each image of the batch; `logits` are all outputs (B, N)."""
         if self._predictions is None:
-            output = self._output()
+            output = self.output()
             if output.scores.shape == logits.shape:
                 return self.model.predictions(replace(output, scores=logits), frames)
             # Kept, because suppressing thousands of boxes takes seconds.
             self._predictions = self.model.predictions(output, frames)
         return self._predictions
 
-    def _output(self) -> ModelOutput:
+    def output(self) -> ModelOutput:
+        """Return the output for the batch, of a recording if there is one."""
         for recording in self._open.values():
             return recording.output
         self._elsewhere["forwards"] += 1
@@ -340,7 +356,7 @@ class SharedRecordings:
         link = self.model.task.link
         if inputs is None:
             with torch.no_grad():
-                return link(self._output()).detach()
+                return link(self.output()).detach()
         return self._outputs(inputs, link)
 
     def _outputs(

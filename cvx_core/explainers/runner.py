@@ -132,47 +132,70 @@ class _Runner:
 
     def _run_batch(self, jobs: list[_Job]) -> list[list[Explanation]]:
         inputs = torch.stack([job.image.tensor for job in jobs])
-        explainers = [at_all_levels(one, self.model, inputs) for one in self.explainers]
-        wanted = [need for explainer in explainers for need in explainer.recordings()]
-        recordings = SharedRecordings(self.model, inputs, wanted)
-        by_image: list[list[Explanation]] = [[] for _ in jobs]
+        recordings = SharedRecordings(self.model, inputs, [])
+        by_image: list[dict[tuple[int, int], Explanation]] = [{} for _ in jobs]
         attributed: list[Attributed] = []
         try:
-            for number, explainer in enumerate(explainers):
+            asked = [
+                one
+                for number in range(len(self.explainers))
+                for one in self._asked(number, jobs, recordings)
+            ]
+            recordings.wanted = [need for one in asked for need in one.explainer.recordings()]
+            for one in asked:
                 # Each explainer anew, because the one before may have changed a weight.
                 with self.model.fixed_weights():
-                    attributed.append(
-                        self._run_explainer(number, explainer, jobs, recordings, by_image)
-                    )
+                    attributed.append(self._run_explainer(one, jobs, recordings, by_image))
         finally:
             recordings.close()
         if self.checks:
             found = [check.check(self.model, attributed, self.seed) for check in self.checks]
             for i, several in enumerate(by_image):
-                several[:] = [
-                    one.replace(
-                        evidence={**one.evidence, "sanity": worst([v[i][k] for v in found])}
-                    )
-                    for k, one in enumerate(several)
-                ]
-        return by_image
+                for k, (key, made) in enumerate(several.items()):
+                    sanity = worst([v[i][k] for v in found])
+                    several[key] = made.replace(evidence={**made.evidence, "sanity": sanity})
+        return [[several[key] for key in sorted(several)] for several in by_image]
+
+    def _asked(self, number: int, jobs: list[_Job], recordings: SharedRecordings) -> list[_Asked]:
+        """Return an explainer with its targets, once for each set of outputs that they ask about.
+
+        A detector computes scores and boxes on other levels.
+        """
+        explainer, inputs = self.explainers[number], recordings.inputs
+        targets = [dict(enumerate(job.targets[number])) for job in jobs]
+        if self.model.task.output_parts < 2 or not explainer.class_specific:
+            return [_Asked(number, at_all_levels(explainer, self.model, inputs), targets)]
+        parts = ExplainRequest(recordings, _images(jobs, targets)).parts()
+        kinds = dict.fromkeys(one for several in parts for one in several)
+        return [
+            _Asked(
+                number,
+                # A target about nothing, such as an error that isn't there, has no level of its own
+                at_all_levels(explainer, self.model, inputs, kind or None),
+                [
+                    {k: target for k, target in several.items() if parts[i][k] == kind}
+                    for i, several in enumerate(targets)
+                ],
+            )
+            for kind in kinds
+        ]
 
     def _run_explainer(
         self,
-        number: int,
-        explainer: Method,
+        asked: _Asked,
         jobs: list[_Job],
         recordings: SharedRecordings,
-        by_image: list[list[Explanation]],
+        by_image: list[dict[tuple[int, int], Explanation]],
     ) -> Attributed:
-        """Append an explainer's explanations to those of each image."""
+        """Add an explainer's explanations to those of each image."""
         note = differs_between_runs(self.model, recordings.inputs)
         if note:
             warnings.warn(f"{note}: its maps are of one of them.", CvxWarning, stacklevel=4)
+        number, explainer = asked.number, asked.explainer
         digest = self.model.digest()  # before the explainer, which may change a weight
         started, before = time.perf_counter(), recordings.counts()
-        asked = [ImageTargets(job.targets[number], job.label, job.image.frame) for job in jobs]
-        request = ExplainRequest(recordings, asked, self.seed, self.budget)
+        images = _images(jobs, asked.targets)
+        request = ExplainRequest(recordings, images, self.seed, self.budget)
         with self.guard.watching(explainer.name, recordings):
             attributions = explainer.attribute(request)
         recordings.check_untouched(explainer.name)
@@ -189,7 +212,7 @@ class _Runner:
             "bytes": request.bytes_held,
         }
         for i, job in enumerate(jobs):
-            for k, (record, one) in enumerate(zip(records[i], attributions, strict=False)):
+            for k, record, one in zip(asked.targets[i], records[i], attributions, strict=False):
                 evidence: dict[str, Any] = {
                     "sum": float(one.values[i].detach().double().sum()),
                     "class_specific": explainer.class_specific,
@@ -215,7 +238,7 @@ class _Runner:
                     evidence=Metadata(evidence),
                     provenance=Metadata(provenance),
                 )
-                by_image[i].append(explanation)
+                by_image[i][number, k] = explanation
                 if self.made is not None:
                     self.made(job.number, number, k, explanation)
         return explainer, request, attributions
@@ -245,6 +268,22 @@ class _Runner:
             "weights_sha256": digest,
             "seed": self.seed,
         }
+
+
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """An explainer with the targets that it explains, by their number, for each image."""
+
+    number: int
+    explainer: Method
+    targets: list[dict[int, Target]]
+
+
+def _images(jobs: list[_Job], targets: list[dict[int, Target]]) -> list[ImageTargets]:
+    return [
+        ImageTargets(list(several.values()), job.label, job.image.frame)
+        for job, several in zip(jobs, targets, strict=True)
+    ]
 
 
 def _said_of_flat(explainer: Method, values: npt.NDArray[np.float32]) -> str:

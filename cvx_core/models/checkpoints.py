@@ -27,8 +27,13 @@ _WRAPPERS = (
     "net",
     "state_dict_ema",
 )
+EXPORTED = ".pt2"
+
+_UNREAD = "num_batches_tracked"
+"""A counter that old checkpoints lack and that evaluation never reads."""
+
 _PREFIXES = ("module.", "_orig_mod.", "model.")
-_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar")
+_SUFFIXES = (".safetensors", ".pth", ".pt", EXPORTED, ".bin", ".ckpt", ".tar")
 
 
 def names_a_file(weights: str | Path) -> bool:
@@ -61,9 +66,14 @@ def read_checkpoint(path: str | Path, *, trust: bool = False) -> dict[str, torch
     path = Path(path)
     if not is_file(path):
         raise CheckpointError(f"File not found: {path}.")
+    if path.suffix.lower() == EXPORTED:
+        raise CheckpointError(
+            f"{path} is a program of torch.export, not a state dict.",
+            f"torch.save(torch.export.load({path.name!r}).state_dict, 'weights.pth') saves one.",
+        )
     safe = path.suffix.lower() == ".safetensors"
     loaded = _read_safetensors(path) if safe else _read_torch(path, trust)
-    state = _unwrap(loaded)
+    state = _unwrap(loaded, str(path))
     if not state:
         raise CheckpointError(
             f"{path} holds no tensors by name.",
@@ -102,12 +112,7 @@ def fit_weights(module: nn.Module, state: Mapping[str, torch.Tensor], origin: st
     """
     own = module.state_dict()
     state = _rename(state, own, origin)
-    missing = sorted(
-        # A counter that old checkpoints lack and that evaluation never reads.
-        name
-        for name in own.keys() - state.keys()
-        if not name.endswith("num_batches_tracked")
-    )
+    missing = sorted(name for name in own.keys() - state.keys() if not name.endswith(_UNREAD))
     extra = sorted(state.keys() - own.keys())
     differ = [
         f"{name} is {tuple(state[name].shape)} and should be {tuple(own[name].shape)}"
@@ -179,19 +184,40 @@ def _is_pickle(path: Path) -> bool:
     return zipfile.is_zipfile(path) or start[:1] == b"\x80"
 
 
-def _unwrap(loaded: Any) -> dict[str, torch.Tensor]:
+def _unwrap(loaded: Any, origin: str) -> dict[str, torch.Tensor]:
     if isinstance(loaded, nn.Module):
         loaded = loaded.state_dict()
     if not isinstance(loaded, Mapping):
         return {}
-    for key in _WRAPPERS:
-        inner = loaded.get(key)
-        if isinstance(inner, nn.Module):
-            return dict(inner.state_dict())
-        if isinstance(inner, Mapping) and any(isinstance(v, torch.Tensor) for v in inner.values()):
-            loaded = inner
-            break
-    return {str(k): v for k, v in loaded.items() if isinstance(v, torch.Tensor)}
+    wrapped = {str(key): state for key, value in loaded.items() if (state := _tensors(value))}
+    named = [key for key in _WRAPPERS if key in wrapped]
+    own = _tensors(loaded)
+    if not named and own:
+        return own
+    # Plain weights before averaged ones, whatever they are called.
+    keys = named + sorted((key for key in wrapped if key not in named), key=_is_averaged)
+    if not keys:
+        return {}
+    alike = [key for key in keys[1:] if wrapped[key].keys() == wrapped[keys[0]].keys()]
+    if alike:
+        _warn(f"The weights under {keys[0]!r} of {origin} were taken, not {', '.join(alike)}.")
+    return wrapped[keys[0]]
+
+
+def _tensors(value: Any) -> dict[str, torch.Tensor]:
+    if isinstance(value, nn.Module):
+        value = value.state_dict()
+    if not isinstance(value, Mapping):
+        return {}
+    return {str(k): v for k, v in value.items() if isinstance(v, torch.Tensor)}
+
+
+def _is_averaged(name: str) -> bool:
+    return "ema" in name.lower() or "averag" in name.lower()
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, CvxWarning, stacklevel=5)
 
 
 def _lossy(state: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor]) -> list[str]:
@@ -220,16 +246,13 @@ def _rename(
         state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
     first = next(iter(own), "")
     prefixes = [name.removesuffix(first) for name in state if name.endswith(f".{first}")]
-    whole = [p for p in prefixes if all(f"{p}{name}" in state for name in own)]
+    required = [name for name in own if not name.endswith(_UNREAD)]
+    whole = [p for p in prefixes if all(f"{p}{name}" in state for name in required)]
     if first in state or not whole:
         return state
-    taken = min(whole, key=lambda p: "ema" in p.lower())
+    taken = min(whole, key=_is_averaged)
     left = [name for name in state if not name.startswith(taken)]
     if left:
         shown = ", ".join(left[:3]) + (", ..." if len(left) > 3 else "")
-        warnings.warn(
-            f"The weights {taken}* of {origin} were taken; left out: {shown}.",
-            CvxWarning,
-            stacklevel=4,
-        )
+        _warn(f"The weights {taken}* of {origin} were taken; left out: {shown}.")
     return {name.removeprefix(taken): state[name] for name in state if name.startswith(taken)}

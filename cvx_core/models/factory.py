@@ -23,8 +23,8 @@ from cvx_core.plugins.isolation import error_boundary
 
 def load_factory(
     name: str, *, weights: str | Path | None = None, trust_checkpoint: bool = False
-) -> VisionModel:
-    """Call a factory and return its model.
+) -> VisionModel | nn.Module:
+    """Call a factory and return its model, or the module that it made.
 
     Parameters
     ----------
@@ -42,19 +42,17 @@ def load_factory(
         If the code can't be imported, or the factory raises or returns no model.
     """
     place, _, attribute = name.rpartition(":")
-    details = {} if weights is None else {"weights": Path(weights).name}
     file = Path(place) if place.endswith(".py") else None
     with _importable(file):
         made = _make(_import_module(place) if file is None else _import_file(file), name, attribute)
-    if isinstance(made, nn.Module):
-        made = VisionModel(made, name=name, details=details)
-    if not isinstance(made, VisionModel):
+    if not isinstance(made, VisionModel | nn.Module):
         raise ModelError(
             f"{name} gave a {type(made).__name__}.",
             "A factory takes no arguments and returns a cvx_core.VisionModel or a torch.nn.Module.",
         )
     if weights is not None and str(weights) != "random":
-        load_weights(made.module, weights, trust=trust_checkpoint)
+        module = made.module if isinstance(made, VisionModel) else made
+        load_weights(module, weights, trust=trust_checkpoint)
     return made
 
 

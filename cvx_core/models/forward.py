@@ -47,6 +47,11 @@ def _way_out(reason: str, module: nn.Module) -> str:
             "The forward runs under torch.inference_mode, which records no gradient: remove it, or "
             "use a method that needs none, such as one that perturbs the image."
         )
+    if re.search(r"Guard failed: .*size\(\)\[0\]", reason):
+        return (
+            "The program was exported for one batch size, and cvx runs several images at once: "
+            "export it with dynamic_shapes={'x': {0: torch.export.Dim('batch')}}."
+        )
     if re.search(r"missing \d+ required positional argument", reason):
         return (
             "forward needs more than the image: fix the rest in a wrapper, a module with "

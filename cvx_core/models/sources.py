@@ -8,14 +8,16 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from cvx_core.errors import CvxWarning, ModelError, PluginError, did_you_mean
 from cvx_core.explanations.metadata import Metadata
-from cvx_core.models.checkpoints import names_a_file
+from cvx_core.models.checkpoints import EXPORTED, names_a_file
 from cvx_core.models.factory import load_factory
 from cvx_core.models.vision_model import VisionModel
 from cvx_core.plugins.discovery import get_component, registry
@@ -71,6 +73,15 @@ class ModelSource(ABC):
         CheckpointError
             If the weights can't be had or don't fit.
         """
+
+    def wrap(self, module: nn.Module) -> VisionModel | None:  # noqa: ARG002
+        """Return a network of the source's library, which the user built; None if it can't be read.
+
+        Only networks are passed whose class, or one that it inherits from, is from a package with
+        the name of the source. Nothing may be guessed: a network that needs more than it says
+        itself is left to the user.
+        """
+        return None
 
     @abstractmethod
     def models(self) -> Iterable[ModelEntry]:
@@ -147,7 +158,10 @@ def load_model(
         if prefix.partition("@")[0] in plugins.names("model source"):
             model = _load_from_source(prefix, rest, weights, trust_checkpoint)
         elif colon and _looks_like_code(name):
-            model = load_factory(name, weights=weights, trust_checkpoint=trust_checkpoint)
+            made = load_factory(name, weights=weights, trust_checkpoint=trust_checkpoint)
+            model = made if isinstance(made, VisionModel) else wrap(made, name=name)
+            if weights is not None:
+                model.details = Metadata({**model.details, "weights": Path(weights).name})
         elif colon:
             plugins.find("model source", prefix)
             raise AssertionError("unreachable: find raises for an unknown source")
@@ -161,6 +175,43 @@ def load_model(
     if device is not None or dtype is not None:
         model.to(device, dtype)
     return model
+
+
+def wrap(module: nn.Module, *, name: str = "") -> VisionModel:
+    """Return a network as the model source of its library reads it.
+
+    For networks that you built with a library of `cvx plugins`, such as its detectors: task,
+    readout and preprocessing are the library's. Any other is taken as by ``VisionModel(module)``.
+
+    Parameters
+    ----------
+    module
+        The network. It is used as it is.
+    name
+        For provenance.
+
+    Raises
+    ------
+    PluginError
+        If a source fails.
+
+    Examples
+    --------
+    >>> from torchvision.models.detection import ssdlite320_mobilenet_v3_large
+    >>> import cvx_core as cvx
+    >>> net = ssdlite320_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=3)
+    >>> cvx.wrap(net.eval(), name="mine")
+    <VisionModel mine (detection, cpu, torch.float32)>
+    """
+    packages = {one.__module__.partition(".")[0] for one in type(module).__mro__}
+    for source in registry().names("model source"):
+        if source.partition("@")[0] in packages:
+            with error_boundary(partial(_broken, source)):
+                found = _source(source).wrap(module)
+            if found is not None:
+                found.name = name or found.name
+                return found
+    return VisionModel(module, name=name)
 
 
 def list_models(source: str) -> list[ModelEntry]:
@@ -210,6 +261,12 @@ def _unknown(name: str) -> ModelError:
     path = Path(name)
     if path.suffix == ".py":
         hint = f"Name the factory in it: '{name}:NAME'."
+    elif path.suffix == EXPORTED:
+        hint = (
+            "A program of torch.export has no layers, but methods at the input explain it: "
+            f"-m file.py:make with def make(): return torch.export.load({path.name!r}).module(). "
+            "Export it with a dynamic batch."
+        )
     elif names_a_file(name):
         hint = f"Weights need a model: -m SOURCE:NAME --weights {name}."
     else:

@@ -92,6 +92,7 @@ class Recording:
         self.baseline_logits: Tensor | None = None
         self._calls: dict[str, int] = {}
         self._running: Literal["", "forward", "backward"] = ""
+        self._returned: Any = None
         self._replacing: dict[str, Tensor] | None = None
         self._over = False
         self.mode = Interception(
@@ -227,7 +228,6 @@ class Recording:
         self._tape.replaying, self.mode.started = True, False
         self._replacing = {self._layers[name].name: value.detach()}
         try:
-            # In this order: leaving inference mode switches gradients on.
             with torch.inference_mode(False), torch.no_grad():
                 return self._run().detach()
         finally:
@@ -287,7 +287,6 @@ class Recording:
 
     def _hook(self, name: str, calls: dict[int, Layer]) -> Any:
         def hook(_module: Any, _args: Any, output: Any) -> Any:
-            # Another thread may be running the same model.
             if threading.get_ident() != self._thread:
                 return None
             # Checkpointed modules run again in the backward pass, which must build the same graph.
@@ -330,8 +329,7 @@ class Recording:
     def _forward(self) -> None:
         if self.passage is not None:
             self._compare(self.passage)
-        # Before the first layer nothing requires a gradient, so that no graph is built there. (To
-        # switch gradients on at that layer would not outlive a no_grad block around it.)
+        # Before the first layer nothing requires a gradient, so that no graph is built there.
         with torch.enable_grad():
             self.logits = self._run()
         self.mode.leakage.over = True
@@ -364,10 +362,9 @@ class Recording:
         self.forwards += 1
         self._calls.clear()
         self._running = "forward"
-        stance = eager()
         try:
             kept = torch.autograd.graph.saved_tensors_hooks(self.saved.pack, self.saved.unpack)
-            with stance, kept, self.mode:
+            with eager(), kept, self.mode:
                 # Tensors made under inference mode can't take part in a graph; a clone can.
                 given = self.inputs.clone() if self.inputs.is_inference() else self.inputs
                 inputs = given.detach()
@@ -377,14 +374,15 @@ class Recording:
                 output = self.model.run(inputs)
                 if self._replacing is None:
                     self.mode.leakage.ends = self.mode.leakage.origins(output)
-            # Outside the mode: parsing the output is not part of the network whose gates are
-            # frozen. (A detector may decode the sides of a box with a softmax.)
-            with stance, kept:
+            # Outside the mode: a readout is no part of the network whose gates are frozen.
+            with eager(), kept:
+                if self._replacing is not None:
+                    return autograd.tangent(self.model.read, self._returned, output)
                 reading = self.model.parse_output(output)
         finally:
             self._running = ""
-        if self._replacing is None:
-            self.output = reading.detached()
+        self.output = reading.detached()
+        self._returned = None if self._tape is None else autograd.unlinked(output)
         return reading.flat
 
     def backward(

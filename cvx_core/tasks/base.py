@@ -112,6 +112,8 @@ class Task(ABC):
     pyramid
         Whether a prediction may depend on several layers side by side, as on the levels of a
         feature pyramid, rather than on one last layer with a grid.
+    output_parts
+        How many `ModelOutput.parts` there are.
     label_form
         What ``--label`` takes, as in ``CLASS``.
     unit
@@ -135,6 +137,7 @@ class Task(ABC):
     whole_image: ClassVar[bool] = False
     exclusive: ClassVar[bool] = False
     pyramid: ClassVar[bool] = True
+    output_parts: ClassVar[int] = 1
     label_form: ClassVar[str] = "FILE"
     unit: str = "logits"
     activation: str = ""

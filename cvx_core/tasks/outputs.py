@@ -43,6 +43,11 @@ class ModelOutput:
         """All outputs (B, N), with their graph: what seeds are vectors over."""
         return self.scores.flatten(1)
 
+    @property
+    def parts(self) -> tuple[Tensor, ...]:
+        """Parts of `flat` (B, n) that a target may be about one without another, in order."""
+        return (self.flat,)
+
     def rows(self, start: int, stop: int) -> ModelOutput:
         """Return the output of some images of the batch."""
         return ModelOutput(self.scores[start:stop])
@@ -88,6 +93,13 @@ def read_scores(
         If there is none, or several could be meant.
     """
     shape = "(B, C)" if dimensions == 2 else "(B, C, h, w)"
+    first = output[0] if isinstance(output, list | tuple) and output else None
+    if isinstance(first, Mapping) and "boxes" in first:
+        raise ModelError(
+            f"The model must return scores {shape}, got boxes.",
+            "cvx_core.wrap(module) reads a detector of a library that cvx loads models of; so does "
+            "-m file.py:factory.",
+        )
     named = [("", output)] if isinstance(output, Tensor) else list(_tensors(output))
     fitting = [(key, _fit(one, dimensions, single)) for key, one in named]
     usable = [(key, one) for key, one in fitting if one is not None]

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from cvx_core.errors import CheckpointError
+from cvx_core.errors import CheckpointError, CvxWarning
 from cvx_core.models.checkpoints import (
     fit_weights,
     load_weights,
@@ -221,3 +221,50 @@ def test_other_precisions_are_loaded(dtype: torch.dtype) -> None:
     state = _little().half().state_dict()
     state = {name: t.to(dtype) if t.is_floating_point() else t for name, t in state.items()}
     fit_weights(_little(), state, "a.pth")
+
+
+@pytest.mark.parametrize("key", ["params", "network", "generator", "ema"])
+def test_a_state_dict_under_any_name_is_found(key: str, tmp_path: Path) -> None:
+    expected, found = nn.Linear(3, 2), nn.Linear(3, 2)
+    optimizer = torch.optim.SGD(expected.parameters()).state_dict()
+    path = tmp_path / "checkpoint.pth"
+    torch.save({"epoch": 3, "optimizer": optimizer, key: expected.state_dict()}, path)
+    load_weights(found, path)
+    assert torch.equal(found.weight, expected.weight)
+
+
+@pytest.mark.parametrize(
+    ("plain", "averaged"),
+    [
+        ("state_dict", "state_dict_ema"),
+        ("params", "params_ema"),
+        ("model", "ema"),
+        ("net_g", "net_g_averaged"),
+    ],
+)
+def test_of_plain_and_averaged_dictionaries_the_plain_is_taken_and_it_is_said(
+    plain: str, averaged: str, tmp_path: Path
+) -> None:
+    expected, other, found = nn.Linear(3, 2), nn.Linear(3, 2), nn.Linear(3, 2)
+    path = tmp_path / "checkpoint.pth"
+    torch.save({averaged: other.state_dict(), plain: expected.state_dict()}, path)
+    with pytest.warns(CvxWarning, match=rf"under '{plain}' .* were taken, not {averaged}"):
+        load_weights(found, path)
+    assert torch.equal(found.weight, expected.weight)
+
+
+@pytest.mark.parametrize("prefix", ["model.", "net.backbone.", "_forward_module.student."])
+def test_the_prefix_of_a_lightning_module_is_dropped_though_counters_are_missing(
+    prefix: str, tmp_path: Path
+) -> None:
+    expected, found = (nn.Sequential(nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2)) for _ in range(2))
+    state = {
+        f"{prefix}{name}": tensor
+        for name, tensor in expected.state_dict().items()
+        if not name.endswith("num_batches_tracked")
+    }
+    path = tmp_path / "last.ckpt"
+    torch.save({"state_dict": {**state, "loss.weight": torch.ones(2)}}, path)
+    with pytest.warns(CvxWarning, match=r"loss\.weight"):
+        load_weights(found, path)
+    assert torch.equal(found[0].weight, expected[0].weight)

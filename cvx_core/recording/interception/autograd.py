@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree
 
 from cvx_core.errors import CvxError, MethodError
 from cvx_core.models.evaluation_mode import evaluation_mode
@@ -151,3 +152,48 @@ def _way_out(reason: str) -> str:
     if "reentrant" in reason:
         return "Let the network call checkpoint(..., use_reentrant=False), or no checkpoint at all."
     return "Name a later layer, behind the function that has no gradient."
+
+
+def unlinked(output: Any) -> Any:
+    """Return what a network returned, without graph, where torch can find the tensors in it."""
+    return _pytree.tree_map(lambda one: one.detach() if isinstance(one, Tensor) else one, output)
+
+
+def tangent(function: Callable[[Any], Tensor], at: Any, value: Any) -> Tensor:
+    """Return what the tangent of a function at an output of the network is at another output.
+
+    The function itself where the outputs hold no tensors that torch can find, or others.
+
+    Parameters
+    ----------
+    function
+        From what a network returns to (B, N).
+    at, value
+        Tensors, or nested tuples, lists and mappings of them.
+    """
+    (before, spec), (after, _) = _pytree.tree_flatten(at), _pytree.tree_flatten(value)
+    moved = [k for k, one in enumerate(before) if _is_float(one)]
+    if not moved or [_shape(one) for one in before] != [_shape(one) for one in after]:
+        return function(value)
+
+    change = [after[k] - before[k] for k in moved]
+    with torch.enable_grad():
+        start = [before[k].detach().requires_grad_() for k in moved]
+        leaves = dict(enumerate(before)) | dict(zip(moved, start, strict=True))
+        there = function(_pytree.tree_unflatten(list(leaves.values()), spec))
+        if not there.requires_grad:
+            return there
+        # The derivative in one direction, by the backward pass of a backward pass.
+        vector = torch.zeros_like(there, requires_grad=True)
+        several = torch.autograd.grad(there, start, vector, create_graph=True, allow_unused=True)
+        pairs = [(a * b).sum() for a, b in zip(several, change, strict=True) if a is not None]
+        [slope] = torch.autograd.grad(torch.stack(pairs).sum(), [vector])
+    return there.detach() + slope
+
+
+def _is_float(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.is_floating_point()
+
+
+def _shape(value: Any) -> Any:
+    return value.shape if isinstance(value, Tensor) else None

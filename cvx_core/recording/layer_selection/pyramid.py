@@ -7,6 +7,7 @@ modules behind them, on every path from the input to the output.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -26,10 +27,13 @@ Node = Any
 """A node of the graph of automatic differentiation."""
 
 
-def choose_levels(layout: Layout, model: VisionModel, inputs: Tensor) -> tuple[Layer, ...]:
+def choose_levels(
+    layout: Layout, model: VisionModel, inputs: Tensor, parts: Collection[int] | None = None
+) -> tuple[Layer, ...]:
     """Return the last layers with a grid and learned modules behind them, one on each path.
 
-    None of them lies behind another, so that their contributions add up.
+    None of them lies behind another, so that their contributions add up. Paths to other parts of
+    the output than `parts` (see `ModelOutput.parts`) don't count.
 
     Raises
     ------
@@ -37,13 +41,14 @@ def choose_levels(layout: Layout, model: VisionModel, inputs: Tensor) -> tuple[L
         If a path from the input to the output passes none.
     """
     with torch.inference_mode(False):
-        output, layers, learned = _graph(layout, model, inputs[:1].clone())
-    found = _last(output, layers, learned)
+        outputs, layers, learned = _graph(layout, model, inputs[:1].clone())
+    wanted = [node for k, node in enumerate(outputs) if parts is None or k in parts]
+    found = _last(wanted, layers, learned)
     while behind := [node for node in found if _reaches(node, found)]:
         # A layer behind another carries part of what the earlier one carries, and their maps would
         # count it twice. Without the later one, the search goes on to layers before it.
         layers = {node: layer for node, layer in layers.items() if node not in behind}
-        found = _last(output, layers, learned)
+        found = _last(wanted, layers, learned)
     if not found:
         raise LayerError(
             "The network has no layer with a spatial grid on which its output depends.",
@@ -64,8 +69,8 @@ def choose_levels(layout: Layout, model: VisionModel, inputs: Tensor) -> tuple[L
 
 def _graph(
     layout: Layout, model: VisionModel, image: Tensor
-) -> tuple[Node, dict[Node, Layer], set[Node]]:
-    """Run the network and return the nodes of its output, its layers and its learned modules."""
+) -> tuple[list[Node], dict[Node, Layer], set[Node]]:
+    """Run the network; return the nodes of its output's parts, layers and learned modules."""
     wanted: dict[tuple[str, int], Layer] = {(p.module, p.call): p for p in layout.layers}
     calls: dict[str, int] = {}
     layers: dict[Node, Layer] = {}
@@ -90,15 +95,16 @@ def _graph(
         torch.enable_grad(),
         eager(),
     ):
-        output = model.read(model.run(image.requires_grad_()))
-    return output.grad_fn, layers, learned
+        output = model.parse_output(model.run(image.requires_grad_()))
+        nodes = [part.grad_fn for part in output.parts]
+    return nodes, layers, learned
 
 
-def _last(output: Node, layers: dict[Node, Layer], learned: set[Node]) -> set[Node]:
+def _last(outputs: Iterable[Node], layers: dict[Node, Layer], learned: set[Node]) -> set[Node]:
     """Return the layers with learned modules behind that are met first from the output."""
     found: set[Node] = set()
     # A node may be reached by one path with learned modules on it and by one without.
-    todo, seen = [(output, False)], set()
+    todo, seen = [(output, False) for output in outputs], set()
     while todo:
         node, behind = todo.pop()
         if node is None or (node, behind) in seen:

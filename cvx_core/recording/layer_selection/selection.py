@@ -58,11 +58,19 @@ def find_last_grid(model: VisionModel, inputs: Tensor) -> Layer:
     )
 
 
-def find_levels(model: VisionModel, inputs: Tensor) -> tuple[Layer, ...]:
+def find_levels(
+    model: VisionModel, inputs: Tensor, parts: frozenset[int] | None = None
+) -> tuple[Layer, ...]:
     """Return the layers that together carry the output.
 
     For a classifier the one of `find_last_grid`. For a segmenter or detector the last layers with
     learned modules behind them, one on each path to the output: the levels of a feature pyramid.
+
+    Parameters
+    ----------
+    parts
+        Numbers of the parts of the output (`ModelOutput.parts`) that a target is about: 0 for
+        the scores of a detector and 1 for its boxes. None means all.
 
     Raises
     ------
@@ -72,7 +80,10 @@ def find_levels(model: VisionModel, inputs: Tensor) -> tuple[Layer, ...]:
     if not model.task.pyramid:
         return (find_last_grid(model, inputs),)
     return model.facts.find(
-        lambda: choose_levels(Layout.of(model, inputs), model, inputs), "levels", inputs.shape[1:]
+        lambda: choose_levels(Layout.of(model, inputs), model, inputs, parts),
+        "levels",
+        parts,
+        inputs.shape[1:],
     )
 
 

@@ -72,6 +72,8 @@ def as_grid(
     input_size: tuple[int, int],
     known: set[tuple[int, int]],
     lengths: set[int],
+    *,
+    features_last: bool = False,
 ) -> tuple[Kind, tuple[int, int], int] | None:
     """Read a shape (without the batch dimension) as a grid of spatial positions.
 
@@ -85,6 +87,9 @@ def as_grid(
         Grids (h, w) of four-dimensional tensors of this network.
     lengths
         Numbers of tokens N in this network: an (N, N) array is attention and not a grid.
+    features_last
+        Whether the last dimension of (N, C) is known to hold features: of 100 queries with 256
+        features, the features are no grid of 16 x 16.
 
     Returns
     -------
@@ -101,7 +106,7 @@ def as_grid(
     if len(shape) != 2 or 1 in shape:
         return None
     kinds: tuple[tuple[Kind, int], ...] = (("tokens", shape[0]), ("channel-tokens", shape[1]))
-    for kind, length in kinds:
+    for kind, length in kinds[:1] if features_last else kinds:
         found = token_grid(length, known)
         if found is not None:
             return kind, found[0], found[1]

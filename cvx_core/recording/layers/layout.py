@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cvx_core._util.text import shortened
 from cvx_core.errors import LayerError, did_you_mean
@@ -116,15 +116,19 @@ def _trace(model: VisionModel, inputs: Tensor) -> Layout:
     count: dict[str, int] = {}
     rows: dict[str, str] = {}
     constant: set[str] = set()
+    linear: dict[int, Tensor] = {}
+    modules = dict(model.module.named_modules())
 
-    def keep(call: str, tensor: Tensor) -> None:
+    def keep(call: str, tensor: Tensor, args: Any) -> None:
         # An in-place function returns the same tensor with another version: that is another layer.
         calls.append((call, tensor, version(tensor)))
         count[_module(call)] = count.get(_module(call), 0) + 1
         if batch_first(tensor, 2) and tensor.is_floating_point():
             rows[call] = _digest(tensor[1])
+        if isinstance(modules[_module(call)], nn.Linear | nn.LayerNorm):
+            linear.update({id(one): one for one in (*args, tensor) if isinstance(one, Tensor)})
 
-    def compare(call: str, tensor: Tensor) -> None:
+    def compare(call: str, tensor: Tensor, _args: Any) -> None:
         # To the last bit: it is the same row of the batch.
         if batch_first(tensor, 2) and call in rows and rows[call] == _digest(tensor[1]):
             constant.add(call)
@@ -133,23 +137,22 @@ def _trace(model: VisionModel, inputs: Tensor) -> Layout:
     batch = inputs[:1].expand(2, -1, -1, -1).contiguous()
     _observe(model, batch, keep)
     _observe(model, with_another(inputs[:1]), compare)
-    modules = model.module.named_modules()
-    inner = {name for name, module in modules if not any(True for _ in module.children())}
+    inner = {n for n, module in modules.items() if not any(True for _ in module.children())}
     total = sum(t.numel() * t.element_size() for call, t, _ in calls if _module(call) in inner)
     if not all(takes_hooks(module) for module in model.module.modules()):
         total = max(total, _HIDDEN * batch.numel() * batch.element_size())
-    return _arrange(calls, count, constant, batch, total)
+    return _arrange(calls, count, constant, batch, total, linear)
 
 
-def _observe(model: VisionModel, batch: Tensor, seen: Callable[[str, Tensor], None]) -> None:
-    """Run a batch and call a function with each module's call, ``name#k``, and its output."""
+def _observe(model: VisionModel, batch: Tensor, seen: Callable[[str, Tensor, Any], None]) -> None:
+    """Run a batch and call a function with each call, ``name#k``, its output and arguments."""
     calls: dict[str, int] = {}
 
-    def record(name: str, _args: Any, _kwargs: Any, output: Any) -> None:
+    def record(name: str, args: Any, _kwargs: Any, output: Any) -> None:
         tensor = first_tensor(output)
         if tensor is not None:
             k = calls[name] = calls.get(name, -1) + 1
-            seen(f"{name}#{k}", tensor)
+            seen(f"{name}#{k}", tensor, args)
 
     modules = [(name, module) for name, module in model.module.named_modules() if name]
     with hooked(modules, after=record), evaluation_mode(model.module), torch.no_grad(), eager():
@@ -181,7 +184,9 @@ def _arrange(
     constant: set[str],
     batch: Tensor,
     total: int,
+    linear: Container[int],
 ) -> Layout:
+    """Read the shapes of calls; tensors in `linear` have their features in the last dimension."""
     size = (int(batch.shape[2]), int(batch.shape[3]))
     names = {call: _module(call) if count[_module(call)] == 1 else call for call, _, _ in calls}
     # First the grids of maps, then everything again: token sequences are read as one of them.
@@ -196,7 +201,8 @@ def _arrange(
     aliases: dict[str, str] = {}
     same: list[str] = []
     for call, tensor, k in usable:
-        found = as_grid(tuple(tensor.shape[1:]), size, known, lengths)
+        last = id(tensor) in linear
+        found = as_grid(tuple(tensor.shape[1:]), size, known, lengths, features_last=last)
         if found is None:
             continue
         if call in constant:

@@ -44,6 +44,8 @@ class DetectionCandidates:
         Whether the boxes are fractions of the input's sides.
     levels
         How many candidates each level of the pyramid has, in order; empty if unknown.
+    clip
+        Whether boxes are cut at the edges of the image when they are reported.
     valid
         (B, M), or (B, M, C) where each class has its own box: which candidates there are, where
         images have different numbers of them.
@@ -61,6 +63,7 @@ class DetectionCandidates:
     most: int = 100
     relative: bool = False
     levels: tuple[int, ...] = ()
+    clip: bool = False
     valid: Tensor | None = None
 
     def __post_init__(self) -> None:
@@ -109,8 +112,13 @@ class DetectionOutput(ModelOutput):
     @property
     def flat(self) -> Tensor:
         """All logits and box sides (B, N), with their graph."""
-        parts = (self.scores, self.candidates.boxes.to(self.scores.dtype))
-        return torch.cat([part.flatten(1) for part in parts], dim=1)
+        return torch.cat(self.parts, dim=1)
+
+    @property
+    def parts(self) -> tuple[Tensor, Tensor]:
+        """All logits (B, M * C), and all box sides."""
+        boxes = self.candidates.boxes.to(self.scores.dtype)
+        return self.scores.flatten(1), boxes.flatten(1)
 
     @property
     def probabilities(self) -> Tensor:

@@ -44,9 +44,9 @@ def detection(output: Any, classes: Classes = None) -> DetectionCandidates:
     if not isinstance(logits, torch.Tensor) or not isinstance(boxes, torch.Tensor):
         raise ModelError(
             f"No candidates were found in the {type(output).__name__} that the detector returned.",
-            "Pass readout=... to VisionModel: a function from that output to "
-            "cvx_core.DetectionCandidates(logits, boxes), before boxes are suppressed. "
-            "Detectors loaded by name have one.",
+            "cvx_core.wrap(module) reads a detector of a library that cvx loads models of. For "
+            "others pass readout=... to VisionModel: a function from that output to "
+            "cvx_core.DetectionCandidates(logits, boxes), before boxes are suppressed.",
         )
     count, columns = class_count(classes), logits.shape[-1]
     if count is not None and isinstance(classes, Sequence) and _NOTHING.match(classes[-1].strip()):

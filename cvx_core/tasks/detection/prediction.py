@@ -146,8 +146,20 @@ class DetectionPrediction(Prediction):
         above = self.suppression(self.settings.threshold)
         found = sorted((-self.scores[m, c], m, c) for m, c, by in above if by is None)
         return tuple(
-            Detection(k, m, self.entry(m, c), self.box(m, c))
+            Detection(k, m, self.entry(m, c), self._reported(m, c))
             for k, (_, m, c) in enumerate(found[: self.settings.most])
+        )
+
+    def _reported(self, candidate: int, index: int) -> tuple[float, float, float, float]:
+        left, top, right, bottom = self.box(candidate, index)
+        if not self.settings.clip or self.frame.image_size is None:
+            return left, top, right, bottom
+        width, height = self.frame.image_size
+        return (
+            min(max(left, 0.0), width),
+            min(max(top, 0.0), height),
+            min(max(right, 0.0), width),
+            min(max(bottom, 0.0), height),
         )
 
     def suppression(self, threshold: float) -> list[tuple[int, int, int | None]]:

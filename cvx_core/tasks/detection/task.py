@@ -39,6 +39,7 @@ class Detection(Task):
     """Boxes with a class each."""
 
     name = "detection"
+    output_parts = 2
     target_forms = FORMS
     ground_truth = GroundTruthBoxes
     columns: ClassVar[Mapping[str, Any]] = {

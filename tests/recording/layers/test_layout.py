@@ -370,3 +370,26 @@ def test_a_hybrid_has_cells_first_and_tokens_behind_them(seeded: Build) -> None:
     ]
     found = find_last_grid(model, torch.rand(1, 3, 64, 64))
     assert (found.name, found.kind, found.grid, found.prefix) == ("blocks.0", "tokens", (2, 2), 1)
+
+
+class Queries(nn.Module):
+    """Three queries of 16 features that read a grid of 4 x 4 positions, as a decoder's do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 16, 4, 4)
+        self.queries = nn.Parameter(torch.randn(3, 16))
+        self.read, self.mix, self.norm = nn.Identity(), nn.Linear(16, 16), nn.LayerNorm(16)
+        self.head = nn.Linear(16, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.stem(x).flatten(2)
+        weights = (self.queries @ tokens / 4).softmax(-1)
+        read = self.read(weights @ tokens.transpose(1, 2))
+        return self.head(self.norm(self.mix(read))).mean(1)
+
+
+def test_the_features_of_queries_are_no_grid() -> None:
+    # (3, 16) reads as 3 channels of 4 x 4 positions, too: linear layers say what is what.
+    layout = Layout.of(VisionModel(Queries().eval()), torch.rand(1, 3, 16, 16))
+    assert [layer.name for layer in layout.layers] == ["stem"]

@@ -65,6 +65,50 @@ def rt_detr() -> Any:
     )
 
 
+def deformable_detr(**options: Any) -> Any:
+    return hf.DeformableDetrForObjectDetection(
+        hf.DeformableDetrConfig(
+            backbone_config=resnet(stages=(2, 3, 4)),
+            use_timm_backbone=False,
+            use_pretrained_backbone=False,
+            backbone=None,
+            d_model=32,
+            encoder_n_points=2,
+            decoder_n_points=2,
+            num_feature_levels=3,
+            id2label=NAMES,
+            **{**LAYERS, **options},
+        )
+    )
+
+
+def d_fine() -> Any:
+    return hf.DFineForObjectDetection(
+        hf.DFineConfig(
+            backbone_config=hf.HGNetV2Config(
+                stem_channels=[3, 8, 8],
+                stage_in_channels=[8, 16, 16, 16],
+                stage_mid_channels=[8, 8, 8, 8],
+                stage_out_channels=[16, 16, 16, 16],
+                stage_num_blocks=[1, 1, 1, 1],
+                stage_numb_of_layers=[1, 1, 1, 1],
+                hidden_sizes=[16, 16, 16, 16],
+                depths=[1, 1, 1, 1],
+                out_features=["stage2", "stage3", "stage4"],
+            ),
+            encoder_in_channels=[16, 16, 16],
+            encoder_hidden_dim=16,
+            hidden_dim=16,
+            decoder_in_channels=[16, 16, 16],
+            d_model=16,
+            decoder_n_points=[2, 2, 2],
+            hidden_expansion=0.5,
+            id2label=NAMES,
+            **{**LAYERS, "decoder_layers": 2},
+        )
+    )
+
+
 def yolos() -> Any:
     return hf.YolosForObjectDetection(
         hf.YolosConfig(
@@ -140,6 +184,17 @@ DETECTORS: dict[str, Kind] = {
         lambda: hf.ConditionalDetrForObjectDetection(of_detr("ConditionalDetr")),
         lambda: hf.ConditionalDetrImageProcessor(size=SIDE),
     ),
+    "deformable-detr": (
+        lambda: deformable_detr(decoder_layers=2),
+        lambda: hf.DeformableDetrImageProcessor(size=SIDE),
+    ),
+    "two-stage": (
+        lambda: deformable_detr(
+            two_stage=True, with_box_refine=True, decoder_layers=2, two_stage_num_proposals=7
+        ),
+        lambda: hf.DeformableDetrImageProcessor(size=SIDE),
+    ),
+    "d-fine": (d_fine, lambda: hf.RTDetrImageProcessor(size=SIDE)),
     "rt-detr": (rt_detr, lambda: hf.RTDetrImageProcessor(size=SIDE)),
     "yolos": (yolos, lambda: hf.YolosImageProcessor(size=SIDE)),
 }
@@ -262,3 +317,75 @@ def test_a_network_that_wants_a_task_in_words_is_refused_with_the_way_out(tmp_pa
     config.save_pretrained(tmp_path)
     with pytest.raises(ModelError, match="requires task_inputs besides the image"):
         cvx.load_model(f"transformers:{tmp_path}", weights="random")
+
+
+def test_ones_own_detector_is_wrapped_in_one_line() -> None:
+    torch.manual_seed(0)
+    network = rt_detr().eval()
+    model = cvx.wrap(network)
+    assert model.task.name == "detection"
+    assert model.classes == ("cat", "dog", "owl")
+    assert model.module is network
+    assert cvx.wrap(network.model).task.name == "classification"  # the backbone has no head
+
+
+@pytest.mark.parametrize(
+    ("config", "prompt"),
+    [
+        (lambda: hf.SamConfig(), "points or boxes"),
+        (lambda: hf.OwlViTConfig(), "words"),
+    ],
+)
+def test_promptable_networks_are_refused_in_words(
+    config: Callable[[], Any], prompt: str, tmp_path: Path
+) -> None:
+    config().save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match=prompt) as caught:
+        cvx.load_model(f"transformers:{tmp_path}", weights="random")
+    assert "file.py:FACTORY" in caught.value.hint
+
+
+class Prompted(torch.nn.Module):
+    """What the message says to write: a SAM with a fixed point."""
+
+    def __init__(self, net: Any) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        point = torch.tensor([[[[32.0, 32.0]]]], dtype=x.dtype).expand(len(x), -1, -1, -1)
+        masks = self.net(pixel_values=x, input_points=point, multimask_output=False).pred_masks
+        return masks[:, 0]
+
+
+def small_sam() -> Any:
+    sizes = {"hidden_size": 16, "num_attention_heads": 2}
+    return hf.SamModel(
+        hf.SamConfig(
+            vision_config={
+                **sizes, "image_size": 64, "patch_size": 16, "num_hidden_layers": 2,
+                "output_channels": 16, "mlp_dim": 32, "window_size": 2, "global_attn_indexes": [1],
+                "num_pos_feats": 8,
+            },
+            prompt_encoder_config={
+                "hidden_size": 16, "image_size": 64, "patch_size": 16, "mask_input_channels": 4,
+            },
+            mask_decoder_config={
+                **sizes, "mlp_dim": 32, "num_hidden_layers": 1, "iou_head_hidden_dim": 16,
+            },
+        )
+    )  # fmt: skip
+
+
+def test_a_promptable_network_with_its_prompt_fixed_is_a_segmenter() -> None:
+    torch.manual_seed(0)
+    sam = small_sam()
+    with pytest.raises(ModelError, match="points or boxes"):
+        cvx.wrap(sam)
+    model = cvx.VisionModel(
+        Prompted(sam.eval()), task="segmentation", classes=["background", "object"]
+    )
+    [one] = cvx.explain(
+        model, torch.rand(1, 3, 64, 64), "class-attention", cvx.ClassScore("object")
+    )
+    assert one.values.any()

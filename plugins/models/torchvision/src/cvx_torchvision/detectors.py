@@ -51,6 +51,12 @@ def preprocess_of(detector: nn.Module) -> DetectorPreprocess:
     return DetectorPreprocess(transform.eval())
 
 
+def has_candidates(module: nn.Module) -> bool:
+    """Return whether a network runs as a detector of torchvision does, whatever its parts are."""
+    forward = type(module).forward
+    return any(isinstance(module, kind) and forward is kind.forward for kind in _KINDS)
+
+
 def with_candidates(detector: nn.Module) -> nn.Module:
     """Return a module that runs a detector's own modules and returns its `DetectionCandidates`.
 

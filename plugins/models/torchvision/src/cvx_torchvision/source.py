@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from torch import nn
 from torchvision import models
 from torchvision.models import WeightsEnum
 
 from cvx_core import CheckpointError, ModelEntry, ModelError, ModelSource, VisionModel, did_you_mean
 from cvx_core.models import fit_weights, names_a_file, read_checkpoint
 from cvx_torchvision.builder import build, rename
-from cvx_torchvision.detectors import preprocess_of, with_candidates
+from cvx_torchvision.detectors import has_candidates, preprocess_of, with_candidates
 from cvx_torchvision.weights import cached_file, file_name
 
 _TASKS = {
@@ -75,6 +76,17 @@ class TorchvisionSource(ModelSource):
             task=task,
             name=f"torchvision:{name}",
             details={"weights": _origin(published, weights)},
+        )
+
+    def wrap(self, module: nn.Module) -> VisionModel | None:
+        """Return a detector of the user's own with its preprocessing; None for other networks."""
+        if not has_candidates(module):
+            return None
+        return VisionModel(
+            with_candidates(module),
+            preprocess=preprocess_of(module),
+            task="detection",
+            name=type(module).__name__,
         )
 
     def models(self) -> Iterable[ModelEntry]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from inspect import signature
 from pathlib import Path
@@ -16,7 +16,7 @@ from transformers.utils import logging
 from cvx_core import CheckpointError, ModelError
 from cvx_core.models import read_checkpoint, seeded
 from cvx_core.plugins import describe_error
-from cvx_transformers.tasks import Task, compares_texts, task_of
+from cvx_transformers.tasks import Task, check_prompts, compares_texts, task_of
 
 
 def read_config(folder: Path, name: str) -> tuple[Any, Task]:
@@ -42,6 +42,7 @@ def read_config(folder: Path, name: str) -> tuple[Any, Task]:
         )
     task = task_of(config)
     if task is None:
+        check_prompts(config)
         raise ModelError(
             f"Unsupported model type of {name}: {config.model_type!r}. transformers has no image "
             "classifier, segmenter or object detector for it.",
@@ -101,8 +102,20 @@ def with_file(config: Any, task: Task, path: Path, trust: bool) -> nn.Module:
     return module
 
 
-def trained(config: Any, task: Task, folder: Path, name: str, trust: bool) -> nn.Module:
+def trained(
+    config: Any,
+    task: Task,
+    folder: Path,
+    name: str,
+    trust: bool,
+    replaced: Callable[[str], bool] = lambda _: False,
+) -> nn.Module:
     """Return the network with the weights in its folder.
+
+    Parameters
+    ----------
+    replaced
+        Whether a parameter gets its value later, so that it need not be there or fit.
 
     Raises
     ------
@@ -121,7 +134,8 @@ def trained(config: Any, task: Task, folder: Path, name: str, trust: bool) -> nn
         trust_remote_code=False,
         weights_only=not trust,
     )
-    _check(report, name)
+    wanted = {key: [i for i in report[key] if not replaced(_name(i))] for key in report}
+    _check(wanted, name)
     _check_inputs(module)
     return module
 
@@ -163,6 +177,10 @@ def _check(report: Mapping[str, Iterable[Any]], origin: str, *, strict: bool = F
             f"The weights of {origin} don't fit the network: {'; '.join(problems)}.",
             "Use a model trained for this task, or --weights random.",
         )
+
+
+def _name(item: Any) -> str:
+    return str(item[0] if isinstance(item, tuple) else item)
 
 
 def _described(item: Any) -> str:

@@ -10,8 +10,9 @@ from cvx_core import CheckpointError, ModelError
 from cvx_core.models import unreachable
 
 _DESCRIPTION = ("*.json",)
-_SAFE = ("model*.safetensors",)
-_PICKLED = ("pytorch_model*.bin",)
+_SAFE = ("model*.safetensors", "adapter_model.safetensors")
+_PICKLED = ("pytorch_model*.bin", "adapter_model.bin")
+_CONFIGURATIONS = ("config.json", "adapter_config.json")
 
 
 def model_folder(name: str, *, with_weights: bool) -> Path:
@@ -26,7 +27,7 @@ def model_folder(name: str, *, with_weights: bool) -> Path:
     """
     path = Path(name).expanduser()
     if name and path.is_dir():
-        if not (path / "config.json").is_file():
+        if not _described(path):
             raise ModelError(
                 f"No config.json in the folder {name}.",
                 "Use a folder written by save_pretrained().",
@@ -53,7 +54,11 @@ def _cached(name: str, with_weights: bool) -> Path | None:
 
 def _complete(folder: Path, with_weights: bool) -> bool:
     weights = [file for kind in (*_SAFE, *_PICKLED) for file in folder.glob(kind)]
-    return (folder / "config.json").is_file() and (bool(weights) or not with_weights)
+    return _described(folder) and (bool(weights) or not with_weights)
+
+
+def _described(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in _CONFIGURATIONS)
 
 
 def _fetched(name: str, with_weights: bool) -> Path:

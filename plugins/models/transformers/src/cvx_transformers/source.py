@@ -6,11 +6,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from cvx_core import CheckpointError, ModelEntry, ModelSource, VisionModel
+from torch import nn
+
+from cvx_core import CheckpointError, ModelEntry, ModelError, ModelSource, VisionModel
 from cvx_core.models import first_synonyms, names_a_file
+from cvx_transformers.adapter import Adapter, read_adapter
 from cvx_transformers.builder import bare, read_config, trained, with_file
 from cvx_transformers.hub import model_folder
 from cvx_transformers.preprocessing import read_preprocess
+from cvx_transformers.tasks import built_for, check_prompts
 
 
 class TransformersSource(ModelSource):
@@ -30,7 +34,8 @@ class TransformersSource(ModelSource):
         ----------
         name
             A folder written by ``save_pretrained``, or the name of a repository on the hub
-            (``"owner/name"``, ``"owner/name@revision"``).
+            (``"owner/name"``, ``"owner/name@revision"``): of a model, or of an adapter of PEFT,
+            whose base is loaded with it.
         weights
             None uses the model's own; or ``"random"``, or your own file.
         trust_checkpoint
@@ -51,14 +56,24 @@ class TransformersSource(ModelSource):
                 "Use NAME@REVISION, another model, 'random' or a file path.",
             )
         folder = model_folder(name, with_weights=weights is None)
-        config, task = read_config(folder, name)
+        adapter = read_adapter(folder, name, trust=trust_checkpoint)
+        origin = name if adapter is None else adapter.base
+        if adapter is not None:
+            folder = _base_folder(adapter, with_weights=weights is None)
+        config, task = read_config(folder, origin)
+        if adapter is not None:
+            config.num_labels = adapter.classes(bare(config, task), config.num_labels)
         if random:
             module = bare(config, task)
         elif own is not None:
             module = with_file(config, task, own, trust_checkpoint)
         else:
-            module = trained(config, task, folder, name, trust_checkpoint)
-        preprocess = read_preprocess(folder, name)
+            replaced = (lambda _: False) if adapter is None else adapter.replaces
+            module = trained(config, task, folder, origin, trust_checkpoint, replaced)
+        preprocess = read_preprocess(folder, origin)
+        if adapter is not None:
+            module = adapter.applied(module)
+            preprocess = _own_preprocess(adapter, preprocess)
         return VisionModel(
             module.eval(),
             preprocess=preprocess,
@@ -70,9 +85,40 @@ class TransformersSource(ModelSource):
             details={"weights": "random" if random else own.name if own else "pretrained"},
         )
 
+    def wrap(self, module: nn.Module) -> VisionModel | None:
+        """Return a network of the user's own, for prepared tensors; None if its task is unknown."""
+        task = built_for(module)
+        if task is None:
+            check_prompts(getattr(module, "config", None))
+            return None
+        config: Any = module.config
+        return VisionModel(
+            module,
+            classes=_class_names(config),
+            task=task.name,
+            readout=task.readout(config, None),
+            name=type(module).__name__,
+        )
+
     def models(self) -> Iterable[ModelEntry]:
         """Return nothing: a hub can't be listed."""
         return ()
+
+
+def _base_folder(adapter: Adapter, *, with_weights: bool) -> Path:
+    try:
+        return model_folder(adapter.base, with_weights=with_weights)
+    except (ModelError, CheckpointError) as error:
+        raise type(error)(
+            f"{adapter.name} is an adapter of {adapter.base}. {error.message}",
+            "Write the folder of that model as base_model_name_or_path into adapter_config.json.",
+        ) from error
+
+
+def _own_preprocess(adapter: Adapter, of_base: Any) -> Any:
+    """Return the image processor that was saved with an adapter, or that of its base."""
+    saved = (adapter.folder / "preprocessor_config.json").is_file()
+    return read_preprocess(adapter.folder, adapter.name) if saved else of_base
 
 
 def _class_names(config: Any) -> list[str] | None:

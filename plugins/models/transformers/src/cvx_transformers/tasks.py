@@ -15,13 +15,15 @@ from transformers import (
 )
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING,
+    MODEL_FOR_MASK_GENERATION_MAPPING,
     MODEL_FOR_OBJECT_DETECTION_MAPPING,
     MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING,
     MODEL_FOR_UNIVERSAL_SEGMENTATION_MAPPING,
     MODEL_FOR_ZERO_SHOT_IMAGE_CLASSIFICATION_MAPPING,
+    MODEL_FOR_ZERO_SHOT_OBJECT_DETECTION_MAPPING,
 )
 
-from cvx_core import DetectionCandidates
+from cvx_core import DetectionCandidates, ModelError
 from cvx_core.tasks import Readout, detection
 
 
@@ -70,6 +72,39 @@ TASKS = (
 )
 
 
+_PROMPTED = (
+    (
+        MODEL_FOR_MASK_GENERATION_MAPPING,
+        "masks what points or boxes in the image name",
+        "the mask's logits (B, 1, h, w), with task='segmentation', "
+        "classes=['background', 'object']",
+    ),
+    (
+        MODEL_FOR_ZERO_SHOT_OBJECT_DETECTION_MAPPING,
+        "finds what words name",
+        "cvx_core.DetectionCandidates, with task='detection'",
+    ),
+)
+
+
+def check_prompts(config: Any) -> None:
+    """Refuse networks that need a prompt beside the image, in words.
+
+    Raises
+    ------
+    ModelError
+        With what such a network needs, and what to do.
+    """
+    for mapping, does, returns in _PROMPTED:
+        if type(config) in mapping:
+            raise ModelError(
+                f"A network of the type {config.model_type!r} {does}: it needs that prompt beside "
+                "the image.",
+                "Fix the prompt in a module of yours, forward(self, x): return self.net(x, "
+                f"PROMPT), that returns {returns}: -m file.py:FACTORY.",
+            )
+
+
 def task_of(config: Any) -> Task | None:
     """Return the task that a configuration was saved for, or one that it supports; else None.
 
@@ -79,6 +114,17 @@ def task_of(config: Any) -> Task | None:
     saved = set(config.architectures or ())
     named = [task for task in able if saved & _networks(task.mapping[type(config)])]
     return next(iter([*named, *able]), None)
+
+
+def built_for(network: Any) -> Task | None:
+    """Return the task of a network, or None if it is none with a head that cvx reads."""
+    config = getattr(network, "config", None)
+    for task in TASKS:
+        if type(config) in task.mapping:
+            kinds = task.mapping[type(config)]
+            if isinstance(network, kinds if isinstance(kinds, tuple) else (kinds,)):
+                return task
+    return None
 
 
 def compares_texts(config: Any) -> bool:

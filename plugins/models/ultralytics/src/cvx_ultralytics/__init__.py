@@ -1,0 +1,1 @@
+"""The detectors, instance segmenters, segmenters and classifiers of ultralytics."""
