@@ -83,7 +83,8 @@ def _explained(model: VisionModel, x: Tensor) -> dict[str, Any]:
 def _residual(made: cvx.Explanation) -> float:
     evidence = made.evidence.to_dict()
     rows = evidence.get("levels", [evidence])
-    return float(max(row["residual"] for row in rows))
+    # A level that the target doesn't depend on has none.
+    return float(max(row.get("residual", 0.0) for row in rows))
 
 
 def _side(model: VisionModel, x: Tensor) -> cvx.Target:
