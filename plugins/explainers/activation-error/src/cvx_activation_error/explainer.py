@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cvx_activation_error.conservation_report import held, missing, rounding
-from cvx_activation_error.lrp.conserved import ConservedGamma
+from cvx_activation_error.lrp.gamma import ConservedGamma
 from cvx_activation_error.profile import profiles
 from cvx_core import (
     Attribution,

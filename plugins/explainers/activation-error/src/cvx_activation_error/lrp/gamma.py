@@ -1,4 +1,4 @@
-"""The gamma rule with nothing lost: what biases take is recorded where they act.
+"""Gamma rule with nothing lost: what biases take is recorded where they act.
 
 With contributions c_ij of the inputs of a layer y_j = sum_i c_ij + b_j, those of y_j's sign count
 1 + gamma times, the bias too:

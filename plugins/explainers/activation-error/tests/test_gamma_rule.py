@@ -1,4 +1,4 @@
-"""The conserved gamma rule: by hand, beside zennit, and complete on any architecture."""
+"""Gamma rule of activation-error: by hand, beside zennit, and complete on any architecture."""
 
 from __future__ import annotations
 
