@@ -110,7 +110,7 @@ def contributions(recording: Recording, seed: Tensor, name: str) -> tuple[Tensor
     constants, node = recording.kept_constants, recording.node(name)
     if constants is None:
         raise MethodError("No constants were recorded.", "Record with constants=True.")
-    if not recording.logits.requires_grad:
+    if not recording.has_gradient:
         raise recording.no_path(name)
     zeros = [zeros for _, zeros in constants.kept]
     own, *others = recording.backward(recording.logits, [node, *zeros], seed.to(recording.logits))

@@ -264,14 +264,12 @@ class Recording:
 
     def no_path(self, name: str) -> MethodError:
         """Return the error for a layer on which the model's output does not depend."""
-        native = (
-            None if self.has_gradient else autograd.without_gradient(self.model, self.inputs[:1])
-        )
-        if native is not None:
-            return native
+        image = self.inputs[:1]
+        if not self.has_gradient and (error := autograd.without_gradient(self.model, image)):
+            return error
         ends: Sequence[Origin] = self.mode.leakage.ends
         if ends:
-            with self.again(self.layer(name).name, self.inputs[:1]) as (_, leakage):
+            with self.again(self.layer(name).name, image) as (_, leakage):
                 ends = leakage.ends
         return autograd.no_path(name, ends, frozen=self.requirements.gates != "native")
 

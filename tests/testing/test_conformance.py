@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import pytest
 import torch
 
-from cvx_core import api
+from cvx_core import PluginError, api
 from cvx_core.explainers.base import Explainer
 from cvx_core.explainers.method import Attribution
 from cvx_core.explainers.request import ExplainRequest
@@ -149,7 +149,7 @@ def test_a_bad_explainer_is_caught(bad: type[Explainer], check: str) -> None:
         component = "bad"
 
     model = models.convolutional().to(dtype=torch.float64)
-    with pytest.raises((AssertionError, TypeError)):
+    with pytest.raises((AssertionError, TypeError, PluginError)):
         getattr(Bad(), check)(model)
 
 

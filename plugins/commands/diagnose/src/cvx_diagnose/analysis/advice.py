@@ -94,7 +94,14 @@ def advise(found: Mapping[str, Any], summary: Mapping[str, Any]) -> list[dict[st
         }
         for one in found.get("set_up", ())
     ]
-    return [*first, *sorted(advice, key=lambda one: -one["gain"])]
+    # A shortcut makes correct predictions doubtful too: it comes before what costs more errors.
+    effects = {one["number"]: one["transplants"].get("effect", 0.0) for one in shortcuts}
+
+    def rank(one: Mapping[str, Any]) -> tuple[bool, float, float]:
+        effect = effects.get(one.get("shortcut", -1), 0.0)
+        return one["kind"] != "shortcut", -effect, -one["gain"]
+
+    return [*first, *sorted(advice, key=rank)]
 
 
 def _for_fix(one: Mapping[str, Any]) -> str:
@@ -120,12 +127,19 @@ def verified_shortcuts(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _for_shortcut(one: Mapping[str, Any], name: Names) -> str:
     transplants, replacements = one["transplants"], one["replacements"]
+    effects = ""
+    if "effect" in transplants:
+        effects = (
+            f" Its effect is {100 * transplants['effect']:.0f} % against "
+            f"{100 * transplants['control_effect']:.0f} % (95 % interval of the difference "
+            f"{100 * transplants['low']:.0f} to {100 * transplants['high']:.0f} points)."
+        )
     text = (
-        f"Shortcut, {shortcut_name(one, name)}: {one['count']:,} errors share a {one['shared']}. "
-        f"Pasted {transplants['count']} times into {transplants['images']} correctly predicted "
-        f"images, it made {transplants['flipped']} of them wrong in the same way (control regions "
-        f"of the same size: {transplants['control_flipped']}). Cover it or crop it, or train with "
-        "it in images of every class."
+        f"Shortcut, {shortcut_name(one, name)}: {one['count']:,} errors share a {one['shared']}."
+        f"{effects} Pasted {transplants['count']} times into {transplants['images']} correctly "
+        f"predicted images, it made {transplants['flipped']} of them wrong in the same way "
+        f"(control regions of the same size: {transplants['control_flipped']}). Cover it or crop "
+        "it, or train with it in images of every class."
     )
     if replacements["lost"]:
         text += (

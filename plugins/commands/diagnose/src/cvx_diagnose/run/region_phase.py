@@ -27,7 +27,7 @@ class RegionPhase:
     """Tests regions in the most costly errors of each block, within the budget of the run.
 
     Which labels are suspected is known only when all rows are there; therefore the rows of a block
-    are written again, with its tests. A run that was interrupted goes on with the next block.
+    are written again, with its tests. An interrupted run resumes with the next block.
 
     Parameters
     ----------

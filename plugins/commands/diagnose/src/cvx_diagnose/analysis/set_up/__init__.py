@@ -1,1 +1,1 @@
-"""Set-up of a run: order of classes, normalization of inputs, missing labels."""
+"""Findings about the set-up: order of classes, normalization of inputs, missing labels."""

@@ -42,7 +42,7 @@ from cvx_diagnose.run.results import Run
 from cvx_diagnose.run.work import DiagnosisWork
 
 NAME = "shortcuts.json"
-SCHEMA = "cvx.shortcuts/3"
+SCHEMA = "cvx.shortcuts/4"
 
 GROUPS = 20
 """Number of error groups examined: the most costly ones."""
@@ -61,7 +61,7 @@ _AT_LEAST = 2
 
 _SURE = 0.05
 _MOSTLY = 0.5
-"""Share of the errors that must show it, and of the images that it must flip."""
+"""Share of the errors that must show it."""
 
 _FEWEST = 20
 _HOPELESS = 0.2
@@ -341,8 +341,8 @@ class _Search:
         p_values = adjust_p_values([one["transplants"]["p"] for one in tested])
         for one, p in zip(tested, p_values, strict=True):
             one["transplants"]["p"] = p
-            mostly = one["transplants"]["flipped"] >= _MOSTLY * one["transplants"]["count"]
-            one["verdict"] = VERIFIED if p < _SURE and mostly else REFUTED
+            sure = p < _SURE and one["transplants"]["low"] > 0
+            one["verdict"] = VERIFIED if sure else REFUTED
 
     def _donors(self, group: _Group) -> list[Donor]:
         chosen = sorted(group.at.tolist(), key=lambda k: self.rank_of[int(self.ids[k])])[:DONORS]

@@ -13,6 +13,7 @@ from scipy.stats import binomtest
 from torch import Tensor
 
 from cvx_core.images import components
+from cvx_diagnose.analysis.metrics.statistics import BOOTSTRAP_SAMPLES
 
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom as fractions of the network's input."""
@@ -109,7 +110,9 @@ def count_flips(
         ``count`` of transplants; ``flipped``, how many gave a wrong prediction in `wanted`;
         ``control_flipped``, the same for the control regions of the same errors; ``donors``; and
         ``p`` of the one-sided sign test over donors whose region flipped more images than its
-        control. Donors are counted and not images, since images with one donor are dependent.
+        control; ``effect`` and ``control_effect``, the shares that were flipped; and ``low`` and
+        ``high``, the 95 % interval of their difference. Donors are counted and drawn (bootstrap),
+        and not images, since images with one donor are dependent.
     """
     counts = np.zeros((len(donors), 2), dtype=np.int64)
     for k, (values, *boxes) in enumerate(donors):
@@ -122,7 +125,15 @@ def count_flips(
     p_value = (
         binomtest(ahead, ahead + behind, alternative="greater").pvalue if ahead + behind else 1.0
     )
+    sizes = np.array([len(several) for several in images])
+    total = max(1, int(sizes.sum()))
+    drawn = np.random.default_rng(0).integers(0, len(donors), (BOOTSTRAP_SAMPLES, len(donors)))
+    gaps = (counts[:, 0] - counts[:, 1])[drawn].sum(1) / np.maximum(sizes[drawn].sum(1), 1)
     return {
+        "effect": float(counts[:, 0].sum() / total),
+        "control_effect": float(counts[:, 1].sum() / total),
+        "low": float(np.quantile(gaps, 0.025)),
+        "high": float(np.quantile(gaps, 0.975)),
         "count": sum(map(len, images)),
         "flipped": int(counts[:, 0].sum()),
         "control_flipped": int(counts[:, 1].sum()),
