@@ -33,7 +33,8 @@ def test_scores_and_sides_are_conserved(
     assert np.ptp(made.values) > 0
     names = [row["layer"] for row in rows]
     assert all(branch in name or "act" in name for name in names), names
-    assert max(row["residual"] for row in rows) < 1e-9
+    # A candidate is read from one level; the others have nothing to conserve.
+    assert max(row["residual"] for row in rows if "residual" in row) < 1e-9
     parts = made.evidence["sum"] + made.evidence["constant_part"]
     assert parts == pytest.approx(made.evidence["total"], rel=1e-5)
 
