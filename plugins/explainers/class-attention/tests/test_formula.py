@@ -153,6 +153,27 @@ def test_the_cells_of_a_transformer_are_its_patch_tokens_without_the_class_token
     np.testing.assert_allclose(found, expected, atol=1e-6 * np.abs(expected).max())
 
 
+@pytest.mark.parametrize(
+    ("task", "weighting"), [("classification", "grad-cam"), ("segmentation", "hires-cam")]
+)
+def test_the_weighting_by_default_depends_on_what_a_prediction_is_of(
+    task: str, weighting: str
+) -> None:
+    torch.manual_seed(0)
+    layers: list[nn.Module] = [nn.Conv2d(3, 4, 3, padding=1), nn.ReLU()]
+    layers.append(nn.Conv2d(4, 3, 3, padding=1))
+    if task == "classification":
+        layers += [nn.Flatten(), nn.Linear(3 * 64, 3)]
+    model, image = VisionModel(nn.Sequential(*layers).eval(), task=task), torch.rand(1, 3, 8, 8)
+    maps = {
+        name: of(model, image, ClassScore(1), layer="1", weighting=name)
+        for name in ("auto", "grad-cam", "hires-cam")
+    }
+    other = {"grad-cam": "hires-cam", "hires-cam": "grad-cam"}[weighting]
+    np.testing.assert_array_equal(maps["auto"], maps[weighting])
+    assert not np.allclose(maps["auto"], maps[other])
+
+
 def test_an_unknown_weighting_suggests_the_nearest() -> None:
     with pytest.raises(OptionError, match="Did you mean 'hires-cam'"):
         get_explainer("class-attention", weighting="hirescam")

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from cvx_class_attention.cam import Cam, layer_provenance
 from cvx_class_attention.weightings import RECTIFIED, WEIGHTINGS
-from cvx_core import Attribution, ExplainRequest, Recording
+from cvx_core import Attribution, ExplainRequest, Recording, VisionModel
 from cvx_core.plugins import check_choice
 from cvx_core.recording import Layer
 
@@ -16,6 +16,10 @@ class _GradientCam(Cam):
     """A class activation map with w from the gradient of the seed."""
 
     kind: ClassVar[str]
+
+    def weighting_for(self, model: VisionModel) -> str:  # noqa: ARG002
+        """Return the weighting for a model."""
+        return self.kind
 
     @property
     def signed(self) -> bool:  # type: ignore[override]
@@ -27,7 +31,7 @@ class _GradientCam(Cam):
     ) -> list[Attribution]:
         """Return the map of each seed at one layer."""
         activation = recording.activation(self.layer)
-        combine = WEIGHTINGS[self.kind]
+        combine = WEIGHTINGS[self.weighting_for(request.model)]
         return [
             Attribution(
                 combine(activation, recording.gradient(seed, self.layer)),
@@ -49,6 +53,8 @@ class ClassAttention(_GradientCam):
     layer, layers
         See `Cam`.
     weighting
+        ``"auto"`` is Grad-CAM where the prediction is one of the whole image, and HiResCAM where it
+        is one of a box or a region: of a gradient at a few positions the mean over all says little.
         ``"grad-cam"`` (Selvaraju 2017, arXiv:1610.02391), ``"hires-cam"`` (Draelos 2020,
         arXiv:2011.08891), ``"xgrad-cam"`` (Fu 2020, arXiv:2008.02312), ``"grad-cam-plus-plus"``
         (Chattopadhyay 2018, arXiv:1710.11063) or ``"layer-cam"`` (Jiang 2021). The last two are
@@ -62,11 +68,17 @@ class ClassAttention(_GradientCam):
         If the model has no such layer, or it has no grid.
     """
 
-    weighting: str = "grad-cam"
+    weighting: str = "auto"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_choice("weighting", self.weighting, WEIGHTINGS)
+        check_choice("weighting", self.weighting, ("auto", *WEIGHTINGS))
+
+    def weighting_for(self, model: VisionModel) -> str:
+        """Return the weighting for a model."""
+        if self.weighting != "auto":
+            return self.weighting
+        return "grad-cam" if model.task.whole_image else "hires-cam"
 
     @property
     def kind(self) -> str:  # type: ignore[override]
