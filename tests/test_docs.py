@@ -35,6 +35,8 @@ README = REPOSITORY / "README.md"
 DOCS = sorted((REPOSITORY / "docs").rglob("*.md"))
 PLUGINS = sorted((REPOSITORY / "plugins").glob("*/*/README.md"))
 PAGES = [README, *DOCS, *PLUGINS]
+OPTIONAL = {"ultralytics"}
+"""Plugins whose library is not among the test dependencies."""
 SLOW = {"tutorial.md", "ask-about-errors.md"}
 GUIDE = REPOSITORY / "docs/how-to/write-a-plugin.md"
 ELSEWHERE = {"my-method", "input-x-gradient", "csv"}
@@ -134,6 +136,8 @@ def run_page(page: Path, folder: Path, capture: pytest.CaptureFixture[str]) -> N
 def test_what_a_page_shows_runs_and_prints_what_it_says(
     page: Path, folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    if page.parent.name in OPTIONAL:
+        pytest.importorskip(page.parent.name, reason=f"{page.parent.name} is not installed")
     run_page(page, folder, capfd)
 
 

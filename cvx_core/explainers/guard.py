@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
@@ -18,6 +19,8 @@ LARGEST = 1024**3
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _PARTS = ("_modules", "_parameters", "_buffers")
+_RUNNING: list[ModelGuard] = []
+_LOCK = threading.Lock()
 
 
 class ModelGuard:
@@ -31,6 +34,7 @@ class ModelGuard:
 
     def __init__(self, model: VisionModel) -> None:
         self.model = model
+        self._shared = False
         self._modules = dict(model.module.named_modules())
         self._parts = {
             (name, kind): dict(getattr(module, kind))
@@ -60,6 +64,21 @@ class ModelGuard:
         self._versions = {n: version(self._tensors[n]) for n in self._flags if not self._copies}
 
     @contextmanager
+    def running(self) -> Iterator[None]:
+        """Surround a run; while others run on the model in other threads, nothing is checked."""
+        with _LOCK:
+            others = [one for one in _RUNNING if one.model.module is self.model.module]
+            self._shared = bool(others)
+            for other in others:
+                other._shared = True
+            _RUNNING.append(self)
+        try:
+            yield
+        finally:
+            with _LOCK:
+                _RUNNING.remove(self)
+
+    @contextmanager
     def watching(self, culprit: str, recordings: SharedRecordings) -> Iterator[None]:
         """Find, undo and name what is left on the model inside.
 
@@ -77,15 +96,21 @@ class ModelGuard:
             If anything was left.
         """
         hooks, modes = self._hooks(), self._modes()
+        left: list[str] = []
         try:
             yield
         finally:
-            left = [
-                *self._undo_hooks(hooks, recordings.hooks()),
-                *self._undo_modes(modes, evaluating=recordings.are_open),
-                *self._undo_parts(),
-                *self._undo_values(recordings.inputs[:1]),
-            ]
+            # What another thread has on the model at this time is not the explainer's.
+            left = (
+                []
+                if self._shared
+                else [
+                    *self._undo_hooks(hooks, recordings.hooks()),
+                    *self._undo_modes(modes, evaluating=recordings.are_open),
+                    *self._undo_parts(),
+                    *self._undo_values(recordings.inputs[:1]),
+                ]
+            )
         if left:
             raise PluginError(
                 f"{culprit} left the model changed: {'; '.join(left[:3])}"

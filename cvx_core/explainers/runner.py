@@ -65,10 +65,12 @@ def run(
         _Job(i, image, labels[i], [several[i] for several in targets])
         for i, image in enumerate(prepared)
     ]
-    runner = _Runner(model, explainers, seed, budget, checks, made, ModelGuard(model))
+    guard = ModelGuard(model)
+    runner = _Runner(model, explainers, seed, budget, checks, made, guard)
     found: list[list[Explanation]] = []
-    for _, group in groupby(jobs, key=lambda job: tuple(job.image.tensor.shape)):
-        found += runner.run_group(list(group))
+    with guard.running():
+        for _, group in groupby(jobs, key=lambda job: tuple(job.image.tensor.shape)):
+            found += runner.run_group(list(group))
     return [explanation for several in found for explanation in several]
 
 
@@ -212,7 +214,8 @@ class _Runner:
             "bytes": request.bytes_held,
         }
         for i, job in enumerate(jobs):
-            for k, record, one in zip(asked.targets[i], records[i], attributions, strict=False):
+            numbered = zip(asked.targets[i], records[i], attributions, seeds, strict=False)
+            for k, record, one, seed in numbered:
                 evidence: dict[str, Any] = {
                     "sum": float(one.values[i].detach().double().sum()),
                     "class_specific": explainer.class_specific,
@@ -224,7 +227,7 @@ class _Runner:
                 values = one.values[i].detach().float().cpu().numpy()
                 said = _said_of_flat(explainer, values)
                 # A zero seed has a map of zeros, and its record says why.
-                if said and (not explainer.class_specific or bool(seeds[k][i].any())):
+                if said and (not explainer.class_specific or bool(seed[i].any())):
                     evidence.setdefault("warning", said)
                 explanation = Explanation(
                     values=values,

@@ -278,8 +278,9 @@ def _nearest(name: str) -> str:
     sources = registry().names("model source")
     having = []
     for source in sources:
-        # A source that is broken, or offered twice, must not hide the mistake at hand.
-        with suppress(PluginError):
+        # A source that is broken, offered twice, or whose library is missing must not hide the
+        # mistake at hand.
+        with suppress(PluginError, ModelError):
             having += [f"{source}:{name}" for entry in list_models(source) if entry.name == name]
     if having:
         return "Write " + " or ".join(repr(full) for full in having) + "."

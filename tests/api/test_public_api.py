@@ -106,6 +106,7 @@ PUBLIC = [
     "segmentation_mistakes",
     "smooth",
     "without_stage",
+    "wrap",
     "write_atomic",
 ]
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from cvx_core.errors import MethodError, ModelError
+from cvx_core.models.repeatability import check_repeatable
 from cvx_core.models.vision_model import VisionModel
 from cvx_core.recording import Layout, Requirements
 from cvx_core.recording.layer_selection.selection import open_recording
@@ -114,6 +115,7 @@ def test_what_comes_before_the_place_is_not_computed() -> None:
     model, x = models.convolutional(), models.inputs()
     with open_recording(model, x, Requirements("second")) as recording:
         value = recording.raw("second")
+        check_repeatable(model, x)  # runs the whole network, once for each model
         with Convolutions() as counted:
             rerun(recording, "second", value, torch.arange(3))
     assert counted.count == 2
@@ -188,6 +190,7 @@ def test_a_network_that_keeps_what_it_computes_keeps_nothing_without_data(seeded
     """Asked right after the part has run: any later run of the whole would cover the traces."""
     model, x = VisionModel(seeded(Masking)), torch.randn(3, 3, 8, 8)
     with open_recording(model, x, Requirements("two")) as recording:
+        check_repeatable(model, x)  # runs the whole network, once for each model
         kept = model.module.seen
         rerun(recording, "two", recording.raw("two")[ROWS], ROWS)
         assert ran_alone(model, (3, 8, 8), "two")

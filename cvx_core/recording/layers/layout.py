@@ -130,7 +130,9 @@ def _trace(model: VisionModel, inputs: Tensor) -> Layout:
 
     def compare(call: str, tensor: Tensor, _args: Any) -> None:
         # To the last bit: it is the same row of the batch.
-        if batch_first(tensor, 2) and call in rows and rows[call] == _digest(tensor[1]):
+        # Units that are silent on both images tell nothing.
+        seen = batch_first(tensor, 2) and call in rows and bool(tensor[1].any())
+        if seen and rows[call] == _digest(tensor[1]):
             constant.add(call)
 
     # Twice in a batch: a tensor whose first dimension isn't 2 has another one there (windows, say).
