@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+
 import torch
 from torch import Tensor
 
@@ -35,15 +37,19 @@ class Grids:
         # Batch and windows or positions are indistinguishable here, except with one image.
         return part.double().sum().expand(self._batch) / self._batch
 
-    def place(self, parts: list[Tensor], onto: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def place(
+        self, parts: Sequence[Tensor | None], onto: Tensor, *, apart: Collection[int] = ()
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Add contributions to maps, each at its own position.
 
         Parameters
         ----------
         parts
-            Contributions of constants, laid out as the network's tensors.
+            Contributions of constants as `contributions` returns them.
         onto
-            (B, h, w). Coarser grids are enlarged smoothly, finer ones are not: their sums are kept.
+            (B, h, w). Other grids are resized smoothly, and keep their sums.
+        apart
+            Numbers of parts that count as having no position.
 
         Returns
         -------
@@ -55,8 +61,10 @@ class Grids:
         size = (onto.shape[1], onto.shape[2])
         # Of each size once: to enlarge many maps one by one takes longer than to sum them first.
         sums: dict[tuple[int, int], Tensor] = {}
-        for part in parts:
-            layer = self.of(part)
+        for number, part in enumerate(parts):
+            if part is None:
+                continue
+            layer = None if number in apart else self.of(part)
             whole = self.total(part)
             if layer is None:
                 elsewhere += whole

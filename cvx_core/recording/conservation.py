@@ -89,7 +89,9 @@ def constant_part(recording: Recording, name: str) -> Tensor:
     return recording.replay(name, torch.zeros_like(recording.raw(name)))
 
 
-def contributions(recording: Recording, seed: Tensor, name: str) -> tuple[Tensor, list[Tensor]]:
+def contributions(
+    recording: Recording, seed: Tensor, name: str
+) -> tuple[Tensor, list[Tensor | None]]:
     """Return what a layer and what each constant of the network contribute to <seed, logits>.
 
     One backward pass.
@@ -99,7 +101,8 @@ def contributions(recording: Recording, seed: Tensor, name: str) -> tuple[Tensor
     tuple
         The contribution of each value of the layer, laid out as recorded; and one tensor for each
         bias, position embedding and the like, in forward order, laid out as the result of the
-        function that adds it. Together they sum to the seeded output.
+        function that adds it, or None where the logits don't depend on it. Together they sum to the
+        seeded output.
 
     Raises
     ------

@@ -38,15 +38,14 @@ class Constants:
         self.kept.append((constant, zeros))
         return result.add_(zeros) if in_place else result + zeros
 
-    def parts(self, gradients: list[Tensor | None]) -> list[Tensor]:
+    def parts(self, gradients: list[Tensor | None]) -> list[Tensor | None]:
         """Return each constant's contribution to the seeded output, laid out as the result.
 
-        Those on which the output does not depend are left out.
+        None for those on which the output does not depend.
         """
         return [
-            gradient * constant
+            None if gradient is None else gradient * constant
             for (constant, _), gradient in zip(self.kept, gradients, strict=True)
-            if gradient is not None
         ]
 
 

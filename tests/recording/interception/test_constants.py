@@ -31,7 +31,10 @@ def missing(model: VisionModel, x: Tensor) -> float:
             recording.logits.shape, generator=torch.Generator().manual_seed(1), dtype=x.dtype
         )
         own, parts = contributions(recording, seed, "input")
-        carried, added = float(own.sum()), float(sum(part.sum() for part in parts))
+        carried, added = (
+            float(own.sum()),
+            float(sum(part.sum() for part in parts if part is not None)),
+        )
         total = float((seed * recording.logits.detach()).sum())
     assert added != 0
     return abs(total - carried - added) / max(abs(total), abs(carried), abs(added))

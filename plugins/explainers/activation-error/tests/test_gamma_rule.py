@@ -144,6 +144,21 @@ def test_a_bias_is_placed_where_it_acts() -> None:
     assert found.evidence["bias_part"] == pytest.approx(0.5)
 
 
+def test_the_biases_of_the_last_layer_have_no_position() -> None:
+    """Also where it has positions: a segmenter's are the same for every image."""
+    last = fixed(nn.Conv2d(2, 2, 1), [1, 0, 0, 1], [-3, 5])
+    net = nn.Sequential(fixed(nn.Conv2d(1, 2, 1), [1, 2], [0.5, 0.25]), nn.ReLU(), last).eval()
+    x = torch.rand(1, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    [found] = get_explainer("activation-error").explain(
+        VisionModel(net, task="segmentation"), x, ClassScore(1)
+    )
+    pixels = found.evidence["constant_part"] / 5
+    assert pixels == pytest.approx(round(pixels))
+    assert pixels >= 1
+    assert found.evidence["bias_part"] > 0
+    assert found.evidence["residual"] < 1e-6
+
+
 class Around(nn.Module):
     """A function between two convolutions, behind it a mean and a linear layer."""
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cvx_activation_error.conservation_report import held, missing, rounding
 from cvx_activation_error.lrp.gamma import ConservedGamma
+from cvx_activation_error.lrp.graph import added_behind
 from cvx_activation_error.profile import profiles
 from cvx_core import (
     Attribution,
@@ -126,11 +127,16 @@ class ActivationError(Explainer):
     ) -> Iterator[tuple[Tensor, dict[str, Any]]]:
         """Yield maps with the parts of biases at their positions, and the evidence."""
         grids, logits = Grids(request), recording.logits.detach()
+        # The biases of the last layers are the same for every image: a prior of the class, which
+        # would hide the rest of a map that is read from few positions.
+        prior = {id(leaf) for leaf in added_behind(recording.logits.grad_fn)}
+        kept = recording.kept_constants.kept if recording.kept_constants else []
+        apart = [k for k, (_, zeros) in enumerate(kept) if id(zeros) in prior]
         for seed in seeds:
             product, parts = contributions(recording, seed, self.layer)
             values = place.positions(product).sum(dim=1)
             others = place.other_tokens(product).double().sum(dim=(1, 2))
-            values, placed, elsewhere = grids.place(parts, values)
+            values, placed, elsewhere = grids.place(parts, values, apart=apart)
             total = (seed * logits).double().sum(1)
             evidence = _evidence(total, values.double().sum(dim=(1, 2)), others, elsewhere)
             yield values, evidence | {"bias_part": placed}

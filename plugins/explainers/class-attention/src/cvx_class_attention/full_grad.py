@@ -72,7 +72,7 @@ class FullGrad(Explainer):
             if not self.signed:
                 values = _psi(product, grids.size)
                 for part in parts:
-                    if (layer := grids.of(part)) is not None:
+                    if part is not None and (layer := grids.of(part)) is not None:
                         values = values + _psi(layer.positions(part), grids.size)
             evidence = _evidence(
                 total=(seed * logits).double().sum(1),

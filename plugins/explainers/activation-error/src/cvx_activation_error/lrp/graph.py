@@ -30,6 +30,20 @@ def nearest(start: Any) -> list[Any]:
     return found
 
 
+def added_behind(start: Any) -> list[Tensor]:
+    """Return the leaves that the graph reaches without passing a node of `GivenSlopes`."""
+    found, seen, stack = [], set(), [start]
+    while stack:
+        node = stack.pop()
+        if node is None or node in seen or has_given_slopes(node):
+            continue
+        seen.add(node)
+        if hasattr(node, "variable"):
+            found.append(node.variable)
+        stack += [after for after, _ in node.next_functions]
+    return found
+
+
 def reaches(start: Any) -> bool:
     """Whether a node of `GivenSlopes` can be reached in the graph."""
     return any(map(has_given_slopes, graph_nodes(start)))
