@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cvx_core.errors import PluginError
 from cvx_core.explainers.request import SharedRecordings
 from cvx_core.models.forward import version
 from cvx_core.models.vision_model import VisionModel
 
-LARGEST = 1024**3
+LARGEST = 256 * 1024**2
 """Bytes of weights up to which a copy is kept, to undo changes."""
+
+_SAMPLED = 1024
+"""Values of a tensor that are compared after each explainer, where its version is the same."""
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _PARTS = ("_modules", "_parameters", "_buffers")
@@ -57,11 +61,9 @@ class ModelGuard:
             if name not in self._buffers
         }
         size = sum(tensor.nbytes for tensor in self._tensors.values())
-        self._copies: dict[str, Tensor] = {}
-        if size <= LARGEST:
-            self._copies = {n: tensor.detach().clone() for n, tensor in self._tensors.items()}
+        self._kept = _kept(model.module, self._tensors) if size <= LARGEST else None
         # Without a copy, of the weights alone: a network may change its own buffers.
-        self._versions = {n: version(self._tensors[n]) for n in self._flags if not self._copies}
+        self._versions = {} if self._kept else {n: version(self._tensors[n]) for n in self._flags}
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -167,7 +169,8 @@ class ModelGuard:
     def _undo_values(self, image: Tensor) -> Iterator[str]:
         for name in self._changed_values(image):
             with torch.no_grad():
-                self._tensors[name].data.copy_(self._copies[name])
+                assert self._kept is not None
+                self._tensors[name].data.copy_(self._kept.copies[name])
             yield f"the values of {name}, restored"
         for name, number in self._versions.items():
             if version(self._tensors[name]) != number:
@@ -183,7 +186,7 @@ class ModelGuard:
                 yield f"the gradient of {name}, put back"
 
     def _changed_values(self, image: Tensor) -> list[str]:
-        changed = [n for n, copy in self._copies.items() if not _same(self._tensors[n], copy)]
+        changed = self._kept.changed(self._tensors) if self._kept else []
         counted = {name: self._tensors[name].clone() for name in changed if name in self._buffers}
         if counted:
             # A network may itself change a buffer whenever it runs, as one that counts.
@@ -193,6 +196,56 @@ class ModelGuard:
             ]
             changed = [name for name in changed if name not in own]
         return changed
+
+
+class _Kept:
+    """Copy of the weights of a network.
+
+    Comparing all values after each explainer would take as long as a good part of a forward pass.
+    Whatever changes a tensor in place also changes its version, except through ``.data`` or NumPy:
+    for these a sample of each tensor is compared.
+    """
+
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        self.copies = {name: tensor.detach().clone() for name, tensor in tensors.items()}
+        self._samples = {name: _sample(copy).clone() for name, copy in self.copies.items()}
+        self._versions = {name: _version(tensor) for name, tensor in tensors.items()}
+
+    def suspects(self, tensors: Mapping[str, Tensor]) -> list[str]:
+        """Return the names of tensors that may have changed."""
+        return [
+            name
+            for name, tensor in tensors.items()
+            if _version(tensor) != self._versions.get(name)
+            or not _same(_sample(tensor), self._samples[name])
+        ]
+
+    def changed(self, tensors: Mapping[str, Tensor]) -> list[str]:
+        """Return the names of tensors that have other values."""
+        suspects = self.suspects(tensors)
+        return [name for name in suspects if not _same(tensors[name], self.copies[name])]
+
+
+_KEPT: WeakKeyDictionary[nn.Module, _Kept] = WeakKeyDictionary()
+
+
+def _kept(module: nn.Module, tensors: Mapping[str, Tensor]) -> _Kept:
+    """Return the copy of a network's weights as they are, made anew only where they changed."""
+    kept = _KEPT.get(module)
+    if kept is None or kept.copies.keys() != tensors.keys() or kept.suspects(tensors):
+        kept = _KEPT[module] = _Kept(tensors)
+    return kept
+
+
+def _version(tensor: Tensor) -> tuple[int, int]:
+    return id(tensor), version(tensor)
+
+
+def _sample(tensor: Tensor) -> Tensor:
+    tensor = tensor.detach()
+    if tensor.layout != torch.strided or tensor.numel() <= _SAMPLED:
+        return tensor
+    return tensor.reshape(-1)[:: tensor.numel() // _SAMPLED]
 
 
 def _shown(name: str) -> str:

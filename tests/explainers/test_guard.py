@@ -148,3 +148,25 @@ def test_a_change_of_large_weights_is_found_too(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(guard, "LARGEST", 10)
     with pytest.raises(PluginError, match=r"first.weight, which is too large to be restored"):
         meddling(scaled).explain(VisionModel(Net()), models.inputs(1))
+
+
+def test_a_large_weight_that_is_changed_in_secret_is_found_and_restored() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 64, 3, 8), nn.ReLU(), nn.Conv2d(64, 64, 3), nn.Flatten())
+    net.append(nn.Linear(64 * 2 * 2, 3))
+    model, x, before = VisionModel(net.eval()), models.inputs(1), net[2].weight.detach().clone()
+    with pytest.raises(PluginError, match=r"the values of 2\.weight, restored"):
+        meddling(lambda net: net[2].weight.data.mul_(2)).explain(model, x)
+    assert torch.equal(net[2].weight, before)
+
+
+def test_what_the_user_changes_between_runs_is_not_undone() -> None:
+    torch.manual_seed(0)
+    net, x = Net(), models.inputs(1)
+    model, explainer = VisionModel(net.eval()), get_explainer("grad-cam")
+    explainer.explain(model, x)
+    net.first.weight.data.mul_(2)
+    changed = net.first.weight.detach().clone()
+    with pytest.raises(PluginError, match="restored"):
+        meddling(scaled_in_secret).explain(model, x)
+    assert torch.equal(net.first.weight, changed)
