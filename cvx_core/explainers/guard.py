@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from weakref import WeakKeyDictionary
 
@@ -207,9 +207,17 @@ class _Kept:
     """
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
-        self.copies = {name: tensor.detach().clone() for name, tensor in tensors.items()}
-        self._samples = {name: _sample(copy).clone() for name, copy in self.copies.items()}
-        self._versions = {name: _version(tensor) for name, tensor in tensors.items()}
+        self.copies: dict[str, Tensor] = {}
+        self._samples: dict[str, Tensor] = {}
+        self._versions: dict[str, tuple[int, int]] = {}
+        self.take(tensors, tensors)
+
+    def take(self, tensors: Mapping[str, Tensor], names: Iterable[str]) -> None:
+        """Copy some of the tensors as they are."""
+        for name in names:
+            self.copies[name] = tensors[name].detach().clone()
+            self._samples[name] = _sample(self.copies[name]).clone()
+            self._versions[name] = _version(tensors[name])
 
     def suspects(self, tensors: Mapping[str, Tensor]) -> list[str]:
         """Return the names of tensors that may have changed."""
@@ -232,8 +240,10 @@ _KEPT: WeakKeyDictionary[nn.Module, _Kept] = WeakKeyDictionary()
 def _kept(module: nn.Module, tensors: Mapping[str, Tensor]) -> _Kept:
     """Return the copy of a network's weights as they are, made anew only where they changed."""
     kept = _KEPT.get(module)
-    if kept is None or kept.copies.keys() != tensors.keys() or kept.suspects(tensors):
+    if kept is None or kept.copies.keys() != tensors.keys():
         kept = _KEPT[module] = _Kept(tensors)
+    else:
+        kept.take(tensors, kept.suspects(tensors))
     return kept
 
 

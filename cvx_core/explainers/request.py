@@ -282,6 +282,7 @@ class SharedRecordings:
         self._stack = ExitStack()
         self._elsewhere = Counter[str]()
         self._predictions: list[Prediction] | None = None
+        self._output: ModelOutput | None = None
         self._version = version(inputs)
 
     def recording(self, requirements: Requirements) -> Recording:
@@ -344,8 +345,10 @@ class SharedRecordings:
         """Return the output for the batch, of a recording if there is one."""
         for recording in self._open.values():
             return recording.output
-        self._elsewhere["forwards"] += 1
-        return self.model.output(self.inputs)
+        if self._output is None:
+            self._elsewhere["forwards"] += 1
+            self._output = self.model.output(self.inputs)
+        return self._output
 
     def logits(self, inputs: torch.Tensor) -> torch.Tensor:
         """Return the logits of other inputs, without graph; see `ExplainRequest.logits`."""
@@ -384,4 +387,5 @@ class SharedRecordings:
             self.parent._elsewhere.update(self.counts())
         self._open.clear()
         self._versions.clear()
+        self._output = None
         self._stack.close()

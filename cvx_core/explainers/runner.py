@@ -145,7 +145,7 @@ class _Runner:
             ]
             recordings.wanted = [need for one in asked for need in one.explainer.recordings()]
             for one in asked:
-                # Each explainer anew, because the one before may have changed a weight.
+                # Each explainer anew: a network may change its own buffers.
                 with self.model.fixed_weights():
                     attributed.append(self._run_explainer(one, jobs, recordings, by_image))
         finally:
@@ -168,18 +168,23 @@ class _Runner:
         if self.model.task.output_parts < 2 or not explainer.class_specific:
             return [_Asked(number, at_all_levels(explainer, self.model, inputs), targets)]
         parts = ExplainRequest(recordings, _images(jobs, targets)).parts()
-        kinds = dict.fromkeys(one for several in parts for one in several)
+        # A target about nothing, such as an error that isn't there, has no level of its own.
+        kinds = {
+            kind: at_all_levels(explainer, self.model, inputs, kind or None)
+            for kind in dict.fromkeys(one for several in parts for one in several)
+        }
+        if all(one is explainer for one in kinds.values()):
+            return [_Asked(number, explainer, targets)]
         return [
             _Asked(
                 number,
-                # A target about nothing, such as an error that isn't there, has no level of its own
-                at_all_levels(explainer, self.model, inputs, kind or None),
+                made,
                 [
                     {k: target for k, target in several.items() if parts[i][k] == kind}
                     for i, several in enumerate(targets)
                 ],
             )
-            for kind in kinds
+            for kind, made in kinds.items()
         ]
 
     def _run_explainer(
@@ -194,7 +199,7 @@ class _Runner:
         if note:
             warnings.warn(f"{note}: its maps are of one of them.", CvxWarning, stacklevel=4)
         number, explainer = asked.number, asked.explainer
-        digest = self.model.digest()  # before the explainer, which may change a weight
+        digest = self.model.digest()  # before a network changes its own buffers
         started, before = time.perf_counter(), recordings.counts()
         images = _images(jobs, asked.targets)
         request = ExplainRequest(recordings, images, self.seed, self.budget)

@@ -92,8 +92,8 @@ class Preparer:
     def geometry(self, size: tuple[int, int], form: Form = _COLORS) -> Geometry:
         """Return what the preprocess does to images of one size (width, height) and form.
 
-        Measured once for each, which takes as long as five images; for the first, whether the
-        preprocess is random is found too.
+        Measured once for each, which takes up to four runs; for the first, a dozen runs find
+        whether the preprocess is random.
         """
         key = (*size, form)
         if key not in self._geometries:

@@ -145,13 +145,13 @@ def called(transform: Transform, image: Image.Image | Values) -> Any:
 
 def random_step(transform: Transform, image: Image.Image | Values) -> str:
     """Return the name of the step that is random, by running it several times; empty if none is."""
+    if _repeats(transform, image):
+        return ""
     steps, seen = getattr(transform, "transforms", None), image
     for step in steps if isinstance(steps, list | tuple) else ():
         if not _repeats(step, seen):
             return type(step).__name__
         seen = called(step, seen)
-    if _repeats(transform, image):
-        return ""
     return str(getattr(transform, "__name__", type(transform).__name__))
 
 
@@ -160,8 +160,9 @@ _RUNS = 12
 
 
 def _repeats(transform: Transform, image: Any) -> bool:
-    first, *others = (_values(called(transform, image)) for _ in range(_RUNS))
-    return all(np.array_equal(first, other, equal_nan=True) for other in others)
+    runs = (_values(called(transform, image)) for _ in range(_RUNS))
+    first = next(runs)
+    return all(np.array_equal(first, other, equal_nan=True) for other in runs)
 
 
 def _values(found: Any) -> npt.NDArray[Any]:

@@ -69,7 +69,7 @@ def read_checkpoint(path: str | Path, *, trust: bool = False) -> dict[str, torch
     if path.suffix.lower() == EXPORTED:
         raise CheckpointError(
             f"{path} is a program of torch.export, not a state dict.",
-            f"torch.save(torch.export.load({path.name!r}).state_dict, 'weights.pth') saves one.",
+            f"torch.save(torch.export.load({str(path)!r}).state_dict, 'weights.pth') saves one.",
         )
     safe = path.suffix.lower() == ".safetensors"
     loaded = _read_safetensors(path) if safe else _read_torch(path, trust)

@@ -264,7 +264,7 @@ def _unknown(name: str) -> ModelError:
     elif path.suffix == EXPORTED:
         hint = (
             "A program of torch.export has no layers, but methods at the input explain it: "
-            f"-m file.py:make with def make(): return torch.export.load({path.name!r}).module(). "
+            f"-m file.py:make with def make(): return torch.export.load({str(path)!r}).module(). "
             "Export it with a dynamic batch."
         )
     elif names_a_file(name):

@@ -146,6 +146,8 @@ class VisionModel:
         if facts is None or not facts.are_valid:
             versions = weight_versions(self.module)
             if facts is None or facts.versions != versions:
+                if facts is not None and [k for k, _ in facts.versions] != [k for k, _ in versions]:
+                    self._final, self._unclear = None, False  # another module may be the last
                 self._facts = facts = NetworkFacts(versions)
         return facts
 

@@ -67,7 +67,7 @@ def get_task(task: str | Task) -> Task:
     try:
         made = build("task", registry().find("task", name), parameters)
     except UnknownComponentError as error:
-        if name in _used:
+        if name in _used and not parameters:
             return _used[name]
         own = ", ".join(_OWN)
         raise UsageError(f"Unknown task {name!r}.", f"The core has {own}. {error.hint}") from error

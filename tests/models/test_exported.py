@@ -51,7 +51,7 @@ def test_the_file_itself_is_refused_with_the_lines_that_work(tmp_path: Path) -> 
     path = exported(tmp_path / "net.pt2")
     with pytest.raises(ModelError) as caught:
         cvx.load_model(str(path))
-    assert "torch.export.load('net.pt2').module()" in caught.value.hint
+    assert f"torch.export.load({str(path)!r}).module()" in caught.value.hint
     code = tmp_path / "mine.py"
     code.write_text("import torch\ndef make():\n    return torch.nn.Linear(2, 2)\n")
     with pytest.raises(CheckpointError, match="program of torch") as refused:

@@ -162,3 +162,12 @@ def test_a_network_that_works_in_place_gets_its_own_input() -> None:
     for name in ("gradient-error", "activation-error", "occlusion", "integrated-gradients"):
         one, other = (cvx.explain(m, given, name, cvx.ClassScore(1))[0] for m in (here, twin))
         np.testing.assert_allclose(one.values, other.values, atol=1e-6)
+
+
+def test_a_softmax_that_is_put_behind_the_network_later_is_found() -> None:
+    model = cvx.VisionModel(Net(nn.Identity()))
+    [before] = cvx.explain(model, X[:1], "grad-cam", cvx.ClassScore(1))
+    model.module.end = nn.Softmax(dim=1)
+    [after] = cvx.explain(model, X[:1], "grad-cam", cvx.ClassScore(1))
+    np.testing.assert_array_equal(after.values, before.values)
+    assert after.target.probability == pytest.approx(before.target.probability)

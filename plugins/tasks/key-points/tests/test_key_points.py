@@ -124,3 +124,10 @@ def test_other_labels_are_refused_with_a_way_out(given: object) -> None:
     with pytest.raises(cvx.TargetError) as caught:
         read_points(given)
     assert caught.value.hint
+
+
+@pytest.mark.parametrize("given", ["nose=1,2; left eye=x", "nose=1", {"nose": 3}])
+def test_a_label_that_is_wrong_in_part_is_refused(given: object) -> None:
+    with pytest.raises(cvx.TargetError, match="positions by name"):
+        read_points(given)
+    assert read_points("nose=.5,80; left eye=1e2,4") == {"nose": (0.5, 80), "left eye": (100, 4)}

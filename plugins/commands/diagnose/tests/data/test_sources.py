@@ -287,6 +287,9 @@ def test_folders_and_columns_are_mapped_too(tmp_path: Path) -> None:
     mapping = {"wolf": "dog", "tree": ""}
     source = open_source(tmp_path, "classification", CLASSES, classes_map=mapping)
     assert [source.load(item)[1] for item in source.items()] == ["dog", None, "dog"]
+    swapped = {"dog": "cat", "cat": "dog", "wolf": "", "tree": ""}
+    source = open_source(tmp_path, "classification", ("cat", "dog"), classes_map=swapped)
+    assert [source.load(item)[1] for item in source.items()] == ["cat", None, None]
     (tmp_path / "a.csv").write_text("path,label\nwolf/a.png,wolf\ntree/a.png,tree\n")
     source = open_source(tmp_path / "a.csv", "classification", CLASSES, classes_map=mapping)
     assert [source.load(item)[1] for item in source.items()] == ["dog", None]

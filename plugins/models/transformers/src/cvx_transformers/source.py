@@ -72,7 +72,8 @@ class TransformersSource(ModelSource):
             module = trained(config, task, folder, origin, trust_checkpoint, replaced)
         preprocess = read_preprocess(folder, origin)
         if adapter is not None:
-            module = adapter.applied(module)
+            # To random weights its difference would mean nothing.
+            module = module if random else adapter.applied(module)
             preprocess = _own_preprocess(adapter, preprocess)
         return VisionModel(
             module.eval(),

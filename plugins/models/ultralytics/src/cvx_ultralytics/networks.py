@@ -223,5 +223,5 @@ def _check(task: str, head: str) -> None:
 
 def _names(network: Any) -> list[str] | None:
     """Return the class names, or None where they are ultralytics' placeholders."""
-    names = [str(one) for one in dict(enumerate(network.names.values())).values()]
+    names = [str(network.names[index]) for index in sorted(network.names)]
     return None if names == [str(index) for index in range(len(names))] else names

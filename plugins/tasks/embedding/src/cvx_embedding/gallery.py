@@ -25,7 +25,8 @@ class Similarity(nn.Module):
         super().__init__()
         self.network, self.read = model.module.eval(), model.readout
         with torch.no_grad():
-            found = [self.embedding(one.tensor[None]) for one in model.prepare(list(images))]
+            # One by one: all images at once may not fit into memory.
+            found = [self.embedding(model.prepare(one)[0].tensor[None]) for one in images]
         self.register_buffer("gallery", torch.cat(found))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -72,7 +73,8 @@ def _files(place: Path) -> dict[str, Path]:
     if not place.is_dir():
         return {place.name: place} if place.is_file() else {}
     known = Image.registered_extensions()
-    files = sorted(p for p in place.rglob("*") if p.suffix.lower() in known and p.is_file())
+    shown = (p for p in place.rglob("*") if not p.name.startswith("."))
+    files = sorted(p for p in shown if p.suffix.lower() in known and p.is_file())
     return {file.relative_to(place).as_posix(): file for file in files}
 
 

@@ -52,8 +52,9 @@ class Embedding(Task):
     target_forms: ClassVar[Mapping[str, str]] = {"nearest": "LABEL or LABEL vs LABEL"}
 
     def __post_init__(self) -> None:
-        if self.threshold is not None and not -1 <= self.threshold <= 1:
-            raise cvx.OptionError(f"threshold must lie between -1 and 1, got {self.threshold}.")
+        given = self.threshold
+        if given is not None and not (isinstance(given, int | float) and -1 <= given <= 1):
+            raise cvx.OptionError(f"threshold must lie between -1 and 1, got {given!r}.")
 
     def readout(self, output: Any, classes: Classes = None) -> Tensor:
         """Return similarities (B, gallery)."""

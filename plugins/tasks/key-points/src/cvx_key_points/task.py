@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +29,6 @@ from cvx_core.tasks import (
 
 Values = npt.NDArray[np.float64]
 Point = tuple[float, float]
-_NUMBER = r"\s*(-?\d+(?:\.\d+)?)\s*"
 
 
 @dataclass(frozen=True)
@@ -234,15 +232,17 @@ class Misplaced(cvx.Mistake):
 
 def read_points(label: GroundTruth) -> dict[int | str, Point]:
     """Return positions by name, from a mapping or text; raises `TargetError`."""
-    if isinstance(label, Mapping):
-        return {name: (float(x), float(y)) for name, (x, y) in label.items()}
-    found = re.findall(rf"([^=;]+)={_NUMBER},{_NUMBER}", label) if isinstance(label, str) else []
-    if not found:
+    pairs: Any = label.items() if isinstance(label, Mapping) else None
+    if isinstance(label, str):
+        parts = [one.partition("=") for one in label.split(";") if one.strip()]
+        pairs = [(name.strip(), place.split(",")) for name, _, place in parts] or None
+    try:
+        return {name: (float(x), float(y)) for name, (x, y) in pairs}
+    except (TypeError, ValueError):
         raise cvx.TargetError(
             f"label must hold positions by name, got {label!r}.",
             'Pass {"nose": (120, 40)}, or --label "nose=120,40; left eye=150,80".',
-        )
-    return {name.strip(): (float(x), float(y)) for name, x, y in found}
+        ) from None
 
 
 def _text(point: Point) -> str:

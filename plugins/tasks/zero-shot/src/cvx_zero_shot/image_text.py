@@ -87,7 +87,9 @@ def zero_shot_model(
         if _same(tokenize([text]), tokenize([f"{text} a"])):
             said = f"The prompt is longer than the network reads: {text[:200]!r}."
             raise ModelError(said, "Shorten it.")
-    tokens, other = tokenize(texts), not hasattr(network, "logit_scale")
+    tokens = tokenize(texts)
+    own = isinstance(tokens, Mapping) or hasattr(network, "get_logits") or preprocess is None
+    other = not (own and hasattr(network, "logit_scale"))
     module = ImageText(network.eval(), tokens)
     if preprocess is not None and not other:
         noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)

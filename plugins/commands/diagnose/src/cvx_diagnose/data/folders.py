@@ -80,7 +80,9 @@ class ClassFolders(FileSource):
             yield Item(i, path, labels.get(folder) if slash else None)
 
     def labels(self, folders: Sequence[str]) -> dict[str, str]:
-        """Return the class of each folder, by name or index.
+        """Return the label of each folder: its name, or an index.
+
+        `read_item_label` renames it.
 
         Raises
         ------
@@ -96,7 +98,7 @@ class ClassFolders(FileSource):
             except TargetError:
                 unknown.append(folder)
         if not unknown:
-            return called
+            return {folder: folder for folder in folders}
         counted = self.classes is None or len(self.classes) == len(folders)
         if counted and len(unknown) == len(folders):
             return {folder: str(i) for i, folder in enumerate(folders)}

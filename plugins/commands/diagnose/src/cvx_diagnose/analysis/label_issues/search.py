@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -167,11 +168,12 @@ def find_label_conflicts(run: Run) -> list[dict[str, Any]]:
     for k, name in enumerate(files):
         several.setdefault(name, []).append(k)
     at = [some for name, some in several.items() if name and len(set(inputs.labels[some])) > 1]
-    found = []
-    for some in at:
-        rows = inputs.records(np.array(some), ["id", "path", "label"])
-        found.append({f"{name}s": [row[name] for row in rows] for name in ("id", "path", "label")})
-    return found
+    if not at:
+        return []
+    columns = ["id", "path", "label"]
+    rows = iter(inputs.records(np.array([k for some in at for k in some]), columns))
+    groups = [list(islice(rows, len(some))) for some in at]
+    return [{f"{name}s": [row[name] for row in group] for name in columns} for group in groups]
 
 
 def _typicality_of_rows(inputs: LabeledRows, at: Whole, suggested: Whole) -> Numbers:

@@ -66,7 +66,7 @@ def find_set_up(run: Run, summary: Mapping[str, Any], work: DiagnosisWork) -> li
     kappa, expected, accuracy = _agreement(both)
     enough = summary["accuracy"]["total"] >= _FEWEST
     chance = enough and kappa < _CHANCE and accuracy < _POOR
-    sample, labels = sample_inputs(run, work)
+    sample, labels = sample_inputs(run, work) if accuracy < _GOOD else ([], [])
     better = None
     if "logits" in run.schema.names and enough and accuracy < _GOOD:
         known = [k for k, label in enumerate(labels) if label >= 0]
