@@ -35,6 +35,7 @@ _LINEAR = {
     *("mean", "sum", "avg_pool2d", "adaptive_avg_pool2d", "max_pool2d", "interpolate"),
     *("layer_norm", "batch_norm"),
 }
+_SIGNED = {"tanh", "softsign"}
 
 
 class FinalActivation(TorchFunctionMode):
@@ -45,7 +46,8 @@ class FinalActivation(TorchFunctionMode):
     unclear
         Whether the output may be probabilities that no final activation shows: something squashed
         values on the way, and the last function, but for those that only change the shape or the
-        scale, is not linear; or nothing was seen, as in a scripted network.
+        scale, is neither linear nor has negative values; or nothing was seen, as in a scripted
+        network.
     """
 
     def __init__(self) -> None:
@@ -74,7 +76,7 @@ class FinalActivation(TorchFunctionMode):
     @property
     def unclear(self) -> bool:
         """Whether the output may be probabilities."""
-        return not self._producer or (self._squashed and self._producer not in _LINEAR)
+        return not self._producer or (self._squashed and self._producer not in _LINEAR | _SIGNED)
 
     def found(self, output: Any) -> tuple[str, Callable[[Tensor], Tensor]] | None:
         """Return the activation that an output comes from, and a function that undoes it.

@@ -109,6 +109,13 @@ def test_values_in_the_unit_interval_are_refused_unless_a_linear_function_made_t
     assert cvx.VisionModel(Net(lambda z: z.sigmoid() * 1.0), activation="none").predict(X)
 
 
+@pytest.mark.parametrize("name", ["tanh", "softsign"])
+def test_what_also_has_negative_values_is_no_probability(name: str) -> None:
+    values = {"tanh": torch.tanh, "softsign": nn.functional.softsign}[name]
+    model = cvx.VisionModel(Net(lambda z: values(z.abs())))
+    np.testing.assert_array_equal(model.logits(X), values(LOGITS.abs()))
+
+
 def test_scaled_similarities_are_no_probabilities() -> None:
     """As CLIP returns them: a product of features behind attention, times a scale, transposed."""
     texts = torch.eye(LOGITS.shape[1])
