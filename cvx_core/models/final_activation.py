@@ -65,8 +65,9 @@ class FinalActivation(TorchFunctionMode):
         if name in ACTIVATIONS and args and isinstance(out, Tensor):
             dim = args[1] if len(args) > 1 else (kwargs or {}).get("dim")
             self._last = (name, args[0], out, dim)
-        # Single numbers are temperatures and their like, computed beside the scores.
-        if isinstance(out, Tensor) and out.numel() == 1:
+        # Single numbers are temperatures and their like, computed beside the scores; nothing is what
+        # torch.no_grad() returns where it ends.
+        if out is None or (isinstance(out, Tensor) and out.numel() == 1):
             return out
         self._squashed |= name in _SQUASHING
         if name not in _VIEWS and not _is_scaling(name, args):

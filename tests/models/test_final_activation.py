@@ -116,6 +116,14 @@ def test_what_also_has_negative_values_is_no_probability(name: str) -> None:
     np.testing.assert_array_equal(model.logits(X), values(LOGITS.abs()))
 
 
+def test_the_end_of_no_grad_is_not_what_made_the_output() -> None:
+    @torch.no_grad()
+    def end(z: Tensor) -> Tensor:
+        return 0.5 + 0.01 * nn.functional.linear(z.sigmoid(), torch.eye(4))
+
+    np.testing.assert_array_equal(cvx.VisionModel(Net(end)).logits(X), end(LOGITS))
+
+
 def test_scaled_similarities_are_no_probabilities() -> None:
     """As CLIP returns them: a product of features behind attention, times a scale, transposed."""
     texts = torch.eye(LOGITS.shape[1])
