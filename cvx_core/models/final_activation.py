@@ -6,7 +6,7 @@ the inverse of a saturated probability is not, and gradients pass no gate.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -23,7 +23,7 @@ ACTIVATIONS = ("softmax", "sigmoid")
 
 _VIEWS = {
     *("flatten", "view", "reshape", "squeeze", "unsqueeze", "permute", "transpose", "contiguous"),
-    *("__getitem__", "to", "float", "double", "__get__", "size", "dim", "t"),
+    *("__getitem__", "to", "float", "double", "__get__", "t", "split", "chunk", "unbind"),
 }
 _PRODUCTS = {"mul", "__mul__", "__rmul__", "multiply", "div", "__truediv__"}
 _SQUASHING = {
@@ -39,20 +39,12 @@ _SIGNED = {"tanh", "softsign"}
 
 
 class FinalActivation(TorchFunctionMode):
-    """Finds the activation that makes a network's output, while the network runs.
-
-    Attributes
-    ----------
-    unclear
-        Whether the output may be probabilities that no final activation shows: something squashed
-        values on the way, and the last function, but for those that only change the shape or the
-        scale, is neither linear nor has negative values; or nothing was seen, as in a scripted
-        network.
-    """
+    """Finds the activation that makes a network's output, while the network runs."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._producer = ""
+        # By storage, which views share: hooks may call functions after the network's last one.
+        self._producers: dict[int, str] = {}
         self._squashed = False
         self._last: tuple[str, Tensor, Tensor, Any] | None = None
 
@@ -65,19 +57,27 @@ class FinalActivation(TorchFunctionMode):
         if name in ACTIVATIONS and args and isinstance(out, Tensor):
             dim = args[1] if len(args) > 1 else (kwargs or {}).get("dim")
             self._last = (name, args[0], out, dim)
-        # Single numbers are temperatures and their like, computed beside the scores; nothing is what
-        # torch.no_grad() returns where it ends.
-        if out is None or (isinstance(out, Tensor) and out.numel() == 1):
+        # Single numbers are temperatures and their like, computed beside the scores.
+        made = _tensors(out)
+        if not made:
             return out
         self._squashed |= name in _SQUASHING
-        if name not in _VIEWS and not _is_scaling(name, args):
-            self._producer = name
+        if name in _VIEWS or _is_scaling(name, args):
+            name = next((self._producers.get(_place(one), "") for one in _tensors(args)), "")
+        self._producers.update(dict.fromkeys(map(_place, made), name))
         return out
 
-    @property
-    def unclear(self) -> bool:
-        """Whether the output may be probabilities."""
-        return not self._producer or (self._squashed and self._producer not in _LINEAR | _SIGNED)
+    def unclear(self, output: Any) -> tuple[bool, ...]:
+        """Whether each tensor of an output may be probabilities that no final activation shows.
+
+        Something squashed values on the way, and what made the tensor, but for functions that only
+        change the shape or the scale, is neither linear nor has negative values; or that was not
+        seen, as in a scripted network.
+        """
+        found = [self._producers.get(_place(one), "") for one in _tensors(output)]
+        return tuple(
+            not one or (self._squashed and one not in _LINEAR | _SIGNED) for one in found
+        ) or (True,)
 
     def found(self, output: Any) -> tuple[str, Callable[[Tensor], Tensor]] | None:
         """Return the activation that an output comes from, and a function that undoes it.
@@ -97,6 +97,19 @@ class FinalActivation(TorchFunctionMode):
                     return None
                 return name, partial(_exchange, one, before)
         return None
+
+
+def _tensors(values: Any) -> list[Tensor]:
+    """Return the tensors of more than one number."""
+    return [one for one in tree_leaves(values) if isinstance(one, Tensor) and one.numel() > 1]
+
+
+def _place(tensor: Tensor) -> int:
+    """Return the address of a tensor's storage, or its own where it has none."""
+    try:
+        return int(tensor.untyped_storage()._cdata)
+    except (NotImplementedError, RuntimeError):
+        return id(tensor)
 
 
 def _is_scaling(name: str, args: Any) -> bool:
@@ -127,13 +140,18 @@ def check_activation(found: str, task: Task) -> None:
     )
 
 
-def check_range(scores: Tensor) -> None:
+def check_range(scores: Tensor, output: Any = (), unclear: Sequence[bool] = (True,)) -> None:
     """Refuse scores that may be probabilities as well as logits.
 
     Parameters
     ----------
     scores
         (B, C, ...).
+    output
+        What the network returned, of which the scores were read.
+    unclear
+        Whether each tensor in it may be probabilities. Scores that were computed of several are
+        unclear where one of them is.
 
     Raises
     ------
@@ -141,6 +159,11 @@ def check_range(scores: Tensor) -> None:
         If all lie in [0, 1].
     """
     if scores.is_meta or scores.shape[1] < 2:
+        return
+    leaves = [_place(one) for one in _tensors(output)]
+    if _place(scores) in leaves and len(leaves) == len(unclear):
+        unclear = [unclear[leaves.index(_place(scores))]]
+    if not any(unclear):
         return
     low, high = torch.aminmax(scores.detach())
     if not (low >= 0 and high <= 1 and low < high):  # also where they are nan

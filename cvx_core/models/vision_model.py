@@ -122,7 +122,7 @@ class VisionModel:
         self.details = Metadata(details)
         self._facts: NetworkFacts | None = None
         self._final: str | None = None
-        self._unclear = False
+        self._unclear: tuple[bool, ...] = ()
 
     def __repr__(self) -> str:
         return f"<VisionModel {self.name} ({self.task.name}, {self.device}, {self.dtype})>"
@@ -147,7 +147,7 @@ class VisionModel:
             versions = weight_versions(self.module)
             if facts is None or facts.versions != versions:
                 if facts is not None and [k for k, _ in facts.versions] != [k for k, _ in versions]:
-                    self._final, self._unclear = None, False  # another module may be the last
+                    self._final, self._unclear = None, ()  # another module may be the last
                 self._facts = facts = NetworkFacts(versions)
         return facts
 
@@ -230,7 +230,7 @@ class VisionModel:
             output = run_module(self.module, inputs, self.name)
         found = watcher.found(output)
         if self._final is None:  # it doesn't depend on the weights
-            self._final, self._unclear = (found[0] if found else ""), watcher.unclear
+            self._final, self._unclear = (found[0] if found else ""), watcher.unclear(output)
         if found is not None and self.activation is None:
             check_activation(found[0], self.task)
         return output if found is None else tree_map(found[1], output)
@@ -300,8 +300,8 @@ class VisionModel:
             if self.activation in ACTIVATIONS:
                 found = replace(found, scores=logits_of(found.scores, self.activation))
             elif self._unclear and self.activation is None and self.readout is None:
-                check_range(found.scores)
-                self._unclear = False  # later outputs may be of changed activations
+                check_range(found.scores, output, self._unclear)
+                self._unclear = ()  # later outputs may be of changed activations
         if self.classes is not None and len(self.classes) not in (found.named, found.classes):
             raise ModelError(
                 f"The model has {found.classes} outputs and {len(self.classes)} class names.",
