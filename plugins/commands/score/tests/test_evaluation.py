@@ -57,7 +57,7 @@ def test_without_a_choice_all_is_measured_that_needs_nothing(model: VisionModel)
         "insertion", "deletion", "road", "road-lerf", "completeness",
     ]  # fmt: skip
     placed = cvx.score(model, images(1), "input-x-gradient", steps=2, regions=(0, 0, 9, 9))
-    assert {s.measure for s in placed} == {*MEASURES} - {"randomisation"}
+    assert {s.measure for s in placed} == {*MEASURES} - {"amounts", "randomisation"}
 
 
 def test_maps_from_elsewhere_are_scored_by_their_names(model: VisionModel) -> None:

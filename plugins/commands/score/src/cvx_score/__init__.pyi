@@ -1,4 +1,5 @@
 from .evaluation import score as score
+from .measures.amounts import Amounts as Amounts, amounts as amounts
 from .measures.completeness import Completeness as Completeness, completeness as completeness
 from .measures.curves import (
     Curves as Curves,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from cvx_core.explainers import run
 from cvx_core.images import Box, MaskRegion, PreparedImage, Region
 from cvx_score.checks.randomization import STAGES, Randomization
 from cvx_score.forward import prepare
+from cvx_score.measures.amounts import REGIONS, amounts
 from cvx_score.measures.completeness import completeness
 from cvx_score.measures.curves import NOISE, SHARES, STEPS, deletion, insertion, road
 from cvx_score.measures.early_stop import WITHIN
@@ -76,8 +77,8 @@ def score(
         A target, or a class by name or index; one for all images or one for each. None takes the
         predicted class, and for explanations their own target.
     measures
-        Names from `MEASURES`; None takes all but randomisation, and those that require a region if
-        regions are given.
+        Names from `MEASURES`; None takes all but amounts and randomisation, and those that require
+        a region if regions are given.
     regions
         Regions where maps should point: a `Region`, a box (left, top, right, bottom) in pixels of
         the image, or a mask (H, W) over it; one for all images, or a list of one for each.
@@ -207,6 +208,7 @@ class _Evaluation:
     quantity: Quantity | None
     seed: int
     memory: int | None
+    costs: dict[Any, Any] = field(default_factory=dict)
 
     def measure(self, name: str, method: Method, targets: list[Target] | None) -> dict[str, Any]:
         """Measure all maps of a method."""
@@ -214,6 +216,8 @@ class _Evaluation:
             return self._curves(name, method, targets)
         if name == "completeness":
             return self._completeness(method, targets)
+        if name == "amounts":
+            return self._amounts(method, targets)
         if name == "randomisation":
             return self._randomisation(method, targets)
         return self._localization(name, method)
@@ -281,6 +285,38 @@ class _Evaluation:
             "quantity": "gap",
             "passes": passes,
             "details": Metadata({"against": against}),
+        }
+
+    def _amounts(self, method: Method, targets: list[Target] | None) -> dict[str, Any]:
+        """Compare the sums of maps in random boxes with what removing the boxes costs."""
+        count = len(self.prepared)
+        _, reasons = try_each(count, lambda i: read_map(method.maps[i]))
+        good = [i for i, reason in enumerate(reasons) if not reason]
+        values: list[float | None] = [None] * count
+        if not good:
+            return {"values": tuple(values), "reasons": reasons, "quantity": "correlation"}
+        found = amounts(
+            *self._chosen(good, method, targets),
+            seed=self.seed,
+            memory=self.memory,
+            costs=self.costs,
+        )
+        slopes: list[float | None] = [None] * count
+        for k, i in enumerate(good):
+            values[i], slopes[i] = finite(found.scores[k]), finite(found.slopes[k])
+        return {
+            "values": tuple(values),
+            "reasons": reasons,
+            "quantity": "correlation",
+            "passes": found.passes,
+            "details": Metadata(
+                {
+                    "regions": REGIONS,
+                    "correlation": finite(found.correlation),
+                    "slope": finite(found.slope),
+                    "slopes": slopes,
+                }
+            ),
         }
 
     def _randomisation(self, method: Method, targets: list[Target] | None) -> dict[str, Any]:

@@ -22,6 +22,7 @@ MEASURES: Mapping[str, str] = {
     "road": "lower",
     "road-lerf": "higher",
     "completeness": "lower",
+    "amounts": "higher",
     "randomisation": "lower",
     "pointing": "higher",
     "mass": "higher",
@@ -49,8 +50,8 @@ class Score:
         The reason for a missing value, for each image; otherwise empty.
     quantity
         Unit of the values: ``"probability"`` or ``"logit"`` (insertion, deletion, ROAD: means
-        over the curve), ``"gap"`` (completeness), ``"correlation"`` (randomisation), ``"hit"``,
-        ``"share"``.
+        over the curve), ``"gap"`` (completeness), ``"correlation"`` (amounts,
+        randomisation), ``"hit"``, ``"share"``.
     shares
         Positions of the curves: shares of the pixels, or stages of randomisation.
     curves
@@ -134,6 +135,13 @@ def _remarks(scores: Sequence[Score]) -> list[str]:
     logits = dict.fromkeys(s.measure for s in scores if s.quantity == "logit")
     if logits:
         lines.append(f"In logits or values, not probabilities: {', '.join(logits)}.")
+    for score in scores:
+        slope = score.details.get("slope")
+        if slope is not None:
+            lines.append(
+                f"{score.method}: removing a region costs {slope:.2f} logits for each logit that "
+                "the map gives it."
+            )
     reasons: dict[str, int] = {}
     for score in scores:
         for reason in filter(None, score.reasons):
