@@ -26,7 +26,7 @@ from cvx_core.cli import kit
 @kit.output_option("cvx-why")
 @click.option(
     "--budget",
-    default=50,
+    default=60,
     show_default=True,
     help="Maximum number of images in forward passes.",
 )

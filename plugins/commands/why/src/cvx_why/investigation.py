@@ -25,11 +25,14 @@ from cvx_why.search.counterfactual import find_counterfactual
 from cvx_why.search.fix import find_fix
 from cvx_why.search.inpainting import FILLS, from_image
 from cvx_why.search.perturbations import PassCounter, PerturbationRunner
+from cvx_why.search.preparations import MOST, try_preparations
 from cvx_why.search.regions import verify_regions
 from cvx_why.search.search import Search
 
 _SETUP_PASSES = 6
 """Images that the analysis of a network takes, the original image included."""
+_SEARCH = 50
+"""Images that the search gets before other preparations of the image are tried."""
 MIN_BUDGET = 40
 """Images that a search needs, the analysis of the network included."""
 MAX_BUDGET = 100_000
@@ -41,7 +44,7 @@ def why(
     image: Any,
     label: GroundTruth,
     *,
-    budget: int = 50,
+    budget: int = 60,
     error: int = 0,
     rival: ClassRef | None = None,
     reference_image: Any = None,
@@ -60,8 +63,9 @@ def why(
         The ground truth: a class by name or index; `GroundTruthMask` for a segmenter,
         `GroundTruthBoxes` for a detector; or text, as after ``--label``.
     budget
-        Maximum number of images in forward passes, 40 to 100,000. The layer profile and the
-        counterfactual are not included.
+        Maximum number of images in forward passes, 40 to 100,000. The first 50 are the search's,
+        the next 10 for other preparations of the image (`ErrorReport.preparations`). The layer
+        profile and the counterfactual are not included.
     error
         Index of the mistake, 0 for the most costly.
     rival
@@ -122,15 +126,27 @@ def why(
         runner = PerturbationRunner(
             model, one, mistake, prediction, passes, budget, memory, reserved=len(fills)
         )
+        searched = max(min(budget, _SEARCH), budget - MOST)
+        preparations = try_preparations(runner, budget - searched) if mistake.margin > 0 else ()
         # The search must not depend on whether the network has been analyzed before.
-        runner.limit = min(budget, passes.images + budget - _SETUP_PASSES)
+        runner.limit = min(budget, passes.images + searched - _SETUP_PASSES)
         search = Search(runner)
-        search.run(budget / 50)
+        search.run(searched / _SEARCH)
         regions = verify_regions(search, fills)
         fix = find_fix(search, regions, fills) if mistake.margin > 0 else None
     counterfactual = None if other is None else find_counterfactual(runner, other)
     return assemble_report(
-        model, one, prediction, label, budget, search, regions, fix, counterfactual, profile
+        model,
+        one,
+        prediction,
+        label,
+        budget,
+        search,
+        regions,
+        fix,
+        preparations,
+        counterfactual,
+        profile,
     )
 
 

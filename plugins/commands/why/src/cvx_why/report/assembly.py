@@ -16,6 +16,7 @@ from cvx_core.tasks import GroundTruth, Predicted, Prediction, Target
 from cvx_why.report.error_report import ErrorReport
 from cvx_why.search.fix import FixReport
 from cvx_why.search.perturbations import PassCounter
+from cvx_why.search.preparations import Preparation
 from cvx_why.search.regions import RegionReport, blame_map, control_change
 from cvx_why.search.search import Search
 
@@ -64,6 +65,7 @@ def assemble_report(
     search: Search,
     regions: Sequence[RegionReport],
     fix: FixReport | None,
+    preparations: tuple[Preparation, ...],
     counterfactual: dict[str, Any] | None,
     profile: bool,
 ) -> ErrorReport:
@@ -102,6 +104,7 @@ def assemble_report(
         passes=passes.images,
         backward_passes=passes.backward_passes,
         budget=budget,
+        preparations=preparations,
         counterfactual=counterfactual,
         profile=_profile(model, image, mistake.target) if profile else (),
     )

@@ -9,9 +9,10 @@ from typing import Any
 from cvx_core import Explanation, Metadata
 from cvx_core.tasks import ClassEntry
 from cvx_why.search.fix import FixReport
+from cvx_why.search.preparations import Preparation
 from cvx_why.search.regions import RegionReport
 
-SCHEMA = "cvx.why/2"
+SCHEMA = "cvx.why/3"
 FILES = ("index.html", "maps.html", "blame.png", "contrast.png", "why.json")
 """The files of a saved report."""
 
@@ -45,6 +46,8 @@ class ReportData:
         sums to the decrease of the margin; it is zero if no region is blamed.
     passes, backward_passes, budget
         Images in forward and backward passes, and the limit.
+    preparations
+        Other preparations of the image that correct the prediction, the largest change first.
     counterfactual
         The positions of a reference image that correct the prediction, if an image was given.
     profile
@@ -67,6 +70,7 @@ class ReportData:
     passes: int
     backward_passes: int
     budget: int
+    preparations: tuple[Preparation, ...] = ()
     counterfactual: Mapping[str, Any] | None = None
     profile: tuple[Metadata, ...] = ()
 
@@ -108,6 +112,7 @@ class ReportData:
             "passes": self.passes,
             "backward_passes": self.backward_passes,
             "budget": self.budget,
+            "preparations": [vars(one) for one in self.preparations],
             "counterfactual": None if self.counterfactual is None else dict(self.counterfactual),
             "profile": [row.to_dict() for row in self.profile],
         }

@@ -34,6 +34,7 @@ def summarize(report: ReportData) -> str:
     lines = [f"{kind}: {predicted}{truth}; margin {report.margin:.2f}, loss {report.loss:.2f} nats"]
     if report.blame.target.note:
         lines.append(report.blame.target.note)
+    lines += [one.text for one in report.preparations]
     lines += [f"{k}. {_region(one)}" for k, one in enumerate(report.regions, 1)]
     if report.cropped >= CROPPED:
         lines.append(_cropped(report))
@@ -58,8 +59,9 @@ def summarize(report: ReportData) -> str:
 
 
 def conclusions(report: ReportData) -> list[str]:
-    """Return the main findings, in one to three sentences."""
-    found = []
+    """Return the main findings, the cheapest to mend first."""
+    found = [one.text for one in report.preparations]
+    before = len(found)
     for number, one in enumerate(report.regions, 1):
         if one.verdict == "not verified":
             continue
@@ -71,7 +73,7 @@ def conclusions(report: ReportData) -> list[str]:
         else:
             effect = f"reduces the margin by {median(decrease):.0f} % (median of the fills)"
         found.append(f"Perturbing region {number} ({position(one.mask)}) {effect}.")
-    if not found:
+    if len(found) == before:
         found.append(
             "No region found: no perturbation changes the margin clearly more than control regions "
             "do."
@@ -84,7 +86,8 @@ def conclusions(report: ReportData) -> list[str]:
     elif report.margin > 0:
         found.append("No tested perturbation corrects the prediction.")
     if report.cropped >= CROPPED:
-        found.append(f"{_cropped(report)} The decisive content may have been cropped.")
+        missing = "" if report.preparations else " The decisive content may have been cropped."
+        found.append(_cropped(report) + missing)
     return found
 
 
