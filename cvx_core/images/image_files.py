@@ -51,6 +51,8 @@ class SourceImage:
         (H, W, bands) as stored, upright, where that is something else than `pixels`; or None.
     note
         What was converted for `pixels`, or an empty string.
+    path
+        Path of the file; empty for images in memory.
     """
 
     pixels: npt.NDArray[np.uint8]
@@ -58,6 +60,7 @@ class SourceImage:
     digest: str
     bands: npt.NDArray[Any] | None = None
     note: str = ""
+    path: str = ""
 
     def __post_init__(self) -> None:
         self.pixels.setflags(write=False)
@@ -100,7 +103,8 @@ def read_image(source: Any, index: int = 0, *, shown: str = "") -> SourceImage:
         return _source(*_from_array(source, index), f"image {index}")
     raise InputError(
         f"Unsupported type of image {index}: {type(source).__name__}.",
-        "Pass paths, PIL images, uint8 arrays (H, W, 3), or one float tensor (B, C, H, W).",
+        "Pass paths, folders, PIL images, uint8 arrays (H, W, 3), one float tensor (B, C, H, W), "
+        "or a data loader.",
     )
 
 
@@ -117,7 +121,27 @@ def _source(
 
 
 def _read_file(path: Path, shown: str) -> SourceImage:
-    data = read_bytes(path, shown)
+    return decode_image(read_bytes(path, shown), str(path), shown)
+
+
+def decode_image(data: bytes, path: str, shown: str = "") -> SourceImage:
+    """Return an image from the bytes of a file.
+
+    Parameters
+    ----------
+    data
+        The file's content.
+    path
+        Where it comes from: a path or a URL.
+    shown
+        What messages call it, if not by its path.
+
+    Raises
+    ------
+    InputError
+        If it is not an image, damaged or too large.
+    """
+    shown = shown or path
     if not data:
         raise InputError(f"{shown} is empty.")
     with _refusing(shown):
@@ -126,7 +150,8 @@ def _read_file(path: Path, shown: str) -> SourceImage:
             with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
                 found = _read_modes(opened, shown)
     pixels, bands, note = found
-    return SourceImage(pixels, path.name, hashlib.sha256(data).hexdigest(), bands, note)
+    digest = hashlib.sha256(data).hexdigest()
+    return SourceImage(pixels, Path(path).name, digest, bands, note, path)
 
 
 def _read_bands(data: bytes, name: str) -> Read | None:

@@ -15,6 +15,7 @@ from cvx_core.images.image_files import SourceImage, read_image
 from cvx_core.models.vision_model import VisionModel
 from cvx_core.plugins.isolation import error_boundary
 from cvx_core.plugins.parameters import parse_parameters
+from cvx_core.tasks.catalogue import image_label
 from cvx_core.tasks.classes import ClassRef, find_class
 from cvx_core.tasks.ground_truth import GroundTruth
 from cvx_core.tasks.targets import Target
@@ -92,13 +93,13 @@ def build_explainers(texts: Sequence[str]) -> list[NamedExplainer]:
         See `cvx_core.get_explainer`.
     """
     texts = list(dict.fromkeys(texts))
-    parsed = [parse_parameters(text) for text in texts]
-    plain = [name.partition("@")[0] for name, _ in parsed]
+    built = [get_explainer(text) for text in texts]
+    plain = [one.name for one in built]
     explainers, names = [], Names()
-    for text, (name, parameters), bare in zip(texts, parsed, plain, strict=True):
-        explainer = get_explainer(name, **parameters)
+    for text, explainer, bare in zip(texts, built, plain, strict=True):
         alone = plain.count(bare) == 1
-        stem = names.fresh(bare if alone else f"{bare}-{slug(text[len(bare) :])}".rstrip("-"))
+        rest = text[len(parse_parameters(text)[0].partition("@")[0]) :]
+        stem = names.fresh(bare if alone else f"{bare}-{slug(rest)}".rstrip("-"))
         explainers.append(NamedExplainer(text, stem, bare if alone else text, explainer))
     return explainers
 
@@ -158,7 +159,7 @@ def read_label(
     """
     if request.label is None:
         return None
-    return model.task.read_label(request.label, request.place, model.classes, count)
+    return image_label(model.task, request.label, request.place, model.classes, count)
 
 
 def _refers(request: ImageRequest) -> bool:
