@@ -11,6 +11,7 @@ from cvx_core._util.text import printable
 from cvx_core._util.version import __version__
 from cvx_core.cli.kit.console import Settings, installed_plugins, only_data
 from cvx_core.errors import PluginError, UnknownComponentError, did_you_mean
+from cvx_core.plugins.discovery import package_of
 from cvx_core.plugins.isolation import REPORT
 
 if TYPE_CHECKING:
@@ -80,11 +81,10 @@ def _from_plugin(ctx: click.Context, name: str) -> click.Command:
         component = plugins.find("command", name)
     except UnknownComponentError:
         known = [*COMMANDS, *plugins.names("command")]
-        raise click.UsageError(
-            f"Unknown command {name!r}. "
-            + (did_you_mean(name, known) or "Available: " + ", ".join(sorted(known)) + "."),
-            ctx,
-        ) from None
+        package = package_of(name)
+        said = f"Install the package that brings it: pip install {package}" if package else ""
+        said = said or did_you_mean(name, known) or f"Available: {', '.join(sorted(known))}."
+        raise click.UsageError(f"Unknown command {name!r}. {said}", ctx) from None
     with only_data():
         command: Any = component.load()
     if not isinstance(command, click.Command):

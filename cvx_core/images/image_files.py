@@ -18,7 +18,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from cvx_core._util.environment import optional_module
-from cvx_core._util.files import read_bytes
+from cvx_core._util.files import MAX_BYTES, read_bytes
 from cvx_core.errors import InputError
 from cvx_core.images.bands import to_colors
 
@@ -76,7 +76,7 @@ class SourceImage:
 
 
 def read_image(source: Any, index: int = 0, *, shown: str = "") -> SourceImage:
-    """Return an image from a path, a PIL image or an array (H, W, bands) or (H, W).
+    """Return an image from a path, a URL, a PIL image or an array (H, W, bands) or (H, W).
 
     Parameters
     ----------
@@ -94,6 +94,8 @@ def read_image(source: Any, index: int = 0, *, shown: str = "") -> SourceImage:
     """
     if isinstance(source, SourceImage):
         return source
+    if isinstance(source, str) and is_url(source):
+        return decode_image(_fetch(source), source)
     if isinstance(source, str | os.PathLike):
         return _read_file(Path(source), shown or str(source))
     if isinstance(source, Image.Image):
@@ -118,6 +120,34 @@ def _source(
     shown = pixels if bands is None else bands
     digest = hashlib.sha256(np.ascontiguousarray(shown).tobytes()).hexdigest()
     return SourceImage(pixels, name, digest, bands, note)
+
+
+def is_url(text: str) -> bool:
+    """Whether a text is a URL, such as ``https://host/photo.jpg``, and not a path."""
+    return re.match(r"[a-z][a-z0-9+.-]+://", text, re.IGNORECASE) is not None
+
+
+def _fetch(url: str) -> bytes:
+    fsspec = optional_module("fsspec")
+    if fsspec is None:
+        raise InputError(f"Reading {url} needs fsspec.", "Install it: pip install fsspec aiohttp")
+    try:
+        with fsspec.open(url, "rb") as file:
+            found: bytes = file.read(MAX_BYTES + 1)
+    # The boundary to fsspec and the packages behind it, one for each protocol.
+    except Exception as error:
+        if isinstance(error, FileNotFoundError):
+            raise InputError(f"File not found: {url}.", "Is the URL right?") from error
+        reason = str(error) or type(error).__name__
+        hint = "Check the URL and the network."
+        if isinstance(error, ImportError):
+            hint = "Install the packages that it names, with pip."
+        raise InputError(f"Can't read {url}: {reason.rstrip('.')}.", hint) from error
+    if len(found) > MAX_BYTES:
+        raise InputError(
+            f"{url} is larger than {MAX_BYTES // 1024**2} MB.", "Shrink or split it first."
+        )
+    return found
 
 
 def _read_file(path: Path, shown: str) -> SourceImage:

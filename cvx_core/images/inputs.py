@@ -14,10 +14,9 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from cvx_core._util.environment import optional_module
 from cvx_core._util.files import is_file
 from cvx_core.errors import InputError, UsageError
-from cvx_core.images.image_files import SourceImage, decode_image
+from cvx_core.images.image_files import SourceImage, is_url
 
 SUFFIXES = frozenset(
     ".jpg .jpeg .png .webp .gif .bmp .tif .tiff .ppm .pgm .pbm .avif .jp2 .j2k".split()  # noqa: SIM905
@@ -28,10 +27,8 @@ IMAGE_KEYS = ("image", "images", "pixel_values", "img")
 LABEL_KEYS = ("label", "labels", "target", "targets")
 """Keys of a batch that is a dictionary."""
 
-_URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 
-
-def image_paths(source: str | os.PathLike[str]) -> list[Any]:
+def image_paths(source: str | os.PathLike[str]) -> list[str | os.PathLike[str]]:
     """Return what a path stands for: the images of a folder or a pattern, or itself.
 
     Parameters
@@ -44,16 +41,16 @@ def image_paths(source: str | os.PathLike[str]) -> list[Any]:
     Returns
     -------
     list
-        Paths, sorted; of a URL the image that was read.
+        Paths and URLs; those of a folder or a pattern sorted.
 
     Raises
     ------
     InputError
-        If a folder or a pattern has no image, or a URL can't be read.
+        If a folder or a pattern has no image.
     """
     text = os.fspath(source)
-    if _URL.match(text):
-        return [_read_url(text)]
+    if is_url(text):
+        return [text]
     if Path(text).is_dir():
         found = sorted(
             str(Path(folder) / name)
@@ -64,38 +61,19 @@ def image_paths(source: str | os.PathLike[str]) -> list[Any]:
             raise InputError(
                 f"The folder {text} has no images.", f"Suffixes: {', '.join(sorted(SUFFIXES))}."
             )
-        return found
+        return [*found]
     if not glob.has_magic(text) or Path(text).exists():
         return [source]
-    found = sorted(one for one in glob.glob(text, recursive=True) if is_file(one))  # noqa: PTH207 - absolute patterns too
-    if not found:
+    matches = sorted(one for one in glob.glob(text, recursive=True) if is_file(one))  # noqa: PTH207 - absolute patterns too
+    if not matches:
         raise InputError(f"No file matches {text!r}.", "'**' matches folders of any depth.")
-    return found
+    return [*matches]
 
 
 def _seen(below: list[str], names: list[str]) -> list[str]:
     """Return the images of a folder, and leave hidden folders out of the walk."""
     below[:] = [one for one in below if not one.startswith(".")]
     return [n for n in names if n[0] != "." and Path(n).suffix.lower() in SUFFIXES]
-
-
-def _read_url(url: str) -> SourceImage:
-    fsspec = optional_module("fsspec")
-    if fsspec is None:
-        raise InputError(f"Reading {url} needs fsspec.", "Install it: pip install fsspec aiohttp")
-    try:
-        with fsspec.open(url, "rb") as file:
-            data = file.read()
-    # The boundary to fsspec and the packages behind it, one for each protocol.
-    except Exception as error:
-        if isinstance(error, FileNotFoundError):
-            raise InputError(f"File not found: {url}.", "Is the URL right?") from error
-        reason = str(error) or type(error).__name__
-        hint = "Check the URL and the network."
-        if isinstance(error, ImportError):
-            hint = "Install the packages that it names, with pip."
-        raise InputError(f"Can't read {url}: {reason.rstrip('.')}.", hint) from error
-    return decode_image(data, url)
 
 
 def listed(images: Any) -> list[Any]:
@@ -175,10 +153,9 @@ def count_images(images: Any) -> int | None:
     """Return the number of images, if it is known before they are read."""
     if isinstance(images, DataLoader):
         sampler: Any = images.sampler
-        sized = images.batch_size is not None and hasattr(images.dataset, "__len__")
-        return (
-            len(sampler) if sized and not images.drop_last and hasattr(sampler, "__len__") else None
-        )
+        sized = hasattr(images.dataset, "__len__") and hasattr(sampler, "__len__")
+        whole = images.batch_size is not None and not images.drop_last
+        return len(sampler) if sized and whole else None
     if isinstance(images, Dataset):
         return len(images) if hasattr(images, "__len__") else None
     if isinstance(images, torch.Tensor):
