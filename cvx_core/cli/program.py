@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
 COMMANDS = {
     "classes": ("cvx_core.cli.classes:classes", "List the classes of a model by index and name."),
+    "compare": (
+        "cvx_core.cli.explain.compare:compare",
+        "Draw maps of several models, methods or targets on one scale.",
+    ),
     "explain": (
         "cvx_core.cli.explain.command:explain",
         "Explain images and write maps, a page and run.json.",

@@ -136,8 +136,12 @@ class Comparison:
         self.figure.savefig(buffer, format=form, dpi=_DPI, bbox_inches="tight")
         return buffer.getvalue()
 
-    def _repr_png_(self) -> bytes:
+    def png(self) -> bytes:
+        """Return the figure as PNG."""
         return self._bytes("png")
+
+    def _repr_png_(self) -> bytes:
+        return self.png()
 
 
 def compare(

@@ -91,7 +91,9 @@ def image_requests(
             "Give --label once for all images, or once for each; or a CSV with path and label, or "
             "'folder' for the names of their folders.",
         )
-    each = labels * len(found) if len(labels) == 1 else labels or (None,) * len(found)
+    each: Sequence[ClassRef | None] = labels or [None]
+    if len(each) == 1:
+        each = [each[0]] * len(found)
     made = []
     for one, label in zip(found, each, strict=True):
         url = one if isinstance(one, str) and is_url(one) else ""
