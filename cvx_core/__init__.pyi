@@ -14,6 +14,7 @@ from .api import (
     explain as explain,
     get_explainer as get_explainer,
     get_renderer as get_renderer,
+    iter_explain as iter_explain,
     register as register,
 )
 from .errors import (
@@ -44,13 +45,15 @@ from .explainers.composition import (
 )
 from .explainers.method import Attribution as Attribution
 from .explainers.request import ExplainRequest as ExplainRequest
-from .explanations.explanation import (
+from .explanations.explanation import Explanation as Explanation
+from .explanations.metadata import Metadata as Metadata
+from .explanations.plotting import Comparison as Comparison, compare as compare
+from .explanations.renderer import Renderer as Renderer
+from .explanations.results import (
     Artifact as Artifact,
-    Explanation as Explanation,
+    Explanations as Explanations,
     load_explanations as load_explanations,
 )
-from .explanations.metadata import Metadata as Metadata
-from .explanations.renderer import Renderer as Renderer
 from .images.preprocessing import Preprocess as Preprocess
 from .images.regions import (
     Box as Box,

@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar, overload
 
+from torch import Tensor, nn
+
+from cvx_core._util.environment import optional_module
 from cvx_core.errors import PluginError, UsageError
 from cvx_core.explainers.base import Explainer
 from cvx_core.explainers.check import installed_checks
 from cvx_core.explainers.runner import Labels, Targets, run
 from cvx_core.explanations.explanation import Explanation
 from cvx_core.explanations.renderer import Renderer
+from cvx_core.explanations.results import Explanations
+from cvx_core.images.inputs import (
+    Parts,
+    batches,
+    count_images,
+    is_loader,
+    label_names,
+    listed,
+    ndim,
+)
+from cvx_core.images.prepared_image import renumbered
+from cvx_core.models.sources import wrap
 from cvx_core.models.vision_model import VisionModel
 from cvx_core.plugins.component import Component, component_name
 from cvx_core.plugins.defaults import EXPLAINERS
 from cvx_core.plugins.discovery import get_component, registry
 from cvx_core.plugins.parameters import parse_parameters
+from cvx_core.tasks.ground_truth import plain
 
 
 def get_explainer(name: str, /, **parameters: Any) -> Explainer:
@@ -39,7 +56,7 @@ def get_explainer(name: str, /, **parameters: Any) -> Explainer:
     name, written = parse_parameters(name)
     parameters = written | parameters
     explainer = get_component("explainer", name, parameters, Explainer)  # type: ignore[type-abstract]
-    object.__setattr__(explainer, "_name", name.partition("@")[0])
+    object.__setattr__(explainer, "_name", registry().find("explainer", name).name)
     return explainer
 
 
@@ -50,7 +67,7 @@ def get_renderer(name: str, /, **parameters: Any) -> Renderer:
 
 
 def explain(
-    model: VisionModel,
+    model: VisionModel | nn.Module,
     images: Any,
     explainer: str | Explainer | Sequence[str | Explainer] = EXPLAINERS[0],
     target: Targets = None,
@@ -59,20 +76,55 @@ def explain(
     *,
     budget: int | None = None,
     sanity: bool = False,
-) -> list[Explanation]:
+    progress: bool = False,
+    **parameters: Any,
+) -> Explanations:
     """Explain images with one or more explainers.
 
     Parameters
     ----------
+    model
+        A `VisionModel`, or a network: it is wrapped as by `wrap`, with the preprocessing that it
+        brings itself, or for prepared tensors.
+    images
+        A path, a folder with all folders below it, a pattern such as ``"photos/*.jpg"``, a URL, a
+        PIL image, a uint8 array (H, W, 3), a list of these, or a prepared float tensor
+        (B, C, H, W); or a data loader or data set of torch, of images, pairs (image, label), or
+        dictionaries. All explanations are kept; `iter_explain` keeps a few.
     explainer
-        An explainer or the name of one, or several of them; several share the forward passes.
-    model, images, target, label, seed, budget, sanity
+        An explainer or the name of one, with parameters as on the command line
+        (``"grad-cam:layer=layer3"``), or several of them; several share the forward passes.
+    target
+        What is explained: a class by name or index, a text as on the command line
+        (``"tabby vs tiger cat"``, ``"error"``), or a `Target`. One for all images; or a list,
+        tensor or array with one for each, or a list or row of several; or a dictionary by path or
+        name of the image. None takes that of the explainer.
+    label
+        Ground truth: a class by name or index (for a segmenter a mask (H, W), for a detector
+        `GroundTruthBoxes` or a dictionary of ``boxes`` and ``labels``), or a file as on the command
+        line, such as a CSV with the columns path and label; ``"folder"`` for the names of the
+        images' folders. One for all images, or one for each, as of `target`. None takes the labels
+        that a data loader yields.
+    seed, budget, sanity
         See `Explainer.explain`.
+    progress
+        Whether to show a progress bar (of tqdm).
+    **parameters
+        Parameters of all explainers that are given by name, as in ``layer="layer3"`` or
+        ``layer=net.layer3``.
 
     Returns
     -------
     list of Explanation
-        By image, then explainer, then target.
+        By image, then explainer, then target. A notebook shows the overlays.
+
+    Raises
+    ------
+    UsageError
+        If numbers of images, targets and labels differ, a class is unknown, a label is missing, or
+        the method can't explain this model.
+    InputError
+        If an image can't be read.
 
     Examples
     --------
@@ -80,21 +132,173 @@ def explain(
     >>> model = cvx.load_model("embedded")                                   # doctest: +SKIP
     >>> [why] = cvx.explain(model, "screwdriver.jpg", "activation-error",
     ...                     label="screwdriver")                             # doctest: +SKIP
+    >>> cvx.explain(net, batch, "grad-cam", target=281, layer=net.layer3)    # doctest: +SKIP
     """
-    if not isinstance(model, VisionModel):
-        raise UsageError(
-            f"model must be a VisionModel, got {type(model).__name__}.",
-            "Wrap a torch.nn.Module: VisionModel(module, preprocess=..., classes=...).",
+    chosen = _Run(model, explainer, parameters, seed, budget, sanity)
+    if is_loader(images):
+        return Explanations(chosen.by_batch(images, target, label, BATCH, progress))
+    if not isinstance(images, Tensor):
+        images = listed(images)
+    total = chosen.count_maps(count_images(images), target)
+    with _bar(progress, total) as advance:
+        return Explanations(chosen.explain(images, target, label, advance))
+
+
+BATCH = 16
+"""Images that `iter_explain` holds at once."""
+
+
+def iter_explain(
+    model: VisionModel | nn.Module,
+    images: Any,
+    explainer: str | Explainer | Sequence[str | Explainer] = EXPLAINERS[0],
+    target: Targets = None,
+    label: Labels = None,
+    seed: int = 0,
+    *,
+    budget: int | None = None,
+    sanity: bool = False,
+    progress: bool = False,
+    batch: int = BATCH,
+    **parameters: Any,
+) -> Iterator[Explanation]:
+    """Yield the explanations of images as they are made, with only a few images in memory.
+
+    Parameters
+    ----------
+    model, images, explainer, target, label, seed, budget, sanity, progress, parameters
+        See `explain`.
+    batch
+        Images that are read and explained at once; a data loader has batches of its own.
+
+    Yields
+    ------
+    Explanation
+        By image, then explainer, then target.
+
+    Raises
+    ------
+    UsageError, InputError
+        See `explain`; as soon as the image or label is reached.
+
+    Examples
+    --------
+    >>> import cvx_core as cvx
+    >>> for one in cvx.iter_explain(model, "photos"):                        # doctest: +SKIP
+    ...     one.save(f"maps/{one.name}.npz")
+    """
+    if batch < 1:
+        raise UsageError(f"batch must be at least 1, got {batch}.", "Pass batch=16.")
+    chosen = _Run(model, explainer, parameters, seed, budget, sanity)
+    return chosen.by_batch(images, target, label, batch, progress)
+
+
+class _Run:
+    """A model and explainers, ready for images."""
+
+    def __init__(
+        self,
+        model: VisionModel | nn.Module,
+        explainer: str | Explainer | Sequence[str | Explainer],
+        parameters: Mapping[str, Any],
+        seed: int,
+        budget: int | None,
+        sanity: bool,
+    ) -> None:
+        self._model = wrap(model)
+        several = [explainer] if isinstance(explainer, str | Explainer) else list(explainer)
+        if not several:
+            raise UsageError(
+                "explainer must be one or more explainers, got none.",
+                f"Name one, such as {EXPLAINERS[0]!r}.",
+            )
+        if parameters and not any(isinstance(one, str) for one in several):
+            raise UsageError(
+                f"Unexpected argument {min(parameters)!r}: no explainer is given by name.",
+                "Give parameters to the explainer itself.",
+            )
+        self._explainers = [
+            get_explainer(e, **parameters) if isinstance(e, str) else e for e in several
+        ]
+        self._seed, self._budget = seed, budget
+        self._checks = installed_checks() if sanity else ()
+
+    def explain(
+        self, images: Any, target: Any, label: Any, advance: Callable[[], object]
+    ) -> list[Explanation]:
+        """Explain images at once; `advance` is called after each map."""
+        return run(
+            self._model,
+            images,
+            self._explainers,
+            target,
+            label,
+            self._seed,
+            budget=self._budget,
+            checks=self._checks,
+            made=lambda *_: advance(),
         )
-    several = [explainer] if isinstance(explainer, str | Explainer) else list(explainer)
-    if not several:
-        raise UsageError(
-            "explainer must be one or more explainers, got none.",
-            f"Name one, such as {EXPLAINERS[0]!r}.",
-        )
-    explainers = [get_explainer(e) if isinstance(e, str) else e for e in several]
-    checks = installed_checks() if sanity else ()
-    return run(model, images, explainers, target, label, seed, budget=budget, checks=checks)
+
+    def by_batch(
+        self, images: Any, target: Any, label: Any, size: int, progress: bool
+    ) -> Iterator[Explanation]:
+        """Explain so many images at a time."""
+        count, done = count_images(images), 0
+        targets = Parts(target, isinstance(target, list | tuple) or ndim(target) > 0, "targets")
+        axes = self._model.task.label_axes
+        each = isinstance(label, list | tuple) or (axes is not None and ndim(label) == axes + 1)
+        labels = Parts(label, each and count != 1, "labels")
+        for one in (targets, labels):
+            one.check_count(count)
+        with _bar(progress, self.count_maps(count, target)) as advance:
+            for batch in batches(images, size):
+                here = renumbered(self._model.prepare(batch.images), done)
+                names = [(one.source.path, one.source.name) for one in here]
+                known = labels.of(done, names)
+                if label is None and batch.labels is not None:
+                    known = self._named(batch.labels, label_names(images))
+                yield from self.explain(here, targets.of(done, names), known, advance)
+                done += len(here)
+        for one in (targets, labels):
+            one.check_used(done)
+
+    def _named(self, labels: Any, names: list[str] | None) -> Any:
+        """Return labels of a data set by name, where it and the model name their classes.
+
+        The numbers of a data set are often others than those of the model.
+        """
+        model = self._model
+        if names is None or model.classes is None or model.task.label_axes != 0:
+            return labels
+        given = plain(labels)
+        if not isinstance(given, list | tuple):
+            return labels
+        return [
+            names[k] if type(k) is int and 0 <= k < len(names) else k for k in map(plain, given)
+        ]
+
+    def count_maps(self, images: int | None, target: Any) -> int | None:
+        """Return how many maps will be made, if that is known."""
+        if images is None:
+            return None
+        if isinstance(target, list | tuple) or ndim(target) > 0:
+            images = sum(
+                len(one) if isinstance(one, list | tuple) or ndim(one) > 0 else 1 for one in target
+            )
+        return images * len(self._explainers)
+
+
+@contextmanager
+def _bar(shown: bool, total: int | None) -> Iterator[Callable[[], object]]:
+    """Show a progress bar; what it yields is called after each map."""
+    if not shown:
+        yield lambda: None
+        return
+    tqdm = optional_module("tqdm.auto")
+    if tqdm is None:
+        raise UsageError("progress=True needs tqdm.", "Install it: pip install tqdm")
+    with tqdm.tqdm(total=total, unit="map") as bar:
+        yield bar.update
 
 
 C = TypeVar("C", bound=type[Any])

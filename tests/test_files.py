@@ -12,7 +12,7 @@ import pytest
 
 from cvx_core._util.files import is_file, write_atomic
 from cvx_core.errors import CvxError, ModelError, OutputError
-from cvx_core.explanations.explanation import Artifact, load_explanations
+from cvx_core.explanations.results import Artifact, load_explanations
 from cvx_core.models.checkpoints import names_a_file, read_checkpoint
 from cvx_core.models.factory import load_factory
 

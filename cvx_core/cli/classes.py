@@ -7,7 +7,7 @@ import json
 import click
 
 from cvx_core.cli.kit.console import Settings, only_data, put
-from cvx_core.cli.kit.options import json_option, trust_option, weights_option
+from cvx_core.cli.kit.options import json_option, model_option, trust_option, weights_option
 from cvx_core.cli.plugins import put_table
 from cvx_core.errors import UsageError
 
@@ -15,21 +15,21 @@ SCHEMA = "cvx.classes/1"
 
 
 @click.command()
-@click.argument("model")
 @click.argument("word", required=False)
+@model_option
 @weights_option
 @trust_option
 @json_option()
 @click.pass_obj
 def classes(
     settings: Settings,  # noqa: ARG001
-    model: str,
     word: str | None,
+    model: str,
     weights: str | None,
     trust_checkpoint: bool,
     as_json: bool,
 ) -> int:
-    """List the classes of MODEL with their index, or those whose name contains WORD.
+    """List the classes of a model with their index, or those whose name contains WORD.
 
     A class is given by its name or its index: --label "tiger cat", or -t 282.
     """
@@ -45,7 +45,7 @@ def classes(
         if not found:
             raise UsageError(
                 f"No class of {loaded.name} contains {word!r}.",
-                f"Without a word 'cvx classes' lists all {len(names)}.",
+                f"Without a word 'cvx classes' lists all {len(names)}; -m MODEL names a model.",
             )
     if as_json:
         rows = [{"index": i, "name": names[i]} for i in found]

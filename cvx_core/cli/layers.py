@@ -9,7 +9,7 @@ import click
 
 from cvx_core._util.text import shortened
 from cvx_core.cli.kit.console import Settings, only_data, put
-from cvx_core.cli.kit.options import json_option, trust_option, weights_option
+from cvx_core.cli.kit.options import json_option, model_option, trust_option, weights_option
 from cvx_core.cli.plugins import put_table
 from cvx_core.errors import LayerError, UsageError
 
@@ -25,7 +25,7 @@ LARGEST = 8192
 
 
 @click.command()
-@click.argument("model")
+@model_option
 @weights_option
 @trust_option
 @click.option(
@@ -45,7 +45,7 @@ def layers(
     every: bool,
     as_json: bool,
 ) -> int:
-    """List the layers of MODEL with a spatial output, in forward order.
+    """List the layers of a model with a spatial output, in forward order.
 
     A star marks the layer that 'layer=auto' selects; the first line gives the reason. Pass a name
     to a method: -e class-attention:layer=NAME.

@@ -11,6 +11,7 @@ from cvx_core._util.text import printable
 from cvx_core._util.version import __version__
 from cvx_core.cli.kit.console import Settings, installed_plugins, only_data
 from cvx_core.errors import PluginError, UnknownComponentError, did_you_mean
+from cvx_core.plugins.discovery import package_of
 from cvx_core.plugins.isolation import REPORT
 
 if TYPE_CHECKING:
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 
 COMMANDS = {
     "classes": ("cvx_core.cli.classes:classes", "List the classes of a model by index and name."),
+    "compare": (
+        "cvx_core.cli.explain.compare:compare",
+        "Draw maps of several models, methods or targets on one scale.",
+    ),
     "explain": (
         "cvx_core.cli.explain.command:explain",
         "Explain images and write maps, a page and run.json.",
@@ -80,11 +85,10 @@ def _from_plugin(ctx: click.Context, name: str) -> click.Command:
         component = plugins.find("command", name)
     except UnknownComponentError:
         known = [*COMMANDS, *plugins.names("command")]
-        raise click.UsageError(
-            f"Unknown command {name!r}. "
-            + (did_you_mean(name, known) or "Available: " + ", ".join(sorted(known)) + "."),
-            ctx,
-        ) from None
+        package = package_of(name)
+        said = f"Install the package that brings it: pip install {package}" if package else ""
+        said = said or did_you_mean(name, known) or f"Available: {', '.join(sorted(known))}."
+        raise click.UsageError(f"Unknown command {name!r}. {said}", ctx) from None
     with only_data():
         command: Any = component.load()
     if not isinstance(command, click.Command):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
+from torch import nn
 
+from cvx_core.errors import UsageError
 from cvx_core.plugins.component import component_name
 from cvx_core.plugins.parameters import parameters_of
 from cvx_core.recording import Requirements
@@ -66,7 +68,48 @@ class Method(ABC):
         """Return the parameters for the provenance."""
         return parameters_of(self)
 
+    def with_layer_names(self, network: nn.Module) -> Self:
+        """Return the explainer with the names of layers that it was given as modules.
+
+        Raises
+        ------
+        UsageError
+            If a module is not part of the network.
+        """
+        if not is_dataclass(self):
+            return self
+        changes = {}
+        for one in fields(self):
+            given = getattr(self, one.name)
+            found = _named(given, network)
+            if found is not given:
+                changes[one.name] = found
+        if not changes:
+            return self
+        made = replace(self, **changes)
+        object.__setattr__(made, "_name", self.name)
+        return made
+
     def recordings(self) -> list[Requirements]:
         """Return `requirements` as a list."""
         needed = self.requirements()
         return [needed] if isinstance(needed, Requirements) else list(needed)
+
+
+def _named(given: Any, network: nn.Module) -> Any:
+    """Return a value with the names of modules instead of the modules, also in lists and parts."""
+    if isinstance(given, Method):
+        return given.with_layer_names(network)
+    if isinstance(given, list | tuple):
+        found = [_named(one, network) for one in given]
+        changed = any(a is not b for a, b in zip(found, given, strict=True))
+        return type(given)(found) if changed else given
+    if not isinstance(given, nn.Module):
+        return given
+    names = [name for name, module in network.named_modules() if module is given]
+    if not names or not names[0]:
+        raise UsageError(
+            f"The layer {type(given).__name__} is not part of {type(network).__name__}.",
+            "Pass a module inside of the network, such as net.layer4, or its name.",
+        )
+    return names[0]

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 
 from cvx_core.errors import CvxWarning, MethodError, UsageError
 from cvx_core.explainers.batching import images_at_once, in_pieces
@@ -24,20 +25,25 @@ from cvx_core.explainers.request import ExplainRequest, ImageTargets, SharedReco
 from cvx_core.explanations.explanation import Explanation
 from cvx_core.explanations.metadata import Metadata
 from cvx_core.models.repeatability import differs_between_runs
+from cvx_core.models.sources import wrap
 from cvx_core.models.vision_model import PreparedImage, VisionModel
+from cvx_core.tasks.catalogue import labels_per_image, targets_per_image
 from cvx_core.tasks.classes import TargetRecord
 from cvx_core.tasks.ground_truth import GroundTruth
 from cvx_core.tasks.targets import Target
 
-Targets = Target | Sequence[Target | Sequence[Target]] | None
-Made = Callable[[int, int, int, Explanation], None]
+Targets = Any
+"""One target for all images, or one or several for each; see `Explainer.explain`."""
+
+Made = Callable[[int, int, int, Explanation], object]
 """Called with the numbers of image, explainer and target, and the explanation."""
 
-Labels = GroundTruth | Sequence[GroundTruth | None] | None
+Labels = Any
+"""One label for all images, or one for each; see `Explainer.explain`."""
 
 
 def run(
-    model: VisionModel,
+    model: VisionModel | nn.Module,
     images: Any,
     explainers: Sequence[Method],
     target: Targets = None,
@@ -56,11 +62,16 @@ def run(
     All explainers and targets share the forward passes: one for those that use the model's own
     gradients and one for those that freeze its gates.
     """
+    model = wrap(model)
+    explainers = [one.with_layer_names(model.module) for one in explainers]
     prepared = model.prepare(images)
     if not prepared:
         raise UsageError("There are no images to explain.", "Pass one or more.")
-    labels = model.task.labels_per_image(label, len(prepared))
-    targets = [_targets_per_image(target, e, len(prepared)) for e in explainers]
+    names = [(one.source.path, one.source.name) for one in prepared]
+    labels = labels_per_image(model.task, label, names, model.classes)
+    targets = [
+        targets_per_image(target, len(prepared), e.default_target, names) for e in explainers
+    ]
     jobs = [
         _Job(i, image, labels[i], [several[i] for several in targets])
         for i, image in enumerate(prepared)
@@ -82,31 +93,6 @@ class _Job:
     image: PreparedImage
     label: GroundTruth | None
     targets: list[list[Target]]
-
-
-def _targets_per_image(target: Targets, explainer: Method, count: int) -> list[list[Target]]:
-    if target is None:
-        return [[explainer.default_target]] * count
-    if isinstance(target, Target):
-        return [[target]] * count
-    if isinstance(target, str) or not isinstance(target, Sequence):
-        raise UsageError(
-            f"target must be a Target or a sequence of them, got {target!r}.",
-            "Pass one such as ClassScore('tabby'); parse_target() reads text.",
-        )
-    if len(target) != count:
-        raise UsageError(
-            f"There are {count} images and {len(target)} targets.",
-            "Give one target for all images, or one for each.",
-        )
-    several = [[one] if isinstance(one, Target) else list(one) for one in target]
-    for one in several:
-        if not one or not all(isinstance(t, Target) for t in one):
-            raise UsageError(
-                f"Targets of an image must be one or more Target objects, got {one!r}.",
-                "Pass some such as Predicted().",
-            )
-    return several
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,7 +1,9 @@
-from .colormaps import INFERNO as INFERNO, VIK as VIK
-from .explanation import Artifact as Artifact, Explanation as Explanation, to_npz as to_npz
+from .colormaps import INFERNO as INFERNO, VIK as VIK, color_table as color_table
+from .explanation import Explanation as Explanation, to_npz as to_npz
 from .heatmap import (
+    OPACITY as OPACITY,
     Shown as Shown,
+    blend as blend,
     colors as colors,
     opacity as opacity,
     overlay as overlay,
@@ -15,4 +17,6 @@ from .output_folder import (
     rendered as rendered,
     settled as settled,
 )
+from .plotting import Comparison as Comparison, compare as compare
 from .renderer import Renderer as Renderer
+from .results import Artifact as Artifact, Explanations as Explanations

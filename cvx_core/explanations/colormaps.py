@@ -1,4 +1,4 @@
-"""The two colour maps: 256 colours each, readable with any colour vision.
+"""Color maps: the two of cvx, readable with any color vision, and those of matplotlib by name.
 
 inferno (Smith and van der Walt 2015, CC0) for maps that can't be negative; vik (Crameri 2018,
 doi:10.5281/zenodo.1243862, MIT licence, copyright (c) 2023 Fabio Crameri) for signed maps: blue
@@ -8,9 +8,15 @@ against, white nothing, red for.
 from __future__ import annotations
 
 import base64
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+
+from cvx_core._util.environment import optional_module
+from cvx_core.errors import OptionError, did_you_mean
 
 _INFERNO = (
     "000C500jX71_1#G0s#sF0t^BI4g&%Z1OpNT0~7@W7X}0w2L&4l1sw?n9|{K|3kM_&2qp~(DGmuM5D6_23NR81G879m6$"
@@ -52,3 +58,81 @@ INFERNO = _table(_INFERNO)
 
 VIK = _table(_VIK)
 """uint8 (256, 3), from blue over white to red."""
+
+_OWN = {"inferno": INFERNO, "vik": VIK}
+
+_DIVERGING = frozenset(
+    "PiYG PRGn BrBG PuOr RdGy RdBu RdYlBu RdYlGn Spectral coolwarm bwr seismic "  # noqa: SIM905
+    "broc cork vik lisbon tofino berlin roma bam vanimo managua".split()
+)
+"""Color maps of matplotlib and cmcrameri whose middle stands for zero."""
+
+
+def is_diverging(name: str) -> bool:
+    """Whether the middle of a color map stands for zero, so that its scale is symmetric.
+
+    Examples
+    --------
+    >>> is_diverging("RdBu_r"), is_diverging("jet")
+    (True, False)
+    """
+    return name.removeprefix("cmc.").removesuffix("_r") in _DIVERGING
+
+
+@cache
+def color_table(name: str) -> npt.NDArray[np.uint8]:
+    """Return the 256 colors of a color map.
+
+    Parameters
+    ----------
+    name
+        ``"inferno"`` or ``"vik"``; with matplotlib one of its own (``"magma"``), and with cmcrameri
+        one of Crameri's (``"batlow"`` or ``"cmc.batlow"``). ``_r`` at the end reverses it.
+
+    Returns
+    -------
+    numpy.ndarray
+        uint8 (256, 3), from low to high. Read-only.
+
+    Raises
+    ------
+    OptionError
+        If the color map is unknown, or its package is not installed.
+    """
+    bare = name.removeprefix("cmc.")
+    plain = bare.removesuffix("_r")
+    crameri, matplotlib = _crameri(), optional_module("matplotlib")
+    if plain in _OWN:
+        table = _OWN[plain][::-1] if bare != plain else _OWN[plain]
+    elif matplotlib is not None and bare in matplotlib.colormaps:
+        table = matplotlib.colormaps[bare](np.linspace(0.0, 1.0, 256))[:, :3]
+        table = np.round(table * 255).astype(np.uint8)
+    elif plain in crameri:
+        rows = np.loadtxt(crameri[plain], dtype=np.float64, ndmin=2)
+        table = np.round(rows[np.linspace(0, len(rows) - 1, 256).round().astype(int)] * 255)
+        table = table.astype(np.uint8)[:: -1 if bare != plain else 1]
+    else:
+        known = [*_OWN, *crameri, *(matplotlib.colormaps if matplotlib else ())]
+        raise OptionError(
+            f"Unknown color map: {name!r}.",
+            did_you_mean(name, known)
+            or "Any name of matplotlib or cmcrameri works, such as 'magma' or 'batlow'."
+            if matplotlib
+            else f"Without matplotlib: {', '.join(known)}. Install it: pip install matplotlib",
+        )
+    table = np.array(table)
+    table.setflags(write=False)
+    return table
+
+
+@cache
+def _crameri() -> dict[str, Path]:
+    # Importing cmcrameri imports pyplot, which picks a backend and keeps state; its tables are
+    # text files beside the code.
+    spec = find_spec("cmcrameri")
+    folders = (spec.submodule_search_locations if spec else None) or []
+    return {
+        file.stem: file
+        for folder in folders
+        for file in sorted((Path(folder) / "cmaps").glob("*.txt"))
+    }

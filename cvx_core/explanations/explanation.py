@@ -1,10 +1,7 @@
-"""Explanations of explainers and artifacts of renderers."""
+"""Explanation: a map with its image, target, evidence and provenance."""
 
 from __future__ import annotations
 
-import base64
-import html
-import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -13,18 +10,20 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from cvx_core._util.files import write_atomic
+from cvx_core._util.text import shortened
 from cvx_core.errors import CvxError, OutputError
-from cvx_core.explanations.heatmap import overlay
+from cvx_core.explanations.heatmap import OPACITY, overlay
 from cvx_core.explanations.metadata import Metadata
-from cvx_core.explanations.npz import pack, unpack
+from cvx_core.explanations.notebook import explanation_html, overlay_png
+from cvx_core.explanations.npz import SUFFIX, pack, unpack
+from cvx_core.explanations.plotting import plot
 from cvx_core.images.regions import Extent
 from cvx_core.images.resampling import resample
+from cvx_core.plugins.renderers import renderer_for
 from cvx_core.tasks.classes import TargetRecord
-
-_NOTEBOOK_SIDE = 480
-"""Longest side of the overlay in a notebook, in pixels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,39 +118,122 @@ class Explanation:
 
     def __repr__(self) -> str:
         h, w = self.values.shape
-        return (
-            f"<Explanation {self.method} of {self.name or 'image'}: {self.target.text} "
-            f"{h}x{w}, sum {self.values.sum():.4g} {self.unit}>"
-        )
+        about = shortened(f"{self.method} of {self.name or 'image'}: {self.target.text}", 72)
+        return f"<Explanation {about} {h}x{w}>"
 
     @property
     def title(self) -> str:
         """One line: the method and the target."""
         return f"{self.method}: {self.target.text}"
 
-    def heatmap(self, size: tuple[int, int] | None = None) -> npt.NDArray[np.float32]:
+    def heatmap(
+        self, size: tuple[int, int] | None = None, *, fill: float = math.nan
+    ) -> npt.NDArray[np.float32]:
         """Return the map resampled onto the image.
 
         Parameters
         ----------
         size
             (width, height) to which the whole image is thought scaled; None for its own size.
+        fill
+            Value where the map does not reach, as outside of the network's crop.
 
         Returns
         -------
         numpy.ndarray
             float32 (height, width): bilinear between centres of positions (area-weighted when
-            shrinking), nan where the map does not reach. Values keep their unit; they are not
+            shrinking), `fill` where the map does not reach. Values keep their unit; they are not
             normalised, and their sum is not the map's sum.
         """
         height, width = self.image.shape[:2]
         out_w, out_h = (width, height) if size is None else size
         left, top, right, bottom = self.extent
         scale_x, scale_y = out_w / width, out_h / height
-        return resample(
+        found = resample(
             self.values,
             (left * scale_x, top * scale_y, right * scale_x, bottom * scale_y),
             (out_h, out_w),
+        )
+        return found if math.isnan(fill) else np.nan_to_num(found, nan=fill)
+
+    def overlay(
+        self,
+        colormap: str | None = None,
+        alpha: float = OPACITY,
+        size: tuple[int, int] | None = None,
+    ) -> Image.Image:
+        """Return the map over the image, as a PIL image.
+
+        Parameters
+        ----------
+        colormap
+            A color map of matplotlib or cmcrameri; None for vik (blue against, red for) where the
+            sign means something, else inferno.
+        alpha
+            Opacity of the strongest value, in [0, 1]; weaker values are more transparent.
+        size
+            (width, height) in pixels; None for those of the image.
+
+        Raises
+        ------
+        OptionError
+            If the color map is unknown, or `alpha` is out of its range.
+
+        Examples
+        --------
+        >>> from cvx_core.testing.samples import sample_explanation
+        >>> sample_explanation().overlay("vik", size=(64, 48)).size
+        (64, 48)
+        """
+        return overlay(self, size, colormap=colormap, strongest=alpha)
+
+    def plot(
+        self,
+        ax: Any = None,
+        *,
+        colormap: str | None = None,
+        alpha: float = OPACITY,
+        caption: bool = False,
+        title: bool | str = True,
+        original: bool = False,
+        colorbar: bool = True,
+    ) -> Any:
+        """Draw the overlay with matplotlib, into axes of your own figure or new ones.
+
+        Parameters
+        ----------
+        ax
+            Axes to draw into; None makes a figure with pyplot.
+        colormap, alpha
+            See `overlay`.
+        caption
+            Whether prediction, label and layer stand below.
+        title
+            Whether method and target stand above, or another title.
+        original
+            Draw the image without the map.
+        colorbar
+            Whether the scale of the values is shown.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+            In pixels of the image.
+
+        Raises
+        ------
+        OptionError
+            If matplotlib is not installed, or see `overlay`.
+        """
+        return plot(
+            self,
+            ax,
+            colormap=colormap,
+            alpha=alpha,
+            caption=caption,
+            title=title,
+            original=original,
+            colorbar=colorbar,
         )
 
     def replace(self, **changes: Any) -> Explanation:
@@ -204,18 +286,34 @@ class Explanation:
         )
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
-        """Write the explanation to an npz file (no pickle inside), atomically.
+        """Write the explanation to a file, atomically; the suffix says in which format.
+
+        Parameters
+        ----------
+        path
+            ``.npz``, also where there is no suffix, is the explanation as it is (no pickle
+            inside), which `load` reads. Other suffixes are those of the installed renderers, such
+            as ``.png``, ``.pdf``, ``.html`` and ``.json``. ``overlay().save(path)`` writes the
+            overlay alone.
+        overwrite
+            Replace a file that exists.
 
         Raises
         ------
         OutputError
-            If the file exists and `overwrite` is false, or can't be written.
+            If the file exists and `overwrite` is false, it can't be written, or no renderer writes
+            such files.
         """
-        return write_atomic(Path(path), to_npz([self]), overwrite=overwrite)
+        path = Path(path)
+        if path.suffix.lower() in ("", SUFFIX):
+            path, data = path.with_suffix(SUFFIX), to_npz([self])
+        else:
+            data = renderer_for(path.suffix, [SUFFIX]).render([self]).data
+        return write_atomic(path, data, overwrite=overwrite)
 
     @classmethod
     def load(cls, path: str | Path) -> Explanation:
-        """Read an explanation that `save` wrote.
+        """Read an explanation that `save` wrote as npz.
 
         Raises
         ------
@@ -223,7 +321,7 @@ class Explanation:
             If the file is no saved explanation, or holds more than one
             (`cvx_core.load_explanations` reads those).
         """
-        found = load_explanations(path)
+        found = unpack(path, Explanation.from_dict)
         if len(found) != 1:
             raise OutputError(
                 f"{path} holds {len(found)} explanations.", "Read them with load_explanations()."
@@ -267,34 +365,10 @@ class Explanation:
         return ", ".join(part for part in (name, "random weights" if random else "") if part)
 
     def _repr_png_(self) -> bytes:
-        height, width = self.image.shape[:2]
-        scale = min(1.0, _NOTEBOOK_SIDE / max(width, height))
-        buffer = io.BytesIO()
-        size = max(1, round(width * scale)), max(1, round(height * scale))
-        overlay(self, size).save(buffer, "PNG", optimize=True)
-        return buffer.getvalue()
+        return overlay_png(self)
 
     def _repr_html_(self) -> str:
-        picture = base64.b64encode(self._repr_png_()).decode()
-        rows = [
-            ("target", self.target.text),
-            ("prediction", self.target.predicted.text),
-            ("label", self.target.label.text if self.target.label else ""),
-            ("layer", str(self.provenance.get("layer", ""))),
-            ("sum", f"{self.values.sum(dtype=np.float64):.4g} {self.unit}"),
-            ("note", " ".join(self.cautions)),
-        ]
-        cells = "".join(
-            f"<tr><th style='text-align:left'>{html.escape(key)}</th>"
-            f"<td>{html.escape(value)}</td></tr>"
-            for key, value in rows
-            if value
-        )
-        title = html.escape(self.title)
-        return (
-            f"<figure style='margin:0'><img alt='{title}' src='data:image/png;base64,{picture}'>"
-            f"<figcaption><b>{title}</b><table>{cells}</table></figcaption></figure>"
-        )
+        return explanation_html(self)
 
 
 def to_npz(explanations: Sequence[Explanation]) -> bytes:
@@ -302,52 +376,5 @@ def to_npz(explanations: Sequence[Explanation]) -> bytes:
     return pack([(e.to_dict(arrays=False), e.values, e.image) for e in explanations])
 
 
-def load_explanations(path: str | Path) -> list[Explanation]:
-    """Read the explanations in an npz file that cvx wrote.
-
-    Raises
-    ------
-    OutputError
-        If the file is missing, damaged, too large when unpacked, or not such an archive.
-    """
-    return unpack(path, Explanation.from_dict)
-
-
 def _settled(image: object) -> bool:
     return isinstance(image, np.ndarray) and image.flags.owndata and not image.flags.writeable
-
-
-@dataclass(frozen=True)
-class Artifact:
-    """Output of a renderer; the caller writes the file.
-
-    Attributes
-    ----------
-    suffix
-        File name extension with its dot, as in ``".png"``.
-    media_type
-        As in ``"image/png"``.
-    data
-        The file's bytes.
-    """
-
-    suffix: str
-    media_type: str
-    data: bytes
-
-    def text(self) -> str:
-        """Return the bytes as UTF-8 text."""
-        return self.data.decode("utf-8")
-
-    def write(self, path: str | Path, *, overwrite: bool = False) -> Path:
-        """Write the bytes to a file, atomically; the suffix is added if the path has none.
-
-        Raises
-        ------
-        OutputError
-            If the file exists and `overwrite` is false, or can't be written.
-        """
-        path = Path(path)
-        return write_atomic(
-            path if path.suffix else path.with_suffix(self.suffix), self.data, overwrite=overwrite
-        )

@@ -6,6 +6,7 @@ changes an explanation.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,12 +14,17 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from cvx_core.explanations.colormaps import INFERNO, VIK
+from cvx_core.errors import OptionError
+from cvx_core.explanations.colormaps import INFERNO, VIK, color_table, is_diverging
 from cvx_core.images.regions import Extent
 
 PIXEL_MAP = 64
 """A map with more positions than this along a side is shown smoothed, because single pixels of a
 gradient can't be read at a glance."""
+
+
+OPACITY = 0.85
+"""Opacity of the strongest value."""
 
 
 class ImageMap(Protocol):
@@ -32,7 +38,9 @@ class ImageMap(Protocol):
     def image(self) -> npt.NDArray[np.uint8]: ...  # noqa: D102
     @property
     def signed(self) -> bool: ...  # noqa: D102
-    def heatmap(self, size: tuple[int, int] | None = None) -> npt.NDArray[np.float32]: ...  # noqa: D102
+    def heatmap(  # noqa: D102
+        self, size: tuple[int, int] | None = None, *, fill: float = ...
+    ) -> npt.NDArray[np.float32]: ...
 
 
 @dataclass(frozen=True)
@@ -42,7 +50,8 @@ class Limits:
     Attributes
     ----------
     low, high
-        Symmetric about zero for signed maps; from zero (or the smallest value) for others.
+        Symmetric about zero for signed maps; for others, and for a sequential color map, from zero
+        or the smallest value to the largest.
     clipped
         Share of the shown pixels beyond the ends, in [0, 1].
     """
@@ -94,7 +103,12 @@ class Shown:
 
 
 def show(
-    explanation: ImageMap, size: tuple[int, int] | None = None, *, smooth: float | None = None
+    explanation: ImageMap,
+    size: tuple[int, int] | None = None,
+    *,
+    smooth: float | None = None,
+    colormap: str | None = None,
+    limits: Limits | None = None,
 ) -> Shown:
     """Bring a map into the form in which it is shown.
 
@@ -107,6 +121,11 @@ def show(
     smooth
         Standard deviation of a Gaussian in image pixels; None smooths maps of input pixels by
         1.2 % of the covered side and leaves coarser maps alone.
+    colormap
+        Name of the color map that it is drawn with: the scale is symmetric about zero for a
+        diverging one. None takes that for what the map is, signed or not.
+    limits
+        Ends of the scale, such as those that several maps share; None takes the map's own.
     """
     values = explanation.heatmap(size)
     scale = 1.0 if size is None else size[0] / explanation.image.shape[1]
@@ -116,10 +135,15 @@ def show(
         smooth = 0.012 * min(right - left, bottom - top) if fine else 0.0
     if smooth:
         values = _gaussian(values, smooth * scale)
-    return Shown(values, _limits(values, explanation.signed), smooth)
+    if limits is None:
+        if colormap is None or is_diverging(colormap):
+            limits = _limits(values, explanation.signed or colormap is not None)
+        else:
+            limits = _full_range(values)
+    return Shown(values, limits, smooth)
 
 
-def opacity(shown: Shown, strongest: float = 0.85) -> npt.NDArray[np.float32]:
+def opacity(shown: Shown, strongest: float = OPACITY) -> npt.NDArray[np.float32]:
     """Return how opaque each pixel of the map is, (height, width) in [0, strongest].
 
     It grows with the magnitude, so that the image stays visible where the map is near zero.
@@ -146,30 +170,100 @@ def colors(
 
 
 def overlay(
-    explanation: ImageMap, size: tuple[int, int] | None = None, *, smooth: float | None = None
+    explanation: ImageMap,
+    size: tuple[int, int] | None = None,
+    *,
+    smooth: float | None = None,
+    colormap: str | None = None,
+    strongest: float = OPACITY,
+    limits: Limits | None = None,
 ) -> Image.Image:
-    """Return the map over its image as an RGB image of `size` (width, height)."""
+    """Return the map over its image as an RGB image of `size` (width, height).
+
+    Parameters
+    ----------
+    explanation
+        Any explanation.
+    size, smooth, colormap, limits
+        See `show`.
+    strongest
+        Opacity of the strongest value, in [0, 1].
+
+    Raises
+    ------
+    OptionError
+        If the color map is unknown, or an argument is out of its range.
+    """
+    if not 0 <= strongest <= 1:
+        raise OptionError(f"alpha must be a number from 0 to 1, got {strongest!r}.")
     width, height = size or (explanation.image.shape[1], explanation.image.shape[0])
+    if min(width, height) < 1:
+        raise OptionError(f"size must be (width, height) of at least 1 pixel, got {size}.")
     photo = Image.fromarray(explanation.image).resize((width, height), Image.Resampling.LANCZOS)
-    shown = show(explanation, (width, height), smooth=smooth)
-    alpha = opacity(shown)[:, :, None]
-    mixed = np.asarray(photo) * (1 - alpha) + colors(shown, explanation.signed) * alpha
-    return Image.fromarray(mixed.round().astype(np.uint8))
+    shown = show(explanation, (width, height), smooth=smooth, colormap=colormap, limits=limits)
+    table = None if colormap is None else color_table(colormap)
+    return Image.fromarray(blend(np.asarray(photo), shown, explanation.signed, strongest, table))
+
+
+def blend(
+    below: npt.NDArray[np.uint8],
+    shown: Shown,
+    signed: bool,
+    strongest: float = OPACITY,
+    table: npt.NDArray[np.uint8] | None = None,
+) -> npt.NDArray[np.uint8]:
+    """Return a map over an image of the same size; stronger values are more opaque."""
+    alpha = opacity(shown, strongest)[:, :, None]
+    mixed = below * (1 - alpha) + colors(shown, signed, table) * alpha
+    found: npt.NDArray[np.uint8] = mixed.round().astype(np.uint8)
+    return found
+
+
+def shared_limits(shown: Sequence[Shown]) -> Limits:
+    """Return the limits that contain those of all maps.
+
+    Examples
+    --------
+    >>> values = np.zeros((2, 2), np.float32)
+    >>> one, other = (Shown(values, Limits(-end, end), 0.0) for end in (1.0, 3.0))
+    >>> shared_limits([one, other])
+    Limits(low=-3.0, high=3.0, clipped=0.0)
+    """
+    return Limits(
+        min(one.limits.low for one in shown),
+        max(one.limits.high for one in shown),
+        max(one.limits.clipped for one in shown),
+    )
 
 
 def _limits(values: npt.NDArray[np.float32], signed: bool) -> Limits:
+    """Return symmetric limits of a signed map; for another from zero."""
     inside = values[np.isfinite(values)]
     if not inside.size:
         return Limits(-1.0 if signed else 0.0, 1.0)
-    magnitude = np.abs(inside)
+    end, clipped = _robust_end(np.abs(inside))
+    return Limits(-end if signed else 0.0, end, clipped)
+
+
+def _full_range(values: npt.NDArray[np.float32]) -> Limits:
+    """Return limits for a sequential color map: the whole of it is used, zero is inside."""
+    inside = values[np.isfinite(values)]
+    if not (inside < 0).any():
+        return _limits(values, signed=False)
+    high, above = _robust_end(inside.clip(0)) if (inside > 0).any() else (0.0, 0.0)
+    low, below = _robust_end((-inside).clip(0))
+    return Limits(-low, high, above + below)
+
+
+def _robust_end(magnitude: npt.NDArray[np.float32]) -> tuple[float, float]:
+    """Return the end of a scale for values of 0 or more, and the share beyond it."""
     end = float(magnitude.max())
     robust = float(np.quantile(magnitude, 0.998))
     # A few extreme pixels must not bleach everything else.
     if robust > 0 and end > 2 * robust:
         end = robust
     end = end or 1.0
-    clipped = float((magnitude > end).mean())
-    return Limits(-end if signed else 0.0, end, clipped)
+    return end, float((magnitude > end).mean())
 
 
 def _gaussian(values: npt.NDArray[np.float32], sigma: float) -> npt.NDArray[np.float32]:

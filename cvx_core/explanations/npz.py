@@ -23,6 +23,7 @@ Array = npt.NDArray[Any]
 T = TypeVar("T")
 
 SCHEMA = "cvx.explanations/1"
+SUFFIX = ".npz"
 MAX_BYTES = 2 * 1024**3
 """An archive that would unpack to more than this is refused (an npz of 190 KB can hold 190 MB)."""
 

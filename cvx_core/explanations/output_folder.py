@@ -13,8 +13,9 @@ from typing import Any
 
 from cvx_core._util.files import write_atomic
 from cvx_core.errors import OutputError, PluginError, UsageError
-from cvx_core.explanations.explanation import Artifact, Explanation
+from cvx_core.explanations.explanation import Explanation
 from cvx_core.explanations.renderer import Renderer
+from cvx_core.explanations.results import Artifact
 from cvx_core.plugins.isolation import REPORT, error_boundary
 
 RUN = "run.json"

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from cvx_core.errors import UsageError
-from cvx_core.explanations.explanation import Artifact, Explanation
+from cvx_core.explanations.explanation import Explanation
+from cvx_core.explanations.results import Artifact
 
 
 class Renderer(ABC):
@@ -36,6 +37,17 @@ class Renderer(ABC):
     def media_type(self) -> str:
         """Of the artifact, as in ``"image/png"``."""
         return "application/octet-stream"
+
+    @classmethod
+    def suffixes(cls) -> tuple[str, ...]:
+        """Return the suffixes of the files that it can write, with its parameters as they are."""
+        suffix = cls().suffix
+        return (suffix,) if suffix else ()
+
+    @classmethod
+    def for_suffix(cls, suffix: str) -> Renderer | None:
+        """Return the renderer that writes files with a suffix such as ``".png"``; None if none."""
+        return cls() if suffix in cls.suffixes() else None
 
     def render(self, explanations: Explanation | Sequence[Explanation]) -> Artifact:
         """Return the artifact for one or more explanations.

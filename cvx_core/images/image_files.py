@@ -18,7 +18,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from cvx_core._util.environment import optional_module
-from cvx_core._util.files import read_bytes
+from cvx_core._util.files import MAX_BYTES, read_bytes
 from cvx_core.errors import InputError
 from cvx_core.images.bands import to_colors
 
@@ -51,6 +51,8 @@ class SourceImage:
         (H, W, bands) as stored, upright, where that is something else than `pixels`; or None.
     note
         What was converted for `pixels`, or an empty string.
+    path
+        Path of the file; empty for images in memory.
     """
 
     pixels: npt.NDArray[np.uint8]
@@ -58,6 +60,7 @@ class SourceImage:
     digest: str
     bands: npt.NDArray[Any] | None = None
     note: str = ""
+    path: str = ""
 
     def __post_init__(self) -> None:
         self.pixels.setflags(write=False)
@@ -73,7 +76,7 @@ class SourceImage:
 
 
 def read_image(source: Any, index: int = 0, *, shown: str = "") -> SourceImage:
-    """Return an image from a path, a PIL image or an array (H, W, bands) or (H, W).
+    """Return an image from a path, a URL, a PIL image or an array (H, W, bands) or (H, W).
 
     Parameters
     ----------
@@ -91,6 +94,8 @@ def read_image(source: Any, index: int = 0, *, shown: str = "") -> SourceImage:
     """
     if isinstance(source, SourceImage):
         return source
+    if isinstance(source, str) and is_url(source):
+        return decode_image(_fetch(source), source)
     if isinstance(source, str | os.PathLike):
         return _read_file(Path(source), shown or str(source))
     if isinstance(source, Image.Image):
@@ -100,7 +105,8 @@ def read_image(source: Any, index: int = 0, *, shown: str = "") -> SourceImage:
         return _source(*_from_array(source, index), f"image {index}")
     raise InputError(
         f"Unsupported type of image {index}: {type(source).__name__}.",
-        "Pass paths, PIL images, uint8 arrays (H, W, 3), or one float tensor (B, C, H, W).",
+        "Pass paths, folders, PIL images, uint8 arrays (H, W, 3), one float tensor (B, C, H, W), "
+        "or a data loader.",
     )
 
 
@@ -116,8 +122,56 @@ def _source(
     return SourceImage(pixels, name, digest, bands, note)
 
 
+def is_url(text: str) -> bool:
+    """Whether a text is a URL, such as ``https://host/photo.jpg``, and not a path."""
+    return re.match(r"[a-z][a-z0-9+.-]+://", text, re.IGNORECASE) is not None
+
+
+def _fetch(url: str) -> bytes:
+    fsspec = optional_module("fsspec")
+    if fsspec is None:
+        raise InputError(f"Reading {url} needs fsspec.", "Install it: pip install fsspec aiohttp")
+    try:
+        with fsspec.open(url, "rb") as file:
+            found: bytes = file.read(MAX_BYTES + 1)
+    # The boundary to fsspec and the packages behind it, one for each protocol.
+    except Exception as error:
+        if isinstance(error, FileNotFoundError):
+            raise InputError(f"File not found: {url}.", "Is the URL right?") from error
+        reason = str(error) or type(error).__name__
+        hint = "Check the URL and the network."
+        if isinstance(error, ImportError):
+            hint = "Install the packages that it names, with pip."
+        raise InputError(f"Can't read {url}: {reason.rstrip('.')}.", hint) from error
+    if len(found) > MAX_BYTES:
+        raise InputError(
+            f"{url} is larger than {MAX_BYTES // 1024**2} MB.", "Shrink or split it first."
+        )
+    return found
+
+
 def _read_file(path: Path, shown: str) -> SourceImage:
-    data = read_bytes(path, shown)
+    return decode_image(read_bytes(path, shown), str(path), shown)
+
+
+def decode_image(data: bytes, path: str, shown: str = "") -> SourceImage:
+    """Return an image from the bytes of a file.
+
+    Parameters
+    ----------
+    data
+        The file's content.
+    path
+        Where it comes from: a path or a URL.
+    shown
+        What messages call it, if not by its path.
+
+    Raises
+    ------
+    InputError
+        If it is not an image, damaged or too large.
+    """
+    shown = shown or path
     if not data:
         raise InputError(f"{shown} is empty.")
     with _refusing(shown):
@@ -126,7 +180,8 @@ def _read_file(path: Path, shown: str) -> SourceImage:
             with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
                 found = _read_modes(opened, shown)
     pixels, bands, note = found
-    return SourceImage(pixels, path.name, hashlib.sha256(data).hexdigest(), bands, note)
+    digest = hashlib.sha256(data).hexdigest()
+    return SourceImage(pixels, Path(path).name, digest, bands, note, path)
 
 
 def _read_bands(data: bytes, name: str) -> Read | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -144,7 +145,7 @@ class Preparer:
         geometry = self.geometry(image.size, Form.of(given))
         # Without the bands, which are seen by nobody and may be large.
         pixels = to_colors(given) if given is image.bands else image.pixels
-        shown = SourceImage(pixels, image.name, image.digest)
+        shown = SourceImage(pixels, image.name, image.digest, path=image.path)
         if geometry.extent is not None:
             return PreparedImage(tensor, shown, geometry.extent, conversion=conversion)
         height, width = tensor.shape[1:]
@@ -164,6 +165,18 @@ class Preparer:
                 "function from a PIL image to a tensor (C, H, W); or give prepared tensors.",
             )
         return self.preprocess
+
+
+def renumbered(images: Sequence[PreparedImage], start: int) -> list[PreparedImage]:
+    """Return images with the numbers of those in memory counted from `start`: ``image 16``."""
+    found = []
+    for k, one in enumerate(images):
+        kind, _, number = one.source.name.partition(" ")
+        if start and not one.source.path and number == str(k):
+            name = f"{kind} {start + k}"
+            one = replace(one, source=replace(one.source, name=name))
+        found.append(one)
+    return found
 
 
 def prepare_tensor(tensor: torch.Tensor) -> list[PreparedImage]:

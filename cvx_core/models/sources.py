@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from cvx_core.errors import CvxWarning, ModelError, PluginError, did_you_mean
+from cvx_core.errors import CvxWarning, ModelError, PluginError, UsageError, did_you_mean
 from cvx_core.explanations.metadata import Metadata
 from cvx_core.models.checkpoints import EXPORTED, names_a_file
 from cvx_core.models.factory import load_factory
@@ -177,21 +177,28 @@ def load_model(
     return model
 
 
-def wrap(module: nn.Module, *, name: str = "") -> VisionModel:
+def wrap(module: nn.Module | VisionModel, *, name: str = "", weights: Any = None) -> VisionModel:
     """Return a network as the model source of its library reads it.
 
     For networks that you built with a library of `cvx plugins`, such as its detectors: task,
-    readout and preprocessing are the library's. Any other is taken as by ``VisionModel(module)``.
+    readout and preprocessing are the library's. Any other is taken as by ``VisionModel(module)``,
+    for prepared tensors (B, C, H, W). `explain` does this with a network by itself.
 
     Parameters
     ----------
     module
-        The network. It is used as it is.
+        The network. It is used as it is, and a `VisionModel` is returned as it is.
     name
         For provenance.
+    weights
+        The published weights that the network was built with, such as
+        ``ResNet50_Weights.DEFAULT``: an object with ``transforms()`` and ``meta["categories"]``.
+        Preprocessing and class names are taken from it.
 
     Raises
     ------
+    ModelError
+        If `module` is no network.
     PluginError
         If a source fails.
 
@@ -203,15 +210,35 @@ def wrap(module: nn.Module, *, name: str = "") -> VisionModel:
     >>> cvx.wrap(net.eval(), name="mine")
     <VisionModel mine (detection, cpu, torch.float32)>
     """
+    if isinstance(module, VisionModel):
+        return module
     packages = {one.__module__.partition(".")[0] for one in type(module).__mro__}
     for source in registry().names("model source"):
         if source.partition("@")[0] in packages:
             with error_boundary(partial(_broken, source)):
                 found = _source(source).wrap(module)
             if found is not None:
-                found.name = name or found.name
-                return found
-    return VisionModel(module, name=name)
+                break
+    else:
+        found = VisionModel(module)
+    found.name = name or found.name
+    if weights is not None:
+        _add_weights(found, weights)
+    return found
+
+
+def _add_weights(model: VisionModel, weights: Any) -> None:
+    meta = getattr(weights, "meta", None)
+    if not callable(getattr(weights, "transforms", None)) or not isinstance(meta, Mapping):
+        raise UsageError(
+            f"weights must have transforms() and meta, got {type(weights).__name__}.",
+            "Pass published weights, or VisionModel(module, preprocess=..., classes=[...]).",
+        )
+    if model.preprocess is None:
+        model.preprocess = weights.transforms()
+    if model.classes is None and meta.get("categories"):
+        model.classes = tuple(meta["categories"])
+    model.details = Metadata({**model.details, "weights": str(weights)})
 
 
 def list_models(source: str) -> list[ModelEntry]:

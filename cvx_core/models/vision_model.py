@@ -9,7 +9,6 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from torch.utils._pytree import tree_map
@@ -17,7 +16,8 @@ from torch.utils._pytree import tree_map
 from cvx_core._util.version import __version__
 from cvx_core.errors import ModelError, UsageError
 from cvx_core.explanations.metadata import Metadata
-from cvx_core.images.image_files import SourceImage, read_image
+from cvx_core.images.image_files import read_image
+from cvx_core.images.inputs import listed
 from cvx_core.images.prepared_image import PreparedImage as PreparedImage, Preparer, prepare_tensor
 from cvx_core.images.preprocessing import Transform
 from cvx_core.images.regions import Frame
@@ -103,8 +103,10 @@ class VisionModel:
     ) -> None:
         if not isinstance(module, nn.Module):
             raise ModelError(
-                f"module must be a torch.nn.Module, got {type(module).__name__}.",
-                "Pass the module itself; a checkpoint is loaded into one first.",
+                f"The model must be a torch.nn.Module or a VisionModel, got "
+                f"{type(module).__name__}.",
+                "Pass the network itself, or load_model('source:name'); a checkpoint is loaded "
+                "into a network first.",
             )
         if isinstance(classes, str):
             raise UsageError(
@@ -353,8 +355,9 @@ class VisionModel:
         Parameters
         ----------
         images
-            A path, PIL image, array (H, W, bands), or a sequence of these; or a prepared float
-            tensor (B, C, H, W) or (C, H, W). What was prepared before is taken as it is.
+            A path, folder (with all folders below it), pattern (``"photos/*.jpg"``), URL, PIL
+            image, array (H, W, bands), or a sequence of these; or a prepared float tensor
+            (B, C, H, W) or (C, H, W). What was prepared before is taken as it is.
 
         Raises
         ------
@@ -365,12 +368,7 @@ class VisionModel:
         """
         if isinstance(images, torch.Tensor):
             return [one.to(self.device, self.dtype) for one in prepare_tensor(images)]
-        single = isinstance(images, str | np.ndarray | SourceImage | PreparedImage) or hasattr(
-            images, "__fspath__"
-        )
-        if single or hasattr(images, "getbands"):
-            images = [images]
-        items = list(images)
+        items: list[Any] = [images] if isinstance(images, PreparedImage) else listed(images)
         if items and all(isinstance(item, torch.Tensor) for item in items):
             found = [one for item in items for one in prepare_tensor(item)]
             return [one.to(self.device, self.dtype) for one in found]

@@ -7,7 +7,7 @@ import re
 import sys
 import threading
 from contextlib import redirect_stdout
-from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
+from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, requires, version
 from operator import itemgetter
 from typing import Any, TypeVar
 
@@ -59,6 +59,25 @@ def version_of(distribution: str) -> str:
         return version(distribution)
     except PackageNotFoundError:
         return ""
+
+
+def package_of(name: str) -> str:
+    """Return the package of this project that is named after a component, if it isn't installed.
+
+    It is among the optional dependencies of the core; empty if there is none.
+
+    Examples
+    --------
+    >>> package_of("no-such-thing")
+    ''
+    """
+    wanted = f"cvx-{normal_name(name)}"
+    try:
+        wants = requires("cvx-core") or []
+    except PackageNotFoundError:
+        return ""
+    ours = {re.split(r"[^\w.-]", one, maxsplit=1)[0] for one in wants}
+    return wanted if wanted in ours and not version_of(wanted) else ""
 
 
 def discover(into: Registry) -> None:

@@ -219,6 +219,9 @@ class Registry:
     def find(self, kind: str, name: str) -> Component:
         """Return the component called `name` (``name`` or ``name@distribution``).
 
+        Capitals, hyphens and underscores don't count: ``GradCAM`` and ``grad_cam`` are
+        ``grad-cam``, unless components differ only in them.
+
         Raises
         ------
         UnknownComponentError
@@ -227,7 +230,11 @@ class Registry:
             If several distributions offer it and none is named.
         """
         bare, _, wanted = name.partition("@")
-        owners = self._table.get(kind, {}).get(bare, {})
+        table = self._table.get(kind, {})
+        if bare not in table:
+            alike = [one for one in table if _spelled_alike(one) == _spelled_alike(bare)]
+            bare = alike[0] if len(alike) == 1 else bare
+        owners = table.get(bare, {})
         if wanted:
             wanted = normal_name(wanted)
             owners = {
@@ -293,6 +300,11 @@ class Registry:
         if self.failures:
             error.__cause__ = self.failures[0].error
         return error
+
+
+def _spelled_alike(name: str) -> str:
+    """Return what spellings of a name have in common: ``GradCAM++``, ``grad-cam-plus-plus``."""
+    return re.sub(r"[-_ ]", "", name.casefold().replace("+", "plus"))
 
 
 def _implements_a_hook(plugin: object) -> bool:

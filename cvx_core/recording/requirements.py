@@ -56,7 +56,7 @@ class Requirements:
         if odd:
             raise OptionError(
                 f"layer must be one name, got {odd[0]!r}.",
-                "'cvx layers MODEL' lists them. Methods that fuse several take layers=[A,B].",
+                "'cvx layers -m MODEL' lists them. Methods that fuse several take layers=[A,B].",
             )
         if not isinstance(gates, Propagation) and gates not in ("native", "frozen"):
             raise OptionError(

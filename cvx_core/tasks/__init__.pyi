@@ -5,8 +5,10 @@ from .base import (
     Task as Task,
 )
 from .catalogue import (
+    as_target as as_target,
     find_mistakes as find_mistakes,
     get_task as get_task,
+    image_label as image_label,
     parse_target as parse_target,
 )
 from .classes import (

@@ -114,6 +114,9 @@ class Task(ABC):
         feature pyramid, rather than on one last layer with a grid.
     output_parts
         How many `ModelOutput.parts` there are.
+    label_axes
+        Axes of the ground truth of one image where it is an array: 0 for a class, 2 for a mask;
+        None where it is none.
     label_form
         What ``--label`` takes, as in ``CLASS``.
     unit
@@ -134,6 +137,7 @@ class Task(ABC):
     """
 
     name: ClassVar[str]
+    label_axes: ClassVar[int | None] = None
     whole_image: ClassVar[bool] = False
     exclusive: ClassVar[bool] = False
     pyramid: ClassVar[bool] = True
@@ -275,22 +279,40 @@ class Task(ABC):
         _, record = prediction.resolve_predicted(None)
         return {"confidence": record.predicted.probability}
 
+    def as_ground_truth(self, label: Any) -> GroundTruth:
+        """Return the ground truth of one image in the task's form, from a usual one.
+
+        As from a tensor with one number, or the dictionary that a data set gives.
+        """
+        return label.item() if getattr(label, "ndim", None) == 0 else label
+
     def labels_per_image(self, label: Any, count: int) -> list[GroundTruth | None]:
-        """Return the ground truth of each image, from one for all or a list with one for each.
+        """Return the ground truth of each image, from one for all, or one for each.
+
+        Parameters
+        ----------
+        label
+            One, which goes to all images; a list with one for each, and None where it is unknown;
+            or a tensor or an array with an axis of images before the `label_axes`.
+        count
+            Number of images.
 
         Raises
         ------
         UsageError
-            If the list has another length.
+            If there are not as many labels as images.
         """
+        axes = getattr(label, "ndim", None)
+        if self.label_axes is not None and axes == self.label_axes + 1:
+            label = list(label)
         if not isinstance(label, list | tuple):
-            return [label] * count
+            return [None if label is None else self.as_ground_truth(label)] * count
         if len(label) != count:
             raise UsageError(
                 f"There are {count} images and {len(label)} labels.",
                 "Give one label for all images, or one for each (None where it is unknown).",
             )
-        return list(label)
+        return [None if one is None else self.as_ground_truth(one) for one in label]
 
     def summary(self, record: TargetRecord) -> str:
         """Return the prediction in a line, and whether it is right."""

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
+from cvx_core._util.text import shortened
 from cvx_core.errors import CvxError, PluginError, TargetError, UnknownComponentError, UsageError
 from cvx_core.plugins.discovery import registry
 from cvx_core.plugins.isolation import REPORT
 from cvx_core.plugins.parameters import build, parse_parameters
 from cvx_core.tasks.base import Mistake, Task
+from cvx_core.tasks.classes import ClassRef
 from cvx_core.tasks.classification.task import Classification
 from cvx_core.tasks.detection.task import Detection
-from cvx_core.tasks.ground_truth import GroundTruth
+from cvx_core.tasks.ground_truth import GroundTruth, Names, by_name, label_of, plain
 from cvx_core.tasks.prediction import Prediction, Resolved, required_label
 from cvx_core.tasks.segmentation.task import Segmentation
 from cvx_core.tasks.targets import (
@@ -197,7 +200,63 @@ def read_ground_truth(
     if isinstance(task, Prediction):
         classes = task.classes if classes is None else classes
         task = task.task
-    return get_task(task).read_label(str(path), image, classes)
+    return image_label(get_task(task), str(path), image, classes)
+
+
+def image_label(
+    task: Task,
+    label: GroundTruth,
+    image: str | Path,
+    classes: Sequence[str] | None,
+    count: int | None = None,
+) -> GroundTruth | None:
+    """Return the ground truth of one image from text; what is no text is taken as it is.
+
+    Parameters
+    ----------
+    label
+        What the task takes; or where the labels of all images are, see `label_of`.
+    image, classes, count
+        See `Task.read_label`.
+
+    Returns
+    -------
+    The ground truth in the task's form; None where a CSV or an annotation file has none.
+
+    Raises
+    ------
+    InputError, TargetError
+        If it can't be read, or names an unknown class.
+    """
+    found = label_of(label, image, classes)
+    return None if found is None else task.read_label(found, image, classes, count)
+
+
+def labels_per_image(
+    task: Task, label: Any, images: Sequence[Names], classes: Sequence[str] | None
+) -> list[GroundTruth | None]:
+    """Return the ground truth of each image.
+
+    Parameters
+    ----------
+    label
+        One for all images, or one for each: see `Task.labels_per_image`; or a mapping from names or
+        paths of images. Text is read as on the command line.
+    images
+        Path and name of each image; empty where there is none.
+    classes
+        The model's class names.
+
+    Raises
+    ------
+    UsageError, InputError, TargetError
+        If the numbers differ, or a label can't be read.
+    """
+    labels = task.labels_per_image(by_name(label, images, "label"), len(images))
+    return [
+        image_label(task, one, names[0], classes) if isinstance(one, str | os.PathLike) else one
+        for one, names in zip(labels, images, strict=True)
+    ]
 
 
 _WORDS: dict[str, type[Target]] = {
@@ -240,6 +299,74 @@ def parse_target(text: str) -> Target:
             "Write predicted, distribution, error, margin, a class, or 'CLASS vs CLASS'.",
         )
     return ClassScore(stripped.removeprefix("class:"))
+
+
+def as_target(given: Target | ClassRef) -> Target:
+    """Return a target from what people write for one: text as for `parse_target`, or an index.
+
+    Raises
+    ------
+    TargetError
+        If it is something else.
+
+    Examples
+    --------
+    >>> as_target(281), as_target("tabby vs tiger cat")
+    (ClassScore(reference=281), Contrast(p='tabby', q='tiger cat'))
+    """
+    if isinstance(given, Target):
+        return given
+    if isinstance(given, str):
+        return parse_target(given)
+    index = plain(given)
+    if isinstance(index, int) and not isinstance(index, bool):
+        return ClassScore(index)
+    raise TargetError(
+        f"target must be a class name, an index or a Target, got {type(given).__name__}"
+        f"{'' if isinstance(given, Sequence | Mapping) else f' {shortened(repr(given))}'}.",
+        "Write 281, 'tabby', 'tabby vs tiger cat', or ClassScore('tabby').",
+    )
+
+
+def targets_per_image(
+    target: Any, count: int, default: Target, names: Sequence[Names] = ()
+) -> list[list[Target]]:
+    """Return the targets of each image.
+
+    Parameters
+    ----------
+    target
+        One for all images; a list, tensor (B,) or array with one for each; or a mapping from names
+        or paths of images. Instead of one, an image may have a list of targets, or the row of a
+        tensor (B, k). None takes `default`, also for one image.
+    count
+        Number of images.
+    names
+        What each image may be called in a mapping.
+
+    Raises
+    ------
+    UsageError
+        If the numbers differ, or an image has no target.
+    TargetError
+        If a target can't be read.
+    """
+    if target is None:
+        return [[default]] * count
+    target = by_name(plain(target), names, "target")
+    if not isinstance(target, list | tuple):
+        return [[as_target(target)]] * count
+    if len(target) != count:
+        images = "1 image" if count == 1 else f"{count} images"
+        raise UsageError(
+            f"There {'is' if count == 1 else 'are'} {images} and {len(target)} targets.",
+            "Give one target for all images, or one for each; several targets of one image are a "
+            "list in the list, [[281, 282]].",
+        )
+    several = [list(one) if isinstance(one, list | tuple) else [one] for one in map(plain, target)]
+    if not all(several):
+        raise UsageError("An image has an empty list of targets.", "Pass None for the default.")
+    return [[default if one is None else as_target(one) for one in each] for each in several]
 
 
 def _parse_own(text: str) -> Target | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +11,27 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from cvx_core._util.files import is_file
+from cvx_core._util.tables import (
+    LABEL_COLUMNS as LABEL_COLUMNS,
+    PATH_COLUMNS as PATH_COLUMNS,
+    TEXT_TABLES as TEXT_TABLES,
+    delimiter as delimiter,
+    find_column as find_column,
+    label_in_table,
+)
 from cvx_core.errors import TargetError, UsageError
+from cvx_core.images.inputs import is_by_name
 from cvx_core.images.regions import Frame
 from cvx_core.plugins.discovery import registry
 
 T = TypeVar("T")
+
+FOLDER = "folder"
+"""Instead of a label: the name of the image's folder."""
+
+Names = Sequence[str]
+"""What an image may be called: its path, its name."""
 
 UNKNOWN = 255
 """Index of pixels that are ignored, as in Pascal VOC and Cityscapes."""
@@ -137,6 +154,95 @@ def read_annotations(
         )
     found: T = offers[0].component.load()(path, form, image, classes)
     return found
+
+
+def label_of(label: Any, image: str | Path, classes: Sequence[str] | None = None) -> Any:
+    """Return the label of one image where a label says where those of all images are.
+
+    Parameters
+    ----------
+    label
+        ``"folder"`` for the name of the image's folder, or the path of a CSV with the columns path
+        and label (TSV too). Anything else is returned as it is.
+    image
+        The image, by path.
+    classes
+        The model's class names: ``"folder"`` is no folder where a class has that name.
+
+    Returns
+    -------
+    The label, as text; None where the CSV has none for the image.
+
+    Raises
+    ------
+    InputError
+        If the CSV can't be read, or doesn't have the image.
+
+    Examples
+    --------
+    >>> label_of("folder", "photos/tabby/1.jpg"), label_of("tabby", "photos/1.jpg")
+    ('tabby', 'tabby')
+    """
+    if not isinstance(label, str | os.PathLike):
+        return label
+    text = os.fspath(label)
+    if text == FOLDER and FOLDER not in (classes or ()):
+        return Path(image).absolute().parent.name if str(image) else text
+    file = Path(text)
+    if file.suffix.lower() not in TEXT_TABLES or not is_file(file):
+        return text
+    found = label_in_table(file, image)
+    beside = file.parent / found if found else file
+    # The label of a mask or of boxes is a file, whose path is relative to the table.
+    return str(beside) if found and Path(found).suffix and is_file(beside) else found
+
+
+def by_name(value: Any, names: Sequence[Names], what: str) -> Any:
+    """Return the values of images, in order, from a mapping by name or path.
+
+    Parameters
+    ----------
+    value
+        A mapping from names of images; anything else is returned as it is.
+    names
+        What each image may be called, the most precise first.
+    what
+        What the values are, for messages.
+
+    Raises
+    ------
+    UsageError
+        If one name stands for several images, or for none.
+    """
+    if not is_by_name(value):
+        return value
+    keys = {os.fspath(k) if isinstance(k, os.PathLike) else k: k for k in value}
+    chosen = [next((n for n in several if n and n in keys), None) for several in names]
+    if missing := [key for key in keys if key not in chosen]:
+        raise UsageError(
+            f"There is a {what} for {missing[0]!r}, which is not among the images.",
+            "Name images by their path, or by the name of the file.",
+        )
+    twice = {n for n in chosen if n is not None and chosen.count(n) > 1}
+    if twice:
+        raise UsageError(
+            f"{len([n for n in chosen if n in twice])} images are called {min(twice)!r}, and "
+            f"there is one {what} of that name.",
+            "Give the paths.",
+        )
+    return [None if name is None else value[keys[name]] for name in chosen]
+
+
+def plain(value: Any) -> Any:
+    """Return a tensor or an array as Python numbers and lists; anything else as it is.
+
+    Examples
+    --------
+    >>> import torch
+    >>> plain(torch.tensor([7, 3])), plain(torch.tensor(7)), plain("tabby")
+    ([7, 3], 7, 'tabby')
+    """
+    return value.tolist() if hasattr(value, "tolist") else value
 
 
 GroundTruth = Any

@@ -133,6 +133,6 @@ def test_a_question_without_an_answer_costs_itself_alone_and_this_image_alone(cv
 
 
 def test_classes_and_layers_of_a_detector_are_listed(cvx: Cvx) -> None:
-    assert "2  blue jay" in cvx("classes", f"{LITTLE}:detector").out
-    done = cvx("layers", f"{LITTLE}:detector", "--all")
+    assert "2  blue jay" in cvx("classes", "-m", f"{LITTLE}:detector").out
+    done = cvx("layers", "-m", f"{LITTLE}:detector", "--all")
     assert done.code == 0, done.err

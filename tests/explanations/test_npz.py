@@ -17,7 +17,8 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 
 from cvx_core.errors import CvxError, OutputError
 from cvx_core.explanations import npz as storage
-from cvx_core.explanations.explanation import Explanation, load_explanations, to_npz
+from cvx_core.explanations.explanation import Explanation, to_npz
+from cvx_core.explanations.results import load_explanations
 from cvx_core.testing.samples import sample_explanation
 
 

@@ -17,8 +17,9 @@ from cvx_core import PluginError, api
 from cvx_core.explainers.base import Explainer
 from cvx_core.explainers.method import Attribution
 from cvx_core.explainers.request import ExplainRequest
-from cvx_core.explanations.explanation import Artifact, Explanation
+from cvx_core.explanations.explanation import Explanation
 from cvx_core.explanations.renderer import Renderer
+from cvx_core.explanations.results import Artifact
 from cvx_core.plugins import discovery
 from cvx_core.plugins.registry import Registry
 from cvx_core.recording import Requirements

@@ -10,7 +10,9 @@ from cvx_core.cli.kit.console import Settings, installed_plugins, only_data, put
 from cvx_core.cli.kit.options import (
     explainers_option,
     force_option,
+    images_argument,
     json_option,
+    labels_option,
     loading_options,
     model_option,
     output_option,
@@ -19,7 +21,6 @@ from cvx_core.cli.kit.options import (
     seed_option,
     verbose_option,
 )
-from cvx_core.errors import UsageError
 from cvx_core.plugins.defaults import EXPLAINERS, RENDERERS
 
 # The names below stand in `cvx_core.cli.explain.run` too; importing it here would import torch
@@ -31,7 +32,7 @@ _DTYPES = ("float32", "float64", "bfloat16", "float16")
     epilog="Examples: cvx explain cat.jpg   |   cvx explain cat.jpg --label tabby   |   "
     f'cvx explain cat.jpg -e {EXPLAINERS[0]}:layer=layer3 -t "tabby vs tiger cat"'
 )
-@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
+@images_argument
 @model_option
 @explainers_option
 @click.option(
@@ -46,14 +47,7 @@ _DTYPES = ("float32", "float64", "bfloat16", "float16")
     "'region MASK.png CLASS', 'component X,Y', 'boundary X,Y', 'pixel X,Y'; repeatable. "
     "Default: each method's own target.",
 )
-@click.option(
-    "--label",
-    "labels",
-    metavar="LABEL",
-    multiple=True,
-    help="Ground truth. Classifiers: a class name or index. Segmenters: a mask file. Detectors: a "
-    "COCO, VOC or YOLO file. Pass it once for all images, or once per image in order.",
-)
+@labels_option
 @renderers_option
 @output_option("cvx-out")
 @loading_options
@@ -71,7 +65,7 @@ _DTYPES = ("float32", "float64", "bfloat16", "float16")
 @click.pass_obj
 def explain(
     settings: Settings,
-    images: tuple[Path, ...],
+    images: tuple[str, ...],
     model: str,
     explainers: tuple[str, ...],
     targets: tuple[str, ...],
@@ -91,27 +85,20 @@ def explain(
 ) -> int:
     """Explain images and write maps, a page and run.json.
 
-    Writes DIR/index.html for all images, DIR/IMAGE/METHOD.TARGET.png for each map, and
+    IMAGES are files, folders (with all folders below them), patterns such as 'photos/*.jpg', or
+    URLs. Writes DIR/index.html for all images, DIR/IMAGE/METHOD.TARGET.png for each map, and
     DIR/run.json. Prints the path of the page.
     """
     settings.verbose = settings.verbose or verbose
-    if len(labels) not in (0, 1, len(images)):
-        raise UsageError(
-            f"Got {len(labels)} labels for {len(images)} images.",
-            "Give --label once for all images, or once for each.",
-        )
     with only_data():
-        from cvx_core.cli.explain.plan import ImageRequest
+        from cvx_core.cli.explain.plan import image_requests
         from cvx_core.cli.explain.run import RunOptions, explain_to_folder
         from cvx_core.cli.kit.progress import Console
         from cvx_core.explanations.output_folder import encode_json
         from cvx_core.tasks.catalogue import parse_target
 
         parsed = tuple(parse_target(text) for text in targets)
-        truths = labels * len(images) if len(labels) == 1 else labels or (None,) * len(images)
-        requests = [
-            ImageRequest(path, label, parsed) for path, label in zip(images, truths, strict=True)
-        ]
+        requests = image_requests(images, labels, parsed)
         installed_plugins()
         with Console(quiet=quiet, verbose=settings.verbose) as reporter:
             options = RunOptions(

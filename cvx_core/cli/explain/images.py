@@ -83,13 +83,15 @@ class ImageReader:
             self._check_same(first, entry)
             entry.status, entry.folder = "duplicate", first.folder
             self._copies.append((first, entry))
-            self._reporter.note(f"{entry.request.path} is the same image as {first.request.path}.")
+            self._reporter.note(
+                f"{entry.request.shown} is the same image as {first.request.shown}."
+            )
             self._reporter.advance()
 
     def _check_same(self, first: Entry, second: Entry) -> None:
         one, other = first.request, second.request
         if (one.label, one.targets) != (other.label, other.targets):
             raise UsageError(
-                f"{other.path} is the same image as {one.path}, with another label.",
+                f"{other.shown} is the same image as {one.shown}, with another label.",
                 "Explain it in two runs with two folders.",
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
@@ -11,10 +12,12 @@ from cvx_core.api import get_explainer
 from cvx_core.errors import ModelError, UsageError
 from cvx_core.explainers.base import Explainer
 from cvx_core.explanations.output_folder import Names, settled, slug
-from cvx_core.images.image_files import SourceImage, read_image
+from cvx_core.images.image_files import SourceImage, is_url, read_image
+from cvx_core.images.inputs import image_paths
 from cvx_core.models.vision_model import VisionModel
 from cvx_core.plugins.isolation import error_boundary
 from cvx_core.plugins.parameters import parse_parameters
+from cvx_core.tasks.catalogue import image_label
 from cvx_core.tasks.classes import ClassRef, find_class
 from cvx_core.tasks.ground_truth import GroundTruth
 from cvx_core.tasks.targets import Target
@@ -33,6 +36,8 @@ class ImageRequest:
         ground truth (see `cvx_core.read_ground_truth`), or None where it is unknown.
     targets
         The targets; if empty, each explainer takes its default.
+    url
+        Where the image is read from, if it is no file; `path` has its name.
     place
         The path from the root: a plugin may change the working folder.
     """
@@ -40,6 +45,7 @@ class ImageRequest:
     path: Path
     label: ClassRef | None = None
     targets: tuple[Target, ...] = ()
+    url: str = ""
     place: Path = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -47,7 +53,53 @@ class ImageRequest:
 
     def read(self) -> SourceImage:
         """Return the image; see `cvx_core.images.image_files.read_image`."""
-        return read_image(self.place, shown=str(self.path))
+        return read_image(self.url or self.place, shown=self.shown)
+
+    @property
+    def shown(self) -> str:
+        """The path or the URL, for people."""
+        return self.url or str(self.path)
+
+
+def image_requests(
+    images: Sequence[str | os.PathLike[str]],
+    labels: Sequence[ClassRef] = (),
+    targets: tuple[Target, ...] = (),
+) -> list[ImageRequest]:
+    """Return a request for each image that was named on the command line.
+
+    Parameters
+    ----------
+    images
+        Files, folders, patterns and URLs; see `cvx_core.images.image_paths`.
+    labels
+        None, one for all images, or one for each, in order.
+    targets
+        Those of each image.
+
+    Raises
+    ------
+    InputError
+        If a folder or a pattern has no image.
+    UsageError
+        If the numbers differ.
+    """
+    found = [one for source in images for one in image_paths(source)]
+    if len(labels) not in (0, 1, len(found)):
+        raise UsageError(
+            f"Got {len(labels)} labels for {len(found)} images.",
+            "Give --label once for all images, or once for each; or a CSV with path and label, or "
+            "'folder' for the names of their folders.",
+        )
+    each: Sequence[ClassRef | None] = labels or [None]
+    if len(each) == 1:
+        each = [each[0]] * len(found)
+    made = []
+    for one, label in zip(found, each, strict=True):
+        url = one if isinstance(one, str) and is_url(one) else ""
+        path = Path(url.rpartition("/")[2] or "image") if url else Path(one)
+        made.append(ImageRequest(path, label, targets, url))
+    return made
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,9 +127,9 @@ class NamedExplainer:
         """Return the targets that it explains for an image."""
         return request.targets or (self.explainer.default_target,)
 
-    def has_label(self, request: ImageRequest) -> bool:
-        """Return whether the image has the label that its targets need."""
-        return request.label is not None or not any(
+    def needs_label(self, request: ImageRequest) -> bool:
+        """Return whether a target of the image needs its label."""
+        return any(
             target.needs_label and getattr(target, "label", None) is None
             for target in self.targets(request)
         )
@@ -92,13 +144,13 @@ def build_explainers(texts: Sequence[str]) -> list[NamedExplainer]:
         See `cvx_core.get_explainer`.
     """
     texts = list(dict.fromkeys(texts))
-    parsed = [parse_parameters(text) for text in texts]
-    plain = [name.partition("@")[0] for name, _ in parsed]
+    built = [get_explainer(text) for text in texts]
+    plain = [one.name for one in built]
     explainers, names = [], Names()
-    for text, (name, parameters), bare in zip(texts, parsed, plain, strict=True):
-        explainer = get_explainer(name, **parameters)
+    for text, explainer, bare in zip(texts, built, plain, strict=True):
         alone = plain.count(bare) == 1
-        stem = names.fresh(bare if alone else f"{bare}-{slug(text[len(bare) :])}".rstrip("-"))
+        rest = text[len(parse_parameters(text)[0].partition("@")[0]) :]
+        stem = names.fresh(bare if alone else f"{bare}-{slug(rest)}".rstrip("-"))
         explainers.append(NamedExplainer(text, stem, bare if alone else text, explainer))
     return explainers
 
@@ -112,8 +164,8 @@ def check_labels(requests: Sequence[ImageRequest], explainers: Sequence[NamedExp
         Naming who needs the label.
     """
     for request in requests:
-        needing = [one for one in explainers if not one.has_label(request)]
-        if not needing:
+        needing = [one for one in explainers if one.needs_label(request)]
+        if not needing or request.label is not None:
             continue
         if request.targets:
             who = "The targets error and margin require"
@@ -158,7 +210,7 @@ def read_label(
     """
     if request.label is None:
         return None
-    return model.task.read_label(request.label, request.place, model.classes, count)
+    return image_label(model.task, request.label, request.place, model.classes, count)
 
 
 def _refers(request: ImageRequest) -> bool:

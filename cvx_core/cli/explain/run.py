@@ -172,7 +172,7 @@ def _arguments(
 ) -> dict[str, Any]:
     """Return the arguments of the run as JSON values."""
     return {
-        "images": [str(one.path) for one in requests],
+        "images": [one.shown for one in requests],
         "labels": [one.label for one in requests],
         "targets": [[repr(target) for target in one.targets] for one in requests],
         "folder": str(folder),
@@ -186,7 +186,7 @@ def _arguments(
 
 def _used(explainers: Sequence[NamedExplainer], options: RunOptions) -> list[tuple[str, str]]:
     return [
-        *(("explainer", parse_parameters(one.text)[0]) for one in explainers),
+        *(("explainer", one.explainer.name) for one in explainers),
         *(("renderer", parse_parameters(text)[0]) for text in options.renderers),
         ("model source", options.model_name.partition(":")[0]),
     ]
@@ -216,12 +216,14 @@ def _plan(
     left_out: dict[str, None] = {}
     once: dict[str, None] = {}
     for entry in entries:
+        truth = read_label(entry.request, model, count or 2)
         if optional:
-            able = [one for one in explainers if one.has_label(entry.request)]
+            able = [
+                one for one in explainers if truth is not None or not one.needs_label(entry.request)
+            ]
             left_out.update(dict.fromkeys(one.title for one in explainers if one not in able))
         else:
             able = list(explainers)
-        truth = read_label(entry.request, model, count or 2)
         entry.plan = MapPlan(entry.request, able, model.classes, count, truth)
         if len(entry.plan.targets) > 1:
             once.update({one.title: None for one in able if not one.explainer.class_specific})

@@ -108,7 +108,7 @@ class Entry:
     def to_dict(self) -> dict[str, Any]:
         """Return the entry as JSON values."""
         return {
-            "file": str(self.request.path),
+            "file": self.request.shown,
             "status": self.status,
             "label": self.request.label,
             "sha256": self.digest,

@@ -161,7 +161,9 @@ class Work:
             if attempt.maps:
                 first = attempt.maps[0][1]
                 said = self._task.summary(first.target)
-                self._reporter.note(f"{entry.request.path.name}: {said}")
+                total = len(self._journal.entries)
+                number = f"[{self._journal.entries.index(entry) + 1}/{total}] " if total > 1 else ""
+                self._reporter.note(f"{number}{entry.request.path.name}: {said}")
 
     def _draw(self, entry: Entry, name: str, explanation: Explanation) -> None:
         files = []

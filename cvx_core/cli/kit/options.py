@@ -14,6 +14,17 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _COMPONENT = "NAME[:KEY=VALUE,...]"
 
+images_argument = click.argument("images", nargs=-1, required=True)
+labels_option = click.option(
+    "--label",
+    "labels",
+    metavar="LABEL",
+    multiple=True,
+    help="Ground truth. Classifiers: a class name or index. Segmenters: a mask file. Detectors: a "
+    "COCO, VOC or YOLO file. Pass it once for all images, or once per image in order. A CSV with "
+    "the columns path and label, or a COCO file, has the labels of all images; 'folder' stands for "
+    "the names of their folders.",
+)
 model_option = click.option(
     "-m",
     "--model",

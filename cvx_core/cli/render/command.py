@@ -36,13 +36,13 @@ def render(
     with only_data():
         from cvx_core.cli.explain.run import build_renderers
         from cvx_core.cli.render.redraw import redraw
-        from cvx_core.explanations.explanation import load_explanations
         from cvx_core.explanations.output_folder import Drawing, Folder
+        from cvx_core.explanations.results import Explanations, load_explanations
         from cvx_core.plugins.defaults import RENDERERS
 
         # Before any plugin's code runs: it may change the working folder.
         target = Folder(folder, force=force)
-        explanations, failed = [], False
+        explanations, failed = Explanations(), False
         for path in saved:
             try:
                 explanations += load_explanations(path)

@@ -17,7 +17,12 @@ from cvx_core.tasks.classes import find_class
 from cvx_core.tasks.classification.mistakes import classification_mistakes
 from cvx_core.tasks.classification.output import classification
 from cvx_core.tasks.classification.prediction import ClassificationPrediction
-from cvx_core.tasks.ground_truth import GroundTruth, GroundTruthBoxes, GroundTruthMask
+from cvx_core.tasks.ground_truth import (
+    GroundTruth,
+    GroundTruthBoxes,
+    GroundTruthMask,
+    read_annotations,
+)
 from cvx_core.tasks.outputs import Classes, ModelOutput
 from cvx_core.tasks.prediction import Prediction
 
@@ -30,6 +35,7 @@ class Classification(Task):
     whole_image = True
     exclusive = True
     pyramid = False
+    label_axes = 0
     label_form = "CLASS"
     columns: ClassVar[Mapping[str, Any]] = {"logits": np.float16}
 
@@ -59,9 +65,13 @@ class Classification(Task):
         classes: Sequence[str] | None,
         count: int | None = None,
     ) -> GroundTruth:
-        """Return a class by name or index; text may be a ``.txt`` file with one line."""
+        """Return a class by name or index.
+
+        Text may be a ``.txt`` file with one line, or COCO's ``.json`` in which all objects of the
+        image have one class.
+        """
         if isinstance(label, str):
-            label = _class(Path(label), label)
+            label = _class(Path(label), label, image, classes)
         if count is not None and isinstance(label, str | int):
             find_class(label, classes, count)
         return label
@@ -96,13 +106,25 @@ class Classification(Task):
         return classification_mistakes(prediction, ground_truth)
 
 
-def _class(file: Path, text: str) -> str:
+def _class(
+    file: Path, text: str, image: str | Path, classes: Sequence[str] | None
+) -> str | int | None:
     suffix = file.suffix.lower()
-    if suffix in (".json", ".xml", ".png") and is_file(file):
+    if suffix in (".xml", ".png") and is_file(file):
         raise InputError(
             f"{file} is ground truth for a detector or a segmenter, and the model classifies.",
             "Give the true class by its name or its index.",
         )
+    if suffix == ".json" and is_file(file):
+        objects = read_annotations(file, GroundTruthBoxes, image, classes)
+        found = {one.reference for one in objects.boxes}
+        if len(found) > 1:
+            raise InputError(
+                f"{Path(image).name} has objects of {len(found)} classes in {file}, and the model "
+                "gives one class for an image.",
+                "Give the class of each image: --label CLASS, or a CSV with path and label.",
+            )
+        return found.pop() if found else None
     if suffix != ".txt" or not is_file(file):
         return text
     lines = [line.strip() for line in read_text(file).splitlines() if line.strip()]

@@ -17,7 +17,7 @@ from cvx_core.tasks.detection.mistakes import detection_mistakes
 from cvx_core.tasks.detection.output import detection
 from cvx_core.tasks.detection.prediction import DetectionPrediction
 from cvx_core.tasks.detection.targets import FORMS, parse_box_target
-from cvx_core.tasks.ground_truth import GroundTruth, GroundTruthBoxes
+from cvx_core.tasks.ground_truth import GroundTruth, GroundTruthBoxes, plain
 from cvx_core.tasks.outputs import Classes, ModelOutput, shape_of
 from cvx_core.tasks.prediction import Prediction
 from cvx_core.tasks.targets import Target
@@ -106,6 +106,12 @@ class Detection(Task):
     def parse_target(self, word: str, rest: str) -> Target | None:
         """Read a target about a part of the image; see `parse_box_target`."""
         return parse_box_target(word, rest)
+
+    def as_ground_truth(self, label: Any) -> GroundTruth:
+        """Return boxes, also of a dictionary of ``boxes`` (n, 4) and ``labels`` (n,)."""
+        if isinstance(label, Mapping) and {"boxes", "labels"} <= set(label):
+            return GroundTruthBoxes.of(plain(label["boxes"]), plain(label["labels"]))
+        return label
 
     def row(
         self, prediction: DetectionPrediction, ground_truth: GroundTruth | None

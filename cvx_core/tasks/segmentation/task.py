@@ -28,6 +28,7 @@ class Segmentation(Task):
     activation = "softmax"
     target_forms = FORMS
     ground_truth = GroundTruthMask
+    label_axes = 2
     columns: ClassVar[Mapping[str, Any]] = {
         "pixels": [{"true": int, "predicted": int, "count": int}]
     }
@@ -57,6 +58,12 @@ class Segmentation(Task):
     def parse_target(self, word: str, rest: str) -> Target | None:
         """Read a target about a part of the image; see `parse_region_target`."""
         return parse_region_target(word, rest)
+
+    def as_ground_truth(self, label: Any) -> GroundTruth:
+        """Return a mask; a tensor or an array (H, W) holds indices of classes."""
+        if getattr(label, "ndim", None) == 2:
+            return GroundTruthMask(label.numpy(force=True) if hasattr(label, "numpy") else label)
+        return label
 
     def row(
         self, prediction: SegmentationPrediction, ground_truth: GroundTruth | None

@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from cmcrameri import cm
-from cvx_figure.palette import is_uneven, table
+from cvx_figure.palette import is_uneven
 
-from cvx_core.explanations.colormaps import INFERNO, VIK
+from cvx_core.explanations.colormaps import INFERNO, VIK, color_table as table
 
 
 def test_the_cores_inferno_is_matplotlibs() -> None:

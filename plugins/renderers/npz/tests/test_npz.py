@@ -9,7 +9,8 @@ import pytest
 from cvx_npz.renderer import Npz
 
 from cvx_core.errors import UsageError
-from cvx_core.explanations.explanation import Explanation, load_explanations
+from cvx_core.explanations.explanation import Explanation
+from cvx_core.explanations.results import load_explanations
 from cvx_core.testing.samples import sample_explanation
 
 

@@ -17,7 +17,7 @@ from cvx_core.plugins import EXPLAINERS
     epilog="Examples: cvx score tool.jpg -e grad-cam -e activation-error   |   "
     "cvx score tool.jpg -e grad-cam --region 40,60,300,420 --measure pointing",
 )
-@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
+@kit.images_argument
 @kit.model_option
 @kit.explainers_option
 @click.option(
@@ -35,14 +35,7 @@ from cvx_core.plugins import EXPLAINERS
     metavar="TARGET",
     help="Target of all maps; see 'cvx explain'. Default: the predicted class.",
 )
-@click.option(
-    "--label",
-    "labels",
-    metavar="LABEL",
-    multiple=True,
-    help="Ground truth for the targets error and margin: a class or an annotation file. Pass it "
-    "once for all images, or once per image in order.",
-)
+@kit.labels_option
 @click.option(
     "--region",
     "regions",
@@ -75,7 +68,7 @@ from cvx_core.plugins import EXPLAINERS
 def command(
     settings: kit.Settings,
     /,
-    images: tuple[Path, ...],
+    images: tuple[str, ...],
     model: str,
     explainers: tuple[str, ...],
     measures: tuple[str, ...],
@@ -97,14 +90,8 @@ def command(
     Prints a table of methods and measures, and writes DIR/score.json with the values and curves
     of each image.
     """
-    for given, what in ((labels, "labels"), (regions, "regions")):
-        if len(given) not in (0, 1, len(images)):
-            raise UsageError(
-                f"There are {len(images)} images and {len(given)} {what}.",
-                f"Give --{what[:-1]} once for all images, or once for each.",
-            )
     with kit.only_data():
-        from cvx_core.cli import ImageRequest, build_explainers, read_label
+        from cvx_core.cli import build_explainers, image_requests, read_label
         from cvx_core.explanations import Folder, encode_json as json_bytes
         from cvx_core.images import parse_region
         from cvx_core.tasks import parse_target
@@ -115,13 +102,17 @@ def command(
         output.check([FILE])
         kit.installed_plugins()
         parsed = [parse_region(text) for text in regions]
-        truths = labels * len(images) if len(labels) == 1 else labels or (None,) * len(images)
-        subjects = [ImageRequest(path, label) for path, label in zip(images, truths, strict=True)]
+        subjects = image_requests(images, labels)
+        if len(regions) not in (0, 1, len(subjects)):
+            raise UsageError(
+                f"There are {len(subjects)} images and {len(regions)} regions.",
+                "Give --region once for all images, or once for each.",
+            )
         requested = build_explainers(explainers or EXPLAINERS)
         with kit.Console(quiet=quiet, verbose=settings.verbose) as reporter:
             reporter.stage("loading the model")
             loaded = kit.loaded_model(model, weights, device, trust_checkpoint)
-            reporter.stage(f"scoring the maps of {len(images)} image{'s'[: len(images) > 1]}")
+            reporter.stage(f"scoring the maps of {len(subjects)} image{'s'[: len(subjects) > 1]}")
             sources = [subject.read() for subject in subjects]
             scores = score(
                 loaded,

@@ -32,6 +32,7 @@ from cvx_core.tasks import (
     ModelOutput,
     Seed,
     TargetRecord,
+    as_target as read_target,
 )
 from cvx_score.forward import predict_each
 
@@ -172,10 +173,8 @@ def target_of(record: TargetRecord) -> Target:
 
 
 def as_target(given: Target | ClassRef | None) -> Target:
-    """Return a target; a class becomes the target of its score."""
-    if given is None:
-        return Predicted()
-    return given if isinstance(given, Target) else ClassScore(given)
+    """Return a target, also of a class or text; see `cvx_core.tasks.as_target`."""
+    return Predicted() if given is None else read_target(given)
 
 
 def _measured_target(

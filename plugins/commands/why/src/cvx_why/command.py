@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from cvx_core import UsageError
 from cvx_core.cli import kit
 
 
@@ -87,7 +88,8 @@ def command(
             reporter.stage(f"perturbing {image.name}")
             subject = ImageRequest(image, label)
             truth = read_label(subject, loaded)
-            assert truth is not None
+            if truth is None:
+                raise UsageError(f"{label} has no label for {image.name}.", "Pass --label CLASS.")
             report = why(loaded, subject.read(), truth, **options)
             reporter.stage("rendering")
             files = report.save(folder, overwrite=force)

@@ -18,6 +18,7 @@ from cvx_core.tasks import (
     Prediction,
     find_class,
     find_mistakes,
+    image_label,
 )
 from cvx_why.report.assembly import assemble_report, report_correct
 from cvx_why.report.error_report import ErrorReport
@@ -103,10 +104,11 @@ def why(
     check_numbers(budget, memory)
     if model.classes is not None and rival is not None:
         find_class(rival, model.classes, len(model.classes))
+    [label] = model.task.labels_per_image(label, 1)
     if isinstance(label, str | int):
         count = None if model.classes is None else len(model.classes)
         file = image if isinstance(image, str | Path) else ""
-        label = model.task.read_label(label, file, model.classes, count)
+        label = image_label(model.task, label, file, model.classes, count)
     prepared = model.prepare(image)
     if len(prepared) != 1:
         raise UsageError(f"image must be one image, got {len(prepared)}.", "Pass one at a time.")

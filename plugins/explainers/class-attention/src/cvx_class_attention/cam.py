@@ -5,6 +5,8 @@ from __future__ import annotations
 from abc import abstractmethod
 from dataclasses import dataclass, replace
 
+from torch import nn
+
 from cvx_core import (
     Attribution,
     Explainer,
@@ -43,7 +45,8 @@ class Cam(Explainer):
     def __post_init__(self) -> None:
         if isinstance(self.layers, list):
             object.__setattr__(self, "layers", tuple(self.layers))
-        if not isinstance(self.layers, tuple) or not all(isinstance(n, str) for n in self.layers):
+        named = (str, nn.Module)  # the runner puts the names of modules in their place
+        if not isinstance(self.layers, tuple) or not all(isinstance(n, named) for n in self.layers):
             raise OptionError(
                 f"layers must be a tuple of names, got {self.layers!r}.",
                 "Write layers=[NAME,NAME].",

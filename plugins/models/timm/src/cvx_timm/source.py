@@ -8,6 +8,7 @@ from pathlib import Path
 import timm
 from timm.data import create_transform, resolve_model_data_config
 from timm.models import PretrainedCfg
+from torch import nn
 
 from cvx_core import CheckpointError, ModelEntry, ModelError, ModelSource, VisionModel, did_you_mean
 from cvx_core.models import load_weights, names_a_file
@@ -69,6 +70,26 @@ class TimmSource(ModelSource):
             classes=class_names(config),
             name=f"timm:{architecture}" if own else f"timm:{architecture}.{config.tag}",
             details={"weights": origin} if own else {"weights": origin, "licence": config.license},
+        )
+
+    def wrap(self, module: nn.Module) -> VisionModel | None:
+        """Return a classifier with the preprocessing of its own configuration; None for others.
+
+        Class names are those of the configuration's weights, unless the classifier was replaced.
+        """
+        found = getattr(module, "pretrained_cfg", None)
+        if not isinstance(found, dict) or not getattr(module, "num_classes", 0):
+            return None
+        config = PretrainedCfg(**found)
+        same = module.num_classes == config.num_classes
+        if same and not classifies(config):
+            return None
+        transform = create_transform(**resolve_model_data_config(module), is_training=False)
+        return VisionModel(
+            module,
+            preprocess=transform,
+            classes=class_names(config) if same else None,
+            name=type(module).__name__,
         )
 
     def models(self) -> Iterable[ModelEntry]:

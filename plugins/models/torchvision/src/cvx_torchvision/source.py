@@ -79,7 +79,9 @@ class TorchvisionSource(ModelSource):
         )
 
     def wrap(self, module: nn.Module) -> VisionModel | None:
-        """Return a detector of the user's own with its preprocessing; None for other networks."""
+        """Return a segmenter, or a detector with its preprocessing; None for other networks."""
+        if type(module).__module__.startswith(models.segmentation.__name__):
+            return VisionModel(module, task="segmentation")
         if not has_candidates(module):
             return None
         return VisionModel(

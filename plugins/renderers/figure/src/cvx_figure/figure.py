@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import io
 import math
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from threading import Lock
 from typing import Any, Literal, get_args
 
 import matplotlib
 
 from cvx_core import Artifact, Explanation, OptionError, Renderer, UsageError
-from cvx_core.explanations import show
+from cvx_core.explanations import OPACITY, color_table, show
 from cvx_core.plugins import check_choice
 from cvx_figure.captions import make_caption
 from cvx_figure.fonts import Fonts
 from cvx_figure.layout import arrange, panel_size
-from cvx_figure.palette import is_uneven, table
+from cvx_figure.palette import is_uneven
 from cvx_figure.sheet import Sheet
 
 Format = Literal["png", "svg", "pdf"]
@@ -58,6 +58,12 @@ class Figure(Renderer):
     smooth
         Standard deviation of the smoothing in pixels of the image; None smooths only maps
         of single pixels. The caption names the smoothing.
+    title
+        Whether target and prediction stand above the images.
+    caption
+        Whether model, layer, evidence and display settings stand below.
+    original
+        Whether the image without the map is drawn too.
 
     Raises
     ------
@@ -75,8 +81,11 @@ class Figure(Renderer):
     colormap: str | None = None
     width: float = 8.0
     dpi: int = 150
-    opacity: float = 0.85
+    opacity: float = OPACITY
     smooth: float | None = None
+    title: bool = True
+    caption: bool = True
+    original: bool = True
 
     def __post_init__(self) -> None:
         check_choice("format", self.format, get_args(Format))
@@ -87,8 +96,21 @@ class Figure(Renderer):
             raise OptionError(f"dpi must be an integer, got {self.dpi!r}.")
         if self.smooth is not None:
             _in_range("smooth", self.smooth, 0, 1000)
+        for name in ("title", "caption", "original"):
+            if not isinstance(getattr(self, name), bool):
+                raise OptionError(f"{name} must be true or false, got {getattr(self, name)!r}.")
         if self.colormap is not None:
-            table(str(self.colormap))
+            color_table(str(self.colormap))
+
+    @classmethod
+    def suffixes(cls) -> tuple[str, ...]:
+        """Return those of all formats."""
+        return tuple(f".{one}" for one in get_args(Format))
+
+    @classmethod
+    def for_suffix(cls, suffix: str) -> Figure | None:
+        """Return the renderer of the format with a suffix."""
+        return cls(format=suffix[1:]) if suffix in cls.suffixes() else None  # type: ignore[arg-type]
 
     @property
     def suffix(self) -> str:
@@ -113,8 +135,8 @@ class Figure(Renderer):
 
     def _bytes(self, explanations: list[Explanation]) -> bytes:
         sizes = [(e.image.shape[1], e.image.shape[0]) for e in explanations]
-        panels = [panel_size(size, self.width, self.dpi) for size in sizes]
-        pixels = 2 * sum(wide * high for wide, high in panels)
+        panels = [panel_size(size, self.width, self.dpi, self.original) for size in sizes]
+        pixels = (1 + self.original) * sum(wide * high for wide, high in panels)
         if pixels > MAX_PIXELS:
             raise UsageError(
                 f"The figure of {len(explanations)} explanations would have {pixels:,} pixels; "
@@ -122,23 +144,28 @@ class Figure(Renderer):
                 "Render fewer explanations at once, or lower dpi.",
             )
         maps = [
-            show(e, panel, smooth=self.smooth)
+            show(e, panel, smooth=self.smooth, colormap=self.colormap)
             for e, panel in zip(explanations, panels, strict=True)
         ]
         note = _color_note(self.colormap)
         texts = [make_caption(e, shown, note) for e, shown in zip(explanations, maps, strict=True)]
+        name = texts[0].title
+        if not self.title:
+            texts = [replace(one, title="", prediction="") for one in texts]
+        if not self.caption:
+            texts = [replace(one, caption="") for one in texts]
         fonts = Fonts([text for several in texts for text in astuple(several)])
-        layout = arrange(sizes, texts, fonts, self.width, self.dpi)
+        layout = arrange(sizes, texts, fonts, self.width, self.dpi, self.original)
         sheet = Sheet(layout, fonts, self.dpi)
-        color_table = None if self.colormap is None else table(self.colormap)
+        table = None if self.colormap is None else color_table(self.colormap)
         for row, explanation, shown in zip(layout.rows, explanations, maps, strict=True):
-            sheet.draw(row, explanation, shown, self.opacity, color_table)
+            sheet.draw(row, explanation, shown, self.opacity, table)
         buffer = io.BytesIO()
         sheet.figure.savefig(
             buffer,
             format=self.format,
             dpi=self.dpi,
-            metadata={"Title": texts[0].title, **_UNDATED[self.format]},
+            metadata={"Title": name, **_UNDATED[self.format]},
         )
         return buffer.getvalue()
 

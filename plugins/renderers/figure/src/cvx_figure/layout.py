@@ -71,9 +71,9 @@ class Line:
 
 @dataclass(frozen=True)
 class Row:
-    """Layout of one explanation."""
+    """Layout of one explanation; `photo` is None where only the overlay is drawn."""
 
-    photo: Box
+    photo: Box | None
     overlay: Box
     bar: Box
     unit: str
@@ -89,7 +89,12 @@ class Layout:
 
 
 def arrange(
-    sizes: list[tuple[int, int]], texts: list[Caption], fonts: Fonts, width: float, dpi: int
+    sizes: list[tuple[int, int]],
+    texts: list[Caption],
+    fonts: Fonts,
+    width: float,
+    dpi: int,
+    original: bool = True,
 ) -> Layout:
     """Lay out one row for each explanation.
 
@@ -105,10 +110,12 @@ def arrange(
         Maximum width of the figure in inches. Tall images need less.
     dpi
         Dots per inch.
+    original
+        Whether there is room for the image beside the overlay.
     """
-    panels = [panel_size(size, width, dpi) for size in sizes]
+    panels = [panel_size(size, width, dpi, original) for size in sizes]
     content = max(
-        _side_by_side(size) * (panel[0] + _px(_GAP, dpi)) + panel[0]
+        (original and _side_by_side(size)) * (panel[0] + _px(_GAP, dpi)) + panel[0]
         for size, panel in zip(sizes, panels, strict=True)
     )
     room = content + _px(_BAR_GAP + _BAR + _SCALE, dpi)
@@ -116,7 +123,8 @@ def arrange(
     rows = []
     top = _px(_MARGIN, dpi)
     for size, panel, text in zip(sizes, panels, texts, strict=True):
-        row, bottom = _row(top, _side_by_side(size), panel, text, fonts, room, dpi)
+        beside = _side_by_side(size) if original else None
+        row, bottom = _row(top, beside, panel, text, fonts, room, dpi)
         rows.append(row)
         top = bottom + _px(_ROW_GAP, dpi)
     height = top - _px(_ROW_GAP, dpi) + _px(_MARGIN, dpi)
@@ -131,11 +139,15 @@ def _side_by_side(size: tuple[int, int]) -> bool:
     return size[0] <= STACKED * size[1]
 
 
-def panel_size(size: tuple[int, int], width: float, dpi: int) -> tuple[int, int]:
+def panel_size(
+    size: tuple[int, int], width: float, dpi: int, original: bool = True
+) -> tuple[int, int]:
     """Return the (width, height) of an image in pixels of the figure."""
     across = width - 2 * _MARGIN - _BAR_GAP - _BAR - _SCALE
     down = _TALLEST * width
-    if _side_by_side(size):
+    if not original:
+        pass
+    elif _side_by_side(size):
         across = (across - _GAP) / 2
     else:
         down = (down - _GAP) / 2
@@ -145,7 +157,7 @@ def panel_size(size: tuple[int, int], width: float, dpi: int) -> tuple[int, int]
 
 def _row(
     top: int,
-    beside: bool,
+    beside: bool | None,
     panel: tuple[int, int],
     text: Caption,
     fonts: Fonts,
@@ -157,10 +169,13 @@ def _row(
     more, top = _set(text.prediction, PREDICTION, left, top, fonts, room, dpi)
     lines += more
     top += _px(0.08, dpi)
-    photo = Box(left, top, *panel)
-    overlay = (
-        Box(photo.right + gap, top, *panel) if beside else Box(left, photo.bottom + gap, *panel)
-    )
+    photo = None if beside is None else Box(left, top, *panel)
+    if photo is None:
+        overlay = Box(left, top, *panel)
+    elif beside:
+        overlay = Box(photo.right + gap, top, *panel)
+    else:
+        overlay = Box(left, photo.bottom + gap, *panel)
     bar = Box(
         overlay.right + _px(_BAR_GAP, dpi),
         top,
@@ -176,6 +191,8 @@ def _set(
     text: str, style: Style, left: int, top: int, fonts: Fonts, room: int, dpi: int
 ) -> tuple[list[Line], int]:
     """Return the lines of a text below `top`, and their lower edge."""
+    if not text:
+        return [], top
     broken = fonts.wrap(text, room * 72 / dpi, style.size, style.weight, style.lines)
     leading = style.leading * dpi / 72
     lines = [

@@ -12,7 +12,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
-from cvx_core.explanations import Explanation, Shown, colors, opacity
+from cvx_core.explanations import Explanation, Shown, blend
 from cvx_figure.captions import framed, number
 from cvx_figure.fonts import Fonts
 from cvx_figure.layout import SCALE, Box, Layout, Row
@@ -70,6 +70,8 @@ class Sheet:
         photo = resize(explanation.image, (row.overlay.width, row.overlay.height))
         over = blend(photo, shown, explanation.signed, strongest, table)
         for box, pixels in ((row.photo, photo), (row.overlay, over)):
+            if box is None:
+                continue
             axes = self._image(box, pixels, explanation.image.shape)
             if framed(explanation):
                 _outline(axes, explanation, explanation.extent, "#ffffff")
@@ -168,17 +170,6 @@ def resize(image: Pixels, size: tuple[int, int]) -> Pixels:
     enlarged = size[0] / image.shape[1]
     how = Image.Resampling.NEAREST if enlarged > _BLOCKY else Image.Resampling.LANCZOS
     return np.asarray(Image.fromarray(image).resize(size, how))
-
-
-def blend(
-    below: Pixels, shown: Shown, signed: bool, strongest: float, table: Pixels | None
-) -> Pixels:
-    """Return the map over an image of the same size; stronger values are more opaque."""
-    alpha = opacity(shown, strongest)[:, :, None]
-    mixed: Pixels = (
-        (below * (1 - alpha) + colors(shown, signed, table) * alpha).round().astype(np.uint8)
-    )
-    return mixed
 
 
 def checkerboard(width: int, height: int) -> Pixels:
