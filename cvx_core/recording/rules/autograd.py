@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
 
-def graph_nodes(start: Any) -> Iterator[Any]:
-    """Yield a node of the autograd graph, and all that it was made from."""
-    seen, stack = set(), [start]
+def graph_nodes(start: Any) -> list[Any]:
+    """Return a node of the autograd graph, and all that it was made from."""
+    found, seen, stack = [], set(), [start]
     while stack:
         node = stack.pop()
         if node is None or node in seen:
             continue
-        yield node
+        found.append(node)
         seen.add(node)
-        stack += [before for before, _ in node.next_functions]
+        for before, _ in node.next_functions:
+            stack.append(before)
+    return found
 
 
 class GivenSlopes(torch.autograd.Function):
