@@ -132,7 +132,7 @@ class ModelGuard:
         for name, module in self._modules:
             for kind in _HOOKS:
                 for key in getattr(module, kind):
-                    found.add((name, kind, key))  # noqa: PERF401 - one call, as in __init__
+                    found.add((name, kind, key))
         return found
 
     def _undo_hooks(self, before: set[tuple[str, str, int]], own: Collection[int]) -> Iterator[str]:

@@ -127,21 +127,21 @@ class Interception(TorchFunctionMode):
         if not self.started and self._starts_plain:
             # The mode is off inside, and what the function's parts are given is detached above.
             return func(*args, **kwargs)
-        result = self._intercepted(func, args, kwargs)
-        if self._of_rules and self._following:
+        following = self._of_rules and self._following
+        result = self._intercepted(func, args, kwargs, following=following)
+        if following:
             # Assignment by index and out= change their first argument and return nothing.
             self.leakage.follow((args, kwargs), args[0] if result is None and args else result)
         return result
 
     @property
-    def _replaying(self) -> bool:
-        return self.tape is not None and self.tape.replaying
-
-    @property
     def _following(self) -> bool:
-        return self.started and bool(self.rules) and not self.leakage.over and not self._replaying
+        replaying = self.tape is not None and self.tape.replaying
+        return self.started and not self.leakage.over and not replaying
 
-    def _intercepted(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _intercepted(
+        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, following: bool
+    ) -> Any:
         name = _NAMED.get(func) if isinstance(func, FunctionType) else None
         if name is None:
             if isinstance(func, FunctionType):
@@ -157,8 +157,8 @@ class Interception(TorchFunctionMode):
                 if multi_head:
                     self._heads.append(kwargs["num_heads"] if "num_heads" in kwargs else args[4])
                 # torch leaves the mode while __torch_function__ runs: without entering it again the
-                # parts of the composite function would pass unseen. By what `with self` calls, which
-                # is called for every such function.
+                # parts of the composite function would pass unseen. By what `with self` calls in
+                # the end, because this runs for each such function.
                 torch._C._push_on_torch_function_stack(self)
                 try:
                     return body(*args, **kwargs)
@@ -178,16 +178,16 @@ class Interception(TorchFunctionMode):
             return func(*args, **kwargs)
         in_place = name.endswith("_") and not name.endswith("__")
         plain = name[:-1] if in_place else name
-        if self._replaying:
+        if self.tape is not None and self.tape.replaying:
             return self._run(plain, in_place, func, args, kwargs)
         # All three before the call: in place, it overwrites the arguments that they look at.
         added = met = None
         made = self._pointwise.made(plain, args) if self._of_rules else None
         if self.constants is not None and plain not in self._own_constants:
             added = self.constants.find(plain, func, args, kwargs)
-        if self._of_rules and self._following:
+        if following:
             met = self.leakage.meets(plain, func, args, kwargs)
-        result = self._run(plain, in_place, func, args, kwargs)
+        result = self._run(plain, in_place, func, args, kwargs, following=following)
         # The zeros that mark a constant are added in place too, to a result that may be saved.
         if in_place and (added is not None or met is not None):
             self.saved.before_overwriting(result)
@@ -206,6 +206,8 @@ class Interception(TorchFunctionMode):
         func: Any,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
+        *,
+        following: bool = False,
     ) -> Any:
         rule = self.rules.get(name)
         if rule is None or not _has_floats((*args, *kwargs.values())):
@@ -214,7 +216,7 @@ class Interception(TorchFunctionMode):
             result = func(*args, **kwargs)
         else:
             # Asked before the call: in place, a frozen result replaces the active tensor.
-            signal = self._following and any_active((args, kwargs))
+            signal = following and any_active((args, kwargs))
             result = self._freeze(name, in_place, rule, func, args, kwargs)
             if signal:
                 self.leakage.begin(name, result)

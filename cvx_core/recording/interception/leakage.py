@@ -85,6 +85,8 @@ class Leakage:
 
     def begin(self, function: str, result: Any) -> None:
         """Follow the result of a rule that let no gradient pass."""
+        if isinstance(result, Tensor) and result.requires_grad:  # the common case
+            return
         for tensor in _tensors(result):
             if not active(tensor):
                 self._note(tensor, (self._here(function),))

@@ -45,7 +45,7 @@ class Call:
     def native_detached(self) -> Any:
         """Call the function outside the graph."""
         with torch.no_grad():
-            args = tuple(a.detach() if isinstance(a, Tensor) else a for a in self.args)
+            args = [a.detach() if isinstance(a, Tensor) else a for a in self.args]
             return self.run(*args, **self.kwargs)
 
     def put(self, entry: Any) -> None:
