@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
+from cvx_core._util.modules import weights
 from cvx_core.recording.layers.layout import Layout
 from cvx_core.recording.recording import Recording
 from cvx_core.recording.saved_tensors import storages
@@ -101,6 +102,5 @@ def kept_memory(recording: Recording) -> dict[tuple[torch.device, int], int]:
             *(tensor for tensor in optional if tensor is not None),
         ]
     )
-    module = recording.model.module
-    weights = storages([*module.parameters(), *module.buffers()])
-    return {address: size for address, size in kept.items() if address not in weights}
+    own = storages(weights(recording.model.module))
+    return {address: size for address, size in kept.items() if address not in own}

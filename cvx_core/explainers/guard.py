@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
+from cvx_core._util.modules import named_modules
 from cvx_core.errors import PluginError
 from cvx_core.explainers.request import SharedRecordings
 from cvx_core.models.forward import version
@@ -39,28 +41,31 @@ class ModelGuard:
     def __init__(self, model: VisionModel) -> None:
         self.model = model
         self._shared = False
-        self._modules = dict(model.module.named_modules())
-        self._parts = {
-            (name, kind): dict(getattr(module, kind))
-            for name, module in self._modules.items()
-            if not isinstance(module, torch.jit.ScriptModule)
-            for kind in _PARTS
-        }
-        self._forwards = {name: vars(m).get("forward") for name, m in self._modules.items()}
-        tensors = {
-            f"{name}.{key}".lstrip("."): (kind, tensor)
-            for (name, kind), several in self._parts.items()
-            for key, tensor in several.items()
-            if isinstance(tensor, Tensor)
-        }
-        self._tensors = {name: tensor for name, (_, tensor) in tensors.items()}
-        self._buffers = {name for name, (kind, _) in tensors.items() if kind == "_buffers"}
-        self._flags = {
-            name: (tensor.requires_grad, tensor.grad)
-            for name, tensor in self._tensors.items()
-            if name not in self._buffers
-        }
-        size = sum(tensor.nbytes for tensor in self._tensors.values())
+        self._modules = named_modules(model.module)
+        self._parts: list[tuple[str, nn.Module, str, dict[str, Any]]] = []
+        self._forwards: list[tuple[str, nn.Module, Any]] = []
+        self._tensors: dict[str, Tensor] = {}
+        self._buffers: set[str] = set()
+        self._flags: dict[str, tuple[bool, Tensor | None]] = {}
+        size = 0
+        # Loops here and below, not comprehensions: each is a call for each module or weight.
+        for name, module in self._modules:
+            self._forwards.append((name, module, vars(module).get("forward")))
+            if isinstance(module, torch.jit.ScriptModule):
+                continue
+            for kind in _PARTS:
+                now = getattr(module, kind)
+                self._parts.append((name, module, kind, dict(now)))
+                for key, tensor in now.items():
+                    if not isinstance(tensor, Tensor):
+                        continue
+                    full = f"{name}.{key}" if name else key
+                    self._tensors[full] = tensor
+                    size += tensor.nbytes
+                    if kind == "_buffers":
+                        self._buffers.add(full)
+                    else:
+                        self._flags[full] = tensor.requires_grad, tensor.grad
         self._kept = _kept(model.module, self._tensors) if size <= LARGEST else None
         # Without a copy, of the weights alone: a network may change its own buffers.
         self._versions = {} if self._kept else {n: version(self._tensors[n]) for n in self._flags}
@@ -121,49 +126,51 @@ class ModelGuard:
                 "what they add.",
             )
 
-    def _hooks(self) -> dict[tuple[str, str], set[int]]:
-        return {
-            (name, kind): set(getattr(module, kind))
-            for name, module in self._modules.items()
-            for kind in _HOOKS
-        }
+    def _hooks(self) -> set[tuple[str, str, int]]:
+        """Return the name, kind and number of all hooks."""
+        found = set()
+        for name, module in self._modules:
+            for kind in _HOOKS:
+                for key in getattr(module, kind):
+                    found.add((name, kind, key))
+        return found
 
-    def _undo_hooks(
-        self, before: dict[tuple[str, str], set[int]], own: Collection[int]
-    ) -> Iterator[str]:
-        for (name, kind), ids in before.items():
-            hooks = getattr(self._modules[name], kind)
-            for key in [key for key in hooks if key not in ids and key not in own]:
-                del hooks[key]
-                yield (
-                    f"a {kind.strip('_').removesuffix('s').replace('_', ' ')} on {_shown(name)}, "
-                    "removed"
-                )
+    def _undo_hooks(self, before: set[tuple[str, str, int]], own: Collection[int]) -> Iterator[str]:
+        left = [one for one in self._hooks() - before if one[2] not in own]
+        modules = dict(self._modules) if left else {}
+        for name, kind, key in sorted(left):
+            del getattr(modules[name], kind)[key]
+            yield (
+                f"a {kind.strip('_').removesuffix('s').replace('_', ' ')} on {_shown(name)}, "
+                "removed"
+            )
 
-    def _modes(self) -> dict[str, bool]:
-        return {name: module.training for name, module in self._modules.items()}
+    def _modes(self) -> list[bool]:
+        return [module.training for _, module in self._modules]
 
-    def _undo_modes(self, before: dict[str, bool], *, evaluating: bool) -> Iterator[str]:
-        for name, module in self._modules.items():
-            expected = before[name] and not evaluating
+    def _undo_modes(self, before: list[bool], *, evaluating: bool) -> Iterator[str]:
+        for (name, module), was in zip(self._modules, before, strict=True):
+            expected = was and not evaluating
             if module.training != expected:
                 module.training = expected
                 yield f"the mode of {_shown(name)}, restored"
 
     def _undo_parts(self) -> Iterator[str]:
-        for (name, kind), before in self._parts.items():
-            now = getattr(self._modules[name], kind)
-            if now.keys() != before.keys() or any(now[key] is not before[key] for key in before):
+        for name, module, kind, before in self._parts:
+            now = getattr(module, kind)
+            same = len(now) == len(before)
+            for key, value in now.items():
+                same = same and before.get(key, now) is value
+            if not same:
                 keys = [k for k in {**before, **now} if now.get(k) is not before.get(k)]
                 now.clear()
                 now.update(before)
                 yield f"{', '.join(keys)} of {_shown(name)}, put back"
-        for name, forward in self._forwards.items():
-            own = vars(self._modules[name])
-            if own.get("forward") is not forward:
-                del self._modules[name].forward
+        for name, module, forward in self._forwards:
+            if vars(module).get("forward") is not forward:
+                del module.forward
                 if forward is not None:
-                    setattr(self._modules[name], "forward", forward)  # noqa: B010 - a method
+                    setattr(module, "forward", forward)  # noqa: B010 - a method
                 yield f"forward of {_shown(name)}, put back"
 
     def _undo_values(self, image: Tensor) -> Iterator[str]:
@@ -203,30 +210,42 @@ class _Kept:
 
     Comparing all values after each explainer would take as long as a good part of a forward pass.
     Whatever changes a tensor in place also changes its version, except through ``.data`` or NumPy:
-    for these a sample of each tensor is compared.
+    for these a sample of each tensor is compared, of all tensors together.
     """
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         self.copies: dict[str, Tensor] = {}
-        self._samples: dict[str, Tensor] = {}
-        self._versions: dict[str, tuple[int, int]] = {}
-        self.take(tensors, tensors)
+        self._marks: dict[str, _Mark] = {}
+        self.take(tensors, list(tensors))
 
-    def take(self, tensors: Mapping[str, Tensor], names: Iterable[str]) -> None:
+    def take(self, tensors: Mapping[str, Tensor], names: Sequence[str]) -> None:
         """Copy some of the tensors as they are."""
+        if not names:
+            return
         for name in names:
             self.copies[name] = tensors[name].detach().clone()
-            self._samples[name] = _sample(self.copies[name]).clone()
-            self._versions[name] = _version(tensors[name])
+            self._marks[name] = _mark(tensors[name])
+        self._views: dict[tuple[torch.device, torch.dtype], dict[str, Tensor]] = {}
+        for name, tensor in tensors.items():
+            view = _sample(tensor)
+            if view is not None:
+                self._views.setdefault((view.device, view.dtype), {})[name] = view
+        self._samples = [torch.cat(list(views.values())) for views in self._views.values()]
 
     def suspects(self, tensors: Mapping[str, Tensor]) -> list[str]:
         """Return the names of tensors that may have changed."""
-        return [
-            name
-            for name, tensor in tensors.items()
-            if _version(tensor) != self._versions.get(name)
-            or not _same(_sample(tensor), self._samples[name])
-        ]
+        found: dict[str, None] = {}
+        for name, tensor in tensors.items():
+            changes = 0 if tensor.is_inference() else tensor._version
+            if (id(tensor), tensor.data_ptr(), changes) != self._marks.get(name):
+                found[name] = None
+        for views, sample in zip(self._views.values(), self._samples, strict=True):
+            now = torch.cat(list(views.values()))
+            if not torch.equal(now, sample):
+                sizes = [len(view) for view in views.values()]
+                pairs = zip(views, now.split(sizes), sample.split(sizes), strict=True)
+                found |= {name: None for name, one, other in pairs if not torch.equal(one, other)}
+        return list(found)
 
     def changed(self, tensors: Mapping[str, Tensor]) -> list[str]:
         """Return the names of tensors that have other values."""
@@ -247,15 +266,28 @@ def _kept(module: nn.Module, tensors: Mapping[str, Tensor]) -> _Kept:
     return kept
 
 
-def _version(tensor: Tensor) -> tuple[int, int]:
-    return id(tensor), version(tensor)
+_Mark = tuple[int, int, int]
+"""Identity, address and version of a tensor."""
 
 
-def _sample(tensor: Tensor) -> Tensor:
+def _mark(tensor: Tensor) -> _Mark:
+    return id(tensor), tensor.data_ptr(), version(tensor)
+
+
+_BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+def _sample(tensor: Tensor) -> Tensor | None:
+    """Return a view of some values of a tensor as integers; None where there is no such view."""
+    plain = type(tensor) in (Tensor, nn.Parameter) and tensor.layout == torch.strided
+    bits = _BITS.get(tensor.element_size())
+    if not plain or bits is None or not tensor.numel() or tensor.is_quantized:
+        return None
     tensor = tensor.detach()
-    if tensor.layout != torch.strided or tensor.numel() <= _SAMPLED:
-        return tensor
-    return tensor.reshape(-1)[:: tensor.numel() // _SAMPLED]
+    # Of its memory in order, whatever its strides: a reshaped tensor may be a copy.
+    extent = 1 + sum((n - 1) * s for n, s in zip(tensor.shape, tensor.stride(), strict=True))
+    flat = tensor.as_strided((extent,), (1,))
+    return flat[:: max(1, extent // _SAMPLED)].view(bits)
 
 
 def _shown(name: str) -> str:

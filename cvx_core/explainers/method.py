@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+import numpy as np
+import numpy.typing as npt
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from cvx_core._util.tensors import to_host
 from cvx_core.errors import UsageError
+from cvx_core.explanations.metadata import Metadata
 from cvx_core.plugins.component import component_name
 from cvx_core.plugins.parameters import parameters_of
 from cvx_core.recording import Requirements
@@ -36,10 +40,98 @@ class Attribution:
         What a value counts, where it depends on the model; empty for the explainer's own.
     """
 
-    values: torch.Tensor
+    values: Tensor
     evidence: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     unit: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Fetched:
+    """An attribution on the host.
+
+    Attributes
+    ----------
+    values
+        float32 (B, h, w).
+    finite
+        Whether all values of an image are finite, (B,).
+    evidence, provenance
+        Of each image.
+    """
+
+    values: npt.NDArray[np.float32]
+    finite: list[bool]
+    evidence: list[Metadata]
+    provenance: list[Metadata]
+
+
+Around = tuple[Mapping[str, Any], Mapping[str, Any]]
+"""Entries before and after those of an attribution."""
+
+
+def fetch(
+    attributions: Sequence[Attribution], evidence: Around, provenance: Around
+) -> list[Fetched]:
+    """Bring attributions to the host in one transfer, with the sum of each map as evidence.
+
+    Parameters
+    ----------
+    evidence, provenance
+        What is the same for all of them.
+    """
+    maps = [one.values.detach() for one in attributions]
+    pairs = [
+        (
+            {"sum": values.double().sum((1, 2)), **evidence[0], **one.evidence, **evidence[1]},
+            {**provenance[0], **one.provenance, **provenance[1]},
+        )
+        for one, values in zip(attributions, maps, strict=True)
+    ]
+    single = [values.float() for values in maps]
+    tensors = list(tensors_in(pairs))
+    arrays = to_host([*single, *tensors])
+    numbers = {
+        id(tensor): array.tolist()
+        for tensor, array in zip(tensors, arrays[len(single) :], strict=True)
+    }
+    found = []
+    for values, (one, other) in zip(arrays, pairs, strict=False):
+        finite = np.isfinite(values).all((1, 2)).tolist()
+        rows = [_rows(facts, len(values), numbers) for facts in (one, other)]
+        found.append(Fetched(values, finite, *rows))
+    return found
+
+
+def _rows(facts: dict[str, Any], count: int, numbers: dict[int, list[Any]]) -> list[Metadata]:
+    """Return the facts of each image: its values of the tensors (B,) in them."""
+    own = {key: value for key, value in facts.items() if next(tensors_in(value), None) is not None}
+    same = Metadata({**facts, **dict.fromkeys(own)})
+    if not own:
+        return [same] * count
+    return [
+        same | {key: _of_image(value, i, numbers) for key, value in own.items()}
+        for i in range(count)
+    ]
+
+
+def _of_image(value: Any, i: int, numbers: dict[int, list[Any]]) -> Any:
+    if isinstance(value, Tensor):
+        return numbers[id(value)][i]
+    if isinstance(value, Mapping):
+        return {key: _of_image(item, i, numbers) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_of_image(item, i, numbers) for item in value]
+    return value
+
+
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """Yield the tensors in nested lists, tuples and mappings."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping | list | tuple):
+        for item in value.values() if isinstance(value, Mapping) else value:
+            yield from tensors_in(item)
 
 
 class Method(ABC):

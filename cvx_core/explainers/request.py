@@ -22,7 +22,7 @@ from cvx_core.recording.layer_selection.selection import open_recording
 from cvx_core.tasks.classes import TargetRecord
 from cvx_core.tasks.ground_truth import GroundTruth
 from cvx_core.tasks.outputs import ModelOutput
-from cvx_core.tasks.prediction import Prediction
+from cvx_core.tasks.prediction import Prediction, Seed
 from cvx_core.tasks.targets import Target
 
 _MOST_ROWS = 256
@@ -82,7 +82,7 @@ class ExplainRequest:
         self.seed = seed
         self.budget = budget
         self._recordings = recordings
-        self._resolved: list[list[tuple[torch.Tensor, TargetRecord]]] | None = None
+        self._resolved: list[list[tuple[Seed, TargetRecord]]] | None = None
         self._parent: ExplainRequest | None = None
         self._used: dict[Recording, None] = {}
         self._most_elsewhere = 0
@@ -111,14 +111,19 @@ class ExplainRequest:
         not used.
         """
         resolved = self._resolve(logits)
-        rounds = max(len(several) for several in resolved)
-        zero = torch.zeros(logits.shape[1], dtype=torch.float64)
-        return [
-            torch.stack([several[k][0] if k < len(several) else zero for several in resolved]).to(
-                logits.device, logits.dtype
-            )
-            for k in range(rounds)
-        ]
+        rounds = max(map(len, resolved))
+        zero = np.zeros(logits.shape[1])
+        seeds = np.array(
+            [
+                [several[k][0] if k < len(several) else zero for several in resolved]
+                for k in range(rounds)
+            ]
+        )
+        return list(torch.from_numpy(seeds).to(logits.device, logits.dtype))
+
+    def is_seeded(self, image: int, number: int) -> bool:
+        """Whether the seed of an image's target is not zero, once the targets are resolved."""
+        return self._resolved is not None and bool(self._resolved[image][number][0].any())
 
     def records(self, logits: torch.Tensor) -> list[list[TargetRecord]]:
         """Return the description of each image's targets."""
@@ -134,7 +139,7 @@ class ExplainRequest:
         return [
             [
                 frozenset(k for k, one in enumerate(np.split(seed, ends)) if one.any())
-                for seed in (seed.numpy() for seed, _ in several)
+                for seed, _ in several
             ]
             for several in self._resolve(output.flat)
         ]
@@ -239,7 +244,7 @@ class ExplainRequest:
             self._used.clear()
             self._recordings.close()
 
-    def _resolve(self, logits: torch.Tensor) -> list[list[tuple[torch.Tensor, TargetRecord]]]:
+    def _resolve(self, logits: torch.Tensor) -> list[list[tuple[Seed, TargetRecord]]]:
         if self._resolved is None:
             predictions = self._recordings.predictions(logits, [one.frame for one in self.images])
             self._resolved = [
@@ -251,11 +256,11 @@ class ExplainRequest:
 
 def _resolve(
     target: Target, prediction: Prediction, label: GroundTruth | None
-) -> tuple[torch.Tensor, TargetRecord]:
+) -> tuple[Seed, TargetRecord]:
     seed, record = prediction.resolve(target, label)
     if target.asked:
         record = replace(record, asked=target.asked)
-    return torch.from_numpy(np.asarray(seed, dtype=np.float64)), record
+    return np.asarray(seed, dtype=np.float64), record
 
 
 def _versions(recording: Recording) -> dict[str, int]:

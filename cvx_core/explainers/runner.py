@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
@@ -19,7 +19,7 @@ from cvx_core.errors import CvxWarning, MethodError, UsageError
 from cvx_core.explainers.batching import images_at_once, in_pieces
 from cvx_core.explainers.check import Attributed, Check, worst
 from cvx_core.explainers.guard import ModelGuard
-from cvx_core.explainers.method import Attribution, Method
+from cvx_core.explainers.method import Attribution, Method, fetch, tensors_in
 from cvx_core.explainers.pyramid import at_all_levels
 from cvx_core.explainers.request import ExplainRequest, ImageTargets, SharedRecordings
 from cvx_core.explanations.explanation import Explanation
@@ -197,40 +197,40 @@ class _Runner:
         if not explainer.class_specific:
             records = [[_for_any_class(record) for record in several] for several in records]
         _check(explainer, attributions, len(jobs), max(map(len, records)))
-        seeds, after = request.seeds(recording.logits), recordings.counts()
+        after = recordings.counts()
+        known = {"class_specific": explainer.class_specific}
         shared = {
             "seconds": round((time.perf_counter() - started) / sum(map(len, records)), 6),
             "batch": len(jobs),
             **{kind: after[kind] - before[kind] for kind in ("forwards", "backwards")},
             "bytes": request.bytes_held,
         }
+        title = {"method": explainer.name, "parameters": explainer.parameters()}
+        facts = self._of_model(jobs[0].image, digest)
+        made = fetch(attributions, (known, shared), (title, facts))
+        notes = [_notes_on_flat(explainer, one.values) for one in made]
+        units = [self._unit(one.unit or explainer.unit) for one in attributions]
         for i, job in enumerate(jobs):
-            numbered = zip(asked.targets[i], records[i], attributions, seeds, strict=False)
-            for k, record, one, seed in numbered:
-                evidence: dict[str, Any] = {
-                    "sum": float(one.values[i].detach().double().sum()),
-                    "class_specific": explainer.class_specific,
-                    **_row(one.evidence, i),
-                    **shared,
-                }
-                _check_finite(explainer, one.values[i], self.model)
-                provenance = self._provenance(explainer, digest, job.image, _row(one.provenance, i))
-                values = one.values[i].detach().float().cpu().numpy()
-                said = _said_of_flat(explainer, values)
+            of_image = job.image.provenance
+            for place, (k, record) in enumerate(zip(asked.targets[i], records[i], strict=True)):
+                one = made[place]
+                if not one.finite[i]:
+                    raise _not_finite(explainer, self.model)
+                evidence, said = one.evidence[i], notes[place][i]
                 # A zero seed has a map of zeros, and its record says why.
-                if said and (not explainer.class_specific or bool(seed[i].any())):
-                    evidence.setdefault("warning", said)
+                if said and (not explainer.class_specific or request.is_seeded(i, place)):
+                    evidence = Metadata(warning=said) | evidence
                 explanation = Explanation(
-                    values=values,
+                    values=one.values[i],
                     extent=job.image.extent,
                     image=job.image.source.pixels,
                     target=record,
                     method=explainer.name,
                     signed=explainer.signed,
-                    unit=self._unit(one.unit or explainer.unit),
+                    unit=units[place],
                     name=job.image.source.name,
-                    evidence=Metadata(evidence),
-                    provenance=Metadata(provenance),
+                    evidence=evidence,
+                    provenance=one.provenance[i] | of_image,
                 )
                 by_image[i][number, k] = explanation
                 if self.made is not None:
@@ -245,23 +245,12 @@ class _Runner:
             return own
         return re.sub(rf"\b{Method.unit}\b", lambda _: own, unit)
 
-    def _of_model(self, image: PreparedImage) -> dict[str, Any]:
+    def _of_model(self, image: PreparedImage, digest: str) -> dict[str, Any]:
         """Return the provenance of the model, with a note if it answers differently twice."""
         found = self.model.provenance(image)
         notes = found["output_note"], differs_between_runs(self.model, image.tensor[None])
-        return {**found, "output_note": " ".join(f"{n.rstrip('.')}." for n in notes if n)}
-
-    def _provenance(
-        self, explainer: Method, digest: str, image: PreparedImage, own: Mapping[str, Any]
-    ) -> dict[str, Any]:
-        return {
-            "method": explainer.name,
-            "parameters": explainer.parameters(),
-            **own,
-            **self._of_model(image),
-            "weights_sha256": digest,
-            "seed": self.seed,
-        }
+        said = " ".join(f"{n.rstrip('.')}." for n in notes if n)
+        return {**found, "output_note": said, "weights_sha256": digest, "seed": self.seed}
 
 
 @dataclass(frozen=True, eq=False)
@@ -280,19 +269,27 @@ def _images(jobs: list[_Job], targets: list[dict[int, Target]]) -> list[ImageTar
     ]
 
 
-def _said_of_flat(explainer: Method, values: npt.NDArray[np.float32]) -> str:
-    """Return what is wrong with a map that tells no positions apart; empty if it does."""
-    if not values.any():
-        if explainer.signed or not explainer.class_specific:
-            return "The map is zero everywhere: nothing of the target passes these positions."
-        return (
-            "The map is zero everywhere: it shows only what supports the target, and nothing does. "
-            "A method with signed maps shows what opposes it."
+def _notes_on_flat(explainer: Method, values: npt.NDArray[np.float32]) -> list[str]:
+    """Return what is wrong with maps (B, h, w) that tell no positions apart, or empty text."""
+    zero = "The map is zero everywhere: "
+    if explainer.signed or not explainer.class_specific:
+        zero += "nothing of the target passes these positions."
+    else:
+        zero += (
+            "it shows only what supports the target, and nothing does. A method with signed maps "
+            "shows what opposes it."
         )
-    # Rounding of single precision; a map of one position has nothing to tell apart.
-    if values.size > 1 and np.ptp(values) <= 1e-6 * np.abs(values).max():
-        return "The map has the same value everywhere: it tells no positions apart."
-    return ""
+    flat = values.reshape(len(values), -1)
+    lowest, highest = flat.min(1), flat.max(1)
+    largest = np.maximum(np.abs(lowest), np.abs(highest))
+    with np.errstate(invalid="ignore"):  # what is not finite is refused elsewhere
+        # Rounding of single precision; a map of one position has nothing to tell apart.
+        same = (highest - lowest <= 1e-6 * largest) & (flat.shape[1] > 1)
+    constant = "The map has the same value everywhere: it tells no positions apart."
+    return [
+        zero if not size else constant if is_same else ""
+        for size, is_same in zip(largest.tolist(), same.tolist(), strict=True)
+    ]
 
 
 def _for_any_class(record: TargetRecord) -> TargetRecord:
@@ -319,7 +316,7 @@ def _check(explainer: Method, attributions: list[Attribution], images: int, roun
                 "Attribution.values has the shape (B, h, w).",
             )
         for key, value in {**one.evidence, **one.provenance}.items():
-            for tensor in _tensors(value):
+            for tensor in tensors_in(value):
                 if tuple(tensor.shape) != (images,):
                     raise MethodError(
                         f"{explainer.name} gave {key!r} as a tensor of shape "
@@ -329,37 +326,14 @@ def _check(explainer: Method, attributions: list[Attribution], images: int, roun
                     )
 
 
-def _check_finite(explainer: Method, values: torch.Tensor, model: VisionModel) -> None:
-    if bool(values.isfinite().all()):
-        return
+def _not_finite(explainer: Method, model: VisionModel) -> MethodError:
     message = f"The map of {explainer.name} for {model.name} holds values that are not finite"
     if model.dtype in (torch.float16, torch.bfloat16):
-        raise MethodError(
+        return MethodError(
             f"{message}: it overflows in {str(model.dtype).removeprefix('torch.')}.",
             "Use --dtype float32 (model.to(dtype=torch.float32)).",
         )
-    raise MethodError(
+    return MethodError(
         f"{message}.",
         "Look for nan, inf or very large numbers in the model's weights and in the input.",
     )
-
-
-def _row(shared: Mapping[str, Any], i: int) -> dict[str, Any]:
-    """Pick one image's value out of tensors (B,), also inside lists and mappings."""
-    return {key: _of_image(value, i) for key, value in shared.items()}
-
-
-def _of_image(value: Any, i: int) -> Any:
-    if isinstance(value, torch.Tensor):
-        return value[i].item()
-    if isinstance(value, Mapping):
-        return _row(value, i)
-    return [_of_image(item, i) for item in value] if isinstance(value, list | tuple) else value
-
-
-def _tensors(value: Any) -> Iterator[torch.Tensor]:
-    if isinstance(value, torch.Tensor):
-        yield value
-    elif isinstance(value, Mapping | list | tuple):
-        for item in value.values() if isinstance(value, Mapping) else value:
-            yield from _tensors(item)

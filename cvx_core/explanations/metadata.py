@@ -18,7 +18,19 @@ class Metadata(Mapping[str, Any]):
     __slots__ = ("_data",)
 
     def __init__(self, data: Mapping[str, Any] | None = None, /, **more: Any) -> None:
-        self._data = {str(k): _freeze(v) for k, v in {**(data or {}), **more}.items()}
+        if isinstance(data, Metadata) and not more:
+            self._data = data._data  # nobody changes it
+            return
+        found = data._data if isinstance(data, Metadata) else data or {}
+        self._data = {
+            str(k): v if type(v) in _FROZEN else _freeze(v) for k, v in {**found, **more}.items()
+        }
+
+    def __or__(self, other: Mapping[str, Any]) -> Metadata:
+        """Return a copy in which values of another mapping replace those of the same keys."""
+        changed = Metadata(self)
+        changed._data = {**self._data, **Metadata(other)._data}
+        return changed
 
     def __getitem__(self, key: str) -> Any:
         return self._data[key]
@@ -48,6 +60,9 @@ class Metadata(Mapping[str, Any]):
     def to_dict(self) -> dict[str, Any]:
         """Return plain dicts and lists; numbers that JSON lacks (nan, inf) become None."""
         return {key: _thaw(value) for key, value in self._data.items()}
+
+
+_FROZEN = (str, bool, int, float, type(None), Metadata)
 
 
 def _freeze(value: Any) -> Any:

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
+from cvx_core._util.tensors import to_host
 from cvx_core.errors import InputError, ModelError
 from cvx_core.images.bands import Form, Values, as_given, to_colors
 from cvx_core.images.geometry import Geometry, measure
@@ -47,8 +49,20 @@ class PreparedImage:
         size = self.tensor.shape[2], self.tensor.shape[1]
         return Frame(self.extent, size, self.source.size)
 
+    @property
+    def provenance(self) -> dict[str, object]:
+        """What a map of the image came from, as far as the image goes; JSON values."""
+        return {
+            "image_sha256": self.source.digest,
+            "conversion": self.conversion,
+            "input_size": [self.tensor.shape[2], self.tensor.shape[1]],
+            "display_note": self.note,
+        }
+
     def to(self, device: torch.device, dtype: torch.dtype) -> PreparedImage:
         """Return the same with the tensor elsewhere."""
+        if self.tensor.device == device and self.tensor.dtype == dtype:
+            return self
         return replace(self, tensor=self.tensor.to(device, dtype))
 
 
@@ -200,26 +214,32 @@ def prepare_tensor(tensor: torch.Tensor) -> list[PreparedImage]:
             f"{tuple(tensor.shape)}.",
             "Convert and normalize it as the network expects.",
         )
-    if not torch.isfinite(batch).all():
+    [host] = to_host([batch.float()])
+    if not np.isfinite(host).all():
         raise InputError("The tensor holds values that are not finite.")
     height, width = batch.shape[2:]
     extent = (0.0, 0.0, float(width), float(height))
     note = "The input was a tensor; its pixels are shown, stretched to 0-255."
     return [
-        PreparedImage(one.detach(), _display(one, i), extent, note) for i, one in enumerate(batch)
+        PreparedImage(one, SourceImage(pixels, f"tensor {i}", digest), extent, note)
+        for i, (one, pixels, digest) in enumerate(
+            zip(batch.detach(), _displays(host), map(_digest, host), strict=True)
+        )
     ]
 
 
-def _display(tensor: torch.Tensor, index: int) -> SourceImage:
-    """Return a tensor (C, H, W) as pixels, for display only."""
-    values = tensor.detach().cpu().float()
-    values = values[:3] if values.shape[0] >= 3 else values[:1].expand(3, -1, -1)
-    low, high = (
-        (0.0, 1.0)
-        if values.min() >= 0 and values.max() <= 1
-        else (float(values.min()), float(values.max()))
-    )
-    scaled = ((values - low) / max(high - low, 1e-12) * 255).round().to(torch.uint8)
-    pixels = scaled.permute(1, 2, 0).contiguous().numpy()
-    digest = hashlib.sha256(tensor.detach().cpu().contiguous().float().numpy().tobytes())
-    return SourceImage(pixels, f"tensor {index}", digest.hexdigest())
+def _displays(values: npt.NDArray[np.float32]) -> list[npt.NDArray[np.uint8]]:
+    """Return prepared images (B, C, H, W) as pixels, for display only."""
+    values = values[:, :3] if values.shape[1] >= 3 else values[:, :1].repeat(3, axis=1)
+    flat = values.reshape(len(values), -1)
+    low, high = flat.min(1).astype(np.float64), flat.max(1).astype(np.float64)
+    unit = (low >= 0) & (high <= 1)
+    start = np.where(unit, 0, low).astype(np.float32)[:, None, None, None]
+    span = np.where(unit, 1, np.maximum(high - low, 1e-12)).astype(np.float32)
+    scaled = (values - start) / span[:, None, None, None] * np.float32(255)
+    pixels = scaled.round().astype(np.uint8).transpose(0, 2, 3, 1)
+    return [one.copy() for one in pixels]
+
+
+def _digest(values: npt.NDArray[np.float32]) -> str:
+    return hashlib.sha256(np.ascontiguousarray(values).data).hexdigest()

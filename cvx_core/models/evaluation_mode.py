@@ -10,6 +10,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import nn
 
+from cvx_core._util.modules import named_modules
+
 _lock = threading.Lock()
 _in_use: WeakKeyDictionary[nn.Module, tuple[int, list[nn.Module]]] = WeakKeyDictionary()
 
@@ -25,7 +27,7 @@ def evaluation_mode(module: nn.Module) -> Iterator[None]:
     with _lock:
         users, were_training = _in_use.get(module, (0, []))
         if not users:
-            were_training = [m for m in module.modules() if m.training]
+            were_training = [m for _, m in named_modules(module) if m.training]
         for m in were_training:
             m.training = False
         _in_use[module] = (users + 1, were_training)

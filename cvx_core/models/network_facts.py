@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 
 from torch import nn
 
+from cvx_core._util.modules import named_modules
+
 T = TypeVar("T")
 
 Versions = tuple[tuple[int, int], ...]
@@ -75,7 +77,7 @@ def input_channels(module: nn.Module) -> int | None:
 def weight_versions(module: nn.Module) -> Versions:
     """Return numbers that change whenever a submodule, parameter or buffer does."""
     versions: list[tuple[int, int]] = []
-    for one in module.modules():
+    for _, one in named_modules(module):
         versions.append((id(one), 0))
         for tensor in (*one._parameters.values(), *one._buffers.values()):
             if tensor is not None:

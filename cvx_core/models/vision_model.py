@@ -246,10 +246,7 @@ class VisionModel:
             "model_details": self.details,
             "output_note": self.output_note,
             "weights_sha256": self.digest(),
-            "image_sha256": image.source.digest,
-            "conversion": image.conversion,
-            "input_size": list(image.tensor.shape[:0:-1]),
-            "display_note": image.note,
+            **image.provenance,
             "device": str(self.device),
             "dtype": str(self.dtype).removeprefix("torch."),
             "versions": {
@@ -366,17 +363,18 @@ class VisionModel:
         ModelError
             If it is not a tensor and the model has no preprocess.
         """
+        device, dtype = self.device, self.dtype
         if isinstance(images, torch.Tensor):
-            return [one.to(self.device, self.dtype) for one in prepare_tensor(images)]
+            return [one.to(device, dtype) for one in prepare_tensor(images)]
         items: list[Any] = [images] if isinstance(images, PreparedImage) else listed(images)
         if items and all(isinstance(item, torch.Tensor) for item in items):
             found = [one for item in items for one in prepare_tensor(item)]
-            return [one.to(self.device, self.dtype) for one in found]
+            return [one.to(device, dtype) for one in found]
         return [
             (
                 item
                 if isinstance(item, PreparedImage)
                 else self.preparer.prepare(read_image(item, i))
-            ).to(self.device, self.dtype)
+            ).to(device, dtype)
             for i, item in enumerate(items)
         ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from typing import Any
-from weakref import WeakSet
+from weakref import ref
 
 import torch
 from torch import Tensor
@@ -29,7 +29,7 @@ class SavedTensors:
 
     def __init__(self) -> None:
         # Weakly: the graph owns what it saves, and lets go of it when it is freed.
-        self._by_memory: dict[int, WeakSet[_Kept]] = {}
+        self._by_memory: dict[int, list[ref[_Kept]]] = {}
 
     def pack(self, tensor: Tensor) -> _Kept:
         """Save a tensor for the graph, which attaches it again when it unpacks it."""
@@ -39,7 +39,8 @@ class SavedTensors:
 
     def _kept(self, tensor: Tensor) -> _Kept:
         kept = _Kept(tensor)
-        self._by_memory.setdefault(_memory(tensor), WeakSet()).add(kept)
+        memory = tensor.untyped_storage().data_ptr()
+        self._by_memory.setdefault(memory, []).append(ref(kept))
         return kept
 
     def unpack(self, kept: _Kept) -> Tensor:
@@ -61,27 +62,30 @@ class SavedTensors:
     def tensors(self) -> Iterator[Tensor]:
         """Yield the tensors that are still saved; a freed graph has released its own."""
         for several in self._by_memory.values():
-            for kept in several:
-                yield kept.tensor
+            for one in several:
+                kept = one()
+                if kept is not None:
+                    yield kept.tensor
 
     def before_overwriting(self, target: Any) -> None:
         """Copy the saved tensors that share memory with a tensor that is about to change."""
         # By storage and not by tensor: a view of a saved tensor overwrites it too.
         if isinstance(target, Tensor):
-            for kept in self._by_memory.pop(_memory(target), ()):
-                kept.tensor = kept.tensor.detach().clone()
-                self._by_memory.setdefault(_memory(kept.tensor), WeakSet()).add(kept)
-
-
-def _memory(tensor: Tensor) -> int:
-    return tensor.untyped_storage().data_ptr()
+            for one in self._by_memory.pop(target.untyped_storage().data_ptr(), ()):
+                kept = one()
+                if kept is not None:
+                    kept.tensor = kept.tensor.detach().clone()
+                    memory = kept.tensor.untyped_storage().data_ptr()
+                    self._by_memory.setdefault(memory, []).append(one)
 
 
 def storages(tensors: Iterable[Tensor]) -> dict[tuple[torch.device, int], int]:
     """Return the bytes of each storage that tensors lie in, counted once if several share it."""
-    return {
-        (tensor.device, _memory(tensor)): tensor.untyped_storage().nbytes() for tensor in tensors
-    }
+    found = {}
+    for tensor in tensors:
+        storage = tensor.untyped_storage()
+        found[tensor.device, storage.data_ptr()] = storage.nbytes()
+    return found
 
 
 class Tape:

@@ -16,8 +16,9 @@ it doesn't matter whether a model calls ``nn.GELU`` or ``F.gelu``. Frozen are:
 
 from __future__ import annotations
 
-import types
+import operator
 from collections.abc import Callable, Mapping
+from types import FunctionType, MethodWrapperType
 from typing import Any
 
 import torch
@@ -26,6 +27,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import Parameter
 from torch.overrides import TorchFunctionMode
 
+from cvx_core._util.modules import named_modules
 from cvx_core.errors import MethodError
 from cvx_core.recording.interception.constants import Constants
 from cvx_core.recording.interception.leakage import Leakage
@@ -97,6 +99,9 @@ class Interception(TorchFunctionMode):
         self.constants = constants
         self._own_constants = own_constants
         self.leakage = Leakage()
+        self._of_rules = bool(self.rules)
+        # Whether functions before the earliest layer run as they are.
+        self._starts_plain = self.attention is None and attended is None
         self._pointwise = Pointwise()
         self._opened: dict[Any, Callable[..., Any] | None] = {}
         self._inside: list[Any] = []
@@ -110,32 +115,36 @@ class Interception(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         """Run one function of the model."""
-        kwargs = kwargs or {}
-        result = self._intercepted(func, args, kwargs)
-        if self._following:
+        if isinstance(func, MethodWrapperType):  # an attribute such as x.shape
+            return func(*args, **(kwargs or {}))
+        # Before anything else: a parameter with requires_grad would make its function active, and
+        # with it everything before the first recorded layer.
+        args = _all_detached(args)
+        if kwargs:
+            kwargs = dict(zip(kwargs, _all_detached(tuple(kwargs.values())), strict=True))
+        else:
+            kwargs = {}
+        if not self.started and self._starts_plain:
+            # The mode is off inside, and what the function's parts are given is detached above.
+            return func(*args, **kwargs)
+        following = self._of_rules and self._following
+        result = self._intercepted(func, args, kwargs, following=following)
+        if following:
             # Assignment by index and out= change their first argument and return nothing.
             self.leakage.follow((args, kwargs), args[0] if result is None and args else result)
         return result
 
     @property
-    def _replaying(self) -> bool:
-        return self.tape is not None and self.tape.replaying
-
-    @property
     def _following(self) -> bool:
-        return self.started and bool(self.rules) and not self.leakage.over and not self._replaying
+        replaying = self.tape is not None and self.tape.replaying
+        return self.started and not self.leakage.over and not replaying
 
-    def _intercepted(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if isinstance(func, types.MethodWrapperType):  # an attribute such as x.shape
-            return func(*args, **kwargs)
-        # Before anything else: a parameter with requires_grad would make its function active, and
-        # with it everything before the first recorded layer.
-        args = tuple(_detached(a) for a in args)
-        if kwargs:
-            kwargs = {key: _detached(value) for key, value in kwargs.items()}
-        name = _NAMED.get(func) if isinstance(func, types.FunctionType) else None
+    def _intercepted(
+        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, following: bool
+    ) -> Any:
+        name = _NAMED.get(func) if isinstance(func, FunctionType) else None
         if name is None:
-            if isinstance(func, types.FunctionType):
+            if isinstance(func, FunctionType):
                 # A function written in Python (F.multi_head_attention_forward, F.layer_norm) is
                 # composed of others. Called as it is, it would dispatch here again, and only as a
                 # whole: rules apply to its parts, so that its body runs without that dispatch.
@@ -147,12 +156,14 @@ class Interception(TorchFunctionMode):
                 multi_head = func is F.multi_head_attention_forward
                 if multi_head:
                     self._heads.append(kwargs["num_heads"] if "num_heads" in kwargs else args[4])
+                # torch leaves the mode while __torch_function__ runs: without entering it again the
+                # parts of the composite function would pass unseen. By what `with self` calls in
+                # the end, because this runs for each such function.
+                torch._C._push_on_torch_function_stack(self)
                 try:
-                    # torch leaves the mode while __torch_function__ runs: without entering it again
-                    # the parts of the composite function would pass unseen.
-                    with self:
-                        return body(*args, **kwargs)
+                    return body(*args, **kwargs)
                 finally:
+                    torch._C._pop_torch_function_stack()
                     self._inside.pop()
                     if multi_head:
                         self._heads.pop()
@@ -167,16 +178,16 @@ class Interception(TorchFunctionMode):
             return func(*args, **kwargs)
         in_place = name.endswith("_") and not name.endswith("__")
         plain = name[:-1] if in_place else name
-        if self._replaying:
+        if self.tape is not None and self.tape.replaying:
             return self._run(plain, in_place, func, args, kwargs)
         # All three before the call: in place, it overwrites the arguments that they look at.
         added = met = None
-        made = self._pointwise.made(plain, args) if self.rules else None
+        made = self._pointwise.made(plain, args) if self._of_rules else None
         if self.constants is not None and plain not in self._own_constants:
             added = self.constants.find(plain, func, args, kwargs)
-        if self._following:
+        if following:
             met = self.leakage.meets(plain, func, args, kwargs)
-        result = self._run(plain, in_place, func, args, kwargs)
+        result = self._run(plain, in_place, func, args, kwargs, following=following)
         # The zeros that mark a constant are added in place too, to a result that may be saved.
         if in_place and (added is not None or met is not None):
             self.saved.before_overwriting(result)
@@ -184,7 +195,8 @@ class Interception(TorchFunctionMode):
             result = self.constants.mark(added, result, in_place=in_place)
         if met is not None:
             result = self.leakage.mark(met, result, in_place=in_place)
-        self._pointwise.note(result, made)
+        if made is not None:
+            self._pointwise.note(result, made)
         return result
 
     def _run(
@@ -194,6 +206,8 @@ class Interception(TorchFunctionMode):
         func: Any,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
+        *,
+        following: bool = False,
     ) -> Any:
         rule = self.rules.get(name)
         if rule is None or not _has_floats((*args, *kwargs.values())):
@@ -202,7 +216,7 @@ class Interception(TorchFunctionMode):
             result = func(*args, **kwargs)
         else:
             # Asked before the call: in place, a frozen result replaces the active tensor.
-            signal = self._following and any_active((args, kwargs))
+            signal = following and any_active((args, kwargs))
             result = self._freeze(name, in_place, rule, func, args, kwargs)
             if signal:
                 self.leakage.begin(name, result)
@@ -249,7 +263,7 @@ class Interception(TorchFunctionMode):
             names = (*func.__code__.co_names, *func.__code__.co_freevars)
             if any(flag in names for flag in _FLAGS):
                 blind = {**func.__globals__, **dict.fromkeys(_FLAGS, _never)}
-                body = types.FunctionType(
+                body = FunctionType(
                     func.__code__, blind, func.__name__, func.__defaults__, func.__closure__
                 )
                 body.__kwdefaults__ = func.__kwdefaults__
@@ -277,25 +291,45 @@ class Interception(TorchFunctionMode):
                 self.attention.append(found)
 
 
-def _detached(value: Any) -> Any:
-    if isinstance(value, Parameter):
-        value = value.detach()
-    if isinstance(value, Tensor):
-        # Tensors made under inference_mode can't be saved for a backward pass; a clone made outside
-        # of it can.
-        return value.clone() if value.is_inference() else value
-    if isinstance(value, tuple | list) and any(isinstance(v, Tensor) for v in value):
-        return type(value)(_detached(v) for v in value)
-    return value
+def _all_detached(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return arguments with parameters detached, also in lists and tuples."""
+    found = None
+    # One loop, because this runs for every function of the network.
+    for i, value in enumerate(values):
+        kind, changed = type(value), value
+        if kind is Tensor:
+            changed = _usable(value) if value.is_inference() else value
+        elif kind is Parameter:
+            changed = value.detach()
+            changed = changed.clone() if changed.is_inference() else changed
+        elif isinstance(value, Tensor):
+            changed = _usable(value)
+        elif isinstance(value, tuple | list):
+            inner = _all_detached(tuple(value))
+            changed = value if all(map(operator.is_, inner, value)) else kind(inner)
+        if changed is not value:
+            found = list(values) if found is None else found
+            found[i] = changed
+    return values if found is None else tuple(found)
+
+
+def _usable(tensor: Tensor) -> Tensor:
+    """Return a tensor that takes part in a graph, but needs no gradient if it is a parameter."""
+    if isinstance(tensor, Parameter):
+        tensor = tensor.detach()
+    # Tensors made under inference_mode can't be saved for a backward pass; a clone made outside of
+    # it can.
+    return tensor.clone() if tensor.is_inference() else tensor
 
 
 def _has_floats(args: tuple[Any, ...]) -> bool:
-    return any(isinstance(a, Tensor) and a.is_floating_point() for a in args) or any(
-        isinstance(b, Tensor) and b.is_floating_point()
-        for a in args
-        if isinstance(a, tuple | list)
-        for b in a
-    )
+    for one in args:
+        if isinstance(one, Tensor):
+            if one.is_floating_point():
+                return True
+        elif isinstance(one, tuple | list) and _has_floats(tuple(one)):
+            return True
+    return False
 
 
 def _out_of_place(func: Any) -> Callable[..., Any]:
@@ -327,7 +361,7 @@ def check_seen(model: nn.Module, name: str) -> None:
     MethodError
         If there are any.
     """
-    for part, module in model.named_modules():
+    for part, module in named_modules(model):
         if isinstance(module, torch.jit.ScriptModule):
             raise MethodError(
                 f"{f'{part!r} of {name}' if part else name} is a TorchScript module, in which no "

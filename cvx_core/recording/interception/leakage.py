@@ -85,6 +85,8 @@ class Leakage:
 
     def begin(self, function: str, result: Any) -> None:
         """Follow the result of a rule that let no gradient pass."""
+        if isinstance(result, Tensor) and result.requires_grad:  # the common case
+            return
         for tensor in _tensors(result):
             if not active(tensor):
                 self._note(tensor, (self._here(function),))
@@ -110,7 +112,7 @@ class Leakage:
 
         None if there is none, or it is not measured.
         """
-        if function not in MAKERS:
+        if function not in MAKERS or not (self._of or function in _SHIFTED):
             return None
         # A condition or an index chooses and adds nothing.
         values = [t for t in _tensors((args, kwargs)) if t.is_floating_point()]
@@ -166,14 +168,18 @@ class Leakage:
         return Origin(self._open[-1] if self._open else "", function)
 
 
-def _tensors(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, tuple | list):
-        for part in value:
-            yield from _tensors(part)
-    elif isinstance(value, dict):
-        yield from _tensors(tuple(value.values()))
+def _tensors(value: Any) -> list[Tensor]:
+    found: list[Tensor] = []
+    stack = [value]
+    while stack:
+        one = stack.pop()
+        if isinstance(one, Tensor):
+            found.append(one)
+        elif isinstance(one, tuple | list):
+            stack += reversed(one)
+        elif isinstance(one, dict):
+            stack += reversed(one.values())
+    return found
 
 
 def _replaced(value: Any, others: dict[int, Tensor]) -> Any:

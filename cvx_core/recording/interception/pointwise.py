@@ -52,9 +52,11 @@ class Pointwise:
     def made(self, function: str, args: tuple[Any, ...]) -> _Value | None:
         """Return the value a call is about to compute; None if the call is not elementwise."""
         zero = _ZEROS.get(function)
+        if zero is None:
+            return None
         operands = [arg for arg in args if active(arg)]
         # Broadcasting mixes elements of one operand with several of the other.
-        if zero is None or not operands or any(o.shape != operands[0].shape for o in operands):
+        if not operands or any(o.shape != operands[0].shape for o in operands):
             return None
         # Adding a number or a constant moves the zero: f(0) is no longer 0, and f(x) / x no gate.
         if function in _SUMS and len(operands) < 2:

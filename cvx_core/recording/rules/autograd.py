@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
 
-def graph_nodes(start: Any) -> Iterator[Any]:
-    """Yield a node of the autograd graph, and all that it was made from."""
-    seen, stack = set(), [start]
+def graph_nodes(start: Any) -> list[Any]:
+    """Return a node of the autograd graph, and all that it was made from."""
+    found, seen, stack = [], set(), [start]
     while stack:
         node = stack.pop()
         if node is None or node in seen:
             continue
-        yield node
+        found.append(node)
         seen.add(node)
-        stack += [before for before, _ in node.next_functions]
+        for before, _ in node.next_functions:
+            stack.append(before)
+    return found
 
 
 class GivenSlopes(torch.autograd.Function):
@@ -39,7 +40,7 @@ class GivenSlopes(torch.autograd.Function):
         # Functions are still intercepted during the backward pass, for checkpointed parts; this
         # product is not one of the network's.
         with torch._C.DisableTorchFunction():
-            return None, None, *(grad if s is None else grad * s for s in ctx.saved_tensors)
+            return None, None, *[grad if s is None else grad * s for s in ctx.saved_tensors]
 
 
 # The following return a clone and not y itself: a result that is a view of an input could not be

@@ -45,7 +45,7 @@ class Call:
     def native_detached(self) -> Any:
         """Call the function outside the graph."""
         with torch.no_grad():
-            args = tuple(a.detach() if isinstance(a, Tensor) else a for a in self.args)
+            args = [a.detach() if isinstance(a, Tensor) else a for a in self.args]
             return self.run(*args, **self.kwargs)
 
     def put(self, entry: Any) -> None:
@@ -62,15 +62,26 @@ class Call:
 def active(*values: Any) -> bool:
     """Whether any of the values depends on a recorded layer."""
     # Parameters and tensors before the earliest layer take part without gradient, so that only what
-    # depends on a recorded layer requires one.
-    return any(isinstance(v, Tensor) and v.requires_grad for v in values)
+    # depends on a recorded layer requires one. Loops, because this runs for every function.
+    for value in values:  # noqa: SIM110
+        if isinstance(value, Tensor) and value.requires_grad:
+            return True
+    return False
 
 
 def any_active(value: Any) -> bool:
     """Whether anything in a nested tuple, list or mapping depends on a recorded layer."""
-    if isinstance(value, tuple | list):
-        return any(map(any_active, value))
-    return any(map(any_active, value.values())) if isinstance(value, dict) else active(value)
+    stack = [value]
+    while stack:
+        one = stack.pop()
+        if isinstance(one, Tensor):
+            if one.requires_grad:
+                return True
+        elif isinstance(one, tuple | list):
+            stack += one
+        elif isinstance(one, dict):
+            stack += one.values()
+    return False
 
 
 def argument(call: Call, position: int, name: str, default: Any = None) -> Any:

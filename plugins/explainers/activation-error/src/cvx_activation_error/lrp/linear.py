@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import torch
 from torch import Tensor
 
@@ -72,7 +74,13 @@ class Parts:
     def _spread(self, values: Tensor) -> Tensor:
         return values.reshape(-1, *[1] * (-1 - self.dim))
 
-    @property
+    # Each of these two waits for the device, so that it is asked once.
+    @cached_property
+    def has_negative(self) -> bool:
+        """Whether an input is negative."""
+        return bool((self.x.detach() < 0).any())
+
+    @cached_property
     def flipped(self) -> Tensor | None:
         """Which channels a normalisation turns the sign of, or None where it turns none."""
         flipped = None if self._scale is None else self._scale < 0
@@ -92,7 +100,7 @@ class Parts:
             w = self.weight
             up, down = (w.clamp(min=0), w.clamp(max=0))[::sign]
             x = self.x
-            if bool((x.detach() < 0).any()):
+            if self.has_negative:
                 self._made[sign] = self.through(x.clamp(min=0), up) + self.through(
                     x.clamp(max=0), down
                 )

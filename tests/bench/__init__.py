@@ -1,0 +1,1 @@
+"""Cost of explanations beside that of the network alone."""
