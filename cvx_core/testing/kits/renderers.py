@@ -21,7 +21,7 @@ from cvx_core.api import get_renderer
 from cvx_core.errors import UsageError
 from cvx_core.explanations.explanation import Artifact, Explanation
 from cvx_core.explanations.renderer import Renderer
-from cvx_core.testing.base import Conformance
+from cvx_core.testing.kits.base import Conformance
 from cvx_core.testing.samples import sample_explanation
 
 HOSTILE = {
