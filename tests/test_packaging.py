@@ -166,8 +166,8 @@ def test_the_command_is_installed_with_the_core() -> None:
     assert ROOT["project"]["scripts"] == {"cvx": "cvx_core.cli.entry:main"}
 
 
-def test_the_core_depends_on_six_packages() -> None:
+def test_the_core_depends_on_seven_packages() -> None:
     names = {re.split(r"[>=<]", d)[0] for d in ROOT["project"]["dependencies"]}
-    assert names == {"torch", "numpy", "pluggy", "pillow", "click", "lazy-loader"}
+    assert names == {"torch", "numpy", "pluggy", "pillow", "click", "lazy-loader", "packaging"}
     assert ROOT["project"]["license"] == "Apache-2.0"
     assert (REPOSITORY / "LICENSE").read_text().lstrip().startswith("Apache License")

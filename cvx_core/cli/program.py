@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 COMMANDS = {
     "classes": ("cvx_core.cli.classes:classes", "List the classes of a model by index and name."),
+    "doctor": (
+        "cvx_core.cli.installation.doctor:doctor",
+        "Check the installation and say what is missing.",
+    ),
     "explain": (
         "cvx_core.cli.explain.command:explain",
         "Explain images and write maps, a page and run.json.",
@@ -25,7 +29,7 @@ COMMANDS = {
     "layers": ("cvx_core.cli.layers:layers", "List the layers of a model that can be explained."),
     "models": ("cvx_core.cli.models:models", "List the models that can be explained."),
     "plugins": (
-        "cvx_core.cli.plugins:plugins",
+        "cvx_core.cli.installation.plugins:plugins",
         "List installed components and plugins that failed to load.",
     ),
     "render": ("cvx_core.cli.render.command:render", "Render saved explanations."),
