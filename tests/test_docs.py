@@ -13,11 +13,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 import pytest
 from cvx_embedded import photographs
+from cvx_new_plugin.package import Package
 
 import cvx_core
 from cvx_core import cli
@@ -26,9 +27,6 @@ from cvx_core.cli.program import group
 from cvx_core.plugins import discovery
 from cvx_core.plugins.parameters import parse_parameters
 from cvx_core.tasks.catalogue import parse_target
-
-if TYPE_CHECKING:
-    from conftest import Environment
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 README = REPOSITORY / "README.md"
@@ -39,8 +37,8 @@ OPTIONAL = {"ultralytics"}
 """Plugins whose library is not among the test dependencies."""
 SLOW = {"tutorial.md", "ask-about-errors.md"}
 GUIDE = REPOSITORY / "docs/how-to/write-a-plugin.md"
-ELSEWHERE = {"my-method", "input-x-gradient", "csv"}
-"""Components that the documentation makes up, or builds in a test below."""
+ELSEWHERE = {"my-method", "pixel-contribution", "value-table"}
+"""Components that the documentation makes up, or has the user write."""
 
 
 @dataclass(frozen=True)
@@ -250,50 +248,14 @@ def test_a_decision_has_its_parts(page: Path) -> None:
     assert len(text.split()) < 400, "half a page"
 
 
-NET = """
-from cvx_core import Preprocess, VisionModel
-from cvx_core.testing.models import convolutional
-
-def net():
-    small = convolutional()
-    return VisionModel(small.module, preprocess=Preprocess(crop=32), classes=small.classes)
-"""
-
-
-@pytest.mark.slow
-def test_the_plugin_of_the_guide_is_built_installed_and_used(environment: Environment) -> None:
-    for block in blocks(GUIDE):
-        if block.file:
-            path = environment.folder / block.file
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(block.text)
-    project = environment.folder / "cvx-input-x-gradient"
-    environment.unpack(environment.wheel(project))
-    (environment.folder / "net.py").write_text(NET)
-    shutil.copyfile(photographs()[1].path, environment.folder / "photo.jpg")
-    command = ["-m", "cvx_core.cli", "explain", "photo.jpg", "-m", "net.py:net"]
-    chosen = ["-e", "input-x-gradient:gates=frozen", "-r", "csv:digits=3", "-o", "out"]
-    done = environment.python(*command, *chosen)
-    assert done.returncode == 0, done.stderr
-    [file] = (environment.folder / "out").rglob("input-x-gradient.predicted.csv")
-    lines = file.read_text().splitlines()
-    assert [len(lines), len(lines[0].split(","))] == [32, 32]
-    listed = environment.python("-m", "cvx_core.cli", "plugins")
-    assert "input-x-gradient" in listed.stdout
-    assert "cvx-input-x-gradient 0.1.0" in listed.stdout
-    checked = environment.python("-m", "pytest", "-q", "-p", "no:cacheprovider", str(project))
-    assert checked.returncode == 0, checked.stdout
-    [passed] = re.findall(r"(\d+) passed", checked.stdout)
-    assert int(passed) > 40, "the guide says some fifty checks"
-
-
-def test_the_other_kinds_of_the_guide_work(folder: Path) -> None:
-    names: dict[str, Any] = {"__name__": "guide"}
-    for block in blocks(GUIDE):
-        if block.language == "python" and not block.file:
-            run(block.text, names)
-    [source] = names["cvx_model_sources"]()
-    cvx_core.register(names["Zoo"], name=source.name)
-    assert cvx_core.load_model("zoo:quadrants").name == "testing:quadrants"
-    [command] = names["cvx_commands"]()
-    assert isinstance(names[command.target.rpartition(":")[2]], click.Command)
+def test_the_files_of_the_guide_are_those_of_a_new_plugin() -> None:
+    [made] = [
+        words for block in shell_blocks(GUIDE) for words in commands(block) if len(words) == 3
+    ]
+    package = Package(*made[1:])
+    files = package.files()
+    shown = {block.file.partition("/")[2]: block.text for block in blocks(GUIDE) if block.file}
+    assert shown == {path: files[path] for path in shown}
+    [tree] = [block.text for block in blocks(GUIDE) if block.language == "text"]
+    names = {path.rpartition("/")[2] for path in files}
+    assert names <= {word.rpartition("/")[2] for word in tree.split()}

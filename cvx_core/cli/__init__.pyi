@@ -7,3 +7,4 @@ from .explain.plan import (
     read_label as read_label,
 )
 from .explain.run import RunOptions as RunOptions, explain_to_folder as explain_to_folder
+from .program import COMMANDS as COMMANDS

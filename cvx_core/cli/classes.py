@@ -6,9 +6,9 @@ import json
 
 import click
 
+from cvx_core.cli.installation.plugins import put_table
 from cvx_core.cli.kit.console import Settings, only_data, put
 from cvx_core.cli.kit.options import json_option, model_option, trust_option, weights_option
-from cvx_core.cli.plugins import put_table
 from cvx_core.errors import UsageError
 
 SCHEMA = "cvx.classes/1"

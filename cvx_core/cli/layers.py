@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cvx_core._util.text import shortened
+from cvx_core.cli.installation.plugins import put_table
 from cvx_core.cli.kit.console import Settings, only_data, put
 from cvx_core.cli.kit.options import json_option, model_option, trust_option, weights_option
-from cvx_core.cli.plugins import put_table
 from cvx_core.errors import LayerError, UsageError
 
 if TYPE_CHECKING:

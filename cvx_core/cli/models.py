@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cvx_core.cli.installation.plugins import put_table
 from cvx_core.cli.kit.console import (
     Settings,
     complain,
@@ -15,7 +16,6 @@ from cvx_core.cli.kit.console import (
     put,
     say,
 )
-from cvx_core.cli.plugins import put_table
 from cvx_core.errors import CvxError
 
 if TYPE_CHECKING:

@@ -23,6 +23,10 @@ COMMANDS = {
         "cvx_core.cli.explain.compare:compare",
         "Draw maps of several models, methods or targets on one scale.",
     ),
+    "doctor": (
+        "cvx_core.cli.installation.doctor:doctor",
+        "Check the installation and say what is missing.",
+    ),
     "explain": (
         "cvx_core.cli.explain.command:explain",
         "Explain images and write maps, a page and run.json.",
@@ -30,7 +34,7 @@ COMMANDS = {
     "layers": ("cvx_core.cli.layers:layers", "List the layers of a model that can be explained."),
     "models": ("cvx_core.cli.models:models", "List the models that can be explained."),
     "plugins": (
-        "cvx_core.cli.plugins:plugins",
+        "cvx_core.cli.installation.plugins:plugins",
         "List installed components and plugins that failed to load.",
     ),
     "render": ("cvx_core.cli.render.command:render", "Render saved explanations."),

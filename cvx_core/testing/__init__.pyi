@@ -1,1 +1,1 @@
-from .base import Conformance as Conformance
+from .kits.base import Conformance as Conformance

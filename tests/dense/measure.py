@@ -14,7 +14,7 @@ import cvx_core as cvx
 from cvx_core import CvxError, VisionModel
 from cvx_core.explainers.pyramid import spread
 from cvx_core.recording import Layer, find_levels
-from cvx_core.testing.explainers import assert_state, state_of
+from cvx_core.testing.kits.explainers import assert_state, state_of
 from dense.networks import Network, image
 
 LIMIT = 1e-9

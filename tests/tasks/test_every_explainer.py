@@ -14,7 +14,7 @@ from cvx_core.explainers.method import Attribution
 from cvx_core.recording.requirements import Requirements
 from cvx_core.tasks.targets import Predicted
 from cvx_core.testing import models
-from cvx_core.testing.variants import check_all_explainers, check_explainer, variants
+from cvx_core.testing.kits.variants import check_all_explainers, check_explainer, variants
 
 GIVEN = {"rise": {"masks": 8}, "occlusion": {"window": 8}}
 CLASSES = ["cat", "dog", "car"]
@@ -104,7 +104,7 @@ class Constant(Explainer):
 @pytest.fixture
 def constant(monkeypatch: pytest.MonkeyPatch) -> Constant:
     found = Constant()
-    monkeypatch.setattr("cvx_core.testing.variants.get_explainer", lambda *_, **__: found)
+    monkeypatch.setattr("cvx_core.testing.kits.variants.get_explainer", lambda *_, **__: found)
     return found
 
 

@@ -17,7 +17,7 @@ import cvx_core as cvx
 from cvx_core.errors import CvxError
 from cvx_core.recording import Layout
 from cvx_core.recording.layer_selection.selection import find_last_grid
-from cvx_core.testing.explainers import assert_state, state_of
+from cvx_core.testing.kits.explainers import assert_state, state_of
 from zoo import rivals
 from zoo.networks import Network, networks
 

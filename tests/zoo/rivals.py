@@ -19,7 +19,7 @@ from torch import Tensor, nn
 import cvx_core as cvx
 from cvx_core.errors import CvxError
 from cvx_core.recording import Layout
-from cvx_core.testing.explainers import assert_state, state_of
+from cvx_core.testing.kits.explainers import assert_state, state_of
 
 SAME = 0.99
 """Correlation from which two maps of Grad-CAM count as the same: libraries resize and scale."""

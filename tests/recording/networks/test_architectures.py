@@ -17,7 +17,7 @@ from zoo.networks import TRANSFORMERS, awake
 from cvx_core.models.vision_model import VisionModel
 from cvx_core.recording import Requirements
 from cvx_core.recording.layer_selection.selection import open_recording
-from cvx_core.testing.explainers import assert_state, state_of
+from cvx_core.testing.kits.explainers import assert_state, state_of
 
 Residual = Callable[..., float]
 

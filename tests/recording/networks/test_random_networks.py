@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from cvx_core.models.vision_model import VisionModel
 from cvx_core.recording import Recording, Requirements
 from cvx_core.recording.layer_selection.selection import open_recording
-from cvx_core.testing.explainers import assert_state, state_of, unusual
+from cvx_core.testing.kits.explainers import assert_state, state_of, unusual
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,

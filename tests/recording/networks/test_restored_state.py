@@ -17,7 +17,7 @@ from cvx_core.recording import Layout, Requirements
 from cvx_core.recording.conservation import constant_part
 from cvx_core.recording.layer_selection.selection import open_recording
 from cvx_core.testing import models
-from cvx_core.testing.explainers import assert_state, state_of, unusual
+from cvx_core.testing.kits.explainers import assert_state, state_of, unusual
 
 EVERYTHING = (
     Requirements("input", "auto", attention=True),

@@ -17,7 +17,7 @@ from cvx_core.errors import MethodError
 from cvx_core.models.vision_model import VisionModel
 from cvx_core.recording.layer_selection.selection import find_last_grid
 from cvx_core.testing import models
-from cvx_core.testing.explainers import assert_state, state_of
+from cvx_core.testing.kits.explainers import assert_state, state_of
 
 
 def generator(seed: int = 0) -> torch.Generator:

@@ -26,7 +26,7 @@ from cvx_core import (
     smooth,
 )
 from cvx_core.testing import models
-from cvx_core.testing.explainers import assert_state, state_of
+from cvx_core.testing.kits.explainers import assert_state, state_of
 
 
 def rank_correlation(a: np.ndarray, b: np.ndarray) -> float:

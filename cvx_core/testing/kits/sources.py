@@ -14,7 +14,7 @@ from cvx_core.errors import CheckpointError, CvxError, ModelError
 from cvx_core.models.sources import ModelEntry, ModelSource, load_model
 from cvx_core.models.vision_model import VisionModel
 from cvx_core.plugins.discovery import get_component
-from cvx_core.testing.base import Conformance
+from cvx_core.testing.kits.base import Conformance
 
 
 class ModelSourceConformance(Conformance):

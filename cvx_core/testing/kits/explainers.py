@@ -22,7 +22,7 @@ from cvx_core.explanations.explanation import Explanation
 from cvx_core.models.vision_model import VisionModel
 from cvx_core.tasks.targets import ClassScore, Contrast, Predicted, Target
 from cvx_core.testing import models
-from cvx_core.testing.base import Conformance
+from cvx_core.testing.kits.base import Conformance
 
 NETWORKS: dict[str, Callable[[], VisionModel]] = {
     "convolutional": models.convolutional,

@@ -19,8 +19,8 @@ from cvx_core.tasks.catalogue import find_mistakes, get_task
 from cvx_core.tasks.classes import TargetRecord
 from cvx_core.tasks.prediction import Prediction
 from cvx_core.tasks.targets import Distribution, Error, Margin, Predicted, Target
-from cvx_core.testing.base import Conformance
-from cvx_core.testing.variants import check_all_explainers
+from cvx_core.testing.kits.base import Conformance
+from cvx_core.testing.kits.variants import check_all_explainers
 
 TARGETS: tuple[Target, ...] = (Predicted(), Distribution(), Error(), Margin())
 

@@ -18,7 +18,7 @@ from cvx_core.plugins.discovery import get_component
 from cvx_core.recording.requirements import Requirements
 from cvx_core.tasks.targets import ClassScore, Predicted, Target
 from cvx_core.testing import models
-from cvx_core.testing.base import Conformance
+from cvx_core.testing.kits.base import Conformance
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from cvx_core.errors import UsageError
 from cvx_core.explanations.explanation import Explanation
 from cvx_core.explanations.renderer import Renderer
 from cvx_core.explanations.results import Artifact
-from cvx_core.testing.base import Conformance
+from cvx_core.testing.kits.base import Conformance
 from cvx_core.testing.samples import sample_explanation
 
 HOSTILE = {

@@ -1,0 +1,1 @@
+"""Commands about the installation: ``cvx plugins`` and ``cvx doctor``."""

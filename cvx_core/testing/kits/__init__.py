@@ -1,0 +1,1 @@
+"""Conformance kit of each kind of component."""
