@@ -41,7 +41,8 @@ def main(args: Sequence[str] | None = None) -> int:
     -------
     int
         0 fine, 1 internal error, 2 usage, 3 no readable input, 4 some inputs failed, 5 model or
-        weights, 6 plugin, 130 interrupted (129 and 143 by the signals SIGHUP and SIGTERM).
+        weights, 6 plugin, 7 requirement not met, 130 interrupted (129 and 143 by the signals SIGHUP
+        and SIGTERM).
     """
     open_missing_streams()
     if args is None:

@@ -25,4 +25,8 @@ from .options import (
     weights_option as weights_option,
 )
 from .progress import Console as Console, Reporter as Reporter, pace as pace
-from .signals import INTERRUPTED as INTERRUPTED, SOME_FAILED as SOME_FAILED
+from .signals import (
+    INTERRUPTED as INTERRUPTED,
+    REQUIREMENT_FAILED as REQUIREMENT_FAILED,
+    SOME_FAILED as SOME_FAILED,
+)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import sys
+import warnings
+from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any, Self
 
 from cvx_core._util.text import printable
 from cvx_core.cli.kit.console import complain, say
+from cvx_core.errors import CvxWarning
 
 _TELLING = 10
 """Steps from which on it is said how fast they go."""
@@ -58,6 +62,9 @@ class Reporter:
 class Console(Reporter):
     """Messages on standard error, with a moving bar if that is a terminal and rich is there.
 
+    While it is open, warnings of cvx are notes, each once; those of libraries are left out unless
+    verbose.
+
     Parameters
     ----------
     quiet
@@ -70,8 +77,13 @@ class Console(Reporter):
         self._quiet, self._verbose = quiet, verbose
         self._bar: Any = None if quiet else _bar()
         self._task: Any = None
+        self._stack = ExitStack()
+        self._warned: set[str] = set()
 
     def __enter__(self) -> Self:
+        self._stack.enter_context(warnings.catch_warnings())
+        self._show: Callable[..., None] = warnings.showwarning
+        warnings.showwarning = self._warn  # type: ignore[assignment]
         if self._bar is not None:
             self._bar.start()
         return self
@@ -79,6 +91,16 @@ class Console(Reporter):
     def __exit__(self, *exception: object) -> None:
         if self._bar is not None:
             self._bar.stop()
+        self._stack.close()
+
+    def _warn(self, message: Warning | str, category: type[Warning], *where: Any) -> None:
+        text = str(message)
+        if issubclass(category, CvxWarning):
+            if text not in self._warned:
+                self._warned.add(text)
+                self.note(f"cvx: {text}")
+        elif self._verbose:
+            self._show(message, category, *where)
 
     def stage(self, text: str, total: int | None = None) -> None:
         """Name the bar, and start it anew."""

@@ -11,6 +11,9 @@ from types import FrameType
 SOME_FAILED = 4
 """Some inputs failed, the others are done."""
 
+REQUIREMENT_FAILED = 7
+"""All is done, but the results fall short of what was required."""
+
 INTERRUPTED = 130
 """Ended by Ctrl-C; another signal gives 128 and its number, as shells count."""
 

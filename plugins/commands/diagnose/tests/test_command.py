@@ -36,8 +36,8 @@ def make():
 Tree = Callable[..., Path]
 
 
-def begin(data: Path, *arguments: str) -> subprocess.Popen[str]:
-    (data.parent / "net.py").write_text(NET)
+def begin(data: Path, *arguments: str, net: str = NET) -> subprocess.Popen[str]:
+    (data.parent / "net.py").write_text(net)
     asked = ("diagnose", "data", "-m", "net.py:make", "--block", "4", "--batch", "2")
     return subprocess.Popen(
         [sys.executable, "-m", "cvx_core.cli", *asked, "--budget", "0", *arguments],
@@ -50,8 +50,8 @@ def begin(data: Path, *arguments: str) -> subprocess.Popen[str]:
     )
 
 
-def diagnose(data: Path, *arguments: str) -> tuple[int, str, str]:
-    process = begin(data, *arguments)
+def diagnose(data: Path, *arguments: str, net: str = NET) -> tuple[int, str, str]:
+    process = begin(data, *arguments, net=net)
     out, err = process.communicate(timeout=240)
     return process.returncode, out, err
 
@@ -95,7 +95,7 @@ def test_ctrl_c_finishes_the_block_and_says_how_to_go_on(tree: Tree) -> None:
     assert "Finishing the current block" in err
     done = len(list(rows.glob("block-*")))
     assert 0 < done < 25
-    assert f"{25 - done} of 25 blocks in cvx-diagnose are pending; resume with --resume" in out
+    assert f"{25 - done} of 25 blocks in cvx-diagnose are pending; resume with --resume" in err
     code, out, err = diagnose(data, "--resume")
     assert code == 0, err
     assert out.startswith("100 of 100 inputs predicted")
@@ -126,3 +126,24 @@ def test_names_of_columns_and_classes_can_be_given(tree: Tree) -> None:
     assert done.returncode == 0, done.stderr
     summary = json.loads((data.parent / "run" / "summary.json").read_text())
     assert summary["accuracy"]["total"] == len(CLASSES)
+
+
+def test_a_limit_that_is_not_met_and_a_regression_exit_with_7_and_quiet_prints_errors_only(
+    tree: Tree,
+) -> None:
+    data = tree(12)
+    made = "return VisionModel(convolutional().module"
+    always = "\ndef always(c):\n    m = convolutional().module\n    m.head.bias.data[c] += 1e4\n"
+    nets = [
+        NET.replace(made, f"return VisionModel(always({c})") + always + "    return m\n"
+        for c in (0, 1)
+    ]
+    code, out, err = diagnose(data, "-o", "old", "-q", "--fail-under", "accuracy=0.2", net=nets[0])
+    assert (code, out, err) == (0, "", "")
+    limits = ("--compare", "old", "--fail-under", "worst-group=0.5")
+    code, out, err = diagnose(data, "-o", "new", "-q", *limits, net=nets[1])
+    assert (code, out) == (7, ""), err
+    lines = err.splitlines()
+    assert lines[0] == "cvx: worst-group is 0, and must be at least 0.5."
+    assert lines[1].startswith("cvx: worse than in old: accuracy of ant went from 100.0 % to 0.0 %")
+    assert len(lines) == 2

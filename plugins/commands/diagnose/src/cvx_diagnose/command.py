@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from cvx_core.cli import kit
+from cvx_diagnose.analysis.metrics.limits import parse_limits
 from cvx_diagnose.run.supervisor import supervise
 
 
@@ -27,7 +28,7 @@ def _shard(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int,
     "cvx diagnose val.csv -m net.py:make -o run --resume   |   "
     "cvx diagnose instances_val2017.json -m embedded:nanodet --shard 0/4",
 )
-@click.argument("data", type=click.Path(path_type=Path))
+@click.argument("data")
 @kit.model_option
 @kit.output_option("cvx-diagnose")
 @click.option("--resume", is_flag=True, help="Resume the run in DIR, if there is one.")
@@ -54,9 +55,8 @@ def _shard(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int,
 )
 @click.option(
     "--images",
-    type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Root of the paths in DATA, if not its own folder.",
+    help="Root of the paths in DATA, a folder or an address, if not its own folder.",
 )
 @click.option(
     "--classes-map",
@@ -68,6 +68,9 @@ def _shard(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int,
 )
 @click.option("--path-column", metavar="NAME", help="Column of a table with the paths.")
 @click.option("--label-column", metavar="NAME", help="Column of a table with the labels.")
+@click.option(
+    "--split", metavar="NAME", help="Split of a data.yaml. Default: val, if there is one."
+)
 @click.option(
     "--batch", "batch_size", default=32, show_default=True, help="Images explained together."
 )
@@ -81,7 +84,15 @@ def _shard(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int,
     "--compare",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="RUN",
-    help="Folder of an older run over the same inputs: report what was fixed and what broke.",
+    help="Folder of an older run over the same inputs: report what was fixed and what broke; exit "
+    "code 7 if accuracy or a class got worse.",
+)
+@click.option(
+    "--fail-under",
+    "limits",
+    metavar="LIMITS",
+    help="Lowest accepted values, as in accuracy=0.9,worst-group=0.7 (or iou, ap); exit code 7 "
+    "if one is not met.",
 )
 @click.option(
     "--training",
@@ -102,7 +113,7 @@ def _shard(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int,
 def command(
     settings: kit.Settings,
     /,
-    data: Path,
+    data: str,
     model: str,
     folder: Path,
     shard: tuple[int, int],
@@ -113,18 +124,21 @@ def command(
     as_json: bool,
     quiet: bool,
     classes_map: tuple[str, ...],
+    limits: str | None,
     **options: Any,
 ) -> int:
     """Find and explain the mistakes of a model on a data set.
 
     DATA is one of: a folder with one sub-folder per class; a folder that contains images/ and
-    masks/, labels/ or Annotations/; a .csv, .tsv or .parquet file with a column of paths and one of
-    labels; a COCO .json file.
+    masks/, labels/ or Annotations/; a .csv, .tsv, .jsonl or .parquet file with a column of paths
+    (or of images, in .parquet) and one of labels; .tar files as of WebDataset; a COCO .json or a
+    YOLO data.yaml. Or the address of one, such as s3://bucket/images (through fsspec).
 
     Writes a report to DIR/index.html, a row for each input to DIR/rows, and DIR/summary.json, and
     prints the summary. If an input crashes the process, cvx records that input and
     continues. --resume on a finished run repeats only the analysis.
     """
+    fail_under = {} if limits is None else parse_limits(limits)
     code, resumed = supervise(folder, shard, kit.say)
     if code is not None:
         return code
@@ -136,13 +150,14 @@ def command(
         from cvx_diagnose.data.factory import parse_classes_map
         from cvx_diagnose.diagnosis import diagnose
         from cvx_diagnose.progress import RunProgress
-        from cvx_diagnose.report.text import summary_lines
+        from cvx_diagnose.report.text import limit_lines, regression_lines, summary_lines
 
         kit.installed_plugins()
         name, parameters = parse_parameters(engine)
         options |= {"shard": shard, "engine": get_engine(name, **parameters)}
         options["resume"] |= resumed
         options["classes_map"] = parse_classes_map(classes_map)
+        options["fail_under"] = fail_under
         with kit.Console(quiet=quiet, verbose=settings.verbose) as reporter:
             reporter.stage("loading the model")
             loaded = kit.loaded_model(model, weights, device, trust_checkpoint)
@@ -156,18 +171,25 @@ def command(
     if run.pending:
         left = f"{len(run.pending)} of {run.manifest.blocks} blocks in {folder} are pending"
         if progress.stop:
-            kit.put(f"{left}; resume with --resume.")
+            kit.say(f"{left}; resume with --resume.")
             return kit.INTERRUPTED
-        kit.put(f"Shard {shard[0]}/{shard[1]} is done; {left} in other shards.")
+        if not quiet:
+            kit.put(f"Shard {shard[0]}/{shard[1]} is done; {left} in other shards.")
         return 0
     if run.summary is None:
-        kit.put(f"Region tests in {folder} are pending; resume with --resume.")
+        kit.say(f"Region tests in {folder} are pending; resume with --resume.")
         return kit.INTERRUPTED
     summary = run.summary
-    assert summary is not None
     if as_json:
         kit.put(json_bytes(summary).decode().rstrip())
-    else:
+    elif not quiet:
         for line in [*summary_lines(summary), str(folder / "index.html")]:
             kit.put(line)
+    failed = limit_lines(summary)
+    if options["compare"] is not None:
+        failed += regression_lines(summary)
+    for line in failed:
+        kit.say(f"cvx: {line}.")
+    if failed:
+        return kit.REQUIREMENT_FAILED
     return kit.SOME_FAILED if summary["counts"]["ok"] < summary["inputs"] else 0

@@ -14,6 +14,7 @@ from cvx_core import OutputError, UsageError, VisionModel, get_explainer, write_
 from cvx_core.explanations import encode_json, settled
 from cvx_diagnose.analysis.findings import collect_findings
 from cvx_diagnose.analysis.label_issues.search import find_label_issues
+from cvx_diagnose.analysis.metrics.limits import apply_limits, check_limits
 from cvx_diagnose.analysis.metrics.summary import MOST_LISTED, summarize
 from cvx_diagnose.analysis.set_up.findings import find_set_up
 from cvx_diagnose.data import manifest
@@ -45,6 +46,7 @@ def diagnose(
     classes_map: Mapping[str, str | int] | None = None,
     path_column: str | None = None,
     label_column: str | None = None,
+    split: str | None = None,
     block_size: int = 256,
     batch_size: int = 32,
     timeout: float = 60.0,
@@ -52,6 +54,7 @@ def diagnose(
     compare: str | Path | Run | None = None,
     training: str | Path | Run | None = None,
     try_fix: bool = False,
+    fail_under: Mapping[str, float] | None = None,
 ) -> Run:
     """Predict every input of a data set, explain every error, and write a row for each input.
 
@@ -59,7 +62,7 @@ def diagnose(
     ----------
     model
         The model; it is not changed.
-    data, images, classes_map, path_column, label_column
+    data, images, classes_map, path_column, label_column, split
         See `cvx_diagnose.open_source`.
     folder
         Output folder. The rows of each block are written as soon as they are done.
@@ -92,6 +95,9 @@ def diagnose(
         that increased the loss of each group of errors most, and label issues among them.
     try_fix
         Try fixes that need no new data on one half of the inputs, and evaluate on the other.
+    fail_under
+        Lowest accepted values by measure (accuracy, worst-group, iou, ap), each in [0, 1];
+        `summary["limits"]` tells which are met.
 
     Returns
     -------
@@ -117,6 +123,7 @@ def diagnose(
     >>> run.summary["accuracy"]["value"]                                     # doctest: +SKIP
     0.81
     """
+    check_limits(fail_under or {})
     options = RunOptions(limit, budget, block_size, batch_size, shard, timeout)
     runner = get_engine(engine) if isinstance(engine, str) else engine
     folder = settled(Path(folder))
@@ -129,6 +136,7 @@ def diagnose(
         classes_map=classes_map,
         path_column=path_column,
         label_column=label_column,
+        split=split,
     )
     if (folder / plan.NAME).exists() and not (resume or shard[1] > 1):
         raise UsageError(
@@ -150,7 +158,7 @@ def diagnose(
         runner.run(work, listener)
         run = Run(folder)
         if not run.pending:
-            _conclude(run, before, trained, try_fix, work, listener)
+            _conclude(run, before, trained, try_fix, fail_under or {}, work, listener)
     return run
 
 
@@ -219,20 +227,26 @@ def _conclude(
     before: Run | None,
     training: Run | None,
     try_fix: bool,
+    limits: Mapping[str, float],
     work: DiagnosisWork,
     listener: Listener,
 ) -> None:
     """Test regions, and write report and summary of a finished run, replacing earlier ones."""
     summary = summarize(run)
+    listener.stage("searching label issues")
     set_up = find_set_up(run, summary, work)
     withheld = any(one["withholds"] for one in set_up)
     issues = [] if withheld else find_label_issues(run)
     # Tests cost much: not of wrong labels, nor of a broken set-up.
     phase = RegionPhase(work, [one["id"] for one in issues])
-    for block in [] if withheld else phase.pending():
+    blocks = [] if withheld else phase.pending()
+    if blocks:
+        listener.stage("testing regions", len(blocks))
+    for block in blocks:
         if listener.stop:
             return
         phase.run(block)
+        listener.advanced(1)
     summary = summarize(run)
     faults = list(work.source.faults)
     summary["data_faults"] = {"count": len(faults), "listed": faults[:MOST_LISTED]}
@@ -245,8 +259,11 @@ def _conclude(
         training=training,
         try_fix=try_fix,
         work=work,
+        listener=listener,
     )
     summary |= found
+    summary["limits"] = apply_limits(summary, limits)
+    listener.stage("writing the report")
     write_report(run, summary, error_groups)
     # Written last: its presence means that everything else is there.
     write_atomic(run.folder / SUMMARY, encode_json(summary), overwrite=True)

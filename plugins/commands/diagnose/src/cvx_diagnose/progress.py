@@ -36,6 +36,14 @@ class RunProgress(Listener):
         self.reported = self.started
         self.reporter.stage("diagnosing", total=total)
 
+    def stage(self, text: str, total: int | None = None) -> None:
+        """Start the progress bar of a stage, or print its name."""
+        self.total, self.count, self.started = total or 0, 0, time.monotonic()
+        self.reported = self.started
+        self.reporter.stage(text, total=total)
+        if not self.reporter.moving:
+            self.reporter.note(text)
+
     def advanced(self, count: int) -> None:
         """Advance the progress bar, or print a line now and then."""
         self.count += count

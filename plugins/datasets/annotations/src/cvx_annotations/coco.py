@@ -59,10 +59,13 @@ class CocoImage:
     faults: list[str] = field(default_factory=list)
 
 
-def coco_images(file: Path, names: ClassNames) -> tuple[list[CocoImage], list[str]]:
+def coco_images(
+    file: Path, names: ClassNames, *, boxes: bool = True
+) -> tuple[list[CocoImage], list[str]]:
     """Return the images of a file with their objects, and faults that concern none of them.
 
-    A fault costs the image that it concerns, not the whole file.
+    A fault costs the image that it concerns, not the whole file. Without `boxes` only the images
+    are read.
 
     Raises
     ------
@@ -97,8 +100,10 @@ def coco_images(file: Path, names: ClassNames) -> tuple[list[CocoImage], list[st
     used = {one.get("category_id") for several in of.values() for _, one in several if _hashed(one)}
     names.check([name for key, name in categories.items() if key in used], str(file))
     for key, several in of.items():
-        boxes, wrong = read_each(several, lambda one: _box(one[1], categories, names, one[0]))
-        images[key].objects = GroundTruthBoxes(tuple(boxes))
+        if not boxes:
+            continue
+        read, wrong = read_each(several, lambda one: _box(one[1], categories, names, one[0]))
+        images[key].objects = GroundTruthBoxes(tuple(read))
         images[key].faults += [error.message for error in wrong]
     return found, faults
 

@@ -150,6 +150,9 @@ class Listener:
     def begins(self, total: int) -> None:
         """Hear how many items are to be done."""
 
+    def stage(self, text: str, total: int | None = None) -> None:
+        """Hear what comes next beside the engine's work, and in how many steps if known."""
+
     def advanced(self, count: int) -> None:
         """Hear that further items have their row, which is not committed yet."""
 

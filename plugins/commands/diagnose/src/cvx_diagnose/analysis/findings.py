@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from cvx_engine import Listener
 
 from cvx_diagnose.analysis.advice import advise
 from cvx_diagnose.analysis.error_groups.groups import ErrorGroups, find_error_groups
@@ -37,6 +38,7 @@ def collect_findings(
     training: Run | None,
     try_fix: bool,
     work: DiagnosisWork,
+    listener: Listener,
 ) -> tuple[dict[str, Any], ErrorGroups]:
     """Return what ``summary.json`` contains beyond the metrics, and the groups of errors.
 
@@ -54,6 +56,8 @@ def collect_findings(
         Whether to try the fixes that need no new data.
     work
         The work of the run.
+    listener
+        Notified of the progress.
 
     Raises
     ------
@@ -61,6 +65,7 @@ def collect_findings(
         If a given run is not finished, or is of other inputs or another network.
     """
     withheld = any(one["withholds"] for one in set_up)
+    listener.stage("grouping errors")
     error_groups = find_error_groups(run)
     if withheld:
         error_groups = ErrorGroups(error_groups.ids, np.full_like(error_groups.groups, -1), [])
@@ -76,7 +81,7 @@ def collect_findings(
         "set_up": set_up,
         "withheld": WITHHELD if withheld else "",
         "error_groups": error_groups.described,
-        "shortcuts": None if withheld else find_shortcuts(run, error_groups, work),
+        "shortcuts": None if withheld else find_shortcuts(run, error_groups, work, listener),
         "label_issues": {
             "count": len(issues),
             "listed": issues[:_LISTED],

@@ -10,6 +10,7 @@ from typing import Any
 
 from cvx_core import (
     GroundTruthBoxes,
+    GroundTruthMask,
     InputError,
     TargetError,
     UsageError,
@@ -18,9 +19,17 @@ from cvx_core import (
 )
 from cvx_core.explanations import settled
 from cvx_core.tasks import find_class
-from cvx_diagnose.data.folders import ClassFolders, open_paired_folders
+from cvx_diagnose.data.archives import (
+    ParquetImages,
+    TarShards,
+    image_column,
+    list_archives,
+    open_parquet,
+)
+from cvx_diagnose.data.folders import ClassFolders, open_paired_folders, open_yolo_config
 from cvx_diagnose.data.sources import Source, TorchDataset
-from cvx_diagnose.data.tables import TEXT_TABLES, TableSource, open_coco
+from cvx_diagnose.data.storage import Storage, is_url
+from cvx_diagnose.data.tables import JSON_LINES, TEXT_TABLES, TableSource, open_coco
 
 
 def open_source(
@@ -32,15 +41,20 @@ def open_source(
     classes_map: Mapping[str, str | int] | None = None,
     path_column: str | None = None,
     label_column: str | None = None,
+    split: str | None = None,
 ) -> Source:
-    """Return the source for a folder, a file or a data set of PyTorch.
+    """Return the source for a folder, a file or a data set in memory.
 
     Parameters
     ----------
     data
         A folder: with a folder for each class (for classifiers), or with ``images`` and ``masks``,
-        ``labels`` or ``Annotations`` beside them. A ``.csv``, ``.tsv`` or ``.parquet`` file with a
-        column of paths and one of labels. A COCO ``.json``. Or a map-style data set of PyTorch.
+        ``labels`` or ``Annotations`` beside them. A ``.csv``, ``.tsv``, ``.jsonl`` or ``.parquet``
+        file with a column of paths, or of images in Parquet, and one of labels. A COCO ``.json``, a
+        YOLO ``data.yaml``, or ``.tar`` files as of WebDataset. Each on this machine or at an
+        address that fsspec reads, such as ``s3://bucket/images``; of several archives a folder, or
+        a pattern such as ``train-{000..009}.tar``. Or a map-style data set of PyTorch, or of
+        Hugging Face datasets.
     task, classes
         Of the model.
     images
@@ -50,6 +64,8 @@ def open_source(
         empty text leaves the class out.
     path_column, label_column
         Columns of a table; None finds usual names, such as ``path`` and ``label``.
+    split
+        Of a ``data.yaml``; None takes ``val``, or what there is.
 
     Raises
     ------
@@ -68,26 +84,83 @@ def open_source(
         if renamed:
             raise UsageError("A data set of PyTorch can't have a map of classes.", _OWN_TARGETS)
         return TorchDataset(type(data).__name__, task, names, data)
-    path = settled(Path(data))
-    root = None if images is None else settled(Path(images))
-    if path.is_dir():
-        if get_task(task).exclusive:
-            return ClassFolders(str(data), task, names, path, renamed=renamed)
-        return open_paired_folders(path, str(data), task, names, renamed)
-    if not path.is_file():
+    where = _storage(data)
+    root = None if images is None else _storage(images)
+    parent, last = where.parent, where.name
+    suffix = Path(last).suffix.lower()
+    form = get_task(task).ground_truth
+    given: dict[str, Any] = {"renamed": renamed}
+    common = str(data), task, names
+    archive = suffix in (".tar", ".parquet")
+    if archive and ("*" in last or "{" in last):
+        found = list_archives(parent, suffix, last)
+        if not found:
+            raise InputError(f"No file matches {data}.", "Check the pattern.")
+        return _open_archives(parent, found, common, path_column, label_column, given)
+    known = (*TEXT_TABLES, *JSON_LINES, ".tar", ".parquet", ".json", ".yaml", ".yml")
+    if suffix not in known and where.is_folder():
+        return _open_folder(where, common, path_column, label_column, given)
+    if not parent.is_file(last):
+        if where.is_folder():
+            return _open_folder(where, common, path_column, label_column, given)
         raise InputError(f"File not found: {data}.", "Check the path.")
-    suffix = path.suffix.lower()
-    if suffix in (*TEXT_TABLES, ".parquet"):
-        where = root or path.parent
+    if suffix == ".tar" or (suffix == ".parquet" and _has_images(parent, last, path_column)):
+        return _open_archives(parent, (last,), common, path_column, label_column, given)
+    if suffix in (*TEXT_TABLES, *JSON_LINES, ".parquet"):
         columns = path_column, label_column
-        return TableSource(str(data), task, names, where, path, *columns, renamed=renamed)
-    if suffix == ".json" and get_task(task).ground_truth is GroundTruthBoxes:
-        return open_coco(path, root, task, names, renamed)
+        return TableSource(*common, root or parent, parent.fetch(last), *columns, **given)
+    if suffix == ".json" and form in (GroundTruthBoxes, GroundTruthMask):
+        return open_coco(where, root, task, names, renamed)
+    if suffix in (".yaml", ".yml") and form is GroundTruthBoxes:
+        return open_yolo_config(parent, last, *common, renamed, split)
     raise UsageError(
         f"Can't read {data} as a data set for {task}.",
-        "Give a folder, a .csv or .parquet with the columns path and label, or (for detection) a "
-        "COCO .json.",
+        "Give a folder, a .csv, .jsonl or .parquet with the columns path and label, .tar files, or "
+        "(for detection) a COCO .json or a YOLO data.yaml.",
     )
+
+
+_Common = tuple[str, str, tuple[str, ...] | None]
+
+
+def _storage(data: str | os.PathLike[str]) -> Storage:
+    return Storage(str(data) if is_url(str(data)) else settled(Path(data)))
+
+
+def _has_images(folder: Storage, file: str, column: str | None) -> bool:
+    with open_parquet(folder, file) as opened:
+        return image_column(opened.schema_arrow, column) is not None
+
+
+def _open_archives(
+    folder: Storage,
+    files: tuple[str, ...],
+    common: _Common,
+    image: str | None,
+    label: str | None,
+    given: Mapping[str, Any],
+) -> Source:
+    if files[0].lower().endswith(".tar"):
+        return TarShards(*common, folder, files, **given)
+    return ParquetImages(*common, folder, files, image, label, **given)
+
+
+def _open_folder(
+    folder: Storage,
+    common: _Common,
+    image: str | None,
+    label: str | None,
+    given: Mapping[str, Any],
+) -> Source:
+    entries = folder.entries()
+    if not any(is_folder for is_folder in entries.values()):
+        for ending in (".tar", ".parquet"):
+            found = list_archives(folder, ending)
+            if found and (ending == ".tar" or _has_images(folder, found[0], image)):
+                return _open_archives(folder, found, common, image, label, given)
+    if get_task(common[1]).exclusive:
+        return ClassFolders(*common, folder, **given)
+    return open_paired_folders(folder, *common, given["renamed"])
 
 
 def parse_classes_map(texts: Sequence[str]) -> dict[str, str]:

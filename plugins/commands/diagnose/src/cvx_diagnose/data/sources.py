@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import unicodedata
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 import torch
+from cvx_annotations.yolo import NAMES
 from PIL import Image
 
 from cvx_core import GroundTruthBoxes, GroundTruthMask, InputError, get_task
@@ -18,6 +19,8 @@ from cvx_core.images import SourceImage, read_image
 from cvx_core.plugins import error_boundary
 from cvx_core.tasks import GroundTruth
 from cvx_diagnose.data.items import Item, check_faults, read_item_label
+from cvx_diagnose.data.records import feature_names, label_text
+from cvx_diagnose.data.storage import Storage, is_url
 
 
 @dataclass(frozen=True)
@@ -76,14 +79,38 @@ class Source(ABC):
 class FileSource(Source):
     """A data set of files below a root."""
 
-    root: Path
+    storage: Storage
 
     def load(self, item: Item) -> tuple[SourceImage, GroundTruth | None]:
         """Read the image file, and its ground truth from the label."""
         check_faults(item)
-        image = read_image(self.root / item.path, shown=item.display_path)
-        label = read_item_label(item, self.root, self.task, self.classes, self.renamed)
+        with self.storage.reading(item.path) as file:
+            image = read_image(file, shown=item.display_path)
+            self._fetch_label(item.label)
+            here = replace(item, path=str(file))
+            label = read_item_label(here, self.storage.root, self.task, self.classes, self.renamed)
         return image, label
+
+    def _fetch_label(self, label: str | None) -> None:
+        """Copy the file that holds a label, and those that name its classes, if there are any."""
+        if not self.storage.url or label is None or get_task(self.task).exclusive:
+            return
+        if label.startswith(("[", "{")) or self.storage.find(label) is None:
+            return
+        self.storage.fetch(label)
+        if label.endswith(".txt"):
+            fetch_class_names(self.storage, label.rpartition("/")[0])
+
+
+def fetch_class_names(storage: Storage, folder: str) -> None:
+    """Copy the files that name YOLO's classes, in a folder or up to two above."""
+    places = [folder, *(str(one) for one in PurePosixPath(folder).parents)][:3]
+    for place in places:
+        place = "" if place == "." else place
+        for name in NAMES:
+            wanted = f"{place}/{name}" if place else name
+            if storage.is_file(wanted):
+                storage.fetch(wanted)
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +121,9 @@ class TorchDataset(Source):
     preprocessed. The target is a class by index or name; for segmenters an integer array (H, W);
     for detectors a mapping with ``boxes`` (n, 4) in pixels of the image and ``labels``, as in
     torchvision. A `GroundTruth` of cvx is used as it is; None means unknown.
+
+    Or ``dataset[i]`` is a mapping, as in Hugging Face datasets, with an image and a label in
+    columns of usual names; classes by number are named as the data set's ``features`` say.
     """
 
     data: Any
@@ -109,8 +139,12 @@ class TorchDataset(Source):
             lambda reason: InputError(f"The data set failed for {item.id}: {reason}"),
             passing=(InputError,),
         ):
-            image, target = self.data[item.id]
-            ground_truth = _parse_target(target, self.task)
+            sample = self.data[item.id]
+            if isinstance(sample, Mapping):
+                image, ground_truth = self._columns(sample)
+            else:
+                image, target = sample
+                ground_truth = _parse_target(target, self.task)
         if isinstance(image, torch.Tensor) and image.is_floating_point():
             if image.ndim != 3 or not bool(torch.isfinite(image).all()):
                 raise InputError(
@@ -121,6 +155,38 @@ class TorchDataset(Source):
         if isinstance(image, torch.Tensor):
             image = image.permute(1, 2, 0).numpy()
         return read_image(image, item.id), ground_truth
+
+    def _columns(self, sample: Mapping[str, Any]) -> tuple[Any, GroundTruth | None]:
+        """Return image and ground truth of a sample with columns."""
+        columns = {str(name).casefold(): name for name in sample}
+        image = next(
+            (columns[one] for one in ("image", "img", "pixel_values") if one in columns), None
+        )
+        if image is None:
+            raise InputError(
+                f"Item has no column 'image', only {shorten_names(list(map(str, sample)))}.",
+                "Rename it: dataset.rename_column(NAME, 'image').",
+            )
+        usual = (
+            "objects",
+            "annotations",
+            "label",
+            "labels",
+            "class",
+            "target",
+            "mask",
+            "annotation",
+        )
+        label = next((columns[one] for one in usual if one in columns), None)
+        target = None if label is None else sample[label]
+        names = feature_names(dict(getattr(self.data, "features", None) or {}).get(label))
+        if isinstance(target, int) and names is not None and get_task(self.task).exclusive:
+            return sample[image], names[target] if 0 <= target < len(names) else None
+        if isinstance(target, Mapping | list) and not isinstance(target, str):
+            said = label_text(target, self.task, names)
+            here = Item(0, "", said)
+            return sample[image], read_item_label(here, Path(), self.task, self.classes)
+        return sample[image], _parse_target(target, self.task)
 
 
 def _parse_target(target: Any, task: str) -> GroundTruth | None:
@@ -139,24 +205,21 @@ def _parse_target(target: Any, task: str) -> GroundTruth | None:
     return GroundTruthBoxes.of(boxes, labels)
 
 
-def find_file(root: Path, name: str) -> str:
-    """Return a file's relative path as it is on disk, or `name` if there is none.
+def find_file(storage: Storage, name: str) -> str:
+    """Return a file's relative path as it is stored, or `name` if there is none.
 
     Tried are the name as it is, with slashes for backslashes, and in the two forms in which
     Unicode writes accents.
     """
+    plain = name.isascii() and "\\" not in name
+    if is_url(name) or (plain and storage.url):
+        return name
     slashed = name.replace("\\", "/")
     tried = [name, slashed]
     if not name.isascii():
         # A name of bytes that are no text has no such form, but may be there.
         tried += [unicodedata.normalize(form, slashed) for form in ("NFC", "NFD")]
-    return next((one for one in dict.fromkeys(tried) if (root / one).is_file()), name)
-
-
-def first_file(root: Path, names: Iterable[str]) -> str | None:
-    """Return the first of some files that is there, as on disk."""
-    found = (find_file(root, name) for name in names)
-    return next((one for one in found if (root / one).is_file()), None)
+    return next((one for one in dict.fromkeys(tried) if storage.is_file(one)), name)
 
 
 def shorten_names(names: Sequence[str]) -> str:

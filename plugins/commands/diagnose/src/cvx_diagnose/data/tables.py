@@ -1,21 +1,27 @@
-"""Sources from files: CSV, Parquet and COCO annotations."""
+"""Sources from files: CSV, JSON lines, Parquet and COCO annotations."""
 
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from cvx_annotations.class_names import ClassNames
 from cvx_annotations.coco import CocoImage, coco_images
+from cvx_annotations.reader import read_annotations
 
-from cvx_core import InputError, UsageError
+from cvx_core import GroundTruthBoxes, GroundTruthMask, InputError, UsageError, get_task
+from cvx_core.images import SourceImage, read_image
+from cvx_core.tasks import GroundTruth
 from cvx_diagnose.data.items import Item, format_boxes, format_faults
+from cvx_diagnose.data.records import label_text
 from cvx_diagnose.data.sources import FileSource, find_file, shorten_names
+from cvx_diagnose.data.storage import Storage, is_url
 
 PATH_COLUMNS = (
     *("path", "filename", "file", "file_name", "filepath", "file_path", "image", "image_path"),
@@ -28,6 +34,7 @@ LABEL_COLUMNS = (
 """Names of columns that are recognized, without regard to case."""
 
 TEXT_TABLES = (".csv", ".tsv", ".tab")
+JSON_LINES = (".jsonl", ".ndjson")
 _DELIMITERS = ",;\t|"
 _WAY_OUT = (
     "Give a column 'path', and a column 'label' with the true class or a file; or name the columns "
@@ -37,13 +44,15 @@ _WAY_OUT = (
 
 @dataclass(frozen=True)
 class TableSource(FileSource):
-    """A CSV with a header, or a Parquet file: a column of paths and one of labels, in order.
+    """A CSV with a header, JSON lines or a Parquet file: paths and labels, in order.
 
-    An empty label means unknown. Paths are relative to the root. The delimiter of a CSV is found:
-    a comma, a semicolon, a tab or a bar.
+    An empty label means unknown. Paths are relative to the storage, or addresses. The delimiter of
+    a CSV is found: a comma, a semicolon, a tab or a bar.
 
     Attributes
     ----------
+    file
+        On this machine.
     path_column, label_column
         Their names; None finds a usual one.
     """
@@ -60,15 +69,19 @@ class TableSource(FileSource):
 
     def items(self) -> Iterator[Item]:
         """Yield the rows in order."""
-        text = self.file.suffix.lower() in TEXT_TABLES
-        rows = self._csv() if text else self._parquet()
-        for i, (path, label) in enumerate(rows):
-            if not path:
-                fault = f"{self.file}, row {i + 1}: the path is empty."
-                yield Item(i, f"row {i + 1}", format_faults([fault]))
+        suffix = self.file.suffix.lower()
+        readers = {".parquet": self._parquet, **dict.fromkeys(JSON_LINES, self._json_lines)}
+        for i, (path, label) in enumerate(readers.get(suffix, self._csv)()):
+            where = f"{self.name}, row {i + 1}"
+            if isinstance(path, InputError) or not path:
+                fault = path.message if isinstance(path, InputError) else "the path is empty."
+                yield Item(i, f"row {i + 1}", format_faults([f"{where}: {fault}"]))
                 continue
-            name = find_file(self.root, str(path))
-            yield Item(i, name, str(label) if label not in (None, "") else None)
+            try:
+                said = label_text(label, self.task)
+            except InputError as error:
+                said = format_faults([f"{where}: {error.message}"])
+            yield Item(i, find_file(self.storage, str(path)), said)
 
     def _csv(self) -> Iterator[tuple[str, str | None]]:
         try:
@@ -80,6 +93,29 @@ class TableSource(FileSource):
                     said = line.get(label) if label is not None else None
                     yield (line[path] or "").strip(), (said or "").strip()
         except (OSError, csv.Error) as error:
+            raise InputError(f"Can't read {self.file}: {error}.", _WAY_OUT) from error
+
+    def _json_lines(self) -> Iterator[tuple[Any, Any]]:
+        """Yield path and label of each line; an error for one that is broken."""
+        found: tuple[str, str | None] | None = None
+        try:
+            with self.file.open(encoding="utf-8-sig", errors="surrogateescape") as text:
+                for line in filter(str.strip, text):
+                    try:
+                        row = json.loads(line)
+                        if not isinstance(row, dict):
+                            raise ValueError("a line must be an object")
+                    except (ValueError, RecursionError) as error:
+                        yield InputError(f"invalid JSON: {error}."), None
+                        continue
+                    # A line may lack a column that others have.
+                    found = found or self._columns(list(row))
+                    path, label = found
+                    if label is None and len(row) > 1:
+                        label = self._columns(list(row))[1]
+                        found = path, label
+                    yield row.get(path), None if label is None else row.get(label)
+        except OSError as error:
             raise InputError(f"Can't read {self.file}: {error}.", _WAY_OUT) from error
 
     def _parquet(self) -> Iterator[tuple[Any, Any]]:
@@ -96,33 +132,45 @@ class TableSource(FileSource):
 
     def _columns(self, names: Sequence[str]) -> tuple[str, str | None]:
         """Return the names of the columns of paths and labels; None where there is no label."""
-        path = self._column(names, self.path_column, PATH_COLUMNS, "--path-column")
-        label = self._column(names, self.label_column, LABEL_COLUMNS, "--label-column")
+        path = find_column(names, self.path_column, PATH_COLUMNS, "--path-column", self.name)
+        usual: tuple[str, ...] = LABEL_COLUMNS
+        if get_task(self.task).ground_truth is GroundTruthBoxes:
+            usual = ("objects", "annotations", "boxes", *LABEL_COLUMNS)
+        label = find_column(names, self.label_column, usual, "--label-column", self.name)
         if path is None:
             raise InputError(
-                f"{self.file} has no column 'path', only {shorten_names(list(names))}.", _WAY_OUT
+                f"{self.name} has no column 'path', only {shorten_names(list(names))}.",
+                f"{_WAY_OUT} Looked for: {', '.join(PATH_COLUMNS)}.",
             )
         return path, label
 
-    def _column(
-        self, names: Sequence[str], given: str | None, usual: Sequence[str], option: str
-    ) -> str | None:
-        if given is not None:
-            if given not in names:
-                raise InputError(
-                    f"{self.file} has no column {given!r}, only {shorten_names(list(names))}.",
-                    f"Choose one of them: {option} NAME.",
-                )
-            return given
-        if usual[0] in names:
-            return usual[0]
-        found = [name for name in names if name.strip().casefold() in usual]
-        if len(found) > 1:
+
+def find_column(
+    names: Sequence[str], given: str | None, usual: Sequence[str], option: str, where: str
+) -> str | None:
+    """Return the column that is given, or one with a usual name, or None.
+
+    Raises
+    ------
+    InputError
+        If the given one does not exist, or several have a usual name.
+    """
+    if given is not None:
+        if given not in names:
             raise InputError(
-                f"{self.file} has several columns that may be meant: {shorten_names(found)}.",
-                f"Choose one: {option} NAME.",
+                f"{where} has no column {given!r}, only {shorten_names(list(names))}.",
+                f"Choose one of them: {option} NAME.",
             )
-        return found[0] if found else None
+        return given
+    if usual[0] in names:
+        return usual[0]
+    found = [name for name in names if name.strip().casefold() in usual]
+    if len(found) > 1:
+        raise InputError(
+            f"{where} has several columns that may be meant: {shorten_names(found)}.",
+            f"Choose one: {option} NAME.",
+        )
+    return found[0] if found else None
 
 
 def _delimiter(header: str) -> str:
@@ -133,7 +181,13 @@ def _delimiter(header: str) -> str:
 
 @dataclass(frozen=True)
 class CocoSource(FileSource):
-    """The images of a COCO file of instances, in the file's order."""
+    """The images of a COCO file of instances, in the file's order; their boxes or their masks.
+
+    Attributes
+    ----------
+    file
+        On this machine.
+    """
 
     file: Path
     images: tuple[CocoImage, ...] = field(repr=False)
@@ -145,12 +199,23 @@ class CocoSource(FileSource):
         return [f"{self.file}, {fault}" for fault in self.unassigned]
 
     def items(self) -> Iterator[Item]:
-        """Yield the images with their boxes."""
+        """Yield the images with their boxes, or with the file that holds their masks."""
+        masks = get_task(self.task).ground_truth is GroundTruthMask
         for i, image in enumerate(self.images):
-            label = format_boxes(image.objects, image.size)
+            label = self.file.name if masks else format_boxes(image.objects, image.size)
             if image.faults:
                 label = format_faults([f"{self.file}, {fault}" for fault in image.faults])
-            yield Item(i, find_file(self.root, image.name), label)
+            yield Item(i, find_file(self.storage, image.name), label)
+
+    def load(self, item: Item) -> tuple[SourceImage, GroundTruth | None]:
+        """Read the image, and its boxes or its mask."""
+        if item.label != self.file.name:
+            return super().load(item)
+        with self.storage.reading(item.path) as file:
+            image = read_image(file, shown=item.display_path)
+            path = file if is_url(item.path) else self.storage.root / item.path
+            mask = read_annotations(self.file, GroundTruthMask, path, self.classes, self.renamed)
+        return image, mask
 
     def __getstate__(self) -> dict[str, Any]:
         # Worker processes read items, and need no list of all.
@@ -158,8 +223,8 @@ class CocoSource(FileSource):
 
 
 def open_coco(
-    file: Path,
-    images: Path | None,
+    file: Storage,
+    images: Storage | None,
     task: str,
     classes: tuple[str, ...] | None,
     renamed: Mapping[str, str] | None = None,
@@ -175,24 +240,33 @@ def open_coco(
     UsageError
         If no image is found.
     """
-    found, unassigned = coco_images(file, ClassNames(classes, renamed or {}))
-    here = file.absolute().parent
+    here, name = file.parent, file.name
+    path = here.fetch(name)
+    boxes = get_task(task).ground_truth is GroundTruthBoxes
+    found, unassigned = coco_images(path, ClassNames(classes, renamed or {}), boxes=boxes)
+    stem = PurePosixPath(name).stem
     near = [here, here / "images", here.parent / "images", here.parent]
-    near += [base / file.stem.rpartition("_")[2] for base in (here, here.parent)]
+    near += [base / stem.rpartition("_")[2] for base in (here, here.parent)]
     roots = [images] if images is not None else near
     some = found[:: max(1, len(found) // _TRIED)]
-    counts = [sum((r / find_file(r, one.name)).is_file() for one in some) for r in roots]
+    counts = [sum(r.is_file(find_file(r, one.name)) for one in some) for r in roots]
     best = max(range(len(roots)), key=lambda k: counts[k])
-    if found and not counts[best]:
-        tried = ", ".join(str(root) for root in dict.fromkeys(roots))
+    if found and not counts[best] and not is_url(found[0].name):
+        tried = ", ".join(dict.fromkeys(map(str, roots)))
         raise UsageError(
             f"None of the images of {file} was found, such as {found[0].name!r}; looked in "
             f"{tried}.",
             "Give the folder that their names are relative to: --images DIR.",
         )
-    root = roots[best]
     return CocoSource(
-        str(file), task, classes, root, file, tuple(found), tuple(unassigned), renamed=renamed or {}
+        str(file),
+        task,
+        classes,
+        roots[best],
+        path,
+        tuple(found),
+        tuple(unassigned),
+        renamed=renamed or {},
     )
 
 

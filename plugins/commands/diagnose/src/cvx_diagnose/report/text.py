@@ -84,6 +84,7 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
             f"(McNemar p = {changes['p']:.2g})"
             + (f"; {changes['relabeled']:,} relabeled" if changes["relabeled"] else "")
         )
+        lines += regression_lines(summary)
     lines += [
         f"{one['name']} was not tried: {one['note']}"
         for one in summary.get("fixes", [])
@@ -97,6 +98,36 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
         lines.append("what to fix first:")
         lines += [f"  {k}. {one['text']}" for k, one in enumerate(advice[:_FEW], 1)]
     return lines
+
+
+def regression_lines(summary: Mapping[str, Any]) -> list[str]:
+    """Return what got worse than in the run that a summary is compared with, a line each."""
+    changes, name = summary.get("comparison"), class_namer(summary["classes"])
+    if changes is None or not changes.get("regression"):
+        return []
+    told = {one["class"]: one for one in changes["classes"]}
+    worse = [(f"{changes['measure']} of {name(c)}", told[c]) for c in changes["regressed"]]
+    if changes["high"] < 0:
+        share = {key: changes[key] / max(1, changes["common"]) for key in ("before", "after")}
+        what = "accuracy" if "confusions" in summary else "share of inputs without a mistake"
+        worse.insert(0, (what, {**changes, **share}))
+    return [
+        f"worse than in {changes['with']}: {what} went from {100 * one['before']:.1f} % to "
+        f"{100 * one['after']:.1f} % (95 % interval of the change {100 * one['low']:.1f} to "
+        f"{100 * one['high']:.1f} points, p = {one['p']:.2g})"
+        for what, one in worse
+    ]
+
+
+def limit_lines(summary: Mapping[str, Any]) -> list[str]:
+    """Return the limits of a summary that are not met, a line each."""
+    return [
+        f"{one['measure']} is unknown, and must be at least {one['limit']:g}"
+        if one["value"] is None
+        else f"{one['measure']} is {one['value']:.4g}, and must be at least {one['limit']:g}"
+        for one in summary.get("limits", [])
+        if not one["met"]
+    ]
 
 
 def _mistakes(count: int) -> str:

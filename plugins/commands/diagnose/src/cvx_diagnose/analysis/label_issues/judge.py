@@ -81,8 +81,11 @@ def judge_labels(inputs: LabeledRows, classes: int, *, own: bool = True) -> Judg
     folds = assign_folds(inputs.column("sha256"), labels)
     temperature = _temperature(inputs, kinds, judged) if own else None
     doubted = np.zeros(len(labels), dtype=bool)
+    suggested, likely, wrong = labels.copy(), np.ones(len(labels)), np.zeros(len(labels))
     for _ in range(_ROUNDS + 1):
         kept = judged & ~doubted
+        if any(len(np.unique(labels[kept & (folds != fold)])) < 2 for fold in range(FOLDS)):
+            break  # too few labels are left to train on
         heads = [_trained(features, labels, kept & (folds != fold)) for fold in range(FOLDS)]
         suggested, likely = labels.copy(), np.ones(len(labels))
         given = np.ones(len(labels))

@@ -6,7 +6,12 @@ from collections import Counter
 from typing import Any
 
 from cvx_core import UsageError
-from cvx_diagnose.analysis.metrics.statistics import mcnemar
+from cvx_diagnose.analysis.metrics.class_changes import (
+    class_changes,
+    is_regression,
+    measure_of,
+    paired_change,
+)
 from cvx_diagnose.run.results import Run
 from cvx_diagnose.run.rows import MODEL_FAILED
 
@@ -21,6 +26,9 @@ def compare(run: Run, before: Run) -> dict[str, Any]:
     could not read them completely, if they have the same path. An input on which the model fails
     counts as wrong. An input with a changed label says nothing about the model: it counts as
     relabeled, neither as fixed nor as broken.
+
+    A class got worse if its measure fell beyond the 95 % interval of the change and the sign test,
+    adjusted for all classes, gives a p-value below 0.05; the model, if accuracy did.
 
     Parameters
     ----------
@@ -50,6 +58,12 @@ def compare(run: Run, before: Run) -> dict[str, Any]:
     ]
     fixed = [new for old, new in same if new["correct"] and not old["correct"]]
     broken = [new for old, new in same if old["correct"] and not new["correct"]]
+    overall = paired_change(
+        [(float(bool(old["correct"])), 1.0) for old, _ in same],
+        [(float(bool(new["correct"])), 1.0) for _, new in same],
+    )
+    classes = class_changes(run, before, same)
+    regressed = [one["class"] for one in classes if is_regression(one)]
     return {
         "with": before.folder.name,
         "model": before.plan.model,
@@ -60,7 +74,11 @@ def compare(run: Run, before: Run) -> dict[str, Any]:
         "fixed": len(fixed),
         "broken": len(broken),
         "relabeled": len(pairs) - len(same),
-        "p": mcnemar(len(fixed), len(broken)),
+        **{name: overall[name] for name in ("change", "low", "high", "p")},
+        "measure": measure_of(run),
+        "classes": classes,
+        "regressed": regressed,
+        "regression": bool(regressed) or is_regression(overall),
         "fixed_ids": [row["id"] for row in fixed[:_LISTED]],
         "broken_ids": [row["id"] for row in broken[:_LISTED]],
     }

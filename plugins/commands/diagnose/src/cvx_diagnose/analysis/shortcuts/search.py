@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from cvx_engine import Listener
 from torch import Tensor
 
 from cvx_core import CvxError, get_task, write_atomic
@@ -98,7 +99,7 @@ class _Group:
 
 
 def find_shortcuts(
-    run: Run, error_groups: ErrorGroups, work: DiagnosisWork
+    run: Run, error_groups: ErrorGroups, work: DiagnosisWork, listener: Listener | None = None
 ) -> dict[str, Any] | None:
     """Return the candidate shortcuts of a run, verified or not, the most costly first.
 
@@ -108,6 +109,8 @@ def find_shortcuts(
         A finished run and the groups of its errors.
     work
         With the network and the data, to process correct predictions again.
+    listener
+        Notified of the progress.
 
     Returns
     -------
@@ -129,7 +132,7 @@ def find_shortcuts(
             result: dict[str, Any] = before["shortcuts"]
             return result
     try:
-        found = _Search(run, error_groups, work).found()
+        found = _Search(run, error_groups, work, listener or Listener()).found()
     except CvxError as error:
         found = {"examined": 0, "found": [], "note": str(error)}
     document = {"schema": SCHEMA, "groups": key, "shortcuts": found}
@@ -143,8 +146,10 @@ def _together(groups: Sequence[_Group]) -> _Group:
 
 
 class _Search:
-    def __init__(self, run: Run, error_groups: ErrorGroups, work: DiagnosisWork) -> None:
-        self.run, self.error_groups = run, error_groups
+    def __init__(
+        self, run: Run, error_groups: ErrorGroups, work: DiagnosisWork, listener: Listener
+    ) -> None:
+        self.run, self.error_groups, self.listener = run, error_groups, listener
         self.inputs = RunInputs(run, work)
         self.column = "fine_features" if run.plan.fine_features else "error_features"
         table = run.table(["id", "label", "predicted", "margin_map", self.column], wrong=True)
@@ -167,6 +172,7 @@ class _Search:
         for group in groups:
             if group not in possible:  # it counts as examined
                 group.p_values["patch"] = 1.0
+        self.listener.stage("comparing groups with correct predictions", len(groups))
         groups = [group for group in groups if group.p_values or self._compare(group)]
         examined = len(groups)
         candidates = [group for group in self._joined(self._unlike(groups)) if self._recurs(group)]
@@ -213,6 +219,7 @@ class _Search:
 
         A pattern that the first of them show as often as the errors is dropped early.
         """
+        self.listener.advanced(1)
         predictions = np.unique(self.predicted[group.at])
         same = self.inputs.correct & np.isin(self.inputs.predicted, predictions)
         chosen = self._drawn(np.flatnonzero(same), CONTROLS)
@@ -322,7 +329,9 @@ class _Search:
         """Paste the most costly candidates into correct images, within the budget."""
         most = max(_AT_LEAST, int(self.run.plan.budget * self.run.plan.items / PASSES))
         tested = []
+        self.listener.stage("testing shortcuts", len(groups[:most]))
         for group, one in zip(groups[:most], found[:most], strict=True):
+            self.listener.advanced(1)
             donors = self._donors(group)
             images = self._recipients(group, len(donors) * IMAGES)
             # Without localized evidence there is nothing to paste.
