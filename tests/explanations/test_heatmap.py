@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from cvx_core.explanations.colormaps import INFERNO, VIK
+from cvx_core import OptionError
+from cvx_core.explanations.colormaps import INFERNO, VIK, color_table
 from cvx_core.explanations.explanation import Explanation
 from cvx_core.explanations.heatmap import Limits, Shown, colors, opacity, overlay, show
 from cvx_core.testing.samples import sample_explanation
@@ -161,3 +162,39 @@ def test_in_a_notebook_a_failed_check_stands_below_the_map() -> None:
     html = sample_explanation(evidence={"sanity": failed})._repr_html_()
     assert "⚠ Sanity check: fails. It stays." in html
     assert "Sanity" not in sample_explanation()._repr_html_()
+
+
+@pytest.mark.parametrize(
+    ("values", "signed", "colormap", "limits"),
+    [
+        ([[0.0, 3.0]], True, "jet", (0.0, 3.0)),
+        ([[-1.0, 3.0]], True, "viridis", (-1.0, 3.0)),
+        ([[-3.0, -1.0]], True, "viridis", (-3.0, 0.0)),
+        ([[0.0, 0.0]], True, "viridis", (0.0, 1.0)),
+        ([[-1.0, 3.0]], True, "RdBu_r", (-3.0, 3.0)),
+        ([[0.0, 3.0]], False, "cmc.vik", (-3.0, 3.0)),
+    ],
+)
+def test_a_sequential_color_map_is_used_whole_and_a_diverging_one_from_its_middle(
+    values: list[list[float]], signed: bool, colormap: str, limits: tuple[float, float]
+) -> None:
+    shown = show(of(values, signed), colormap=colormap)
+    assert (shown.limits.low, shown.limits.high) == limits
+
+
+def test_the_weakest_and_the_strongest_value_have_the_ends_of_a_sequential_color_map() -> None:
+    table = color_table("viridis")
+    drawn = colors(show(of([[0.0, 3.0]]), colormap="viridis"), True, table)
+    np.testing.assert_array_equal(drawn[0, 0], table[0])
+    np.testing.assert_array_equal(drawn[0, -1], table[255])
+
+
+def test_without_matplotlib_the_two_own_color_maps_are_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("cvx_core.explanations.colormaps.optional_module", lambda name: None)
+    color_table.cache_clear()
+    np.testing.assert_array_equal(color_table("inferno_r"), INFERNO[::-1])
+    with pytest.raises(OptionError, match="pip install matplotlib"):
+        color_table("some-color-map")
+    color_table.cache_clear()
