@@ -30,7 +30,7 @@ def test_a_row_is_found_by_the_end_of_the_path(tmp_path: Path) -> None:
         (("path,label", "x.png,cat", "x.png,dog"), r"has 2 different labels for x\.png"),
         (("path,word", "x.png,cat"), "has no column 'label', only path, word"),
         (("label,word", "cat,x"), "has no column 'path'"),
-        (("Path,IMAGE,label", "x,y,z"), "Several columns may be meant: Path, IMAGE"),
+        (("Path,IMAGE,label", "x,y,z"), "several columns may be meant, 'Path', 'IMAGE'"),
     ],
 )
 def test_a_table_that_does_not_say_the_label_is_refused(

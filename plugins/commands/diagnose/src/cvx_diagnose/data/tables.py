@@ -14,21 +14,10 @@ from cvx_annotations.class_names import ClassNames
 from cvx_annotations.coco import CocoImage, coco_images
 
 from cvx_core import InputError, UsageError
+from cvx_core.tasks import LABEL_COLUMNS, PATH_COLUMNS, TEXT_TABLES, delimiter, find_column
 from cvx_diagnose.data.items import Item, format_boxes, format_faults
 from cvx_diagnose.data.sources import FileSource, find_file, shorten_names
 
-PATH_COLUMNS = (
-    *("path", "filename", "file", "file_name", "filepath", "file_path", "image", "image_path"),
-    *("image_name", "image_file", "img", "img_path"),
-)
-LABEL_COLUMNS = (
-    *("label", "class", "target", "category", "labels", "class_name", "label_name"),
-    *("mask", "mask_path", "annotation", "ground_truth", "y"),
-)
-"""Names of columns that are recognized, without regard to case."""
-
-TEXT_TABLES = (".csv", ".tsv", ".tab")
-_DELIMITERS = ",;\t|"
 _WAY_OUT = (
     "Give a column 'path', and a column 'label' with the true class or a file; or name the columns "
     "with --path-column and --label-column."
@@ -73,7 +62,7 @@ class TableSource(FileSource):
     def _csv(self) -> Iterator[tuple[str, str | None]]:
         try:
             with self.file.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as text:
-                lines = csv.DictReader(text, delimiter=_delimiter(text.readline()))
+                lines = csv.DictReader(text, delimiter=delimiter(text.readline()))
                 text.seek(0)
                 path, label = self._columns(lines.fieldnames or [])
                 for line in lines:
@@ -114,21 +103,12 @@ class TableSource(FileSource):
                     f"Choose one of them: {option} NAME.",
                 )
             return given
-        if usual[0] in names:
-            return usual[0]
-        found = [name for name in names if name.strip().casefold() in usual]
-        if len(found) > 1:
+        try:
+            return find_column(names, usual)
+        except UsageError as error:
             raise InputError(
-                f"{self.file} has several columns that may be meant: {shorten_names(found)}.",
-                f"Choose one: {option} NAME.",
-            )
-        return found[0] if found else None
-
-
-def _delimiter(header: str) -> str:
-    """Return the delimiter of a header: the one that occurs most, outside of quotes."""
-    unquoted = "".join(header.split('"')[::2])
-    return max(_DELIMITERS, key=lambda one: unquoted.count(one))
+                f"{self.file}: {error.message}", f"Choose one: {option} NAME."
+            ) from error
 
 
 @dataclass(frozen=True)
