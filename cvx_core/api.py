@@ -141,7 +141,7 @@ def explain(
         images = listed(images)
     total = chosen.count_maps(count_images(images), target)
     with _bar(progress, total) as advance:
-        return Explanations(chosen.explain(images, target, label, advance))
+        return chosen.explain(images, target, label, advance)
 
 
 BATCH = 16
@@ -225,7 +225,7 @@ class _Run:
 
     def explain(
         self, images: Any, target: Any, label: Any, advance: Callable[[], object]
-    ) -> list[Explanation]:
+    ) -> Explanations:
         """Explain images at once; `advance` is called after each map."""
         return run(
             self._model,

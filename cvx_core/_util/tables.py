@@ -50,7 +50,8 @@ def find_column(names: Sequence[str], usual: Sequence[str]) -> str | None:
         return usual[0]
     found = [name for name in names if name.strip().casefold() in usual]
     if len(found) > 1:
-        raise UsageError(f"Several columns may be meant: {', '.join(map(shortened, found))}.")
+        said = ", ".join(repr(shortened(name)) for name in found)
+        raise UsageError(f"several columns may be meant, {said}.")
     return found[0] if found else None
 
 

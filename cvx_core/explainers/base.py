@@ -11,17 +11,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from cvx_core.explainers.check import installed_checks
 from cvx_core.explainers.method import Attribution, Method
 from cvx_core.explainers.request import ExplainRequest
-from cvx_core.explainers.runner import run
-from cvx_core.explanations.explanation import Explanation
+from cvx_core.explainers.runner import Labels, Targets, run
+from cvx_core.explanations.results import Explanations
 from cvx_core.models.vision_model import VisionModel
 from cvx_core.plugins.component import component_name
 from cvx_core.recording.requirements import Requirements
-from cvx_core.tasks.ground_truth import GroundTruth
 from cvx_core.tasks.targets import Target
 
 Step = Callable[[Tensor], Tensor]
@@ -72,27 +71,28 @@ class Explainer(Method):
 
     def explain(
         self,
-        model: VisionModel,
+        model: VisionModel | nn.Module,
         images: Any,
-        target: Target | Sequence[Target | Sequence[Target]] | None = None,
-        label: GroundTruth | Sequence[GroundTruth | None] | None = None,
+        target: Targets = None,
+        label: Labels = None,
         seed: int = 0,
         *,
         budget: int | None = None,
         sanity: bool = False,
-    ) -> list[Explanation]:
+    ) -> Explanations:
         """Explain images.
 
         Parameters
         ----------
         model
-            The model; it is left exactly as found.
+            The model, or a network for prepared tensors; it is left exactly as found.
         images
-            A path, PIL image, uint8 array (H, W, 3), a sequence of these, or a prepared float
-            tensor (B, C, H, W).
+            A path, folder, pattern, URL, PIL image, uint8 array (H, W, 3), a sequence of these, or
+            a prepared float tensor (B, C, H, W).
         target
             One target for all images, or one per image; instead of one, an image may be given a
-            list of targets, which share its forward pass. None takes `default_target`.
+            list of targets, which share its forward pass. None takes `default_target`. See
+            `cvx_core.explain` for the forms of targets and labels.
         label
             Ground truth: a class by name or index (of a segmenter `GroundTruthMask`, of a detector
             `GroundTruthBoxes`), one for all images, or one per image (None where it is unknown).

@@ -24,6 +24,7 @@ from cvx_core.explainers.pyramid import at_all_levels
 from cvx_core.explainers.request import ExplainRequest, ImageTargets, SharedRecordings
 from cvx_core.explanations.explanation import Explanation
 from cvx_core.explanations.metadata import Metadata
+from cvx_core.explanations.results import Explanations
 from cvx_core.models.repeatability import differs_between_runs
 from cvx_core.models.sources import wrap
 from cvx_core.models.vision_model import PreparedImage, VisionModel
@@ -53,7 +54,7 @@ def run(
     budget: int | None = None,
     checks: Sequence[Check] = (),
     made: Made | None = None,
-) -> list[Explanation]:
+) -> Explanations:
     """Return explanations by image, then explainer, then target; see `Explainer.explain`.
 
     Each is passed to `made` as soon as it exists, before it is checked, so that it is not lost if
@@ -82,7 +83,7 @@ def run(
     with guard.running():
         for _, group in groupby(jobs, key=lambda job: tuple(job.image.tensor.shape)):
             found += runner.run_group(list(group))
-    return [explanation for several in found for explanation in several]
+    return Explanations(explanation for several in found for explanation in several)
 
 
 @dataclass(frozen=True, eq=False)

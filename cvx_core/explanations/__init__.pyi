@@ -1,6 +1,7 @@
 from .colormaps import INFERNO as INFERNO, VIK as VIK, color_table as color_table
 from .explanation import Explanation as Explanation, to_npz as to_npz
 from .heatmap import (
+    BACKGROUNDS as BACKGROUNDS,
     OPACITY as OPACITY,
     Shown as Shown,
     blend as blend,
@@ -8,6 +9,7 @@ from .heatmap import (
     opacity as opacity,
     overlay as overlay,
     show as show,
+    under as under,
 )
 from .metadata import Metadata as Metadata
 from .npz import SCHEMA as SCHEMA

@@ -161,6 +161,7 @@ class Explanation:
         colormap: str | None = None,
         alpha: float = OPACITY,
         size: tuple[int, int] | None = None,
+        background: str = "grey",
     ) -> Image.Image:
         """Return the map over the image, as a PIL image.
 
@@ -173,6 +174,9 @@ class Explanation:
             Opacity of the strongest value, in [0, 1]; weaker values are more transparent.
         size
             (width, height) in pixels; None for those of the image.
+        background
+            The image under the map in ``"grey"``, where the map has all the color, or in
+            ``"color"``.
 
         Raises
         ------
@@ -185,7 +189,7 @@ class Explanation:
         >>> sample_explanation().overlay("vik", size=(64, 48)).size
         (64, 48)
         """
-        return overlay(self, size, colormap=colormap, strongest=alpha)
+        return overlay(self, size, colormap=colormap, strongest=alpha, background=background)
 
     def plot(
         self,
@@ -197,6 +201,7 @@ class Explanation:
         title: bool | str = True,
         original: bool = False,
         colorbar: bool = True,
+        background: str = "grey",
     ) -> Any:
         """Draw the overlay with matplotlib, into axes of your own figure or new ones.
 
@@ -204,7 +209,7 @@ class Explanation:
         ----------
         ax
             Axes to draw into; None makes a figure with pyplot.
-        colormap, alpha
+        colormap, alpha, background
             See `overlay`.
         caption
             Whether prediction, label and layer stand below.
@@ -234,6 +239,7 @@ class Explanation:
             title=title,
             original=original,
             colorbar=colorbar,
+            background=background,
         )
 
     def replace(self, **changes: Any) -> Explanation:

@@ -17,6 +17,7 @@ from PIL import Image
 from cvx_core.errors import OptionError
 from cvx_core.explanations.colormaps import INFERNO, VIK, color_table, is_diverging
 from cvx_core.images.regions import Extent
+from cvx_core.plugins.parameters import check_choice
 
 PIXEL_MAP = 64
 """A map with more positions than this along a side is shown smoothed, because single pixels of a
@@ -25,6 +26,9 @@ gradient can't be read at a glance."""
 
 OPACITY = 0.85
 """Opacity of the strongest value."""
+
+BACKGROUNDS = ("grey", "color")
+"""How the image is drawn under a map."""
 
 
 class ImageMap(Protocol):
@@ -177,6 +181,7 @@ def overlay(
     colormap: str | None = None,
     strongest: float = OPACITY,
     limits: Limits | None = None,
+    background: str = "grey",
 ) -> Image.Image:
     """Return the map over its image as an RGB image of `size` (width, height).
 
@@ -188,6 +193,8 @@ def overlay(
         See `show`.
     strongest
         Opacity of the strongest value, in [0, 1].
+    background
+        The image under the map in ``"grey"``, so that the map has all the color, or in ``"color"``.
 
     Raises
     ------
@@ -199,10 +206,20 @@ def overlay(
     width, height = size or (explanation.image.shape[1], explanation.image.shape[0])
     if min(width, height) < 1:
         raise OptionError(f"size must be (width, height) of at least 1 pixel, got {size}.")
+    check_choice("background", background, BACKGROUNDS)
     photo = Image.fromarray(explanation.image).resize((width, height), Image.Resampling.LANCZOS)
     shown = show(explanation, (width, height), smooth=smooth, colormap=colormap, limits=limits)
     table = None if colormap is None else color_table(colormap)
-    return Image.fromarray(blend(np.asarray(photo), shown, explanation.signed, strongest, table))
+    below = under(np.asarray(photo), background)
+    return Image.fromarray(blend(below, shown, explanation.signed, strongest, table))
+
+
+def under(image: npt.NDArray[np.uint8], background: str) -> npt.NDArray[np.uint8]:
+    """Return an image (height, width, 3) as it is drawn under a map, in grey or in color."""
+    if background == "color":
+        return image
+    light = (image @ np.array([0.299, 0.587, 0.114])).round().astype(np.uint8)
+    return np.repeat(light[:, :, None], 3, axis=2)
 
 
 def blend(

@@ -43,6 +43,7 @@ def plot(
     original: bool = False,
     colorbar: bool = True,
     limits: Limits | None = None,
+    background: str = "grey",
 ) -> Any:
     """Draw an overlay into axes; see `Explanation.plot`.
 
@@ -61,7 +62,13 @@ def plot(
     shown = show(explanation, colormap=colormap, limits=limits)
     if not original:
         pixels = np.asarray(
-            overlay(explanation, colormap=colormap, strongest=alpha, limits=shown.limits)
+            overlay(
+                explanation,
+                colormap=colormap,
+                strongest=alpha,
+                limits=shown.limits,
+                background=background,
+            )
         )
     ax.imshow(pixels, extent=(0, width, height, 0), interpolation="nearest")
     ax.set_xticks([])

@@ -10,6 +10,7 @@ from .image_files import (
     read_image as read_image,
     read_mask_image as read_mask_image,
 )
+from .inputs import SUFFIXES as SUFFIXES
 from .prepared_image import PreparedImage as PreparedImage, Preparer as Preparer
 from .regions import (
     Box as Box,

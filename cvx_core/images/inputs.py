@@ -11,9 +11,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch.utils.data import DataLoader, Dataset
-
 from cvx_core._util.files import is_file
 from cvx_core.errors import InputError, UsageError
 from cvx_core.images.image_files import SourceImage, is_url
@@ -97,11 +94,15 @@ def listed(images: Any) -> list[Any]:
 
 def is_loader(images: Any) -> bool:
     """Whether images come in batches or with labels: from a data loader or a data set of torch."""
+    from torch.utils.data import DataLoader, Dataset
+
     return isinstance(images, DataLoader | Dataset)
 
 
 def label_names(images: Any) -> list[str] | None:
     """Return the class names of a data set of torch, to which its labels refer; None if unknown."""
+    from torch.utils.data import DataLoader
+
     while isinstance(images, DataLoader) or hasattr(images, "dataset"):  # a subset of another
         images = images.dataset
     found = getattr(images, "classes", None)
@@ -135,6 +136,9 @@ def batches(images: Any, size: int) -> Iterator[Batch]:
     InputError
         If a batch has another form.
     """
+    import torch
+    from torch.utils.data import DataLoader, Dataset
+
     if isinstance(images, DataLoader):
         yield from map(_parts, images)
     elif isinstance(images, Dataset):
@@ -151,6 +155,9 @@ def batches(images: Any, size: int) -> Iterator[Batch]:
 
 def count_images(images: Any) -> int | None:
     """Return the number of images, if it is known before they are read."""
+    import torch
+    from torch.utils.data import DataLoader, Dataset
+
     if isinstance(images, DataLoader):
         sampler: Any = images.sampler
         sized = hasattr(images.dataset, "__len__") and hasattr(sampler, "__len__")

@@ -31,11 +31,16 @@ from .detection.output import detection as detection
 from .detection.prediction import DetectionPrediction as DetectionPrediction, overlaps as overlaps
 from .detection.task import MOST_CANDIDATES as MOST_CANDIDATES, REPORTED_FROM as REPORTED_FROM
 from .ground_truth import (
+    LABEL_COLUMNS as LABEL_COLUMNS,
+    PATH_COLUMNS as PATH_COLUMNS,
+    TEXT_TABLES as TEXT_TABLES,
     UNKNOWN as UNKNOWN,
     GroundTruth as GroundTruth,
     GroundTruthBox as GroundTruthBox,
     GroundTruthBoxes as GroundTruthBoxes,
     GroundTruthMask as GroundTruthMask,
+    delimiter as delimiter,
+    find_column as find_column,
     read_annotations as read_annotations,
 )
 from .outputs import (

@@ -114,6 +114,15 @@ def inside(
     return call
 
 
+@pytest.fixture
+def installed(
+    inside: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Outcome]:
+    """The command in this process, with the components of the installed plugins."""
+    monkeypatch.setattr(discovery, "_registry", None)
+    return inside
+
+
 def paint(folder: Path) -> None:
     """Write red.png, green.png, dark.png, broken.png and empty.png."""
     for name, colour in {"red": (230, 90, 90), "green": (90, 230, 90), "dark": (9, 0, 0)}.items():

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cvx_core.errors import CvxError, OutputError
+from cvx_core.errors import CvxError, OptionError, OutputError
 from cvx_core.explanations.explanation import Explanation
 from cvx_core.testing.samples import sample_explanation
 
@@ -173,3 +173,41 @@ def test_a_notebook_shows_a_picture_and_an_escaped_description() -> None:
     assert "<script>" not in text
     assert "&lt;script&gt;" in text
     assert "data:image/png;base64," in text
+
+
+def test_the_suffix_says_in_which_format_an_explanation_is_saved(tmp_path: Path) -> None:
+    one = sample_explanation(size=(32, 24))
+    assert one.save(tmp_path / "map").name == "map.npz"
+    assert Explanation.load(tmp_path / "map.npz") == one
+    starts = {".PNG": b"\x89PNG", ".pdf": b"%PDF", ".html": b"<!", ".json": b"{"}
+    for suffix, start in starts.items():
+        path = one.save(tmp_path / f"map{suffix}")
+        assert path.read_bytes().strip().lower().startswith(start.lower()), suffix
+    with pytest.raises(OutputError, match=r"No installed renderer writes \.doc") as caught:
+        one.save(tmp_path / "map.doc")
+    assert ".npz" in caught.value.hint
+    assert ".svg" in caught.value.hint
+    with pytest.raises(OutputError):
+        one.save(tmp_path / "map.pdf")
+    assert one.save(tmp_path / "map.pdf", overwrite=True).name == "map.pdf"
+
+
+def test_a_heat_map_is_filled_where_the_map_does_not_reach() -> None:
+    one = sample_explanation()
+    found, filled = one.heatmap(), one.heatmap(fill=0)
+    assert np.isnan(found).any()
+    np.testing.assert_array_equal(filled, np.where(np.isnan(found), 0, found))
+    assert one.heatmap((32, 24), fill=-9).min() == -9
+
+
+def test_an_overlay_takes_color_map_opacity_and_size() -> None:
+    one = sample_explanation()
+    assert one.overlay(size=(64, 48)).size == (64, 48)
+    np.testing.assert_array_equal(np.asarray(one.overlay(alpha=0)), one.image)
+    assert one.overlay("vik") == one.overlay()
+    assert one.overlay("jet") != one.overlay()
+    with pytest.raises(OptionError, match="Unknown color map: 'jett'"):
+        one.overlay("jett")
+    for size, alpha, message in (((0, 4), 1, "size must be"), (None, 2, "alpha must be")):
+        with pytest.raises(OptionError, match=message):
+            one.overlay(alpha=alpha, size=size)

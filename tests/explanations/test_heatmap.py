@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from cvx_core.explanations.colormaps import INFERNO, VIK
+from cvx_core import OptionError
+from cvx_core.explanations.colormaps import INFERNO, VIK, color_table
 from cvx_core.explanations.explanation import Explanation
 from cvx_core.explanations.heatmap import Limits, Shown, colors, opacity, overlay, show
 from cvx_core.testing.samples import sample_explanation
@@ -45,7 +46,7 @@ def test_a_zero_map_is_fully_transparent() -> None:
     shown = show(of([[0.0, 0.0]]))
     assert shown.limits.low < shown.limits.high
     assert not opacity(shown).any()
-    photo = np.asarray(overlay(of([[0.0, 0.0]])))
+    photo = np.asarray(overlay(of([[0.0, 0.0]]), background="color"))
     np.testing.assert_array_equal(photo, of([[0.0, 0.0]]).image)
 
 
@@ -93,7 +94,7 @@ def test_the_colour_tables_are_those_that_were_published() -> None:
 
 def test_where_a_map_does_not_reach_the_photograph_is_untouched() -> None:
     one = of([[5.0]]).replace(extent=(32, 0, 64, 48))
-    picture = np.asarray(overlay(one))
+    picture = np.asarray(overlay(one, background="color"))
     np.testing.assert_array_equal(picture[:, :32], one.image[:, :32])
     assert (picture[:, 32:] != one.image[:, 32:]).any(axis=2).all()
 
@@ -153,7 +154,17 @@ def test_pictures_of_any_shape_can_be_shown(size: tuple[int, int], cells: tuple[
 
 def test_a_map_wholly_outside_the_picture_shows_the_photograph() -> None:
     one = sample_explanation(size=(10, 10), extent=(100.0, 100.0, 110.0, 110.0))
-    np.testing.assert_array_equal(np.asarray(overlay(one)), one.image)
+    np.testing.assert_array_equal(np.asarray(overlay(one, background="color")), one.image)
+
+
+def test_the_image_under_a_map_is_grey_unless_color_is_chosen() -> None:
+    one = sample_explanation(size=(10, 10), extent=(100.0, 100.0, 110.0, 110.0))
+    grey = np.asarray(overlay(one)).astype(int)
+    assert (grey == grey[:, :, :1]).all()
+    expected = one.image @ np.array([0.299, 0.587, 0.114])
+    assert np.abs(grey[:, :, 0] - expected).max() <= 0.5 + 1e-9
+    with pytest.raises(OptionError, match="background must be"):
+        overlay(one, background="sepia")
 
 
 def test_in_a_notebook_a_failed_check_stands_below_the_map() -> None:
@@ -161,3 +172,39 @@ def test_in_a_notebook_a_failed_check_stands_below_the_map() -> None:
     html = sample_explanation(evidence={"sanity": failed})._repr_html_()
     assert "⚠ Sanity check: fails. It stays." in html
     assert "Sanity" not in sample_explanation()._repr_html_()
+
+
+@pytest.mark.parametrize(
+    ("values", "signed", "colormap", "limits"),
+    [
+        ([[0.0, 3.0]], True, "jet", (0.0, 3.0)),
+        ([[-1.0, 3.0]], True, "viridis", (-1.0, 3.0)),
+        ([[-3.0, -1.0]], True, "viridis", (-3.0, 0.0)),
+        ([[0.0, 0.0]], True, "viridis", (0.0, 1.0)),
+        ([[-1.0, 3.0]], True, "RdBu_r", (-3.0, 3.0)),
+        ([[0.0, 3.0]], False, "cmc.vik", (-3.0, 3.0)),
+    ],
+)
+def test_a_sequential_color_map_is_used_whole_and_a_diverging_one_from_its_middle(
+    values: list[list[float]], signed: bool, colormap: str, limits: tuple[float, float]
+) -> None:
+    shown = show(of(values, signed), colormap=colormap)
+    assert (shown.limits.low, shown.limits.high) == limits
+
+
+def test_the_weakest_and_the_strongest_value_have_the_ends_of_a_sequential_color_map() -> None:
+    table = color_table("viridis")
+    drawn = colors(show(of([[0.0, 3.0]]), colormap="viridis"), True, table)
+    np.testing.assert_array_equal(drawn[0, 0], table[0])
+    np.testing.assert_array_equal(drawn[0, -1], table[255])
+
+
+def test_without_matplotlib_the_two_own_color_maps_are_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("cvx_core.explanations.colormaps.optional_module", lambda name: None)
+    color_table.cache_clear()
+    np.testing.assert_array_equal(color_table("inferno_r"), INFERNO[::-1])
+    with pytest.raises(OptionError, match="pip install matplotlib"):
+        color_table("some-color-map")
+    color_table.cache_clear()

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from cvx_core.plugins import discovery
+
 if TYPE_CHECKING:
     from conftest import Environment
 
@@ -256,3 +258,14 @@ def test_a_component_that_exits_when_it_is_loaded_is_a_plugin_error(
     assert done.returncode == 1
     assert "'grid' could not be loaded" in done.stderr
     assert done.stdout == ""
+
+
+def test_a_package_of_the_project_that_is_not_installed_is_found_by_its_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wants = ["torch>=2.10", "cvx-aaa>=0.1; extra == 'all'", "cvx-bb-b; extra == 'all'"]
+    monkeypatch.setattr(discovery, "requires", lambda name: wants)
+    monkeypatch.setattr(discovery, "version_of", lambda name: "1" if name == "cvx-aaa" else "")
+    assert discovery.package_of("bb_b") == "cvx-bb-b"
+    assert discovery.package_of("aaa") == ""
+    assert discovery.package_of("torch") == ""

@@ -327,3 +327,20 @@ def test_a_component_that_can_not_be_imported_is_a_plugin_error_with_its_cause(
     with pytest.raises(PluginError, match="could not be loaded") as caught:
         Component("grid", "", target).load()
     assert caught.value.__cause__ is not None
+
+
+@pytest.mark.parametrize("spelled", ["GradGrid", "grad_grid", "GRAD-GRID", "gradgrid", "Grad Grid"])
+def test_capitals_hyphens_and_underscores_do_not_count(registry: Registry, spelled: str) -> None:
+    offered, plus = component("grad-grid"), component("grad-grid-plus-plus")
+    registry.register(plugin(offered, plus), "cvx-one:main")
+    assert registry.find("explainer", spelled) is offered
+    assert registry.find("explainer", f"{spelled}@cvx-one") is offered
+    assert registry.find("explainer", f"{spelled}++") is plus
+
+
+def test_a_spelling_of_two_components_is_that_of_none(registry: Registry) -> None:
+    one, other = component("a-bc"), component("ab-c")
+    registry.register(plugin(one, other), "cvx-one:main")
+    assert registry.find("explainer", "a-bc") is one
+    with pytest.raises(UnknownComponentError):
+        registry.find("explainer", "ABC")

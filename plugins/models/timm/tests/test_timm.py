@@ -222,3 +222,21 @@ def test_unknown_names_suggest_near_ones() -> None:
         cvx.load_model("timm:resnet50", weights="a1_in1")
     with pytest.raises(CheckpointError, match="already names its weights"):
         cvx.load_model("timm:resnet50.a1_in1k", weights="tv_in1k")
+
+
+def test_a_bare_network_brings_its_own_preprocessing_and_class_names() -> None:
+    net = timm.create_model("resnet18", pretrained=False).eval()
+    found = cvx.wrap(net)
+    assert found.module is net
+    assert (found.task.name, found.name) == ("classification", "ResNet")
+    transform = create_transform(**resolve_model_data_config(net), is_training=False)
+    assert str(found.preprocess) == str(transform)
+    assert found.classes == tuple(class_names(timm.get_pretrained_cfg("resnet18")) or ())
+
+
+def test_classes_of_a_replaced_classifier_are_not_guessed_and_features_are_left_alone() -> None:
+    own = cvx.wrap(timm.create_model("resnet18", pretrained=False, num_classes=5))
+    assert own.classes is None
+    assert own.preprocess is not None
+    features = cvx.wrap(timm.create_model("resnet18", pretrained=False, num_classes=0))
+    assert features.preprocess is None

@@ -77,3 +77,15 @@ def test_the_message_about_boxes_names_the_line_that_works(task: str) -> None:
     with pytest.raises(ModelError) as caught:
         model.output(torch.rand(1, 3, 64, 64))
     assert "cvx_core.wrap(module)" in caught.value.hint
+
+
+def test_a_segmenter_is_wrapped_as_one_with_published_preprocessing() -> None:
+    from torchvision.models import segmentation
+
+    weights = segmentation.LRASPP_MobileNet_V3_Large_Weights.DEFAULT
+    net = segmentation.lraspp_mobilenet_v3_large(weights=None, weights_backbone=None).eval()
+    found = cvx.wrap(net, weights=weights)
+    assert found.task.name == "segmentation"
+    assert found.classes == tuple(weights.meta["categories"])
+    assert str(found.preprocess) == str(weights.transforms())
+    assert found.predict(torch.zeros(1, 3, 64, 64))[0].task == "segmentation"

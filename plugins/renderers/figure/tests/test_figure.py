@@ -25,7 +25,7 @@ from sample_predictions import sample_of_a_detector
 
 import cvx_core
 from cvx_core import Explanation, OptionError, UsageError
-from cvx_core.explanations.colormaps import INFERNO, VIK
+from cvx_core.explanations.colormaps import INFERNO, VIK, color_table
 from cvx_core.explanations.heatmap import show
 from cvx_core.testing.samples import sample_explanation
 
@@ -406,3 +406,37 @@ def test_the_plugin_module_is_light() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout == "[]\n"
+
+
+def test_title_caption_and_image_can_be_left_out() -> None:
+    def drawn(**parameters: Any) -> str:
+        renderer = cvx_core.get_renderer("figure", format="svg", **parameters)
+        return renderer.render(sample_explanation()).text()
+
+    whole, bare = drawn(), drawn(title=False, caption=False, original=False)
+    assert "prediction: power drill" in whole
+    assert "positions" in whole
+    assert "prediction: power drill" not in bare
+    assert "positions" not in bare
+    assert (whole.count("<image"), bare.count("<image")) == (3, 2)  # with the color bar
+    assert "prediction: power drill" in drawn(caption=False)
+    assert "positions" in drawn(title=False)
+    with pytest.raises(OptionError, match="title must be true or false, got 3"):
+        cvx_core.get_renderer("figure", title=3)
+
+
+def test_the_bar_of_a_sequential_color_map_has_all_of_its_colors() -> None:
+    one = sample_explanation()
+    positive = one.replace(values=np.abs(one.values))
+    renderer = cvx_core.get_renderer("figure", colormap="viridis", original=False)
+    with Image.open(io.BytesIO(renderer.render(positive).data)) as opened:
+        seen = np.asarray(opened.convert("RGB")).reshape(-1, 3).astype(int)
+    # The strongest value is drawn with 85 % of the last color, over the light or dark square.
+    strongest = 0.85 * color_table("viridis")[255].astype(float)
+    expected = [strongest + 0.15 * grey for grey in (205, 245)]
+    assert min(np.abs(seen - one).sum(1).min() for one in expected) <= 6
+
+
+def test_the_renderer_of_a_suffix_writes_that_format() -> None:
+    assert {Figure.for_suffix(s).suffix for s in Figure.suffixes()} == {".png", ".svg", ".pdf"}  # type: ignore[union-attr]
+    assert Figure.for_suffix(".jpg") is None

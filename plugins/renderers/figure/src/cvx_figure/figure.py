@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 import matplotlib
 
 from cvx_core import Artifact, Explanation, OptionError, Renderer, UsageError
-from cvx_core.explanations import OPACITY, color_table, show
+from cvx_core.explanations import BACKGROUNDS, OPACITY, color_table, show
 from cvx_core.plugins import check_choice
 from cvx_figure.captions import make_caption
 from cvx_figure.fonts import Fonts
@@ -64,6 +64,8 @@ class Figure(Renderer):
         Whether model, layer, evidence and display settings stand below.
     original
         Whether the image without the map is drawn too.
+    background
+        The image under the map in ``"grey"``, where the map has all the color, or in ``"color"``.
 
     Raises
     ------
@@ -86,6 +88,7 @@ class Figure(Renderer):
     title: bool = True
     caption: bool = True
     original: bool = True
+    background: str = "grey"
 
     def __post_init__(self) -> None:
         check_choice("format", self.format, get_args(Format))
@@ -99,6 +102,7 @@ class Figure(Renderer):
         for name in ("title", "caption", "original"):
             if not isinstance(getattr(self, name), bool):
                 raise OptionError(f"{name} must be true or false, got {getattr(self, name)!r}.")
+        check_choice("background", self.background, BACKGROUNDS)
         if self.colormap is not None:
             color_table(str(self.colormap))
 
@@ -159,7 +163,7 @@ class Figure(Renderer):
         sheet = Sheet(layout, fonts, self.dpi)
         table = None if self.colormap is None else color_table(self.colormap)
         for row, explanation, shown in zip(layout.rows, explanations, maps, strict=True):
-            sheet.draw(row, explanation, shown, self.opacity, table)
+            sheet.draw(row, explanation, shown, self.opacity, table, self.background)
         buffer = io.BytesIO()
         sheet.figure.savefig(
             buffer,

@@ -12,7 +12,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
-from cvx_core.explanations import Explanation, Shown, blend
+from cvx_core.explanations import Explanation, Shown, blend, under
 from cvx_figure.captions import framed, number
 from cvx_figure.fonts import Fonts
 from cvx_figure.layout import SCALE, Box, Layout, Row
@@ -53,6 +53,7 @@ class Sheet:
         shown: Shown,
         strongest: float,
         table: Pixels | None,
+        background: str,
     ) -> None:
         """Draw one explanation in its row.
 
@@ -66,9 +67,11 @@ class Sheet:
             Opacity of the strongest value, in (0, 1].
         table
             Color table, uint8 (256, 3); None for the default.
+        background
+            ``"grey"`` or ``"color"``: the image under the map.
         """
         photo = resize(explanation.image, (row.overlay.width, row.overlay.height))
-        over = blend(photo, shown, explanation.signed, strongest, table)
+        over = blend(under(photo, background), shown, explanation.signed, strongest, table)
         for box, pixels in ((row.photo, photo), (row.overlay, over)):
             if box is None:
                 continue

@@ -20,13 +20,13 @@ import pyarrow.parquet as pq
 
 from cvx_core import GroundTruthBoxes, GroundTruthMask, InputError, get_task
 from cvx_core.images import SourceImage, read_image
-from cvx_core.tasks import GroundTruth
+from cvx_core.tasks import LABEL_COLUMNS, PATH_COLUMNS, GroundTruth
 from cvx_diagnose.data.folders import SUFFIXES
 from cvx_diagnose.data.items import Item, check_faults, format_faults, read_item_label
 from cvx_diagnose.data.records import feature_names, label_text
 from cvx_diagnose.data.sources import Source, shorten_names
 from cvx_diagnose.data.storage import Storage
-from cvx_diagnose.data.tables import LABEL_COLUMNS, PATH_COLUMNS, find_column
+from cvx_diagnose.data.tables import choose_column
 
 _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _CLASS_MEMBERS = ("cls", "cls.txt", "class", "class.txt", "label", "label.txt", "txt")
@@ -301,7 +301,9 @@ class ParquetImages(_Archive):
         usual: tuple[str, ...] = LABEL_COLUMNS
         if get_task(self.task).ground_truth is GroundTruthBoxes:
             usual = ("objects", "annotations", *LABEL_COLUMNS)
-        name = find_column(schema.names, self.label_column, usual, "--label-column", str(self.name))
+        name = choose_column(
+            schema.names, self.label_column, usual, "--label-column", str(self.name)
+        )
         return name, None if name is None else feature_names(_features(schema).get(name))
 
 

@@ -20,15 +20,11 @@ from cvx_core import (
     get_task,
     read_text,
 )
+from cvx_core.images import SUFFIXES
 from cvx_core.tasks import find_class
 from cvx_diagnose.data.items import Item
 from cvx_diagnose.data.sources import FileSource, fetch_class_names, shorten_names
 from cvx_diagnose.data.storage import Storage
-
-SUFFIXES = frozenset(
-    ".jpg .jpeg .png .webp .gif .bmp .tif .tiff .ppm .pgm .pbm .avif .jp2 .j2k".split()  # noqa: SIM905
-)
-"""Files with other suffixes are ignored."""
 
 IMAGE_FOLDERS = ("images", "JPEGImages", "img", "imgs")
 LABEL_FOLDERS: dict[type, tuple[tuple[str, str], ...]] = {

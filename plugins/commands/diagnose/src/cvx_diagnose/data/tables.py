@@ -17,25 +17,19 @@ from cvx_annotations.reader import read_annotations
 
 from cvx_core import GroundTruthBoxes, GroundTruthMask, InputError, UsageError, get_task
 from cvx_core.images import SourceImage, read_image
-from cvx_core.tasks import GroundTruth
+from cvx_core.tasks import (
+    LABEL_COLUMNS,
+    PATH_COLUMNS,
+    GroundTruth,
+    delimiter,
+    find_column,
+)
 from cvx_diagnose.data.items import Item, format_boxes, format_faults
 from cvx_diagnose.data.records import label_text
 from cvx_diagnose.data.sources import FileSource, find_file, shorten_names
 from cvx_diagnose.data.storage import Storage, is_url
 
-PATH_COLUMNS = (
-    *("path", "filename", "file", "file_name", "filepath", "file_path", "image", "image_path"),
-    *("image_name", "image_file", "img", "img_path"),
-)
-LABEL_COLUMNS = (
-    *("label", "class", "target", "category", "labels", "class_name", "label_name"),
-    *("mask", "mask_path", "annotation", "ground_truth", "y"),
-)
-"""Names of columns that are recognized, without regard to case."""
-
-TEXT_TABLES = (".csv", ".tsv", ".tab")
 JSON_LINES = (".jsonl", ".ndjson")
-_DELIMITERS = ",;\t|"
 _WAY_OUT = (
     "Give a column 'path', and a column 'label' with the true class or a file; or name the columns "
     "with --path-column and --label-column."
@@ -86,7 +80,7 @@ class TableSource(FileSource):
     def _csv(self) -> Iterator[tuple[str, str | None]]:
         try:
             with self.file.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as text:
-                lines = csv.DictReader(text, delimiter=_delimiter(text.readline()))
+                lines = csv.DictReader(text, delimiter=delimiter(text.readline()))
                 text.seek(0)
                 path, label = self._columns(lines.fieldnames or [])
                 for line in lines:
@@ -132,11 +126,11 @@ class TableSource(FileSource):
 
     def _columns(self, names: Sequence[str]) -> tuple[str, str | None]:
         """Return the names of the columns of paths and labels; None where there is no label."""
-        path = find_column(names, self.path_column, PATH_COLUMNS, "--path-column", self.name)
+        path = choose_column(names, self.path_column, PATH_COLUMNS, "--path-column", self.name)
         usual: tuple[str, ...] = LABEL_COLUMNS
         if get_task(self.task).ground_truth is GroundTruthBoxes:
             usual = ("objects", "annotations", "boxes", *LABEL_COLUMNS)
-        label = find_column(names, self.label_column, usual, "--label-column", self.name)
+        label = choose_column(names, self.label_column, usual, "--label-column", self.name)
         if path is None:
             raise InputError(
                 f"{self.name} has no column 'path', only {shorten_names(list(names))}.",
@@ -145,7 +139,7 @@ class TableSource(FileSource):
         return path, label
 
 
-def find_column(
+def choose_column(
     names: Sequence[str], given: str | None, usual: Sequence[str], option: str, where: str
 ) -> str | None:
     """Return the column that is given, or one with a usual name, or None.
@@ -162,21 +156,10 @@ def find_column(
                 f"Choose one of them: {option} NAME.",
             )
         return given
-    if usual[0] in names:
-        return usual[0]
-    found = [name for name in names if name.strip().casefold() in usual]
-    if len(found) > 1:
-        raise InputError(
-            f"{where} has several columns that may be meant: {shorten_names(found)}.",
-            f"Choose one: {option} NAME.",
-        )
-    return found[0] if found else None
-
-
-def _delimiter(header: str) -> str:
-    """Return the delimiter of a header: the one that occurs most, outside of quotes."""
-    unquoted = "".join(header.split('"')[::2])
-    return max(_DELIMITERS, key=lambda one: unquoted.count(one))
+    try:
+        return find_column(names, usual)
+    except UsageError as error:
+        raise InputError(f"{where}: {error.message}", f"Choose one: {option} NAME.") from error
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-// Maps as numbers. Resampling and smoothing are what cvx_core.resample and cvx_core.display do;
+// Maps as numbers. Resampling and smoothing are what cvx_core.images.resample and cvx_core.explanations do;
 // both work along each axis alone, so one sparse matrix for the rows and one for the columns hold
 // the interpolation, the Gaussian and its correction at the rim together.
 

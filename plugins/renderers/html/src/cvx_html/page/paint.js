@@ -1,4 +1,4 @@
-// Maps as colours: what cvx_core.display.colors and opacity do.
+// Maps as colours: what cvx_core.explanations.colors and opacity do.
 
 const STRONGEST = 0.85;
 
@@ -69,6 +69,9 @@ async function paintSmall(canvas, image, map) {
   context.imageSmoothingQuality = "high";
   context.drawImage(photo, 0, 0, width, height);
   if (!map) return;
+  [context.globalCompositeOperation, context.fillStyle] = ["saturation", "grey"];
+  context.fillRect(0, 0, width, height);
+  context.globalCompositeOperation = "source-over";
   const field = spread(map, valuesOf(map), image.size, width, height);
   const layer = new OffscreenCanvas(width, height);
   layer.getContext("2d").putImageData(toPixels(map, field, width, height, 0.5), 0, 0);

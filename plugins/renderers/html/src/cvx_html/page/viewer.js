@@ -41,6 +41,8 @@ const stage = {
       "aria-valuetext",
       blend === 0 ? "image only" : blend === 1 ? "map only" : `${slider.value} % map`,
     );
+    // Color and map would be mistaken for each other; without the map the photograph has its own.
+    find("photo").style.filter = `grayscale(${Math.min(1, 2 * blend)})`;
     const pixels = toPixels(this.map, this.field, width, height, blend);
     find("map").getContext("2d").putImageData(pixels, 0, 0);
   },
