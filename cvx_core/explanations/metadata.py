@@ -18,6 +18,7 @@ class Metadata(Mapping[str, Any]):
     __slots__ = ("_data",)
 
     def __init__(self, data: Mapping[str, Any] | None = None, /, **more: Any) -> None:
+        self._data: dict[str, Any]
         if isinstance(data, Metadata) and not more:
             self._data = data._data  # nobody changes it
             return

@@ -19,9 +19,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cvx_core import GroundTruthBoxes, GroundTruthMask, InputError, get_task
-from cvx_core.images import SourceImage, read_image
+from cvx_core.images import SUFFIXES, SourceImage, read_image
 from cvx_core.tasks import LABEL_COLUMNS, PATH_COLUMNS, GroundTruth
-from cvx_diagnose.data.folders import SUFFIXES
 from cvx_diagnose.data.items import Item, check_faults, format_faults, read_item_label
 from cvx_diagnose.data.records import feature_names, label_text
 from cvx_diagnose.data.sources import Source, shorten_names

@@ -18,7 +18,7 @@ from cvx_core import (
     read_text,
 )
 from cvx_core.explanations import settled
-from cvx_core.tasks import find_class
+from cvx_core.tasks import TEXT_TABLES, find_class
 from cvx_diagnose.data.archives import (
     ParquetImages,
     TarShards,
@@ -29,7 +29,7 @@ from cvx_diagnose.data.archives import (
 from cvx_diagnose.data.folders import ClassFolders, open_paired_folders, open_yolo_config
 from cvx_diagnose.data.sources import Source, TorchDataset
 from cvx_diagnose.data.storage import Storage, is_url
-from cvx_diagnose.data.tables import JSON_LINES, TEXT_TABLES, TableSource, open_coco
+from cvx_diagnose.data.tables import JSON_LINES, TableSource, open_coco
 
 
 def open_source(
