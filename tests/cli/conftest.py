@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cli.forking import Forks
 from PIL import Image
 
 from cvx_core.cli import main
@@ -21,6 +22,7 @@ from cvx_core.plugins.registry import Registry
 
 HERE = Path(__file__).parent
 LITTLE = f"{HERE / 'little.py'}"
+_forks: Forks | None = None
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,8 @@ class Cvx:
         return {**kept, "PYTHONPATH": str(HERE / "site"), "COLUMNS": "100", **variables}
 
     def __call__(self, *arguments: str | bytes | Path, **variables: str) -> Outcome:
-        done = subprocess.run(
+        done = self._fork(*arguments) if not variables and hasattr(os, "fork") else None
+        done = done or subprocess.run(
             self.command(*arguments),
             cwd=self.folder,
             env=self.environment(**variables),
@@ -80,6 +83,12 @@ class Cvx:
             done.stderr.decode("utf-8", "surrogateescape"),
             self.folder,
         )
+
+    def _fork(self, *arguments: str | bytes | Path) -> subprocess.CompletedProcess[bytes]:
+        global _forks
+        environment = self.environment()
+        _forks = _forks or Forks(environment)
+        return _forks.run(["cvx", *arguments], self.folder, environment)
 
     def explain(self, *arguments: str | bytes | Path, **variables: str) -> Outcome:
         """Explain with the little model and, unless others are named, one quick explainer."""
