@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from cvx_core._util.text import brief
 from cvx_core.errors import InputError, ModelError
 from cvx_core.images.bands import Form, Values, as_given, to_colors
 from cvx_core.images.geometry import Geometry, measure
@@ -40,6 +41,9 @@ class PreparedImage:
     extent: Extent
     note: str = ""
     conversion: str = ""
+
+    def __repr__(self) -> str:
+        return brief(self)
 
     @property
     def frame(self) -> Frame:

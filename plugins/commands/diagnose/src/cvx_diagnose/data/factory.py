@@ -17,10 +17,10 @@ from cvx_core import (
     read_text,
 )
 from cvx_core.explanations import settled
-from cvx_core.tasks import find_class
+from cvx_core.tasks import TEXT_TABLES, find_class
 from cvx_diagnose.data.folders import ClassFolders, open_paired_folders
 from cvx_diagnose.data.sources import Source, TorchDataset
-from cvx_diagnose.data.tables import TEXT_TABLES, TableSource, open_coco
+from cvx_diagnose.data.tables import TableSource, open_coco
 
 
 def open_source(
