@@ -47,7 +47,7 @@ from .explainers.method import Attribution as Attribution
 from .explainers.request import ExplainRequest as ExplainRequest
 from .explanations.explanation import Explanation as Explanation
 from .explanations.metadata import Metadata as Metadata
-from .explanations.plotting import Comparison as Comparison, compare as compare
+from .explanations.plots import Comparison as Comparison, compare as compare
 from .explanations.renderer import Renderer as Renderer
 from .explanations.results import (
     Artifact as Artifact,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from dataclasses import fields
+from typing import Any
 
 _BREAKS = dict.fromkeys(map(ord, "\t\n\v\f\r\x85\u2028\u2029"), " ")
 # Joiners shape Persian words and emoji, marks place punctuation in right-to-left text.
@@ -36,6 +38,28 @@ def shortened(text: str, most: int = 80) -> str:
     line = printable(text)
     ends = (most - 1) // 2
     return line if len(line) <= most else line[:ends] + "…" + line[ends + 1 - most :]
+
+
+def brief(thing: Any, most: int = 100) -> str:
+    """Return a dataclass on one line: arrays by dtype and shape, long sequences by their length.
+
+    Examples
+    --------
+    >>> from dataclasses import make_dataclass
+    >>> import numpy as np
+    >>> brief(make_dataclass("Mask", ["values", "names"])(np.zeros((2, 3)), ["a"] * 99))
+    'Mask(values=float64 (2, 3), names=99 values)'
+    """
+    values = (f"{one.name}={_brief_value(getattr(thing, one.name))}" for one in fields(thing))
+    return shortened(f"{type(thing).__name__}({', '.join(values)})", most)
+
+
+def _brief_value(value: Any) -> str:
+    if hasattr(value, "dtype") and hasattr(value, "shape"):
+        return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
+    if isinstance(value, list | tuple) and len(value) > 8:
+        return f"{len(value)} values"
+    return repr(value)
 
 
 def _escaped(character: str) -> str:

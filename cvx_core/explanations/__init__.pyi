@@ -19,6 +19,6 @@ from .output_folder import (
     rendered as rendered,
     settled as settled,
 )
-from .plotting import Comparison as Comparison, compare as compare
+from .plots import Comparison as Comparison, compare as compare
 from .renderer import Renderer as Renderer
 from .results import Artifact as Artifact, Explanations as Explanations

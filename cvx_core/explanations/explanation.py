@@ -19,7 +19,7 @@ from cvx_core.explanations.heatmap import OPACITY, overlay
 from cvx_core.explanations.metadata import Metadata
 from cvx_core.explanations.notebook import explanation_html, overlay_png
 from cvx_core.explanations.npz import SUFFIX, pack, unpack
-from cvx_core.explanations.plotting import plot
+from cvx_core.explanations.plots import plot
 from cvx_core.images.regions import Extent
 from cvx_core.images.resampling import resample
 from cvx_core.plugins.renderers import renderer_for
@@ -208,7 +208,7 @@ class Explanation:
         Parameters
         ----------
         ax
-            Axes to draw into; None makes a figure with pyplot.
+            Axes to draw into; None makes a figure that pyplot shows.
         colormap, alpha, background
             See `overlay`.
         caption

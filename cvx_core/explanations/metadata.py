@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from cvx_core._util.text import shortened
+
 
 class Metadata(Mapping[str, Any]):
     """Read-only mapping whose values are JSON values, nested as deep as you like.
@@ -43,7 +45,7 @@ class Metadata(Mapping[str, Any]):
         return len(self._data)
 
     def __repr__(self) -> str:
-        return f"Metadata({self.to_dict()!r})"
+        return shortened(f"Metadata({self.to_dict()!r})", 100)
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, Metadata):

@@ -1,4 +1,4 @@
-"""How explanations and artifacts show themselves in a notebook."""
+"""Notebook output of explanations and artifacts."""
 
 from __future__ import annotations
 
@@ -29,6 +29,8 @@ class Described(ImageMap, Protocol):
     @property
     def title(self) -> str: ...  # noqa: D102
     @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
     def unit(self) -> str: ...  # noqa: D102
     @property
     def cautions(self) -> list[str]: ...  # noqa: D102
@@ -50,6 +52,7 @@ def explanation_html(explanation: Described, side: int = SIDE) -> str:
     target = explanation.target
     total = explanation.values.sum(dtype=np.float64)
     rows = [
+        ("image", explanation.name),
         ("target", target.text),
         ("prediction", target.predicted.text),
         ("label", target.label.text if target.label else ""),

@@ -19,6 +19,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from cvx_core._util.environment import optional_module
 from cvx_core._util.files import MAX_BYTES, read_bytes
+from cvx_core._util.text import brief
 from cvx_core.errors import InputError
 from cvx_core.images.bands import to_colors
 
@@ -64,6 +65,9 @@ class SourceImage:
 
     def __post_init__(self) -> None:
         self.pixels.setflags(write=False)
+
+    def __repr__(self) -> str:
+        return brief(self)
 
     @property
     def size(self) -> tuple[int, int]:

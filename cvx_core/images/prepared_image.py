@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 
 from cvx_core._util.tensors import to_host
+from cvx_core._util.text import brief
 from cvx_core.errors import InputError, ModelError
 from cvx_core.images.bands import Form, Values, as_given, to_colors
 from cvx_core.images.geometry import Geometry, measure
@@ -42,6 +43,9 @@ class PreparedImage:
     extent: Extent
     note: str = ""
     conversion: str = ""
+
+    def __repr__(self) -> str:
+        return brief(self)
 
     @property
     def frame(self) -> Frame:

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from cvx_core._util.text import brief
 from cvx_core.errors import TargetError
 from cvx_core.images.image_files import read_mask_image
 
@@ -221,6 +222,9 @@ class MaskRegion(Region):
     size: tuple[float, float] | None = None
     name: str = "mask"
     origin: tuple[float, float] = (0.0, 0.0)
+
+    def __repr__(self) -> str:
+        return brief(self)
 
     def __post_init__(self) -> None:
         mask = np.asarray(self.mask, dtype=bool)

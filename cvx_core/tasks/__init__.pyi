@@ -9,6 +9,7 @@ from .catalogue import (
     find_mistakes as find_mistakes,
     get_task as get_task,
     image_label as image_label,
+    labels_per_image as labels_per_image,
     parse_target as parse_target,
 )
 from .classes import (

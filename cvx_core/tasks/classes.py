@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from cvx_core._util.text import shortened
 from cvx_core.errors import TargetError, did_you_mean
 
 
@@ -105,6 +106,9 @@ class TargetRecord:
     box: tuple[float, float, float, float] | None = None
     asked: str = ""
     reported: tuple[Detection, ...] | None = None
+
+    def __repr__(self) -> str:
+        return f"<TargetRecord {shortened(self.text)}>"
 
     @property
     def slug(self) -> str:

@@ -20,6 +20,7 @@ from cvx_core._util.tables import (
     find_column as find_column,
     label_in_table,
 )
+from cvx_core._util.text import brief
 from cvx_core.errors import TargetError, UsageError
 from cvx_core.images.inputs import is_by_name
 from cvx_core.images.regions import Frame
@@ -61,6 +62,9 @@ class GroundTruthMask:
                 "Give the index of the class of each pixel; 255 is unknown.",
             )
         object.__setattr__(self, "indices", indices.astype(np.int64))
+
+    def __repr__(self) -> str:
+        return brief(self)
 
     def on_grid(self, frame: Frame, shape: tuple[int, int], classes: int) -> npt.NDArray[np.int64]:
         """Return the class at the centres of a grid over the network's input, (h, w); -1 unknown.

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import is_dataclass
 from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
 
+from cvx_core._util.text import brief, shortened
 from cvx_core.errors import ModelError, TargetError
 from cvx_core.images.regions import Point, Region
 from cvx_core.plugins.component import component_name
@@ -47,6 +49,14 @@ class Prediction(ABC):
     classes: Sequence[str] | None
     own_targets: ClassVar[str] = "Give a class, or Predicted()."
     """Which targets need such a prediction, and what to use instead; for messages."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "__repr__" not in vars(cls):  # dataclasses would make one with all outputs
+            cls.__repr__ = cls.__repr__  # type: ignore[method-assign]
+
+    def __repr__(self) -> str:
+        return brief(self) if is_dataclass(self) else object.__repr__(self)
 
     @classmethod
     def require(cls, prediction: Prediction, target: object) -> Self:
@@ -163,6 +173,10 @@ class VectorPrediction(Prediction):
 
     unit: str = ""
     """Unit of the outputs where they have no probability."""
+
+    def __repr__(self) -> str:
+        said = f"{type(self).__name__} {self.entry(self.predicted).text} of {self.count}"
+        return f"<{shortened(said)}>"
 
     @property
     def probabilities(self) -> npt.NDArray[np.float64] | None:

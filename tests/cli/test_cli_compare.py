@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from cvx_core.explanations import plotting
+from cvx_core.explanations import plots
 
 if TYPE_CHECKING:
     from conftest import Outcome
@@ -23,13 +23,13 @@ PAIR = ("-e", "saliency", "-m", LITTLE)
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What is compared, in order."""
     kept: list[Any] = []
-    real = plotting.compare
+    real = plots.compare
 
     def compare(explanations: Any, **options: Any) -> Any:
         kept.append(explanations)
         return real(explanations, **options)
 
-    monkeypatch.setattr(plotting, "compare", compare)
+    monkeypatch.setattr(plots, "compare", compare)
     return kept
 
 

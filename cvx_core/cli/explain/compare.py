@@ -102,7 +102,7 @@ def compare(
         from cvx_core.cli.kit.model_loader import loaded_model
         from cvx_core.cli.kit.progress import Console
         from cvx_core.explanations.output_folder import Folder, Names, safe_stem
-        from cvx_core.explanations.plotting import compare as draw
+        from cvx_core.explanations.plots import compare as draw
         from cvx_core.explanations.results import load_explanations
         from cvx_core.tasks.catalogue import parse_target
 

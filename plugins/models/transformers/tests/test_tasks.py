@@ -319,6 +319,22 @@ def test_a_network_that_wants_a_task_in_words_is_refused_with_the_way_out(tmp_pa
         cvx.load_model(f"transformers:{tmp_path}", weights="random")
 
 
+def test_a_network_that_was_loaded_from_a_folder_brings_its_image_processor(
+    tmp_path: Path,
+) -> None:
+    config = hf.ResNetConfig(
+        embedding_size=8, hidden_sizes=[8, 8], depths=[1, 1], id2label={0: "cat", 1: "dog"}
+    )
+    hf.ResNetForImageClassification(config).save_pretrained(tmp_path)
+    loaded = hf.ResNetForImageClassification.from_pretrained(tmp_path)
+    assert cvx.wrap(loaded).preprocess is None
+    hf.ConvNextImageProcessor(size={"shortest_edge": 64}).save_pretrained(tmp_path)
+    found = cvx.wrap(hf.ResNetForImageClassification.from_pretrained(tmp_path))
+    assert found.classes == ("cat", "dog")
+    prepared = found.prepare(np.zeros((40, 50, 3), np.uint8))
+    assert prepared[0].tensor.shape == (3, 64, 64)
+
+
 def test_ones_own_detector_is_wrapped_in_one_line() -> None:
     torch.manual_seed(0)
     network = rt_detr().eval()

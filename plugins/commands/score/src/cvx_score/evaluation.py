@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from cvx_core import (
     Explainer,
@@ -20,6 +21,7 @@ from cvx_core import (
     UsageError,
     VisionModel,
     did_you_mean,
+    wrap,
 )
 from cvx_core.explainers import run
 from cvx_core.images import Box, MaskRegion, PreparedImage, Region
@@ -33,7 +35,15 @@ from cvx_score.measures.localization import TOLERANCE, pointing, rank_accuracy, 
 from cvx_score.measures.pixel_order import on_pixels, read_map
 from cvx_score.methods import Method, collect_methods, try_each
 from cvx_score.report import MEASURES, NEED_REGION, Score, finite
-from cvx_score.targets import Labels, Quantity, Targets, as_target, per_image, target_of
+from cvx_score.targets import (
+    Labels,
+    Quantity,
+    Targets,
+    as_target,
+    per_image,
+    read_labels,
+    target_of,
+)
 
 DEFAULT = ("insertion", "deletion", "road", "road-lerf", "completeness")
 """The default measures, with `NEED_REGION` if regions are given."""
@@ -43,7 +53,7 @@ Regions = Any
 
 
 def score(
-    model: VisionModel,
+    model: VisionModel | nn.Module,
     images: Any,
     explainers: Maps,
     target: Targets = None,
@@ -67,7 +77,7 @@ def score(
     Parameters
     ----------
     model
-        The model; it is left unchanged.
+        The model, or a network for prepared tensors; it is left unchanged.
     images
         See `cvx_core.explain`.
     explainers
@@ -119,6 +129,7 @@ def score(
     >>> [one] = cvx.score(model, "screwdriver.jpg", "grad-cam",
     ...                   measures=["deletion"])                             # doctest: +SKIP
     """
+    model = wrap(model)
     prepared = prepare(model, images)
     chosen = _measures(measures, regions is not None)
     evaluation = _Evaluation(
@@ -258,7 +269,7 @@ class _Evaluation:
 
     def _chosen(self, chosen: list[int], method: Method, targets: list[Target] | None) -> Any:
         """Return the first arguments of a measure for some of the images."""
-        labels = self.model.task.labels_per_image(self.label, len(self.prepared))
+        labels = read_labels(self.model, self.label, self.prepared)
         return (
             self.model,
             [self.prepared[i] for i in chosen],

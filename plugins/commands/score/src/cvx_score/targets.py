@@ -33,6 +33,7 @@ from cvx_core.tasks import (
     Seed,
     TargetRecord,
     as_target as read_target,
+    labels_per_image,
 )
 from cvx_score.forward import predict_each
 
@@ -118,12 +119,20 @@ def resolve_targets(
     if quantity is not None:
         check_choice("quantity", quantity, QUANTITIES)
     targets = [as_target(one) for one in per_image(target, len(images), "targets", str)]
-    labels = model.task.labels_per_image(label, len(images))
+    labels = read_labels(model, label, images)
     found = []
     for i, (output, prediction) in enumerate(predict_each(model, images)):
         seed, record = prediction.resolve(targets[i], labels[i])
         found.append(_measured_target(model, images[i], output, seed, record, quantity))
     return found
+
+
+def read_labels(
+    model: VisionModel, label: Labels, images: Sequence[PreparedImage]
+) -> list[GroundTruth | None]:
+    """Return the ground truth of each image; see `cvx_core.explain` for the forms of labels."""
+    names = [(one.source.path, one.source.name) for one in images]
+    return labels_per_image(model.task, label, names, model.classes)
 
 
 def per_image(value: Any, count: int, what: str, *single: type) -> list[Any]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from cvx_core import OptionError, TargetError, UsageError, VisionModel
+from cvx_core import OptionError, TargetError, UsageError, VisionModel, wrap
 from cvx_core.images import PreparedImage
 from cvx_core.tasks import (
     ClassificationPrediction,
@@ -41,7 +41,7 @@ MAX_BUDGET = 100_000
 
 
 def why(
-    model: VisionModel,
+    model: VisionModel | nn.Module,
     image: Any,
     label: GroundTruth,
     *,
@@ -102,6 +102,7 @@ def why(
     >>> print(cvx.why(model, "screwdriver.jpg", "screwdriver").text)         # doctest: +SKIP
     """
     check_numbers(budget, memory)
+    model = wrap(model)
     if model.classes is not None and rival is not None:
         find_class(rival, model.classes, len(model.classes))
     [label] = model.task.labels_per_image(label, 1)

@@ -41,6 +41,14 @@ def model_folder(name: str, *, with_weights: bool) -> Path:
     return _cached(name, with_weights) or _fetched(name, with_weights)
 
 
+def local_folder(name: str) -> Path | None:
+    """Return the folder of a model that is on this machine; None if there is none."""
+    path = Path(name)
+    if not name or path.is_dir():
+        return path if name else None
+    return _cached(name, with_weights=False)
+
+
 def _cached(name: str, with_weights: bool) -> Path | None:
     repository, _, revision = name.partition("@")
     try:

@@ -12,7 +12,7 @@ from cvx_core import CheckpointError, ModelEntry, ModelError, ModelSource, Visio
 from cvx_core.models import first_synonyms, names_a_file
 from cvx_transformers.adapter import Adapter, read_adapter
 from cvx_transformers.builder import bare, read_config, trained, with_file
-from cvx_transformers.hub import model_folder
+from cvx_transformers.hub import local_folder, model_folder
 from cvx_transformers.preprocessing import read_preprocess
 from cvx_transformers.tasks import built_for, check_prompts
 
@@ -87,7 +87,11 @@ class TransformersSource(ModelSource):
         )
 
     def wrap(self, module: nn.Module) -> VisionModel | None:
-        """Return a network of the user's own, for prepared tensors; None if its task is unknown."""
+        """Return a network of the user's own; None if its task is unknown.
+
+        The image processor is that of the folder, or of the cached model, that it was loaded from;
+        without one, prepared tensors can be explained.
+        """
         task = built_for(module)
         if task is None:
             check_prompts(getattr(module, "config", None))
@@ -95,6 +99,7 @@ class TransformersSource(ModelSource):
         config: Any = module.config
         return VisionModel(
             module,
+            preprocess=_preprocess_of(config),
             classes=_class_names(config),
             task=task.name,
             readout=task.readout(config, None),
@@ -120,6 +125,14 @@ def _own_preprocess(adapter: Adapter, of_base: Any) -> Any:
     """Return the image processor that was saved with an adapter, or that of its base."""
     saved = (adapter.folder / "preprocessor_config.json").is_file()
     return read_preprocess(adapter.folder, adapter.name) if saved else of_base
+
+
+def _preprocess_of(config: Any) -> Any:
+    name = str(getattr(config, "_name_or_path", "") or "")
+    folder = local_folder(name)
+    if folder is None or not (folder / "preprocessor_config.json").is_file():
+        return None
+    return read_preprocess(folder, name)
 
 
 def _class_names(config: Any) -> list[str] | None:

@@ -13,7 +13,7 @@ from PIL import Image
 
 import cvx_core as cvx
 from cvx_core import Explanation, OptionError, OutputError, UsageError
-from cvx_core.explanations.plotting import differences
+from cvx_core.explanations.plots import differences
 from cvx_core.testing.samples import sample_explanation
 
 mpl.use("Agg")
@@ -120,7 +120,7 @@ def test_what_can_not_be_compared_is_refused() -> None:
 
 
 def test_without_matplotlib_the_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cvx_core.explanations.plotting.optional_module", lambda name: None)
+    monkeypatch.setattr("cvx_core.explanations.plots.optional_module", lambda name: None)
     with pytest.raises(OptionError, match="pip install matplotlib"):
         sample_explanation().plot()
     with pytest.raises(OptionError, match="pip install matplotlib"):
