@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from threading import Lock
 from typing import Any, Literal, get_args
@@ -100,7 +101,7 @@ class Figure(Renderer):
         """The media type of the format."""
         return _MEDIA_TYPES[self.format]
 
-    def draw(self, explanations: list[Explanation]) -> Artifact:
+    def draw(self, explanations: Sequence[Explanation]) -> Artifact:
         """Return the figure.
 
         Raises
@@ -111,7 +112,7 @@ class Figure(Renderer):
         with _settings, matplotlib.rc_context(_defaults()):
             return Artifact(self.suffix, self.media_type, self._bytes(explanations))
 
-    def _bytes(self, explanations: list[Explanation]) -> bytes:
+    def _bytes(self, explanations: Sequence[Explanation]) -> bytes:
         sizes = [(e.image.shape[1], e.image.shape[0]) for e in explanations]
         panels = [panel_size(size, self.width, self.dpi) for size in sizes]
         pixels = 2 * sum(wide * high for wide, high in panels)
