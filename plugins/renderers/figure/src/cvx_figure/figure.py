@@ -140,6 +140,8 @@ class Figure(Renderer):
             format=self.format,
             dpi=self.dpi,
             metadata={"Title": texts[0].title, **_UNDATED[self.format]},
+            # Of zlib's levels 1 to 9: a tenth larger than the default of 6, in half the time.
+            **({"pil_kwargs": {"compress_level": 3}} if self.format == "png" else {}),
         )
         return buffer.getvalue()
 
