@@ -379,7 +379,7 @@ class Explanation:
 
 def to_npz(explanations: Sequence[Explanation]) -> bytes:
     """Return explanations as an npz archive; equal explanations give equal bytes."""
-    return pack([(e.to_dict(arrays=False), e.values, e.image) for e in explanations])
+    return pack((e.to_dict(arrays=False), e.values, e.image) for e in explanations)
 
 
 def _settled(image: object) -> bool:

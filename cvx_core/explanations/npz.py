@@ -6,10 +6,11 @@ arrays), ``values_0``, ``values_1``, ... and ``image_0``, ... (each image once).
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,21 +29,31 @@ MAX_BYTES = 2 * 1024**3
 """An archive that would unpack to more than this is refused (an npz of 190 KB can hold 190 MB)."""
 
 
-def pack(entries: Sequence[tuple[dict[str, Any], Array, Array]]) -> bytes:
-    """Return an archive of (JSON values, map, image) triples; equal entries give equal bytes."""
-    arrays: dict[str, Any] = {}
-    images: dict[bytes, int] = {}
+def pack(entries: Iterable[tuple[dict[str, Any], Array, Array]]) -> bytes:
+    """Return an archive of (JSON values, map, image) triples; equal entries give equal bytes.
+
+    No triple is kept once it is in the archive.
+    """
+    images: dict[str, int] = {}
     documents = []
-    for index, (data, values, image) in enumerate(entries):
-        number = images.setdefault(image.tobytes() + repr(image.shape).encode(), len(images))
-        arrays[f"image_{number}"] = image
-        arrays[f"values_{index}"] = values
-        documents.append({**data, "image": number})
-    document = {"schema": SCHEMA, "explanations": documents}
-    arrays["metadata"] = np.array(json.dumps(document, ensure_ascii=False, sort_keys=True))
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for index, (data, values, image) in enumerate(entries):
+            key = hashlib.sha256(np.ascontiguousarray(image).data).hexdigest() + repr(image.shape)
+            if key not in images:
+                images[key] = len(images)
+                _put(archive, f"image_{images[key]}", image)
+            _put(archive, f"values_{index}", values)
+            documents.append({**data, "image": images[key]})
+        document = {"schema": SCHEMA, "explanations": documents}
+        text = json.dumps(document, ensure_ascii=False, sort_keys=True)
+        _put(archive, "metadata", np.array(text))
     return buffer.getvalue()
+
+
+def _put(archive: zipfile.ZipFile, name: str, array: Array) -> None:
+    with archive.open(f"{name}.npy", "w", force_zip64=True) as stream:
+        np.lib.format.write_array(stream, array, allow_pickle=False)
 
 
 def unpack(path: str | Path, build: Callable[[dict[str, Any], Array, Array], T]) -> list[T]:

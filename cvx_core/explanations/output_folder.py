@@ -6,7 +6,7 @@ import json
 import os
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path, PureWindowsPath
 from typing import Any
@@ -153,7 +153,7 @@ class Drawing:
         return f"{name}{self._part[key]}{artifact.suffix}", artifact.data
 
 
-def rendered(renderer: Renderer, explanations: list[Explanation]) -> Artifact:
+def rendered(renderer: Renderer, explanations: Sequence[Explanation]) -> Artifact:
     """Return a renderer's artifact, its failures put in our words.
 
     Raises
@@ -211,6 +211,11 @@ class Folder:
         self._place = settled(path)
         self.written: list[str] = []
 
+    @property
+    def place(self) -> Path:
+        """The path from the root."""
+        return self._place
+
     def check(self, names: Iterable[str]) -> None:
         """Refuse early what could not be written later.
 
@@ -253,9 +258,14 @@ class Folder:
         UsageError
             If it is there and may not be replaced; another run may have made it since `check`.
         OutputError
-            If the disk refuses, or the name leads out of the folder.
+            If the disk refuses, the folder has vanished, or the name leads out of it.
         """
         place, overwrite = self._below(name), self.force or again
+        if self.written and not self._place.is_dir():
+            raise OutputError(
+                f"The output folder {self.path} is gone, with what was written to it.",
+                "Is its disk still there? Start over, or choose another folder with -o.",
+            )
         if name == RUN and not again and _is_of_a_run_in_vain(place):
             # Looked at anew, and taken away rather than written over: of two runs that meet here
             # the second finds the first one's.

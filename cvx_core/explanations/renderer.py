@@ -57,11 +57,18 @@ class Renderer(ABC):
         UsageError
             If there are none.
         """
-        several = [explanations] if isinstance(explanations, Explanation) else list(explanations)
-        if not several:
+        if isinstance(explanations, Explanation):
+            explanations = [explanations]
+        elif not isinstance(explanations, Sequence):
+            explanations = list(explanations)
+        if not len(explanations):
             raise UsageError("There is no explanation to render.")
-        return self.draw(several)
+        return self.draw(explanations)
 
     @abstractmethod
-    def draw(self, explanations: list[Explanation]) -> Artifact:
-        """Return the artifact; the list holds at least one explanation."""
+    def draw(self, explanations: Sequence[Explanation]) -> Artifact:
+        """Return the artifact for one or more explanations.
+
+        Those of a long run are read from disk one by one: go through them once and keep no image,
+        and a run of any length fits into memory.
+        """

@@ -12,6 +12,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import pytest
+from cvx_embedded import photographs
 
 from cvx_core.plugins.discovery import registry
 
@@ -54,6 +55,28 @@ def test_help_of_a_command_imports_nothing_heavy(cvx: Cvx, command: str) -> None
         check=True,
     )
     assert done.stderr.splitlines()[-1].startswith("0 [] ")
+
+
+EXPLAINED = """
+import sys
+from cvx_core.cli import main
+sys.argv = ["cvx", "explain", sys.argv[1], "-e", "grad-cam", "-r", "npz", "-q"]
+code = main()
+slow = {"timm", "torchvision", "torch._dynamo", "matplotlib", "scipy", "jinja2", "rich"}
+print(code, sorted(slow & set(sys.modules)), file=sys.stderr)
+"""
+
+
+def test_an_explanation_imports_only_what_it_needs(cvx: Cvx) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", EXPLAINED, photographs()[0].path],
+        env=cvx.environment(),
+        cwd=cvx.folder,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stderr.splitlines()[-1] == "0 []"
 
 
 def test_help_lists_the_commands_of_cvx_and_of_plugins_in_one_sorted_list(cvx: Cvx) -> None:

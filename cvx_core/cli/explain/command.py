@@ -58,6 +58,7 @@ _DTYPES = ("float32", "float64", "bfloat16", "float16")
     is_flag=True,
     help="Compare each map with maps of randomly initialized networks; about 50 times slower.",
 )
+@click.option("--resume", is_flag=True, help="Continue the run in DIR, if there is one.")
 @json_option("run.json")
 @quiet_option
 @force_option
@@ -78,6 +79,7 @@ def explain(
     dtype: str | None,
     seed: int,
     sanity: bool,
+    resume: bool,
     as_json: bool,
     quiet: bool,
     force: bool,
@@ -112,6 +114,7 @@ def explain(
                 seed=seed,
                 sanity=sanity,
                 force=force,
+                resume=resume,
             )
             finished = explain_to_folder(requests, folder, options, reporter)
     if as_json:

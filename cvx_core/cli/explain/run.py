@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cvx_core.api import get_renderer
+from cvx_core.cli.explain.earlier_run import EarlierRun
 from cvx_core.cli.explain.images import ImageReader
 from cvx_core.cli.explain.plan import (
     ImageRequest,
@@ -52,6 +53,8 @@ class RunOptions:
         Whether to check that the maps depend on what the network has learned.
     force
         Overwrite existing files.
+    resume
+        Continue an unfinished run in the folder, if there is one.
     """
 
     model: str | VisionModel = MODEL
@@ -64,6 +67,7 @@ class RunOptions:
     seed: int = 0
     sanity: bool = False
     force: bool = False
+    resume: bool = False
 
     @property
     def model_name(self) -> str:
@@ -109,8 +113,8 @@ def explain_to_folder(
     Raises
     ------
     UsageError
-        If a name, a label or a target can't be resolved, or a file is there already; before
-        anything is written.
+        If a name, a label or a target can't be resolved, a file is there already, or the run to
+        resume had other arguments; before anything is written.
     InputError
         If no image can be read.
     ModelError, PluginError
@@ -129,13 +133,21 @@ def explain_to_folder(
         check_labels(given, explainers)
     drawing = Drawing(build_renderers(options.renderers))
     output = Folder(Path(folder), force=options.force)
+    arguments = _arguments(given, folder, explainers, options)
+    earlier = EarlierRun.find(output, arguments) if options.resume else None
+    if earlier is not None:
+        if earlier.is_finished:
+            return earlier.finished([*drawing.joined])
+        earlier.prepare()
     output.check([RUN, *drawing.joined])
-    journal = Journal(_arguments(given, folder, explainers, options), _used(explainers, options))
+    journal = Journal(arguments, _used(explainers, options))
     images = ImageReader([journal.enter(request) for request in given], reporter)
     first = images.first()
     reporter.stage("loading the model")
     model = options.load_model()
     journal.model = model_facts(model)
+    if earlier is not None:
+        earlier.check_same(journal.document([]))
     if note := model.details.get("weights_note"):
         reporter.note(note)
     if model.details.get("weights") == "random":
@@ -144,7 +156,15 @@ def explain_to_folder(
     _plan(journal.entries, explainers, model, count, reporter, optional=options.explainers is None)
     output.check(_existing(drawing, output, journal.entries))
     work = Work(
-        model, explainers, drawing, output, journal, reporter, options.seed, sanity=options.sanity
+        model,
+        explainers,
+        drawing,
+        output,
+        journal,
+        reporter,
+        options.seed,
+        sanity=options.sanity,
+        resume=earlier is not None,
     )
     return work.finish(images)
 

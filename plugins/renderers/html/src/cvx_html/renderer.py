@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import ClassVar
@@ -53,7 +54,7 @@ class Html(Renderer):
         if not isinstance(self.title, str):
             raise OptionError(f"title must be a str, got {type(self.title).__name__}.")
 
-    def draw(self, explanations: list[Explanation]) -> Artifact:
+    def draw(self, explanations: Sequence[Explanation]) -> Artifact:
         """Return the page; the same explanations always give the same bytes."""
         style = _read("page.css")
         script = "\n" + "\n".join(_read(name) for name in _SCRIPTS)

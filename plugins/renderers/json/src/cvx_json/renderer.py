@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, ClassVar
@@ -38,7 +39,7 @@ class Json(Renderer):
         if not isinstance(self.arrays, bool):
             raise OptionError(f"arrays must be true or false, got {self.arrays!r}.")
 
-    def draw(self, explanations: list[Explanation]) -> Artifact:
+    def draw(self, explanations: Sequence[Explanation]) -> Artifact:
         """Return the document of all explanations, in order."""
         entries = ",\n".join(_entry(one, self.arrays) for one in explanations)
         text = f'{{\n "schema": {json.dumps(SCHEMA)},\n "explanations": [\n{entries}\n ]\n}}\n'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -21,6 +22,6 @@ class Npz(Renderer):
     media_type: ClassVar[str] = "application/x-npz"
     joins: ClassVar[bool] = True
 
-    def draw(self, explanations: list[Explanation]) -> Artifact:
+    def draw(self, explanations: Sequence[Explanation]) -> Artifact:
         """Return the archive of all explanations; each image is stored once."""
         return Artifact(self.suffix, self.media_type, to_npz(explanations))

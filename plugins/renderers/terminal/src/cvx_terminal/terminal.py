@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -63,7 +64,7 @@ class Terminal(Renderer):
         if self.color not in (True, False, "auto"):
             raise OptionError(f"color must be true, false or auto, got {self.color!r}.")
 
-    def draw(self, explanations: list[Explanation]) -> Artifact:
+    def draw(self, explanations: Sequence[Explanation]) -> Artifact:
         """Return the text, UTF-8."""
         color = bool(self.color)
         if self.color == "auto":
