@@ -13,6 +13,7 @@ from .conservation import (
     relevance as relevance,
 )
 from .interception.leakage import Origin as Origin
+from .layer_selection.finer import find_finer_levels as find_finer_levels
 from .layer_selection.selection import (
     find_last_grid as find_last_grid,
     find_layer as find_layer,

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
+
 from cvx_class_attention.cam import Cam, layer_provenance
-from cvx_class_attention.weightings import RECTIFIED, WEIGHTINGS
-from cvx_core import Attribution, ExplainRequest, Recording, VisionModel
+from cvx_class_attention.levels import agreement, smoothed
+from cvx_class_attention.weightings import RECTIFIED, WEIGHTINGS, grad_cam, hires_cam
+from cvx_core import Attribution, ExplainRequest, Recording, Requirements, VisionModel
 from cvx_core.plugins import check_choice
-from cvx_core.recording import Layer
+from cvx_core.recording import Layer, find_finer_levels
+
+_FINER = 4
+"""How many times finer than the last grid a level is at most: before it gradients are noise."""
 
 
 class _GradientCam(Cam):
@@ -43,22 +50,28 @@ class _GradientCam(Cam):
 
 @dataclass(frozen=True)
 class ClassAttention(_GradientCam):
-    """Class activation map of a layer: sum_k w_k A_k, with w from the gradient of the seed.
+    """Class activation map: sum_k w_k A_k, with w from the gradient of the seed.
 
-    Values are signed, in logits: positive values support the class. With a head of global
-    average pooling and one linear layer the Grad-CAM map of class c sums to z_c - b_c.
+    Values are signed, in logits: positive values support the class. By default several levels are
+    compared, and the map is what they agree on.
 
     Parameters
     ----------
     layer, layers
-        See `Cam`.
+        See `Cam`. With ``"auto"`` for both layer and weighting, the map of a whole image's
+        prediction is what levels agree on: Grad-CAM at the last grid, and HiResCAM, smoothed by a
+        Gaussian of one position, at the last layer of each finer grid up to four times as fine.
+        Each is scaled by its largest absolute value, and a position gets the value nearest to
+        zero, or 0 where signs differ. A network with one grid, such as a vision transformer, gives
+        Grad-CAM.
     weighting
-        ``"auto"`` is Grad-CAM where the prediction is one of the whole image, and HiResCAM where it
-        is one of a box or a region: of a gradient at a few positions the mean over all says little.
-        ``"grad-cam"`` (Selvaraju 2017, arXiv:1610.02391), ``"hires-cam"`` (Draelos 2020,
-        arXiv:2011.08891), ``"xgrad-cam"`` (Fu 2020, arXiv:2008.02312), ``"grad-cam-plus-plus"``
-        (Chattopadhyay 2018, arXiv:1710.11063) or ``"layer-cam"`` (Jiang 2021). The last two are
-        rectified and have no sign.
+        ``"auto"``, at a named layer, is Grad-CAM where the prediction is one of the whole image,
+        and HiResCAM where it is one of a box or a region: of a gradient at a few positions the mean
+        over all says little. ``"grad-cam"`` (Selvaraju 2017, arXiv:1610.02391; with a head of
+        global average pooling and one linear layer it sums to z_c - b_c), ``"hires-cam"`` (Draelos
+        2020, arXiv:2011.08891), ``"xgrad-cam"`` (Fu 2020, arXiv:2008.02312),
+        ``"grad-cam-plus-plus"`` (Chattopadhyay 2018, arXiv:1710.11063) or ``"layer-cam"`` (Jiang
+        2021). The last two are rectified and have no sign.
 
     Raises
     ------
@@ -80,10 +93,47 @@ class ClassAttention(_GradientCam):
             return self.weighting
         return "grad-cam" if model.task.whole_image else "hires-cam"
 
+    def attribute(self, request: ExplainRequest) -> list[Attribution]:
+        """Return the map of each seed, (B, h, w): at layers or what levels agree on."""
+        by_default = (self.layer, self.layers, self.weighting) == ("auto", (), "auto")
+        if by_default and request.model.task.whole_image:
+            finer = find_finer_levels(request.model, request.inputs, _FINER)
+            if finer:
+                return _agreed(request, finer)
+        return super().attribute(request)
+
     @property
     def kind(self) -> str:  # type: ignore[override]
         """The weighting."""
         return self.weighting
+
+
+def _agreed(request: ExplainRequest, finer: Sequence[Layer]) -> list[Attribution]:
+    """Return what Grad-CAM at the last grid and HiResCAM at finer ones agree on, for each seed."""
+    names = [layer.name for layer in finer]
+    recording = request.recording(Requirements("auto", *names))
+    last = recording.layer("auto")
+    activations = {name: recording.activation(name) for name in ("auto", *names)}
+    # Half precision holds the activations, but not small products of them.
+    kind = torch.promote_types(activations["auto"].dtype, torch.float32)
+    found = []
+    for seed in request.seeds(recording.logits):
+        gradients = recording.gradients(seed, "auto", *names)
+        pairs = [
+            (activation.to(kind), layer.positions(gradient).to(kind))
+            for activation, gradient, layer in zip(
+                activations.values(), gradients, [last, *finer], strict=True
+            )
+        ]
+        maps = [grad_cam(*pairs[0]), *(smoothed(hires_cam(*pair)) for pair in pairs[1:])]
+        provenance = {
+            "layer": ", ".join([last.name, *names]),
+            "layer_reason": "the last grid and the finer ones before it that all paths pass "
+            f"({', '.join(f'{h} x {w}' for h, w in (p.grid for p in (last, *finer)))} positions); "
+            "the map is what they agree on",
+        }
+        found.append(Attribution(agreement(maps), provenance=provenance))
+    return found
 
 
 class GradCam(_GradientCam):

@@ -8,8 +8,9 @@ from cvx_core import Attribution, ExplainRequest, Margin, Requirements
 from cvx_core.plugins import check_choice
 from cvx_gradient_error.integrated_gradients import IntegratedGradients
 from cvx_gradient_error.saliency import InputXGradient, Saliency, WithOutput
+from cvx_gradient_error.smooth_path import SmoothPath
 
-_OUTPUTS = ("signed", "sensitivity", "path")
+_OUTPUTS = ("smooth", "signed", "sensitivity", "path")
 
 
 @dataclass(frozen=True)
@@ -22,18 +23,21 @@ class GradientError(WithOutput):
     Parameters
     ----------
     output
+        ``"smooth"``: what a fine and a coarse scale of smoothed gradients on the path from a
+        blurred image agree on, per unit of contrast; see `SmoothPath`.
         ``"signed"``: x * g, in logits, what the pixels add to the margin to first order.
         ``"sensitivity"``: max over channels of \\|g\\| (Simonyan 2013, arXiv:1312.6034), what the
         error is sensitive to; not what caused it.
         ``"path"``: integrated gradients (Sundararajan 2017, arXiv:1703.01365), which sum to
         S(x) - S(x').
     steps
-        Limit of gradients along the path.
+        Gradients along the path: 32 for ``"smooth"``, and at most 64 for ``"path"`` if None.
+        ``output="smooth"`` of one step is ``"signed"``.
     tolerance
-        Relative residual at which the integration stops.
+        Relative residual at which ``"path"`` stops.
     baseline
-        x' of the path: ``"zero"`` (the network's zero input, for most a mean grey), ``"mean"`` (the
-        image's mean colour) or ``"blur"`` (the image blurred beyond recognition).
+        x' of ``"path"``: ``"zero"`` (the network's zero input, for most a mean grey), ``"mean"``
+        (the image's mean colour) or ``"blur"`` (the image blurred beyond recognition).
 
     Raises
     ------
@@ -41,8 +45,8 @@ class GradientError(WithOutput):
         If a parameter is out of its range.
     """
 
-    output: str = "signed"
-    steps: int = 64
+    output: str = "smooth"
+    steps: int | None = None
     tolerance: float = 0.01
     baseline: str = "zero"
 
@@ -50,7 +54,13 @@ class GradientError(WithOutput):
 
     def __post_init__(self) -> None:
         check_choice("output", self.output, _OUTPUTS)
-        IntegratedGradients(self.steps, self.tolerance, self.baseline)  # checks the values
+        IntegratedGradients(64, self.tolerance, self.baseline)  # checks the values
+        self._method()  # and this the steps
+
+    @property
+    def unit(self) -> str:  # type: ignore[override]
+        """Unit of the values."""
+        return self._method().unit
 
     def requirements(self) -> Requirements:
         """Return the requirements of the output."""
@@ -63,9 +73,12 @@ class GradientError(WithOutput):
             for one in self._method().attribute(request)
         ]
 
-    def _method(self) -> Saliency | InputXGradient | IntegratedGradients:
-        if self.output == "signed":
+    def _method(self) -> Saliency | InputXGradient | IntegratedGradients | SmoothPath:
+        if self.output == "signed" or (self.output == "smooth" and self.steps == 1):
             return InputXGradient()
         if self.output == "sensitivity":
             return Saliency()
-        return IntegratedGradients(self.steps, self.tolerance, self.baseline)
+        if self.output == "smooth":
+            return SmoothPath(32 if self.steps is None else self.steps)
+        steps = 64 if self.steps is None else self.steps
+        return IntegratedGradients(steps, self.tolerance, self.baseline)

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from cvx_core import Attribution, Explainer, ExplainRequest, OptionError, Requirements
 from cvx_core.plugins import check_choice
 from cvx_location_attention.attention_rollout import rolled_out
+from cvx_location_attention.contribution_energy import ContributionEnergy
 from cvx_location_attention.layer_maps import Energy
 from cvx_location_attention.receptive_field.input_influence import Reads
 
-_MODES = ("auto", "energy", "rollout", "reads")
+_MODES = ("auto", "contributions", "energy", "rollout", "reads")
 
 
 @dataclass(frozen=True)
@@ -19,8 +20,9 @@ class LocationAttention(Explainer):
 
     Values are not negative. Without a query: for transformers with global attention the attention
     rollout of the class token (or the mean over the tokens that the prediction reads), in shares of
-    1; for other networks the energy of a layer, sum_k \\|A_k\\|^p. With a query: what that
-    position of the layer reads from the image.
+    1; for other predictions of the whole image the energy of the contributions to the outputs (see
+    `ContributionEnergy`), and for boxes and regions the energy of a layer, sum_k \\|A_k\\|^p. With
+    a query: what that position of the layer reads from the image.
 
     Parameters
     ----------
@@ -28,8 +30,9 @@ class LocationAttention(Explainer):
         Name of the layer; ``"auto"`` takes the last spatial layer that all paths to the output
         pass. Naming one (or a power) asks for its energy; a rollout runs over all layers.
     mode
-        ``"energy"`` (Zagoruyko and Komodakis 2017, arXiv:1612.03928), ``"rollout"`` (Abnar and
-        Zuidema 2020, arXiv:2005.00928), ``"reads"`` (with `query`), or ``"auto"``.
+        ``"contributions"``, ``"energy"`` (Zagoruyko and Komodakis 2017, arXiv:1612.03928),
+        ``"rollout"`` (Abnar and Zuidema 2020, arXiv:2005.00928), ``"reads"`` (with `query`), or
+        ``"auto"``.
     power
         p of the energy, greater than 0.
     query
@@ -71,9 +74,9 @@ class LocationAttention(Explainer):
                 f"mode={self.mode!r} can't be combined with query={self.query}.",
                 "mode='reads' requires query=(x,y); the other modes have no query.",
             )
-        if self.mode == "rollout" and self._of_a_layer:
+        if self.mode in ("contributions", "rollout") and self._of_a_layer:
             raise OptionError(
-                "mode='rollout' has no layer and no power.",
+                f"mode={self.mode!r} has no layer and no power.",
                 "Omit layer and power, or use mode=energy.",
             )
 
@@ -81,16 +84,22 @@ class LocationAttention(Explainer):
     def _of_a_layer(self) -> bool:
         return (self.layer, self.power) != ("auto", 2.0)
 
+    @property
+    def _may_roll_out(self) -> bool:
+        return self.mode in ("auto", "rollout") and not self._of_a_layer
+
     def requirements(self) -> Requirements:
         """Ask for the layer, the attention probabilities, or the input."""
         if self.query is not None:
             return Requirements(self.layer, "input")
-        return Requirements(self.layer, attention=self.mode != "energy" and not self._of_a_layer)
+        return Requirements(self.layer, attention=self._may_roll_out)
 
     def attribute(self, request: ExplainRequest) -> list[Attribution]:
         """Return the map, the same for every seed, (B, h, w)."""
         if self.query is not None:
             return Reads(self.query, self.layer, self.channel).attribute(request)
+        if self.mode == "contributions":
+            return ContributionEnergy().attribute(request)
         if self.mode == "energy" or self._of_a_layer:
             return Energy(self.layer, self.power).attribute(request)
         recording = request.recording(self.requirements())
@@ -99,4 +108,6 @@ class LocationAttention(Explainer):
             return [one for _ in request.seeds(recording.logits)]
         if self.mode == "rollout":
             raise one
+        if request.model.task.whole_image:
+            return ContributionEnergy().attribute(request)
         return Energy(self.layer, self.power).attribute(request)
