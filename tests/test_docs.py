@@ -24,6 +24,7 @@ import cvx_core
 from cvx_core import cli
 from cvx_core.api import get_explainer, get_renderer
 from cvx_core.cli.program import group
+from cvx_core.explainers.composition import is_composition
 from cvx_core.plugins import discovery
 from cvx_core.plugins.parameters import parse_parameters
 from cvx_core.tasks.catalogue import parse_target
@@ -166,6 +167,9 @@ def test_every_command_is_one_that_cvx_takes(page: Path) -> None:
 def check_names(parameters: dict[str, Any]) -> None:
     for kind, build in (("explainers", get_explainer), ("renderers", get_renderer)):
         for text in parameters.get(kind, ()):
+            if is_composition(text):
+                build(text)
+                continue
             component, values = parse_parameters(text)
             if component not in ELSEWHERE:
                 build(component, **values)

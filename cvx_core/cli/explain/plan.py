@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from cvx_core.api import get_explainer
 from cvx_core.errors import ModelError, UsageError
 from cvx_core.explainers.base import Explainer
+from cvx_core.explainers.composition import compose, is_composition
 from cvx_core.explanations.output_folder import Names, settled, slug
 from cvx_core.images.image_files import SourceImage, read_image
 from cvx_core.models.vision_model import VisionModel
@@ -64,12 +66,15 @@ class NamedExplainer:
         What its maps are called: the name, with the parameters where two have the same name.
     explainer
         The explainer.
+    components
+        Names of the components that it is made of; several for a composition.
     """
 
     text: str
     stem: str
     title: str
     explainer: Explainer
+    components: tuple[str, ...] = ()
 
     def targets(self, request: ImageRequest) -> tuple[Target, ...]:
         """Return the targets that it explains for an image."""
@@ -84,7 +89,7 @@ class NamedExplainer:
 
 
 def build_explainers(texts: Sequence[str]) -> list[NamedExplainer]:
-    """Build explainers from ``name:key=value,...``; one that is asked for twice is built once.
+    """Build explainers from ``name:key=value,...`` or compositions; each text is built once.
 
     Raises
     ------
@@ -92,15 +97,28 @@ def build_explainers(texts: Sequence[str]) -> list[NamedExplainer]:
         See `cvx_core.get_explainer`.
     """
     texts = list(dict.fromkeys(texts))
-    parsed = [parse_parameters(text) for text in texts]
-    plain = [name.partition("@")[0] for name, _ in parsed]
+    plain = [_plain_name(text) for text in texts]
     explainers, names = [], Names()
-    for text, (name, parameters), bare in zip(texts, parsed, plain, strict=True):
-        explainer = get_explainer(name, **parameters)
+    for text, bare in zip(texts, plain, strict=True):
+        used: list[str] = []
+        explainer = compose(text, partial(_get, used))
         alone = plain.count(bare) == 1
-        stem = names.fresh(bare if alone else f"{bare}-{slug(text[len(bare) :])}".rstrip("-"))
-        explainers.append(NamedExplainer(text, stem, bare if alone else text, explainer))
+        stem = bare if alone else f"{bare}-{slug(text[len(bare) :])}".rstrip("-")
+        stem = names.fresh(slug(text) if is_composition(text) else stem)
+        title = bare if alone else text
+        explainers.append(NamedExplainer(text, stem, title, explainer, tuple(used)))
     return explainers
+
+
+def _get(used: list[str], text: str) -> Explainer:
+    """Return an explainer, and note its name."""
+    used.append(parse_parameters(text)[0])
+    return get_explainer(text)
+
+
+def _plain_name(text: str) -> str:
+    """Return the name without parameters and distribution; a composition as it is written."""
+    return text if is_composition(text) else parse_parameters(text)[0].partition("@")[0]
 
 
 def check_labels(requests: Sequence[ImageRequest], explainers: Sequence[NamedExplainer]) -> None:
