@@ -9,9 +9,10 @@ from typing import Any, TypeVar, overload
 from torch import Tensor, nn
 
 from cvx_core._util.environment import optional_module
-from cvx_core.errors import PluginError, UsageError
+from cvx_core.errors import OptionError, PluginError, UsageError
 from cvx_core.explainers.base import Explainer
 from cvx_core.explainers.check import installed_checks
+from cvx_core.explainers.composition import compose, is_composition
 from cvx_core.explainers.runner import Labels, Targets, run
 from cvx_core.explanations.explanation import Explanation
 from cvx_core.explanations.renderer import Renderer
@@ -42,7 +43,8 @@ def get_explainer(name: str, /, **parameters: Any) -> Explainer:
     ----------
     name
         As listed by ``cvx plugins``; ``name@distribution`` where two plugins offer it. Parameters
-        may follow as on the command line: ``"grad-cam:layer=layer3"``.
+        may follow as on the command line: ``"grad-cam:layer=layer3"``. Or a composition, such as
+        ``"mean(grad-cam, hires-cam)"``.
     **parameters
         The explainer's own.
 
@@ -51,8 +53,14 @@ def get_explainer(name: str, /, **parameters: Any) -> Explainer:
     UnknownComponentError, ConflictError
         If no plugin offers the name, or several do.
     OptionError
-        If a parameter is unknown or refused.
+        If a parameter is unknown or refused, or a composition is malformed.
     """
+    if is_composition(name):
+        if parameters:
+            raise OptionError(
+                f"The composition {name!r} takes no parameters.", "Write them behind its parts."
+            )
+        return compose(name, get_explainer)
     name, written = parse_parameters(name)
     parameters = written | parameters
     explainer = get_component("explainer", name, parameters, Explainer)  # type: ignore[type-abstract]

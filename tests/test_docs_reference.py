@@ -40,7 +40,7 @@ def rows(text: str) -> str:
 def test_the_table_of_plugins_is_what_is_installed() -> None:
     lines = re.findall(
         r"^\| ([\w ]+) \| (`[^|]+`) \| \[([\w-]+)\]\((\S+)\)",
-        (REPOSITORY / "README.md").read_text(),
+        (REFERENCE / "components.md").read_text(),
         re.M,
     )
     result = {
@@ -49,7 +49,7 @@ def test_the_table_of_plugins_is_what_is_installed() -> None:
         for component in re.findall(r"`([\w-]+)`", components)
     }
     ours = {
-        package_of(page): f"plugins/{page.parents[1].name}/{page.parent.name}/README.md"
+        package_of(page): f"../../plugins/{page.parents[1].name}/{page.parent.name}/README.md"
         for page in PLUGINS
     }
     found = {

@@ -13,13 +13,15 @@ what it is made of. Parts that run together share their forward passes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any
 
 import torch
 
-from cvx_core.errors import OptionError
-from cvx_core.explainers.base import Composite, Explainer
+from cvx_core.errors import OptionError, did_you_mean
+from cvx_core.explainers.base import Composite, Explainer, rectify
 from cvx_core.explainers.method import Attribution
 from cvx_core.explainers.pyramid import enlarge
 from cvx_core.explainers.request import ExplainRequest
@@ -162,3 +164,107 @@ def _two_or_more(explainers: tuple[Explainer, ...]) -> tuple[Explainer, ...]:
     if len(explainers) < 2:
         raise OptionError(f"There are {len(explainers)} explainers.", "Combine two or more.")
     return explainers
+
+
+OPERATIONS = ("mean", "product", "smooth", "layers", "contrast", "rectify")
+"""Operations that a text may name; see `compose`."""
+
+_OPTIONS = {"smooth": {"n": int, "sigma": float}}
+
+
+def is_composition(text: str) -> bool:
+    """Whether a text names an operation on explainers, as ``"mean(a, b)"`` does.
+
+    Examples
+    --------
+    >>> is_composition("mean(a, b)"), is_composition("reads:query=(8,8)")
+    (True, False)
+    """
+    return re.match(r"\s*[\w-]+\s*\(", text) is not None
+
+
+def compose(text: str, get: Callable[[str], Explainer]) -> Explainer:
+    """Return the explainer that a text describes, as in ``"smooth(mean(a, b:layer=c), n=8)"``.
+
+    Parameters
+    ----------
+    text
+        ``mean(A, B, ...)``, ``product(A, B, ...)``, ``smooth(A, n=16, sigma=0.1)``,
+        ``layers(A, LAYER, LAYER, ...)``, ``contrast(A, CLASS, CLASS)`` or ``rectify(A)``. Each
+        explainer is a name with its parameters, or another composition.
+    get
+        Returns the explainer of a name with parameters.
+
+    Raises
+    ------
+    OptionError
+        If the operation is unknown, its arguments don't fit, or a parenthesis is missing.
+    """
+    if not is_composition(text):
+        return get(text.strip())
+    operation, _, rest = text.strip().partition("(")
+    operation = operation.strip()
+    if operation not in OPERATIONS:
+        raise OptionError(
+            f"Unknown operation {operation!r} in {text!r}.",
+            did_you_mean(operation, OPERATIONS) or "Available: " + ", ".join(OPERATIONS) + ".",
+        )
+    kinds = _OPTIONS.get(operation, {})
+    options: dict[str, Any] = {}
+    words = []
+    for word in _arguments(rest, set(kinds), text):
+        key, _, value = (part.strip() for part in word.partition("="))
+        if key not in kinds:
+            words.append(word)
+            continue
+        try:
+            options[key] = kinds[key](value)
+        except ValueError:
+            kind = "an integer" if kinds[key] is int else "a number"
+            raise OptionError(f"{key} must be {kind}, got {value!r}.") from None
+    if operation in ("mean", "product"):
+        combine = mean if operation == "mean" else product
+        return combine(*(compose(word, get) for word in words))
+    if operation == "layers":
+        return layers(compose(words[0], get), words[1:])
+    wanted = 3 if operation == "contrast" else 1
+    if len(words) != wanted:
+        raise OptionError(
+            f"{operation} takes {wanted} arguments, got {len(words)}: {text!r}.",
+            "Write contrast(EXPLAINER, CLASS, CLASS), smooth(EXPLAINER, n=16) or "
+            "rectify(EXPLAINER).",
+        )
+    explainer = compose(words[0], get)
+    if operation == "contrast":
+        return contrast(explainer, words[1], words[2])
+    return smooth(explainer, **options) if operation == "smooth" else explainer | rectify
+
+
+def _arguments(text: str, options: set[str], whole: str) -> list[str]:
+    """Return the arguments up to the closing parenthesis; a part's parameters stay with it."""
+    depth, pieces = 1, [""]
+    for index, letter in enumerate(text):
+        depth += {"(": 1, "[": 1, ")": -1, "]": -1}.get(letter, 0)
+        if depth == 0:
+            if index < len(text) - 1:
+                break
+        elif letter == "," and depth == 1:
+            pieces.append("")
+        else:
+            pieces[-1] += letter
+    else:
+        if depth == 0:
+            found: list[str] = []
+            for piece in pieces:
+                key = piece.partition("=")[0].strip()
+                parameter = "=" in piece and "(" not in key and ":" not in key
+                if parameter and key not in options and found and ":" in found[-1]:
+                    found[-1] += f",{piece.strip()}"
+                else:
+                    found.append(piece.strip())
+            if all(found):
+                return found
+            raise OptionError(f"An argument is empty in {whole!r}.", "Write mean(A, B).")
+    raise OptionError(
+        f"The parentheses don't match in {whole!r}.", "Write an operation as mean(A, B)."
+    )

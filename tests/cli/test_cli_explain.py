@@ -42,6 +42,21 @@ def test_each_image_gets_a_folder_named_by_stem_and_content(cvx: Cvx) -> None:
     ]
 
 
+def test_a_composition_is_an_explainer(cvx: Cvx) -> None:
+    text = "mean(saliency, smooth(saliency, n=2))"
+    chosen = ["-m", f"{LITTLE}:make", "-e", text, "-r", "json", "-r", "figure"]
+    done = cvx("explain", "red.png", *chosen)
+    assert done.code == 0, done.err
+    assert done.run["arguments"]["explainers"] == [text]
+    [figure] = [name for name in done.files if name.endswith(".png")]
+    assert Path(figure).name.startswith("mean-saliency-smooth-saliency-n-2")
+    [file] = [name for name in done.files - {"run.json"} if name.endswith(".json")]
+    document = json.loads((done.folder / "cvx-out" / file).read_text())
+    parameters = document["explanations"][0]["provenance"]["parameters"]
+    assert [part["method"] for part in parameters["parts"]] == ["saliency", "smooth(saliency)"]
+    assert parameters["parts"][1]["parts"][0]["method"] == "saliency"
+
+
 def test_standard_output_names_the_page_to_open_and_nothing_else(cvx: Cvx) -> None:
     done = cvx.explain("red.png")
     assert done.out == "cvx-out/index.html\n"

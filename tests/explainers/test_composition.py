@@ -13,7 +13,15 @@ from torch import Tensor, nn
 from cvx_core import Attribution, Explainer, ExplainRequest, Requirements
 from cvx_core.errors import OptionError
 from cvx_core.explainers.base import rectify
-from cvx_core.explainers.composition import contrast, layers, mean, product, smooth
+from cvx_core.explainers.composition import (
+    compose,
+    contrast,
+    is_composition,
+    layers,
+    mean,
+    product,
+    smooth,
+)
 from cvx_core.explainers.runner import run
 from cvx_core.explanations.explanation import Explanation
 from cvx_core.models.vision_model import VisionModel
@@ -269,3 +277,64 @@ def test_what_can_not_be_composed_is_refused_in_words() -> None:
 def test_compositions_are_named_after_their_parts() -> None:
     assert mean(Gradient(), Coarse()).name == "mean(gradient, coarse)"
     assert (smooth(Gradient(), 2, 0.1) | rectify).name == "rectify(smooth(gradient))"
+
+
+A, B = Gradient(), Gradient(2.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "made"),
+    [
+        ("mean(a, b)", mean(A, B)),
+        (" product( a,b , a ) ", product(A, B, A)),
+        ("smooth(a)", smooth(A)),
+        ("smooth(mean(a, b), n=4, sigma=0.25)", smooth(mean(A, B), 4, 0.25)),
+        ("contrast(a, 0, red fox)", contrast(A, "0", "red fox")),
+        ("mean(rectify(a), b) ", mean(A | rectify, B)),
+        ("rectify(mean(product(a, b), b))", mean(product(A, B), B) | rectify),
+        ("a", A),
+    ],
+)
+def test_a_text_describes_a_composition(text: str, made: Explainer) -> None:
+    assert compose(text, {"a": A, "b": B}.__getitem__) == made
+
+
+def test_the_parameters_of_a_part_stay_with_it() -> None:
+    asked: list[str] = []
+
+    def get(text: str) -> Explainer:
+        asked.append(text)
+        return A
+
+    compose("smooth(mean(a:x=1,y=(2,3), b:z=[4,5]), n=4)", get)
+    compose("smooth(a:x=1, w=2, n=4)", get)
+    assert asked == ["a:x=1,y=(2,3)", "b:z=[4,5]", "a:x=1,w=2"]
+
+
+def test_only_a_name_before_a_parenthesis_is_an_operation() -> None:
+    assert is_composition("mean (a)")
+    assert not is_composition("a:query=(1,2)")
+    assert not is_composition("a")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("average(a, b)", "Unknown operation 'average'"),
+        ("smoth(a)", "Did you mean 'smooth'"),
+        ("mean(a, b", "parentheses"),
+        ("mean(a, b))", "parentheses"),
+        ("mean(a)(b)", "parentheses"),
+        ("mean(a, )", "empty"),
+        ("mean()", "empty"),
+        ("mean(a)", "two or more"),
+        ("smooth(a, b)", "smooth takes 1 argument"),
+        ("smooth(a, n=x)", "n must be an integer, got 'x'"),
+        ("contrast(a, 0)", "contrast takes 3 arguments, got 2"),
+        ("layers(a, one)", "two or more"),
+    ],
+)
+def test_a_malformed_composition_is_an_error_with_a_hint(text: str, message: str) -> None:
+    with pytest.raises(OptionError) as caught:
+        compose(text, {"a": A, "b": B}.__getitem__)
+    assert message in str(caught.value)

@@ -6,11 +6,13 @@ import os
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from cvx_core.api import get_explainer
 from cvx_core.errors import ModelError, UsageError
 from cvx_core.explainers.base import Explainer
+from cvx_core.explainers.composition import compose, is_composition
 from cvx_core.explanations.output_folder import Names, settled, slug
 from cvx_core.images.image_files import SourceImage, is_url, read_image
 from cvx_core.images.inputs import image_paths
@@ -116,12 +118,15 @@ class NamedExplainer:
         What its maps are called: the name, with the parameters where two have the same name.
     explainer
         The explainer.
+    components
+        Names of the components that it is made of; several for a composition.
     """
 
     text: str
     stem: str
     title: str
     explainer: Explainer
+    components: tuple[str, ...] = ()
 
     def targets(self, request: ImageRequest) -> tuple[Target, ...]:
         """Return the targets that it explains for an image."""
@@ -136,7 +141,7 @@ class NamedExplainer:
 
 
 def build_explainers(texts: Sequence[str]) -> list[NamedExplainer]:
-    """Build explainers from ``name:key=value,...``; one that is asked for twice is built once.
+    """Build explainers from ``name:key=value,...`` or compositions; each text is built once.
 
     Raises
     ------
@@ -144,15 +149,27 @@ def build_explainers(texts: Sequence[str]) -> list[NamedExplainer]:
         See `cvx_core.get_explainer`.
     """
     texts = list(dict.fromkeys(texts))
-    built = [get_explainer(text) for text in texts]
-    plain = [one.name for one in built]
+    used: list[list[str]] = [[] for _ in texts]
+    built = [compose(text, partial(_get, names)) for text, names in zip(texts, used, strict=True)]
+    plain = [
+        text if is_composition(text) else one.name for text, one in zip(texts, built, strict=True)
+    ]
     explainers, names = [], Names()
-    for text, explainer, bare in zip(texts, built, plain, strict=True):
+    for text, explainer, bare, parts in zip(texts, built, plain, used, strict=True):
         alone = plain.count(bare) == 1
         rest = text[len(parse_parameters(text)[0].partition("@")[0]) :]
-        stem = names.fresh(bare if alone else f"{bare}-{slug(rest)}".rstrip("-"))
-        explainers.append(NamedExplainer(text, stem, bare if alone else text, explainer))
+        stem = bare if alone else f"{bare}-{slug(rest)}".rstrip("-")
+        stem = names.fresh(slug(text) if is_composition(text) else stem)
+        title = bare if alone else text
+        explainers.append(NamedExplainer(text, stem, title, explainer, tuple(parts)))
     return explainers
+
+
+def _get(used: list[str], text: str) -> Explainer:
+    """Return an explainer, and note its name."""
+    explainer = get_explainer(text)
+    used.append(explainer.name)
+    return explainer
 
 
 def check_labels(requests: Sequence[ImageRequest], explainers: Sequence[NamedExplainer]) -> None:

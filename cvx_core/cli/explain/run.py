@@ -206,7 +206,7 @@ def _arguments(
 
 def _used(explainers: Sequence[NamedExplainer], options: RunOptions) -> list[tuple[str, str]]:
     return [
-        *(("explainer", one.explainer.name) for one in explainers),
+        *(("explainer", name) for one in explainers for name in one.components),
         *(("renderer", parse_parameters(text)[0]) for text in options.renderers),
         ("model source", options.model_name.partition(":")[0]),
     ]

@@ -54,7 +54,8 @@ explainers_option = click.option(
     "explainers",
     metavar=_COMPONENT,
     multiple=True,
-    help=f"An explanation method; repeatable. Default: {', '.join(EXPLAINERS)}.",
+    help="A method, or a composition such as 'mean(A, B)'; repeatable. "
+    f"Default: {', '.join(EXPLAINERS)}.",
 )
 renderers_option = click.option(
     "-r",

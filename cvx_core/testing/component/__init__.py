@@ -1,0 +1,1 @@
+"""Conformance of one component, named on pytest's command line: ``--cvx-component``."""
