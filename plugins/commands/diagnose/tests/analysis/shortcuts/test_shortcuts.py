@@ -216,8 +216,7 @@ def test_the_last_layer_is_retrained_without_the_shortcut_and_its_weights_load(
     assert run.summary is not None
     [fix] = [one for one in run.summary["fixes"] if "shortcut" in one]
     assert fix["tried"], fix
-    # The part turns all dark and light images, and no others; the new layer does without it on parts
-    # that it had not seen.
+    # The part turns dark and light images alone; the new layer does without it on unseen parts.
     assert fix["before"] < 0.6
     assert fix["after"] > 0.9
     assert fix["low"] > 0.3
