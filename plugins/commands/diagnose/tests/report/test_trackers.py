@@ -48,7 +48,7 @@ class Client:
 def test_numbers_that_are_unknown_are_left_out_and_classes_have_their_names() -> None:
     numbers = run_scalars(SUMMARY)
     assert numbers["accuracy"] == 0.75
-    assert numbers["accuracy/dog (big)"] == 0.75
+    assert numbers["class_accuracy/dog (big)"] == 0.75
     assert numbers["inputs/bad input"] == 1
     assert not {"calibration_error", "ap", "mean_iou"} & set(numbers)
 
@@ -63,7 +63,7 @@ def test_numbers_and_report_are_sent(
     export_run(tmp_path, SUMMARY, tracker)
     if tracker == "mlflow":
         [metrics] = [one[1] for one in client.asked if one[0] == "log_metrics"]
-        assert metrics["accuracy/dog _big_"] == 0.75
+        assert metrics["class_accuracy/dog _big_"] == 0.75
         files = [one[1] for one in client.asked if one[0] == "log_artifact"]
         assert files == [str(tmp_path / name) for name in FILES]
         assert client.asked[-1][0] == "end_run"

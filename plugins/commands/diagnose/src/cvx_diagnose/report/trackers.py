@@ -37,9 +37,9 @@ def run_scalars(summary: Mapping[str, Any]) -> dict[str, float]:
         **{f"inputs/{status}": count for status, count in summary["counts"].items()},
     }
     for one in summary.get("by_class", ()):
-        found[f"accuracy/{name(one['class'])}"] = one["correct"] / one["count"]
+        found[f"class_accuracy/{name(one['class'])}"] = one["correct"] / one["count"]
     for one in summary.get("iou", {}).get("classes", ()):
-        found[f"iou/{name(one['class'])}"] = one["iou"]
+        found[f"class_iou/{name(one['class'])}"] = one["iou"]
     return {key: float(value) for key, value in found.items() if value is not None}
 
 
