@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 from torch import Tensor
 
 from cvx_core.images.regions import Frame
@@ -30,7 +31,8 @@ class Segmentation(Task):
     ground_truth = GroundTruthMask
     label_axes = 2
     columns: ClassVar[Mapping[str, Any]] = {
-        "pixels": [{"true": int, "predicted": int, "count": int}]
+        "pixels": [{"true": int, "predicted": int, "count": int}],
+        "leads": [{"predicted": int, "lead": float, "count": int, "correct": int}],
     }
 
     def readout(self, output: Any, classes: Classes = None) -> Tensor:
@@ -68,7 +70,12 @@ class Segmentation(Task):
     def row(
         self, prediction: SegmentationPrediction, ground_truth: GroundTruth | None
     ) -> dict[str, Any]:
-        """Return how many pixels of each class are predicted as each, and their mean loss."""
+        """Return how many pixels of each class are predicted as each, and their mean loss.
+
+        ``leads`` has how many pixels of each predicted class are ahead of the second class by so
+        many logits (the lower end of steps of a quarter in log2(1 + lead)), and how many of them
+        are correct.
+        """
         row: dict[str, Any] = {"confidence": float(prediction.probabilities.max(0).mean())}
         if ground_truth is None:
             return row
@@ -80,6 +87,7 @@ class Segmentation(Task):
             {"true": int(pair) // count, "predicted": int(pair) % count, "count": int(n)}
             for pair, n in zip(pairs, counts, strict=True)
         ]
+        row["leads"] = _leads(prediction, true)
         row["loss"] = None
         if at.any():
             chosen = np.take_along_axis(prediction.probabilities, true.clip(0)[None], 0)[0][at]
@@ -95,3 +103,25 @@ class Segmentation(Task):
     def summary(self, record: TargetRecord) -> str:
         """Return the prediction in the part of the target."""
         return f"{record.predicted.text} on average where asked. {record.note}"
+
+
+def _leads(prediction: SegmentationPrediction, true: npt.NDArray[Any]) -> list[dict[str, Any]]:
+    at = true >= 0
+    if prediction.count < 2 or not at.any():
+        return []
+    second, first = np.partition(prediction.logits, -2, axis=0)[-2:][:, at]
+    steps = np.floor(4 * np.log2(1 + np.maximum(first - second, 0))).astype(np.int64)
+    said = prediction.predicted[at]
+    keys, inverse, counts = np.unique(
+        said * (steps.max() + 1) + steps, return_inverse=True, return_counts=True
+    )
+    correct = np.bincount(inverse.reshape(-1), weights=said == true[at])
+    return [
+        {
+            "predicted": int(key) // (int(steps.max()) + 1),
+            "lead": float(2 ** (int(key) % (int(steps.max()) + 1) / 4) - 1),
+            "count": int(n),
+            "correct": int(right),
+        }
+        for key, n, right in zip(keys, counts, correct, strict=True)
+    ]

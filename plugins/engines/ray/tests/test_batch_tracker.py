@@ -40,7 +40,6 @@ class Cluster:
                     self.tracker.done(portion, self.work.explain(found))
             while self.tracker.gathered:
                 block, rows = self.tracker.gathered.popleft()
-                self.work.complete(self.work.items(block), rows)
                 self.work.commit(block, rows)
         return ended
 

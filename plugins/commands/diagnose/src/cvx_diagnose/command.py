@@ -106,6 +106,13 @@ def _shard(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int,
     help="Retrain the last layer, or tune a detector's threshold, on one half; evaluate on the "
     "other.",
 )
+@click.option(
+    "--log",
+    "trackers",
+    metavar="TRACKER",
+    multiple=True,
+    help="Send the numbers to mlflow, wandb or tensorboard; repeatable.",
+)
 @kit.loading_options
 @kit.json_option("summary.json")
 @kit.quiet_option
@@ -125,6 +132,7 @@ def command(
     quiet: bool,
     classes_map: tuple[str, ...],
     limits: str | None,
+    trackers: tuple[str, ...],
     **options: Any,
 ) -> int:
     """Find and explain the mistakes of a model on a data set.
@@ -151,7 +159,10 @@ def command(
         from cvx_diagnose.diagnosis import diagnose
         from cvx_diagnose.progress import RunProgress
         from cvx_diagnose.report.text import limit_lines, regression_lines, summary_lines
+        from cvx_diagnose.report.trackers import check_tracker, export_run
 
+        for tracker in trackers:
+            check_tracker(tracker)
         kit.installed_plugins()
         name, parameters = parse_parameters(engine)
         options |= {"shard": shard, "engine": get_engine(name, **parameters)}
@@ -180,6 +191,9 @@ def command(
         kit.say(f"Region tests in {folder} are pending; resume with --resume.")
         return kit.INTERRUPTED
     summary = run.summary
+    with kit.only_data():
+        for tracker in trackers:
+            export_run(folder, summary, tracker)
     if as_json:
         kit.put(json_bytes(summary).decode().rstrip())
     elif not quiet:

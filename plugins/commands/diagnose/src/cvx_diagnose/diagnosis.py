@@ -26,7 +26,7 @@ from cvx_diagnose.run.inference.model_probe import probe_for_source
 from cvx_diagnose.run.inference.region_tests import default_budget, require_why
 from cvx_diagnose.run.lock import run_lock
 from cvx_diagnose.run.plan import Plan, RunOptions
-from cvx_diagnose.run.region_phase import RegionPhase
+from cvx_diagnose.run.region_phase import RegionWork
 from cvx_diagnose.run.results import SUMMARY, Run
 from cvx_diagnose.run.rows import ROWS
 from cvx_diagnose.run.work import DiagnosisWork
@@ -158,7 +158,7 @@ def diagnose(
         runner.run(work, listener)
         run = Run(folder)
         if not run.pending:
-            _conclude(run, before, trained, try_fix, fail_under or {}, work, listener)
+            _conclude(run, before, trained, try_fix, fail_under or {}, work, runner, listener)
     return run
 
 
@@ -229,6 +229,7 @@ def _conclude(
     try_fix: bool,
     limits: Mapping[str, float],
     work: DiagnosisWork,
+    engine: Engine,
     listener: Listener,
 ) -> None:
     """Test regions, and write report and summary of a finished run, replacing earlier ones."""
@@ -238,15 +239,13 @@ def _conclude(
     withheld = any(one["withholds"] for one in set_up)
     issues = [] if withheld else find_label_issues(run)
     # Tests cost much: not of wrong labels, nor of a broken set-up.
-    phase = RegionPhase(work, [one["id"] for one in issues])
-    blocks = [] if withheld else phase.pending()
-    if blocks:
-        listener.stage("testing regions", len(blocks))
-    for block in blocks:
-        if listener.stop:
+    if not withheld:
+        tests = RegionWork(work, [one["id"] for one in issues])
+        if tests.pending():
+            listener.stage("testing regions", tests.left)
+            engine.run(tests, listener)
+        if tests.pending():
             return
-        phase.run(block)
-        listener.advanced(1)
     summary = summarize(run)
     faults = list(work.source.faults)
     summary["data_faults"] = {"count": len(faults), "listed": faults[:MOST_LISTED]}

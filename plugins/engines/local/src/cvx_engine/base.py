@@ -24,8 +24,8 @@ Row = TypeVar("Row")
 class Work(ABC, Generic[Item, Decoded, Row]):
     """What is to be done. It can be pickled, and brings along what it needs where it arrives.
 
-    `decode`, `explain` and `complete` may be called in other processes and on other machines, which
-    see the inputs and nothing else; all else is asked in the process that called `Engine.run`. An
+    `decode` and `explain` may be called in other processes and on other machines, which see the
+    inputs and nothing else; all else is asked in the process that called `Engine.run`. An
     item has an attribute `id`, a number that no other item has.
 
     Attributes
@@ -71,7 +71,7 @@ class Work(ABC, Generic[Item, Decoded, Row]):
         return "cpu"
 
     def to(self, device: str) -> None:
-        """Bring the model to a device; `explain` and `complete` run there.
+        """Bring the model to a device; `explain` runs there.
 
         As it is, there is no model that would have to be moved.
 
@@ -87,24 +87,6 @@ class Work(ABC, Generic[Item, Decoded, Row]):
 
         An item on which the model fails gets a row that says so. Nothing is raised for a single
         one, and a batch that is too large for the memory is run in halves.
-        """
-
-    def complete(self, items: Sequence[Item], rows: Sequence[Row]) -> None:
-        """Add to the rows of a whole block what takes all of them, where the model is.
-
-        Called once, before `commit`, with the block's items. As it is, nothing is added.
-        """
-
-    def not_completed(self, rows: Sequence[Row], why: str) -> None:
-        """Note in the rows of a block that they lack what `complete` adds.
-
-        Called in place of `complete` by an engine that outlives the processes that it ended, before
-        `commit`. As it is, nothing is noted.
-
-        Parameters
-        ----------
-        why
-            For people: a sentence.
         """
 
     @abstractmethod

@@ -54,7 +54,6 @@ class Local(Engine):
                     rows += explain_batch(work, batch, map(decoders.take, batch))
                     decoders.submit(next(coming, []))
                     listener.advanced(len(batch))
-                work.complete(work.items(block), rows)
                 work.commit(block, rows)
                 listener.done(block, rows)
 

@@ -103,8 +103,3 @@ class Explaining:
     def explain(self, items: list[Any], found: list[Any]) -> list[Any]:
         """Return the rows of items, of each of which was found what it holds or a `FailedItem`."""
         return explain_batch(self._work, items, found)
-
-    def complete(self, items: list[Any], rows: list[Any]) -> list[Any]:
-        """Return a block's rows with what takes all of them."""
-        self._work.complete(items, rows)
-        return rows

@@ -1,4 +1,4 @@
-"""Scheduler of the actors: which one decodes, explains or completes what, until all has rows.
+"""Scheduler of the actors: which one decodes or explains what, until all has rows.
 
 What is decoded goes from the process that decodes to the one that explains, and never through
 this one, which has the rows alone and commits them.
@@ -12,7 +12,7 @@ from typing import Any
 
 from cvx_engine import Listener, Work
 
-from cvx_ray.batch_tracker import TRIES, BatchTracker, Portion
+from cvx_ray.batch_tracker import BatchTracker, Portion
 from cvx_ray.pool import ASKED, Member, Pool, raised
 
 PATIENCE = 0.5
@@ -37,20 +37,11 @@ class Explaining:
     portion: Portion
 
 
-@dataclass(eq=False)
-class Completing:
-    """A block whose rows are being completed."""
-
-    block: int
-    rows: list[Any]
-    tries: int = 0
-
-
 @dataclass(frozen=True, eq=False)
 class Flight:
     """A request, its recipient, and the result to come."""
 
-    what: Decoding | Explaining | Completing
+    what: Decoding | Explaining
     pool: Pool
     member: Member
     answer: Any
@@ -77,7 +68,6 @@ class Scheduler:
         self.tracker = BatchTracker(work, listener)
         self._flights: dict[Any, Flight] = {}
         self._decoded: deque[Decoding] = deque()
-        self._gathered: deque[Completing] = deque()
 
     def run(self) -> None:
         """Go on until all is done that was begun and no more is to begin.
@@ -103,11 +93,9 @@ class Scheduler:
     def _ask(self) -> bool:
         """Give everybody enough to do; return whether anything is left to be done."""
         while self.tracker.gathered:
-            self._gathered.append(Completing(*self.tracker.gathered.popleft()))
-        while self._gathered and (member := self._models.free()):
-            block = self._gathered.popleft()
-            answer = member.handle.complete.remote(self._work.items(block.block), block.rows)
-            self._fly(Flight(block, self._models, member, answer))
+            block, rows = self.tracker.gathered.popleft()
+            self._work.commit(block, rows)
+            self._listener.done(block, rows)
         while self._decoded and (member := self._models.free()):
             decoded = self._decoded.popleft()
             answer = member.handle.explain.remote(decoded.portion.items, decoded.payload)
@@ -118,7 +106,7 @@ class Scheduler:
                 break
             answer, payload = member.handle.decode.options(num_returns=2).remote(portion.items)
             self._fly(Flight(Decoding(portion, payload), self._decoders, member, answer))
-        return bool(self._flights or self._decoded or self._gathered or self.tracker.unfinished)
+        return bool(self._flights or self._decoded or self.tracker.unfinished)
 
     @property
     def _room(self) -> bool:
@@ -149,14 +137,11 @@ class Scheduler:
         del self._flights[flight.answer]
         flight.member.flights.remove(flight)
 
-    def _use(self, what: Decoding | Explaining | Completing, found: Any) -> None:
+    def _use(self, what: Decoding | Explaining, found: Any) -> None:
         if isinstance(what, Decoding):
             self._decoded.append(what)
-        elif isinstance(what, Explaining):
-            self.tracker.done(what.portion, found)
         else:
-            self._work.commit(what.block, found)
-            self._listener.done(what.block, found)
+            self.tracker.done(what.portion, found)
 
     def _lost(self, pool: Pool, member: Member) -> None:
         """Repeat the tasks of a process that ended; the task it was running counts as the cause."""
@@ -173,16 +158,7 @@ class Scheduler:
                 self._use(flight.what, found)
 
     def _again(self, flight: Flight, *, blamed: bool) -> None:
-        what = flight.what
-        if isinstance(what, Completing):
-            what.tries += blamed
-            if what.tries < TRIES:
-                self._gathered.appendleft(what)
-            else:
-                why = f"It ended the process that worked on it, {TRIES} times."
-                self._work.not_completed(what.rows, why)
-                self._use(what, what.rows)
-        elif blamed:
-            self.tracker.died(what.portion)
+        if blamed:
+            self.tracker.died(flight.what.portion)
         else:
-            self.tracker.again(what.portion)
+            self.tracker.again(flight.what.portion)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -39,11 +40,23 @@ def advise(found: Mapping[str, Any], summary: Mapping[str, Any]) -> list[dict[st
     advice = []
     issues = found["label_issues"]["count"]
     if issues:
+        listed = found["label_issues"].get("listed", ())
+        kinds = Counter(one["kind"] for one in listed if "kind" in one)
         text = (
             f"Check the labels of {_inputs(issues)}: by the other images they are probably of "
             "another class, and most similar images have another label."
         )
+        if kinds:
+            images = len({one["id"] for one in listed})
+            shown = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common())
+            text = f"Check the annotations of {_inputs(images)}: probably {shown}."
+            issues = images
         advice.append({"kind": "relabel", "text": text, "count": issues})
+    near = found["label_issues"].get("near_duplicates", [])
+    if near:
+        pairs = "1 pair of images is" if len(near) == 1 else f"{len(near):,} pairs of images are"
+        text = f"{pairs} nearly the same and differ in their labels: {', '.join(near[0]['paths'])}."
+        advice.append({"kind": "relabel", "text": text, "count": 2 * len(near), "gain": 0.0})
     conflicts = found["label_issues"].get("conflicts", [])
     if conflicts:
         files = "1 file occurs" if len(conflicts) == 1 else f"{len(conflicts):,} files occur"
@@ -72,7 +85,7 @@ def advise(found: Mapping[str, Any], summary: Mapping[str, Any]) -> list[dict[st
             advice.append({**_for_group(group, name), "count": own, "group": group["number"]})
     for one in found["fixes"]:
         if one["tried"] and one["low"] > 0 and one["p"] < _SURE:
-            kind = "threshold" if "threshold" in one else "retrain"
+            kind = "retrain" if {"threshold", "temperature"}.isdisjoint(one) else "threshold"
             gain = max(0.0, one.get("gain", one["change"]))
             advice.append(
                 {"kind": kind, "text": _for_fix(one), "count": one["fixed"], "gain": gain}
@@ -106,10 +119,20 @@ def advise(found: Mapping[str, Any], summary: Mapping[str, Any]) -> list[dict[st
 
 def _for_fix(one: Mapping[str, Any]) -> str:
     now = f"{100 * one['before']:.1f} %", f"{100 * one['after']:.1f} %"
+    if "temperature" in one:
+        errors = f"{100 - 100 * one['before']:.1f} % to {100 - 100 * one['after']:.1f} %"
+        return (
+            f"Divide the logits by {one['temperature']:.3g}: on held-out inputs the calibration "
+            f"error went from {errors}."
+        )
+    if "worst_group" in one or "relabeled" in one:
+        what = one["name"].removeprefix("retraining").strip()
+        text = f"Retrain {what}: on held-out inputs {one['measure']} went from {now[0]} to {now[1]}"
+        return text + _weights_of(one)
     if "threshold" not in one:
         text = f"Retrain the last layer: on held-out inputs accuracy went from {now[0]} to {now[1]}"
         if one.get("restricted") is None:
-            return f"{text}."
+            return text + _weights_of(one)
         share = f"{100 * one['restricted']:.1f} %"
         return f"{text} ({share} by the old one, restricted to the classes of the data)."
     (score, better), (overlap, less) = one["threshold"], one["overlap"]
@@ -117,6 +140,10 @@ def _for_fix(one: Mapping[str, Any]) -> str:
     if less != overlap:
         text += f", and the overlap for suppression to {less:g} (now {overlap:g})"
     return f"{text}: on held-out images F1 went from {now[0]} to {now[1]}."
+
+
+def _weights_of(one: Mapping[str, Any]) -> str:
+    return f". Its weights are in {one['weights']} (--weights)." if one.get("weights") else "."
 
 
 def verified_shortcuts(summary: Mapping[str, Any]) -> list[dict[str, Any]]:

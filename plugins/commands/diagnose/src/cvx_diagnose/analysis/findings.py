@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 from cvx_engine import Listener
 
-from cvx_diagnose.analysis.advice import advise
+from cvx_diagnose.analysis.advice import advise, verified_shortcuts
 from cvx_diagnose.analysis.error_groups.groups import ErrorGroups, find_error_groups
 from cvx_diagnose.analysis.error_groups.names import class_namer, group_name, shortcut_name
 from cvx_diagnose.analysis.fixes.last_layer import try_fixes
 from cvx_diagnose.analysis.influence import find_influential_images
+from cvx_diagnose.analysis.label_issues.duplicates import find_near_duplicates
 from cvx_diagnose.analysis.label_issues.search import find_label_conflicts, find_label_issues
 from cvx_diagnose.analysis.metrics.comparison import compare
 from cvx_diagnose.analysis.shortcuts.search import find_shortcuts
@@ -77,21 +78,27 @@ def collect_findings(
     for group in error_groups.described:
         group["label_issues"] = int((inside & (error_groups.groups == group["number"])).sum())
         group["name"] = group_name(group, name)
+    shortcuts = None if withheld else find_shortcuts(run, error_groups, work, listener)
     found: dict[str, Any] = {
         "set_up": set_up,
         "withheld": WITHHELD if withheld else "",
         "error_groups": error_groups.described,
-        "shortcuts": None if withheld else find_shortcuts(run, error_groups, work, listener),
+        "shortcuts": shortcuts,
         "label_issues": {
             "count": len(issues),
             "listed": issues[:_LISTED],
             "conflicts": find_label_conflicts(run)[:_LISTED],
+            "near_duplicates": find_near_duplicates(run, work),
         },
-        "fixes": try_fixes(run) if try_fix else [],
+        "fixes": [],
         "influential_images": None,
         "training_label_issues": None,
         "comparison": None if before is None else compare(run, before),
     }
+    if try_fix:
+        listener.stage("trying fixes")
+        verified = verified_shortcuts(found)
+        found["fixes"] = try_fixes(run, work, issues, verified, error_groups)
     if training is not None:
         found["influential_images"] = find_influential_images(run, training, error_groups)
         training_issues = find_label_issues(training, trained_on=True)

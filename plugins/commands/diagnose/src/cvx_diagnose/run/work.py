@@ -6,12 +6,9 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 
-import torch
 from cvx_engine import Work
 
 from cvx_core import OutputError, VisionModel, get_task, write_atomic
-from cvx_core.images import PreparedImage
-from cvx_core.tasks import GroundTruth
 from cvx_diagnose.data.decoder import DecodedInput, Decoder
 from cvx_diagnose.data.items import Item
 from cvx_diagnose.data.manifest import NAME, Manifest
@@ -138,9 +135,3 @@ class DiagnosisWork(Work[Item, DecodedInput, Row]):
     @cached_property
     def _build_rows(self) -> RowBuilder:
         return RowBuilder(self.model, self.plan)
-
-    def prepared(self, item: Item) -> tuple[PreparedImage, GroundTruth | None]:
-        """Return the prepared image of an item, and its ground truth; raises `InputError`."""
-        loaded, ground_truth = self.source.load(item)
-        images = loaded[None] if isinstance(loaded, torch.Tensor) else [loaded]
-        return self.model.prepare(images)[0], ground_truth

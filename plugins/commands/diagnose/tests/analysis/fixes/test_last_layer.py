@@ -41,7 +41,7 @@ def test_labels_by_chance_are_not_learned_even_of_files_that_are_there_twice(
             label = CLASSES[k % 3]
             Image.fromarray(pixels).save(tmp_path / f"data/{label}/{k}{copy}.png")
     model = by_pixels(torch.zeros(len(CLASSES), 3 * SIDE * SIDE))
-    [fix] = try_fixes(
+    fix, *_ = try_fixes(
         diagnose(model, tmp_path / "data", tmp_path / "run", budget=0, engine=Local(workers=1))
     )
     assert fix["tried"]
@@ -65,7 +65,7 @@ def test_a_new_layer_is_held_against_the_old_one_among_the_same_classes(tmp_path
         model, tmp_path / "data", tmp_path / "run", budget=0, engine=Local(workers=1), try_fix=True
     )
     assert run.summary is not None
-    [fix] = run.summary["fixes"]
+    fix, *_ = run.summary["fixes"]
     assert (fix["before"], fix["restricted"], fix["after"]) == (0.0, 1.0, 1.0)
     assert (fix["change"], fix["fixed"], fix["broken"], fix["gain"]) == (0.0, 0, 0, 1.0)
     assert "retrain" not in [one["kind"] for one in run.summary["advice"]]

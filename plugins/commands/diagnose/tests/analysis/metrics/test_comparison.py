@@ -142,7 +142,7 @@ def test_a_spoilt_last_layer_is_mended_on_what_it_had_not_seen(
             Image.new("RGB", (48, 40), shade).save(data / name / f"plain-{k}.png")
     run = diagnose(model, data, tmp_path / "run", try_fix=True, **QUICK)
     assert run.summary is not None
-    [fix] = run.summary["fixes"]
+    fix, *_ = run.summary["fixes"]
     assert fix["tried"]
     assert fix["trained_on"] + fix["evaluated_on"] == 60 + 3
     # Three colours are apart in any features; random weights know no class.
@@ -156,7 +156,7 @@ def test_a_spoilt_last_layer_is_mended_on_what_it_had_not_seen(
 def test_too_few_inputs_try_nothing_and_say_so(
     model: VisionModel, tree: Tree, tmp_path: Path
 ) -> None:
-    [fix] = try_fixes(diagnose(model, tree(2), tmp_path / "run", **QUICK))
+    fix, *_ = try_fixes(diagnose(model, tree(2), tmp_path / "run", **QUICK))
     assert not fix["tried"]
     assert "40 inputs" in fix["note"]
 

@@ -17,6 +17,7 @@ from cvx_diagnose.analysis.shortcuts.search import NAME
 from cvx_diagnose.analysis.shortcuts.transplants import count_flips, evidence_boxes, paste
 from cvx_engine.local import Local
 from PIL import Image
+from safetensors.torch import load_file
 from torch import nn
 
 from cvx_core import Preprocess, VisionModel
@@ -206,6 +207,29 @@ def test_a_shortcut_with_two_answers_is_one_cause_and_is_told_first(pictures: Pa
     assert [one["kind"] for one in run.summary["advice"]].count("shortcut") == 1
     # Its groups are not told again.
     assert not [one for one in run.summary["advice"] if one["kind"] in ("mask", "collect")]
+
+
+def test_the_last_layer_is_retrained_without_the_shortcut_and_its_weights_load(
+    pictures: Path,
+) -> None:
+    run = run_of(pictures, "run", shortcut=True, try_fix=True)
+    assert run.summary is not None
+    [fix] = [one for one in run.summary["fixes"] if "shortcut" in one]
+    assert fix["tried"], fix
+    # The part turns dark and light images alone; the new layer does without it on unseen parts.
+    assert fix["before"] < 0.6
+    assert fix["after"] > 0.9
+    assert fix["low"] > 0.3
+    assert fix["worst_group"][1] > 0.9 > fix["worst_group"][0]
+    assert fix["weights"] == "without-shortcut-1.safetensors"
+    net = Spots(shortcut=True)
+    net.load_state_dict(load_file(run.folder / fix["weights"]))
+    new = VisionModel(
+        net.eval(), preprocess=Preprocess(crop=32, mean=(0.0,) * 3, std=(1.0,) * 3), classes=CLASSES
+    )
+    red = sorted(pictures.glob("dark/red-*.png"))
+    predicted = [int(one.logits.argmax()) for one in new.predict(red)]
+    assert predicted.count(0) > 0.9 * len(red)
 
 
 @pytest.mark.parametrize(

@@ -31,8 +31,7 @@ class Sample:
         Its number.
     does
         What happens to who touches it: ``""`` nothing, ``"is bad"``, ``"raises"``, ``"kills"`` and
-        ``"hangs"`` its decoder; ``"kills the model"``, ``"breaks the model"`` which explains it;
-        ``"kills the end"`` which completes its block.
+        ``"hangs"`` its decoder; ``"kills the model"``, ``"breaks the model"`` which explains it.
     """
 
     id: int
@@ -155,19 +154,6 @@ class SampleWork(Work[Sample, Read, dict[str, Any]]):
             for one, answer in zip(batch, answers, strict=True)
         ]
 
-    def complete(self, items: Sequence[Sample], rows: Sequence[dict[str, Any]]) -> None:
-        """Note in each row how many there are, and how often that was noted."""
-        assert {item.id for item in items} == {row["id"] for row in rows}
-        if any(item.does == "kills the end" for item in items):
-            os.kill(os.getpid(), signal.SIGKILL)
-        for row in rows:
-            row["of"], row["completed"] = len(rows), row.get("completed", 0) + 1
-
-    def not_completed(self, rows: Sequence[dict[str, Any]], why: str) -> None:
-        """Note it in each row."""
-        for row in rows:
-            row["lacks"] = why
-
     def failed(self, item: Sample, status: str, message: str) -> dict[str, Any]:
         """Return the row of one that has no answer."""
         return {"id": item.id, "status": status, "message": message}
@@ -200,7 +186,6 @@ def plain_loop(work: SampleWork) -> list[dict[str, Any]]:
         rows = []
         for batch in work.batches(block):
             rows += explain_batch(work, batch, [_decoded(work, item) for item in batch])
-        work.complete(work.items(block), rows)
         found += sorted(rows, key=lambda row: int(row["id"]))
     return found
 

@@ -10,7 +10,9 @@ import numpy as np
 import torch
 from sklearn.neighbors import NearestNeighbors
 
+from cvx_diagnose.analysis.label_issues.boxes import find_box_issues
 from cvx_diagnose.analysis.label_issues.judge import DOUBTED, judge_labels
+from cvx_diagnose.analysis.label_issues.regions import find_region_issues
 from cvx_diagnose.analysis.labeled_rows import LabeledRows, Numbers, Whole
 from cvx_diagnose.run.results import Run
 
@@ -121,12 +123,19 @@ def find_label_issues(run: Run, *, trained_on: bool = False) -> list[dict[str, A
     Parameters
     ----------
     run
-        Of a classifier.
+        Of a classifier; of a detector see `.boxes.find_box_issues`, of a segmenter
+        `.regions.find_region_issues`.
     trained_on
-        Whether the model was trained on these labels: then its own predictions don't count.
+        Whether the model was trained on these labels: then its own predictions don't count, and
+        of other tasks nothing can be said.
     """
-    if "logits" not in run.schema.names:
-        return []
+    names = run.schema.names
+    if "logits" not in names:
+        if trained_on:
+            return []
+        if "detections" in names:
+            return find_box_issues(run)
+        return find_region_issues(run) if "leads" in names else []
     inputs = LabeledRows(run)
     labels = inputs.labels
     judgement = judge_labels(inputs, run.plan.outputs, own=not trained_on)

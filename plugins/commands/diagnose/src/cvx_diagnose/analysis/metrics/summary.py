@@ -20,7 +20,7 @@ from cvx_core import (
 )
 from cvx_core.tasks import REPORTED_FROM
 from cvx_diagnose.analysis.metrics.statistics import wilson
-from cvx_diagnose.analysis.metrics.tide import TideReport, tide
+from cvx_diagnose.analysis.metrics.tide import average_precision_of, tide
 from cvx_diagnose.run.results import Run
 from cvx_diagnose.run.rows import MODEL_FAILED, NO_MAP, NO_TEST, OK, STATUSES, Row
 
@@ -237,18 +237,17 @@ def _tide(run: Run) -> dict[str, Any]:
     """
     threshold = run.plan.threshold
 
-    def report(threshold: float | None) -> TideReport:
-        return tide(
+    def pairs() -> tuple[Iterator[DetectionPrediction], Iterator[GroundTruthBoxes]]:
+        return (
             (_prediction(row, run.plan.outputs) for row in _labeled(run)),
             (_objects(row) for row in _labeled(run)),
-            threshold=threshold,
         )
 
-    above = report(threshold)
+    above = tide(*pairs(), threshold=threshold)
     types = {name: value for name, value in vars(above).items() if name not in ("mistakes", "ap")}
     return {
         "reported_from": REPORTED_FROM,
-        "ap": report(None).ap,
+        "ap": average_precision_of(*pairs()),
         "threshold": threshold,
         "ap_above_threshold": above.ap,
         **types,

@@ -109,7 +109,7 @@ def tide(
         mistakes.append(tuple(cases_of(prediction, ground_truth, given)))
         tally.add(given)
     now = tally.with_corrected("")
-    classes = {c for c, count in tally.positives.items() if count}
+    classes = tally.known
     known = mean_ap(tally.points, tally.positives, classes)
 
     def gain(points: Iterable[_Point], positives: Mapping[int, int]) -> float:
@@ -181,6 +181,11 @@ class _Tally:
                 better = _Point(int(given.classes[one.truth]), box.score, True)
             self.errors.append(_Error(one.type, None if one.ignored else box, better, None))
 
+    @property
+    def known(self) -> set[int]:
+        """The classes that occur in the ground truth."""
+        return {c for c, count in self.positives.items() if count}
+
     def with_corrected(self, kind: str) -> list[_Point]:
         """Return all boxes as they count when the errors of a type are corrected."""
         wrong = (one.corrected if one.kind == kind else one.now for one in self.errors)
@@ -192,6 +197,19 @@ class _Tally:
             one.missed for one in self.errors if one.kind == kind and one.missed is not None
         )
         return self.with_corrected(kind), self.positives - gone
+
+
+def average_precision_of(
+    predictions: Iterable[DetectionPrediction],
+    ground_truths: Iterable[GroundTruthBoxes],
+    *,
+    most: int = MOST,
+) -> float | None:
+    """Return the ``ap`` of `tide`, without the types of errors."""
+    tally = _Tally()
+    for prediction, ground_truth in zip(predictions, ground_truths, strict=True):
+        tally.add(assign(prediction, ground_truth, most=most))
+    return mean_ap(tally.points, tally.positives, tally.known)
 
 
 def mean_ap(

@@ -126,7 +126,7 @@ function cell(c, other, count, most) {
 function showLabelIssues() {
   const { count, listed } = data.label_issues;
   find("labels").hidden = !count;
-  const known = listed.map((one) => byId.get(one.id)).filter(Boolean);
+  const known = [...new Set(listed.map((one) => one.id))].map((id) => byId.get(id)).filter(Boolean);
   const few = known.slice(0, 12);
   find("issues").append(make("ul", { class: "tiles" }, ...few.map((error) => tile(error, known))));
   if (known.length > few.length) find("issues").append(link(`show all ${count}`, { only: "issue" }));
@@ -155,10 +155,15 @@ function showFixes() {
   find("tried").hidden = !data.fixes.length;
   for (const one of data.fixes) {
     const text = one.tried
-      ? `${one.name}: ${one.measure} ${percent(one.before)} to ${percent(one.after)} on ${counted(one.evaluated_on, "held-out input")} (${setting(one)}${restricted(one)}change ${percent(one.low)} to ${percent(one.high)}, ${one.fixed} fixed, ${one.broken} broken, ${pValue(one.p)})`
+      ? `${one.name}: ${one.measure} ${percent(one.before)} to ${percent(one.after)} on ${counted(one.evaluated_on, "held-out input")} (${setting(one)}${restricted(one)}change ${percent(one.low)} to ${percent(one.high)}, ${one.fixed} fixed, ${one.broken} broken, ${pValue(one.p)})${saved(one)}`
       : `${one.name} was not tried: ${one.note}`;
     find("fixes").append(make("li", {}, text));
   }
+}
+
+function saved(one) {
+  const worst = one.worst_group ? `; worst group ${one.worst_group.map((share) => percent(share)).join(" to ")}` : "";
+  return one.weights ? `${worst}; weights: ${one.weights}` : worst;
 }
 
 function restricted(one) {

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
 import cvx_core
-from cvx_core import CvxError, OptionError, VisionModel
+from cvx_core import OptionError, VisionModel
 from cvx_core.images import PreparedImage
 from cvx_core.tasks import GroundTruth
 from cvx_diagnose.run.rows import NO_TEST, OK, Row
 
 cvx: Any = cvx_core  # with the functions of installed commands, which its stub does not list
-
-Load = Callable[[int], tuple[PreparedImage, GroundTruth | None]]
 
 PASSES = 50
 """Images sent through the network for one error."""
@@ -76,41 +74,24 @@ def costliest_errors(rows: Sequence[Row], count: int) -> list[Row]:
     return sorted(wrong, key=lambda row: (-row["loss"], row["id"]))[:count]
 
 
-class RegionTests:
-    """Tests regions in errors.
+def tested_regions(
+    model: VisionModel, image: PreparedImage, ground_truth: GroundTruth | None
+) -> Row:
+    """Return the columns of a row about the regions of an error.
 
-    Parameters
-    ----------
-    model
-        The network.
+    Raises
+    ------
+    CvxError
+        If none can be tested.
     """
-
-    def __init__(self, model: VisionModel) -> None:
-        self.model = model
-
-    def add(self, row: Row, load: Load) -> None:
-        """Add the results to the row of an error, or why there are none.
-
-        Parameters
-        ----------
-        load
-            From an item's id to the prepared image and its ground truth; raises `InputError`.
-        """
-        try:
-            row |= self._test(row, load)
-        except CvxError as error:
-            say_untested(row, error.message)
-
-    def _test(self, row: Row, load: Load) -> Row:
-        image, ground_truth = load(row["id"])
-        assert ground_truth is not None
-        report = cvx.why(self.model, [image], ground_truth, budget=PASSES)
-        return {
-            "tested": True,
-            "control_change": report.control_change,
-            "fix": None if report.fix is None else report.fix.to_dict(),
-            "regions": [_region(one) for one in report.regions],
-        }
+    assert ground_truth is not None
+    report = cvx.why(model, [image], ground_truth, budget=PASSES)
+    return {
+        "tested": True,
+        "control_change": report.control_change,
+        "fix": None if report.fix is None else report.fix.to_dict(),
+        "regions": [_region(one) for one in report.regions],
+    }
 
 
 def _region(one: Any) -> Row:

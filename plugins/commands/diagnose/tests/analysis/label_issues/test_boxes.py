@@ -1,0 +1,154 @@
+"""Label issues of detectors, on a simulated detector and planted errors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from cvx_diagnose.analysis.label_issues.boxes import find_box_issues
+
+Numbers = Any
+CLASSES, SIDE = 4, 400.0
+
+
+class Rows:
+    """Rows of a run, in memory."""
+
+    def __init__(self, rows: list[dict[str, Any]]) -> None:
+        self.rows = rows
+
+    def blocks(self, columns: list[str]) -> list[pa.Table]:
+        return [pa.Table.from_pylist(self.rows).select(columns)]
+
+
+def simulated(
+    images: int, seed: int, share: float
+) -> tuple[list[dict[str, Any]], dict[str, set[tuple[int, int]]]]:
+    """Return rows of a detector, and the planted errors by kind: (image, object) of each.
+
+    The detector misses small objects more often, confuses classes now and then, places boxes with
+    some noise, and has false positives, most of them with low scores.
+    """
+    draw = np.random.default_rng(seed)
+    rows: list[dict[str, Any]] = []
+    planted: dict[str, set[tuple[int, int]]] = {
+        kind: set() for kind in ("missing", "shifted", "wrong class", "superfluous")
+    }
+    for i in range(images):
+        truth, boxes = [], []
+        for j in range(int(draw.integers(1, 6))):
+            size = draw.uniform(20, 120, 2)
+            left = draw.uniform(0, SIDE - size)
+            box = [*left, *(left + size)]
+            c = int(draw.integers(CLASSES))
+            truth.append({"box": box, "class": c, "crowd": False, "planted": "", "number": j})
+            if draw.random() < 0.25 * np.exp(-size.mean() / 15):
+                continue
+            noisy = np.array(box) + draw.normal(0, 0.04, 4) * np.tile(size, 2)
+            said = c if draw.random() > 0.04 else int(draw.integers(CLASSES))
+            score = draw.beta(6, 1.5) if said == c else draw.beta(2, 3)
+            boxes.append({"box": noisy.tolist(), "class": said, "score": float(score)})
+        for _ in range(int(draw.poisson(1.5))):
+            size = draw.uniform(20, 120, 2)
+            left = draw.uniform(0, SIDE - size)
+            score = float(draw.beta(1.2, 8))
+            said = int(draw.integers(CLASSES))
+            boxes.append({"box": [*left, *(left + size)], "class": said, "score": score})
+        kept = []
+        for one in truth:
+            kind = ""
+            if draw.random() < share:
+                kind = str(draw.choice(list(planted)))
+                planted[kind].add((i, one["number"]))
+            if kind == "missing":
+                continue
+            if kind == "shifted":
+                sides = np.array(one["box"])
+                by = np.tile((sides[2:] - sides[:2]) * draw.choice([-0.35, 0.35], 2), 2)
+                one["box"] = (sides + by).tolist()
+            if kind == "wrong class":
+                one["class"] = (one["class"] + 1 + int(draw.integers(CLASSES - 1))) % CLASSES
+            kept.append(one)
+            if kind == "superfluous":
+                size = draw.uniform(60, 120, 2)
+                left = draw.uniform(0, SIDE - size)
+                box = [*left, *(left + size)]
+                kept.append({**one, "box": box, "number": -one["number"] - 1})
+        rows.append(
+            {
+                "id": i,
+                "path": f"{i}.jpg",
+                "detections": [one for one in boxes if one["score"] >= 0.05],
+                "candidates": None,
+                "ground_truth": kept,
+            }
+        )
+    return rows, planted
+
+
+@pytest.fixture(scope="module")
+def judged() -> tuple[list[dict[str, Any]], dict[str, set[tuple[int, int]]], list[Any]]:
+    rows, planted = simulated(600, 3, 0.08)
+    return rows, planted, find_box_issues(Rows(rows))  # type: ignore[arg-type]
+
+
+def truly(issue: dict[str, Any], planted: dict[str, set[tuple[int, int]]]) -> bool:
+    return any(image == issue["id"] for image, _ in planted[issue["kind"]])
+
+
+@pytest.mark.parametrize(
+    ("kind", "precision", "recall"),
+    [
+        ("missing", 0.85, 0.75),
+        ("shifted", 0.85, 0.8),
+        ("wrong class", 0.8, 0.65),
+        ("superfluous", 0.75, 0.65),
+    ],
+)
+def test_planted_errors_are_found(judged: Any, kind: str, precision: float, recall: float) -> None:
+    _, planted, issues = judged
+    mine = [one for one in issues if one["kind"] == kind]
+    right = sum(truly(one, planted) for one in mine)
+    told = {one["id"] for one in mine}
+    found = sum(image in told for image, _ in planted[kind])
+    print(kind, len(planted[kind]), len(mine), right / len(mine), found / len(planted[kind]))
+    assert right / len(mine) >= precision
+    assert found / len(planted[kind]) >= recall
+
+
+def test_few_labels_are_doubted_where_none_is_wrong() -> None:
+    rows, _ = simulated(600, 4, 0.0)
+    issues = find_box_issues(Rows(rows))  # type: ignore[arg-type]
+    objects = sum(len(row["ground_truth"]) for row in rows)
+    assert len(issues) < 0.02 * objects
+
+
+def test_a_box_in_a_crowd_and_a_second_box_of_one_object_are_no_issue() -> None:
+    rows, _ = simulated(300, 5, 0.0)
+    sure = {"class": 1, "score": 0.999}
+    crowd = {"box": [0.0, 0.0, 300.0, 300.0], "class": 1, "crowd": True}
+    single = {"box": [10.0, 10.0, 110.0, 110.0], "class": 1, "crowd": False}
+    empty = {"path": "", "candidates": None}
+    more = [
+        {
+            **empty,
+            "detections": [{**sure, "box": [10.0, 10.0, 60.0, 60.0]}],
+            "ground_truth": [crowd],
+        },
+        {
+            **empty,
+            "detections": [
+                {**sure, "box": [10.0, 10.0, 110.0, 110.0]},
+                {**sure, "box": [8.0, 12.0, 108.0, 112.0]},
+            ],
+            "ground_truth": [single],
+        },
+    ]
+    rows += [{**one, "id": 1000 + k} for k, one in enumerate(more)]
+    issues = find_box_issues(Rows(rows))  # type: ignore[arg-type]
+    assert not [one for one in issues if one["id"] >= 1000]
+    rows[-2]["ground_truth"] = []
+    [issue] = [one for one in find_box_issues(Rows(rows)) if one["id"] == 1000]  # type: ignore[arg-type]
+    assert (issue["kind"], issue["label"], issue["suggested"]) == ("missing", None, 1)
