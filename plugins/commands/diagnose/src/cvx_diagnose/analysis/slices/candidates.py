@@ -7,7 +7,7 @@ and classes, and pairs of them; clusters of features, over all units and within 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,12 @@ FEWEST = 10
 
 _PROMISING = 1e-3
 """p-value on the searched half above which a candidate is dropped before it is tested."""
+
+_CLEAR = 1e-6
+"""p-value on the searched half below which a property or a column comes before all others."""
+
+_PLAIN = 0.7
+"""Preference above which a candidate can be named by a property, a column or a class."""
 
 _CLASSES = 200
 """Number of classes searched by themselves: those with most errors."""
@@ -106,6 +112,11 @@ class Candidate:
         return found
 
     @property
+    def preference(self) -> float:
+        """Product of the preferences of its conditions."""
+        return float(np.prod([one.preference for one in self.conditions]))
+
+    @property
     def parents(self) -> list[Flags]:
         """Sets of units (n,) that it is compared with the rest of: all, and its class or column."""
         everything = np.ones(len(self.conditions[0].member), dtype=bool)
@@ -153,7 +164,7 @@ class CandidateSearch:
         self.clusters: list[tuple[int | None, list[Condition]]] = []
         if units.features.shape[1]:
             self.clusters = [(c, list(_clusters(units, c))) for c in self.scopes]
-        self.limit = float(chi2.isf(_PROMISING, 1))
+        self.limit, self.clear = (float(chi2.isf(p, 1)) for p in (_PROMISING, _CLEAR))
 
     def best(self, covered: Flags) -> Candidate | None:
         """Return the best candidate among the units that are not covered, or None."""
@@ -165,8 +176,13 @@ class CandidateSearch:
         ]
         every = [*single, *self._clustered(free, total)]
         every += _pairs(wrong, free, _atoms(units, single), total)
-        promising = [one for score, one in every if score >= self.limit]
-        found = max(promising, key=lambda one: one.quality, default=None)
+        promising = [(score, one) for score, one in every if score >= self.limit]
+        # What can be named comes first: a cluster, or a color at one position, may be the union of
+        # several causes.
+        clear = [
+            pair for pair in promising if pair[0] >= self.clear and pair[1].preference > _PLAIN
+        ]
+        found = max((one for _, one in clear or promising), key=_quality, default=None)
         return None if found is None else self._of_its_class(found, every, free)
 
     def _of_its_class(self, found: Candidate, every: list[_Scored], free: Flags) -> Candidate:
@@ -212,8 +228,12 @@ class _Total:
 
     def candidate(self, conditions: tuple[Condition, ...], k: float, n: float) -> Candidate:
         ratio = likelihood_ratio(np.array(k), np.array(n), self.wrong, self.count)
-        factor = float(np.prod([one.preference for one in conditions]))
-        return Candidate(conditions, float(ratio) * factor)
+        found = Candidate(conditions, float(ratio))
+        return replace(found, quality=found.quality * found.preference)
+
+
+def _quality(one: Candidate) -> float:
+    return one.quality
 
 
 _Scored = tuple[float, Candidate]
