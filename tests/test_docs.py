@@ -143,7 +143,7 @@ def test_what_a_page_shows_runs_and_prints_what_it_says(
 def test_the_readme_explains_a_photograph_in_ten_lines(
     folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    [example] = [b.text for b in blocks(README) if b.language == "python"]
+    example, _ = (b.text for b in blocks(README) if b.language == "python")
     assert len([line for line in example.splitlines() if line]) <= 10
     names: dict[str, Any] = {"__name__": "readme"}
     run(example, names)

@@ -249,7 +249,7 @@ def _conclude(
     summary = summarize(run)
     faults = list(work.source.faults)
     summary["data_faults"] = {"count": len(faults), "listed": faults[:MOST_LISTED]}
-    found, error_groups = collect_findings(
+    found, error_groups, slices = collect_findings(
         run,
         summary,
         set_up,
@@ -263,6 +263,6 @@ def _conclude(
     summary |= found
     summary["limits"] = apply_limits(summary, limits)
     listener.stage("writing the report")
-    write_report(run, summary, error_groups)
+    write_report(run, summary, error_groups, slices)
     # Written last: its presence means that everything else is there.
     write_atomic(run.folder / SUMMARY, encode_json(summary), overwrite=True)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from cvx_diagnose import Run, diagnose
 from cvx_diagnose.analysis.error_groups.groups import find_error_groups
+from cvx_diagnose.analysis.slices.search import Slices
 from cvx_diagnose.report.page import IMAGES, PAGE, color_map, write_report
 from cvx_engine.local import Local
 from PIL import Image
@@ -205,7 +206,7 @@ def test_types_of_error_and_classes_stand_in_a_table_the_worst_first(
     run = diagnose(model, tree(2), tmp_path / "run", budget=0.0, **QUICK)
     assert run.summary is not None
     assert not show(run).find("#error-types").is_displayed()
-    write_report(run, {**run.summary, **numbers}, find_error_groups(run))
+    write_report(run, {**run.summary, **numbers}, find_error_groups(run), Slices())
     assert [row.text for row in show(run).all("#table tr")] == expected
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cvx_diagnose.analysis.error_groups.names import Names, class_namer, group_name, shortcut_name
+from cvx_diagnose.analysis.slices.names import slice_sentence
 
 _TESTED = 3
 """Minimum number of tested errors in a group before masking a region is advised."""
@@ -19,7 +20,9 @@ _SMALL = 0.02
 
 
 def advise(found: Mapping[str, Any], summary: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return what to do: the set-up first, then the largest possible gain first.
+    """Return what to do: the set-up, shortcuts, then proven gains, then possible ones.
+
+    In each part the largest comes first. No sentence occurs twice.
 
     Parameters
     ----------
@@ -31,9 +34,10 @@ def advise(found: Mapping[str, Any], summary: Mapping[str, Any]) -> list[dict[st
     Returns
     -------
     list of dict
-        ``kind``, one of set-up, relabel, shortcut, mask, collect, retrain, threshold, repair;
-        ``text``; ``count`` of inputs; ``gain``, the largest possible increase of accuracy,
-        measured where it was tried; ``group`` and ``shortcut``, where it is about one.
+        ``kind``, one of set-up, relabel, shortcut, mask, augment, collect, retrain, threshold,
+        repair; ``text``; ``count`` of inputs; ``gain``, the largest possible increase of accuracy,
+        of a slice that of the accuracy of the others, measured where it is ``proven``; ``group``,
+        ``slice`` and ``shortcut``, where it is about one.
     """
     name = class_namer(summary["classes"])
     labeled = max(1, summary["accuracy"]["total"])
@@ -75,12 +79,24 @@ def advise(found: Mapping[str, Any], summary: Mapping[str, Any]) -> list[dict[st
         }
         for one in shortcuts
     ]
+    advice += [
+        {
+            "kind": "augment" if one["fix"].startswith("augment") else "collect",
+            "text": _for_slice(one),
+            "count": one["count"],
+            "gain": one["gain"],
+            "slice": one["number"],
+        }
+        for one in found.get("slices", {"found": ()})["found"]
+    ]
     covered = {number for one in shortcuts for number in one["groups"]}
     for group in found["error_groups"]:
         if group["number"] in covered or group["mixed"]:
             continue
         # A wrong label needs no fix of the model.
         own = group["count"] - group["label_issues"]
+        if 2 * group.get("in_slices", 0) > own:
+            continue
         if own >= max(2, _SMALL * errors):
             advice.append({**_for_group(group, name), "count": own, "group": group["number"]})
     for one in found["fixes"]:
@@ -104,17 +120,24 @@ def advise(found: Mapping[str, Any], summary: Mapping[str, Any]) -> list[dict[st
             else one["text"],
             "count": one["count"],
             "gain": one.get("gain", 0.0),
+            "proven": one["kind"] in ("class order", "inputs") and "gain" in one,
         }
         for one in found.get("set_up", ())
     ]
+    for one in advice:
+        one["proven"] = one["kind"] in ("retrain", "threshold")
     # A shortcut makes correct predictions doubtful too: it comes before what costs more errors.
     effects = {one["number"]: one["transplants"].get("effect", 0.0) for one in shortcuts}
 
-    def rank(one: Mapping[str, Any]) -> tuple[bool, float, float]:
+    def rank(one: Mapping[str, Any]) -> tuple[bool, float, bool, float]:
         effect = effects.get(one.get("shortcut", -1), 0.0)
-        return one["kind"] != "shortcut", -effect, -one["gain"]
+        return one["kind"] != "shortcut", -effect, not one["proven"], -one["gain"]
 
-    return [*first, *sorted(advice, key=rank)]
+    ranked = [*first, *sorted(advice, key=rank)]
+    said: dict[str, dict[str, Any]] = {}
+    for one in ranked:
+        said.setdefault(one["text"], one)
+    return list(said.values())
 
 
 def _for_fix(one: Mapping[str, Any]) -> str:
@@ -185,10 +208,12 @@ def _for_group(group: Mapping[str, Any], name: Names) -> dict[str, Any]:
             "prediction. Mask it, or train with it in images of every class."
         )
         return {"kind": "mask", "text": text}
-    text = f"{what}: collect more such images with their true class, or augment the training data."
-    if not tested:
-        text += " Its cause was not tested."
-    return {"kind": "collect", "text": text}
+    return {"kind": "collect", "text": f"{what}: collect {group['count']:,} or more such images."}
+
+
+def _for_slice(one: Mapping[str, Any]) -> str:
+    fix = one["fix"] or "collect more such images"
+    return f"{fix[0].upper()}{fix[1:]}: {slice_sentence(one)}."
 
 
 def _inputs(count: int) -> str:

@@ -1,4 +1,4 @@
-"""Findings of a finished run: error groups, shortcuts, label issues, fixes, comparison, advice."""
+"""Findings of a finished run: label issues, slices, error groups, shortcuts, fixes, advice."""
 
 from __future__ import annotations
 
@@ -9,20 +9,23 @@ from cvx_engine import Listener
 
 from cvx_diagnose.analysis.advice import advise, verified_shortcuts
 from cvx_diagnose.analysis.error_groups.groups import ErrorGroups, find_error_groups
+from cvx_diagnose.analysis.error_groups.influence import find_influential_images
 from cvx_diagnose.analysis.error_groups.names import class_namer, group_name, shortcut_name
 from cvx_diagnose.analysis.fixes.last_layer import try_fixes
-from cvx_diagnose.analysis.influence import find_influential_images
 from cvx_diagnose.analysis.label_issues.duplicates import find_near_duplicates
 from cvx_diagnose.analysis.label_issues.search import find_label_conflicts, find_label_issues
 from cvx_diagnose.analysis.metrics.comparison import compare
 from cvx_diagnose.analysis.shortcuts.search import find_shortcuts
+from cvx_diagnose.analysis.slices.search import Slices, find_slices
 from cvx_diagnose.run.results import Run
 from cvx_diagnose.run.work import DiagnosisWork
 
 _TRIED = ("fixes", "influential_images", "training_label_issues", "comparison")
 """Results kept whenever a finished run is resumed."""
 
-WITHHELD = "Suspected labels, groups of errors and shortcuts are withheld until it is corrected."
+WITHHELD = (
+    "Suspected labels, slices, groups of errors and shortcuts are withheld until it is corrected."
+)
 """What a finding about the set-up says of what rests on it."""
 
 _LISTED = 1000
@@ -40,8 +43,8 @@ def collect_findings(
     try_fix: bool,
     work: DiagnosisWork,
     listener: Listener,
-) -> tuple[dict[str, Any], ErrorGroups]:
-    """Return what ``summary.json`` contains beyond the metrics, and the groups of errors.
+) -> tuple[dict[str, Any], ErrorGroups, Slices]:
+    """Return what ``summary.json`` contains beyond the metrics, groups of errors, and slices.
 
     Parameters
     ----------
@@ -79,9 +82,14 @@ def collect_findings(
         group["label_issues"] = int((inside & (error_groups.groups == group["number"])).sum())
         group["name"] = group_name(group, name)
     shortcuts = None if withheld else find_shortcuts(run, error_groups, work, listener)
+    slices = Slices()
+    if not withheld:
+        listener.stage("looking for slices")
+        slices = find_slices(run, work.source.columns(), [one["id"] for one in issues])
     found: dict[str, Any] = {
         "set_up": set_up,
         "withheld": WITHHELD if withheld else "",
+        "slices": slices.document(),
         "error_groups": error_groups.described,
         "shortcuts": shortcuts,
         "label_issues": {
@@ -111,5 +119,13 @@ def collect_findings(
     # Earlier results still hold: rows never change.
     earlier = run.summary or {}
     found |= {name: earlier[name] for name in _TRIED if not found[name] and earlier.get(name)}
+    _cover(found["error_groups"], error_groups, slices)
     found["advice"] = advise(found, summary)
-    return found, error_groups
+    return found, error_groups, slices
+
+
+def _cover(described: list[dict[str, Any]], error_groups: ErrorGroups, slices: Slices) -> None:
+    """Note for each group of errors how many are in a slice."""
+    inside = np.isin(error_groups.ids, np.concatenate([np.zeros(0, np.int64), *slices.errors]))
+    for group in described:
+        group["in_slices"] = int((inside & (error_groups.groups == group["number"])).sum())

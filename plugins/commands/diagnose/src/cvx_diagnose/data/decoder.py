@@ -17,6 +17,7 @@ from cvx_core import InputError
 from cvx_core.images import Preparer
 from cvx_core.plugins import error_boundary
 from cvx_core.tasks import GroundTruth
+from cvx_diagnose.data.image_statistics import image_statistics, reduce_image
 from cvx_diagnose.data.items import Item
 from cvx_diagnose.data.sources import Source
 
@@ -46,6 +47,9 @@ class DecodedInput:
         The part of the image that the network sees; None if not measured (see `Decoder`).
     thumbnail
         JPEG.
+    statistics, tiny
+        See `cvx_diagnose.data.image_statistics.image_statistics`; None for a tensor, whose values
+        are in no known unit.
     seconds
         Decoding time.
     """
@@ -57,6 +61,8 @@ class DecodedInput:
     size: tuple[int, int] | None
     extent: Bounds | None
     thumbnail: bytes
+    statistics: dict[str, float] | None
+    tiny: npt.NDArray[np.uint8] | None
     seconds: float
 
 
@@ -87,10 +93,11 @@ class Decoder:
         """
         started = time.perf_counter()
         loaded, ground_truth = self.source.load(item)
+        statistics = tiny = None
         if isinstance(loaded, torch.Tensor):
             values, size, extent = loaded.numpy(), None, None
             digest = hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()
-            shown = _pixels(values)
+            small = reduce_image(_pixels(values))
         else:
             with error_boundary(
                 lambda reason: InputError(f"Preprocessing of {item.display_path} failed: {reason}")
@@ -103,9 +110,20 @@ class Decoder:
                 located = self.located or loaded.bands is not None
                 extent = self.preparer.extent(loaded) if located else None
             size, digest, shown = loaded.size, loaded.digest, loaded.pil()
-        seconds = time.perf_counter() - started
+            small = reduce_image(shown)
+            statistics, tiny = image_statistics(shown, small)
+        thumbnail = _thumbnail(small)
         return DecodedInput(
-            item, values, ground_truth, digest, size, extent, _thumbnail(shown), seconds
+            item,
+            values,
+            ground_truth,
+            digest,
+            size,
+            extent,
+            thumbnail,
+            statistics,
+            tiny,
+            time.perf_counter() - started,
         )
 
 
@@ -118,6 +136,7 @@ def _pixels(values: npt.NDArray[Any]) -> Image.Image:
 
 
 def _thumbnail(image: Image.Image) -> bytes:
+    image = image.copy()
     image.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.BILINEAR, reducing_gap=2.0)
     stream = io.BytesIO()
     image.save(stream, "JPEG", quality=80)

@@ -54,6 +54,10 @@ class Source(ABC):
         """Where labels are searched, and how to name them; empty where that can't be said."""
         return ""
 
+    def columns(self) -> Mapping[int, Mapping[str, Any]]:
+        """Return what else the data say of each item, by its id: values by name."""
+        return {}
+
     @abstractmethod
     def items(self) -> Iterator[Item]:
         """Yield all items with ids 0, 1, 2, ..., in the same order on every call.

@@ -77,6 +77,29 @@ class TableSource(FileSource):
                 said = format_faults([f"{where}: {error.message}"])
             yield Item(i, find_file(self.storage, str(path)), said)
 
+    def columns(self) -> Mapping[int, Mapping[str, Any]]:
+        """Return the values of the other columns."""
+        try:
+            if self.file.suffix.lower() in TEXT_TABLES:
+                with self.file.open(newline="", encoding="utf-8-sig", errors="replace") as text:
+                    lines = csv.DictReader(text, delimiter=_delimiter(text.readline()))
+                    text.seek(0)
+                    names = [str(name) for name in lines.fieldnames or []]
+                    rows = [{name: line.get(name) for name in names} for line in lines]
+            else:
+                table = pq.read_table(self.file)
+                names = [field.name for field in table.schema if not pa.types.is_nested(field.type)]
+                rows = table.select(names).to_pylist()
+        except (OSError, csv.Error, pa.ArrowException) as error:
+            raise InputError(f"Can't read {self.file}: {error}.", _WAY_OUT) from error
+        used = self._columns(names)
+        others = [name for name in names if name not in used]
+        return (
+            {i: {name: row[name] for name in others} for i, row in enumerate(rows)}
+            if others
+            else {}
+        )
+
     def _csv(self) -> Iterator[tuple[str, str | None]]:
         try:
             with self.file.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as text:

@@ -20,6 +20,7 @@ from cvx_core import OutputError, printable, write_atomic
 from cvx_core.explanations import VIK
 from cvx_diagnose.analysis.advice import verified_shortcuts
 from cvx_diagnose.analysis.error_groups.groups import ErrorGroups
+from cvx_diagnose.analysis.slices.search import Slices, slices_of_each
 from cvx_diagnose.report.tables import confusion_table, error_table, task_metrics
 from cvx_diagnose.run.results import Run
 from cvx_diagnose.run.rows import Row
@@ -36,13 +37,15 @@ _COLUMNS = (
 )
 
 
-def write_report(run: Run, summary: dict[str, Any], error_groups: ErrorGroups) -> None:
+def write_report(
+    run: Run, summary: dict[str, Any], error_groups: ErrorGroups, slices: Slices
+) -> None:
     """Write ``index.html`` and its images into the folder of a run.
 
     Parameters
     ----------
-    run, error_groups
-        A finished run and the groups of its errors.
+    run, error_groups, slices
+        A finished run, the groups of its errors, and its slices.
     summary
         Contents of ``summary.json``.
 
@@ -53,6 +56,7 @@ def write_report(run: Run, summary: dict[str, Any], error_groups: ErrorGroups) -
     """
     kept = _costliest(run)
     group = dict(zip(error_groups.ids.tolist(), error_groups.groups.tolist(), strict=True))
+    of_slices = slices_of_each(slices)
     issues = {one["id"] for one in summary["label_issues"]["listed"]}
     maps = ["margin_map"] if run.plan.map_shape is not None else []
     errors = []
@@ -65,7 +69,12 @@ def write_report(run: Run, summary: dict[str, Any], error_groups: ErrorGroups) -
             values = None if drawn is None else drawn[i]
             _draw(run.folder / IMAGES, row, values)
             mapped = values is not None and bool(np.isfinite(values).all())
-            errors.append(_error(row, group.get(row["id"]), row["id"] in issues, mapped))
+            errors.append(
+                {
+                    **_error(row, group.get(row["id"]), row["id"] in issues, mapped),
+                    "slices": of_slices.get(row["id"], []),
+                }
+            )
     count = len(error_groups.ids)
     document = _printable_json(_document(run, summary, errors, max(0, count - len(errors))))
     write_atomic(run.folder / PAGE, _page(document).encode("utf-8"), overwrite=True)
@@ -173,6 +182,7 @@ def _document(
             "without_map": summary["without_map"],
         },
         "groups": summary["error_groups"],
+        "slices": summary["slices"]["found"],
         "shortcuts": verified_shortcuts(summary),
         "error_table": error_table(summary),
         "confusions": confusion_table(run),

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cvx_diagnose.analysis.error_groups.names import class_namer
+from cvx_diagnose.analysis.slices.names import slice_sentence
 from cvx_diagnose.run.rows import OK
 
 _FEW = 5
@@ -90,6 +91,8 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
         for one in summary.get("fixes", [])
         if not one["tried"]
     ]
+    for one in summary.get("slices", {"found": ()})["found"][:_FEW]:
+        lines.append(f"slice: {slice_sentence(one)}")
     shortcuts = summary.get("shortcuts")
     if shortcuts is not None and shortcuts["note"]:
         lines.append(f"shortcuts were not searched: {shortcuts['note']}")

@@ -10,7 +10,7 @@ from typing import Any
 from cvx_core import OptionError, OutputError, UsageError
 
 NAME = "plan.json"
-SCHEMA = "cvx.plan/2"
+SCHEMA = "cvx.plan/3"
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cvx_core import UsageError, get_task, write_atomic
+from cvx_diagnose.data.image_statistics import STATISTICS, TINY
 from cvx_diagnose.data.items import Item
 from cvx_diagnose.run.plan import Plan
 
@@ -68,6 +69,8 @@ def schema_of(plan: Plan) -> pa.Schema:
         ("width", pa.int32()),
         ("height", pa.int32()),
         ("extent", _SIDES),
+        ("statistics", pa.struct([(name, pa.float32()) for name in STATISTICS])),
+        ("tiny", pa.list_(pa.uint8(), 3 * TINY**2)),
         ("label", pa.int32()),
         ("predicted", pa.int32()),
         ("correct", pa.bool_()),

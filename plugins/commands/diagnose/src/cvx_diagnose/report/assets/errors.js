@@ -31,6 +31,7 @@ function offerFilters() {
   const classes = (key) => [["", "all"], ...used(key).map((c) => [String(c), className(c)])];
   offer("sort", Object.entries(SORTS).map(([key, [text]]) => [key, text]));
   offer("group", [["", "all"], ...data.shortcuts.map((one) => [`s${one.number}`, `Shortcut: ${one.name}`]),
+    ...data.slices.map((one) => [`c${one.number}`, `Slice: ${one.name}`]),
     ...data.groups.map((one) => [String(one.number), `${one.number + 1}. ${one.name}`])]);
   offer("true", classes("true"));
   offer("predicted", classes("predicted"));
@@ -52,7 +53,8 @@ function choose() {
   const [, test] = ONLY[find("only").value];
   const group = find("group").value;
   const groups = group.startsWith("s") ? data.shortcuts.find((one) => `s${one.number}` === group).groups : null;
-  const inGroup = (error) => (groups ? groups.includes(error.group) : is("group", error.group));
+  const sliced = group.startsWith("c") ? Number(group.slice(1)) : null;
+  const inGroup = (error) => (sliced !== null ? error.slices.includes(sliced) : groups ? groups.includes(error.group) : is("group", error.group));
   chosen = data.errors.filter((error) =>
     inGroup(error) && is("true", error.true) && is("predicted", error.predicted)
     && test(error) && error.path.toLowerCase().includes(part));
@@ -106,6 +108,7 @@ function showPanel() {
     ["Loss", `${number(error.loss)} nats`], ["Margin", `${number(error.margin)} logits`],
     ["Group", data.groups[error.group] ? `${error.group + 1}. ${data.groups[error.group].name}` : "–"],
   ];
+  if (error.slices.length) rows.push(["Slices", error.slices.map((one) => data.slices[one].name).join("; ")]);
   if (error.label_issue) rows.push(["Label", "possibly wrong"]);
   if (error.message) rows.push(["Note", error.message]);
   if (error.map && !error.located) rows.push(["Map", "its position in the image is unknown; drawn over the whole image"]);

@@ -10,10 +10,11 @@ function showAdvice() {
     const gain = one.gain > 0 ? `${measured ? `measured +${points}` : `up to +${points}`} · ` : "";
     const about = make("span", { class: "gain" }, `${gain}${counted(one.count, "input")}`);
     if (one.shortcut !== undefined) about.append(" · ", link("show them", { group: `s${one.shortcut}` }));
+    else if (one.slice !== undefined) about.append(" · ", link("show them", { group: `c${one.slice}` }));
     else if (one.group !== undefined) about.append(" · ", link("show them", { group: String(one.group) }));
     if (one.kind === "relabel") about.append(" · ", link("show them", { only: "issue" }));
     item.append(gauge, about);
-    const whose = one.shortcut !== undefined ? data.shortcuts.find((each) => each.number === one.shortcut) : data.groups[one.group];
+    const whose = one.shortcut !== undefined ? data.shortcuts.find((each) => each.number === one.shortcut) : one.slice !== undefined ? data.slices[one.slice] : data.groups[one.group];
     const shown = one.kind === "relabel" ? data.label_issues.listed.map((each) => each.id) : whose?.examples ?? [];
     const known = shown.map((id) => byId.get(id)).filter(Boolean).slice(0, 4);
     item.append(make("span", { class: "few" }, ...known.map((error) => small(error, known))));
@@ -62,6 +63,19 @@ function showShortcuts() {
         link("show all", { group: `s${one.number}` })),
       make("p", {}, `${percent(one.error_share, 0)} of these errors show it, and ${percent(one.correct_share, 0)} of ${one.controls} correct predictions of the same class. `
         + `Pasted ${transplants.count} times into ${transplants.images} correctly predicted images it flipped ${transplants.flipped} predictions; control regions of the same size flipped ${transplants.control_flipped} (${pValue(transplants.p)}).${helps}`),
+      make("ul", { class: "tiles" }, ...known.map((error) => tile(error, known)))));
+  }
+}
+
+function showSlices() {
+  find("slices").hidden = !data.slices.length;
+  for (const one of data.slices) {
+    const known = one.examples.filter((id) => byId.has(id)).map((id) => byId.get(id));
+    const of = (part) => `${percent(part.value, 0)} (95 % interval ${percent(part.low, 0)} to ${percent(part.high, 0)}, ${counted(part.total, one.units.slice(0, -1))})`;
+    find("sliced").append(make("article", { class: "group" },
+      make("h3", {}, `${one.number + 1}. ${one.name}`),
+      make("p", {}, `Accuracy ${of(one.inside)}, of the others ${of(one.outside)} · ${pValue(one.p)} · ${one.count.toLocaleString("en")} ${one.units}, ${counted(one.errors, "error")} · `,
+        link("show all", { group: `c${one.number}` })),
       make("ul", { class: "tiles" }, ...known.map((error) => tile(error, known)))));
   }
 }

@@ -7,6 +7,7 @@ showAdvice();
 showNumbers();
 showChanges();
 showShortcuts();
+showSlices();
 showGroups();
 showLabelIssues();
 showErrorTable();

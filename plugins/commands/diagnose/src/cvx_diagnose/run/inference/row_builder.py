@@ -142,4 +142,5 @@ class RowBuilder:
 def _image_columns(one: DecodedInput) -> dict[str, Any]:
     """Return the columns about the image itself."""
     width, height = one.size or (None, None)
-    return {"sha256": one.sha256, "width": width, "height": height, "extent": one.extent}
+    columns = {"sha256": one.sha256, "width": width, "height": height, "extent": one.extent}
+    return columns | {"statistics": one.statistics, "tiny": one.tiny}

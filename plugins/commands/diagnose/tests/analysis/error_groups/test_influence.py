@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from cvx_diagnose import diagnose
 from cvx_diagnose.analysis.error_groups.groups import find_error_groups
-from cvx_diagnose.analysis.influence import find_influential_images
+from cvx_diagnose.analysis.error_groups.influence import find_influential_images
 from cvx_diagnose.analysis.label_issues.label_quality import softmax
 from cvx_engine.local import Local
 from torch import nn
