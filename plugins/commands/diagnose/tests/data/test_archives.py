@@ -267,12 +267,17 @@ def test_a_coco_file_gives_masks_to_a_segmenter(tmp_path: Path) -> None:
         there.load(broken)
 
 
+class ClassLabel:
+    """The feature of a column of classes."""
+
+    names = ("dog", "cat")
+
+
 class Rows:
     """A data set of columns, as of Hugging Face datasets."""
 
     def __init__(self) -> None:
-        label = type("ClassLabel", (), {"names": ["dog", "cat"]})()
-        self.features = {"image": None, "label": label}
+        self.features = {"image": None, "label": ClassLabel()}
 
     def __len__(self) -> int:
         return 2

@@ -320,3 +320,25 @@ def test_what_was_looked_for_is_said_where_no_mask_is_found(tmp_path: Path) -> N
     assert [item.label for item in source.items()] == [None]
     assert "masks/camera.png, masks/camera_mask.png" in source.labels_searched
     assert "Name each file with a label after its image" in source.labels_searched
+
+
+def test_other_columns_of_a_table_are_known_by_row_in_every_format(tmp_path: Path) -> None:
+    rows = [
+        {"path": "a.png", "label": "cat", "camera": "one", "hour": 3},
+        {"path": "b.png", "label": "dog", "camera": "two", "hour": 4},
+    ]
+    lines = [",".join(rows[0]), *(",".join(map(str, row.values())) for row in rows)]
+    (tmp_path / "a.csv").write_text("\n".join(lines) + "\n")
+    broken = [json.dumps(rows[0]), "{", json.dumps({**rows[1], "tags": ["x"]})]
+    (tmp_path / "a.jsonl").write_text("\n".join(broken) + "\n")
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+    expected = {"camera": "one", "hour": 3}
+    csv, lines_of_json, parquet = (
+        open_source(tmp_path / f"a.{suffix}", "classification", CLASSES).columns()
+        for suffix in ("csv", "jsonl", "parquet")
+    )
+    assert csv == {0: {"camera": "one", "hour": "3"}, 1: {"camera": "two", "hour": "4"}}
+    assert parquet == {0: expected, 1: {"camera": "two", "hour": 4}}
+    assert lines_of_json[0] == expected
+    assert lines_of_json[1] == {"camera": None, "hour": None}
+    assert lines_of_json[2] == {"camera": "two", "hour": 4}

@@ -78,27 +78,36 @@ class TableSource(FileSource):
             yield Item(i, find_file(self.storage, str(path)), said)
 
     def columns(self) -> Mapping[int, Mapping[str, Any]]:
-        """Return the values of the other columns."""
+        """Return the values of the other columns by row; a broken line has none."""
         try:
-            if self.file.suffix.lower() in TEXT_TABLES:
-                with self.file.open(newline="", encoding="utf-8-sig", errors="replace") as text:
-                    lines = csv.DictReader(text, delimiter=_delimiter(text.readline()))
-                    text.seek(0)
-                    names = [str(name) for name in lines.fieldnames or []]
-                    rows = [{name: line.get(name) for name in names} for line in lines]
-            else:
-                table = pq.read_table(self.file)
-                names = [field.name for field in table.schema if not pa.types.is_nested(field.type)]
-                rows = table.select(names).to_pylist()
+            rows = [*self._rows()]
         except (OSError, csv.Error, pa.ArrowException) as error:
             raise InputError(f"Can't read {self.file}: {error}.", _WAY_OUT) from error
-        used = self._columns(names)
-        others = [name for name in names if name not in used]
-        return (
-            {i: {name: row[name] for name in others} for i, row in enumerate(rows)}
-            if others
-            else {}
-        )
+        names = dict.fromkeys(str(name) for row in rows for name in row)
+        nested = {name for row in rows for name in row if isinstance(row[name], list | dict)}
+        others = set(names) - nested - {*self._columns([*names])}
+        found = [{name: row.get(name) for name in names if name in others} for row in rows]
+        return dict(enumerate(found)) if others else {}
+
+    def _rows(self) -> Iterator[Mapping[Any, Any]]:
+        """Yield all values of each row."""
+        suffix = self.file.suffix.lower()
+        if suffix == ".parquet":
+            yield from pq.read_table(self.file).to_pylist()
+            return
+        with self.file.open(newline="", encoding="utf-8-sig", errors="replace") as text:
+            if suffix in JSON_LINES:
+                for line in filter(str.strip, text):
+                    try:
+                        row = json.loads(line)
+                    except (ValueError, RecursionError):
+                        row = {}
+                    yield row if isinstance(row, dict) else {}
+                return
+            lines = csv.DictReader(text, delimiter=delimiter(text.readline()))
+            text.seek(0)
+            for fields in lines:
+                yield {name: value for name, value in fields.items() if name is not None}
 
     def _csv(self) -> Iterator[tuple[str, str | None]]:
         try:
