@@ -230,8 +230,9 @@ def test_the_plain_pip_way_installs_what_the_first_command_does() -> None:
     folders = set(re.findall(r"-e (\S+)", block.text))
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
     standard = project["project"]["optional-dependencies"]["standard"]
-    paths = (p.parent for p in PLUGINS)
-    assert folders == {".", *(name(p) for p in paths if f"cvx-{p.name}" in standard)}
+    paths = [p.parent for p in PLUGINS]
+    named = {p: tomllib.loads((p / "pyproject.toml").read_text())["project"]["name"] for p in paths}
+    assert folders == {".", *(name(p) for p in paths if named[p] in standard)}
     for constraint in project["tool"]["uv"]["constraint-dependencies"]:
         assert constraint in block.text, "the pair that is tested"
 

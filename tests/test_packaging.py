@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PLUGINS = sorted(p.parent for p in (REPOSITORY / "plugins").glob("*/*/pyproject.toml"))
-EXTRA_ONLY = {"cvx-transformers", "cvx-diagnose", "cvx-engine"}
+EXTRA_ONLY = {"cvx-transformers"}
 """What `standard` leaves out because of its size."""
 
 OWN_EXTRA = {"cvx-ray": "ray", "cvx-ultralytics": "ultralytics"}

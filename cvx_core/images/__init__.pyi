@@ -6,11 +6,11 @@ from .baselines import (
 from .components import components as components
 from .image_files import (
     MAX_PIXELS as MAX_PIXELS,
+    SUFFIXES as SUFFIXES,
     SourceImage as SourceImage,
     read_image as read_image,
     read_mask_image as read_mask_image,
 )
-from .inputs import SUFFIXES as SUFFIXES
 from .prepared_image import PreparedImage as PreparedImage, Preparer as Preparer
 from .regions import (
     Box as Box,

@@ -7,7 +7,7 @@ import io
 import os
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,11 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000
 EXACT = ("PNG", "GIF", "BMP", "TIFF", "PPM")
 """Formats that keep each pixel as it is, unless they contain an image in another format."""
 
+
+SUFFIXES = frozenset(
+    ".jpg .jpeg .png .webp .gif .bmp .tif .tiff .ppm .pgm .pbm .avif .jp2 .j2k".split()  # noqa: SIM905
+)
+"""Files of a folder with other suffixes are ignored."""
 
 _BANDS = ("L", "RGBA", "RGBX", "CMYK")
 """Modes whose bands may be what a network wants, as they are."""
@@ -124,6 +129,19 @@ def _source(
     shown = pixels if bands is None else bands
     digest = hashlib.sha256(np.ascontiguousarray(shown).tobytes()).hexdigest()
     return SourceImage(pixels, name, digest, bands, note)
+
+
+def is_by_name(value: Any) -> bool:
+    """Whether a mapping has a value for each of some images, by path or name."""
+    return isinstance(value, Mapping) and bool(value) and all(map(_names_image, value))
+
+
+def _names_image(key: Any) -> bool:
+    if not isinstance(key, str | os.PathLike):
+        return False
+    text = os.fspath(key)
+    in_memory = re.fullmatch(r"(image|tensor) \d+", text)
+    return bool(in_memory) or Path(text).suffix.lower() in SUFFIXES
 
 
 def is_url(text: str) -> bool:

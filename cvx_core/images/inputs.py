@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -13,12 +12,7 @@ from typing import Any
 
 from cvx_core._util.files import is_file
 from cvx_core.errors import InputError, UsageError
-from cvx_core.images.image_files import SourceImage, is_url
-
-SUFFIXES = frozenset(
-    ".jpg .jpeg .png .webp .gif .bmp .tif .tiff .ppm .pgm .pbm .avif .jp2 .j2k".split()  # noqa: SIM905
-)
-"""Files of a folder with other suffixes are ignored."""
+from cvx_core.images.image_files import SUFFIXES, SourceImage, is_by_name, is_url
 
 IMAGE_KEYS = ("image", "images", "pixel_values", "img")
 LABEL_KEYS = ("label", "labels", "target", "targets")
@@ -264,19 +258,6 @@ class Parts:
                 f"{os.fspath(left[0])!r}.",
                 "Name images by their path, or by the name of the file.",
             )
-
-
-def is_by_name(value: Any) -> bool:
-    """Whether a mapping has a value for each of some images, by path or name."""
-    return isinstance(value, Mapping) and bool(value) and all(map(_names_image, value))
-
-
-def _names_image(key: Any) -> bool:
-    if not isinstance(key, str | os.PathLike):
-        return False
-    text = os.fspath(key)
-    in_memory = re.fullmatch(r"(image|tensor) \d+", text)
-    return bool(in_memory) or Path(text).suffix.lower() in SUFFIXES
 
 
 def ndim(value: Any) -> int:

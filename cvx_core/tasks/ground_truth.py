@@ -22,7 +22,7 @@ from cvx_core._util.tables import (
 )
 from cvx_core._util.text import brief
 from cvx_core.errors import TargetError, UsageError
-from cvx_core.images.inputs import is_by_name
+from cvx_core.images.image_files import is_by_name
 from cvx_core.images.regions import Frame
 from cvx_core.plugins.discovery import registry
 
