@@ -36,7 +36,7 @@ def to_host(tensors: Sequence[Tensor]) -> list[npt.NDArray[Any]]:
         # The widest first, so that each begins where its numbers may begin.
         there.sort(key=lambda k: -plain[k].element_size())
         flat = [plain[k].reshape(-1).view(torch.uint8) for k in there]
-        parts = torch.cat(flat).cpu().split([len(one) for one in flat])
+        parts = torch.split(torch.cat(flat).cpu(), [len(one) for one in flat])
         for k, part in zip(there, parts, strict=True):
             host[k] = part.view(plain[k].dtype).reshape(plain[k].shape)
     return [host[k].numpy() for k in range(len(plain))]

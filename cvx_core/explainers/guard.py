@@ -243,7 +243,8 @@ class _Kept:
             now = torch.cat(list(views.values()))
             if not torch.equal(now, sample):
                 sizes = [len(view) for view in views.values()]
-                pairs = zip(views, now.split(sizes), sample.split(sizes), strict=True)
+                parts = (torch.split(whole, sizes) for whole in (now, sample))
+                pairs = zip(views, *parts, strict=True)
                 found |= {name: None for name, one, other in pairs if not torch.equal(one, other)}
         return list(found)
 

@@ -16,6 +16,7 @@ class Metadata(Mapping[str, Any]):
     """
 
     __slots__ = ("_data",)
+    _data: dict[str, Any]
 
     def __init__(self, data: Mapping[str, Any] | None = None, /, **more: Any) -> None:
         if isinstance(data, Metadata) and not more:
