@@ -58,11 +58,15 @@ def main() -> int:
             for line in rows(job, network, layer, images, options.turns):
                 print(line, flush=True)
                 lines.append(line)
-    if options.write:
-        before, _, rest = PAGE.read_text().partition(BEGIN)
-        table = "\n".join(lines) + "\n"
-        PAGE.write_text(before + BEGIN + table + END + rest.partition(END)[2])
+            if options.write:
+                write(lines)
     return 0
+
+
+def write(lines: list[str]) -> None:
+    """Put the table into the page."""
+    before, _, rest = PAGE.read_text().partition(BEGIN)
+    PAGE.write_text(before + BEGIN + "\n".join(lines) + "\n" + END + rest.partition(END)[2])
 
 
 def rows(job: Job, network: Any, layer: Any, images: torch.Tensor, turns: int) -> list[str]:
