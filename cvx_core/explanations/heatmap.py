@@ -328,6 +328,8 @@ def _band(size: int, sigma: float, reach: int) -> npt.NDArray[np.float64]:
     """Return the symmetric matrix (size, size) that blurs a line."""
     steps = np.abs(np.subtract.outer(np.arange(size), np.arange(size)))
     kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
-    found = np.where(steps <= reach, np.exp(-0.5 * (steps / sigma) ** 2), 0.0) / kernel.sum()
+    found: npt.NDArray[np.float64] = (
+        np.where(steps <= reach, np.exp(-0.5 * (steps / sigma) ** 2), 0.0) / kernel.sum()
+    )
     found.setflags(write=False)
     return found

@@ -18,6 +18,7 @@ class Metadata(Mapping[str, Any]):
     """
 
     __slots__ = ("_data",)
+    _data: dict[str, Any]
 
     def __init__(self, data: Mapping[str, Any] | None = None, /, **more: Any) -> None:
         self._data: dict[str, Any]

@@ -215,7 +215,8 @@ class _Inverted(nn.Module):
         """Return the features (B, C, h, w)."""
         y = self.bn2(self.conv_dw(self.bn1(self.conv_pw(x))))
         y = self.bn3(self.conv_pwl(y))
-        return y + x if self.skips else y
+        found: Tensor = y + x if self.skips else y
+        return found
 
 
 class _Same(nn.Conv2d):

@@ -165,14 +165,17 @@ class Figure(Renderer):
         table = None if self.colormap is None else color_table(self.colormap)
         for row, explanation, shown in zip(layout.rows, explanations, maps, strict=True):
             sheet.draw(row, explanation, shown, self.opacity, table, self.background)
+        # Of zlib's levels 1 to 9: a tenth larger than the default of 6, in half the time.
+        options: dict[str, Any] = (
+            {"pil_kwargs": {"compress_level": 3}} if self.format == "png" else {}
+        )
         buffer = io.BytesIO()
         sheet.figure.savefig(
             buffer,
             format=self.format,
             dpi=self.dpi,
             metadata={"Title": name, **_UNDATED[self.format]},
-            # Of zlib's levels 1 to 9: a tenth larger than the default of 6, in half the time.
-            **({"pil_kwargs": {"compress_level": 3}} if self.format == "png" else {}),
+            **options,
         )
         return buffer.getvalue()
 
