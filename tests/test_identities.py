@@ -106,7 +106,7 @@ def same(found: Map, expected: npt.NDArray[np.floating]) -> None:
 
 
 SIGNED = {
-    "grad-cam": explainer("class-attention"),
+    "grad-cam": explainer("class-attention", weighting="grad-cam"),
     "hires-cam": explainer("class-attention", weighting="hires-cam"),
     "input-x-gradient": explainer("gradient-error", output="signed"),
     "activation-error": explainer("activation-error"),

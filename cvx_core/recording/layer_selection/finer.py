@@ -43,7 +43,7 @@ def find_finer_levels(model: VisionModel, inputs: Tensor, times: int) -> tuple[L
     >>> from cvx_core.testing import models
     >>> model, inputs = models.convolutional(), models.inputs(1)
     >>> [(layer.name, layer.grid) for layer in find_finer_levels(model, inputs, 4)]
-    []
+    [('relu#0', (16, 16))]
     """
     with torch.inference_mode(False):
         return model.facts.find(

@@ -29,8 +29,8 @@ def of(
     model: VisionModel, batch: Tensor, target: Target | None = None, label: int | None = None,
     **parameters: object,
 ) -> Array:  # fmt: skip
-    """Return the map of one image, float64."""
-    explainer = get_explainer("gradient-error", **parameters)
+    """Return the map of one image, float64, by default the signed one."""
+    explainer = get_explainer("gradient-error", **{"output": "signed", **parameters})
     [one] = explainer.explain(model, batch, target, label)
     return one.values.astype(np.float64)
 
@@ -196,7 +196,7 @@ def test_captum_s_input_x_gradient_summed_over_colours_is_the_signed_map() -> No
         sign * oracle.attribute(batch.clone(), classes).detach().sum(1).numpy()
         for sign, classes in ((1, answers), (-1, labels))
     )
-    found = get_explainer("gradient-error").explain(model, batch, label=labels.tolist())
+    found = get_explainer("gradient-error", steps=1).explain(model, batch, label=labels.tolist())
     for one, other in zip(found, expected, strict=True):
         assert one.signed
         np.testing.assert_allclose(one.values, other, rtol=0, atol=1e-5 * np.abs(other).max())

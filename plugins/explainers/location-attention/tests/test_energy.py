@@ -36,7 +36,8 @@ def test_the_energy_is_the_sum_of_powers_over_channels(
     power: float, expected: list[list[float]], unit: str
 ) -> None:
     """Zagoruyko and Komodakis 2017, F_sum^p: 3^4 + 4^4 = 81 + 256 = 337."""
-    [one] = get_explainer("location-attention", power=power).explain(VisionModel(Given()), A[None])
+    explainer = get_explainer("location-attention", mode="energy", power=power)
+    [one] = explainer.explain(VisionModel(Given()), A[None])
     np.testing.assert_array_equal(one.values, expected)
     assert one.unit == unit
     assert one.provenance["mode"] == "energy"
@@ -89,3 +90,33 @@ def test_a_layer_can_be_asked_by_name() -> None:
 def test_values_that_mean_nothing_are_refused(parameters: dict[str, object]) -> None:
     with pytest.raises(OptionError):
         get_explainer("location-attention", **parameters)
+
+
+class Half(nn.Module):
+    """Two channels of 4 x 4 cells, of which the outputs read the first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cells, self.head = nn.Identity(), nn.Linear(2, 3)
+        with torch.no_grad():
+            self.head.weight.copy_(torch.tensor([[3.0, 0.0], [0.0, 0.0], [-3.0, 0.0]]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.cells(x).mean((2, 3)))
+
+
+def test_contributions_leave_out_what_no_output_reads() -> None:
+    """Channel 2 is 100 at a corner and unread; of channel 1, a: (a w.r / 16)^2, so as a^2."""
+    x = torch.zeros(1, 2, 4, 4)
+    x[0, 1, 3, 3] = 100.0
+    x[0, 0, 0, 1], x[0, 0, 2, 2] = 1.0, 2.0
+    energy, contributions = (
+        get_explainer("location-attention", mode=mode).explain(VisionModel(Half()), x)[0]
+        for mode in ("energy", "auto")
+    )
+    assert energy.values.argmax() == 15
+    assert contributions.values.argmax() == 10
+    assert contributions.values[3, 3] == 0
+    assert contributions.values[2, 2] == pytest.approx(4 * contributions.values[0, 1])
+    assert contributions.unit == "squared logits"
+    assert contributions.provenance["mode"] == "contributions"

@@ -39,7 +39,7 @@ def _class_attention() -> tuple[VisionModel, Tensor]:
 def test_a_network_with_other_attention_too_is_not_rolled_out_in_part() -> None:
     model, x = _class_attention()
     [one] = get_explainer("location-attention").explain(model, x)
-    assert one.provenance["mode"] == "energy"
+    assert one.provenance["mode"] == "contributions"
     with pytest.raises(MethodError, match="In 1 of 2 attention layers"):
         get_explainer("location-attention", mode="rollout").explain(model, x)
 
@@ -55,10 +55,13 @@ def test_a_named_layer_or_power_asks_for_the_energy() -> None:
     assert powered.provenance["mode"] == "energy"
 
 
+@pytest.mark.parametrize("mode", ["rollout", "contributions"])
 @pytest.mark.parametrize("options", [{"layer": "blocks.0"}, {"power": 1}])
-def test_a_rollout_takes_neither_layer_nor_power(options: dict[str, object]) -> None:
+def test_a_mode_of_its_own_layers_takes_neither_layer_nor_power(
+    mode: str, options: dict[str, object]
+) -> None:
     with pytest.raises(OptionError, match="no layer and no power"):
-        get_explainer("location-attention", mode="rollout", **options)
+        get_explainer("location-attention", mode=mode, **options)
 
 
 def test_the_energy_of_half_precision_does_not_overflow() -> None:
@@ -70,7 +73,9 @@ def test_the_energy_of_half_precision_does_not_overflow() -> None:
         net[0].weight.fill_(100.0)
         net[4].weight.mul_(1e-3)
     model = VisionModel(net.half())
-    [one] = get_explainer("location-attention").explain(model, torch.ones(1, 3, 4, 4))
+    [one] = get_explainer("location-attention", mode="energy").explain(
+        model, torch.ones(1, 3, 4, 4)
+    )
     assert one.values.max() > torch.finfo(torch.float16).max
 
 

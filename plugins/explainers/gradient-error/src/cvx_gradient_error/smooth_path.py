@@ -14,6 +14,8 @@ from cvx_core.explainers import in_pieces
 
 _NOISE = 0.1
 """Standard deviation of the noise, in shares of the image's range."""
+_BLUR = 8
+"""Standard deviation of the blur that the path begins with: the shorter side over this."""
 _FLOOR = 0.05
 """What is added to the squares of the contrast, in shares of their mean."""
 _SCALES = (28, 7)
@@ -58,7 +60,9 @@ class SmoothPath(Explainer):
         seeds = request.seeds(request.recording(self.requirements()).logits)
         inputs = request.inputs
         side = min(inputs.shape[2:])
-        difference = inputs - blurred(inputs.flatten(0, 1), side / 8).reshape(inputs.shape)
+        difference = inputs - blurred(inputs.flatten(0, 1), side / _BLUR, "replicate").reshape(
+            inputs.shape
+        )
         most = request.at_once // len(inputs)
         pieces = in_pieces(self.steps, most, self._on_path(request, seeds, difference))
         sums = [torch.stack(several).sum(0) for several in zip(*pieces, strict=True)]
@@ -112,13 +116,16 @@ class SmoothPath(Explainer):
         return run
 
 
-def blurred(values: Tensor, sigma: float) -> Tensor:
-    """Return maps (B, H, W) filtered by a Gaussian of `sigma` pixels, edges repeated."""
+def blurred(values: Tensor, sigma: float, outside: str = "constant") -> Tensor:
+    """Return maps (B, H, W) filtered by a Gaussian of `sigma` pixels.
+
+    `outside` is the mode of `torch.nn.functional.pad`: zeros, or ``"replicate"`` for the edge.
+    """
     reach = max(1, round(2 * sigma))
     line = torch.arange(-reach, reach + 1, dtype=values.dtype, device=values.device)
     kernel = (-0.5 * (line / sigma) ** 2).exp()
     kernel = kernel / kernel.sum()
-    padded = F.pad(values[:, None], (reach,) * 4, mode="replicate")
+    padded = F.pad(values[:, None], (reach,) * 4, mode=outside)
     return F.conv2d(F.conv2d(padded, kernel[None, None, :, None]), kernel[None, None, None])[:, 0]
 
 

@@ -63,5 +63,6 @@ class ContributionEnergy(Explainer):
             total / _DRAWS,
             evidence={"draws": _DRAWS},
             provenance={**named(layer), "layer_reason": reason, "mode": "contributions"},
+            unit=self.unit,
         )
         return [one for _ in request.seeds(recording.logits)]
