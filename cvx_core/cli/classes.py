@@ -7,6 +7,7 @@ import json
 import click
 
 from cvx_core.cli.installation.plugins import put_table
+from cvx_core.cli.kit.completion import complete_models
 from cvx_core.cli.kit.console import Settings, only_data, put
 from cvx_core.cli.kit.options import json_option, trust_option, weights_option
 from cvx_core.errors import UsageError
@@ -15,7 +16,7 @@ SCHEMA = "cvx.classes/1"
 
 
 @click.command()
-@click.argument("model")
+@click.argument("model", shell_complete=complete_models)
 @click.argument("word", required=False)
 @weights_option
 @trust_option

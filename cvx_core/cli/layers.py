@@ -9,6 +9,7 @@ import click
 
 from cvx_core._util.text import shortened
 from cvx_core.cli.installation.plugins import put_table
+from cvx_core.cli.kit.completion import complete_models
 from cvx_core.cli.kit.console import Settings, only_data, put
 from cvx_core.cli.kit.options import json_option, trust_option, weights_option
 from cvx_core.errors import LayerError, UsageError
@@ -25,7 +26,7 @@ LARGEST = 8192
 
 
 @click.command()
-@click.argument("model")
+@click.argument("model", shell_complete=complete_models)
 @weights_option
 @trust_option
 @click.option(
