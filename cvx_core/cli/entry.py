@@ -76,6 +76,8 @@ def main(args: Sequence[str] | None = None) -> int:
     # The last boundary: whatever arrives here is nobody's answer, and a person wants one line.
     except BaseException as error:
         if isinstance(error, SystemExit) and _raised_by_click(error.__traceback__):
+            if error.code == 0:  # its way to end the completion in a shell
+                return 0
             silence(sys.stdout.fileno())  # its way to say that the reader went away
             return 1
         blamed = _blamed(error, settings)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cvx_core.cli.installation.plugins import put_table
+from cvx_core.cli.kit.completion import complete_models
 from cvx_core.cli.kit.console import (
     Settings,
     complain,
@@ -25,7 +26,7 @@ SCHEMA = "cvx.models/1"
 
 
 @click.command()
-@click.argument("source", required=False)
+@click.argument("source", required=False, shell_complete=complete_models)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with every model.")
 @click.pass_obj
 def models(settings: Settings, source: str | None, as_json: bool) -> int:

@@ -369,6 +369,20 @@ def targets_per_image(
     return [[default if one is None else as_target(one) for one in each] for each in several]
 
 
+def target_words() -> dict[str, str]:
+    """Return the words by which targets begin, with what follows them.
+
+    Examples
+    --------
+    >>> target_words()["pixel"]
+    'X,Y'
+    """
+    words = dict.fromkeys(_WORDS, "")
+    for task in installed_tasks():
+        words |= task.target_forms
+    return words
+
+
 def _parse_own(text: str) -> Target | None:
     """Read a target of a task's own; None if it is none."""
     word, _, rest = text.partition(" ")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from cvx_core.cli.kit.completion import complete_targets
 from cvx_core.cli.kit.console import Settings, installed_plugins, only_data, put, put_files
 from cvx_core.cli.kit.options import (
     explainers_option,
@@ -40,6 +41,7 @@ _DTYPES = ("float32", "float64", "bfloat16", "float16")
     "--target",
     "targets",
     metavar="TARGET",
+    shell_complete=complete_targets,
     multiple=True,
     help="Target: predicted, distribution, a class by name or index, 'CLASS vs CLASS', "
     "error, margin, or 'error 1' for the second most costly mistake; for detectors: 'box 2', "

@@ -1,3 +1,4 @@
+from .completion import complete_targets as complete_targets
 from .console import (
     Settings as Settings,
     installed_plugins as installed_plugins,

@@ -8,6 +8,11 @@ from typing import Any, TypeVar
 
 import click
 
+from cvx_core.cli.kit.completion import (
+    complete_explainers,
+    complete_models,
+    complete_renderers,
+)
 from cvx_core.plugins.defaults import EXPLAINERS, MODEL, RENDERERS
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -33,6 +38,7 @@ model_option = click.option(
     envvar="CVX_MODEL",
     show_default=True,
     show_envvar=True,
+    shell_complete=complete_models,
     help="Model: SOURCE, SOURCE:NAME, file.py:FACTORY or package.module:FACTORY.",
 )
 weights_option = click.option(
@@ -54,6 +60,7 @@ explainers_option = click.option(
     "explainers",
     metavar=_COMPONENT,
     multiple=True,
+    shell_complete=complete_explainers,
     help="A method, or a composition such as 'mean(A, B)'; repeatable. "
     f"Default: {', '.join(EXPLAINERS)}.",
 )
@@ -63,6 +70,7 @@ renderers_option = click.option(
     "renderers",
     metavar=_COMPONENT,
     multiple=True,
+    shell_complete=complete_renderers,
     help=f"A renderer; repeatable. Default: {' and '.join(RENDERERS)}.",
 )
 memory_option = click.option("--memory", type=int, metavar="BYTES", help="Memory limit per batch.")

@@ -38,11 +38,9 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Note which tests are conformance checks, and of what."""
     for item in items:
-        kind, component = (
-            getattr(getattr(item, "cls", None), n, "") for n in ("kind", "component")
-        )
-        if kind and component and hasattr(item.cls, "expected_failures"):
-            config.stash[_CLASSES][item.nodeid] = f"{kind} {component}"
+        cls: Any = getattr(item, "cls", None)
+        if getattr(cls, "component", "") and hasattr(cls, "expected_failures"):
+            config.stash[_CLASSES][item.nodeid] = f"{cls.kind} {cls.component}"
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:

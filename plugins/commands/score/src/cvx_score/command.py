@@ -33,6 +33,7 @@ from cvx_core.plugins import EXPLAINERS
     "--target",
     "target",
     metavar="TARGET",
+    shell_complete=kit.complete_targets,
     help="Target of all maps; see 'cvx explain'. Default: the predicted class.",
 )
 @kit.labels_option
