@@ -389,7 +389,6 @@ class Elsewhere(Engine):
             for batch in there.batches(block):
                 decoded = [pickle.loads(pickle.dumps(there.decode(item))) for item in batch]
                 rows += there.explain(decoded)
-            there.complete(there.items(block), rows)
             there.commit(block, pickle.loads(pickle.dumps(rows)))
 
 

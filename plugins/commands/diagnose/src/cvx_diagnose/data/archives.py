@@ -171,7 +171,7 @@ class TarShards(_Archive):
 
 @lru_cache(maxsize=8)
 def _indexed(storage: Storage, shard: str) -> tuple[dict[str, tuple[int, int]], dict[str, str]]:
-    """Return the place and size of each member of a tar file, and the texts of small ones.
+    """Return offset and size of each member of a tar file, and the texts of small ones.
 
     The headers of a remote file are read by the process that lists the items, and the others read
     what it found.

@@ -85,7 +85,6 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
             f"(McNemar p = {changes['p']:.2g})"
             + (f"; {changes['relabeled']:,} relabeled" if changes["relabeled"] else "")
         )
-        lines += regression_lines(summary)
     lines += [
         f"{one['name']} was not tried: {one['note']}"
         for one in summary.get("fixes", [])

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cvx_core.tasks import MOST_CANDIDATES, REPORTED_FROM, overlaps
+from cvx_diagnose.analysis.metrics.box_matching import match_boxes as match_boxes
 from cvx_diagnose.analysis.metrics.statistics import BOOTSTRAP_SAMPLES, mcnemar, shuffle_ids
 from cvx_diagnose.run.results import Run
 from cvx_diagnose.run.rows import Row
@@ -17,9 +18,6 @@ Numbers = npt.NDArray[Any]
 THRESHOLDS = tuple(round(0.05 * k, 2) for k in range(1, 20))
 OVERLAPS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 """Scores and overlaps that are tried, beside those that the detector has."""
-
-FOUND = 0.5
-"""Intersection over union above which a box finds an object."""
 
 _FEWEST = 20
 
@@ -50,46 +48,6 @@ def suppress(boxes: Numbers, classes: Numbers, scores: Numbers, overlap: float) 
             left[k + 1 :] &= ~near[k, k + 1 :]
     kept: Numbers = ranked[left]
     return kept
-
-
-def match_boxes(
-    boxes: Numbers, classes: Numbers, ground_truth: list[Row]
-) -> tuple[Numbers, Numbers]:
-    """Return which boxes, best first, find an object, and which are ignored because of a crowd.
-
-    Each takes the object of its class that it overlaps most, among those that no better box has.
-
-    Parameters
-    ----------
-    boxes, classes
-        (n, 4) and (n,), best first.
-    ground_truth
-        As in rows.
-    """
-    found, excused = np.zeros(len(boxes), dtype=bool), np.zeros(len(boxes), dtype=bool)
-    if not ground_truth:
-        return found, excused
-    true = np.array([one["box"] for one in ground_truth], dtype=np.float64).reshape(-1, 4)
-    kinds = np.array([one["class"] for one in ground_truth])
-    crowd = np.array([one["crowd"] for one in ground_truth], dtype=bool)
-    shared = overlaps(boxes, true)
-    free = ~crowd
-    for k in range(len(boxes)):
-        mine = np.where(free & (kinds == classes[k]), shared[k], 0.0)
-        best = int(mine.argmax())
-        if mine[best] >= FOUND:
-            found[k], free[best] = True, False
-        else:
-            inside = _inside(boxes[k], true[crowd & (kinds == classes[k])])
-            excused[k] = bool((inside >= FOUND).any())
-    return found, excused
-
-
-def _inside(box: Numbers, others: Numbers) -> Numbers:
-    low, high = np.maximum(box[:2], others[:, :2]), np.minimum(box[2:], others[:, 2:])
-    area = max(float((box[2:] - box[:2]).clip(min=0).prod()), 1e-12)
-    share: Numbers = (high - low).clip(min=0).prod(1) / area
-    return share
 
 
 def try_thresholds(run: Run) -> dict[str, Any]:

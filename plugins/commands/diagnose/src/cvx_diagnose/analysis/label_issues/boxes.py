@@ -11,6 +11,7 @@ import numpy.typing as npt
 from sklearn.isotonic import IsotonicRegression
 
 from cvx_core.tasks import overlaps
+from cvx_diagnose.analysis.metrics.box_matching import share_inside
 from cvx_diagnose.run.results import Run
 from cvx_diagnose.run.rows import Row
 
@@ -64,10 +65,10 @@ class _Image:
 def find_box_issues(run: Run) -> list[dict[str, Any]]:
     """Return the label issues of a detector's run, the most doubtful first.
 
-    A confident box without an object is taken for a missing label, if it overlaps an object of its
-    class for a shifted one, and if it lies on an object of another class, of which there is no
-    box, for a wrong class. An object at which there is no box at all, however low its score, is
-    taken for superfluous. These four are those of Tkachenko et al. (ObjectLab, 2023,
+    A confident box without an object means a missing label, if it overlaps an object of its
+    class a shifted one, and if it lies on an object of another class, of which there is no
+    box, a wrong class. An object at which there is no box at all, however low its score, is
+    superfluous. These four are those of Tkachenko et al. (ObjectLab, 2023,
     arXiv:2309.00832). The doubt is estimated from the run by isotonic regression. Of the first two
     it is the share of boxes with such a score that find an object of their class. Of the others it
     is e / (1 - a): a is the share of boxes on objects with such a score that have the object's
@@ -217,7 +218,7 @@ def _about_predictions(
         same = np.where((one.kinds == c) & ~one.crowd, one.shared[k], 0.0)
         other = np.where((one.kinds != c) & ~one.crowd, one.shared[k], 0.0)
         in_crowd = one.crowd & (one.kinds == c)
-        if in_crowd.any() and _inside(one.boxes[k], one.objects[in_crowd]).max() >= _FOUND:
+        if in_crowd.any() and share_inside(one.boxes[k], one.objects[in_crowd]).max() >= _FOUND:
             continue
         near = [j for j in np.argsort(-same) if same[j] >= _NEAR]
         if any(j in told for j in near if same[j] >= _FOUND):
@@ -270,14 +271,6 @@ def _superfluous(images: list[_Image]) -> list[dict[str, Any]]:
         for (one, j), there, doubt in zip(where, seen, doubts, strict=True)
         if not there and doubt > _LIKELY
     ]
-
-
-def _inside(box: Numbers, others: Numbers) -> Numbers:
-    low, high = np.maximum(box[:2], others[:, :2]), np.minimum(box[2:], others[:, 2:])
-    share: Numbers = (high - low).clip(min=0).prod(1) / max(
-        float((box[2:] - box[:2]).prod()), 1e-12
-    )
-    return share
 
 
 def _issue(

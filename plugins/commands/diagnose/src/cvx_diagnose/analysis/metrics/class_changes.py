@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cvx_diagnose.analysis.fixes.detection_thresholds import match_boxes
+from cvx_diagnose.analysis.metrics.box_matching import match_boxes
 from cvx_diagnose.analysis.metrics.statistics import adjust_p_values, mcnemar
 from cvx_diagnose.run.results import Run
 from cvx_diagnose.run.rows import Row
