@@ -13,6 +13,7 @@ inputs with the results permuted: any slice of it is a false alarm. Constants we
 from __future__ import annotations
 
 import argparse
+import json
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -168,6 +169,7 @@ def judge(
         wanted = {k for k, path in zip(ids.tolist(), paths, strict=True) if faults[path] == fault}
         for what, sets in described.items():
             found.setdefault(what, {})[fault] = max((f1(one, wanted) for one in sets), default=0.0)
+    print(json.dumps({"seed": seed, "f1": found}))
     print(seed, f"accuracy {run.summary['accuracy']['value']:.2f}", end=" ")
     print({fault: round(value, 2) for fault, value in found["slices of `diagnose`"].items()})
     right = dict(zip(ids.tolist(), table["correct"].to_pylist(), strict=True))

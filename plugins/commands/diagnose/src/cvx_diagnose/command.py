@@ -9,6 +9,7 @@ import click
 
 from cvx_core.cli import kit
 from cvx_diagnose.analysis.metrics.limits import parse_limits
+from cvx_diagnose.export_command import export
 from cvx_diagnose.run.supervisor import supervise
 
 
@@ -22,11 +23,33 @@ def _shard(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int,
     return int(first), int(of)
 
 
+class _WithExport(click.Command):
+    """The command, unless its first argument is ``export``."""
+
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:
+        """Return the context of the command, or of ``export``."""
+        if args[:1] == ["export"]:
+            return export.make_context(f"{info_name} export", args[1:], parent=parent, **extra)
+        return super().make_context(info_name, args, parent, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command of the context."""
+        return super().invoke(ctx) if ctx.command is self else ctx.command.invoke(ctx)
+
+
 @click.command(
     "diagnose",
+    cls=_WithExport,
     epilog="Examples: cvx diagnose photographs -m torchvision:resnet50   |   "
     "cvx diagnose val.csv -m net.py:make -o run --resume   |   "
-    "cvx diagnose instances_val2017.json -m embedded:nanodet --shard 0/4",
+    "cvx diagnose instances_val2017.json -m embedded:nanodet --shard 0/4   |   "
+    "cvx diagnose export cvx-diagnose --to label-studio",
 )
 @click.argument("data")
 @kit.model_option
@@ -143,7 +166,8 @@ def command(
     YOLO data.yaml. Or the address of one, such as s3://bucket/images (through fsspec).
 
     Writes a report to DIR/index.html, a row for each input to DIR/rows, and DIR/summary.json, and
-    prints the summary. If an input crashes the process, cvx records that input and
+    prints the summary. `cvx diagnose export RUN --to FORMAT` writes the fixes for another tool. If
+    an input crashes the process, cvx records that input and
     continues. --resume on a finished run repeats only the analysis.
     """
     fail_under = {} if limits is None else parse_limits(limits)

@@ -13,6 +13,7 @@ from cvx_engine import Engine, Listener, get_engine
 from cvx_core import OutputError, UsageError, VisionModel, get_explainer, write_atomic
 from cvx_core.explanations import encode_json, settled
 from cvx_diagnose.analysis.findings import collect_findings
+from cvx_diagnose.analysis.fixes.fix_rows import find_fix_rows
 from cvx_diagnose.analysis.label_issues.search import find_label_issues
 from cvx_diagnose.analysis.metrics.limits import apply_limits, check_limits
 from cvx_diagnose.analysis.metrics.summary import MOST_LISTED, summarize
@@ -20,6 +21,7 @@ from cvx_diagnose.analysis.set_up.findings import find_set_up
 from cvx_diagnose.data import manifest
 from cvx_diagnose.data.factory import open_source
 from cvx_diagnose.data.sources import Source
+from cvx_diagnose.report.fix_files import write_fixes
 from cvx_diagnose.report.page import write_report
 from cvx_diagnose.run import plan
 from cvx_diagnose.run.inference.model_probe import probe_for_source
@@ -263,6 +265,7 @@ def _conclude(
     summary |= found
     summary["limits"] = apply_limits(summary, limits)
     listener.stage("writing the report")
+    write_fixes(run.folder, find_fix_rows(run, summary, issues, error_groups, slices))
     write_report(run, summary, error_groups, slices)
     # Written last: its presence means that everything else is there.
     write_atomic(run.folder / SUMMARY, encode_json(summary), overwrite=True)

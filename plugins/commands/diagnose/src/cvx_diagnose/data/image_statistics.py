@@ -73,12 +73,15 @@ def image_statistics(
     small = reduce_image(image) if small is None else small
     gray = np.asarray(small.convert("L"), dtype=np.float32) / 255
     down, across = gray[1:, :-1] - gray[:-1, :-1], gray[:-1, 1:] - gray[:-1, :-1]
-    along, beside, both = (
-        float(np.vdot(a, b)) / max(a.size, 1)
-        for a, b in ((across, across), (down, down), (across, down))
+    energy = _mean(across * across) + _mean(down * down)
+    # Both differences at the same point, between four pixels.
+    right, below = (
+        (across + gray[1:, 1:] - gray[1:, :-1]) / 2,
+        (down + gray[1:, 1:] - gray[:-1, 1:]) / 2,
     )
-    energy = along + beside
-    flat = energy < _FLAT
+    along, beside = _mean(right * right), _mean(below * below)
+    edges = along + beside
+    flat = edges < _FLAT
     red, green, blue = _channels(small)
     mixed = np.abs(down[::2, 1:] - down[::2, :-1])  # half of the rows are enough for a median
     found = {
@@ -94,8 +97,8 @@ def image_statistics(
         ),
         "red_green": float(red.mean() - green.mean()),
         "yellow_blue": float((red.mean() + green.mean()) / 2 - blue.mean()),
-        "edges_upright": 0.0 if flat else (along - beside) / energy,
-        "edges_diagonal": 0.0 if flat else 2 * both / energy,
+        "edges_upright": 0.0 if flat else (along - beside) / edges,
+        "edges_diagonal": 0.0 if flat else 2 * _mean(right * below) / edges,
     }
     tiny = small.resize((TINY, TINY), Image.Resampling.BOX)
     return found, np.asarray(tiny)
@@ -106,6 +109,10 @@ def _channels(image: Image.Image) -> list[Numbers]:
     image = image.copy()
     image.thumbnail((SIDE // 4, SIDE // 4), Image.Resampling.BOX)
     return [np.asarray(one, dtype=np.float32) / 255 for one in image.split()]
+
+
+def _mean(values: Numbers) -> float:
+    return float(values.mean()) if values.size else 0.0
 
 
 def _laplacian(gray: Numbers) -> float:
