@@ -42,9 +42,10 @@ class Outcome:
 
     @property
     def files(self) -> set[str]:
-        """All files below ``cvx-out``, relative to it."""
+        """All files below ``cvx-out``, relative to it, but those that ``--resume`` reads."""
         top = self.folder / "cvx-out"
-        return {str(path.relative_to(top)) for path in top.rglob("*") if path.is_file()}
+        found = {str(path.relative_to(top)) for path in top.rglob("*") if path.is_file()}
+        return {file for file in found if not file.startswith(".cvx-run/")}
 
     @property
     def traced(self) -> bool:

@@ -371,7 +371,7 @@ def test_ctrl_c_keeps_what_was_finished_and_says_how_to_go_on(cvx: Cvx) -> None:
     process.send_signal(signal.SIGINT)
     _, rest = process.communicate(timeout=240)
     assert process.returncode == 130
-    assert "--force" in rest
+    assert "--resume" in rest
     assert "Traceback" not in rest
     run = json.loads((cvx.folder / "cvx-out/run.json").read_bytes())
     assert run["status"] == "interrupted"

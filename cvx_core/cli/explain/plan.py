@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from cvx_core.api import get_explainer
-from cvx_core.errors import ModelError, UsageError
+from cvx_core.errors import InputError, ModelError, UsageError
 from cvx_core.explainers.base import Explainer
 from cvx_core.explainers.composition import compose, is_composition
 from cvx_core.explanations.output_folder import Names, settled, slug
@@ -86,7 +86,7 @@ def image_requests(
     UsageError
         If the numbers differ.
     """
-    found = [one for source in images for one in image_paths(source)]
+    found = [one for source in images for one in _paths(source)]
     if len(labels) not in (0, 1, len(found)):
         raise UsageError(
             f"Got {len(labels)} labels for {len(found)} images.",
@@ -102,6 +102,16 @@ def image_requests(
         path = Path(url.rpartition("/")[2] or "image") if url else Path(one)
         made.append(ImageRequest(path, label, targets, url))
     return made
+
+
+def _paths(source: str | os.PathLike[str]) -> list[str | os.PathLike[str]]:
+    """Return what a path stands for; a pattern without a match is the name of one missing file."""
+    try:
+        return image_paths(source)
+    except InputError:
+        if Path(source).is_dir():
+            raise
+        return [source]
 
 
 @dataclass(frozen=True, eq=False)

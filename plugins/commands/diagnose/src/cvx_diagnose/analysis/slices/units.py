@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from scipy.linalg import eigh
 
-from cvx_diagnose.analysis.fixes.detection_thresholds import FOUND, match_boxes
+from cvx_diagnose.analysis.metrics.box_matching import FOUND, match_boxes
 from cvx_diagnose.analysis.metrics.statistics import shuffle_ids
 from cvx_diagnose.analysis.slices.properties import (
     CLASS_PROPERTIES,
