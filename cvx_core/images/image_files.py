@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 import re
+import struct
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -294,7 +295,7 @@ def _refusing(name: str, way_out: str = "") -> Iterator[None]:
         # Pillow looks before we can, and says the number in words alone.
         number = re.search(r"\((\d+) pixels\)", str(error))
         raise _too_large(name, number[1] if number else "too many") from error
-    # What Pillow's own fuzzers allow its decoders to raise, and what they raise besides.
+    # What Pillow's own fuzzers allow its decoders to raise; and what they, and tifffile, raise too.
     except (
         OSError,
         SyntaxError,
@@ -306,6 +307,7 @@ def _refusing(name: str, way_out: str = "") -> Iterator[None]:
         AttributeError,
         RuntimeError,
         EOFError,
+        struct.error,
     ) as error:
         kind, usual = "damaged", "Copy or save it again."
         if isinstance(error, UnidentifiedImageError):
