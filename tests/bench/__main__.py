@@ -46,7 +46,7 @@ def main() -> int:
     images = torch.randn(options.batch, 3, options.size, options.size, device=device)
     where = torch.cuda.get_device_name() if device.type == "cuda" else "one CPU thread"
     lines = [
-        f"{options.network}, {options.batch} images of {options.size} x {options.size}, {where}, "
+        f"{options.network}, a batch of {options.batch}, {options.size} x {options.size}, {where}, "
         f"torch {torch.__version__}:",
         "",
         "| job | who | time / bare passes | time in ms | peak MiB | Python calls | reads |",
