@@ -25,7 +25,7 @@ _STRIPS = 8
 _FLAT = 1e-6
 """Squared gradient below which an image has no edges."""
 
-Numbers = npt.NDArray[np.float32]
+Numbers = npt.NDArray[np.floating]
 
 
 def reduce_image(image: Image.Image) -> Image.Image:

@@ -73,7 +73,7 @@ def _cleanlab(run: Run, rows: list[Row], images: str) -> str:
     head = ["id", "path", "is_label_issue", "label_score", "given_label", "predicted_label"]
     writer.writerow([*head, "is_exact_duplicate_issue"])
     for number, row in sorted(_sizes(run).items()):
-        fix = fixes.get(number, {})
+        fix: Row = fixes.get(number, {})
         relabel = fix.get("what") == "relabel"
         given, predicted = row.get("label"), row.get("predicted")
         likely = fix["proposed"] if relabel else "" if predicted is None else name(predicted)
@@ -153,9 +153,10 @@ def _label_studio(run: Run, rows: list[Row], images: str) -> str:
             }
             result |= {"type": "rectanglelabels", "value": value}
             result |= {"original_width": size["width"], "original_height": size["height"]}
+        data: dict[str, Any] = {"image": _path(row, images), "id": row["id"]}
         tasks.append(
             {
-                "data": {"image": _path(row, images), "id": row["id"], **_attributes(row)},
+                "data": data | _attributes(row),
                 "predictions": [
                     {"model_version": "cvx", "score": row["strength"], "result": [result]}
                 ],

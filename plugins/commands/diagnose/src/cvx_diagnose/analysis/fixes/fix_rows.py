@@ -78,7 +78,7 @@ def find_fix_rows(
             "group": group if group >= 0 else None,
         }
         if row["status"] != OK:
-            need = {"what": REPAIR, "strength": 1.0, "evidence": row["message"]}
+            need: Row = {"what": REPAIR, "strength": 1.0, "evidence": row["message"]}
         elif issue is not None:
             need = {
                 "what": RELABEL,
@@ -94,9 +94,8 @@ def find_fix_rows(
         elif twin != row["path"]:
             need = {"what": DUPLICATE, "strength": 1.0, "evidence": f"The same file as {twin}."}
         elif row["correct"] is False and not found["withheld"]:
-            need = _for_error(row, shortcut, [slices.described[k] for k in numbers])
-            if need is None:
-                need = _for_rest(row, described.get(group))
+            known = _for_error(row, shortcut, [slices.described[k] for k in numbers])
+            need = known or _for_rest(row, described.get(group))
         else:
             continue
         rows.append({**common, **need})

@@ -277,14 +277,9 @@ def _regions(row: Row, run: Run) -> Iterator[_Made]:  # noqa: ARG001
     total = sum(one["count"] for one in pairs)
     true = sorted({one["true"] for one in pairs})
     for c in true:
-        own, said, both = (
-            sum(one["count"] for one in pairs if test(one))
-            for test in (
-                lambda one, c=c: one["true"] == c,
-                lambda one, c=c: one["predicted"] == c,
-                lambda one, c=c: one["true"] == one["predicted"] == c,
-            )
-        )
+        own = sum(one["count"] for one in pairs if one["true"] == c)
+        said = sum(one["count"] for one in pairs if one["predicted"] == c)
+        both = sum(one["count"] for one in pairs if one["true"] == one["predicted"] == c)
         values = [float(np.sqrt(own / total)), float(len(true))]
         yield both / (own + said - both) >= FOUND, int(c), values
 
