@@ -52,6 +52,9 @@ _LOCAL = 0.6
 _RELATIVE = 0.9
 """Preference of what is relative to a class."""
 
+_EDGES = 0.75
+"""Preference of the direction of edges, which a turn explains better where it is one."""
+
 _LIGHT = "augment the training data with changes of brightness and contrast"
 _TURN = "augment the training data with rotations"
 _MIRROR = "augment the training data with mirror images"
@@ -73,12 +76,19 @@ STATISTIC_PROPERTIES = (
     Property("colorfulness", "{} with little color", "colorful {}", (_COLOR, _COLOR)),
     Property("red_green", "{} with more green", "{} with more red", (_COLOR, _COLOR)),
     Property("yellow_blue", "{} with more blue", "{} with more yellow", (_COLOR, _COLOR)),
-    Property("edges_upright", "{} with horizontal edges", "{} with vertical edges", (_TURN, _TURN)),
+    Property(
+        "edges_upright",
+        "{} with horizontal edges",
+        "{} with vertical edges",
+        (_TURN, _TURN),
+        _EDGES,
+    ),
     Property(
         "edges_diagonal",
         "{} with edges that fall to the right",
         "{} with edges that rise to the right",
         (_TURN, _TURN),
+        _EDGES,
     ),
 )
 """Of the image statistics, in their order."""
