@@ -15,7 +15,7 @@ from cvx_core.plugins.discovery import package_of
 from cvx_core.plugins.isolation import REPORT
 
 if TYPE_CHECKING:
-    from cvx_core.plugins.registry import Registry
+    from cvx_core.plugins.component_registry import Registry
 
 COMMANDS = {
     "classes": ("cvx_core.cli.classes:classes", "List the classes of a model by index and name."),

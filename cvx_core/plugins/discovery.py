@@ -12,10 +12,10 @@ from operator import itemgetter
 from typing import Any, TypeVar
 
 from cvx_core.errors import PluginError
+from cvx_core.plugins.component_registry import Registry, normal_name
 from cvx_core.plugins.hookspecs import GROUP
 from cvx_core.plugins.isolation import REPORT
 from cvx_core.plugins.parameters import build
-from cvx_core.plugins.registry import Registry, normal_name
 
 T = TypeVar("T")
 

@@ -18,7 +18,7 @@ from PIL import Image
 
 from cvx_core.cli import main
 from cvx_core.plugins import discovery
-from cvx_core.plugins.registry import Registry
+from cvx_core.plugins.component_registry import Registry
 
 HERE = Path(__file__).parent
 LITTLE = f"{HERE / 'little.py'}"

@@ -12,7 +12,7 @@ from click.shell_completion import ShellComplete
 from cvx_core import Component, ModelSource, register
 from cvx_core.cli.program import group
 from cvx_core.plugins import discovery
-from cvx_core.plugins.registry import Registry
+from cvx_core.plugins.component_registry import Registry
 
 
 def completed(*words: str) -> list[str]:
@@ -36,7 +36,7 @@ def test_explainers_and_renderers_are_completed_with_their_summaries() -> None:
     assert one.help == discovery.registry().find("explainer", "saliency").summary
 
 
-@pytest.mark.parametrize("words", [("explain", "-m"), ("layers",), ("classes",)])
+@pytest.mark.parametrize("words", [("explain", "-m"), ("layers", "-m"), ("classes", "-m")])
 def test_models_are_completed_behind_a_colon(words: tuple[str, ...]) -> None:
     assert completed(*words, "embed") == ["embedded", "embedding"]
     assert completed(*words, "embedded:nano") == ["embedded:nanodet"]

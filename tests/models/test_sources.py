@@ -16,7 +16,7 @@ from cvx_core.errors import CvxWarning, ModelError, PluginError, UnknownComponen
 from cvx_core.models.sources import first_synonyms, seeded
 from cvx_core.plugins import discovery
 from cvx_core.plugins.component import Component
-from cvx_core.plugins.registry import Registry
+from cvx_core.plugins.component_registry import Registry
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ import pytest
 from cvx_core import Artifact, Explanation, OutputError, Renderer
 from cvx_core.plugins import discovery, renderers
 from cvx_core.plugins.component import Component
-from cvx_core.plugins.registry import Registry
+from cvx_core.plugins.component_registry import Registry
 
 
 @dataclass(frozen=True)

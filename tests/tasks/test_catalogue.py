@@ -9,7 +9,7 @@ from cvx_embedded import photographs
 
 import cvx_core as cvx
 from cvx_core.plugins import discovery
-from cvx_core.plugins.registry import Registry
+from cvx_core.plugins.component_registry import Registry
 from cvx_core.tasks import Task, get_task
 
 PHOTO = photographs()[0].path

@@ -21,7 +21,7 @@ from cvx_core.explanations.explanation import Explanation
 from cvx_core.explanations.renderer import Renderer
 from cvx_core.explanations.results import Artifact
 from cvx_core.plugins import discovery
-from cvx_core.plugins.registry import Registry
+from cvx_core.plugins.component_registry import Registry
 from cvx_core.recording import Requirements
 from cvx_core.testing import models
 from cvx_core.testing.conformance import ExplainerConformance, RendererConformance

@@ -14,8 +14,8 @@ from packaging.requirements import InvalidRequirement, Requirement
 
 from cvx_core._util.version import __version__
 from cvx_core.errors import CvxError
+from cvx_core.plugins.component_registry import PROGRAM, Registry
 from cvx_core.plugins.isolation import describe_error
-from cvx_core.plugins.registry import PROGRAM, Registry
 
 DISTRIBUTION = "cvx-core"
 NEEDED = ("explainer", "renderer", "model source")

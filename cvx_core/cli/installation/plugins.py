@@ -12,9 +12,9 @@ from cvx_core._util.text import printable
 from cvx_core.cli.kit.console import Settings, only_data, put
 from cvx_core.cli.kit.options import json_option
 from cvx_core.cli.program import COMMANDS
+from cvx_core.plugins.component_registry import PROGRAM, Offer, Registry
 from cvx_core.plugins.defaults import BY_KIND
 from cvx_core.plugins.discovery import registry, version_of
-from cvx_core.plugins.registry import PROGRAM, Offer, Registry
 
 SCHEMA = "cvx.plugins/1"
 

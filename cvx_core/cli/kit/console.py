@@ -13,9 +13,9 @@ import click
 
 from cvx_core._util.text import printable
 from cvx_core.errors import CvxError, OutputError
+from cvx_core.plugins.component_registry import Registry
 from cvx_core.plugins.discovery import registry
 from cvx_core.plugins.isolation import describe_error
-from cvx_core.plugins.registry import Registry
 
 
 def working_folder() -> Path:

@@ -12,9 +12,9 @@ from typing import Any, ClassVar
 import pytest
 
 from cvx_core.plugins.component import Component
+from cvx_core.plugins.component_registry import PROGRAM, Offer, normal_name
 from cvx_core.plugins.discovery import registry
 from cvx_core.plugins.hookspecs import GROUP
-from cvx_core.plugins.registry import PROGRAM, Offer, normal_name
 
 HEAVY = ("torch", "numpy", "PIL", "matplotlib")
 

@@ -10,8 +10,8 @@ import pytest
 
 from cvx_core.errors import ConflictError, PluginError, UnknownComponentError
 from cvx_core.plugins.component import Component, Kind
+from cvx_core.plugins.component_registry import PROGRAM, Registry
 from cvx_core.plugins.hookspecs import hookimpl
-from cvx_core.plugins.registry import PROGRAM, Registry
 
 
 def component(name: str = "grid", target: Any = dict) -> Component:
