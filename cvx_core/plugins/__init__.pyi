@@ -1,4 +1,5 @@
 from .component import Component as Component, Kind as Kind, component_name as component_name
+from .component_registry import Offer as Offer, Registry as Registry
 from .defaults import EXPLAINERS as EXPLAINERS
 from .discovery import registry as registry
 from .hookspecs import GROUP as GROUP, hookimpl as hookimpl
@@ -14,4 +15,3 @@ from .parameters import (
     parameters_of as parameters_of,
     parse_parameters as parse_parameters,
 )
-from .registry import Offer as Offer, Registry as Registry
