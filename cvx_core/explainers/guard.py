@@ -220,8 +220,6 @@ class _Kept:
 
     def take(self, tensors: Mapping[str, Tensor], names: Sequence[str]) -> None:
         """Copy some of the tensors as they are."""
-        if not names:
-            return
         for name in names:
             self.copies[name] = tensors[name].detach().clone()
             self._marks[name] = _mark(tensors[name])

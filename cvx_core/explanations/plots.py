@@ -208,7 +208,9 @@ def compare(
     from matplotlib.figure import Figure
 
     maps = [show(one, colormap=colormap) for one in several]
-    scales = [(one.unit, one.values.shape) for one in several]
+    # Maps with a sign have other colors, unless a color map is given.
+    signs = [one.signed and colormap is None for one in several]
+    scales = [(one.unit, one.values.shape, sign) for one, sign in zip(several, signs, strict=True)]
     limits = {
         scale: shared_limits([m for k, m in enumerate(maps) if scales[k] == scale])
         for scale in scales

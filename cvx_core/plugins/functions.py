@@ -46,7 +46,7 @@ def command_function(name: str) -> Any:
     except UnknownComponentError as error:
         raise AttributeError(
             f"module 'cvx_core' has no attribute {name!r}, and no installed plugin brings a "
-            f"command {command!r}. If one does, install it: pip install cvx-{command}"
+            f"command {command!r}. 'cvx plugins' lists what is installed."
         ) from error
     finally:
         _looking.now = False

@@ -203,7 +203,7 @@ def test_a_heat_map_is_filled_where_the_map_does_not_reach() -> None:
 def test_an_overlay_takes_color_map_opacity_and_size() -> None:
     one = sample_explanation()
     assert one.overlay(size=(64, 48)).size == (64, 48)
-    np.testing.assert_array_equal(np.asarray(one.overlay(alpha=0)), one.image)
+    np.testing.assert_array_equal(np.asarray(one.overlay(alpha=0, background="color")), one.image)
     assert one.overlay("vik") == one.overlay()
     assert one.overlay("jet") != one.overlay()
     with pytest.raises(OptionError, match="Unknown color map: 'jett'"):

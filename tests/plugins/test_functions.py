@@ -41,5 +41,5 @@ def test_a_plugin_that_asks_for_a_missing_name_has_plugins_looked_for_once(
     environment.install("cvx-curious", "cvx_curious", CURIOUS)
     said, found, names, failures = environment.ask(ABOUT)
     assert said == "module 'cvx_core' has no attribute 'nothing'"
-    assert found.endswith("If one does, install it: pip install cvx-unheard-of")
+    assert found.endswith("'cvx plugins' lists what is installed.")
     assert (names, failures) == (["grid"], 0)

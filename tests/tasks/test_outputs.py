@@ -162,7 +162,7 @@ def test_a_mask_of_another_size_is_stretched_over_the_photograph() -> None:
     photo = np.random.default_rng(0).integers(0, 255, (40, 40, 3), dtype=np.uint8)
     mask = np.array([[False, True], [False, False]])
     target = RegionScore(MaskRegion(mask), 0)
-    [one] = cvx.explain(model, photo, "gradient-error", target=target)
+    [one] = cvx.explain(model, photo, "gradient-error:steps=1", target=target)
     assert one.target.note == "Logits are summed over 1 of 4 pixels."
     # That output pixel is the mean of its quarter of the photograph.
     heat = one.heatmap()

@@ -115,8 +115,11 @@ class Interception(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         """Run one function of the model."""
-        if isinstance(func, MethodWrapperType):  # an attribute such as x.shape
-            return func(*args, **(kwargs or {}))
+        if isinstance(func, MethodWrapperType):  # an attribute such as x.shape, or x.mT
+            result = func(*args, **(kwargs or {}))
+            if isinstance(result, Tensor) and self._of_rules and self._following:
+                self.leakage.follow(args, result)
+            return result
         # Before anything else: a parameter with requires_grad would make its function active, and
         # with it everything before the first recorded layer.
         args = _all_detached(args)

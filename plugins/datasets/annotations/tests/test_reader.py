@@ -196,7 +196,8 @@ WRONG: list[tuple[str, Any, str]] = [
     ("a.txt", "1 nan 0.5 0.1 0.1", "must be between 0 and 1"),
     ("a.txt", "3 0.5 0.5 0.25 0.5", r"a\.txt, line 1: There is no class 3"),
     ("a.txt", b"\xff\xfe\x00", "Not UTF-8 text"),
-    ("a.csv", "", "Unsupported file of boxes"),
+    ("a.csv", "", "has no column 'path'"),
+    ("a.doc", "", "Unsupported file of boxes"),
 ]
 
 
@@ -399,7 +400,7 @@ def test_other_mistakes_tell_the_way_out(file: Any, tmp_path: Path) -> None:
         (LONG / "a.png", "segmentation", "", "name too long"),
         (file("a.txt", "0 .5 .5 .1 .1"), "detection", LONG / "a.jpg", "image size is unknown"),
         (file("b.txt", "cat\ndog"), "classification", "", "2 lines"),
-        (file("a.json", COCO), "classification", "", "the model classifies"),
+        (file("a.json", COCO), "classification", "", "has 0 images called"),
     ]:
         with pytest.raises(InputError, match=said) as caught:
             read_ground_truth(path, task, image)

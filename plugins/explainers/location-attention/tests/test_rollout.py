@@ -191,17 +191,17 @@ def test_attention_that_is_asked_for_its_weights_counts_too() -> None:
 
 
 def test_a_network_without_global_attention_is_not_rolled_out() -> None:
-    """Asked for by name it is refused; left to itself the method takes the energy and says so."""
+    """By name it is refused; left to itself the method takes contributions and says so."""
     model, batch = models.convolutional(), models.inputs(1)
     with pytest.raises(MethodError, match="In 0 of 0 attention layers") as caught:
         get_explainer("location-attention", mode="rollout").explain(model, batch)
     assert "mode=energy" in caught.value.hint
     [one] = get_explainer("location-attention").explain(model, batch)
-    assert one.provenance["mode"] == "energy"
+    assert one.provenance["mode"] == "contributions"
 
 
 def test_windows_are_not_global_attention() -> None:
-    """Swin's attention ends at its windows, so its energy is shown instead."""
+    """Swin's attention ends at its windows, so contributions are shown instead."""
     torch.manual_seed(0)
     net = timm.create_model(
         "swin_tiny_patch4_window7_224",
@@ -209,4 +209,4 @@ def test_windows_are_not_global_attention() -> None:
     )  # fmt: skip
     model = VisionModel(net.eval())
     [one] = get_explainer("location-attention").explain(model, torch.randn(1, 3, 64, 64))
-    assert one.provenance["mode"] == "energy"
+    assert one.provenance["mode"] == "contributions"

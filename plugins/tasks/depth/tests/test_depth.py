@@ -52,11 +52,13 @@ def model() -> cvx.VisionModel:
 
 
 def test_a_region_is_explained_by_its_mean_value(model: cvx.VisionModel) -> None:
-    [found] = cvx.explain(model, X, "gradient-error", cvx.RegionScore(cvx.Box(0, 0, 16, 16)))
+    [found] = cvx.explain(
+        model, X, "gradient-error:steps=1", cvx.RegionScore(cvx.Box(0, 0, 16, 16))
+    )
     values = model.module(X)[0, 0, :8, :8]
     assert found.target.score == pytest.approx(float(values.mean()), rel=1e-5)
     assert found.unit == "m"
-    [same] = cvx.explain(model, X, "gradient-error", cvx.parse_target("region 0,0,16,16"))
+    [same] = cvx.explain(model, X, "gradient-error:steps=1", cvx.parse_target("region 0,0,16,16"))
     np.testing.assert_array_equal(found.values, same.values)
 
 

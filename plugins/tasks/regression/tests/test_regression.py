@@ -47,7 +47,7 @@ def model() -> cvx.VisionModel:
 
 
 def test_the_value_has_its_unit_and_no_probability(model: cvx.VisionModel) -> None:
-    [found] = cvx.explain(model, X, "gradient-error", label=40)
+    [found] = cvx.explain(model, X, "gradient-error:steps=1", label=40)
     value = float(model.module(X))
     assert found.target.predicted.score == pytest.approx(value, rel=1e-6)
     assert found.target.predicted.probability is None

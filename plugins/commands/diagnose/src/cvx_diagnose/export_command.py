@@ -13,7 +13,7 @@ FORMATS = ("cleanlab", "coco", "csv", "fiftyone", "label-studio")
 
 
 @click.command("export", epilog="Example: cvx diagnose export cvx-diagnose --to label-studio")
-@click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("run", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--to", "form", type=click.Choice(FORMATS), required=True, help="Format.")
 @click.option(
     "-o",

@@ -270,7 +270,8 @@ def test_a_coco_file_gives_masks_to_a_segmenter(tmp_path: Path) -> None:
 class ClassLabel:
     """The feature of a column of classes."""
 
-    names = ("dog", "cat")
+    def __init__(self) -> None:
+        self.names = ["dog", "cat"]
 
 
 class Rows:

@@ -62,15 +62,15 @@ class Package:
                 + repr(near or "my-method")
                 + ".",
             )
+        if self.kind == "command" and self.name in COMMANDS:
+            raise UsageError(f"{self.name!r} is a built-in command of cvx.", "Choose another name.")
+        if find_spec(self.package) is not None:
+            raise UsageError(f"{self.package!r} is already installed.", "Choose another name.")
         if hasattr(builtins, self.class_name) or hasattr(cvx_core, self.class_name):
             raise UsageError(
                 f"The class {self.class_name} exists in Python or in cvx.",
                 f"Choose a name that says what the {self.details.thing} does.",
             )
-        if self.kind == "command" and self.name in COMMANDS:
-            raise UsageError(f"{self.name!r} is a built-in command of cvx.", "Choose another name.")
-        if find_spec(self.package) is not None:
-            raise UsageError(f"{self.package!r} is already installed.", "Choose another name.")
         kind, installed = self.details.thing, kit.installed_plugins()
         if kind in installed.kinds and self.name in installed.names(kind):
             raise UsageError(

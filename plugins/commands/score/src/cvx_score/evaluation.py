@@ -312,9 +312,8 @@ class _Evaluation:
             memory=self.memory,
             costs=self.costs,
         )
-        slopes: list[float | None] = [None] * count
         for k, i in enumerate(good):
-            values[i], slopes[i] = finite(found.scores[k]), finite(found.slopes[k])
+            values[i] = finite(found.scores[k])
         return {
             "values": tuple(values),
             "reasons": reasons,
@@ -325,7 +324,7 @@ class _Evaluation:
                     "regions": REGIONS,
                     "correlation": finite(found.correlation),
                     "slope": finite(found.slope),
-                    "slopes": slopes,
+                    "slopes": [finite(slope) for slope in found.slopes],
                 }
             ),
         }

@@ -9,11 +9,11 @@ from pathlib import Path
 from cvx_engine import Work
 
 from cvx_core import OutputError, VisionModel, get_task, write_atomic
-from cvx_diagnose.data.decoder import DecodedInput, Decoder
 from cvx_diagnose.data.items import Item
 from cvx_diagnose.data.manifest import NAME, Manifest
 from cvx_diagnose.data.sources import Source
 from cvx_diagnose.run.crash_journal import CrashJournal
+from cvx_diagnose.run.inference.decoder import DecodedInput, Decoder
 from cvx_diagnose.run.inference.row_builder import RowBuilder
 from cvx_diagnose.run.plan import Plan
 from cvx_diagnose.run.rows import CRASHED, Row, block_file, failed, schema_of, to_parquet

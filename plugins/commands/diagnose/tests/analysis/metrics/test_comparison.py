@@ -168,7 +168,7 @@ def test_a_run_of_an_older_schema_is_refused_with_both_schemas(
     old = diagnose(model, data, tmp_path / "old", **QUICK)
     file = old.folder / "plan.json"
     file.write_text(file.read_text().replace("cvx.plan/3", "cvx.plan/1"))
-    with pytest.raises(OutputError, match=r"cvx\.plan/1.*this version reads 'cvx\.plan/2'"):
+    with pytest.raises(OutputError, match=r"cvx\.plan/1.*this version reads 'cvx\.plan/3'"):
         diagnose(model, data, tmp_path / "new", compare=tmp_path / "old", **QUICK)
     with pytest.raises(OutputError, match="another version of cvx"):
         diagnose(model, data, tmp_path / "old", resume=True, **QUICK)

@@ -12,7 +12,7 @@ import torch
 from cvx_core import CvxError, Frame, ModelError, TargetError, VisionModel
 from cvx_core.explainers import ImageTargets, images_at_once, in_pieces
 from cvx_core.plugins import describe_error, error_boundary
-from cvx_diagnose.data.decoder import Bounds, DecodedInput
+from cvx_diagnose.run.inference.decoder import Bounds, DecodedInput
 from cvx_diagnose.run.inference.error_maps import error_maps, error_targets
 from cvx_diagnose.run.inference.model_probe import predict_with_features
 from cvx_diagnose.run.inference.prediction_rows import prediction_row
