@@ -303,7 +303,7 @@ class Registry:
 
 
 def _spelled_alike(name: str) -> str:
-    """Return what spellings of a name have in common: ``GradCAM++``, ``grad-cam-plus-plus``."""
+    """Return what spellings of a name have in common: ``MyMethod++``, ``my-method-plus-plus``."""
     return re.sub(r"[-_ ]", "", name.casefold().replace("+", "plus"))
 
 

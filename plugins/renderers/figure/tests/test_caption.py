@@ -10,9 +10,11 @@ import pytest
 from cvx_figure.captions import make_caption
 from sample_predictions import sample_of_a_detector
 
+import cvx_core as cvx
 from cvx_core import ClassScore, Explanation
 from cvx_core.explanations.heatmap import show
 from cvx_core.tasks.classification.prediction import ClassificationPrediction
+from cvx_core.testing import models
 from cvx_core.testing.samples import sample_explanation
 
 
@@ -141,3 +143,12 @@ def test_the_answer_of_a_detector_names_its_boxes_and_what_is_asked_about_beside
 
 def plain(text: str) -> str:
     return text.replace("\N{NO-BREAK SPACE}", " ")
+
+
+def test_the_second_class_of_a_contrast_is_what_the_first_is_compared_with() -> None:
+    model, batch = models.convolutional(), models.inputs(1)
+    order = np.argsort(-model.predict(batch)[0].logits)
+    predicted, other = (int(k) for k in order[:2])
+    for pair, word in (((predicted, other), "against"), ((other, predicted), "target")):
+        [one] = cvx.explain(model, batch, "grad-cam", cvx.Contrast(*pair))
+        assert f" · {word}: " in plain(make_caption(one, show(one)).prediction)

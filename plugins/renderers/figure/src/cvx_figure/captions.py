@@ -98,9 +98,11 @@ def _prediction(explanation: Explanation) -> str:
     if explanation.evidence.get("class_specific") is False:
         return _DOT.join(parts)  # such a map has no target class
     said = {target.predicted.index, *([target.label.index] if target.label else [])}
-    asked = [_entry(entry) for entry in target.classes if entry.index not in said]
+    asked = [entry for entry in target.classes if entry.index not in said]
     if asked:
-        parts.append("target: " + ", ".join(asked))
+        # Of a contrast the first class is the target, and the second what it is compared with.
+        word = "target" if asked[0] is target.classes[0] else "against"
+        parts.append(f"{word}: " + ", ".join(map(_entry, asked)))
     return _DOT.join(parts)
 
 
