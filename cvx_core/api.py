@@ -9,7 +9,7 @@ from typing import Any, TypeVar, overload
 from torch import Tensor, nn
 
 from cvx_core._util.environment import optional_module
-from cvx_core.errors import OptionError, PluginError, UsageError
+from cvx_core.errors import OptionError, PluginError, UsageError, did_you_mean
 from cvx_core.explainers.base import Explainer
 from cvx_core.explainers.check import installed_checks
 from cvx_core.explainers.composition import compose, is_composition
@@ -201,6 +201,9 @@ def iter_explain(
     return chosen.by_batch(images, target, label, batch, progress)
 
 
+_ARGUMENTS = ("target", "label", "seed", "budget", "sanity", "progress", "explainer")
+
+
 class _Run:
     """A model and explainers, ready for images."""
 
@@ -225,9 +228,17 @@ class _Run:
                 f"Unexpected argument {min(parameters)!r}: no explainer is given by name.",
                 "Give parameters to the explainer itself.",
             )
-        self._explainers = [
-            get_explainer(e, **parameters) if isinstance(e, str) else e for e in several
-        ]
+        try:
+            self._explainers = [
+                get_explainer(e, **parameters) if isinstance(e, str) else e for e in several
+            ]
+        except OptionError as error:
+            hints = (did_you_mean(name, _ARGUMENTS, 1) for name in parameters)
+            hint = next(filter(None, hints), "")
+            if not hint:
+                raise
+            # A misspelled argument of explain is taken for one of the explainer.
+            raise OptionError(error.message, f"{hint} {error.hint}") from error
         self._seed, self._budget = seed, budget
         self._checks = installed_checks() if sanity else ()
 

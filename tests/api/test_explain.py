@@ -298,3 +298,15 @@ def test_the_first_call_of_other_libraries_works_word_for_word() -> None:
     assert isinstance(maps[0], Explanation)
     assert maps[0].heatmap(fill=0).shape == (16, 16)
     assert maps[0].overlay().size == (16, 16)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"), [("targets", "target"), ("taget", "target"), ("labels", "label")]
+)
+def test_a_misspelled_argument_suggests_the_nearest(name: str, meant: str) -> None:
+    with pytest.raises(cvx.OptionError, match=f"no parameter '{name}'") as caught:
+        cvx.explain(models.convolutional(), models.inputs(1), "grad-cam", **{name: 1})
+    assert caught.value.hint.startswith(f"Did you mean '{meant}'?")
+    with pytest.raises(cvx.OptionError) as caught:
+        cvx.explain(models.convolutional(), models.inputs(1), "grad-cam", layr="relu")
+    assert "layer" in caught.value.hint
