@@ -216,19 +216,24 @@ class _Kept:
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         self.copies: dict[str, Tensor] = {}
         self._marks: dict[str, _Mark] = {}
+        self._views: dict[tuple[torch.device, torch.dtype], dict[str, Tensor]] = {}
+        self._samples: list[Tensor] = []
         self.take(tensors, list(tensors))
 
     def take(self, tensors: Mapping[str, Tensor], names: Sequence[str]) -> None:
         """Copy some of the tensors as they are."""
+        if not names:
+            return
         for name in names:
             self.copies[name] = tensors[name].detach().clone()
             self._marks[name] = _mark(tensors[name])
-        self._views: dict[tuple[torch.device, torch.dtype], dict[str, Tensor]] = {}
+        found: dict[tuple[torch.device, torch.dtype], dict[str, Tensor]] = {}
         for name, tensor in tensors.items():
             view = _sample(tensor)
             if view is not None:
-                self._views.setdefault((view.device, view.dtype), {})[name] = view
-        self._samples = [torch.cat(list(views.values())) for views in self._views.values()]
+                found.setdefault((view.device, view.dtype), {})[name] = view
+        self._views = found
+        self._samples = [torch.cat(list(views.values())) for views in found.values()]
 
     def suspects(self, tensors: Mapping[str, Tensor]) -> list[str]:
         """Return the names of tensors that may have changed."""
