@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import count
+
 import pytest
 from cvx_diagnose import TideReport, tide
-from hypothesis import assume, given, settings, strategies as st
+from hypothesis import given, settings, strategies as st
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from sample_predictions import detections
@@ -146,11 +148,17 @@ def test_without_objects_there_is_no_average_precision() -> None:
 @settings(max_examples=40, deadline=None)
 @given(st.lists(image, min_size=1, max_size=4))
 def test_average_precision_is_that_of_pycocotools(images: list[tuple[Said, True_]]) -> None:
+    # pycocotools sorts equal scores of several images in another order, and counts crowds.
+    step = count()
+    images = [
+        (
+            [(place, c, score - 1e-4 * next(step)) for place, c, score in said],
+            [(place, c, False) for place, c, _ in true],
+        )
+        for said, true in images
+    ]
     report = ours(images)
     expected = coco_ap(images)
-    # pycocotools sorts equal scores of several images in another order.
-    said = [score for boxes, _ in images for _, _, score in boxes]
-    assume(len(set(said)) == len(said) and not any(c for _, true in images for *_, c in true))
     assert report.ap == (None if expected == -1 else pytest.approx(expected, abs=1e-9))
 
 
