@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -80,13 +80,7 @@ def find_fix_rows(
         if row["status"] != OK:
             need: Row = {"what": REPAIR, "strength": 1.0, "evidence": row["message"]}
         elif issue is not None:
-            need = {
-                "what": RELABEL,
-                "proposed": name(issue["suggested"]),
-                "strength": issue["doubt"],
-                "evidence": f"The label is {name(issue['label'])}; heads trained on other images "
-                f"predict {name(issue['suggested'])} (probability {issue['probability']:.2f}).",
-            }
+            need = _relabeled(issue, name)
         elif file in conflicts:
             others = ", ".join(one for one in conflicts[file] if one != row["path"])
             evidence = f"The same file has another label: {others}."
@@ -100,6 +94,28 @@ def find_fix_rows(
             continue
         rows.append({**common, **need})
     return sorted(rows, key=lambda one: (KINDS.index(one["what"]), -one["strength"], one["id"]))
+
+
+def _relabeled(issue: Mapping[str, Any], name: Callable[[int], str]) -> Row:
+    """Return what a label issue needs: of the image, or of one box or region in it."""
+    label, suggested = (
+        None if issue[key] is None else name(issue[key]) for key in ("label", "suggested")
+    )
+    if "kind" in issue:
+        evidence = f"The annotation is {issue['kind']}: labeled {label or 'nothing'}"
+        evidence += f", predicted {suggested}." if suggested else "."
+    else:
+        evidence = (
+            f"The label is {label}; heads trained on other images predict {suggested} "
+            f"(probability {issue['probability']:.2f})."
+        )
+    return {
+        "what": RELABEL,
+        "proposed": suggested,
+        "box": issue.get("box"),
+        "strength": issue["doubt"],
+        "evidence": evidence,
+    }
 
 
 def _conflicts(run: Run) -> dict[str, list[str]]:
