@@ -78,7 +78,7 @@ def test_targets_and_saved_explanations_are_compared(
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (("red.png",), 2, "two or more explanations, got 1"),
+        (("red.png",), 2, "Repeat -m, --weights, -e or -t"),
         (("red.png", "-m", LITTLE, *["--weights", "random"] * 3), 2, "2 models and 3 weights"),
         (("none.png", "-t", "0", "-t", "1"), 3, "File not found"),
     ],
@@ -90,3 +90,12 @@ def test_what_can_not_be_compared_is_told(
     done = installed("compare", *PAIR, *arguments)
     assert (done.code, done.out) == (code, "")
     assert said in done.err
+
+
+def test_an_image_that_one_model_fails_on_costs_itself_alone(
+    installed: Callable[..., Outcome],
+) -> None:
+    Image.new("RGB", (8, 8), "red").save("red.png")
+    done = installed("compare", "none.png", "red.png", *PAIR, "-m", LITTLE)
+    assert (done.code, done.out.split()) == (4, ["cvx-compare/red.png"])
+    assert done.err.count("File not found: none.png") == 1

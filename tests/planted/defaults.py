@@ -31,7 +31,13 @@ from planted.photographs import FOLDER
 import cvx_core as cvx
 from cvx_core import CvxError, VisionModel
 
-PLANTED = ("class-attention", "grad-cam", "layer-cam", "gradient-error", "gradient-error:steps=1")
+PLANTED = (
+    "class-attention",
+    "class-attention:weighting=agreement",
+    "layer-cam",
+    "gradient-error",
+    "gradient-error:steps=1",
+)
 NAMED = {
     "camera": 872, "chicken": 8, "coffee": 967, "dog": 235,
     "hammer4": 587, "jaguar": 290, "lemur": 383, "panda": 388,
@@ -138,10 +144,11 @@ def segments(given: argparse.Namespace) -> Iterator[tuple[str, Rows]]:
 
 
 def objects(given: argparse.Namespace) -> Iterator[tuple[str, Rows]]:
-    """Yield the pointing game of maps without a target: outlined objects, and pasted images."""
+    """Yield the pointing game: outlined objects with and without a target, and pasted images."""
     model = cvx.load_model("embedded")
     names = ("location-attention", "energy", "energy:power=4", "eigen-cam")
     rows: Rows = {name: [] for name in names}
+    asked: Rows = {name: [] for name in given.methods}
     outlines: dict[str, list[Sequence[float]]] = {}
     with Path(__file__).with_name("objects.csv").open(encoding="utf-8") as stream:
         for row in csv.DictReader(stream):
@@ -149,8 +156,11 @@ def objects(given: argparse.Namespace) -> Iterator[tuple[str, Rows]]:
             outlines.setdefault(row["file"], []).append(points)
     for file, polygons in outlines.items():
         inputs = _prepared(model, given, Path(file).stem)
-        _point(rows, model, inputs, None, _drawn(polygons, inputs.shape[3]))
+        region = _drawn(polygons, inputs.shape[3])
+        _point(rows, model, inputs, None, region)
+        _point(asked, model, inputs, cvx.Predicted(), region)
     yield "outlined objects", rows
+    yield "outlined objects, predicted class", asked
     chance = torch.Generator().manual_seed(given.seed)
     rows = {name: [] for name in names}
     for k, file in enumerate(NAMED):

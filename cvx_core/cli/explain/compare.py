@@ -115,29 +115,42 @@ def compare(
         with Console(quiet=quiet, verbose=settings.verbose) as reporter:
             if saved:
                 several = {"comparison.png": [e for one in saved for e in load_explanations(one)]}
+                _check_count(len(several["comparison.png"]))
             else:
                 named = build_explainers(explainers or EXPLAINERS[:1])
                 parsed = [parse_target(text) for text in targets]
+                pairs = _pairs(models, weights)
+                _check_count(len(pairs) * len(named) * max(1, len(parsed)))
                 requests = image_requests(images, labels)
                 files = [f"{names.fresh(safe_stem(one.path.name))}.png" for one in requests]
                 output.check(files)
                 several = {file: [] for file in files}
-                for model, one in _pairs(models, weights):
+                for model, one in pairs:
                     reporter.stage(f"loading {model}")
                     loaded = loaded_model(model, one, device, trust_checkpoint)
                     reporter.stage(f"explaining with {loaded.name}", total=len(requests))
                     for file, request in zip(files, requests, strict=True):
+                        reporter.advance()
+                        if file not in several:  # another model has failed on it
+                            continue
                         try:
                             several[file] += _explained(loaded, request, named, parsed, seed)
                         except CvxError as error:
                             reporter.trouble(error, request.shown)
                             failed = error.exit_code
-                            several.pop(file, None)
-                        reporter.advance()
+                            del several[file]
             for file, explanations in several.items():
                 output.write(file, draw(explanations, colormap=colormap).png())
     put_files([output.path / name for name in output.written], settings.home)
     return failed if not output.written else SOME_FAILED if failed else 0
+
+
+def _check_count(maps: int) -> None:
+    if maps < 2:
+        raise UsageError(
+            f"compare needs two or more maps, got {maps}.",
+            "Repeat -m, --weights, -e or -t; or give several npz files.",
+        )
 
 
 def _pairs(models: Sequence[str], weights: Sequence[str]) -> list[tuple[str, str | None]]:

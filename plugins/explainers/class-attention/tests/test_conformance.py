@@ -5,6 +5,11 @@ class TestClassAttention(ExplainerConformance):
     component = "class-attention"
 
 
+class TestAgreement(ExplainerConformance):
+    component = "class-attention"
+    parameters = {"weighting": "agreement"}  # noqa: RUF012
+
+
 class TestGradCam(ExplainerConformance):
     component = "grad-cam"
 

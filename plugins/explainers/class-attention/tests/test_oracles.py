@@ -84,7 +84,7 @@ def test_the_map_sums_to_the_logit_less_its_bias(model: VisionModel, batch: torc
     """The head is global average pooling and one linear layer: sum of C_c = z_c - b_c."""
     logits, bias = model.logits(batch), model.module.get_parameter("classifier.bias").detach()
     for c in (0, 393, 740):
-        found = get_explainer("grad-cam").explain(model, batch, ClassScore(c))
+        found = get_explainer("class-attention").explain(model, batch, ClassScore(c))
         for one, expected in zip(found, (logits[:, c] - bias[c]).tolist(), strict=True):
             assert one.provenance["layer"] == "bn2"
             # 49 cells of 1280 products in float32

@@ -29,7 +29,7 @@ def total(heatmap: npt.NDArray[np.float32], box: tuple[int, int, int, int]) -> f
     return float(np.nansum(heatmap[top:bottom, left:right]))
 
 
-@pytest.mark.parametrize("explainer", ["grad-cam", "activation-error"])
+@pytest.mark.parametrize("explainer", ["class-attention", "activation-error"])
 def test_asked_for_the_fish_rather_than_the_anemone_only_the_fish_remains(
     model: VisionModel, explainer: str
 ) -> None:
@@ -38,18 +38,6 @@ def test_asked_for_the_fish_rather_than_the_anemone_only_the_fish_remains(
     heatmap = found.heatmap()
     arms = total(heatmap, ARMS) - total(heatmap, SECOND_FISH)
     assert total(heatmap, FISH) > 10 * abs(arms)
-
-
-def test_asked_for_the_fish_rather_than_the_anemone_class_attention_sets_fish_against_arms(
-    model: VisionModel,
-) -> None:
-    target = Contrast("anemone fish", "sea anemone")
-    [found] = cvx.explain(model, photographs()[0].path, "class-attention", target)
-    heatmap = found.heatmap()
-    fish, second = total(heatmap, FISH), total(heatmap, SECOND_FISH)
-    assert fish > 0
-    assert second > 0
-    assert total(heatmap, ARMS) - second < 0
 
 
 def test_the_pistol_grip_speaks_for_the_drill_and_the_upper_end_of_the_straight_one_weakly_against(

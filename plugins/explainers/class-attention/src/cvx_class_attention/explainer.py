@@ -10,11 +10,19 @@ import torch
 
 from cvx_class_attention.cam import Cam, layer_provenance
 from cvx_class_attention.levels import agreement, smoothed
-from cvx_class_attention.weightings import RECTIFIED, WEIGHTINGS, grad_cam, hires_cam
-from cvx_core import Attribution, ExplainRequest, Recording, Requirements, VisionModel
+from cvx_class_attention.weightings import RECTIFIED, WEIGHTINGS, Weighting, hires_cam
+from cvx_core import (
+    Attribution,
+    ExplainRequest,
+    OptionError,
+    Recording,
+    Requirements,
+    VisionModel,
+)
 from cvx_core.plugins import check_choice
 from cvx_core.recording import Layer, find_finer_levels
 
+_AGREEMENT = "agreement"
 _FINER = 4
 """How many times finer than the last grid a level is at most: before it gradients are noise."""
 
@@ -52,22 +60,22 @@ class _GradientCam(Cam):
 class ClassAttention(_GradientCam):
     """Class activation map: sum_k w_k A_k, with w from the gradient of the seed.
 
-    Values are signed, in logits: positive values support the class. By default several levels are
-    compared, and the map is what they agree on.
+    Values are signed, in logits: positive values support the class.
 
     Parameters
     ----------
     layer, layers
-        See `Cam`. With ``"auto"`` for both layer and weighting, the map of a whole image's
-        prediction is what levels agree on: Grad-CAM at the last grid, and HiResCAM, smoothed by a
-        Gaussian of one position, at the last layer of each finer grid up to four times as fine.
-        Each is scaled by its largest absolute value, and a position gets the value nearest to
-        zero, or 0 where signs differ. A network with one grid, such as a vision transformer, gives
-        Grad-CAM.
+        See `Cam`.
     weighting
-        ``"auto"``, at a named layer, is Grad-CAM where the prediction is one of the whole image,
-        and HiResCAM where it is one of a box or a region: of a gradient at a few positions the mean
-        over all says little. ``"grad-cam"`` (Selvaraju 2017, arXiv:1610.02391; with a head of
+        ``"auto"`` is Grad-CAM where the prediction is one of the whole image, and HiResCAM where it
+        is one of a box or a region: of a gradient at a few positions the mean over all says little.
+        ``"agreement"`` compares levels: the map of ``"auto"`` at the last grid, and HiResCAM,
+        smoothed by a Gaussian of one position, at the last layer of each finer grid up to four
+        times as fine. Each is scaled by its largest absolute value, and a position gets the value
+        nearest to zero, or 0 where signs differ. It finds causes that are smaller than a cell, and
+        misses objects that it should cover. A network with one grid, such as a vision transformer,
+        gives the map of ``"auto"``.
+        ``"grad-cam"`` (Selvaraju 2017, arXiv:1610.02391; with a head of
         global average pooling and one linear layer it sums to z_c - b_c), ``"hires-cam"`` (Draelos
         2020, arXiv:2011.08891), ``"xgrad-cam"`` (Fu 2020, arXiv:2008.02312),
         ``"grad-cam-plus-plus"`` (Chattopadhyay 2018, arXiv:1710.11063) or ``"layer-cam"`` (Jiang
@@ -85,21 +93,25 @@ class ClassAttention(_GradientCam):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_choice("weighting", self.weighting, ("auto", *WEIGHTINGS))
+        check_choice("weighting", self.weighting, ("auto", _AGREEMENT, *WEIGHTINGS))
+        if self.weighting == _AGREEMENT and (self.layer != "auto" or self.layers):
+            raise OptionError(
+                f"weighting={_AGREEMENT} compares levels and takes no layer.",
+                "Omit layer and layers, or choose another weighting.",
+            )
 
     def weighting_for(self, model: VisionModel) -> str:
         """Return the weighting for a model."""
-        if self.weighting != "auto":
+        if self.weighting not in ("auto", _AGREEMENT):
             return self.weighting
         return "grad-cam" if model.task.whole_image else "hires-cam"
 
     def attribute(self, request: ExplainRequest) -> list[Attribution]:
         """Return the map of each seed, (B, h, w): at layers or what levels agree on."""
-        by_default = (self.layer, self.layers, self.weighting) == ("auto", (), "auto")
-        if by_default and request.model.task.whole_image:
+        if self.weighting == _AGREEMENT:
             finer = find_finer_levels(request.model, request.inputs, _FINER)
             if finer:
-                return _agreed(request, finer)
+                return _agreed(request, WEIGHTINGS[self.weighting_for(request.model)], finer)
         return super().attribute(request)
 
     @property
@@ -108,8 +120,10 @@ class ClassAttention(_GradientCam):
         return self.weighting
 
 
-def _agreed(request: ExplainRequest, finer: Sequence[Layer]) -> list[Attribution]:
-    """Return what Grad-CAM at the last grid and HiResCAM at finer ones agree on, for each seed."""
+def _agreed(
+    request: ExplainRequest, weighting: Weighting, finer: Sequence[Layer]
+) -> list[Attribution]:
+    """Return what a weighting at the last grid and HiResCAM at finer ones agree on, by seed."""
     names = [layer.name for layer in finer]
     recording = request.recording(Requirements("auto", *names))
     last = recording.layer("auto")
@@ -125,14 +139,14 @@ def _agreed(request: ExplainRequest, finer: Sequence[Layer]) -> list[Attribution
                 activations.values(), gradients, [last, *finer], strict=True
             )
         ]
-        maps = [grad_cam(*pairs[0]), *(smoothed(hires_cam(*pair)) for pair in pairs[1:])]
+        maps = [weighting(*pairs[0]), *(smoothed(hires_cam(*pair)) for pair in pairs[1:])]
         provenance = {
             "layer": ", ".join([last.name, *names]),
             "layer_reason": "the last grid and the finer ones before it that all paths pass "
             f"({', '.join(f'{h} x {w}' for h, w in (p.grid for p in (last, *finer)))} positions); "
             "the map is what they agree on",
         }
-        found.append(Attribution(agreement(maps), provenance=provenance))
+        found.append(Attribution(agreement(maps), provenance=provenance, unit="agreement"))
     return found
 
 
