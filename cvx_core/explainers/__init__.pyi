@@ -2,7 +2,12 @@ from .batching import images_at_once as images_at_once, in_pieces as in_pieces
 from .check import Attributed as Attributed, Check as Check
 from .method import Method as Method
 from .placement import Grids as Grids
-from .pyramid import at_all_levels as at_all_levels, enlarge as enlarge, spread as spread
+from .pyramid import (
+    agreement as agreement,
+    at_all_levels as at_all_levels,
+    enlarge as enlarge,
+    spread as spread,
+)
 from .request import (
     ExplainRequest as ExplainRequest,
     ImageTargets as ImageTargets,

@@ -53,7 +53,9 @@ class Combination(Composite):
             shape = max((one.values.shape[1:] for one in ones), key=lambda s: s[0] * s[1])
             maps = torch.stack([enlarge(one.values, (shape[0], shape[1])) for one in ones])
             values = maps.mean(0) if self.how == "mean" else maps.prod(0)
-            found.append(Attribution(values, {}, {"parts": [dict(one.provenance) for one in ones]}))
+            parts = {"parts": [dict(one.provenance) for one in ones]}
+            additive = all(one.additive for one in ones)
+            found.append(Attribution(values, {}, parts, additive=additive))
         return found
 
 
@@ -109,7 +111,7 @@ class Smooth(Composite):
             maps = torch.stack([one.values for one in ones])
             error = maps.std(dim=0) / self.n**0.5
             evidence = {"standard_error": error.mean(dim=(1, 2)), "copies": self.n}
-            found.append(Attribution(maps.mean(0), evidence, ones[0].provenance))
+            found.append(replace(ones[0], values=maps.mean(0), evidence=evidence))
         return found
 
 

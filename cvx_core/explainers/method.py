@@ -37,12 +37,16 @@ class Attribution:
         anything else goes to all of them.
     unit
         What a value counts, where it depends on the model; empty for the explainer's own.
+    additive
+        Whether a sum of values means something. If not, the evidence says so, captions leave the
+        sum out, and `cvx score` does not measure its completeness.
     """
 
     values: Tensor
     evidence: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     unit: str = ""
+    additive: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +86,13 @@ def fetch(
     maps = [one.values.detach() for one in attributions]
     pairs = [
         (
-            {"sum": values.double().sum((1, 2)), **evidence[0], **one.evidence, **evidence[1]},
+            {
+                "sum": values.double().sum((1, 2)),
+                **({} if one.additive else {"additive": False}),
+                **evidence[0],
+                **one.evidence,
+                **evidence[1],
+            },
             {**provenance[0], **one.provenance, **provenance[1]},
         )
         for one, values in zip(attributions, maps, strict=True)

@@ -120,7 +120,7 @@ class Levels(Method):
         layer = request.layout.find(self._layer(self.parts[level]))
         zeros = alike[0].values.new_zeros((len(request.images), *layer.grid))
         provenance = {**alike[0].provenance, "layer": layer.name}
-        return [Attribution(zeros, {}, provenance, one.unit) for one in alike]
+        return [Attribution(zeros, {}, provenance, one.unit, one.additive) for one in alike]
 
     def _depends(self, request: ExplainRequest) -> Tensor:
         """Return whether the seeded output depends on a level: (seeds, levels, images)."""
@@ -166,7 +166,8 @@ def _added(ones: Sequence[Attribution]) -> Attribution:
         "layer": ", ".join(str(row["layer"]) for row in rows),
         "layer_reason": "the levels that the prediction is read from; their maps are added up",
     }
-    return Attribution(values, evidence, provenance, ones[0].unit)
+    additive = all(one.additive for one in ones)
+    return Attribution(values, evidence, provenance, ones[0].unit, additive)
 
 
 def _parts(ones: Sequence[Attribution], values: Tensor) -> dict[str, Any]:
@@ -207,6 +208,33 @@ def enlarge(maps: Tensor, size: tuple[int, int]) -> Tensor:
     fine = fine * (maps[0].numel() / fine[0].numel())
     missing = maps.sum(dim=(1, 2)) - fine.sum(dim=(1, 2))
     return fine + missing[:, None, None] / fine[0].numel()
+
+
+def agreement(maps: Sequence[Tensor]) -> Tensor:
+    """Return what maps (B, h, w) of one score agree on, on the finest grid (B, H, W).
+
+    Each is scaled by its largest absolute value; a position gets the value nearest to zero, or 0
+    where signs differ. The result is in units of the first map, spread over the finer grid. The
+    opposite of all maps has the opposite result. Its sum means nothing, so give the `Attribution`
+    ``additive=False``.
+
+    Examples
+    --------
+    >>> agreement([torch.tensor([[[4.0, -2.0, 1.0]]]), torch.tensor([[[5.0, -10.0, -1.0]]])])
+    tensor([[[ 2., -2.,  0.]]])
+    """
+    size = max((one.shape[1:] for one in maps), key=lambda shape: shape[0] * shape[1])
+    fine = torch.stack(
+        [
+            F.interpolate(one[:, None], tuple(size), mode="bilinear", align_corners=False)[:, 0]
+            for one in maps
+        ]
+    )
+    largest = fine.abs().amax(dim=(2, 3), keepdim=True)
+    scaled = fine / torch.where(largest > 0, largest, 1)
+    same = (scaled.sign() == scaled[0].sign()).all(dim=0)
+    agreed = torch.where(same, scaled[0].sign() * scaled.abs().amin(dim=0), 0)
+    return agreed * largest[0] * (maps[0][0].numel() / size.numel())
 
 
 def _shares(coarse: int, fine: int) -> Tensor:

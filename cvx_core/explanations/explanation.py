@@ -126,6 +126,11 @@ class Explanation:
         """One line: the method and the target."""
         return f"{self.method}: {self.target.text}"
 
+    @property
+    def additive(self) -> bool:
+        """Whether a sum of values means something; of other maps only places are compared."""
+        return self.evidence.get("additive") is not False
+
     def heatmap(
         self, size: tuple[int, int] | None = None, *, fill: float = math.nan
     ) -> npt.NDArray[np.float32]:

@@ -33,6 +33,8 @@ class Described(ImageMap, Protocol):
     @property
     def unit(self) -> str: ...  # noqa: D102
     @property
+    def additive(self) -> bool: ...  # noqa: D102
+    @property
     def cautions(self) -> list[str]: ...  # noqa: D102
 
 
@@ -57,7 +59,7 @@ def explanation_html(explanation: Described, side: int = SIDE) -> str:
         ("prediction", target.predicted.text),
         ("label", target.label.text if target.label else ""),
         ("layer", str(explanation.provenance.get("layer", ""))),
-        ("sum", f"{total:.4g} {explanation.unit}"),
+        ("sum", f"{total:.4g} {explanation.unit}" if explanation.additive else ""),
         ("note", " ".join(explanation.cautions)),
     ]
     cells = "".join(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -338,3 +338,25 @@ def test_a_malformed_composition_is_an_error_with_a_hint(text: str, message: str
     with pytest.raises(OptionError) as caught:
         compose(text, {"a": A, "b": B}.__getitem__)
     assert message in str(caught.value)
+
+
+@dataclass(frozen=True)
+class NoSum(Gradient):
+    """Its sum means nothing."""
+
+    def attribute(self, request: ExplainRequest) -> list[Attribution]:
+        return [replace(one, additive=False) for one in super().attribute(request)]
+
+
+@pytest.mark.parametrize(
+    "made", [NoSum(), mean(Gradient(), NoSum()), smooth(NoSum(), n=2), NoSum() | rectify]
+)
+def test_a_sum_means_nothing_if_that_of_a_part_does_not(made: Explainer) -> None:
+    [one] = explain(made)
+    assert (one.evidence["additive"], one.additive) == (False, False)
+
+
+def test_of_other_maps_nothing_is_said_about_the_sum() -> None:
+    [one] = explain(mean(Gradient(), Gradient()))
+    assert "additive" not in one.evidence
+    assert one.additive

@@ -211,3 +211,10 @@ def test_an_overlay_takes_color_map_opacity_and_size() -> None:
     for size, alpha, message in (((0, 4), 1, "size must be"), (None, 2, "alpha must be")):
         with pytest.raises(OptionError, match=message):
             one.overlay(alpha=alpha, size=size)
+
+
+def test_a_notebook_leaves_out_a_sum_that_means_nothing() -> None:
+    one = sample_explanation(evidence={})
+    assert one.additive
+    assert ">sum<" in one._repr_html_()
+    assert ">sum<" not in one.replace(evidence={"additive": False})._repr_html_()

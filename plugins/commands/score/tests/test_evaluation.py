@@ -126,6 +126,14 @@ def test_completeness_of_a_map_from_elsewhere_is_measured_against_zero() -> None
     assert scored.values == (0.5,)
 
 
+def test_completeness_of_a_map_without_a_meaningful_sum_has_a_reason(model: VisionModel) -> None:
+    kinds = ["input-x-gradient", "gradient-error"]
+    first, second = cvx.score(model, images(1), kinds, 0, measures=["completeness"])
+    assert first.values[0] is not None
+    assert (second.values, second.passes) == ((None,), 0)
+    assert second.reasons == ("the map has no meaningful sum",)
+
+
 def test_randomisation_is_what_the_sanity_check_finds(model: VisionModel) -> None:
     [made] = cvx.explain(model, images(1), "input-x-gradient", cvx.Predicted(), sanity=True)
     verdict = made.evidence["sanity"]

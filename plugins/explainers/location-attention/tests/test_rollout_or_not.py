@@ -111,3 +111,23 @@ def test_attention_that_does_not_read_the_image_does_not_count(name: str) -> Non
         assert other.values.any()
         assert abs(one.values - other.values).max() <= 1e-6 * abs(other.values).max()
         assert one.provenance["layer"] == other.provenance["layer"] == "1 attention layers"
+
+
+def test_the_default_of_a_convolutional_network_needs_one_forward_pass() -> None:
+    """The recording that tells that there is no attention serves the eight draws too."""
+    [one] = get_explainer("location-attention").explain(models.convolutional(), models.inputs(1))
+    assert (one.unit, one.additive) == ("squared logits", False)
+    assert (one.evidence["forwards"], one.evidence["backwards"]) == (1, 8)
+    assert (one.evidence["draws"], one.provenance["mode"]) == (8, "contributions")
+    assert one.provenance["layer"] == "relu#0"
+    [named] = get_explainer("location-attention", mode="contributions").explain(
+        models.convolutional(), models.inputs(1)
+    )
+    assert (one.values == named.values).all()
+
+
+def test_the_default_of_a_transformer_is_its_rollout() -> None:
+    [one] = get_explainer("location-attention").explain(models.tokens(), models.inputs(1))
+    assert (one.unit, one.additive) == ("share of attention", True)
+    assert (one.evidence["forwards"], one.evidence["backwards"]) == (1, 0)
+    assert one.provenance["mode"] == "rollout"

@@ -152,3 +152,8 @@ def test_the_second_class_of_a_contrast_is_what_the_first_is_compared_with() -> 
     for pair, word in (((predicted, other), "against"), ((other, predicted), "target")):
         [one] = cvx.explain(model, batch, "grad-cam", cvx.Contrast(*pair))
         assert f" · {word}: " in plain(make_caption(one, show(one)).prediction)
+
+
+def test_a_sum_that_means_nothing_is_left_out() -> None:
+    assert "sum 2 logits" in caption(summing_to(2, {}))
+    assert "sum" not in caption(summing_to(2, {"additive": False}))

@@ -159,3 +159,10 @@ def test_what_speaks_against_the_map_stands_beside_it_and_in_the_evidence() -> N
     [result] = _data(_page([one]))["maps"]
     assert result["notes"] == ["⚠ Edges only.", "⚠ Sanity check: fails. It stays."]
     assert dict(result["evidence"])["sanity.correlation.all"] == 0.9
+
+
+def test_a_sum_that_means_nothing_is_left_out() -> None:
+    for additive in (True, False):
+        evidence = {"sum": 1.5, **({} if additive else {"additive": False})}
+        [shown] = _data(_page([sample_explanation(evidence=evidence)]))["maps"]
+        assert ("sum" in dict(shown["evidence"])) is additive

@@ -285,3 +285,8 @@ def test_of_many_boxes_the_best_are_named_and_of_none_none() -> None:
     assert "and 6 more" in text_of(many, width=120)
     none = one.replace(target=replace(one.target, reported=()))
     assert re.search(r"prediction +no box\n", text_of(none, width=120))
+
+
+def test_a_sum_that_means_nothing_is_left_out() -> None:
+    assert re.search(r"evidence +sum ", text_of(sample_explanation(evidence={})))
+    assert " sum " not in text_of(sample_explanation(evidence={"additive": False}))

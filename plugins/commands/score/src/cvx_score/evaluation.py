@@ -279,10 +279,14 @@ class _Evaluation:
         )
 
     def _completeness(self, method: Method, targets: list[Target] | None) -> dict[str, Any]:
-        """Take the residuals of explanations; measure other maps against zero."""
+        """Take the residuals of explanations; measure other maps with a sum against zero."""
         known = [None if e is None else e.evidence.get("residual") for e in method.each()]
         values = [None if residual is None else float(residual) for residual in known]
-        missing = [i for i, residual in enumerate(known) if residual is None]
+        reasons = [
+            "" if e is None or e.additive else "the map has no meaningful sum"
+            for e in method.each()
+        ]
+        missing = [i for i, one in enumerate(known) if one is None and not reasons[i]]
         passes = 0
         if missing:
             found = completeness(*self._chosen(missing, method, targets), memory=self.memory)
@@ -292,7 +296,7 @@ class _Evaluation:
         against = ["zero" if residual is None else "evidence" for residual in known]
         return {
             "values": tuple(values),
-            "reasons": ("",) * len(values),
+            "reasons": tuple(reasons),
             "quantity": "gap",
             "passes": passes,
             "details": Metadata({"against": against}),
@@ -314,19 +318,24 @@ class _Evaluation:
         )
         for k, i in enumerate(good):
             values[i] = finite(found.scores[k])
+        details: dict[str, Any] = {
+            "regions": REGIONS,
+            "correlation": finite(found.correlation),
+        }
+        unit = self.model.task.unit or "value"
+        # The slope relates sums of the map to changes of the score, so both need one unit.
+        if all(e is None or (e.unit == unit and e.additive) for e in method.each()):
+            details |= {
+                "unit": unit,
+                "slope": finite(found.slope),
+                "slopes": [finite(slope) for slope in found.slopes],
+            }
         return {
             "values": tuple(values),
             "reasons": reasons,
             "quantity": "correlation",
             "passes": found.passes,
-            "details": Metadata(
-                {
-                    "regions": REGIONS,
-                    "correlation": finite(found.correlation),
-                    "slope": finite(found.slope),
-                    "slopes": [finite(slope) for slope in found.slopes],
-                }
-            ),
+            "details": Metadata(details),
         }
 
     def _randomisation(self, method: Method, targets: list[Target] | None) -> dict[str, Any]:

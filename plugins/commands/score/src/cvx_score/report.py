@@ -139,8 +139,8 @@ def _remarks(scores: Sequence[Score]) -> list[str]:
         slope = score.details.get("slope")
         if slope is not None:
             lines.append(
-                f"{score.method}: removing a region costs {slope:.2f} logits for each logit that "
-                "the map gives it."
+                f"{score.method}: removing a region costs {slope:.2f} {score.details['unit']} for "
+                "every 1.00 that the map gives it."
             )
     reasons: dict[str, int] = {}
     for score in scores:

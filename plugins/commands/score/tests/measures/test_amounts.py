@@ -125,3 +125,28 @@ def test_what_removal_costs_is_measured_once_for_several_maps() -> None:
     assert first.passes == other.passes == 2 + 2 * 16 * len(FILLS)
     assert again.passes == 2
     np.testing.assert_array_equal(first.changes, again.changes)
+
+
+def test_only_maps_in_the_unit_of_the_score_have_a_slope() -> None:
+    from cvx_score.report import table
+
+    methods = ["input-x-gradient", "gradient-error"]
+    task = "regression:unit=years,tolerance=5"
+    model = cvx.VisionModel(nn.Sequential(NET, nn.Linear(2, 1)), classes=["age"], task=task)
+    for asked, unit in ((MODEL, "logits"), (model, "years")):
+        own, *others = cvx.score(asked, X, methods, measures=["amounts"])
+        assert own.details["unit"] == unit
+        [line] = [one for one in table([own, *others]).splitlines() if "removing" in one]
+        slope = own.details["slope"]
+        assert line == (
+            f"input-x-gradient: removing a region costs {slope:.2f} {unit} for every 1.00 that "
+            "the map gives it."
+        )
+        assert all("slope" not in one.details and one.value is not None for one in others)
+
+
+def test_a_map_without_a_meaningful_sum_has_no_slope_though_its_unit_fits() -> None:
+    [own, _] = cvx.explain(MODEL, X, "input-x-gradient", 0)
+    found = [one.replace(evidence={"additive": False}) for one in (own, own)]
+    [scored] = score(MODEL, torch.cat([X[:1], X[:1]]), found, measures=["amounts"])
+    assert "slope" not in scored.details

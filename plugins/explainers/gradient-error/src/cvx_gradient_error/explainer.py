@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from cvx_core import Attribution, ExplainRequest, Margin, Requirements
+from cvx_core import Attribution, ExplainRequest, Margin, OptionError, Requirements
 from cvx_core.plugins import check_choice
 from cvx_gradient_error.integrated_gradients import IntegratedGradients
 from cvx_gradient_error.saliency import InputXGradient, Saliency, WithOutput
 from cvx_gradient_error.smooth_path import SmoothPath
 
 _OUTPUTS = ("smooth", "signed", "sensitivity", "path")
+_USED_BY = {"steps": ("smooth", "path"), "tolerance": ("path",), "baseline": ("path",)}
 
 
 @dataclass(frozen=True)
@@ -34,28 +35,33 @@ class GradientError(WithOutput):
         Gradients along the path: 32 for ``"smooth"``, and at most 64 for ``"path"`` if None.
         ``output="smooth"`` of one step is ``"signed"``.
     tolerance
-        Relative residual at which ``"path"`` stops.
+        Relative residual at which ``"path"`` stops, 0.01 if None.
     baseline
-        x' of ``"path"``: ``"zero"`` (the network's zero input, for most a mean grey), ``"mean"``
-        (the image's mean colour) or ``"blur"`` (the image blurred beyond recognition).
+        x' of ``"path"``: ``"zero"`` (the network's zero input, for most a mean grey; the default),
+        ``"mean"`` (the image's mean colour) or ``"blur"`` (the image blurred beyond recognition).
 
     Raises
     ------
     OptionError
-        If a parameter is out of its range.
+        If a parameter is out of its range, or the output has none of this name.
     """
 
     output: str = "smooth"
     steps: int | None = None
-    tolerance: float = 0.01
-    baseline: str = "zero"
+    tolerance: float | None = None
+    baseline: str | None = None
 
     default_target = Margin()
 
     def __post_init__(self) -> None:
         check_choice("output", self.output, _OUTPUTS)
-        IntegratedGradients(64, self.tolerance, self.baseline)  # checks the values
-        self._method()  # and this the steps
+        for name, outputs in _USED_BY.items():
+            if getattr(self, name) is not None and self.output not in outputs:
+                raise OptionError(
+                    f"output={self.output!r} has no {name}.",
+                    f"Omit {name}, or use output={' or output='.join(outputs)}.",
+                )
+        self._method()  # checks the values
 
     @property
     def unit(self) -> str:  # type: ignore[override]
@@ -69,16 +75,21 @@ class GradientError(WithOutput):
     def attribute(self, request: ExplainRequest) -> list[Attribution]:
         """Return the map of each seed, (B, H, W)."""
         return [
-            replace(one, provenance={**one.provenance, "output": self.output})
+            replace(one, provenance={**one.provenance, "output": self._made})
             for one in self._method().attribute(request)
         ]
 
+    @property
+    def _made(self) -> str:
+        """The output that is made: a path of one step is none."""
+        return "signed" if self.output == "smooth" and self.steps == 1 else self.output
+
     def _method(self) -> Saliency | InputXGradient | IntegratedGradients | SmoothPath:
-        if self.output == "signed" or (self.output == "smooth" and self.steps == 1):
+        if self._made == "signed":
             return InputXGradient()
         if self.output == "sensitivity":
             return Saliency()
         if self.output == "smooth":
             return SmoothPath(32 if self.steps is None else self.steps)
-        steps = 64 if self.steps is None else self.steps
-        return IntegratedGradients(steps, self.tolerance, self.baseline)
+        given = {name: getattr(self, name) for name in _USED_BY}
+        return IntegratedGradients(**{k: v for k, v in given.items() if v is not None})

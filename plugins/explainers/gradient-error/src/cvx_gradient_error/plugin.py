@@ -8,7 +8,7 @@ _METHODS = (
     (
         "gradient-error",
         "explainer:GradientError",
-        "Gradient error (loss gradient): gradient of the error with respect to the pixels",
+        "Gradient error: change of the error with local contrast, by gradients on a path",
     ),
     (
         "saliency",

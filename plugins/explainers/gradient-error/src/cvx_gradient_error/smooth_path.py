@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cvx_core import Attribution, Explainer, ExplainRequest, OptionError, Requirements
-from cvx_core.explainers import in_pieces
+from cvx_core.explainers import agreement, in_pieces
 
 _NOISE = 0.1
 """Standard deviation of the noise, in shares of the image's range."""
@@ -48,8 +48,8 @@ class SmoothPath(Explainer):
     unit = "logits per unit of contrast"
 
     def __post_init__(self) -> None:
-        if not isinstance(self.steps, int) or not 2 <= self.steps <= 1000:
-            raise OptionError(f"steps must be an integer from 2 to 1000, got {self.steps!r}.")
+        if not isinstance(self.steps, int) or not 1 <= self.steps <= 1000:
+            raise OptionError(f"steps must be an integer from 1 to 1000, got {self.steps!r}.")
 
     def requirements(self) -> Requirements:
         """Require the logits of the image."""
@@ -80,9 +80,13 @@ class SmoothPath(Explainer):
             )
             found.append(
                 Attribution(
-                    agreement(fine, coarse),
+                    agreement([fine, coarse]),
                     evidence={"path_gradients": self.steps},
-                    provenance={"layer": "input", "baseline": "blur"},
+                    provenance={
+                        "layer": "input",
+                        "baseline": f"Gaussian blur, sigma {side / _BLUR:.1f} px",
+                    },
+                    additive=False,
                 )
             )
         return found
@@ -127,13 +131,6 @@ def blurred(values: Tensor, sigma: float, outside: str = "constant") -> Tensor:
     kernel = kernel / kernel.sum()
     padded = F.pad(values[:, None], (reach,) * 4, mode=outside)
     return F.conv2d(F.conv2d(padded, kernel[None, None, :, None]), kernel[None, None, None])[:, 0]
-
-
-def agreement(fine: Tensor, coarse: Tensor) -> Tensor:
-    """Return what two maps (B, H, W) agree on, in units of the first; see `SmoothPath`."""
-    largest, other = (_positive(one.abs().amax(dim=(1, 2), keepdim=True)) for one in (fine, coarse))
-    scaled = torch.minimum(fine.abs() / largest, coarse.abs() / other)
-    return torch.where(fine.sign() == coarse.sign(), fine.sign() * scaled * largest, 0)
 
 
 def _positive(values: Tensor) -> Tensor:

@@ -39,8 +39,7 @@ class ContributionEnergy(Explainer):
 
     def attribute(self, request: ExplainRequest) -> list[Attribution]:
         """Return the map, the same for every seed, (B, h, w)."""
-        finer = find_finer_levels(request.model, request.inputs, _FINER)
-        name = finer[-1].name if finer else "auto"
+        name = contribution_layer(request)
         recording = request.recording(Requirements(name))
         layer = recording.layer(name)
         kind = torch.promote_types(recording.logits.dtype, torch.float32)
@@ -56,7 +55,7 @@ class ContributionEnergy(Explainer):
             gradient = recording.gradient(seed, name).to(kind)
             total = total + (activation * gradient).sum(dim=1).square()
         reason = layer.reason
-        if finer:
+        if name != "auto":
             h, w = layer.grid
             reason = f"last layer of a finer grid that all paths pass ({h} x {w} positions)"
         one = Attribution(
@@ -64,5 +63,12 @@ class ContributionEnergy(Explainer):
             evidence={"draws": _DRAWS},
             provenance={**named(layer), "layer_reason": reason, "mode": "contributions"},
             unit=self.unit,
+            additive=False,
         )
         return [one for _ in request.seeds(recording.logits)]
+
+
+def contribution_layer(request: ExplainRequest) -> str:
+    """Return the name of the layer of `ContributionEnergy`."""
+    finer = find_finer_levels(request.model, request.inputs, _FINER)
+    return finer[-1].name if finer else "auto"

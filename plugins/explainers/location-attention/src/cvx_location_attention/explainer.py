@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from cvx_core import Attribution, Explainer, ExplainRequest, OptionError, Requirements
 from cvx_core.plugins import check_choice
 from cvx_location_attention.attention_rollout import rolled_out
-from cvx_location_attention.contribution_energy import ContributionEnergy
+from cvx_location_attention.contribution_energy import ContributionEnergy, contribution_layer
 from cvx_location_attention.layer_maps import Energy
 from cvx_location_attention.receptive_field.input_influence import Reads
 
@@ -102,7 +102,11 @@ class LocationAttention(Explainer):
             return ContributionEnergy().attribute(request)
         if self.mode == "energy" or self._of_a_layer:
             return Energy(self.layer, self.power).attribute(request)
-        recording = request.recording(self.requirements())
+        layers = [self.layer]
+        if self.mode == "auto" and request.model.task.whole_image:
+            # Recorded along with the attention, so that contributions need no second pass.
+            layers.append(contribution_layer(request))
+        recording = request.recording(Requirements(*layers, attention=True))
         one = rolled_out(recording)
         if isinstance(one, Attribution):
             return [one for _ in request.seeds(recording.logits)]

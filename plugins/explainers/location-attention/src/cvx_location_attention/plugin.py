@@ -7,7 +7,7 @@ from cvx_core.plugins import component_name
 
 _METHODS = {
     "explainer:LocationAttention": (
-        "Activation energy or attention rollout, independent of the class"
+        "Contributions to any output, or attention rollout, independent of the class"
     ),
     "layer_maps:Energy": (
         "Activation energy: sum of |activation|^p over the channels (Zagoruyko 2017)"

@@ -137,7 +137,7 @@ def _caption(explanation: Explanation, shown: Shown, color_note: str) -> list[st
         f"{_short(explanation.name) or 'image'}, {width} \N{MULTIPLICATION SIGN} {height} pixels",
         f"layer: {_short(str(layer))}" if layer else "",
         f"map of {columns} \N{MULTIPLICATION SIGN} {rows} positions",
-        f"sum {number(total)} {_short(explanation.unit)}".rstrip(),
+        f"sum {number(total)} {_short(explanation.unit)}".rstrip() if explanation.additive else "",
     ]
     residual = _finite(evidence.get("residual"))
     if residual is not None:

@@ -202,7 +202,8 @@ def _evidence(explanation: Explanation) -> list[tuple[str, Any]]:
         key = pair[0]
         return (1 + _LAST.index(key) if key in _LAST else -(key in _FIRST)), key
 
-    return sorted(_flat(explanation.evidence), key=order)
+    pairs = _flat(explanation.evidence)
+    return sorted((p for p in pairs if p[0] != "sum" or explanation.additive), key=order)
 
 
 def _flat(record: Metadata) -> list[tuple[str, Any]]:

@@ -53,7 +53,8 @@ def facts(explanation: Explanation, key: Text, note: str) -> Table:
         row("label", Text.assemble(_plain(truth), *_verdict(target.correct)))
     row("top 5" if len(target.top) == 5 else "top", _top(target.top))
     row("scale", key)
-    row("evidence", _plain(_evidence(explanation)))
+    if evidence := _evidence(explanation):
+        row("evidence", _plain(evidence))
     if provenance.get("layer"):
         row("layer", _plain(str(provenance["layer"])))
     for caution in explanation.cautions:
@@ -155,7 +156,7 @@ def _top(entries: tuple[ClassEntry, ...]) -> Table:
 def _evidence(explanation: Explanation) -> str:
     evidence = explanation.evidence
     total = float(explanation.values.sum(dtype=np.float64))
-    parts = [f"sum {total:.4g} {explanation.unit}".rstrip()]
+    parts = [f"sum {total:.4g} {explanation.unit}".rstrip()] if explanation.additive else []
     residual, share = evidence.get("residual"), evidence.get("non_pixel_share")
     correlation = evidence.get("pearson_r")
     if isinstance(residual, int | float) and math.isfinite(residual):
