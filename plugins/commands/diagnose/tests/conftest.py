@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -13,6 +14,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from cvx_diagnose import Run, diagnose
+from cvx_engine.local import Local
 from PIL import Image
 
 from cvx_core import Preprocess, VisionModel
@@ -72,3 +75,13 @@ def same() -> Callable[[pa.Table, pa.Table], bool]:
         return bool(a.drop_columns(["seconds"]).equals(b.drop_columns(["seconds"])))
 
     return compare
+
+
+@pytest.fixture
+def run(model: VisionModel, tree: Callable[..., Path], tmp_path: Path) -> Run:
+    """Return a run with a damaged file, a copy, and a copy with another label."""
+    data = tree(5)
+    (data / "cat/4.png").write_bytes(b"no image")
+    shutil.copy(data / "bee/0.png", data / "bee/copy.png")
+    shutil.copy(data / "bee/1.png", data / "cat/copy.png")
+    return diagnose(model, data, tmp_path / "run", budget=0.0, engine=Local(workers=1))

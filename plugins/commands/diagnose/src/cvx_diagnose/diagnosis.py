@@ -125,7 +125,7 @@ def diagnose(
     >>> run.summary["accuracy"]["value"]                                     # doctest: +SKIP
     0.81
     """
-    check_limits(fail_under or {})
+    check_limits(fail_under or {}, model.task.columns)
     options = RunOptions(limit, budget, block_size, batch_size, shard, timeout)
     runner = get_engine(engine) if isinstance(engine, str) else engine
     folder = settled(Path(folder))

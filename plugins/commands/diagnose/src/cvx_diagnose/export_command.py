@@ -26,7 +26,7 @@ FORMATS = ("cleanlab", "coco", "csv", "fiftyone", "label-studio")
     "--images",
     default="",
     metavar="PREFIX",
-    help="What paths of images begin with: a folder, or the address of a server.",
+    help="What paths of images begin with: a folder, or the address of a server. Not of fiftyone.",
 )
 @kit.force_option
 def export(run: Path, form: str, output: Path | None, images: str, force: bool) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import pickle
@@ -180,6 +181,91 @@ def test_a_parquet_file_holds_images_and_names_its_classes(tmp_path: Path) -> No
     pq.write_table(pa.table({"image": [png(6)], "mask": [png(1)]}), tmp_path / "masks.parquet")
     [(_, _, mask)] = loaded(open_source(tmp_path / "masks.parquet", "segmentation", CLASSES))
     assert set(np.unique(mask.indices)) == {1}
+
+
+def test_tables_of_paths_do_not_match_a_pattern(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"path": ["a.png"], "label": ["cat"]}), tmp_path / "a-0.parquet")
+    pq.write_table(pa.table({"img": [png(1)], "label": ["cat"]}), tmp_path / "a-1.parquet")
+    for option in (None, "path"):
+        with pytest.raises(InputError, match=r"a-0\.parquet has no column .*of images") as error:
+            pattern = tmp_path / "a-*.parquet"
+            list(open_source(pattern, "classification", CLASSES, path_column=option).items())
+        assert "only 'path', 'label'" in error.value.message
+        assert "--path-column" in str(error.value.hint)
+
+
+def test_other_columns_of_parquet_files_are_known_by_item(tmp_path: Path) -> None:
+    more = {"camera": ["a", "b"], "tags": [["x"], []], "raw": [b"1", b"2"], "hour": [3, 14]}
+    images = {"image": [png(1), png(2)], "label": ["cat", "dog"]}
+    pq.write_table(pa.table({**images, **more}), tmp_path / "a-0.parquet")
+    pq.write_table(pa.table({**images, "hour": [5, 6]}), tmp_path / "a-1.parquet")
+    source = open_source(tmp_path, "classification", CLASSES, path_column="image")
+    ids = [item.id for item in source.items()]
+    assert source.columns() == dict(
+        zip(
+            ids,
+            [{"camera": "a", "hour": 3}, {"camera": "b", "hour": 14}, {"hour": 5}, {"hour": 6}],
+            strict=True,
+        )
+    )
+    (tmp_path / "b").mkdir()
+    pq.write_table(pa.table(images), tmp_path / "b/a.parquet")
+    assert open_source(tmp_path / "b/a.parquet", "classification", CLASSES).columns() == {}
+    paths = {"path": ["1.png", "2.png"], "objects": [["x"], []], **more}
+    pq.write_table(pa.table(paths), tmp_path / "paths.parquet")
+    table = open_source(tmp_path / "paths.parquet", "detection", CLASSES, path_column="path")
+    assert table.columns() == {0: {"camera": "a", "hour": 3}, 1: {"camera": "b", "hour": 14}}
+
+
+def test_a_broken_archive_is_said_with_its_way_out(memory: Any, tmp_path: Path) -> None:
+    whole = io.BytesIO()
+    pq.write_table(pa.table({"image": [png(1)], "label": ["cat"]}), whole)
+    page = whole.getvalue()
+    broken = {
+        "text.tar": (b"no archive" * 100, "Give uncompressed tar files."),
+        "packed.tar": (gzip.compress(shard({"1.png": png(1)})), "Give uncompressed tar files."),
+        "text.parquet": (b"no table" * 100, "Is it a whole Parquet file?"),
+        "page.parquet": (page[:4] + bytes(60) + page[64:], "Is it a whole Parquet file?"),
+    }
+    for name, (data, hint) in broken.items():
+        (tmp_path / name).write_bytes(data)
+        memory.pipe(f"/broken/{name}", data)
+        for place in (tmp_path / name, f"memory://broken/{name}"):
+            with pytest.raises(InputError, match=f"Can't read .*{name}: ") as error:
+                source = open_source(place, "classification", CLASSES)
+                for item in source.items():
+                    source.load(item)
+            assert str(error.value.hint).startswith(hint), place
+    with pytest.raises(InputError, match=r"Can't read .*: \[Errno 5\] broken disk\.") as error:
+        with Storage(tmp_path).opened("text.tar"):
+            raise OSError(5, "broken disk")
+    assert error.value.hint == "Check address and permissions."
+    with pytest.raises(ZeroDivisionError), Storage(tmp_path).opened("text.tar"):
+        raise ZeroDivisionError
+
+
+def test_an_option_without_effect_is_refused_with_what_takes_it(tmp_path: Path) -> None:
+    (tmp_path / "set/cat").mkdir(parents=True)
+    (tmp_path / "set/cat/a.png").write_bytes(png(1))
+    (tmp_path / "list.csv").write_text("path,label\nset/cat/a.png,cat\n")
+    (tmp_path / "a.tar").write_bytes(shard({"1.png": png(1), "1.cls": b"cat"}))
+    refused = [
+        ("set", {"split": "val"}, "--split", "data.yaml"),
+        ("set", {"images": tmp_path}, "--images", "table of paths or a COCO file"),
+        ("set", {"label_column": "label"}, "--label-column", "table"),
+        ("list.csv", {"split": "val"}, "--split", "data.yaml"),
+        ("a.tar", {"path_column": "png"}, "--path-column", "table"),
+        ("a.tar", {"images": tmp_path}, "--images", "COCO"),
+    ]
+    for name, options, option, taker in refused:
+        with pytest.raises(UsageError, match=f"{option} has no effect") as error:
+            open_source(tmp_path / name, "classification", CLASSES, **options)  # type: ignore[arg-type]
+        assert taker in str(error.value.hint)
+    with pytest.raises(UsageError, match="--images has no effect"):
+        open_source(Rows(), "classification", CLASSES, images=tmp_path)
+    options = {"images": tmp_path, "path_column": "path", "label_column": "label"}
+    [item] = open_source(tmp_path / "list.csv", "classification", CLASSES, **options).items()  # type: ignore[arg-type]
+    assert item.label == "cat"
 
 
 def test_a_broken_line_costs_its_row(tmp_path: Path) -> None:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
-import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
-from cvx_diagnose import Run, diagnose
+from cvx_diagnose import Run
 from cvx_diagnose.analysis.error_groups.groups import find_error_groups
 from cvx_diagnose.analysis.fixes.fix_rows import find_fix_rows
 from cvx_diagnose.analysis.slices.search import Slices
@@ -20,21 +18,8 @@ from cvx_diagnose.command import command
 from cvx_diagnose.export_command import FORMATS as OFFERED
 from cvx_diagnose.report.exports import FORMATS, export_fixes
 from cvx_diagnose.report.fix_files import fixes_as_csv, read_fixes
-from cvx_engine.local import Local
 
-from cvx_core import OutputError, UsageError, VisionModel
-
-Tree = Callable[..., Path]
-
-
-@pytest.fixture
-def run(model: VisionModel, tree: Tree, tmp_path: Path) -> Run:
-    """Return a run with a damaged file, a copy, and a copy with another label."""
-    data = tree(5)
-    (data / "cat/4.png").write_bytes(b"no image")
-    shutil.copy(data / "bee/0.png", data / "bee/copy.png")
-    shutil.copy(data / "bee/1.png", data / "cat/copy.png")
-    return diagnose(model, data, tmp_path / "run", budget=0.0, engine=Local(workers=1))
+from cvx_core import OutputError, UsageError
 
 
 def test_each_input_has_the_row_that_it_needs_in_both_files(run: Run) -> None:
@@ -134,7 +119,9 @@ def test_exports_hold_every_row(run: Run) -> None:
         "height": 50.0,
         "rectanglelabels": ["ant"],
     }
+    rows[-1]["path"] = "train-0.parquet#3"
     labels = json.loads(FORMATS["fiftyone"](run, rows, ""))["labels"]
+    assert labels["train-0.parquet#3"]["label"] == rows[-1]["what"]
     assert labels["cat/4"]["label"] == "repair file"
     assert len(labels) == len(rows)
 
@@ -157,6 +144,9 @@ def test_the_command_exports_a_run_and_keeps_existing_files(run: Run, tmp_path: 
     assert "label-studio" in CliRunner().invoke(command, ["export", "--help"]).output
     with pytest.raises(UsageError, match="format must be one of"):
         export_fixes(run, "xml")
+    with pytest.raises(UsageError, match="below the folder") as raised:
+        export_fixes(run, "fiftyone", "/data")
+    assert "Leave out --images" in str(raised.value.hint)
     (run.folder / "fixes.parquet").unlink()
     with pytest.raises(OutputError, match="--resume"):
         export_fixes(run, "csv")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import tarfile
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -25,7 +26,7 @@ from cvx_diagnose.data.items import Item, check_faults, format_faults, read_item
 from cvx_diagnose.data.records import feature_names, label_text
 from cvx_diagnose.data.sources import Source, shorten_names
 from cvx_diagnose.data.storage import Storage
-from cvx_diagnose.data.tables import choose_column
+from cvx_diagnose.data.tables import choose_column, read_scalars
 
 _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _CLASS_MEMBERS = ("cls", "cls.txt", "class", "class.txt", "label", "label.txt", "txt")
@@ -201,7 +202,8 @@ def _indexed(storage: Storage, shard: str) -> tuple[dict[str, tuple[int, int]], 
         ) from error
     if storage.url:
         file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = file.with_suffix(".part")
+        # Another process may write the same: each has a name of its own.
+        temporary = file.with_name(f".cvx-{os.getpid()}-{file.name}"[:200])
         temporary.write_text(json.dumps([found, texts]))
         temporary.replace(file)
     return found, texts
@@ -237,7 +239,8 @@ class ParquetImages(_Archive):
         """Yield the rows in order."""
         number = 0
         for file in self.files:
-            with self._opened(file) as opened:
+            with open_parquet(self.storage, file) as opened:
+                self._image_column(opened.schema_arrow, file)
                 label, names = self._label_column(opened.schema_arrow)
                 row = 0
                 columns = [] if label is None else [label]
@@ -252,13 +255,23 @@ class ParquetImages(_Archive):
                         yield Item(number, f"{file}#{row}", _IN_THE_ROW if inside else said)
                         number, row = number + 1, row + 1
 
+    def columns(self) -> Mapping[int, Mapping[str, Any]]:
+        """Return the values of the other columns by item, but for lists and bytes."""
+        rows: list[Mapping[str, Any]] = []
+        for file in self.files:
+            with open_parquet(self.storage, file) as opened:
+                schema = opened.schema_arrow
+                own = {self._image_column(schema, file), self._label_column(schema)[0]}
+                rows += read_scalars(opened, own)
+        return dict(enumerate(rows)) if any(rows) else {}
+
     def read(self, item: Item, folder: Path) -> tuple[Path, str | None]:
         """Write the image of a row, and its mask, if it has one."""
         name, _, row = item.path.rpartition("#")
-        with self._opened(name) as opened:
+        with open_parquet(self.storage, name) as opened:
             counts = [opened.metadata.row_group(k).num_rows for k in range(opened.num_row_groups)]
             label, _ = self._label_column(opened.schema_arrow)
-            image = self._image_column(opened.schema_arrow)
+            image = self._image_column(opened.schema_arrow, name)
         ends = list(accumulate(counts))
         group = bisect_right(ends, int(row))
         columns = (image, label) if item.label == _IN_THE_ROW and label else (image,)
@@ -279,20 +292,21 @@ class ParquetImages(_Archive):
             written.append(file)
         return written[0], item.label if len(written) == 1 else written[1].name
 
-    @contextmanager
-    def _opened(self, file: str) -> Iterator[pq.ParquetFile]:
-        with open_parquet(self.storage, file) as opened:
-            yield opened
-
     def _said(self, value: Any, names: Sequence[str] | None, where: str) -> str | None:
         try:
             return label_text(value, self.task, names)
         except InputError as error:
             return format_faults([f"{where}: {error.message}"])
 
-    def _image_column(self, schema: pa.Schema) -> str:
+    def _image_column(self, schema: pa.Schema, file: str) -> str:
         column = image_column(schema, self.image_column)
-        assert column is not None
+        if column is None:
+            named = f" {self.image_column!r}" if self.image_column else ""
+            raise InputError(
+                f"{file} has no column{named} of images, only {shorten_names(schema.names)}.",
+                "Name the column that holds them: --path-column NAME. A table of paths is read "
+                "from one file: give its name.",
+            )
         return column
 
     def _label_column(self, schema: pa.Schema) -> tuple[str | None, Sequence[str] | None]:
@@ -313,13 +327,14 @@ _IN_THE_ROW = "in the row"
 @contextmanager
 def open_parquet(storage: Storage, file: str) -> Iterator[pq.ParquetFile]:
     """Give an open Parquet file; raises `InputError`."""
-    try:
-        with storage.opened(file) as stream, pq.ParquetFile(stream) as opened:
-            yield opened
-    except pa.ArrowException as error:
-        raise InputError(
-            f"Can't read {storage}/{file}: {error}.", "Is it a Parquet file?"
-        ) from error
+    with storage.opened(file) as stream:
+        try:
+            with pq.ParquetFile(stream) as opened:
+                yield opened
+        except (OSError, pa.ArrowException) as error:
+            raise InputError(
+                f"Can't read {storage}/{file}: {error}.", "Is it a whole Parquet file?"
+            ) from error
 
 
 @lru_cache(maxsize=2)

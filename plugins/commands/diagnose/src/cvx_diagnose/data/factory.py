@@ -26,10 +26,10 @@ from cvx_diagnose.data.archives import (
     list_archives,
     open_parquet,
 )
-from cvx_diagnose.data.folders import ClassFolders, open_paired_folders, open_yolo_config
+from cvx_diagnose.data.folders import ClassFolders, YoloSplit, open_paired_folders, open_yolo_config
 from cvx_diagnose.data.sources import Source, TorchDataset
 from cvx_diagnose.data.storage import Storage, is_url
-from cvx_diagnose.data.tables import JSON_LINES, TableSource, open_coco
+from cvx_diagnose.data.tables import JSON_LINES, CocoSource, TableSource, open_coco
 
 
 def open_source(
@@ -58,7 +58,7 @@ def open_source(
     task, classes
         Of the model.
     images
-        Root of the paths in a file; the file's own folder if None.
+        Root of the paths in a table or a COCO file; the file's own folder if None.
     classes_map
         From class names of the data (or numbers, as text) to names or indices of the model's; an
         empty text leaves the class out.
@@ -70,10 +70,41 @@ def open_source(
     Raises
     ------
     InputError, UsageError
-        If the data do not exist, or can't be read for this task.
+        If the data do not exist, can't be read for this task, or don't take an option.
     """
+    given = images, path_column, label_column, split
+    source = _open(data, task, classes, classes_map or {}, *given)
+    for (option, kinds, takers), value in zip(_OPTIONS, given, strict=True):
+        if value is not None and not isinstance(source, kinds):
+            raise UsageError(
+                f"{option} has no effect on {source.name}.",
+                f"Only {takers} takes it: leave it out.",
+            )
+    return source
+
+
+_COLUMNS = (TableSource, ParquetImages), "a table or Parquet file"
+_OPTIONS: tuple[tuple[str, tuple[type, ...], str], ...] = (
+    ("--images", (TableSource, CocoSource), "a table of paths or a COCO file"),
+    ("--path-column", *_COLUMNS),
+    ("--label-column", *_COLUMNS),
+    ("--split", (YoloSplit,), "a data.yaml of YOLO"),
+)
+"""Options, the sources that take them, and what these are of."""
+
+
+def _open(
+    data: Any,
+    task: str,
+    classes: Sequence[str] | None,
+    classes_map: Mapping[str, str | int],
+    images: str | Path | None,
+    path_column: str | None,
+    label_column: str | None,
+    split: str | None,
+) -> Source:
     names = None if classes is None else tuple(classes)
-    renamed = {str(key): str(value) for key, value in (classes_map or {}).items()}
+    renamed = {str(key): str(value) for key, value in classes_map.items()}
     _check_targets(renamed, names)
     if not isinstance(data, str | os.PathLike):
         if not hasattr(data, "__getitem__") or not hasattr(data, "__len__"):

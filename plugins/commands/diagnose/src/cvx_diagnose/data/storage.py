@@ -9,7 +9,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from unicodedata import normalize
@@ -170,13 +170,20 @@ class Storage:
 
     @contextmanager
     def opened(self, name: str) -> Iterator[Any]:
-        """Give a file opened for reading bytes; raises `InputError`."""
-        with _copied(f"{self}/{name}"):
-            fs, base = (
-                open_url(self.url) if self.url else open_url(f"file://{self.root.absolute()}")
-            )
-            with fs.open(_joined(base, name), "rb") as stream:
+        """Give a file opened for reading bytes; raises `InputError` where it can't be read."""
+        shown = f"{self}/{name}"
+        with ExitStack() as stack:
+            with _copied(shown):
+                if self.url:
+                    fs, base = open_url(self.url)
+                    stream = stack.enter_context(fs.open(_joined(base, name), "rb"))
+                else:
+                    stream = stack.enter_context((self.root / name).open("rb"))
+            try:
                 yield stream
+            except OSError:
+                with _copied(shown):
+                    raise
 
     def _listed(self, folder: str) -> dict[str, tuple[str, bool]]:
         if folder not in self._listings:

@@ -80,6 +80,11 @@ class TableSource(FileSource):
     def columns(self) -> Mapping[int, Mapping[str, Any]]:
         """Return the values of the other columns by row; a broken line has none."""
         try:
+            if self.file.suffix.lower() == ".parquet":
+                with pq.ParquetFile(self.file) as opened:
+                    own = self._columns(opened.schema_arrow.names)
+                    found = read_scalars(opened, {*own})
+                return dict(enumerate(found)) if any(found) else {}
             rows = [*self._rows()]
         except (OSError, csv.Error, pa.ArrowException) as error:
             raise InputError(f"Can't read {self.file}: {error}.", _WAY_OUT) from error
@@ -90,13 +95,9 @@ class TableSource(FileSource):
         return dict(enumerate(found)) if others else {}
 
     def _rows(self) -> Iterator[Mapping[Any, Any]]:
-        """Yield all values of each row."""
-        suffix = self.file.suffix.lower()
-        if suffix == ".parquet":
-            yield from pq.read_table(self.file).to_pylist()
-            return
+        """Yield all values of each line."""
         with self.file.open(newline="", encoding="utf-8-sig", errors="replace") as text:
-            if suffix in JSON_LINES:
+            if self.file.suffix.lower() in JSON_LINES:
                 for line in filter(str.strip, text):
                     try:
                         row = json.loads(line)
@@ -169,6 +170,22 @@ class TableSource(FileSource):
                 f"{_WAY_OUT} Looked for: {', '.join(PATH_COLUMNS)}.",
             )
         return path, label
+
+
+def read_scalars(opened: pq.ParquetFile, without: set[str | None]) -> list[dict[str, Any]]:
+    """Return the rows of a Parquet file: texts, numbers and times of all columns but some."""
+    wanted = [
+        field.name
+        for field in opened.schema_arrow
+        if field.name not in without
+        and not pa.types.is_nested(field.type)
+        and "binary" not in str(field.type)
+    ]
+    # Without a column the reader would tell no rows.
+    if not wanted:
+        return [{}] * opened.metadata.num_rows
+    found: list[dict[str, Any]] = opened.read(wanted).to_pylist()
+    return found
 
 
 def choose_column(

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from cvx_core import UsageError
+from cvx_core.images import SUFFIXES
 from cvx_diagnose.analysis.error_groups.names import class_namer
 from cvx_diagnose.report.fix_files import fixes_as_csv, read_fixes
 from cvx_diagnose.run.results import Run
@@ -30,13 +31,14 @@ def export_fixes(run: Run, form: str, images: str = "") -> str:
         ``Datalab.get_issues("label")`` for all inputs; ``coco``, JSON with an annotation for each
         row; ``label-studio``, JSON of tasks with pre-annotations; ``fiftyone``, JSON as of
         ``FiftyOneImageClassificationDataset``, in which the label is what is to be done.
+        ``cleanlab`` and ``fiftyone`` have one entry for each input, of its strongest row.
     images
-        What paths of images begin with: a folder, or the address of a server.
+        What paths of images begin with: a folder, or the address of a server; not of ``fiftyone``.
 
     Raises
     ------
     UsageError
-        If the format is unknown.
+        If the format is unknown, or takes no ``images``.
     OutputError
         If the run has no fixes.
     """
@@ -61,13 +63,21 @@ def _sizes(run: Run) -> dict[int, Row]:
     return {row["id"]: row for row in table.to_pylist()}
 
 
+def _strongest(rows: list[Row]) -> dict[int, Row]:
+    """Return the first row of each input by its id: the one with the strongest evidence."""
+    found: dict[int, Row] = {}
+    for row in rows:
+        found.setdefault(row["id"], row)
+    return found
+
+
 def _csv(run: Run, rows: list[Row], images: str) -> str:  # noqa: ARG001
     return fixes_as_csv([{**row, "path": _path(row, images)} for row in rows])
 
 
 def _cleanlab(run: Run, rows: list[Row], images: str) -> str:
     name = class_namer(run.plan.classes)
-    fixes = {row["id"]: row for row in rows}
+    fixes = _strongest(rows)
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     head = ["id", "path", "is_label_issue", "label_score", "given_label", "predicted_label"]
@@ -76,7 +86,7 @@ def _cleanlab(run: Run, rows: list[Row], images: str) -> str:
         fix: Row = fixes.get(number, {})
         relabel = fix.get("what") == "relabel"
         given, predicted = row.get("label"), row.get("predicted")
-        likely = fix["proposed"] if relabel else "" if predicted is None else name(predicted)
+        likely = fix["proposed"] or "" if relabel else "" if predicted is None else name(predicted)
         writer.writerow(
             [
                 number,
@@ -118,7 +128,7 @@ def _coco(run: Run, rows: list[Row], images: str) -> str:
             "width": sizes[row["id"]]["width"] or 0,
             "height": sizes[row["id"]]["height"] or 0,
         }
-        for row in rows
+        for row in _strongest(rows).values()
     ]
     categories = [{"id": number, "name": kind} for kind, number in numbers.items()]
     return _json({"images": shown, "annotations": annotations, "categories": categories})
@@ -166,16 +176,26 @@ def _label_studio(run: Run, rows: list[Row], images: str) -> str:
 
 
 def _fiftyone(run: Run, rows: list[Row], images: str) -> str:  # noqa: ARG001
+    if images:
+        raise UsageError(
+            "A data set for FiftyOne has the paths below the folder of the images.",
+            "Leave out --images, and give that folder to FiftyOne as data_path.",
+        )
     labels = {
-        # Keys are the paths below the folder of the images, without their endings.
-        str(PurePosixPath(row["path"]).with_suffix("")): {
+        _key(row["path"]): {
             "label": row["what"],
             "confidence": row["strength"],
             "attributes": {k: v for k, v in _attributes(row).items() if k != "what"},
         }
-        for row in rows
+        for row in _strongest(rows).values()
     }
     return _json({"classes": None, "labels": labels})
+
+
+def _key(path: str) -> str:
+    """Return a path without the ending of an image; of a row of a Parquet file all of it."""
+    found = PurePosixPath(path)
+    return str(found.with_suffix("") if found.suffix.lower() in SUFFIXES else found)
 
 
 def _json(document: Any) -> str:

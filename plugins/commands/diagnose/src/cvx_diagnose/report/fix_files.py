@@ -1,4 +1,4 @@
-"""Files of fixes, ``fixes.csv`` and ``fixes.parquet``: a row for each input in need of one."""
+"""Files of fixes, ``fixes.csv`` and ``fixes.parquet``: rows of what inputs need."""
 
 from __future__ import annotations
 

@@ -149,6 +149,11 @@ def test_a_box_in_a_crowd_and_a_second_box_of_one_object_are_no_issue() -> None:
     rows += [{**one, "id": 1000 + k} for k, one in enumerate(more)]
     issues = find_box_issues(Rows(rows))  # type: ignore[arg-type]
     assert not [one for one in issues if one["id"] >= 1000]
+    rows[-1]["ground_truth"] = [{**single, "box": [50.0, 50.0, 150.0, 150.0]}]
+    [issue] = [one for one in find_box_issues(Rows(rows)) if one["id"] == 1001]  # type: ignore[arg-type]
+    assert (issue["kind"], issue["box"]) == ("shifted", [50.0, 50.0, 150.0, 150.0])
+    assert issue["proposed_box"] == [10.0, 10.0, 110.0, 110.0]
+    rows[-1]["ground_truth"] = [single]
     rows[-2]["ground_truth"] = []
     [issue] = [one for one in find_box_issues(Rows(rows)) if one["id"] == 1000]  # type: ignore[arg-type]
     assert (issue["kind"], issue["label"], issue["suggested"]) == ("missing", None, 1)

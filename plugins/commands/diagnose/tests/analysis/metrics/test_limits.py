@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
-from cvx_diagnose.analysis.metrics.limits import apply_limits, parse_limits
+from cvx_diagnose import diagnose
+from cvx_diagnose.analysis.metrics.limits import apply_limits, check_limits, parse_limits
 
-from cvx_core import UsageError
+from cvx_core import UsageError, VisionModel, get_task
 
 
 def summary(**more: Any) -> dict[str, Any]:
@@ -39,3 +41,27 @@ def test_what_is_no_limit_is_refused_with_the_form(text: str) -> None:
     with pytest.raises(UsageError) as error:
         parse_limits(text)
     assert "accuracy=0.9" in error.value.hint
+
+
+@pytest.mark.parametrize(
+    ("task", "own"),
+    [
+        ("classification", ["accuracy", "worst-group"]),
+        ("segmentation", ["accuracy", "iou"]),
+        ("detection", ["accuracy", "ap"]),
+    ],
+)
+def test_a_measure_that_the_task_lacks_is_refused_with_those_it_has(
+    task: str, own: list[str]
+) -> None:
+    columns = get_task(task).columns
+    check_limits(dict.fromkeys(own, 0.5), columns)
+    for name in {"worst-group", "iou", "ap"} - {*own}:
+        with pytest.raises(UsageError, match=f"no measure '{name}'") as error:
+            check_limits({name: 0.5}, columns)
+        assert error.value.hint == f"It has: {', '.join(own)}."
+
+
+def test_a_run_checks_its_limits_before_anything_else(model: VisionModel, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no measure 'iou'"):
+        diagnose(model, tmp_path / "nothing", tmp_path / "run", fail_under={"iou": 0.5})

@@ -10,6 +10,7 @@ import numpy as np
 from cvx_diagnose.analysis.advice import verified_shortcuts
 from cvx_diagnose.analysis.error_groups.groups import ErrorGroups
 from cvx_diagnose.analysis.error_groups.names import class_namer
+from cvx_diagnose.analysis.label_issues.search import find_label_conflicts
 from cvx_diagnose.analysis.slices.names import slice_sentence
 from cvx_diagnose.analysis.slices.search import Slices, slices_of_each
 from cvx_diagnose.run.results import Run
@@ -30,7 +31,10 @@ def find_fix_rows(
     error_groups: ErrorGroups,
     slices: Slices,
 ) -> list[Row]:
-    """Return what each input needs, by kind and strength; an input has one row or none.
+    """Return what each input needs, by kind and strength.
+
+    An input has one row or none; an image with several label issues of boxes or regions has one
+    for each.
 
     Parameters
     ----------
@@ -52,7 +56,10 @@ def find_fix_rows(
     """
     name = class_namer(run.plan.classes)
     misread = {c for one in found["set_up"] for c in one.get("classes", ())}
-    issues = {one["id"]: one for one in every_issue if one["label"] not in misread}
+    issues: dict[int, list[Mapping[str, Any]]] = {}
+    for one in every_issue:
+        if one["label"] not in misread:
+            issues.setdefault(one["id"], []).append(one)
     conflicts = _conflicts(run)
     shortcuts = {k: one for one in verified_shortcuts(found) for k in one["groups"]}
     of_slices = slices_of_each(slices)
@@ -65,7 +72,6 @@ def find_fix_rows(
         twin = first_of.setdefault(file, row["path"]) if file else row["path"]
         numbers = of_slices.get(number, [])
         group = group_of.get(number, -1)
-        issue = issues.get(number)
         shortcut = shortcuts.get(group)
         common = {
             "id": number,
@@ -73,26 +79,25 @@ def find_fix_rows(
             "proposed": None,
             "box": None,
             "slices": [slices.described[k]["name"] for k in numbers],
-            "suspect": None if issue is None else issue["doubt"],
+            "suspect": None,
             "shortcut": None if shortcut is None else shortcut["name"],
             "group": group if group >= 0 else None,
         }
         if row["status"] != OK:
-            need: Row = {"what": REPAIR, "strength": 1.0, "evidence": row["message"]}
-        elif issue is not None:
-            need = _relabeled(issue, name)
-        elif file in conflicts:
-            others = ", ".join(one for one in conflicts[file] if one != row["path"])
-            evidence = f"The same file has another label: {others}."
-            need = {"what": REVIEW, "strength": 1.0, "evidence": evidence}
+            needs: list[Row] = [{"what": REPAIR, "strength": 1.0, "evidence": row["message"]}]
+        elif number in issues:
+            needs = [_relabeled(one, name) for one in issues[number]]
+        elif number in conflicts:
+            evidence = f"The same file has another label: {', '.join(conflicts[number])}."
+            needs = [{"what": REVIEW, "strength": 1.0, "evidence": evidence}]
         elif twin != row["path"]:
-            need = {"what": DUPLICATE, "strength": 1.0, "evidence": f"The same file as {twin}."}
+            needs = [{"what": DUPLICATE, "strength": 1.0, "evidence": f"The same file as {twin}."}]
         elif row["correct"] is False and not found["withheld"]:
             known = _for_error(row, shortcut, [slices.described[k] for k in numbers])
-            need = known or _for_rest(row, described.get(group))
+            needs = [known or _for_rest(row, described.get(group))]
         else:
             continue
-        rows.append({**common, **need})
+        rows += [{**common, **need} for need in needs]
     return sorted(rows, key=lambda one: (KINDS.index(one["what"]), -one["strength"], one["id"]))
 
 
@@ -101,7 +106,13 @@ def _relabeled(issue: Mapping[str, Any], name: Callable[[int], str]) -> Row:
     label, suggested = (
         None if issue[key] is None else name(issue[key]) for key in ("label", "suggested")
     )
-    if "kind" in issue:
+    moved = issue.get("proposed_box")
+    if moved is not None:
+        old, new = (", ".join(f"{side:.0f}" for side in box) for box in (issue["box"], moved))
+        evidence = (
+            f"The annotation is {issue['kind']}: {label} labeled at {old}, predicted at {new}."
+        )
+    elif "kind" in issue:
         evidence = f"The annotation is {issue['kind']}: labeled {label or 'nothing'}"
         evidence += f", predicted {suggested}." if suggested else "."
     else:
@@ -112,25 +123,22 @@ def _relabeled(issue: Mapping[str, Any], name: Callable[[int], str]) -> Row:
     return {
         "what": RELABEL,
         "proposed": suggested,
-        "box": issue.get("box"),
+        "box": moved or issue.get("box"),
+        "suspect": issue["doubt"],
         "strength": issue["doubt"],
         "evidence": evidence,
     }
 
 
-def _conflicts(run: Run) -> dict[str, list[str]]:
-    """Return the paths of files that occur with different labels, by their digest."""
-    if "label" not in run.schema.names:
-        return {}
-    table = run.table(["path", "sha256", "label"], status=OK)
-    labels: dict[str, set[int | None]] = {}
-    paths: dict[str, list[str]] = {}
-    for path, file, label in zip(
-        *(table[name].to_pylist() for name in table.column_names), strict=True
-    ):
-        labels.setdefault(file, set()).add(label)
-        paths.setdefault(file, []).append(path)
-    return {file: paths[file] for file, several in labels.items() if len(several) > 1}
+def _conflicts(run: Run) -> dict[int, list[str]]:
+    """Return for each input the paths of the same file with another label, if there are any."""
+    return {
+        number: [
+            path for path, other in zip(one["paths"], one["labels"], strict=True) if other != label
+        ]
+        for one in find_label_conflicts(run)
+        for number, label in zip(one["ids"], one["labels"], strict=True)
+    }
 
 
 def _rows(run: Run) -> Iterator[Row]:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from sklearn.isotonic import IsotonicRegression
 
 from cvx_core.tasks import overlaps
-from cvx_diagnose.analysis.metrics.box_matching import share_inside
+from cvx_diagnose.analysis.metrics.box_matching import FOUND, objects_found, share_inside
 from cvx_diagnose.run.results import Run
 from cvx_diagnose.run.rows import Row
 
@@ -25,9 +25,9 @@ DOUBTED = 0.8
 _LIKELY = 0.5
 """Doubt above which a label has a wrong class or is superfluous."""
 
-_FOUND, _THERE, _NEAR = 0.5, 0.3, 0.1
-"""Intersections over union: of a box that finds an object, of any that is at it, and of one that
-finds no other and may be about it."""
+_THERE, _NEAR = 0.3, 0.1
+"""Intersections over union: of any box that is at an object, and of one that finds no other and may
+be about it."""
 
 _FEWEST = 30
 """Boxes of a class below which those of all classes stand for them."""
@@ -79,7 +79,8 @@ def find_box_issues(run: Run) -> list[dict[str, Any]]:
     -------
     list of dict
         ``id``, ``path``, ``kind``, ``box`` in pixels of the image, ``label``, the annotated class
-        (None where a label is missing), ``suggested`` (None for a superfluous one), and ``doubt``.
+        (None where a label is missing), ``suggested`` (None for a superfluous one), ``doubt``, and
+        of a shifted one ``proposed_box``, the predicted one.
         Boxes of one image that are in a crowd are left out.
     """
     images = [
@@ -115,13 +116,7 @@ def _image(row: Row) -> _Image:
     kinds = np.array([one["class"] for one in truth], dtype=np.int64)
     crowd = np.array([one["crowd"] for one in truth], dtype=bool)
     shared = overlaps(boxes, objects)
-    object_of = np.full(len(boxes), -1)
-    free = ~crowd
-    for k in range(len(boxes) if len(objects) else 0):
-        mine = np.where(free & (kinds == classes[k]), shared[k], 0.0)
-        best = int(mine.argmax())
-        if mine[best] >= _FOUND:
-            object_of[k], free[best] = best, False
+    object_of = objects_found(classes, kinds, ~crowd, shared)
     return _Image(row, classes, scores, boxes, kinds, objects, crowd, shared, object_of)
 
 
@@ -176,9 +171,9 @@ def _confusions(images: list[_Image]) -> _Curve:
     scores, hits = [], []
     for one in images:
         for k in range(len(one.boxes) if len(one.objects) else 0):
-            if one.object_of[k] < 0 and np.where(one.crowd, 0.0, one.shared[k]).max() < _FOUND:
+            if one.object_of[k] < 0 and np.where(one.crowd, 0.0, one.shared[k]).max() < FOUND:
                 continue
-            same = (one.kinds == one.classes[k]) & (one.shared[k] >= _FOUND)
+            same = (one.kinds == one.classes[k]) & (one.shared[k] >= FOUND)
             scores.append(float(one.scores[k]))
             hits.append(bool(same.any()))
     return _Curve(np.array(scores), np.array(hits, dtype=bool))
@@ -213,20 +208,20 @@ def _about_predictions(
         if own >= 0:
             fence = fences.get(c, fences.get(-1, 0.0))
             if one.shared[k, own] < fence:
-                found.append(_issue(one, SHIFTED, one.objects[own], c, c, doubt))
+                found.append(_shifted(one, own, k, doubt))
             continue
         same = np.where((one.kinds == c) & ~one.crowd, one.shared[k], 0.0)
         other = np.where((one.kinds != c) & ~one.crowd, one.shared[k], 0.0)
         in_crowd = one.crowd & (one.kinds == c)
-        if in_crowd.any() and share_inside(one.boxes[k], one.objects[in_crowd]).max() >= _FOUND:
+        if in_crowd.any() and share_inside(one.boxes[k], one.objects[in_crowd]).max() >= FOUND:
             continue
         near = [j for j in np.argsort(-same) if same[j] >= _NEAR]
-        if any(j in told for j in near if same[j] >= _FOUND):
+        if any(j in told for j in near if same[j] >= FOUND):
             continue  # a second box of one object
         if near and near[0] not in told:
             told.add(near[0])
-            found.append(_issue(one, SHIFTED, one.objects[near[0]], c, c, doubt))
-        elif len(other) and other.max() >= _FOUND:
+            found.append(_shifted(one, near[0], k, doubt))
+        elif len(other) and other.max() >= FOUND:
             j = int(other.argmax())
             if j not in told and not _has_rival(one, k, j):
                 likely = float(confused.unexplained(one.scores[k : k + 1])[0])
@@ -239,6 +234,14 @@ def _about_predictions(
     return found
 
 
+def _shifted(one: _Image, j: int, k: int, doubt: float) -> dict[str, Any]:
+    c = int(one.classes[k])
+    return {
+        **_issue(one, SHIFTED, one.objects[j], c, c, doubt),
+        "proposed_box": [float(side) for side in one.boxes[k]],
+    }
+
+
 def _has_rival(one: _Image, k: int, j: int) -> bool:
     """Say whether an object's own class scores about as high there as a box of another class."""
     scores = [
@@ -246,7 +249,7 @@ def _has_rival(one: _Image, k: int, j: int) -> bool:
         for candidate in (*(one.row["candidates"] or ()), *(one.row["detections"] or ()))
         if candidate["class"] == one.kinds[j]
         and overlaps(np.array([candidate["box"]], dtype=np.float64), one.objects[j][None])[0, 0]
-        >= _FOUND
+        >= FOUND
     ]
     return bool(max(scores, default=0.0) >= _RIVAL * one.scores[k])
 

@@ -21,7 +21,7 @@ def match_boxes(
 ) -> tuple[Numbers, Numbers]:
     """Return which boxes, best first, find an object, and which are ignored because of a crowd.
 
-    Each takes the object of its class that it overlaps most, among those that no better box has.
+    As of `objects_found`.
 
     Parameters
     ----------
@@ -30,23 +30,40 @@ def match_boxes(
     ground_truth
         As in rows.
     """
-    found, excused = np.zeros(len(boxes), dtype=bool), np.zeros(len(boxes), dtype=bool)
+    excused = np.zeros(len(boxes), dtype=bool)
     if not ground_truth:
-        return found, excused
+        return np.zeros(len(boxes), dtype=bool), excused
     true = np.array([one["box"] for one in ground_truth], dtype=np.float64).reshape(-1, 4)
     kinds = np.array([one["class"] for one in ground_truth])
     crowd = np.array([one["crowd"] for one in ground_truth], dtype=bool)
-    shared = overlaps(boxes, true)
-    free = ~crowd
-    for k in range(len(boxes)):
+    found = objects_found(classes, kinds, ~crowd, overlaps(boxes, true)) >= 0
+    for k in np.flatnonzero(~found):
+        inside = share_inside(boxes[k], true[crowd & (kinds == classes[k])])
+        excused[k] = bool((inside >= FOUND).any())
+    return found, excused
+
+
+def objects_found(classes: Numbers, kinds: Numbers, free: Numbers, shared: Numbers) -> Numbers:
+    """Return the object that each box finds, or -1.
+
+    Each takes the object of its class that it overlaps most, among those that no better box has.
+
+    Parameters
+    ----------
+    classes
+        (n,), of the boxes, best first.
+    kinds, free
+        (m,), classes of the objects, and whether each can be found: no crowd can.
+    shared
+        (n, m), intersections over union.
+    """
+    found, free = np.full(len(classes), -1), free.copy()
+    for k in range(len(classes) if len(kinds) else 0):
         mine = np.where(free & (kinds == classes[k]), shared[k], 0.0)
         best = int(mine.argmax())
         if mine[best] >= FOUND:
-            found[k], free[best] = True, False
-        else:
-            inside = share_inside(boxes[k], true[crowd & (kinds == classes[k])])
-            excused[k] = bool((inside >= FOUND).any())
-    return found, excused
+            found[k], free[best] = best, False
+    return found
 
 
 def share_inside(box: Numbers, others: Numbers) -> Numbers:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Any
 
 from cvx_core import UsageError
@@ -30,6 +30,9 @@ _MEASURES: dict[str, tuple[str, Callable[[Mapping[str, Any]], float | None]]] = 
 }
 """Each measure: the key of the summary that it needs, and its value."""
 
+_NEEDS = {"worst-group": "logits", "iou": "pixels", "ap": "detections"}
+"""The column of a task's rows that a measure needs, where not every task has it."""
+
 
 def parse_limits(text: str) -> dict[str, float]:
     """Return limits from text as ``--fail-under`` takes it.
@@ -55,18 +58,30 @@ def parse_limits(text: str) -> dict[str, float]:
     return found
 
 
-def check_limits(limits: Mapping[str, float]) -> None:
+def check_limits(limits: Mapping[str, float], columns: Container[str] | None = None) -> None:
     """Check names and values of limits.
+
+    Parameters
+    ----------
+    limits
+        Values by measure.
+    columns
+        Of the task's rows; None if the task is not known yet.
 
     Raises
     ------
     UsageError
-        If a measure does not exist or a value is not between 0 and 1.
+        If a measure does not exist, or not for the task, or a value is not between 0 and 1.
     """
     for name, value in limits.items():
         if name not in _MEASURES:
             raise UsageError(
                 f"Unknown measure {name!r}.", f"Available: {', '.join(_MEASURES)}. {_FORM}"
+            )
+        if columns is not None and name in _NEEDS and _NEEDS[name] not in columns:
+            known = [one for one in _MEASURES if one not in _NEEDS or _NEEDS[one] in columns]
+            raise UsageError(
+                f"A model of this task has no measure {name!r}.", f"It has: {', '.join(known)}."
             )
         if not 0 <= value <= 1:
             raise UsageError(f"{name} must be between 0 and 1, got {value:g}.", _FORM)

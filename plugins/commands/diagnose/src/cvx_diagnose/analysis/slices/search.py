@@ -174,9 +174,7 @@ def _described(units: Units, candidate: Candidate, p: float, name: Names) -> dic
     clear = at[np.argsort(-candidate.conditions[0].typical[at], kind="stable")]
     return {
         "name": slice_name(candidate.conditions, units.noun, name, phrase),
-        "kind": "class"
-        if candidate.conditions[0].kind == "class"
-        else candidate.conditions[0].kind,
+        "kind": candidate.conditions[0].kind,
         "rules": [one.rule for one in candidate.conditions],
         "class": classes[0] if classes else None,
         "units": units.noun,
