@@ -5,29 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from cvx_class_attention.levels import agreement, smoothed
+from cvx_class_attention.levels import smoothed
 
 from cvx_core import Contrast, OptionError, VisionModel, get_explainer
 from cvx_core.testing import models
-
-
-def test_a_position_gets_the_scaled_value_nearest_to_zero_where_signs_agree() -> None:
-    first = torch.tensor([[[4.0, -2.0], [1.0, 0.0]]])
-    second = torch.tensor([[[5.0, -10.0], [-10.0, 3.0]]])
-    # 4 and 5 of 10 are 1 and .5 of the largest; -2 and -10 are -.5 and -1.
-    np.testing.assert_allclose(agreement([first, second]), [[[2.0, -2.0], [0.0, 0.0]]])
-
-
-def test_a_finer_level_gives_the_grid_and_the_first_the_scale() -> None:
-    found = agreement([torch.full((1, 1, 1), 8.0), torch.ones(1, 2, 2)])
-    # The 8 of one position, spread over the four that it has become.
-    np.testing.assert_allclose(found, torch.full((1, 2, 2), 2.0))
-
-
-def test_the_opposite_of_all_maps_has_the_opposite_agreement() -> None:
-    maps = [torch.randn(2, n, n, generator=torch.Generator().manual_seed(n)) for n in (3, 6)]
-    torch.testing.assert_close(agreement([-one for one in maps]), -agreement(maps))
-    assert not agreement([torch.zeros(1, 2, 2), maps[0][:1, :2, :2]]).any()
 
 
 def test_a_constant_stays_when_it_is_smoothed_and_a_spike_is_spread() -> None:
@@ -43,6 +24,7 @@ def test_the_explainer_names_its_levels_and_its_unit_and_turns_with_the_contrast
     [one] = explainer.explain(model, models.inputs(1), Contrast(0, 1))
     [other] = explainer.explain(model, models.inputs(1), Contrast(1, 0))
     assert one.unit == "agreement"
+    assert one.evidence["additive"] is False
     assert ", " in one.provenance["layer"]
     np.testing.assert_allclose(one.values, -other.values, atol=1e-7 * np.abs(one.values).max())
     [usual] = get_explainer("class-attention").explain(model, models.inputs(1), Contrast(0, 1))

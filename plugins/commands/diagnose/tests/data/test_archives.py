@@ -187,8 +187,8 @@ def test_tables_of_paths_do_not_match_a_pattern(tmp_path: Path) -> None:
     pq.write_table(pa.table({"path": ["a.png"], "label": ["cat"]}), tmp_path / "a-0.parquet")
     pq.write_table(pa.table({"img": [png(1)], "label": ["cat"]}), tmp_path / "a-1.parquet")
     for option in (None, "path"):
+        pattern = tmp_path / "a-*.parquet"
         with pytest.raises(InputError, match=r"a-0\.parquet has no column .*of images") as error:
-            pattern = tmp_path / "a-*.parquet"
             list(open_source(pattern, "classification", CLASSES, path_column=option).items())
         assert "only 'path', 'label'" in error.value.message
         assert "--path-column" in str(error.value.hint)
@@ -217,6 +217,11 @@ def test_other_columns_of_parquet_files_are_known_by_item(tmp_path: Path) -> Non
     assert table.columns() == {0: {"camera": "a", "hour": 3}, 1: {"camera": "b", "hour": 14}}
 
 
+def load_all(source: Source) -> None:
+    for item in source.items():
+        source.load(item)
+
+
 def test_a_broken_archive_is_said_with_its_way_out(memory: Any, tmp_path: Path) -> None:
     whole = io.BytesIO()
     pq.write_table(pa.table({"image": [png(1)], "label": ["cat"]}), whole)
@@ -232,13 +237,11 @@ def test_a_broken_archive_is_said_with_its_way_out(memory: Any, tmp_path: Path) 
         memory.pipe(f"/broken/{name}", data)
         for place in (tmp_path / name, f"memory://broken/{name}"):
             with pytest.raises(InputError, match=f"Can't read .*{name}: ") as error:
-                source = open_source(place, "classification", CLASSES)
-                for item in source.items():
-                    source.load(item)
+                load_all(open_source(place, "classification", CLASSES))
             assert str(error.value.hint).startswith(hint), place
-    with pytest.raises(InputError, match=r"Can't read .*: \[Errno 5\] broken disk\.") as error:
-        with Storage(tmp_path).opened("text.tar"):
-            raise OSError(5, "broken disk")
+    message = r"Can't read .*: \[Errno 5\] broken disk\."
+    with pytest.raises(InputError, match=message) as error, Storage(tmp_path).opened("text.tar"):
+        raise OSError(5, "broken disk")
     assert error.value.hint == "Check address and permissions."
     with pytest.raises(ZeroDivisionError), Storage(tmp_path).opened("text.tar"):
         raise ZeroDivisionError

@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 
 from cvx_class_attention.cam import Cam, layer_provenance
-from cvx_class_attention.levels import agreement, smoothed
+from cvx_class_attention.levels import smoothed
 from cvx_class_attention.weightings import RECTIFIED, WEIGHTINGS, Weighting, hires_cam
 from cvx_core import (
     Attribution,
@@ -19,6 +19,7 @@ from cvx_core import (
     Requirements,
     VisionModel,
 )
+from cvx_core.explainers import agreement
 from cvx_core.plugins import check_choice
 from cvx_core.recording import Layer, find_finer_levels
 
@@ -146,7 +147,8 @@ def _agreed(
             f"({', '.join(f'{h} x {w}' for h, w in (p.grid for p in (last, *finer)))} positions); "
             "the map is what they agree on",
         }
-        found.append(Attribution(agreement(maps), provenance=provenance, unit="agreement"))
+        agreed = agreement(maps)
+        found.append(Attribution(agreed, provenance=provenance, unit="agreement", additive=False))
     return found
 
 
