@@ -262,6 +262,8 @@ class _Run:
         self, images: Any, target: Any, label: Any, size: int, progress: bool
     ) -> Iterator[Explanation]:
         """Explain so many images at a time."""
+        if not (is_loader(images) or isinstance(images, Tensor | Iterator)):
+            images = listed(images)
         count, done = count_images(images), 0
         targets = Parts(target, isinstance(target, list | tuple) or ndim(target) > 0, "targets")
         axes = self._model.task.label_axes

@@ -202,14 +202,22 @@ def overlay(
     OptionError
         If the color map is unknown, or an argument is out of its range.
     """
-    if not 0 <= strongest <= 1:
-        raise OptionError(f"alpha must be a number from 0 to 1, got {strongest!r}.")
     width, height = size or (explanation.image.shape[1], explanation.image.shape[0])
     if min(width, height) < 1:
         raise OptionError(f"size must be (width, height) of at least 1 pixel, got {size}.")
-    check_choice("background", background, BACKGROUNDS)
-    photo = Image.fromarray(explanation.image).resize((width, height), Image.Resampling.LANCZOS)
     shown = show(explanation, (width, height), smooth=smooth, colormap=colormap, limits=limits)
+    return draw(explanation, shown, colormap, strongest, background)
+
+
+def draw(
+    explanation: ImageMap, shown: Shown, colormap: str | None, strongest: float, background: str
+) -> Image.Image:
+    """Return a shown map over its image; see `overlay`."""
+    if not 0 <= strongest <= 1:
+        raise OptionError(f"alpha must be a number from 0 to 1, got {strongest!r}.")
+    check_choice("background", background, BACKGROUNDS)
+    photo = Image.fromarray(explanation.image)
+    photo = photo.resize(shown.values.shape[::-1], Image.Resampling.LANCZOS)
     table = None if colormap is None else color_table(colormap)
     below = under(np.asarray(photo), background)
     return Image.fromarray(blend(below, shown, explanation.signed, strongest, table))
@@ -303,14 +311,12 @@ def _gaussian(values: npt.NDArray[np.float32], sigma: float) -> npt.NDArray[np.f
 def _blur(values: npt.NDArray[np.float64], sigma: float) -> npt.NDArray[np.float64]:
     """Return values (h, w) blurred along both axes, with zeros around them."""
     reach = max(1, round(3 * sigma))
-    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
-    kernel /= kernel.sum()
     for axis in (0, 1):
         size = values.shape[axis]
         if size == 1:
             continue
         if size > _MATRIX:
-            full = np.apply_along_axis(np.convolve, axis, values, kernel)
+            full = np.apply_along_axis(np.convolve, axis, values, _kernel(sigma, reach))
             values = full.take(range(reach, reach + size), axis)
         elif axis == 0:
             values = _band(size, sigma, reach) @ values
@@ -326,10 +332,15 @@ _MATRIX = 1024
 @lru_cache(maxsize=4)
 def _band(size: int, sigma: float, reach: int) -> npt.NDArray[np.float64]:
     """Return the symmetric matrix (size, size) that blurs a line."""
-    steps = np.abs(np.subtract.outer(np.arange(size), np.arange(size)))
-    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
-    found: npt.NDArray[np.float64] = (
-        np.where(steps <= reach, np.exp(-0.5 * (steps / sigma) ** 2), 0.0) / kernel.sum()
-    )
+    steps = np.subtract.outer(np.arange(size), np.arange(size)) + reach
+    inside = (steps >= 0) & (steps <= 2 * reach)
+    found = np.where(inside, _kernel(sigma, reach)[steps.clip(0, 2 * reach)], 0.0)
     found.setflags(write=False)
     return found
+
+
+def _kernel(sigma: float, reach: int) -> npt.NDArray[np.float64]:
+    """Return the weights of a Gaussian, (2 * reach + 1)."""
+    kernel: npt.NDArray[np.float64] = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
+    kernel /= kernel.sum()
+    return kernel

@@ -20,7 +20,7 @@ from cvx_core.explanations.heatmap import (
     Limits,
     Shown,
     blend,
-    overlay,
+    draw,
     shared_limits,
     show,
 )
@@ -59,17 +59,9 @@ def plot(
         ax = pyplot.subplots()[1]
     height, width = explanation.image.shape[:2]
     pixels: Any = explanation.image
-    shown = show(explanation, colormap=colormap, limits=limits)
     if not original:
-        pixels = np.asarray(
-            overlay(
-                explanation,
-                colormap=colormap,
-                strongest=alpha,
-                limits=shown.limits,
-                background=background,
-            )
-        )
+        shown = show(explanation, colormap=colormap, limits=limits)
+        pixels = np.asarray(draw(explanation, shown, colormap, alpha, background))
     ax.imshow(pixels, extent=(0, width, height, 0), interpolation="nearest")
     ax.set_xticks([])
     ax.set_yticks([])

@@ -78,22 +78,16 @@ class FinishedImages(Sequence[Explanation]):
             self._bytes += size * is_held
             self._kept.append(_Kept(entry, number, one if is_held else None))
 
-    def can_restore(self, entry: Entry) -> bool:
-        """Whether an earlier run finished the image, and its files are there."""
-        return self._before(entry) is not None
-
-    def restore(self, entry: Entry) -> None:
-        """Give an entry what an earlier run found out; see `can_restore`."""
-        before = self._before(entry)
-        assert before is not None
+    def restore(self, entry: Entry, before: dict[str, Any]) -> None:
+        """Give an entry what an earlier run found out; see `find`."""
         entry.status, entry.seconds = "explained", before["seconds"]
         entry.prediction, entry.explanations = before["prediction"], before["explanations"]
         self._folder.written += _files(before)
         if self._keep:
             self._kept += [_Kept(entry, k, None) for k in range(len(entry.explanations))]
 
-    def _before(self, entry: Entry) -> dict[str, Any] | None:
-        """Return the entry of an image in an earlier run that finished it."""
+    def find(self, entry: Entry) -> dict[str, Any] | None:
+        """Return the entry of an image in an earlier run that finished it, with all its files."""
         try:
             with np.load(self._folder.place / _name(entry), allow_pickle=False) as arrays:
                 document = json.loads(str(arrays["document"]))

@@ -141,11 +141,13 @@ class Work:
             entries.append(entry)
             jobs.append((entry.plan, image))
         # Whole batches only: what is run together decides the last bits of the values.
-        if self._resume and all(self._finished.can_restore(entry) for entry in entries):
-            for entry in entries:
-                self._finished.restore(entry)
-            self._reporter.advance(len(batch))
-            return
+        if self._resume:
+            before = [found for entry in entries if (found := self._finished.find(entry))]
+            if len(before) == len(entries):
+                for entry, found in zip(entries, before, strict=True):
+                    self._finished.restore(entry, found)
+                self._reporter.advance(len(batch))
+                return
         try:
             attempts = self._attempts.attempt(jobs)
         except KeyboardInterrupt:

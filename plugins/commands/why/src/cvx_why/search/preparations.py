@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from cvx_core import CvxError, VisionModel
-from cvx_core.images import PreparedImage
+from cvx_core.images import PreparedImage, read_image
 from cvx_why.search.perturbations import PerturbationRunner
 
 MOST = 10
@@ -94,23 +94,18 @@ def try_preparations(runner: PerturbationRunner, most: int = MOST) -> tuple[Prep
 def _is_repeatable(runner: PerturbationRunner) -> bool:
     """Whether preparing the shown image gives the input: it was no tensor, and has no bands."""
     try:
-        again = runner.model.preparer.prepare(runner.image.source)
+        again = runner.model.preparer.tensor(runner.image.source)
     except CvxError:
         return False
-    return torch.equal(again.tensor.to(runner.image.tensor), runner.image.tensor)
+    return torch.equal(again.to(runner.image.tensor), runner.image.tensor)
 
 
 def _candidates(model: VisionModel, image: PreparedImage) -> Iterator[tuple[str, Tensor]]:
     original = image.source.pil()
     for name, changed in _images(original, image):
-        yield name, _prepare(model, changed)
+        yield name, model.preparer.tensor(read_image(changed))
     yield "with red and blue exchanged", image.tensor.flip(0)
     yield from _ranges(image.tensor, original)
-
-
-def _prepare(model: VisionModel, original: Image.Image) -> Tensor:
-    [found] = model.prepare(original)
-    return found.tensor
 
 
 def _images(original: Image.Image, image: PreparedImage) -> Iterator[tuple[str, Image.Image]]:
