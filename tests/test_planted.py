@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -51,6 +52,12 @@ def test_measures_are_those_of_cvx_score(
     # Which of equal peaks is meant is left to each.
     if (values == values.max()).sum() == 1:
         assert hit(*ours) == places.pointing(values, cause, tolerance=0)
+
+
+def test_figures_of_why_hold_for_its_code_and_others_for_ever() -> None:
+    code = runpy.run_path(str(ROOT / "tests" / "planted" / "__main__.py"))["code"]
+    assert len(code("cvx why")) == 12
+    assert code("chance") == ""
 
 
 @pytest.fixture(scope="module")

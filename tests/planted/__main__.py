@@ -21,17 +21,6 @@ from planted.methods import METHODS  # noqa: E402
 from planted.networks import KEPT, RECIPES, cases, pair  # noqa: E402
 from planted.scoring import score  # noqa: E402
 
-SEARCHING = (
-    "blame",
-    "fills",
-    "fixing",
-    "investigation",
-    "outlines",
-    "proposals",
-    "regions",
-    "search",
-)
-"""Modules of ``cvx why`` that its numbers depend on."""
 PAGE = ROOT / "docs" / "explanation" / "planted.md"
 
 
@@ -82,8 +71,8 @@ def code(method: str) -> str:
     if method != "cvx why":
         return ""
     source = ROOT / "plugins" / "commands" / "why" / "src" / "cvx_why"
-    searching = (source / f"{name}.py" for name in SEARCHING)
-    return hashlib.sha256(b"".join(file.read_bytes() for file in searching)).hexdigest()[:12]
+    files = [source / "investigation.py", *sorted((source / "search").glob("*.py"))]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
 
 
 if __name__ == "__main__":
