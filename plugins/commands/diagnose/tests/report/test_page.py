@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,11 +15,12 @@ import pytest
 from cvx_diagnose import Run, diagnose
 from cvx_diagnose.analysis.error_groups.groups import find_error_groups
 from cvx_diagnose.analysis.slices.search import Slices
+from cvx_diagnose.report.feature_map import find_feature_map
 from cvx_diagnose.report.page import IMAGES, PAGE, color_map, write_report
 from cvx_engine.local import Local
 from PIL import Image
 from selenium import webdriver
-from selenium.webdriver import Keys
+from selenium.webdriver import ActionChains, Keys
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
@@ -32,6 +35,8 @@ QUICK: dict[str, Any] = {"block_size": 64, "engine": Local(workers=1)}
 HOSTILE = "<img src=x onerror='window.hacked = 1'>&\"{{7*7}} </script> DATA SCRIPT.png".replace(
     "/", ""
 )
+
+FORMULA = '=1+2,"a.png'
 
 needs_browser = pytest.mark.skipif(
     not (BROWSER.exists() and DRIVER.exists()),
@@ -112,8 +117,11 @@ def test_the_page_shows_every_error_and_takes_names_for_text(
     losses = [f"loss {row['loss']:.2f}" for row in sorted(wrong, key=lambda row: -row["loss"])]
     assert [one.text.split(" · ")[0] for one in page.all("#errors .tile .soft")] == losses
     assert page.run("window.hacked") is None
-    # All pictures of the first tile are there: the photograph, and the map over it.
+    # All pictures of the first tile are there: the photograph, and on request the map over it.
     page.find("#errors").location_once_scrolled_into_view  # noqa: B018
+    assert not page.find("#errors .tile .map").is_displayed()
+    page.find("#maps").click()
+    assert page.find("#errors .tile .map").is_displayed()
     loaded = (
         "[...document.querySelectorAll('#errors li:first-child img')].every(i => i.naturalWidth)"
     )
@@ -169,7 +177,7 @@ def test_a_number_in_the_table_of_confusions_shows_its_errors(
         (
             {
                 "tide": {
-                    "reported_from": 0.05,
+                    "threshold": 0.05,
                     "ap": 40.0,
                     "counts": {"Cls": 3, "Miss": 1200},
                     "gains": {"Cls": 1.26, "Miss": 20.0},
@@ -232,9 +240,79 @@ def test_thousands_of_errors_make_a_few_tiles_at_a_time(
     page.wait(lambda: len(page.all("#errors .tile")) > first)
 
 
-def test_a_map_is_red_where_it_speaks_for_the_wrong_answer() -> None:
-    import io
+@needs_browser
+def test_a_brush_on_the_map_lists_its_errors_and_a_click_opens_one(
+    model: VisionModel, tree: Tree, tmp_path: Path, show: Callable[[Run], Page]
+) -> None:
+    run = diagnose(model, tree(5), tmp_path / "run", budget=0.0, **QUICK)
+    wrong = set(run.table(["id"], wrong=True)["id"].to_pylist())
+    found = find_feature_map(run, wrong)
+    assert found is not None
+    assert set(found.errors) == wrong
+    assert len(found.correct) == len(run.table(["id"], wrong=False))
+    page = show(run)
+    canvas = page.find("#points")
+    width, height = canvas.size["width"], canvas.size["height"]
 
+    def drag(start: tuple[int, int], end: tuple[int, int]) -> None:
+        """Drag from one place of the map to another, in its own numbers."""
+        (x, y), (to_x, to_y) = (
+            (
+                12 + at[0] * (width - 24) / 1000 - width / 2,
+                height / 2 - 12 - at[1] * (height - 24) / 1000,
+            )
+            for at in (start, end)
+        )
+        steps = ActionChains(page.driver).move_to_element_with_offset(canvas, round(x), round(y))
+        steps.click_and_hold().move_by_offset(round(to_x - x), round(to_y - y)).release().perform()
+
+    number, (x, y) = min(found.errors.items(), key=lambda one: one[1])
+    drag((x - 30, -10), (500, 1010))
+    inside = [one for one, (at, _) in found.errors.items() if at <= 500]
+    assert 0 < len(inside) < len(wrong)
+    page.wait(lambda: len(page.all("#errors .tile")) == len(inside))
+    drag((x, y), (x, y))
+    path = run.table(["id", "path"], wrong=True).to_pylist()
+    assert next(one["path"] for one in path if one["id"] == number) in page.find("#facts").text
+    page.find("#close").click()
+    page.find("#filters button").click()
+    page.wait(lambda: len(page.all("#errors .tile")) == len(wrong))
+
+
+@needs_browser
+def test_what_is_selected_is_saved_as_a_table_without_formulas(
+    model: VisionModel, tree: Tree, tmp_path: Path, show: Callable[[Run], Page]
+) -> None:
+    data = tree(3)
+    (data / "bee/0.png").rename(data / FORMULA)
+    files = [FORMULA, "cat/0.png", "cat/1.png", "dog/0.png"]
+    with (data / "list.csv").open("w", newline="") as stream:
+        csv.writer(stream).writerows(
+            [("path", "label"), *((file, CLASSES[k % 2]) for k, file in enumerate(files * 2))]
+        )
+    run = diagnose(model, data / "list.csv", tmp_path / "run", budget=0.0, **QUICK)
+    wrong = run.table(["id", "path"], wrong=True).to_pylist()
+    page = show(run)
+    assert not page.find("#save").is_enabled()
+    page.run("(window.saved = [], URL.createObjectURL = (blob) => (saved.push(blob), '#'))")
+    page.find("#errors .pick input").click()
+    assert page.find("#save").text == "Save 1 selected error as CSV"
+    page.find("#select-shown").click()
+    assert page.find("#save").text == f"Save {len(wrong)} selected errors as CSV"
+    page.find("#save").click()
+    text = page.driver.execute_async_script("saved[0].text().then(arguments[0])")  # type: ignore[no-untyped-call]
+    rows = list(csv.DictReader(io.StringIO(text.removeprefix("\ufeff"), newline="")))
+    paths = {int(row["id"]): row["path"] for row in rows}
+    assert paths == {
+        one["id"]: f"'{one['path']}" if one["path"].startswith("=") else one["path"]
+        for one in wrong
+    }
+    page.find("#select-none").click()
+    assert not page.find("#save").is_enabled()
+    assert not any(box.is_selected() for box in page.all(".pick input"))
+
+
+def test_a_map_is_red_where_it_speaks_for_the_wrong_answer() -> None:
     drawn = Image.open(io.BytesIO(color_map(np.array([[2.0, -2.0, 0.0]], np.float32))))
     pixels = np.asarray(drawn).astype(int)[0]
     assert pixels.shape == (3, 4)

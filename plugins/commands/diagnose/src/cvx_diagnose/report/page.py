@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import math
+from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
 from string import Template
@@ -21,6 +22,7 @@ from cvx_core.explanations import VIK
 from cvx_diagnose.analysis.advice import verified_shortcuts
 from cvx_diagnose.analysis.error_groups.groups import ErrorGroups
 from cvx_diagnose.analysis.slices.search import Slices, slices_of_each
+from cvx_diagnose.report.feature_map import find_feature_map
 from cvx_diagnose.report.tables import confusion_table, error_table, task_metrics
 from cvx_diagnose.run.results import Run
 from cvx_diagnose.run.rows import Row
@@ -30,7 +32,7 @@ PAGE, IMAGES = "index.html", "report"
 MOST = 20_000
 """Maximum number of errors on the page, the most costly first."""
 
-_SCRIPTS = ("things.js", "overview.js", "errors.js", "start.js")
+_SCRIPTS = ("things.js", "overview.js", "selection.js", "errors.js", "map.js", "start.js")
 _COLUMNS = (
     *("id", "path", "errors", "confidence", "loss", "margin", "width", "height", "extent"),
     *("tested", "regions", "control_change", "fix", "thumbnail", "message"),
@@ -76,7 +78,10 @@ def write_report(
                 }
             )
     count = len(error_groups.ids)
-    document = _printable_json(_document(run, summary, errors, max(0, count - len(errors))))
+    document = _document(run, summary, errors, max(0, count - len(errors)))
+    found = find_feature_map(run, kept)
+    document["map"] = None if found is None else asdict(found)
+    document = _printable_json(document)
     write_atomic(run.folder / PAGE, _page(document).encode("utf-8"), overwrite=True)
 
 

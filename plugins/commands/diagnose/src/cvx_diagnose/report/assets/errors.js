@@ -56,7 +56,7 @@ function choose() {
   const sliced = group.startsWith("c") ? Number(group.slice(1)) : null;
   const inGroup = (error) => (sliced !== null ? error.slices.includes(sliced) : groups ? groups.includes(error.group) : is("group", error.group));
   chosen = data.errors.filter((error) =>
-    inGroup(error) && is("true", error.true) && is("predicted", error.predicted)
+    isBrushed(error) && inGroup(error) && is("true", error.true) && is("predicted", error.predicted)
     && test(error) && error.path.toLowerCase().includes(part));
   chosen.sort((a, b) => SORTS[find("sort").value][1](a, b) || a.id - b.id);
   const left = data.left_out ? ` ${data.left_out.toLocaleString("en")} less costly errors are only in the rows.` : "";
@@ -64,13 +64,14 @@ function choose() {
   find("errors").replaceChildren();
   drawn = 0;
   drawMore();
+  drawMap();
 }
 
 // Only tiles near the screen are created, so that thousands of errors stay smooth.
 function drawMore() {
   const some = chosen.slice(drawn, drawn + TOGETHER);
   drawn += some.length;
-  find("errors").append(...some.map((error) => tile(error, chosen)));
+  find("errors").append(...some.map((error) => withCheckbox(tile(error, chosen), error)));
 }
 
 let list = [];
@@ -95,7 +96,7 @@ function showPanel() {
   find("previous").disabled = at <= 0;
   find("next").disabled = at >= list.length - 1;
   find("panel-title").textContent = titleOf(error);
-  const [holder, frame] = picture(error, find("over").checked, true);
+  const [holder, frame] = picture(error, true, true);
   const kinds = { verified: "verified", partly: "partly" };
   boxes(frame, error, [
     ...(error.box ? [{ box: error.box, kind: "target" }] : []),

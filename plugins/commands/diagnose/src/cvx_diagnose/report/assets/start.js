@@ -14,6 +14,8 @@ showErrorTable();
 showMatrix();
 showFixes();
 offerFilters();
+showMap();
+select([]);
 choose();
 find("path").addEventListener("input", choose);
 find("filters").addEventListener("change", (event) => {
@@ -21,7 +23,10 @@ find("filters").addEventListener("change", (event) => {
   if (event.target !== find("path")) choose();
 });
 find("filters").addEventListener("submit", (event) => event.preventDefault());
-find("filters").addEventListener("reset", () => setTimeout(choose));
+find("filters").addEventListener("reset", () => {
+  brush = null;
+  setTimeout(choose);
+});
 new IntersectionObserver(([entry]) => { if (entry.isIntersecting) drawMore(); }, { rootMargin: "800px" }).observe(find("more"));
 // One batch may not fill a large screen, and then the end never enters the view again.
 addEventListener("scroll", () => {
@@ -29,7 +34,11 @@ addEventListener("scroll", () => {
 }, { passive: true });
 find("previous").addEventListener("click", () => step(-1));
 find("next").addEventListener("click", () => step(1));
-find("over").addEventListener("change", showPanel);
+find("over").addEventListener("change", () => showMaps(find("over").checked));
+find("maps").addEventListener("change", () => showMaps(find("maps").checked));
+find("select-shown").addEventListener("click", () => select(chosen));
+find("select-none").addEventListener("click", () => select([]));
+find("save").addEventListener("click", saveSelected);
 find("close").addEventListener("click", () => find("panel").close());
 find("panel").addEventListener("keydown", (event) => {
   if (event.key === "ArrowLeft") step(-1);

@@ -45,7 +45,7 @@ function picture(error, overlay, longest) {
     frame.append(make("img", { src: `${data.files}/${error.id}.jpg`, alt: "", loading: "lazy", class: tiny }));
   }
   if (overlay && error.map) {
-    const map = make("img", { src: `${data.files}/${error.id}.png`, alt: "", loading: "lazy" });
+    const map = make("img", { src: `${data.files}/${error.id}.png`, alt: "", loading: "lazy", class: "map" });
     const [left, top, right, bottom] = error.extent;
     map.style.left = `${(100 * left) / width}%`;
     map.style.top = `${(100 * top) / height}%`;
@@ -84,6 +84,6 @@ function tile(error, list) {
 
 function small(error, list) {
   const label = `${titleOf(error)}: ${error.path}`;
-  const [holder] = picture(error, true);
+  const [holder] = picture(error, false);
   return make("button", { type: "button", class: "small", "aria-label": label, title: label, onclick: () => openPanel(error, list) }, holder);
 }
