@@ -55,9 +55,10 @@ def try_fixes(
         ``broken`` and ``p`` (`cvx_diagnose.analysis.metrics.statistics.mcnemar`). A new last layer
         knows only the classes of the data: where the network knows more, ``restricted`` is the
         accuracy of the old one among these, and the change is relative to it. ``gain`` is the
-        accuracy after it minus that of the network on the same inputs. ``weights`` is the file, in the run's folder, of the network with the new
-        layer, if it helped; ``cvx -m MODEL --weights FILE`` loads it. See
-        `.temperature.try_temperature`, `.shortcut_removal.try_without_shortcut`, and for detectors
+        accuracy after it minus that of the network on the same inputs. ``weights`` is the file, in
+        the run's folder, of the network with the new layer, if it helped; ``cvx -m MODEL --weights
+        FILE`` loads it. See `.temperature.try_temperature`,
+        `.shortcut_removal.try_without_shortcut`, and for detectors
         `.detection_thresholds.try_thresholds`.
     """
     if "logits" in run.schema.names:
