@@ -1,10 +1,12 @@
 """Slices with a known cause: how well they are found, and how often there are none.
 
     OMP_NUM_THREADS=1 python plugins/commands/diagnose/tests/measure_slices.py [--seeds 0 10]
+        [--changes noise compression contrast]
 
 A small network is trained on one half of scikit-learn's digits, in which a red seal is on most
-images of one class. Four faults are planted in the other half: blur, darkness, some images of one
-class turned by 90 degrees, and the seal on images of the other classes. For each the best F1 of a
+images of one class. Faults are planted in the other half: some images of one class turned by 90
+degrees, the seal on images of the other classes, and changes, by default blur and darkness (or
+noise, JPEG compression and low contrast). For each the best F1 of a
 slice, of a predicted class, and of a cluster of the same features is printed. A twin has the same
 inputs with the results permuted: any slice of it is a false alarm. Constants were chosen on seeds
 100 and 101.
@@ -13,8 +15,10 @@ inputs with the results permuted: any slice of it is a false alarm. Constants we
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +37,6 @@ from torch import nn
 from cvx_core import Preprocess, VisionModel
 
 SIDE = 32
-FAULTS = ("blur", "darkness", "rotation", "seal")
 SHARE = 0.08
 CLUSTERS = (5, 10, 20, 40)
 TWINS = 20
@@ -54,6 +57,44 @@ def seal(image: Image.Image) -> Image.Image:
     found = image.copy()
     found.paste((220, 20, 30), (SIDE - 8, 1, SIDE - 1, 8))
     return found
+
+
+def blur(image: Image.Image, generator: np.random.Generator) -> Image.Image:
+    """Return a blurred image."""
+    return image.filter(ImageFilter.GaussianBlur(3))
+
+
+def darken(image: Image.Image, generator: np.random.Generator) -> Image.Image:
+    """Return a dark image."""
+    return Image.fromarray((np.asarray(image) * 0.25).astype(np.uint8))
+
+
+def add_noise(image: Image.Image, generator: np.random.Generator) -> Image.Image:
+    """Return a noisy image."""
+    pixels = np.asarray(image) + generator.normal(0, 90, (SIDE, SIDE, 3))
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+
+
+def compress(image: Image.Image, generator: np.random.Generator) -> Image.Image:
+    """Return an image compressed to JPEG of the lowest quality."""
+    data = io.BytesIO()
+    image.save(data, "jpeg", quality=1)
+    return Image.open(data).convert("RGB")
+
+
+def flatten(image: Image.Image, generator: np.random.Generator) -> Image.Image:
+    """Return an image of low contrast, as bright as before."""
+    pixels = np.asarray(image).astype(float)
+    return Image.fromarray((pixels.mean() + (pixels - pixels.mean()) * 0.2).astype(np.uint8))
+
+
+CHANGES = {
+    "blur": blur,
+    "darkness": darken,
+    "noise": add_noise,
+    "compression": compress,
+    "contrast": flatten,
+}
 
 
 def network() -> nn.Module:
@@ -86,7 +127,9 @@ def train(images: list[Image.Image], labels: np.ndarray, seed: int) -> nn.Module
     return net.eval()
 
 
-def plant(folder: Path, seed: int) -> tuple[VisionModel, dict[str, str]]:
+def plant(
+    folder: Path, seed: int, changes: Sequence[str] = ("blur", "darkness")
+) -> tuple[VisionModel, dict[str, str]]:
     """Train a network, write the images to judge, and return the fault of each file."""
     generator = np.random.default_rng(seed)
     digits = load_digits()
@@ -102,14 +145,13 @@ def plant(folder: Path, seed: int) -> tuple[VisionModel, dict[str, str]]:
     faults = {}
     for n, k in enumerate(order[half:]):
         one, c = draw(digits.images[k], generator), int(digits.target[k])
-        drawn, fault = generator.random(), ""
+        drawn, fault = int(generator.random() / SHARE), ""
         if c == turned and generator.random() < 0.4:
             one, fault = one.transpose(Image.Transpose.ROTATE_90), "rotation"
-        elif drawn < SHARE:
-            one, fault = one.filter(ImageFilter.GaussianBlur(3)), "blur"
-        elif drawn < 2 * SHARE:
-            one, fault = Image.fromarray((np.asarray(one) * 0.25).astype(np.uint8)), "darkness"
-        elif drawn < 3 * SHARE and c != sealed:
+        elif drawn < len(changes):
+            fault = changes[drawn]
+            one = CHANGES[fault](one, generator)
+        elif drawn == len(changes) and c != sealed:
             one, fault = seal(one), "seal"
         path = Path(f"d{c}") / f"{n:04}.png"
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
@@ -130,11 +172,11 @@ def sets_of(labels: np.ndarray, ids: np.ndarray) -> list[set[int]]:
     return [set(ids[labels == one].tolist()) for one in np.unique(labels) if one >= 0]
 
 
-def measure(seed: int) -> tuple[dict[str, dict[str, float]], int, int]:
+def measure(seed: int, changes: Sequence[str]) -> tuple[dict[str, dict[str, float]], int, int]:
     """Return F1 by description and fault, false alarms of the twin, and its trials."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        model, faults = plant(folder / "data", seed)
+        model, faults = plant(folder / "data", seed, changes)
         run = diagnose(model, folder / "data", folder / "run", budget=0.0, engine=Local(workers=1))
         return judge(run, faults, seed)
 
@@ -165,7 +207,8 @@ def judge(
         "HDBSCAN": sets_of(HDBSCAN(min_cluster_size=10, copy=True).fit_predict(features), ids),
     }
     found: dict[str, dict[str, float]] = {}
-    for fault in FAULTS:
+    every = sorted(set(faults.values()) - {""})
+    for fault in every:
         wanted = {k for k, path in zip(ids.tolist(), paths, strict=True) if faults[path] == fault}
         for what, sets in described.items():
             found.setdefault(what, {})[fault] = max((f1(one, wanted) for one in sets), default=0.0)
@@ -173,7 +216,7 @@ def judge(
     print(seed, f"accuracy {run.summary['accuracy']['value']:.2f}", end=" ")
     print({fault: round(value, 2) for fault, value in found["slices of `diagnose`"].items()})
     right = dict(zip(ids.tolist(), table["correct"].to_pylist(), strict=True))
-    for fault in FAULTS:
+    for fault in every:
         of = [
             right[k] for k, path in zip(ids.tolist(), paths, strict=True) if faults[path] == fault
         ]
@@ -190,17 +233,20 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--seeds", type=int, nargs=2, default=(0, 10))
-    start, stop = parser.parse_args().seeds
+    parser.add_argument("--changes", nargs="+", choices=CHANGES, default=["blur", "darkness"])
+    given = parser.parse_args()
+    start, stop = given.seeds
     results: list[dict[str, dict[str, float]]] = []
     alarms = twins = 0
     for seed in range(start, stop):
-        found, false, tried = measure(seed)
+        found, false, tried = measure(seed, given.changes)
         results.append(found)
         alarms, twins = alarms + false, twins + tried
-    print("\n| described by |", " | ".join(FAULTS), "|\n|---|" + "---|" * len(FAULTS))
+    faults = list(results[0]["predicted class"])
+    print("\n| described by |", " | ".join(faults), "|\n|---|" + "---|" * len(faults))
     for what in results[0]:
         row: list[Any] = []
-        for fault in FAULTS:
+        for fault in faults:
             values = [one[what][fault] for one in results]
             row.append(f"{np.median(values):.2f} ({min(values):.2f} to {max(values):.2f})")
         print(f"| {what} |", " | ".join(row), "|")

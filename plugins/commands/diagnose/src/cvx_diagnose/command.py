@@ -126,8 +126,8 @@ class _WithExport(click.Command):
 @click.option(
     "--try-fix",
     is_flag=True,
-    help="Retrain the last layer, or tune a detector's threshold, on one half; evaluate on the "
-    "other.",
+    help="Retrain the last layer and fit a temperature, or tune a detector's threshold and "
+    "suppression, on one half of the inputs; evaluate on the other.",
 )
 @click.option(
     "--log",
@@ -184,6 +184,7 @@ def command(
         from cvx_diagnose.progress import RunProgress
         from cvx_diagnose.report.text import limit_lines, regression_lines, summary_lines
         from cvx_diagnose.report.trackers import check_tracker, export_run
+        from cvx_diagnose.run.rows import ROWS
 
         for tracker in trackers:
             check_tracker(tracker)
@@ -201,7 +202,13 @@ def command(
                 with progress.finish_block_on_interrupt():
                     run = diagnose(loaded, data, folder, listener=progress, **options)
             except KeyboardInterrupt:
-                reporter.note(f"Finished blocks are in {folder}; resume with --resume.")
+                found = any((folder / ROWS).glob("*.parquet"))
+                reporter.note(
+                    f"Finished blocks are in {folder}; resume with --resume."
+                    if found
+                    else "No block is finished; run it again with --resume, or with a smaller "
+                    "--block and another -o."
+                )
                 raise
     if run.pending:
         left = f"{len(run.pending)} of {run.manifest.blocks} blocks in {folder} are pending"

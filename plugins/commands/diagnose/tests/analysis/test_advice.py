@@ -50,3 +50,16 @@ def test_errors_whose_labels_are_suspected_ask_for_no_other_fix() -> None:
     found["label_issues"]["count"] = 20
     [one] = advise(found, summary_of(200))
     assert (one["kind"], one["gain"]) == ("relabel", 0.1)
+
+
+def test_duplicates_and_conflicts_are_shown_by_their_own_images() -> None:
+    found = found_with(count=0)
+    found["error_groups"] = []
+    pair = {"paths": ["a.png", "b.png"]}
+    found["label_issues"] = {
+        "count": 0,
+        "near_duplicates": [{**pair, "ids": [3, 8]}, {**pair, "ids": [8, 9]}],
+        "conflicts": [{**pair, "ids": [4, 5]}],
+    }
+    near, conflict = advise(found, summary_of(200))
+    assert (near["examples"], conflict["examples"]) == ([3, 8, 9], [4, 5])

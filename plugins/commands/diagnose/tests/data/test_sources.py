@@ -149,6 +149,28 @@ def test_what_is_no_data_set_is_refused(tmp_path: Path) -> None:
         open_source(tmp_path / "a.txt", "classification", CLASSES)
 
 
+def test_an_item_is_found_by_its_id_wherever_it_is(tmp_path: Path) -> None:
+    from cvx_diagnose.data.items import Item
+    from cvx_diagnose.data.manifest import Manifest, write_manifest
+
+    ids = [7 * k + 3 for k in range(10_000)]  # as of --limit; three groups of rows
+    write_manifest((Item(k, f"{k}.png", None) for k in ids), tmp_path / "manifest.parquet")
+    manifest = Manifest(tmp_path / "manifest.parquet", 256)
+    for number in (ids[0], ids[4095], ids[4096], ids[-1]):
+        assert manifest.find(number) == Item(number, f"{number}.png", None)
+    for number in (0, 11, ids[-1] + 1):
+        with pytest.raises(UsageError, match="no input with id"):
+            manifest.find(number)
+
+
+def test_an_empty_folder_is_refused_with_the_layouts_that_are_read(tmp_path: Path) -> None:
+    from cvx_diagnose.data.manifest import select_items
+
+    with pytest.raises(UsageError, match="No inputs found") as raised:
+        select_items(open_source(tmp_path, "classification", CLASSES), None)
+    assert "sub-folder of images per class" in str(raised.value.hint)
+
+
 def test_a_file_name_need_not_be_text(tmp_path: Path) -> None:
     from cvx_diagnose.data.manifest import Manifest, select_items, write_manifest
 

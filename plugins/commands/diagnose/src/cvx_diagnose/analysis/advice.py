@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cvx_diagnose.analysis.error_groups.groups import EXAMPLES
 from cvx_diagnose.analysis.error_groups.names import Names, class_namer, group_name, shortcut_name
 from cvx_diagnose.analysis.slices.names import slice_sentence
 
@@ -37,7 +38,8 @@ def advise(found: Mapping[str, Any], summary: Mapping[str, Any]) -> list[dict[st
         ``kind``, one of set-up, relabel, shortcut, mask, augment, collect, retrain, threshold,
         repair; ``text``; ``count`` of inputs; ``gain``, the largest possible increase of accuracy,
         of a slice that of the accuracy of the others, measured where it is ``proven``; ``group``,
-        ``slice`` and ``shortcut``, where it is about one.
+        ``slice`` and ``shortcut``, where it is about one; ``examples``, ids of inputs, of near
+        duplicates and files with different labels.
     """
     name = class_namer(summary["classes"])
     labeled = max(1, summary["accuracy"]["total"])
@@ -60,13 +62,19 @@ def advise(found: Mapping[str, Any], summary: Mapping[str, Any]) -> list[dict[st
     if near:
         pairs = "1 pair of images is" if len(near) == 1 else f"{len(near):,} pairs of images are"
         text = f"{pairs} nearly the same and differ in their labels: {', '.join(near[0]['paths'])}."
-        advice.append({"kind": "relabel", "text": text, "count": 2 * len(near), "gain": 0.0})
+        count, examples = 2 * len(near), _examples(near)
+        advice.append(
+            {"kind": "relabel", "text": text, "count": count, "gain": 0.0, "examples": examples}
+        )
     conflicts = found["label_issues"].get("conflicts", [])
     if conflicts:
         files = "1 file occurs" if len(conflicts) == 1 else f"{len(conflicts):,} files occur"
         text = f"{files} several times with different labels: {', '.join(conflicts[0]['paths'])}."
         count = sum(len(one["ids"]) for one in conflicts)
-        advice.append({"kind": "relabel", "text": text, "count": count, "gain": 0.0})
+        examples = _examples(conflicts)
+        advice.append(
+            {"kind": "relabel", "text": text, "count": count, "gain": 0.0, "examples": examples}
+        )
     errors = sum(group["count"] for group in found["error_groups"])
     shortcuts = verified_shortcuts(found)
     advice += [
@@ -138,6 +146,11 @@ def advise(found: Mapping[str, Any], summary: Mapping[str, Any]) -> list[dict[st
     for one in ranked:
         said.setdefault(one["text"], one)
     return list(said.values())
+
+
+def _examples(found: Sequence[Mapping[str, Any]]) -> list[int]:
+    """Return the ids of the images of the first few of several."""
+    return list(dict.fromkeys(k for one in found[:EXAMPLES] for k in one["ids"]))
 
 
 def _for_fix(one: Mapping[str, Any]) -> str:

@@ -86,6 +86,10 @@ def collect_findings(
     if not withheld:
         listener.stage("looking for slices")
         slices = find_slices(run, work.source.columns(), [one["id"] for one in issues])
+    near: list[dict[str, Any]] = []
+    if not withheld:
+        listener.stage("comparing near duplicates")
+        near = find_near_duplicates(run, work)
     found: dict[str, Any] = {
         "set_up": set_up,
         "withheld": WITHHELD if withheld else "",
@@ -96,7 +100,7 @@ def collect_findings(
             "count": len(issues),
             "listed": issues[:_LISTED],
             "conflicts": find_label_conflicts(run)[:_LISTED],
-            "near_duplicates": find_near_duplicates(run, work),
+            "near_duplicates": near,
         },
         "fixes": [],
         "influential_images": None,

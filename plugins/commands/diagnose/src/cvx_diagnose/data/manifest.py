@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
@@ -35,7 +36,12 @@ def select_items(source: Source, limit: int | None) -> tuple[int, Iterable[Item]
     """
     total = sum(1 for _ in source.items())
     if total == 0:
-        raise UsageError(f"No inputs found in {source.name}.", "Check the path.")
+        raise UsageError(
+            f"No inputs found in {source.name}.",
+            "Give a folder with one sub-folder of images per class, a folder that contains images/ "
+            "and masks/, labels/ or Annotations/, or a table with the columns path and label; see "
+            "'cvx diagnose --help'.",
+        )
     if limit is None or limit >= total:
         return total, source.items()
     wanted = {k * total // limit for k in range(limit)}
@@ -120,10 +126,10 @@ class Manifest:
         UsageError
             If there is none.
         """
-        for group in range(self._parquet.num_row_groups):
-            for item in self._between(group * _TOGETHER, min((group + 1) * _TOGETHER, len(self))):
-                if item.id == number:
-                    return item
+        # Ids are sorted: items at equal distances have larger ones than their positions.
+        low = bisect_left(range(len(self)), number, key=self._id)
+        if low < len(self) and self._id(low) == number:
+            return next(self._between(low, low + 1))
         raise UsageError(f"The run has no input with id {number}.", "See the column 'id'.")
 
     @property
@@ -137,15 +143,21 @@ class Manifest:
                 ) from error
         return self._opened
 
+    def _id(self, position: int) -> int:
+        return int(self._rows(position // _TOGETHER)["id"][position % _TOGETHER].as_py())
+
+    def _rows(self, group: int) -> pa.Table:
+        if self._group[0] != group:
+            self._group = group, self._parquet.read_row_group(group)
+        table = self._group[1]
+        assert table is not None
+        return table
+
     def _between(self, start: int, stop: int) -> Iterator[Item]:
         while start < stop:
             group = start // _TOGETHER
-            if self._group[0] != group:
-                self._group = group, self._parquet.read_row_group(group)
-            table = self._group[1]
-            assert table is not None
             end = min(stop, (group + 1) * _TOGETHER)
-            part = table.slice(start - group * _TOGETHER, end - start).to_pydict()
+            part = self._rows(group).slice(start - group * _TOGETHER, end - start).to_pydict()
             for number, path, label in zip(*part.values(), strict=True):
                 yield Item(number, os.fsdecode(path), label)
             start = end

@@ -52,6 +52,9 @@ def test_errors_with_different_answers_are_in_different_groups() -> None:
 def test_rare_answers_are_put_together() -> None:
     found = group_errors(blobs(0.0, each=9), ["a", "b", "c", "d", "e", "f", "g", "h", "i"])
     assert set(found) == {0}
+    # Even if their features differ: two groups would have one name.
+    found = group_errors(blobs(0.0, 12.0, each=5), [str(k // 2) for k in range(10)])
+    assert set(found) == {0}
 
 
 def test_more_errors_than_are_clustered_at_once_join_the_nearest() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from cvx_diagnose import diagnose
-from cvx_diagnose.analysis.fixes.last_layer import try_fixes
+from cvx_diagnose.analysis.fixes.halves import Halves
+from cvx_diagnose.analysis.fixes.last_layer import _relabeled, try_fixes
 from cvx_engine.local import Local
 from PIL import Image
 from torch import nn
@@ -91,3 +93,20 @@ def test_what_was_tried_once_is_told_whenever_the_run_is_gone_on_with(
     assert "retrain" in [one["kind"] for one in result["advice"]]
     more = diagnose(model, tmp_path / "data", folder, budget=0, engine=engine, resume=True, **again)
     assert more.summary == result
+
+
+def test_corrected_labels_gain_what_the_network_itself_lacks() -> None:
+    labels = np.repeat([0, 1], 60)
+    right = labels.copy()
+    train, test = np.arange(0, 120, 2), np.arange(1, 120, 2)
+    # Most labels of one class are wrong where the layer is trained, and the network is right.
+    wrong = train[:30][:25]
+    labels[wrong] = 1
+    features = np.stack([right == 0, right == 1], 1).astype(np.float64)
+    every = np.arange(120)
+    halves = Halves(every, every, labels, np.ones(120, dtype=bool), features, 1.0, train, test)
+    issues = [{"id": int(k), "suggested": 0} for k in wrong]
+    run = SimpleNamespace(plan=None)
+    found = _relabeled(run, halves, issues, None)  # type: ignore[arg-type]
+    assert found is not None
+    assert (found["before"], found["after"], found["gain"]) == (0.5, 1.0, 0.0)

@@ -59,9 +59,10 @@ def test_dark_images_of_one_class_are_named_and_counted_on_the_other_half() -> N
     assert one["class"] == 2
     assert one["fix"] == "augment with brightness"
     assert overlap(slices, 0, where) > 0.9
-    tested = np.isin(units.ids, slices.members[0]) & ~units.searched
-    assert one["inside"]["right"] == (units.right & tested).sum()
-    assert one["inside"]["total"] == tested.sum()
+    members = np.isin(units.ids, slices.members[0])
+    halves = [members & half for half in (units.searched, ~units.searched)]
+    counts = [((units.right & half).sum(), half.sum()) for half in halves]
+    assert (one["inside"]["right"], one["inside"]["total"]) in counts
     assert one["inside"]["low"] < one["inside"]["value"] < one["inside"]["high"] < 0.6
     assert one["outside"]["value"] > 0.9
     assert set(slices_of_each(slices)) == set(slices.errors[0].tolist())
@@ -105,6 +106,36 @@ def test_two_causes_are_two_slices() -> None:
     gains = [one["gain"] for one in slices.described]
     assert gains == sorted(gains, reverse=True)
     assert [one["number"] for one in slices.described] == [0, 1]
+
+
+def test_errors_of_one_half_alone_are_no_slice() -> None:
+    units = units_of(7)
+    dark = units.values[:, 0] < -1.2
+    everywhere = with_errors(units, dark)
+    assert slices_of(everywhere, NAMES.__getitem__).described
+    assert slices_of(with_errors(units, dark & units.searched), NAMES.__getitem__).described == []
+
+
+def test_a_rare_slice_beside_a_large_one_is_compared_with_what_that_leaves() -> None:
+    units = units_of(8)
+    dark, blurred = units.values[:, 0] < -0.5, units.values[:, 1] < -1.5
+    units = with_errors(with_errors(units, dark, 0.9), blurred & ~dark, 0.3, seed=8)
+    slices = slices_of(units, NAMES.__getitem__)
+    named = {one["name"]: one for one in slices.described}
+    assert set(named) == {"dark images", "blurred images"}
+    # Of all others, dark ones included, a third is wrong, as of the blurred ones.
+    assert named["blurred images"]["outside"]["value"] > 0.9
+
+
+def test_a_bound_in_a_gap_is_preferred_to_one_among_other_values() -> None:
+    units = units_of(9)
+    where = np.random.default_rng(3).random(len(units)) < 0.1
+    # The same images are the brightest and the sharpest, and apart from others by sharpness.
+    order = np.sort(units.values[:, 0])
+    units.values[~where, 0], units.values[where, 0] = np.split(order, [(~where).sum()])
+    units.values[where, 1] += 10
+    slices = slices_of(with_errors(units, where), NAMES.__getitem__)
+    assert [one["name"] for one in slices.described] == ["sharp images"]
 
 
 def test_nothing_is_found_where_results_are_permuted() -> None:

@@ -38,7 +38,7 @@ def group_errors(features: Numbers, predictions: Sequence[str]) -> npt.NDArray[n
     features
         (n, F), under each error's map.
     predictions
-        The wrong prediction of each error; those with fewer than `MIN_SIZE` errors count as one.
+        The wrong prediction of each error; those with fewer than `MIN_SIZE` errors are one group.
     """
     names, code = np.unique(np.array(predictions, dtype=object).astype(str), return_inverse=True)
     counts = np.bincount(code, minlength=len(names))
@@ -47,7 +47,9 @@ def group_errors(features: Numbers, predictions: Sequence[str]) -> npt.NDArray[n
     groups = 0
     for prediction in np.unique(code):
         at = np.flatnonzero(code == prediction)
-        parts = split_group(features[at])
+        # Rare wrong predictions have nothing in common that could be split.
+        rare = prediction == len(names)
+        parts = np.zeros(len(at), dtype=np.int64) if rare else split_group(features[at])
         found[at] = groups + parts
         groups += int(parts.max()) + 1
     return found

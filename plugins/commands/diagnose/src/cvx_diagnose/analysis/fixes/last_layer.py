@@ -54,10 +54,11 @@ def try_fixes(
         on the latter; ``change`` with ``low`` and ``high``, its 95 % interval; ``fixed``,
         ``broken`` and ``p`` (`cvx_diagnose.analysis.metrics.statistics.mcnemar`). A new last layer
         knows only the classes of the data: where the network knows more, ``restricted`` is the
-        accuracy of the old one among these, and the change is relative to it. ``gain`` is relative
-        to ``before``. ``weights`` is the file, in the run's folder, of the network with the new
-        layer, if it helped; ``cvx -m MODEL --weights FILE`` loads it. See
-        `.temperature.try_temperature`, `.shortcut_removal.try_without_shortcut`, and for detectors
+        accuracy of the old one among these, and the change is relative to it. ``gain`` is the
+        accuracy after it minus that of the network on the same inputs. ``weights`` is the file, in
+        the run's folder, of the network with the new layer, if it helped; ``cvx -m MODEL --weights
+        FILE`` loads it. See `.temperature.try_temperature`,
+        `.shortcut_removal.try_without_shortcut`, and for detectors
         `.detection_thresholds.try_thresholds`.
     """
     if "logits" in run.schema.names:
@@ -135,6 +136,7 @@ def _relabeled(
         "evaluated_on": len(test),
         **change,
         "restricted": None,
+        "gain": float(right[1].mean() - halves.correct[test].mean()),
         "relabeled": changed,
         "weights": save_head(run, work, halves, heads[1], "relabeled")
         if change["low"] > 0

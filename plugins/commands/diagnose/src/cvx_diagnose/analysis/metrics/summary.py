@@ -24,7 +24,7 @@ from cvx_diagnose.analysis.metrics.tide import average_precision_of, tide
 from cvx_diagnose.run.results import Run
 from cvx_diagnose.run.rows import MODEL_FAILED, NO_MAP, NO_TEST, OK, STATUSES, Row
 
-SCHEMA = "cvx.diagnosis/2"
+SCHEMA = "cvx.diagnosis/3"
 BINS = 15
 MOST_CONFUSIONS = 50
 MOST_LISTED = 1000

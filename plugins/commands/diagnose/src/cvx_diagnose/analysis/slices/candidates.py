@@ -54,6 +54,10 @@ _BOUNDED = 20
 _CLASS, _CLUSTER = 0.9, 0.6
 """Preference of a class and of a cluster; see `Condition`."""
 
+_GAP = 0.5
+"""What a gap of one standard deviation at a bound adds to its preference: units below are a kind of
+their own, and not the tail of the others."""
+
 _CONCENTRATED = 0.5
 """Share of a slice's errors in one class from which it is that of the class."""
 
@@ -276,17 +280,18 @@ def _thresholds(
     for start in range(0, len(units.properties), _TOGETHER):
         values = units.values[at, start : start + _TOGETHER]
         for sign in (1, -1):
-            for k, (bound, score, bad, size) in enumerate(_best_bounds(sign * values, errors)):
+            for k, (bound, gap, score, bad, size) in enumerate(_best_bounds(sign * values, errors)):
                 one = units.properties[start + k]
                 if score > 0 and (one.low if sign > 0 else one.high):
-                    condition = _bounded(units, start + k, one, sign, sign * bound)
+                    condition = _bounded(units, start + k, one, sign, sign * bound, gap)
                     yield score, total.candidate((condition, *conditions), bad, size)
 
 
-def _best_bounds(values: Array, wrong: Flags) -> Iterator[tuple[float, float, float, float]]:
+def _best_bounds(values: Array, wrong: Flags) -> Iterator[tuple[float, float, float, float, float]]:
     """Yield for each column the bound below which errors are most concentrated.
 
-    Beside it the likelihood ratio, and how many errors and units there are below.
+    Beside it the gap between the values below and above in standard deviations, the likelihood
+    ratio, and how many errors and units there are below.
     """
     order = np.argsort(values, axis=0, kind="stable")
     sorted_ = np.take_along_axis(values, order, 0)
@@ -302,20 +307,23 @@ def _best_bounds(values: Array, wrong: Flags) -> Iterator[tuple[float, float, fl
     allowed &= n <= 0.8 * len(values)
     score = np.where(allowed, score, 0.0)
     best = score.argmax(0)
+    spread = np.nanstd(np.where(np.isfinite(values), values, np.nan), axis=0)
     for column, row in enumerate(best):
         below, above = sorted_[row, column], sorted_[min(row + 1, len(values) - 1), column]
-        middle = (below + above) / 2 if np.isfinite(above) else below
-        yield float(middle), float(score[row, column]), float(k[row, column]), float(row + 1)
+        middle, gap = below, 0.0
+        if np.isfinite(above):
+            middle, gap = (below + above) / 2, float((above - below) / max(spread[column], 1e-9))
+        yield float(middle), gap, float(score[row, column]), float(k[row, column]), float(row + 1)
 
 
-def _bounded(units: Units, k: int, one: Property, sign: int, bound: float) -> Condition:
+def _bounded(units: Units, k: int, one: Property, sign: int, bound: float, gap: float) -> Condition:
     values = units.values[:, k]
     with np.errstate(invalid="ignore"):
         member = sign * values <= sign * bound
     return Condition(
         "property",
         member,
-        one.preference,
+        one.preference * (1 + _GAP * min(gap, 1.0)),
         np.nan_to_num(-sign * values, nan=-np.inf),
         {"property": one.name, "at most" if sign > 0 else "at least": bound},
         one.low if sign > 0 else one.high,

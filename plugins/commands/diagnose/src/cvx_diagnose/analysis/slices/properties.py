@@ -50,10 +50,13 @@ _LOCAL = 0.6
 """Preference of a color at one position."""
 
 _RELATIVE = 0.9
-"""Preference of what is relative to a class."""
+"""Preference of what is relative to a class, and of noise, which blur explains better."""
 
 _EDGES = 0.75
 """Preference of the direction of edges, which a turn explains better where it is one."""
+
+_DARK = 0.02
+"""Minimum brightness that others are divided by."""
 
 _LIGHT = "augment the training data with changes of brightness and contrast"
 _TURN = "augment the training data with rotations"
@@ -71,7 +74,7 @@ STATISTIC_PROPERTIES = (
     Property("brightness", "dark {}", "bright {}", (_LIGHT, _LIGHT)),
     Property("contrast", "{} of low contrast", "{} of high contrast", (_LIGHT, _LIGHT)),
     Property("sharpness", "blurred {}", "{} with hard edges", (_BLUR, "")),
-    Property("noise", "{} without fine detail", "noisy {}", (_BLUR, _NOISE)),
+    Property("noise", "{} without fine detail", "noisy {}", (_BLUR, _NOISE), _RELATIVE),
     Property("blockiness", "{} without compression", "strongly compressed {}", ("", _JPEG)),
     Property("colorfulness", "{} with little color", "colorful {}", (_COLOR, _COLOR)),
     Property("red_green", "{} with more green", "{} with more red", (_COLOR, _COLOR)),
@@ -145,17 +148,24 @@ IMAGE_PROPERTIES = (*STATISTIC_PROPERTIES, *SIZE_PROPERTIES, *TINY_PROPERTIES)
 
 
 def image_properties(run: Run, table: pa.Table) -> Numbers:
-    """Return the values of `IMAGE_PROPERTIES` (n, P) of rows; nan where they are unknown."""
+    """Return the values of `IMAGE_PROPERTIES` (n, P) of rows; nan where they are unknown.
+
+    Contrast, noise and colorfulness are relative to the brightness: a dark image has less of each.
+    """
     statistics = table["statistics"].combine_chunks()
-    columns = [
-        pa.compute.struct_field(statistics, name).to_numpy(zero_copy_only=False)
+    known = {
+        name: pa.compute.struct_field(statistics, name).to_numpy(zero_copy_only=False)
         for name in STATISTICS
-    ]
+    }
     width, height = (
         table[name].cast(pa.float64()).to_numpy().astype(float) for name in ("width", "height")
     )
-    columns += [width * height, width / np.maximum(height, 1)]
     tiny = run.numbers(table, "tiny").reshape(-1, TINY**2, 3) / 255
+    light = np.maximum(tiny.mean(2), _DARK)
+    known["contrast"] = known["contrast"] / light.max(1)
+    known["noise"] = known["noise"] / light.max(1)
+    known["colorfulness"] = known["colorfulness"] / light.mean(1)
+    columns = [*known.values(), width * height, width / np.maximum(height, 1)]
     red, green, blue = (tiny[..., k] for k in range(3))
     opponents = [tiny.mean(2), red - green, (red + green) / 2 - blue]
     return np.concatenate([np.stack(columns, 1), *opponents], 1, dtype=np.float32)

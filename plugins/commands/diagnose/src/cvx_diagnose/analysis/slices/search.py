@@ -1,4 +1,4 @@
-"""Search for slices: found on one half of the inputs, tested on the other."""
+"""Search for slices: found on each half of the inputs, tested on the other."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from cvx_diagnose.analysis.slices.candidates import (
     FEWEST,
     Candidate,
     CandidateSearch,
+    likelihood_ratio,
 )
 from cvx_diagnose.analysis.slices.names import cluster_phrase, slice_name
 from cvx_diagnose.analysis.slices.units import Columns, Units, read_units
@@ -28,12 +29,12 @@ RATE = 0.05
 """Expected share of false discoveries among the slices."""
 
 _TESTED = 20
-"""Maximum number of candidates that are tested."""
+"""Maximum number of candidates of each half that are tested."""
 
 _LEAST = 0.05
 """Minimum difference of accuracy inside and outside."""
 
-_RESIDUAL = 0.01
+_RESIDUAL = 0.05
 """p-value of the rest of a slice beside those before it, above which it is left out."""
 
 EXAMPLES = 6
@@ -83,10 +84,11 @@ def slices_of(units: Units, name: Names) -> Slices:
     """Return the slices of units.
 
     A slice is a set of units with something in common whose accuracy is lower than that of the
-    others. Candidates are found on one half. On the other half Fisher's exact test compares each
-    with the rest, and one of several conditions with the rest of each of them; p-values are
-    adjusted (Benjamini and Hochberg, 1995). Of those that overlap the better and simpler ones are
-    kept, as long as what they have beyond those before is worse than the rest, too.
+    others. Candidates are found on each half, one after the other among the units that those before
+    leave. Among these, on the other half, Fisher's exact test compares each with the rest, and one
+    of several conditions with the rest of each of them; p-values are adjusted (Benjamini and
+    Hochberg, 1995). Those that overlap clearer ones are kept as long as what they have beyond
+    these is worse than the rest, too.
 
     Parameters
     ----------
@@ -97,19 +99,19 @@ def slices_of(units: Units, name: Names) -> Slices:
     """
     if min(units.searched.sum(), (~units.searched).sum()) < 2 * FEWEST:
         return Slices()
-    candidates = _search(units)
-    p_values = adjust_p_values([_p_value(units, one) for one in candidates])
-    found = Slices(tested=len(candidates))
+    tried = [*_search(units), *_search(units.swapped())]
+    p_values = adjust_p_values([_p_value(one) for one in tried])
+    found = Slices(tested=len(tried))
     covered = np.zeros(len(units), dtype=bool)
-    for candidate, p in zip(candidates, p_values, strict=True):
-        member = candidate.member
-        if p >= RATE or not _worse(units, member) or not _more(units, member, covered):
+    for k in np.argsort([-_clarity(one) for one in tried], kind="stable"):
+        one, p, member = tried[k], float(p_values[k]), tried[k].candidate.member
+        if p >= RATE or not _worse(one) or not _more(one.units, member, covered):
             continue
         covered |= member
-        found.described.append(_described(units, candidate, p, name))
+        found.described.append(_described(one, p, name))
         found.members.append(np.unique(units.ids[member]))
         at = np.flatnonzero(member & ~units.right)
-        clear = at[np.argsort(-candidate.conditions[0].typical[at], kind="stable")]
+        clear = at[np.argsort(-one.candidate.conditions[0].typical[at], kind="stable")]
         found.errors.append(
             np.array(list(dict.fromkeys(units.ids[clear].tolist())), dtype=np.int64)
         )
@@ -117,21 +119,38 @@ def slices_of(units: Units, name: Names) -> Slices:
     return found
 
 
-def _search(units: Units) -> list[Candidate]:
+@dataclass(frozen=True, eq=False)
+class _Tried:
+    """A candidate, with the units whose searched half it was found on, and those left for it."""
+
+    units: Units
+    candidate: Candidate
+    free: Flags
+
+    @property
+    def compared(self) -> tuple[Flags, Flags]:
+        """Units of the tested half that are left for it, inside and outside of it."""
+        tested, member = self.free & ~self.units.searched, self.candidate.member
+        return tested & member, tested & ~member
+
+
+def _search(units: Units) -> list[_Tried]:
     """Return candidates one after the other, each among the units that those before leave."""
     search = CandidateSearch(units)
-    covered = np.zeros(len(units), dtype=bool)
-    found: list[Candidate] = []
-    while len(found) < _TESTED and (one := search.best(covered)) is not None:
-        found.append(one)
-        covered |= one.member
+    free = np.ones(len(units), dtype=bool)
+    found: list[_Tried] = []
+    while len(found) < _TESTED and (one := search.best(~free)) is not None:
+        found.append(_Tried(units, one, free))
+        free = free & ~one.member
     return found
 
 
-def _p_value(units: Units, candidate: Candidate) -> float:
+def _p_value(one: _Tried) -> float:
     """Return the largest p-value that it is worse than the rest of each of its parents."""
-    member = candidate.member
-    return max(_fisher(units, member, parent & ~member) for parent in candidate.parents)
+    inside = one.candidate.member & one.free
+    return max(
+        _fisher(one.units, inside, parent & one.free & ~inside) for parent in one.candidate.parents
+    )
 
 
 def _fisher(units: Units, inside: Flags, outside: Flags) -> float:
@@ -147,10 +166,17 @@ def _fisher(units: Units, inside: Flags, outside: Flags) -> float:
     return float(hypergeom.sf(k - 1, n + other_n, k + other_k, n))
 
 
-def _worse(units: Units, member: Flags) -> bool:
-    tested = ~units.searched
-    inside, outside = units.right[member & tested], units.right[~member & tested]
-    return bool(outside.mean() - inside.mean() >= _LEAST)
+def _clarity(one: _Tried) -> float:
+    """Return the quality of a candidate on both halves, by which those that overlap are ranked."""
+    wrong, member = ~one.units.right & one.free, one.candidate.member & one.free
+    k, n = np.array(float((wrong & member).sum())), np.array(float(member.sum()))
+    ratio = likelihood_ratio(k, n, float(wrong.sum()), float(one.free.sum()))
+    return float(ratio) * one.candidate.preference
+
+
+def _worse(one: _Tried) -> bool:
+    right, (inside, outside) = one.units.right, one.compared
+    return bool(right[outside].mean() - right[inside].mean() >= _LEAST)
 
 
 def _more(units: Units, member: Flags, covered: Flags) -> bool:
@@ -161,13 +187,14 @@ def _more(units: Units, member: Flags, covered: Flags) -> bool:
     return _fisher(units, rest, ~member & ~covered) < _RESIDUAL
 
 
-def _described(units: Units, candidate: Candidate, p: float, name: Names) -> dict[str, Any]:
-    member, tested = candidate.member, ~units.searched
-    classes = [one.rule["class"] for one in candidate.conditions if one.kind == "class"]
-    clusters = [one for one in candidate.conditions if one.kind == "cluster"]
+def _described(one: _Tried, p: float, name: Names) -> dict[str, Any]:
+    units, candidate = one.units, one.candidate
+    member = candidate.member
+    classes = [each.rule["class"] for each in candidate.conditions if each.kind == "class"]
+    clusters = [each for each in candidate.conditions if each.kind == "cluster"]
     scope = units.classes == classes[0] if classes else np.ones(len(units), dtype=bool)
-    inside, outside = (_accuracy(units.right[part & tested]) for part in (member, ~member))
-    compared = _accuracy(units.right[scope & ~member & tested])
+    inside, outside = (_accuracy(units.right[part]) for part in one.compared)
+    compared = _accuracy(units.right[scope & one.compared[1]])
     phrase = cluster_phrase(units, member, scope) if clusters else None
     gain = float(member.mean()) * max(0.0, (compared["value"] or 0.0) - (inside["value"] or 0.0))
     at = np.flatnonzero(member & ~units.right)
@@ -175,7 +202,7 @@ def _described(units: Units, candidate: Candidate, p: float, name: Names) -> dic
     return {
         "name": slice_name(candidate.conditions, units.noun, name, phrase),
         "kind": candidate.conditions[0].kind,
-        "rules": [one.rule for one in candidate.conditions],
+        "rules": [each.rule for each in candidate.conditions],
         "class": classes[0] if classes else None,
         "units": units.noun,
         "count": int(member.sum()),
@@ -184,7 +211,7 @@ def _described(units: Units, candidate: Candidate, p: float, name: Names) -> dic
         "outside": outside,
         "p": p,
         "gain": gain,
-        "fix": next((one.fix for one in candidate.conditions if one.fix), ""),
+        "fix": next((each.fix for each in candidate.conditions if each.fix), ""),
         "examples": [int(k) for k in dict.fromkeys(units.ids[clear].tolist())][:EXAMPLES],
     }
 

@@ -61,7 +61,7 @@ class Units:
     classes
         (n,), true classes; -1 where there is none.
     searched
-        (n,), the half that slices are found on; they are tested on the other.
+        (n,), the half that slices are found on; they are tested on the other. See `swapped`.
     properties, values
         P properties, and their values (n, P); nan where unknown.
     categories
@@ -86,6 +86,10 @@ class Units:
     def with_right(self, right: Flags) -> Units:
         """Return the same units with other results."""
         return replace(self, right=right)
+
+    def swapped(self) -> Units:
+        """Return the same units with the halves exchanged."""
+        return replace(self, searched=~self.searched)
 
     @property
     def design_effect(self) -> float:

@@ -12,11 +12,12 @@ function showAdvice() {
     if (one.shortcut !== undefined) about.append(" · ", link("show them", { group: `s${one.shortcut}` }));
     else if (one.slice !== undefined) about.append(" · ", link("show them", { group: `c${one.slice}` }));
     else if (one.group !== undefined) about.append(" · ", link("show them", { group: String(one.group) }));
-    if (one.kind === "relabel") about.append(" · ", link("show them", { only: "issue" }));
+    const issues = one.kind === "relabel" && !one.examples;
+    if (issues) about.append(" · ", link("show them", { only: "issue" }));
     item.append(gauge, about);
     const whose = one.shortcut !== undefined ? data.shortcuts.find((each) => each.number === one.shortcut) : one.slice !== undefined ? data.slices[one.slice] : data.groups[one.group];
-    const shown = one.kind === "relabel" ? data.label_issues.listed.map((each) => each.id) : whose?.examples ?? [];
-    const known = shown.map((id) => byId.get(id)).filter(Boolean).slice(0, 4);
+    const shown = issues ? data.label_issues.listed.map((each) => each.id) : one.examples ?? whose?.examples ?? [];
+    const known = [...new Set(shown)].map((id) => byId.get(id)).filter(Boolean).slice(0, 4);
     item.append(make("span", { class: "few" }, ...known.map((error) => small(error, known))));
     find("advice").append(item);
   }
@@ -143,7 +144,7 @@ function showLabelIssues() {
   const known = [...new Set(listed.map((one) => one.id))].map((id) => byId.get(id)).filter(Boolean);
   const few = known.slice(0, 12);
   find("issues").append(make("ul", { class: "tiles" }, ...few.map((error) => tile(error, known))));
-  if (known.length > few.length) find("issues").append(link(`show all ${count}`, { only: "issue" }));
+  if (known.length > few.length) find("issues").append(link(`show all ${counted(known.length, "image")}`, { only: "issue" }));
 }
 
 function showChanges() {
