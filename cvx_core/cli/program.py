@@ -10,7 +10,7 @@ import click
 from cvx_core._util.text import printable
 from cvx_core._util.version import __version__
 from cvx_core.cli.kit.console import Settings, installed_plugins, only_data
-from cvx_core.errors import PluginError, UnknownComponentError, did_you_mean
+from cvx_core.errors import PluginError, UnknownComponentError, did_you_mean, install_command
 from cvx_core.plugins.discovery import package_of
 from cvx_core.plugins.isolation import REPORT
 
@@ -90,7 +90,7 @@ def _from_plugin(ctx: click.Context, name: str) -> click.Command:
     except UnknownComponentError:
         known = [*COMMANDS, *plugins.names("command")]
         package = package_of(name)
-        said = f"Install the package that brings it: pip install {package}" if package else ""
+        said = f"Install the package that brings it: {install_command(package)}" if package else ""
         said = said or did_you_mean(name, known) or f"Available: {', '.join(sorted(known))}."
         raise click.UsageError(f"Unknown command {name!r}. {said}", ctx) from None
     with only_data():

@@ -13,7 +13,7 @@ import numpy as np
 from cvx_core._util.environment import optional_module
 from cvx_core._util.files import write_atomic
 from cvx_core._util.text import shortened
-from cvx_core.errors import OptionError, OutputError, UsageError
+from cvx_core.errors import OptionError, OutputError, UsageError, install_command
 from cvx_core.explanations.colormaps import color_table
 from cvx_core.explanations.heatmap import (
     OPACITY,
@@ -304,5 +304,5 @@ def _matplotlib() -> None:
     if optional_module("matplotlib") is None:
         raise OptionError(
             "Plots need matplotlib.",
-            "Install it: pip install matplotlib. overlay() works without.",
+            f"Install it: {install_command('matplotlib')}\noverlay() works without.",
         )

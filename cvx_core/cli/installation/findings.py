@@ -13,7 +13,7 @@ from packaging.markers import UndefinedEnvironmentName
 from packaging.requirements import InvalidRequirement, Requirement
 
 from cvx_core._util.version import __version__
-from cvx_core.errors import CvxError
+from cvx_core.errors import CvxError, install_command
 from cvx_core.plugins.component_registry import PROGRAM, Registry
 from cvx_core.plugins.isolation import describe_error
 
@@ -74,7 +74,7 @@ def version_findings(distributions: Iterable[str]) -> Iterator[Finding]:
             yield Finding("versions", name, found)
             continue
         needs = ", ".join(f"{owner} requires {one}" for owner, one in unmet)
-        hint = "pip install " + " ".join(sorted({f"'{one}'" for _, one in unmet}))
+        hint = install_command(*sorted({str(one) for _, one in unmet}))
         yield Finding("versions", name, f"{found or 'not installed'}; {needs}", True, hint)
 
 
@@ -118,7 +118,7 @@ def plugin_findings(found: Registry) -> Iterator[Finding]:
     for kind in found.kinds:
         offers = found.offers(kind)
         missing = kind in NEEDED and not offers
-        hint = f"pip install '{DISTRIBUTION}[standard]'" if missing else ""
+        hint = install_command(f"{DISTRIBUTION}[standard]") if missing else ""
         yield Finding("plugins", kind, f"{len(offers)} installed", missing, hint)
         for offer in offers:
             try:
@@ -151,7 +151,7 @@ def extra_findings() -> Iterator[Finding]:
         value = "installed"
         if missing:
             value = f"{len(missing)} of {len(set(wanted))} packages missing: " + ", ".join(missing)
-        hint = f"pip install '{DISTRIBUTION}[{extra}]'" if missing else ""
+        hint = install_command(f"{DISTRIBUTION}[{extra}]") if missing else ""
         yield Finding("extras", extra, value, False, hint)
 
 
