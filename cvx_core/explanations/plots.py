@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -153,7 +153,7 @@ class Comparison:
 
 def compare(
     explanations: Sequence[Described],
-    *,
+    *others: object,
     colormap: str | None = None,
     alpha: float = OPACITY,
     titles: Sequence[str] | None = None,
@@ -168,7 +168,9 @@ def compare(
     Parameters
     ----------
     explanations
-        Two or more.
+        Two or more, as `explain` returns them.
+    others
+        Not accepted: a model and images are explained first.
     colormap, alpha
         See `Explanation.overlay`.
     titles
@@ -183,7 +185,7 @@ def compare(
     Raises
     ------
     UsageError
-        If there are fewer than two, or another number of titles.
+        If there are fewer than two, something else is passed, or another number of titles.
     OptionError
         If matplotlib is not installed, or the color map is unknown.
 
@@ -194,7 +196,14 @@ def compare(
     >>> compare([one, one.replace(values=one.values * 2)])
     <Comparison of 2 explanations>
     """
-    several = list(explanations)
+    several = list(explanations) if isinstance(explanations, Iterable) else []
+    wrong = [one for one in several if not hasattr(one, "provenance")]
+    if others or wrong or not isinstance(explanations, Iterable):
+        got = ", ".join(type(one).__name__ for one in (wrong[:1] or [explanations, *others]))
+        raise UsageError(
+            f"compare takes a list of explanations, got {got}.",
+            "Write compare(explain(model, image, [METHOD, OTHER])) or compare([one, other]).",
+        )
     if len(several) < 2:
         raise UsageError(
             f"compare needs two or more explanations, got {len(several)}.",
