@@ -174,7 +174,7 @@ def test_a_fill_that_leads_to_a_third_class_names_it(report: ErrorReport) -> Non
     text = replace(report, regions=(one,)).text
     assert (
         f"inpaint {over:+.2f} (third class predicted: scabbard 27.4 %), blur {over:+.2f} "
-        f"(correct), mean {under:+.2f}. Estimate from the gradients: +0.26, of the other sign"
+        f"(correct), mean {under:+.2f}. Estimate from the gradients: +0.26 (other sign: "
     ) in text
     same = replace(report, regions=(replace(one, predicted_change=-0.26),)).text
     assert "Estimate from the gradients: -0.26." in same

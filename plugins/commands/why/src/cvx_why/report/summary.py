@@ -140,7 +140,7 @@ def estimate(one: RegionReport) -> str:
     """Return the change that the gradients predict for a region, and whether it has the sign."""
     text = f"Estimate from the gradients: {one.predicted_change:+.2f}"
     if one.predicted_change * one.change < 0:
-        text += ", of the other sign: the effect is not linear, and the measured change counts"
+        text += " (other sign: the effect is not linear)"
     return f"{text}."
 
 
