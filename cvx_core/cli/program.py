@@ -9,6 +9,7 @@ import click
 
 from cvx_core._util.text import printable
 from cvx_core._util.version import __version__
+from cvx_core.cli.kit.configuration import Configuration
 from cvx_core.cli.kit.console import Settings, installed_plugins, only_data
 from cvx_core.errors import PluginError, UnknownComponentError, did_you_mean, install_command
 from cvx_core.plugins.discovery import package_of
@@ -58,6 +59,19 @@ class LazyGroup(click.Group):
         if cmd_name.startswith("-"):
             return None
         return _from_plugin(ctx, cmd_name)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Resolve a command, and set the defaults of its options from the configuration file."""
+        name, command, rest = super().resolve_command(ctx, args)
+        # The completion must not fail, and 'cvx doctor' lists what is wrong with the file.
+        if name and command and name != "doctor" and not ctx.resilient_parsing:
+            given = Configuration.read()
+            if given.tables:
+                given.check_commands(self.list_commands(ctx))
+                ctx.default_map = {name: given.defaults(name, command)}
+        return name, command, rest
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """Write the commands with their summaries, importing none."""

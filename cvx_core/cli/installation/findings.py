@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import sys
@@ -9,10 +10,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, metadata, requires, version
 
+import click
 from packaging.markers import UndefinedEnvironmentName
 from packaging.requirements import InvalidRequirement, Requirement
 
 from cvx_core._util.version import __version__
+from cvx_core.cli.kit.configuration import Configuration
 from cvx_core.errors import CvxError, install_command
 from cvx_core.plugins.component_registry import PROGRAM, Registry
 from cvx_core.plugins.isolation import describe_error
@@ -29,8 +32,8 @@ class Finding:
     Attributes
     ----------
     area
-        What it is about: ``"versions"``, ``"devices"``, ``"plugins"``, ``"extras"`` or
-        ``"environment"``.
+        What it is about: ``"versions"``, ``"devices"``, ``"plugins"``, ``"extras"``,
+        ``"environment"`` or ``"configuration"``.
     name, value
         What was looked at, and what was found.
     problem
@@ -160,6 +163,33 @@ def environment_findings() -> Iterator[Finding]:
     for name in sorted(os.environ):
         if name.startswith("CVX_"):
             yield Finding("environment", name, os.environ[name])
+
+
+def configuration_findings(ctx: click.Context) -> Iterator[Finding]:
+    """Yield the options in the configuration file, and what is wrong with it.
+
+    Parameters
+    ----------
+    ctx
+        Context of the whole command line.
+    """
+    area, name, commands = "configuration", "file", ctx.command
+    if not isinstance(commands, click.Group):
+        return
+    try:
+        given = Configuration.read()
+        given.check_commands(commands.list_commands(ctx))
+        for name in given.tables:
+            command = commands.get_command(ctx, name)
+            if command is None:
+                continue
+            given.defaults(name, command)
+            for key, value in given.tables[name].items():
+                yield Finding(
+                    area, f"{name}.{key}", f"{json.dumps(value, default=str)} ({given.source})"
+                )
+    except CvxError as error:
+        yield Finding(area, name, error.message, True, error.hint)
 
 
 def distributions_of(found: Registry) -> set[str]:
