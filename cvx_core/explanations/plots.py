@@ -196,10 +196,11 @@ def compare(
     >>> compare([one, one.replace(values=one.values * 2)])
     <Comparison of 2 explanations>
     """
-    several = list(explanations) if isinstance(explanations, Iterable) else []
+    given: Any = explanations
+    several = list(given) if isinstance(given, Iterable) else []
     wrong = [one for one in several if not hasattr(one, "provenance")]
-    if others or wrong or not isinstance(explanations, Iterable):
-        got = ", ".join(type(one).__name__ for one in (wrong[:1] or [explanations, *others]))
+    if others or wrong or not isinstance(given, Iterable):
+        got = ", ".join(type(one).__name__ for one in (wrong[:1] or [given, *others]))
         raise UsageError(
             f"compare takes a list of explanations, got {got}.",
             "Write compare(explain(model, image, [METHOD, OTHER])) or compare([one, other]).",

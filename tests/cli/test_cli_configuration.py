@@ -22,6 +22,11 @@ quiet = true
 """
 
 
+def methods(folder: str) -> list[str]:
+    document = json.loads(Path(folder, "explanations.json").read_text())
+    return [one["method"] for one in document["explanations"]]
+
+
 def test_the_file_sets_defaults_and_the_command_line_wins(
     installed: Callable[..., Outcome],
 ) -> None:
@@ -29,13 +34,10 @@ def test_the_file_sets_defaults_and_the_command_line_wins(
     done = installed("explain", "red.png")
     assert (done.code, done.err) == (0, "")
     assert done.out.strip() == "maps/explanations.json"
-    run = json.loads(Path("maps/run.json").read_text())
-    assert run["model"]["name"] == "Sequential"
-    assert [one["method"] for one in run["images"][0]["explanations"]] == ["saliency"]
-    done = installed("explain", "red.png", "-r", "npz", "-o", "other", "-e", "input-x-gradient")
-    assert done.out.strip() == "other/explanations.npz"
-    run = json.loads(Path("other/run.json").read_text())
-    assert [one["method"] for one in run["images"][0]["explanations"]] == ["input-x-gradient"]
+    assert methods("maps") == ["saliency"]
+    done = installed("explain", "red.png", "-o", "other", "-e", "input-x-gradient")
+    assert done.out.strip() == "other/explanations.json"
+    assert methods("other") == ["input-x-gradient"]
 
 
 def test_a_project_has_a_table_for_it_and_the_environment_wins(
