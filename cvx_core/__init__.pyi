@@ -33,6 +33,7 @@ from .errors import (
     UnknownComponentError as UnknownComponentError,
     UsageError as UsageError,
     did_you_mean as did_you_mean,
+    install_command as install_command,
 )
 from .explainers.base import Explainer as Explainer, rectify as rectify
 from .explainers.check import Check as Check

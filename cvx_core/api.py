@@ -9,7 +9,7 @@ from typing import Any, TypeVar, overload
 from torch import Tensor, nn
 
 from cvx_core._util.environment import optional_module
-from cvx_core.errors import OptionError, PluginError, UsageError, did_you_mean
+from cvx_core.errors import OptionError, PluginError, UsageError, did_you_mean, install_command
 from cvx_core.explainers.base import Explainer
 from cvx_core.explainers.check import installed_checks
 from cvx_core.explainers.composition import compose, is_composition
@@ -317,7 +317,7 @@ def _bar(shown: bool, total: int | None) -> Iterator[Callable[[], object]]:
         return
     tqdm = optional_module("tqdm.auto")
     if tqdm is None:
-        raise UsageError("progress=True needs tqdm.", "Install it: pip install tqdm")
+        raise UsageError("progress=True needs tqdm.", f"Install it: {install_command('tqdm')}")
     with tqdm.tqdm(total=total, unit="map") as bar:
         yield bar.update
 

@@ -21,8 +21,10 @@ how to fix it.
 from __future__ import annotations
 
 import re
+import shlex
+import sys
 from collections.abc import Iterable
-from difflib import get_close_matches
+from pathlib import Path
 
 
 class CvxError(Exception):
@@ -116,6 +118,8 @@ def did_you_mean(word: str, candidates: Iterable[str], count: int = 3) -> str:
     What begins with the word comes first, in the order of the candidates: ``lrp`` for
     ``lrp-epsilon``.
     """
+    from difflib import get_close_matches
+
     lowered: dict[str, str] = {}
     for candidate in candidates:
         lowered.setdefault(candidate.lower(), candidate)
@@ -126,3 +130,43 @@ def did_you_mean(word: str, candidates: Iterable[str], count: int = 3) -> str:
     if not near:
         return ""
     return "Did you mean " + " or ".join(repr(lowered[name]) for name in near) + "?"
+
+
+def install_command(*packages: str | Path) -> str:
+    """Return the command that installs packages in this environment, with pip or uv.
+
+    uv creates environments without pip. In a clone of the repository, packages of cvx are those of
+    the clone, and only uv finds them all.
+
+    Parameters
+    ----------
+    packages
+        Requirements, such as ``"torch>=2.10"``, and folders to install in editable form.
+    """
+    import os
+    from importlib.util import find_spec
+
+    words, cloned = [], False
+    for package in packages:
+        folder = package if isinstance(package, Path) else _in_clone(package)
+        cloned = cloned or (folder is not package and folder is not None)
+        words += [shlex.quote(str(package))] if folder is None else ["-e", shlex.quote(str(folder))]
+    command = " ".join(["pip install", *words])
+    has_pip = find_spec("pip") is not None
+    if has_pip and not cloned:
+        return command
+    found = {os.environ.get("VIRTUAL_ENV"), str(Path(".venv").absolute())}
+    python = "" if sys.prefix in found else f" --python {shlex.quote(sys.executable)}"
+    return ("pip install uv && " if has_pip else "") + f"uv {command}{python}"
+
+
+def _in_clone(requirement: str) -> Path | None:
+    """Return the folder of a package of cvx in the clone that this file is in, with the extras."""
+    root = Path(__file__).parents[1]
+    match = re.match(r"(cvx-[a-z-]+)(\[.*\])?", requirement)
+    if match is None or not (root / "plugins").is_dir():
+        return None
+    folders = [root] if match[1] == "cvx-core" else []
+    module = match[1].replace("-", "_")
+    folders += [path.parents[1] for path in root.glob(f"plugins/*/*/src/{module}")]
+    return next((Path(f"{folder}{match[2] or ''}") for folder in folders), None)

@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from packaging.requirements import Requirement
+
+import cvx_core
 
 if TYPE_CHECKING:
     from conftest import Environment
@@ -160,6 +163,16 @@ print(json.dumps({
     said = bare_environment.python(str(programs / "cvx"), "--version")
     assert said.returncode == 0, said.stderr
     assert ROOT["project"]["version"] in said.stdout
+
+
+def test_all_distributions_have_one_version_that_they_accept() -> None:
+    versions = {folder: project(folder)["project"]["version"] for folder in (REPOSITORY, *PLUGINS)}
+    assert set(versions.values()) == {cvx_core.__version__}
+    for plugin in PLUGINS:
+        for text in project(plugin)["project"]["dependencies"]:
+            requirement = Requirement(text)
+            if requirement.name.startswith("cvx-"):
+                assert requirement.specifier.contains(cvx_core.__version__), f"{plugin}: {text}"
 
 
 def test_the_command_is_installed_with_the_core() -> None:

@@ -9,8 +9,9 @@ import click
 
 from cvx_core._util.text import printable
 from cvx_core._util.version import __version__
+from cvx_core.cli.kit.configuration import Configuration
 from cvx_core.cli.kit.console import Settings, installed_plugins, only_data
-from cvx_core.errors import PluginError, UnknownComponentError, did_you_mean
+from cvx_core.errors import PluginError, UnknownComponentError, did_you_mean, install_command
 from cvx_core.plugins.discovery import package_of
 from cvx_core.plugins.isolation import REPORT
 
@@ -59,6 +60,19 @@ class LazyGroup(click.Group):
             return None
         return _from_plugin(ctx, cmd_name)
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Resolve a command, and set the defaults of its options from the configuration file."""
+        name, command, rest = super().resolve_command(ctx, args)
+        # The completion must not fail, and 'cvx doctor' lists what is wrong with the file.
+        if name and command and name != "doctor" and not ctx.resilient_parsing:
+            given = Configuration.read()
+            if given.tables:
+                given.check_commands(self.list_commands(ctx))
+                ctx.default_map = {name: given.defaults(name, command)}
+        return name, command, rest
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """Write the commands with their summaries, importing none."""
         with formatter.section("Commands"):
@@ -90,7 +104,7 @@ def _from_plugin(ctx: click.Context, name: str) -> click.Command:
     except UnknownComponentError:
         known = [*COMMANDS, *plugins.names("command")]
         package = package_of(name)
-        said = f"Install the package that brings it: pip install {package}" if package else ""
+        said = f"Install the package that brings it: {install_command(package)}" if package else ""
         said = said or did_you_mean(name, known) or f"Available: {', '.join(sorted(known))}."
         raise click.UsageError(f"Unknown command {name!r}. {said}", ctx) from None
     with only_data():

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
-from cvx_core.errors import UsageError
+from cvx_core.errors import UsageError, install_command
 from cvx_core.explainers.method import Attribution, Method
 from cvx_core.explainers.request import ExplainRequest
 from cvx_core.models.vision_model import VisionModel
@@ -57,7 +57,7 @@ def installed_checks() -> list[Check]:
     found = registry()
     checks = [build("check", offer.component, {}) for offer in found.offers("check")]
     if not checks:
-        raise UsageError("No check is installed.", "Install one: pip install cvx-score")
+        raise UsageError("No check is installed.", f"Install one: {install_command('cvx-score')}")
     return checks
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cvx_core._util.environment import optional_module
-from cvx_core.errors import OptionError, did_you_mean
+from cvx_core.errors import OptionError, did_you_mean, install_command
 
 _INFERNO = (
     "000C500jX71_1#G0s#sF0t^BI4g&%Z1OpNT0~7@W7X}0w2L&4l1sw?n9|{K|3kM_&2qp~(DGmuM5D6_23NR81G879m6$"
@@ -118,7 +118,8 @@ def color_table(name: str) -> npt.NDArray[np.uint8]:
             did_you_mean(name, known)
             or "Any name of matplotlib or cmcrameri works, such as 'magma' or 'batlow'."
             if matplotlib
-            else f"Without matplotlib: {', '.join(known)}. Install it: pip install matplotlib",
+            else f"Without matplotlib: {', '.join(known)}. "
+            f"Install it: {install_command('matplotlib')}",
         )
     table = np.array(table)
     table.setflags(write=False)

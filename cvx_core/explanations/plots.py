@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import numpy as np
 from cvx_core._util.environment import optional_module
 from cvx_core._util.files import write_atomic
 from cvx_core._util.text import shortened
-from cvx_core.errors import OptionError, OutputError, UsageError
+from cvx_core.errors import OptionError, OutputError, UsageError, install_command
 from cvx_core.explanations.colormaps import color_table
 from cvx_core.explanations.heatmap import (
     OPACITY,
@@ -145,7 +145,7 @@ class Comparison:
 
 def compare(
     explanations: Sequence[Described],
-    *,
+    *others: object,
     colormap: str | None = None,
     alpha: float = OPACITY,
     titles: Sequence[str] | None = None,
@@ -160,7 +160,9 @@ def compare(
     Parameters
     ----------
     explanations
-        Two or more.
+        Two or more, as `explain` returns them.
+    others
+        Not accepted: a model and images are explained first.
     colormap, alpha
         See `Explanation.overlay`.
     titles
@@ -175,7 +177,7 @@ def compare(
     Raises
     ------
     UsageError
-        If there are fewer than two, or another number of titles.
+        If there are fewer than two, something else is passed, or another number of titles.
     OptionError
         If matplotlib is not installed, or the color map is unknown.
 
@@ -186,7 +188,15 @@ def compare(
     >>> compare([one, one.replace(values=one.values * 2)])
     <Comparison of 2 explanations>
     """
-    several = list(explanations)
+    given: Any = explanations
+    several = list(given) if isinstance(given, Iterable) else []
+    wrong = [one for one in several if not hasattr(one, "provenance")]
+    if others or wrong or not isinstance(given, Iterable):
+        got = ", ".join(type(one).__name__ for one in (wrong[:1] or [given, *others]))
+        raise UsageError(
+            f"compare takes a list of explanations, got {got}.",
+            "Write compare(explain(model, image, [METHOD, OTHER])) or compare([one, other]).",
+        )
     if len(several) < 2:
         raise UsageError(
             f"compare needs two or more explanations, got {len(several)}.",
@@ -296,5 +306,5 @@ def _matplotlib() -> None:
     if optional_module("matplotlib") is None:
         raise OptionError(
             "Plots need matplotlib.",
-            "Install it: pip install matplotlib. overlay() works without.",
+            f"Install it: {install_command('matplotlib')}\noverlay() works without.",
         )

@@ -21,7 +21,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from cvx_core._util.environment import optional_module
 from cvx_core._util.files import MAX_BYTES, read_bytes
 from cvx_core._util.text import brief
-from cvx_core.errors import InputError
+from cvx_core.errors import InputError, install_command
 from cvx_core.images.bands import to_colors
 
 MAX_PIXELS = 64_000_000
@@ -153,7 +153,8 @@ def is_url(text: str) -> bool:
 def _fetch(url: str) -> bytes:
     fsspec = optional_module("fsspec")
     if fsspec is None:
-        raise InputError(f"Reading {url} needs fsspec.", "Install it: pip install fsspec aiohttp")
+        command = install_command("fsspec", "aiohttp")
+        raise InputError(f"Reading {url} needs fsspec.", f"Install it: {command}")
     try:
         with fsspec.open(url, "rb") as file:
             found: bytes = file.read(MAX_BYTES + 1)

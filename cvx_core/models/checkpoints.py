@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from cvx_core._util.files import is_file
-from cvx_core.errors import CheckpointError, CvxWarning
+from cvx_core.errors import CheckpointError, CvxWarning, install_command
 from cvx_core.plugins.isolation import describe_error
 
 _WRAPPERS = (
@@ -148,7 +148,7 @@ def _read_safetensors(path: Path) -> Any:
         from safetensors.torch import load_file
     except ImportError as error:
         raise CheckpointError(
-            f"{path} needs the package safetensors.", "pip install safetensors"
+            f"{path} needs the package safetensors.", install_command("safetensors")
         ) from error
     try:
         return load_file(path)

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from cvx_core.errors import ModelError, UsageError
+from cvx_core.errors import ModelError, UsageError, install_command
 from cvx_core.images.regions import Frame, Region
 from cvx_core.tasks.classes import ClassEntry, TargetRecord
 from cvx_core.tasks.ground_truth import (
@@ -332,8 +332,8 @@ class Task(ABC):
         if output.classes < least:
             raise ModelError(
                 "The model has a single output: a value, or the logit of one of two classes.",
-                "For a value pass task='regression' (pip install cvx-regression); for a logit "
-                "readout=lambda z: torch.cat([-z, z], 1) / 2.",
+                f"For a value pass task='regression' ({install_command('cvx-regression')}); for a "
+                "logit readout=lambda z: torch.cat([-z, z], 1) / 2.",
             )
         return output
 

@@ -21,7 +21,7 @@ from cvx_core._util.tables import (
     label_in_table,
 )
 from cvx_core._util.text import brief
-from cvx_core.errors import TargetError, UsageError
+from cvx_core.errors import TargetError, UsageError, install_command
 from cvx_core.images.image_files import is_by_name
 from cvx_core.images.regions import Frame
 from cvx_core.plugins.discovery import registry
@@ -154,7 +154,8 @@ def read_annotations(
     offers = registry().offers("ground truth reader")
     if not offers:
         raise UsageError(
-            "No reader of ground truth is installed.", "Install one: pip install cvx-annotations"
+            "No reader of ground truth is installed.",
+            f"Install one: {install_command('cvx-annotations')}",
         )
     found: T = offers[0].component.load()(path, form, image, classes)
     return found

@@ -90,6 +90,7 @@ PUBLIC = [
     "get_renderer",
     "get_task",
     "hookimpl",
+    "install_command",
     "is_file",
     "iter_explain",
     "layers",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,7 +15,7 @@ from cvx_embedded.source import EmbeddedSource
 from cvx_gradient_error.explainer import GradientError
 from cvx_json.renderer import Json
 
-from cvx_core import Component, register
+from cvx_core import Component, errors, install_command, register
 from cvx_core.cli.installation import findings
 
 if TYPE_CHECKING:
@@ -30,13 +32,47 @@ def install(kind: str, thing: Any) -> None:
     register(Component(f"a-{thing.__name__.lower()}", "works", thing), kind=kind)
 
 
+@pytest.fixture
+def site(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A folder of installed packages, and an active environment of uv: no pip, no clone."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr(errors, "__file__", str(tmp_path / "cvx_core/errors.py"))
+    monkeypatch.setenv("VIRTUAL_ENV", sys.prefix)
+    return tmp_path
+
+
+def test_packages_are_installed_with_what_the_environment_has(
+    site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = ("cvx-core[standard]", "old>=2.10", "tqdm", site / "mine")
+    arguments = f"pip install 'cvx-core[standard]' 'old>=2.10' tqdm -e {site}/mine"
+    assert install_command(*wanted) == f"uv {arguments}"
+    monkeypatch.setenv("VIRTUAL_ENV", "/elsewhere")
+    monkeypatch.chdir(site)
+    assert install_command(*wanted) == f"uv {arguments} --python {sys.executable}"
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    assert install_command(*wanted) == arguments
+
+
+def test_packages_of_a_clone_are_installed_from_it(
+    site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (site / "plugins/engines/local/src/cvx_engine").mkdir(parents=True)
+    wanted = ("cvx-core[all]", "cvx-engine", "cvx-of-others")
+    command = f"uv pip install -e '{site}[all]' -e {site}/plugins/engines/local cvx-of-others"
+    assert install_command(*wanted) == command
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    assert install_command(*wanted) == f"pip install uv && {command}"
+    assert install_command("tqdm") == "pip install tqdm"
+
+
 def test_without_plugins_it_says_what_to_install(inside: Callable[..., Outcome]) -> None:
     outcome = inside("doctor", "--json")
     assert outcome.code == 6
     found = report(outcome)
     for kind in ("explainer", "renderer", "model source"):
         assert found[kind]["problem"]
-        assert found[kind]["hint"] == "pip install 'cvx-core[standard]'"
+        assert found[kind]["hint"] == install_command("cvx-core[standard]")
     assert not found["task"]["problem"]
 
 
@@ -94,9 +130,9 @@ def test_requirements_that_are_missing_or_too_old_are_problems(
     assert not {"elsewhere", "optional"} & set(found)
     assert (found["fine"].value, found["fine"].problem) == ("3.0", False)
     assert found["old"].value == "2.8.1; mine requires old>=2.10"
-    assert found["old"].hint == "pip install 'old>=2.10'"
+    assert found["old"].hint == install_command("old>=2.10")
     assert found["absent"].problem
-    assert found["absent"].hint == "pip install 'absent[all]>=1'"
+    assert found["absent"].hint == install_command("absent[all]>=1")
 
 
 def test_extras_say_what_they_lack(
@@ -120,7 +156,7 @@ def test_extras_say_what_they_lack(
     few, many = findings.extra_findings()
     assert (few.value, few.hint) == ("installed", "")
     assert many.value == "1 of 3 packages missing: library"
-    assert many.hint == "pip install 'cvx-core[many]'"
+    assert many.hint == install_command("cvx-core[many]")
     assert not many.problem
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from PIL import Image
 
+from cvx_core import install_command
 from cvx_core.cli import program
 
 if TYPE_CHECKING:
@@ -99,6 +100,7 @@ def test_an_unknown_command_names_the_package_that_brings_it(
     monkeypatch.setattr(program, "package_of", {"audit": "cvx-audit", "explian": ""}.get)
     done = installed("audit")
     assert (done.code, done.out) == (2, "")
-    said = "Unknown command 'audit'. Install the package that brings it: pip install cvx-audit"
+    command = install_command("cvx-audit")
+    said = f"Unknown command 'audit'. Install the package that brings it: {command}"
     assert said in done.err
     assert "Did you mean 'explain'?" in installed("explian").err

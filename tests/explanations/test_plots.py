@@ -115,6 +115,11 @@ def test_a_comparison_is_saved_in_the_format_of_the_suffix(tmp_path: Path) -> No
 def test_what_can_not_be_compared_is_refused() -> None:
     with pytest.raises(UsageError, match="two or more explanations, got 1"):
         cvx.compare([of([[1.0]])])
+    for arguments in ((object(), "cat.jpg", ["one", "two"]), (of([[1.0]]), of([[2.0]])), (3,)):
+        with pytest.raises(UsageError, match=r"Write compare\(explain\(model, image, "):
+            cvx.compare(*arguments)
+    with pytest.raises(UsageError, match="takes a list of explanations, got str"):
+        cvx.compare(["one", "two"])
     with pytest.raises(UsageError, match="2 explanations and 1 titles"):
         cvx.compare([of([[1.0]])] * 2, titles=["a"])
 

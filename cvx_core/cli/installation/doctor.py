@@ -9,7 +9,7 @@ import click
 
 from cvx_core._util.text import printable
 from cvx_core.cli.installation.plugins import put_table
-from cvx_core.cli.kit.console import Settings, only_data, put
+from cvx_core.cli.kit.console import only_data, put
 from cvx_core.cli.kit.options import json_option
 from cvx_core.errors import PluginError
 from cvx_core.plugins.discovery import registry
@@ -19,8 +19,8 @@ SCHEMA = "cvx.doctor/1"
 
 @click.command()
 @json_option()
-@click.pass_obj
-def doctor(settings: Settings, as_json: bool) -> int:  # noqa: ARG001
+@click.pass_context
+def doctor(ctx: click.Context, as_json: bool) -> int:
     """Check the installation: versions, devices, plugins, and what is missing.
 
     Imports every component and computes on every device. The exit code is 6 if something does not
@@ -36,6 +36,7 @@ def doctor(settings: Settings, as_json: bool) -> int:  # noqa: ARG001
             *findings.plugin_findings(found),
             *findings.extra_findings(),
             *findings.environment_findings(),
+            *findings.configuration_findings(ctx.find_root()),
         ]
     problems = [one for one in report if one.problem]
     if as_json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import sys
@@ -9,11 +10,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, metadata, requires, version
 
+import click
 from packaging.markers import UndefinedEnvironmentName
 from packaging.requirements import InvalidRequirement, Requirement
 
 from cvx_core._util.version import __version__
-from cvx_core.errors import CvxError
+from cvx_core.cli.kit.configuration import Configuration
+from cvx_core.errors import CvxError, install_command
 from cvx_core.plugins.component_registry import PROGRAM, Registry
 from cvx_core.plugins.isolation import describe_error
 
@@ -29,8 +32,8 @@ class Finding:
     Attributes
     ----------
     area
-        What it is about: ``"versions"``, ``"devices"``, ``"plugins"``, ``"extras"`` or
-        ``"environment"``.
+        What it is about: ``"versions"``, ``"devices"``, ``"plugins"``, ``"extras"``,
+        ``"environment"`` or ``"configuration"``.
     name, value
         What was looked at, and what was found.
     problem
@@ -74,7 +77,7 @@ def version_findings(distributions: Iterable[str]) -> Iterator[Finding]:
             yield Finding("versions", name, found)
             continue
         needs = ", ".join(f"{owner} requires {one}" for owner, one in unmet)
-        hint = "pip install " + " ".join(sorted({f"'{one}'" for _, one in unmet}))
+        hint = install_command(*sorted({str(one) for _, one in unmet}))
         yield Finding("versions", name, f"{found or 'not installed'}; {needs}", True, hint)
 
 
@@ -118,7 +121,7 @@ def plugin_findings(found: Registry) -> Iterator[Finding]:
     for kind in found.kinds:
         offers = found.offers(kind)
         missing = kind in NEEDED and not offers
-        hint = f"pip install '{DISTRIBUTION}[standard]'" if missing else ""
+        hint = install_command(f"{DISTRIBUTION}[standard]") if missing else ""
         yield Finding("plugins", kind, f"{len(offers)} installed", missing, hint)
         for offer in offers:
             try:
@@ -151,7 +154,7 @@ def extra_findings() -> Iterator[Finding]:
         value = "installed"
         if missing:
             value = f"{len(missing)} of {len(set(wanted))} packages missing: " + ", ".join(missing)
-        hint = f"pip install '{DISTRIBUTION}[{extra}]'" if missing else ""
+        hint = install_command(f"{DISTRIBUTION}[{extra}]") if missing else ""
         yield Finding("extras", extra, value, False, hint)
 
 
@@ -160,6 +163,33 @@ def environment_findings() -> Iterator[Finding]:
     for name in sorted(os.environ):
         if name.startswith("CVX_"):
             yield Finding("environment", name, os.environ[name])
+
+
+def configuration_findings(ctx: click.Context) -> Iterator[Finding]:
+    """Yield the options in the configuration file, and what is wrong with it.
+
+    Parameters
+    ----------
+    ctx
+        Context of the whole command line.
+    """
+    area, name, commands = "configuration", "file", ctx.command
+    if not isinstance(commands, click.Group):
+        return
+    try:
+        given = Configuration.read()
+        given.check_commands(commands.list_commands(ctx))
+        for name in given.tables:
+            command = commands.get_command(ctx, name)
+            if command is None:
+                continue
+            given.defaults(name, command)
+            for key, value in given.tables[name].items():
+                yield Finding(
+                    area, f"{name}.{key}", f"{json.dumps(value, default=str)} ({given.source})"
+                )
+    except CvxError as error:
+        yield Finding(area, name, error.message, True, error.hint)
 
 
 def distributions_of(found: Registry) -> set[str]:

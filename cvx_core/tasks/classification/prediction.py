@@ -85,10 +85,20 @@ class ClassificationPrediction(VectorPrediction):
                 [q],
                 [0.0],
                 y,
-                "The prediction is correct, so the margin and its map are zero.",
+                self._nothing_wrong(y),
             )
         text = f"why {names[0]} and not {names[1]}?"
         return seed, self.record("margin", text, seed, [q, y], [1.0, -1.0], y)
+
+    def _nothing_wrong(self, y: int) -> str:
+        note = (
+            "The prediction is correct, so the margin and its map are zero. Target 'error' shows "
+            f"the remaining error, 1 - p = {1 - self.probabilities[y]:.2g}"
+        )
+        if self.logits.size == 1:
+            return f"{note}."
+        second = self.entry(int(np.argsort(self.logits)[-2]))
+        return f"{note}; '{self.entry(y).name} vs {second.name}' the lead over the second class."
 
     def verdict(self, label: Any) -> dict[str, Any]:
         """Return the true class, and whether it is predicted."""

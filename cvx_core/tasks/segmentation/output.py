@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from cvx_core.errors import ModelError
+from cvx_core.errors import ModelError, install_command
 from cvx_core.tasks.outputs import Classes, class_count, find_named, read_scores
 
 _QUERIES = (("class_queries_logits", "masks_queries_logits"), ("logits", "pred_masks"))
@@ -45,7 +45,7 @@ def segmentation(output: Any, classes: Classes = None) -> torch.Tensor:
             f"The model returned one channel, {tuple(found.shape)}: the logit of a class, or a "
             "value such as depth.",
             "For a logit pass the names of both classes, classes=['background', 'person']; for a "
-            "value pass task='depth' (pip install cvx-depth).",
+            f"value pass task='depth' ({install_command('cvx-depth')}).",
         )
     return torch.cat([-found, found], dim=1) / 2
 

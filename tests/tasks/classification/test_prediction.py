@@ -16,7 +16,12 @@ from cvx_core.tasks.targets import Error, Margin, Target
         (Error("cat"), np.log([8, 1, 1]), "is correct; the remaining error is 1 - p = 0.2."),
         (Error("dog"), np.log([8, 1, 1]), ""),
         (Error("cat"), (1000, 0, 0), "is correct and certain: the error and its map are zero."),
-        (Margin("cat"), (3, 1, 0), "is correct, so the margin and its map are zero."),
+        (
+            Margin("cat"),
+            np.log([8, 1.5, 0.5]),
+            "is correct, so the margin and its map are zero. Target 'error' shows the remaining "
+            "error, 1 - p = 0.2; 'cat vs dog' the lead over the second class.",
+        ),
         (Margin("dog"), (3, 1, 0), ""),
     ],
 )

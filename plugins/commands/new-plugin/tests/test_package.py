@@ -142,5 +142,5 @@ def test_the_command_prints_the_files_and_what_to_do_next(
     assert {file.relative_to(tmp_path / "new/cvx-top-classes").as_posix() for file in files} == set(
         Package("command", "top-classes").files()
     )
-    assert f"pip install -e {tmp_path / 'new/cvx-top-classes'}" in printed.err
+    assert cvx.install_command(tmp_path / "new/cvx-top-classes") in printed.err
     assert "cvx top-classes photo.jpg" in printed.err

@@ -92,13 +92,10 @@ def test_it_prints_a_table_and_writes_the_numbers(folder: Path) -> None:
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert lines[0].split()[::2] == ["insertion", "deletion", "road", "road-lerf", "completeness"]
-    assert [line.split()[0] for line in lines[1:5]] == [
-        "grad-cam",
-        "input-x-gradient",
-        "passes",
-        "seconds",
-    ]
-    assert lines[-1] == "cvx-score/score.json"
+    assert [line.split()[0] for line in lines[1:3]] == ["grad-cam", "input-x-gradient"]
+    assert [line.split()[0] for line in lines[-5:-2]] == ["cost", "passes", "seconds"]
+    assert lines[-2:] == ["cvx-score/curves.png", "cvx-score/score.json"]
+    assert Image.open(folder / "cvx-score/curves.png").format == "PNG"
     document = json.loads((folder / "cvx-score/score.json").read_text())
     jsonschema.validate(document, SCHEMA)
     assert [one["file"] for one in document["images"]] == ["a.png", "b.png"]

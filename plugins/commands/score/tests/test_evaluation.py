@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from cvx_score import MEASURES, Score, completeness, deletion, road
+from cvx_score.curve_figure import curve_figure, png
 from torch import nn
 
 import cvx_core as cvx
@@ -211,5 +212,33 @@ def test_the_table_has_a_line_for_each_method(model: VisionModel) -> None:
     assert lines[0].split() == ["deletion", "-"]
     assert lines[1].split() == ["mine", f"{scores[0].value:.3f}"]
     assert lines[2].split() == ["flat", "none"]
-    assert lines[3].split() == ["passes", str(scores[0].passes)]
-    assert lines[-1].startswith("flat, deletion: The map is constant")
+    assert lines[4].startswith("flat, deletion: The map is constant")
+    assert lines[5:7] == ["", "cost     deletion"]
+    assert lines[7].split() == ["passes", str(scores[0].passes)]
+    assert [line.split()[0] for line in lines[8:]] == ["seconds"]
+
+
+def test_the_figure_has_a_panel_for_each_measure_and_a_line_for_each_method() -> None:
+    def of(method: str, measure: str, *curves: tuple[float, ...]) -> Score:
+        return Score(method, measure, (), (), "probability", (0.0, 0.5, 1.0), curves)
+
+    figure = curve_figure([
+        of("$a$", "insertion", (0.0, 0.2, 0.8), (0.2, 0.4, 1.0), ()),
+        of("b", "insertion", (0.5, 0.5, 0.5)),
+        of("b", "deletion", (1.0, 0.5, 0.0)),
+        of("c", "deletion", ()),
+        Score("b", "randomisation", (), (), "correlation", ("output",), ((0.5,),)),
+    ])  # fmt: skip
+    assert figure is not None
+    first, second = figure.axes
+    assert (first.get_title(), second.get_title()) == (
+        "insertion: higher is better",
+        "deletion: lower is better",
+    )
+    # The image without a curve does not count.
+    np.testing.assert_allclose(first.lines[0].get_xydata(), [(0, 0.1), (0.5, 0.3), (1, 0.9)])
+    assert (len(first.lines), len(second.lines)) == (2, 1)
+    assert first.lines[1].get_color() == second.lines[0].get_color()
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [r"\$a\$", "b"]
+    assert png(figure).startswith(b"\x89PNG")
+    assert curve_figure([of("c", "deletion", ())]) is None

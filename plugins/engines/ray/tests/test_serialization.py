@@ -13,7 +13,7 @@ from cvx_ray.cluster import imported
 from cvx_ray.engine import _Share
 from cvx_ray.serialization import pack, pack_work
 
-from cvx_core import CvxError, load_model
+from cvx_core import CvxError, install_command, load_model
 
 NET = """
 from neighbour import Twice
@@ -73,7 +73,7 @@ def test_without_ray_the_way_out_is_told(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(CvxError, match="could not be imported") as caught:
         imported()
-    assert "pip install 'cvx-core[ray]'" in caught.value.hint
+    assert install_command("cvx-core[ray]") in caught.value.hint
 
 
 @pytest.mark.parametrize(

@@ -208,7 +208,9 @@ def test_a_right_answer_has_no_error(two: VisionModel) -> None:
     """The margin and every part of it are exactly zero, and the note says why."""
     one = of(two, X, Margin(0))
     assert np.count_nonzero(one.values) == 0
-    assert one.target.note == "The prediction is correct, so the margin and its map are zero."
+    assert one.target.note.startswith(
+        "The prediction is correct, so the margin and its map are zero. Target 'error' shows"
+    )
     for part in ("total", "sum", "constant_part", "other_tokens", "residual", "non_pixel_share"):
         assert one.evidence[part] == 0
 

@@ -113,4 +113,4 @@ def test_without_peft_the_message_says_how_to_get_it(
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(ModelError, match="is an adapter") as caught:
         cvx.load_model(f"transformers:{folder}")
-    assert caught.value.hint == "pip install peft"
+    assert caught.value.hint == cvx.install_command("peft")

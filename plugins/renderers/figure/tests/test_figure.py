@@ -15,6 +15,7 @@ import matplotlib
 import numpy as np
 import numpy.typing as npt
 import pytest
+from cvx_figure import fonts
 from cvx_figure.captions import make_caption
 from cvx_figure.figure import Figure
 from cvx_figure.fonts import Fonts
@@ -24,7 +25,7 @@ from PIL import Image
 from sample_predictions import sample_of_a_detector
 
 import cvx_core
-from cvx_core import Explanation, OptionError, UsageError
+from cvx_core import CvxWarning, Explanation, OptionError, UsageError
 from cvx_core.explanations.colormaps import INFERNO, VIK, color_table
 from cvx_core.explanations.heatmap import show
 from cvx_core.testing.samples import sample_explanation
@@ -282,6 +283,7 @@ def test_hostile_names_are_drawn_without_a_warning(
     )
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.simplefilter("ignore", CvxWarning)  # no font may have the letters
         Figure(format=format_, dpi=40).render(explanation)  # type: ignore[arg-type]
     assert not caplog.records
 
@@ -387,7 +389,9 @@ def test_a_wrong_parameter_is_an_error_that_names_the_way_out(
 
 def test_drawing_imports_neither_pyplot_nor_torch_and_writes_nothing_to_stderr() -> None:
     program = (
-        "import sys; from cvx_figure.figure import Figure;"
+        "import sys, warnings; from cvx_core import CvxWarning;"
+        "warnings.simplefilter('ignore', CvxWarning);"  # no font may have the letter
+        "from cvx_figure.figure import Figure;"
         "from cvx_core.testing.samples import sample_explanation as sample;"
         "[Figure(format=f, colormap='cmc.batlow').render(sample(classes=('猫 🦄', 'b', 'c')))"
         " for f in ('png', 'svg', 'pdf')];"
@@ -440,3 +444,25 @@ def test_the_bar_of_a_sequential_color_map_has_all_of_its_colors() -> None:
 def test_the_renderer_of_a_suffix_writes_that_format() -> None:
     assert {Figure.for_suffix(s).suffix for s in Figure.suffixes()} == {".png", ".svg", ".pdf"}  # type: ignore[union-attr]
     assert Figure.for_suffix(".jpg") is None
+
+
+def test_a_label_without_glyphs_is_warned_of_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only DejaVu Sans and the font of last resort are installed, which has boxes for scripts."""
+    monkeypatch.setattr(fonts, "_covered", lambda name: has.get(name, frozenset()))
+    monkeypatch.setattr(fonts, "_upright", lambda: dict.fromkeys(has, ""))
+    fonts._warn_once.cache_clear()
+    latin = frozenset(map(ord, "photo.jpg"))
+    for last in (latin | {ord("\N{CJK UNIFIED IDEOGRAPH-72D0}")}, frozenset[int]()):
+        has = {fonts.BASE: latin, fonts._LAST: last}
+        with warnings.catch_warnings(record=True, action="always") as said:
+            Fonts(["photo.jpg", "\N{CJK UNIFIED IDEOGRAPH-72D0}"])
+            Fonts(["\N{CJK UNIFIED IDEOGRAPH-72D0}" * 2])
+        [one] = said
+        assert issubclass(one.category, CvxWarning)
+        assert "No installed font has the CJK characters" in str(one.message)
+        assert "fonts-noto-cjk" in str(one.message)
+        fonts._warn_once.cache_clear()
+    has["Other"] = frozenset([ord("\N{CJK UNIFIED IDEOGRAPH-72D0}")])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Fonts(["\N{CJK UNIFIED IDEOGRAPH-72D0}"])

@@ -161,6 +161,15 @@ def test_what_speaks_against_the_map_stands_beside_it_and_in_the_evidence() -> N
     assert dict(result["evidence"])["sanity.correlation.all"] == 0.9
 
 
+def test_the_cost_of_a_map_is_part_of_its_provenance() -> None:
+    one = sample_explanation(
+        evidence={"sum": 1.5, "bytes": 7, "batch": 2}, provenance={"model": "m"}
+    )
+    [shown] = _data(_page([one]))["maps"]
+    assert shown["evidence"] == [["sum", 1.5]]
+    assert shown["provenance"] == [["model", "m"], ["cost.bytes", 7], ["cost.batch", 2]]
+
+
 def test_a_sum_that_means_nothing_is_left_out() -> None:
     for additive in (True, False):
         evidence = {"sum": 1.5, **({} if additive else {"additive": False})}

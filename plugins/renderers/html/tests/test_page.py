@@ -350,8 +350,13 @@ def test_the_slider_goes_from_the_image_alone_to_the_map_alone(page: Page) -> No
 def test_display_notes_are_beside_the_image(page: Page) -> None:
     page.open([sample_explanation(cells=(100, 100), label=0)])
     note, drawing = page.find("#notes").text.split("\n")
-    assert note == "The prediction is correct, so the margin and its map are zero."
+    assert note.startswith(
+        "The prediction is correct, so the margin and its map are zero. Target 'error' shows"
+    )
     assert "positions; smoothed for display" in drawing
+    assert drawing.endswith("dashed frame: the network's input")
+    page.open([sample_explanation(extent=(0.0, 0.0, 320.0, 240.0))])
+    assert "frame" not in page.find("#notes").text
     assert "logits" in page.find(".ends").text
 
 

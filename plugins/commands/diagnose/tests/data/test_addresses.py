@@ -18,7 +18,7 @@ from cvx_diagnose import Run, diagnose, open_source
 from cvx_engine.local import Local
 from PIL import Image
 
-from cvx_core import UsageError, VisionModel
+from cvx_core import UsageError, VisionModel, install_command
 from cvx_core.testing.models import CLASSES
 
 QUICK: dict[str, Any] = {"block_size": 4, "budget": 0.0, "engine": Local(workers=2)}
@@ -124,4 +124,4 @@ def test_an_address_whose_package_is_missing_names_it(monkeypatch: pytest.Monkey
     monkeypatch.setattr("fsspec.core.url_to_fs", missing)
     with pytest.raises(UsageError, match="Install s3fs to access S3") as error:
         open_source("s3://set/images", "classification", CLASSES)
-    assert error.value.hint == "Install the package: pip install s3fs."
+    assert error.value.hint == f"Install the package: {install_command('s3fs')}"

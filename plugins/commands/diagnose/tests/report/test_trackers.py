@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from cvx_diagnose.report.trackers import FILES, export_run, run_scalars
 
-from cvx_core import OptionError, OutputError
+from cvx_core import OptionError, OutputError, install_command
 
 SUMMARY: dict[str, Any] = {
     "model": "net",
@@ -89,7 +89,7 @@ def test_a_client_that_is_missing_or_fails_is_told(
     monkeypatch.setitem(sys.modules, "mlflow", None)
     with pytest.raises(OptionError, match="requires its client") as missing:
         export_run(tmp_path, SUMMARY, "mlflow")
-    assert missing.value.hint == "Install it: pip install mlflow."
+    assert missing.value.hint == f"Install it: {install_command('mlflow')}"
     with pytest.raises(OptionError, match="Unknown tracker 'comet'"):
         export_run(tmp_path, SUMMARY, "comet")
     monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(run=None))

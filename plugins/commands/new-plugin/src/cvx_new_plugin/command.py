@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from cvx_core import install_command
 from cvx_core.cli import kit
 from cvx_new_plugin.kinds import KINDS
 
@@ -41,7 +42,7 @@ def command(settings: kit.Settings, /, kind: str, name: str, folder: Path) -> in
     for file in written:
         kit.put(str(file))
     project = folder / package.distribution
-    kit.say(f"Install it:  pip install -e {project}")
+    kit.say(f"Install it:  {install_command(project)}")
     kit.say(f"Test it:     pytest {project}")
     kit.say(f"Use it:      {package.usage}")
     return 0

@@ -88,19 +88,20 @@ def command(
 ) -> int:
     """Measure how faithful maps are.
 
-    Prints a table of methods and measures, and writes DIR/score.json with the values and curves
-    of each image.
+    Prints a table of methods and measures. Writes DIR/score.json with the values and curves of each
+    image, and DIR/curves.png with the mean curves of insertion, deletion and ROAD.
     """
     with kit.only_data():
         from cvx_core.cli import build_explainers, image_requests, read_label
         from cvx_core.explanations import Folder, encode_json as json_bytes
         from cvx_core.images import parse_region
         from cvx_core.tasks import parse_target
+        from cvx_score.curve_figure import curve_figure, png
         from cvx_score.evaluation import score
-        from cvx_score.report import FILE, document, table
+        from cvx_score.report import CURVES, FILE, document, table
 
         output = Folder(folder, force=force)
-        output.check([FILE])
+        output.check([FILE, CURVES])
         kit.installed_plugins()
         parsed = [parse_region(text) for text in regions]
         subjects = image_requests(images, labels)
@@ -126,11 +127,18 @@ def command(
                 seed=seed,
                 **options,
             )
+        figure = curve_figure(scores)
+        if figure is None:
+            (folder / CURVES).unlink(missing_ok=True)  # of an earlier run, with --force
+        else:
+            output.write(CURVES, png(figure))
         written = json_bytes(document(scores, loaded, sources, target or "predicted", seed))
         output.write(FILE, written)
     if as_json:
         kit.put(written.decode().rstrip())
         return 0
     kit.put(table(scores))
+    if figure is not None:
+        kit.put(str(folder / CURVES))
     kit.put(str(folder / FILE))
     return 0

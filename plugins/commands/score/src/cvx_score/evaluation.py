@@ -24,7 +24,7 @@ from cvx_core import (
     wrap,
 )
 from cvx_core.explainers import run
-from cvx_core.images import Box, MaskRegion, PreparedImage, Region
+from cvx_core.images import PreparedImage
 from cvx_score.checks.randomization import STAGES, Randomization
 from cvx_score.forward import prepare
 from cvx_score.measures.amounts import REGIONS, amounts
@@ -42,6 +42,7 @@ from cvx_score.targets import (
     as_target,
     per_image,
     read_labels,
+    region_masks,
     target_of,
 )
 
@@ -136,7 +137,7 @@ def score(
         model,
         images,
         prepared,
-        () if regions is None else _masks(regions, prepared),
+        () if regions is None else region_masks(regions, prepared),
         label,
         {
             "insertion": {"steps": steps, "within": within, "baseline": insertion_from},
@@ -185,24 +186,6 @@ def _measures(names: Sequence[str] | None, with_regions: bool) -> list[str]:
     if not names:
         raise OptionError("measures is empty.", "Available: " + ", ".join(MEASURES) + ".")
     return names
-
-
-def _masks(regions: Regions, prepared: Sequence[PreparedImage]) -> list[np.ndarray[Any, Any]]:
-    """Return the pixels (H, W) of each input that lie in its region."""
-    box = isinstance(regions, tuple) and all(isinstance(side, int | float) for side in regions)
-    several = [regions] * len(prepared) if box else per_image(regions, len(prepared), "regions")
-    return [
-        _region(region).on_grid(one.frame, (one.tensor.shape[1], one.tensor.shape[2]))
-        for region, one in zip(several, prepared, strict=True)
-    ]
-
-
-def _region(given: Any) -> Region:
-    if isinstance(given, Region):
-        return given
-    if isinstance(given, list | tuple) and len(given) == 4:
-        return Box(*map(float, given))
-    return MaskRegion(np.asarray(given))
 
 
 @dataclass(frozen=True, eq=False)

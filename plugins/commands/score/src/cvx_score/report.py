@@ -14,7 +14,7 @@ from cvx_core import Metadata, VisionModel, __version__
 from cvx_core.images import SourceImage
 
 SCHEMA = "cvx.score/2"
-FILE = "score.json"
+FILE, CURVES = "score.json", "curves.png"
 
 MEASURES: Mapping[str, str] = {
     "insertion": "higher",
@@ -105,7 +105,7 @@ class Score:
 
 
 def table(scores: Sequence[Score]) -> str:
-    """Return the means as text: a row for each method, a column for each measure."""
+    """Return the means as text: methods by measures, and the cost below."""
     methods = list(dict.fromkeys(score.method for score in scores))
     measures = list(dict.fromkeys(score.measure for score in scores))
     cells = {(score.method, score.measure): _number(score.value) for score in scores}
@@ -114,19 +114,23 @@ def table(scores: Sequence[Score]) -> str:
     rows += [[method, *(cells.get((method, m), "") for m in measures)] for method in methods]
     by_measure = [[s for s in scores if s.measure == m] for m in measures]
     passes = [[s.passes for s in several] for several in by_measure]
-    rows += [
+    costs = [
+        ["cost", *measures],
         ["passes", *("" if None in one else str(sum(filter(None, one))) for one in passes)],
         ["seconds", *(f"{sum(s.seconds for s in several):.1f}" for several in by_measure)],
     ]
-    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
-    lines = [
+    return "\n".join([*_aligned(rows), *_remarks(scores), "", *_aligned(costs)])
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
         "  ".join(
             cell.ljust(width) if k == 0 else cell.rjust(width)
             for k, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in rows
     ]
-    return "\n".join([*lines, *_remarks(scores)])
 
 
 def _remarks(scores: Sequence[Score]) -> list[str]:

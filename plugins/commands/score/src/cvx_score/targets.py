@@ -24,7 +24,7 @@ from cvx_core import (
     VisionModel,
     parse_target,
 )
-from cvx_core.images import PreparedImage
+from cvx_core.images import Box, MaskRegion, PreparedImage, Region
 from cvx_core.plugins import check_choice
 from cvx_core.tasks import (
     ClassRef,
@@ -209,3 +209,21 @@ def _measured_target(
     chosen: Quantity = quantity or ("logit" if probability is None else "probability")
     index = record.classes[0].index if model.task.exclusive and probability else None
     return MeasuredTarget(image, flat, record, chosen, index, probability)
+
+
+def region_masks(regions: Any, prepared: Sequence[PreparedImage]) -> list[np.ndarray[Any, Any]]:
+    """Return the pixels (H, W) of each input that lie in its region."""
+    box = isinstance(regions, tuple) and all(isinstance(side, int | float) for side in regions)
+    several = [regions] * len(prepared) if box else per_image(regions, len(prepared), "regions")
+    return [
+        _region(region).on_grid(one.frame, (one.tensor.shape[1], one.tensor.shape[2]))
+        for region, one in zip(several, prepared, strict=True)
+    ]
+
+
+def _region(given: Any) -> Region:
+    if isinstance(given, Region):
+        return given
+    if isinstance(given, list | tuple) and len(given) == 4:
+        return Box(*map(float, given))
+    return MaskRegion(np.asarray(given))

@@ -13,6 +13,7 @@ from cvx_why import ErrorReport, why
 from cvx_why.report.images import center, contour_path, fill_region, network_view
 from cvx_why.report.page import page
 from cvx_why.report.summary import conclusions, describe_profile, position
+from cvx_why.search.regions import FillReport
 from torch import Tensor, nn
 
 from cvx_core import Metadata, VisionModel
@@ -160,3 +161,25 @@ def test_the_fix_comes_with_the_answer_that_it_makes(report: ErrorReport) -> Non
     assert report.fix is not None
     assert report.fix.note in report.text
     assert report.fix.note in conclusions(report)[-1]
+
+
+def test_a_fill_that_leads_to_a_third_class_names_it(report: ErrorReport) -> None:
+    over, under = -report.margin - 1, -report.margin / 2
+    fills = {
+        "inpaint": FillReport(over, correct=False, note="scabbard 27.4 %"),
+        "blur": FillReport(over, correct=True, note="hammer 28.4 %"),
+        "mean": FillReport(under, correct=False, note="hatchet 30.7 %"),
+    }
+    one = replace(report.regions[0], fills=fills, predicted_change=0.26)
+    text = replace(report, regions=(one,)).text
+    assert (
+        f"inpaint {over:+.2f} (third class predicted: scabbard 27.4 %), blur {over:+.2f} "
+        f"(correct), mean {under:+.2f}. Estimate from the gradients: +0.26 (other sign: "
+    ) in text
+    same = replace(report, regions=(replace(one, predicted_change=-0.26),)).text
+    assert "Estimate from the gradients: -0.26." in same
+
+
+def test_the_lines_around_regions_have_a_legend(report: ErrorReport) -> None:
+    assert "solid red verified, dashed orange partly, dotted white not verified" in page(report)
+    assert "solid red" not in page(replace(report, regions=()))

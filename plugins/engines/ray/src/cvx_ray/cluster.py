@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cvx_core import CvxError
+from cvx_core import CvxError, install_command
 from cvx_core.plugins import describe_error, error_boundary
 
 QUIET = {
@@ -48,7 +48,7 @@ def imported() -> Any:
     with error_boundary(
         lambda why: CvxError(
             f"Ray could not be imported: {why}",
-            "Install it: pip install 'cvx-core[ray]'. Without it: --engine local.",
+            f"Install it: {install_command('cvx-core[ray]')}\nWithout it: --engine local.",
         )
     ):
         import ray

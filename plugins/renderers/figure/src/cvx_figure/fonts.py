@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import unicodedata
+import warnings
 from collections.abc import Sequence
 from functools import cache, lru_cache
+from pathlib import Path
 from typing import Literal
 
+import matplotlib
 from matplotlib import font_manager
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextToPath
+
+from cvx_core import CvxWarning
 
 Weight = Literal["normal", "bold"]
 
@@ -30,7 +36,8 @@ class Fonts:
     ----------
     texts
         Everything that will be drawn. Characters that DejaVu Sans lacks are looked up in the
-        fonts of the system; one that no font has is drawn as a replacement character.
+        fonts of the system; one that no font has is drawn as a box or a replacement character,
+        and a `CvxWarning` names the script of letters once.
     """
 
     def __init__(self, texts: Sequence[str]) -> None:
@@ -38,6 +45,9 @@ class Fonts:
         self._families = [BASE, *_families(wanted)]
         has = frozenset[int]().union(*map(_covered, self._families))
         self._missing = dict.fromkeys(wanted - has, "\N{REPLACEMENT CHARACTER}")
+        drawn = frozenset[int]().union(*(_covered(one) for one in self._families if one != _LAST))
+        for script in sorted({_script(chr(one)) for one in wanted - drawn} - {""}):
+            _warn_once(script)
 
     def font(self, size: float, weight: Weight = "normal") -> FontProperties:
         """Return the font at a size in points."""
@@ -93,6 +103,24 @@ class Fonts:
             else:
                 high = middle
         return low
+
+
+def _script(character: str) -> str:
+    """Return the script of a letter, the first word of its Unicode name; empty for others."""
+    return unicodedata.name(character, "").partition(" ")[0] if character.isalpha() else ""
+
+
+@cache
+def _warn_once(script: str) -> None:
+    fonts = font_manager.FontManager.__version__
+    known = Path(matplotlib.get_cachedir(), f"fontlist-v{fonts}.json")
+    warnings.warn(
+        f"No installed font has the {script} characters of a label: figures show boxes. Install "
+        "one, such as the Debian package fonts-noto-cjk or fonts-noto-core, and delete "
+        f"matplotlib's list of fonts, {known}. HTML pages use the fonts of the browser.",
+        CvxWarning,
+        stacklevel=3,
+    )
 
 
 @lru_cache(maxsize=4096)

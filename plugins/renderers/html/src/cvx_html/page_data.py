@@ -22,8 +22,8 @@ CANVAS = 640
 size, so that the page needs no statistics of its own."""
 
 _FIRST = ("sum",)
-_LAST = ("forwards", "backwards", "bytes", "batch", "seconds")
-"""Evidence that is listed first, and the cost of the map, which is listed last."""
+_COST = ("forwards", "backwards", "bytes", "batch", "seconds")
+"""Evidence that is listed first, and the cost of the map, which is part of the provenance here."""
 
 
 def describe(explanations: Sequence[Explanation], longest: int) -> dict[str, Any]:
@@ -148,7 +148,7 @@ def _map(explanation: Explanation) -> dict[str, Any]:
         "notes": [str(note) for note in notes if note],
         "drawing": shown.note,
         "evidence": _evidence(explanation),
-        "provenance": _flat(explanation.provenance),
+        "provenance": [*_flat(explanation.provenance), *_cost(explanation)],
     }
 
 
@@ -198,12 +198,14 @@ def _settings(explanation: Explanation) -> dict[str, str]:
 
 
 def _evidence(explanation: Explanation) -> list[tuple[str, Any]]:
-    def order(pair: tuple[str, Any]) -> tuple[int, str]:
-        key = pair[0]
-        return (1 + _LAST.index(key) if key in _LAST else -(key in _FIRST)), key
+    hidden = _COST if explanation.additive else (*_COST, "sum")
+    pairs = [pair for pair in _flat(explanation.evidence) if pair[0] not in hidden]
+    return sorted(pairs, key=lambda pair: (pair[0] not in _FIRST, pair[0]))
 
-    pairs = _flat(explanation.evidence)
-    return sorted((p for p in pairs if p[0] != "sum" or explanation.additive), key=order)
+
+def _cost(explanation: Explanation) -> list[tuple[str, Any]]:
+    evidence = explanation.evidence
+    return [(f"cost.{key}", evidence[key]) for key in _COST if key in evidence]
 
 
 def _flat(record: Metadata) -> list[tuple[str, Any]]:

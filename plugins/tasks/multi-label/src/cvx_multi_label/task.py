@@ -179,7 +179,10 @@ class LabelPrediction(VectorPrediction):
         if mistakes:
             return mistakes[0].target.resolve(self, label)
         text = "the predicted labels are correct: there is no error"
-        note = "The prediction is correct, so the margin and its map are zero."
+        note = (
+            "The prediction is correct, so the margin and its map are zero. Target 'error' shows "
+            "the remaining error."
+        )
         seed = np.zeros(self.count)
         return seed, self.record("margin", text, seed, label=label, note=note)
 

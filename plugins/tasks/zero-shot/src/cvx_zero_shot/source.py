@@ -46,7 +46,7 @@ class ZeroShotSource(cvx.ModelSource):
         except ModuleNotFoundError as error:
             library = "open-clip-torch" if in_open_clip else "transformers"
             raise cvx.UsageError(
-                f"{name} needs {library}: {error}", f"Run: pip install {library}"
+                f"{name} needs {library}: {error}", f"Run: {cvx.install_command(library)}"
             ) from error
         # Boundary to foreign files: a damaged one fails anywhere.
         except (OSError, ImportError, RuntimeError, ValueError, KeyError) as error:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from unicodedata import normalize
 
-from cvx_core import InputError, UsageError
+from cvx_core import InputError, UsageError, install_command
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://|[a-z0-9+.-]+::", re.IGNORECASE)
 _KEPT = 64
@@ -50,7 +50,7 @@ def open_url(url: str) -> tuple[Any, str]:
         known |= {"http": "aiohttp", "https": "aiohttp", "abfs": "adlfs", "az": "adlfs"}
         package = known.get(url.partition("://")[0], package)
         raise UsageError(
-            f"Can't read {url}: {error}", f"Install the package: pip install {package}."
+            f"Can't read {url}: {error}", f"Install the package: {install_command(package)}"
         ) from error
     except (ValueError, OSError) as error:
         raise UsageError(f"Can't read {url}: {error}", "Check the address.") from error

@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from cvx_core import OptionError, OutputError
+from cvx_core import OptionError, OutputError, install_command
 from cvx_core.plugins import describe_error
 from cvx_diagnose.analysis.error_groups.names import class_namer
 
@@ -83,7 +83,7 @@ def check_tracker(tracker: str) -> Any:
     except ImportError as error:
         raise OptionError(
             f"Exporting to {tracker} requires its client, which is not installed.",
-            f"Install it: pip install {tracker}.",
+            f"Install it: {install_command(tracker)}",
         ) from error
 
 

@@ -11,7 +11,7 @@ from cvx_core import Explanation, printable
 from cvx_core.explanations import overlay
 from cvx_why.report.data import ReportData
 from cvx_why.report.images import Mask, center, contour_path, data_uri, fill_region, network_view
-from cvx_why.report.summary import MEANING, conclusions, describe_profile, position
+from cvx_why.report.summary import MEANING, conclusions, describe_profile, estimate, position
 from cvx_why.search.regions import FillReport
 
 _LARGE, _SMALL, _MAP = 640, 260, 400
@@ -37,6 +37,7 @@ def page(report: ReportData) -> str:
                     "number": number,
                     "kind": one.verdict.split()[0],
                     "meaning": MEANING[one.verdict],
+                    "estimate": estimate(one),
                     "position": position(one.mask),
                     "shape": _shape(one.mask),
                     "data": one,

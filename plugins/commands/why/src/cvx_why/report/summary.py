@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cvx_why.report.data import ReportData
-from cvx_why.search.regions import RegionReport
+from cvx_why.search.regions import FillReport, RegionReport
 
 CROPPED = 0.2
 """Share of an image that was cropped, from which on a report mentions it."""
@@ -35,7 +35,7 @@ def summarize(report: ReportData) -> str:
     if report.blame.target.note:
         lines.append(report.blame.target.note)
     lines += [one.text for one in report.preparations]
-    lines += [f"{k}. {_region(one)}" for k, one in enumerate(report.regions, 1)]
+    lines += [f"{k}. {_region(one, report.margin)}" for k, one in enumerate(report.regions, 1)]
     if report.cropped >= CROPPED:
         lines.append(_cropped(report))
     if not report.blamed:
@@ -118,15 +118,30 @@ def _cropped(report: ReportData) -> str:
     return f"{100 * report.cropped:.0f} % of the image was cropped before the network saw it."
 
 
-def _region(one: RegionReport) -> str:
+def _region(one: RegionReport, margin: float) -> str:
     measured = ", ".join(
-        f"{name} {fill.change:+.2f}{' (correct)' if fill.correct else ''}"
-        for name, fill in one.fills.items()
+        f"{name} {fill.change:+.2f}{_outcome(fill, margin)}" for name, fill in one.fills.items()
     )
     return (
         f"{_box(one.box)}, {100 * one.share:.1f} % of the pixels: {one.verdict}. "
-        f"Change of the margin: {measured}; predicted {one.predicted_change:+.2f}."
+        f"Change of the margin: {measured}. {estimate(one)}"
     )
+
+
+def _outcome(fill: FillReport, margin: float) -> str:
+    if fill.correct:
+        return " (correct)"
+    # The true class leads the wrong one, and yet the prediction is not correct.
+    third = fill.note and margin > 0 > margin + fill.change
+    return f" (third class predicted: {fill.note})" if third else ""
+
+
+def estimate(one: RegionReport) -> str:
+    """Return the change that the gradients predict for a region, and whether it has the sign."""
+    text = f"Estimate from the gradients: {one.predicted_change:+.2f}"
+    if one.predicted_change * one.change < 0:
+        text += " (other sign: the effect is not linear)"
+    return f"{text}."
 
 
 def _counterfactual(found: Mapping[str, Any]) -> str:

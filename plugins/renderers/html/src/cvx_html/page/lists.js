@@ -102,9 +102,14 @@ function showMap() {
   rows(find("provenance"), map.provenance);
   const colors = map.signed ? "red regions support the target, blue oppose it" : "";
   const size = `${map.shape[1]} × ${map.shape[0]} positions`;
+  const frames = [
+    !stage.covers(image, map) && "dashed frame: the network's input",
+    image.reported?.length && "white boxes: the prediction",
+    map.box && "yellow box: the target",
+  ];
   find("notes").replaceChildren(
     ...map.notes.map((note) => make("p", { dir: "auto" }, note)),
-    make("p", { class: "hint" }, [size, map.drawing, colors].filter(Boolean).join("; ")),
+    make("p", { class: "hint" }, [size, map.drawing, colors, ...frames].filter(Boolean).join("; ")),
   );
   showTop(image, map);
   stage.show(image, map);

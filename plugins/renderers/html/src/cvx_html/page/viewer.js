@@ -26,7 +26,7 @@ const stage = {
       `${data.methods[map.method]}, ${map.target} Map of ${map.shape.join(" by ")} positions over ` +
       `${image.name}. Arrow keys read its values.`,
     );
-    this.outline(image.size, map.extent);
+    this.outline(image, map);
     this.boxes(image, map);
     this.scale(map);
     this.paint();
@@ -47,9 +47,13 @@ const stage = {
     find("map").getContext("2d").putImageData(pixels, 0, 0);
   },
 
-  outline([width, height], [left, top, right, bottom]) {
-    const whole = left <= 0.5 && top <= 0.5 && right >= width - 0.5 && bottom >= height - 0.5;
-    find("extent").hidden = whole;
+  covers({ size: [width, height] }, { extent: [left, top, right, bottom] }) {
+    return left <= 0.5 && top <= 0.5 && right >= width - 0.5 && bottom >= height - 0.5;
+  },
+
+  outline(image, map) {
+    const [[width, height], [left, top, right, bottom]] = [image.size, map.extent];
+    find("extent").hidden = this.covers(image, map);
     place(find("extent"), [
       Math.max(0, left) / width, Math.max(0, top) / height,
       Math.min(width, right) / width, Math.min(height, bottom) / height,

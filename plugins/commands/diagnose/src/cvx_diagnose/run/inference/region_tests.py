@@ -59,7 +59,7 @@ def require_why() -> None:
     except AttributeError as error:
         raise OptionError(
             "Testing regions requires the plugin cvx-why, which is not installed.",
-            "Install it: pip install cvx-why. Or pass --budget 0 to test none.",
+            f"Install it: {cvx.install_command('cvx-why')}\nOr pass --budget 0 to test none.",
         ) from error
 
 
