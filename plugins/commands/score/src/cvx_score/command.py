@@ -127,10 +127,10 @@ def command(
                 **options,
             )
         written = json_bytes(document(scores, loaded, sources, target or "predicted", seed))
+    try:
         output.write(FILE, written)
-    if as_json:
-        kit.put(written.decode().rstrip())
-        return 0
-    kit.put(table(scores))
-    kit.put(str(folder / FILE))
+    finally:  # a full disk must not cost the result
+        kit.put(written.decode().rstrip() if as_json else table(scores))
+    if not as_json:
+        kit.put(str(folder / FILE))
     return 0
