@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -57,7 +58,7 @@ def supervise(
         child = os.fork()
         if child == 0:
             os.close(reading)
-            on_close(lambda: os.write(writing, b"."))
+            on_close(partial(os.write, writing, b"."))
             # Ctrl-C reaches only the supervisor, which forwards it: once, not twice.
             os.setpgid(0, 0)
             from cvx_engine.pool import end_with_parent
@@ -67,9 +68,12 @@ def supervise(
         os.close(writing)
         code = _wait(child)
         os.set_blocking(reading, False)  # a process of the worker's may still hold the other end
-        with suppress(BlockingIOError), open(reading, "rb", buffering=0) as closed:
-            if code >= 0 and closed.read(1):
-                return code, resumed
+        closed = b""
+        with suppress(BlockingIOError):
+            closed = os.read(reading, 1)
+        os.close(reading)
+        if code >= 0 and closed:
+            return code, resumed
         cause = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         crashed = CrashJournal(folder, shard).record_crash(cause)
         if crashed is None:
