@@ -30,6 +30,8 @@ def test_a_row_is_found_by_the_end_of_the_path(tmp_path: Path) -> None:
         (("path,label", "x.png,cat", "x.png,dog"), r"has 2 different labels for x\.png"),
         (("path,word", "x.png,cat"), "has no column 'label', only path, word"),
         (("label,word", "cat,x"), "has no column 'path'"),
+        (("",), r"labels\.csv is empty"),
+        (("path,label", '"y.png,cat', "x.png,cat"), "Can't read .*unexpected end of data"),
         (("Path,IMAGE,label", "x,y,z"), "several columns may be meant, 'Path', 'IMAGE'"),
     ],
 )

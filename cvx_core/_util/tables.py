@@ -98,9 +98,11 @@ def _rows(file: Path, changed: int) -> dict[str, list[tuple[tuple[str, ...], str
     found: dict[str, list[tuple[tuple[str, ...], str]]] = {}
     try:
         with file.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as text:
-            lines = csv.DictReader(text, delimiter=delimiter(text.readline()))
+            lines = csv.DictReader(text, delimiter=delimiter(text.readline()), strict=True)
             text.seek(0)
             names = [name for name in lines.fieldnames or [] if name]
+            if not names:
+                raise InputError(f"{file} is empty.", _WAY_OUT)
             path, label = find_column(names, PATH_COLUMNS), find_column(names, LABEL_COLUMNS)
             if path is None or label is None:
                 lacking = "path" if path is None else "label"

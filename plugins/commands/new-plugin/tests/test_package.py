@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
+import os
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -130,6 +132,25 @@ def test_existing_files_stay(tmp_path: Path, capfd: pytest.CaptureFixture[str]) 
     assert main(["new-plugin", "renderer", "value-table", "-o", str(tmp_path)]) == 1
     assert "already exists" in capfd.readouterr().err
     assert [p.name for p in file.parent.iterdir()] == ["notes.txt"]
+
+
+def test_a_full_disk_leaves_nothing_that_stops_the_next_try(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = Path.write_bytes
+    with monkeypatch.context() as full:
+
+        def refuse(path: Path, data: bytes) -> int:
+            if path.name == "pyproject.toml":
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return write(path, data)
+
+        full.setattr(Path, "write_bytes", refuse)
+        assert main(["new-plugin", "renderer", "value-table", "-o", str(tmp_path)]) == 1
+    assert "cvx-value-table could not be written: No space left" in capfd.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+    assert main(["new-plugin", "renderer", "value-table", "-o", str(tmp_path)]) == 0
+    assert [one.name for one in tmp_path.iterdir()] == ["cvx-value-table"]
 
 
 def test_the_command_prints_the_files_and_what_to_do_next(

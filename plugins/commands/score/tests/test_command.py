@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -103,6 +104,22 @@ def test_it_prints_a_table_and_writes_the_numbers(folder: Path) -> None:
     again = score(folder, *arguments)
     assert again.returncode == 2
     assert "already exists" in again.stderr
+
+
+def test_a_folder_that_refuses_the_file_costs_no_result(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    monkeypatch.chdir(folder)
+    asked = ["score", "a.png", "-e", "grad-cam", "--measure", "completeness", "-m", "net.py:make"]
+    assert cli.main(asked) == 1
+    printed = capfd.readouterr()
+    assert "No space left on device" in printed.err
+    assert "grad-cam" in printed.out
+    assert "score.json" not in printed.out
 
 
 def test_each_image_has_a_region_of_its_own(

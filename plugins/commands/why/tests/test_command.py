@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -64,6 +65,29 @@ def test_it_says_what_is_blamed_and_writes_the_report(folder: Path) -> None:
     again = why(folder, "photo.png", "--label", "plain")
     assert again.returncode == 2
     assert "already exists" in again.stderr
+
+
+def test_a_folder_that_refuses_the_files_costs_no_result(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    monkeypatch.chdir(folder)
+    asked = ["why", "photo.png", "--label", "plain", "-m", "net.py:make"]
+    assert cli.main(asked) == 1
+    printed = capfd.readouterr()
+    assert "No space left on device" in printed.err
+    assert printed.out.startswith("misclassified: red")
+    assert "cvx-why/" not in printed.out
+    assert not [path for path in (folder / "cvx-why").rglob("*") if path.is_file()]
+
+
+def test_a_class_name_with_an_escape_sequence_is_spelled_out(folder: Path) -> None:
+    (folder / "net.py").write_text(NET.replace('"red"', r'"red\x1b[2J\nwhite"'))
+    done = why(folder, "photo.png", "--label", "plain")
+    assert done.stdout.startswith(r"misclassified: red\x1b[2J white "), done.stderr
 
 
 def test_the_document_names_the_region_in_pixels_of_the_photograph(folder: Path) -> None:

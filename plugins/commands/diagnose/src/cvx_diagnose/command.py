@@ -171,7 +171,7 @@ def command(
     continues. --resume on a finished run repeats only the analysis.
     """
     fail_under = {} if limits is None else parse_limits(limits)
-    code, resumed = supervise(folder, shard, kit.say)
+    code, resumed = supervise(folder, shard, kit.say, click.get_current_context().call_on_close)
     if code is not None:
         return code
     with kit.only_data():

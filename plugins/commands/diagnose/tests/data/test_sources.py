@@ -221,6 +221,22 @@ def test_columns_that_are_not_there_or_several_are_refused_with_the_option(tmp_p
         assert "--path-column" in str(caught.value.hint)
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is empty"),
+        # The rows behind the quote would be taken for one path.
+        ('path,label\n"a.png,ant\nb.png,bee\n', "unexpected end of data"),
+    ],
+)
+def test_a_table_that_is_empty_or_ends_in_a_quote_is_refused(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    (tmp_path / "x.csv").write_text(text)
+    with pytest.raises(InputError, match=message):
+        list(open_source(tmp_path / "x.csv", "classification", CLASSES).items())
+
+
 def test_an_empty_path_costs_its_row(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("path,label\n,dog\nx.png,dog\n")
     source = open_source(tmp_path / "a.csv", "classification", CLASSES)

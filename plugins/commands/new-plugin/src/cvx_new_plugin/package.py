@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import re
+import tempfile
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 import cvx_core
-from cvx_core import OutputError, UsageError, did_you_mean, write_atomic
+from cvx_core import OutputError, UsageError, did_you_mean
 from cvx_core.cli import COMMANDS, kit
 from cvx_core.plugins import component_name
 from cvx_new_plugin.kinds import KINDS, PluginKind
@@ -141,7 +142,20 @@ class Package:
             raise OutputError(
                 f"{project} already exists.", "Choose another name, or another folder with -o."
             )
-        return [
-            write_atomic(project / path, text.encode())
-            for path, text in sorted(self.files().items())
-        ]
+        files = sorted(self.files().items())
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            # Renamed when it is whole: a part of a package would be in the way of the next try.
+            with tempfile.TemporaryDirectory(dir=folder, prefix=".cvx-") as temporary:
+                whole = Path(temporary) / self.distribution
+                for path, text in files:
+                    (whole / path).parent.mkdir(parents=True, exist_ok=True)
+                    (whole / path).write_bytes(text.encode())
+                whole.rename(project)
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise OutputError(
+                f"{project} could not be written: {reason}.",
+                "Nothing was left behind; choose another folder with -o or make room.",
+            ) from error
+        return [project / path for path, _ in files]

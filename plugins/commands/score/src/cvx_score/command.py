@@ -128,17 +128,27 @@ def command(
                 **options,
             )
         figure = curve_figure(scores)
-        if figure is None:
-            (folder / CURVES).unlink(missing_ok=True)  # of an earlier run, with --force
-        else:
-            output.write(CURVES, png(figure))
         written = json_bytes(document(scores, loaded, sources, target or "predicted", seed))
+    try:
         output.write(FILE, written)
-    if as_json:
-        kit.put(written.decode().rstrip())
-        return 0
+        if figure is not None:
+            output.write(CURVES, png(figure))
+        else:
+            (folder / CURVES).unlink(missing_ok=True)  # of an earlier run, with --force
+    finally:  # a full disk must not cost the result
+        kit.put(written.decode().rstrip() if as_json else table(scores))
+    if not as_json:
+        for name in (FILE,) if figure is None else (CURVES, FILE):
+            kit.put(str(folder / name))
+    return 0
     kit.put(table(scores))
     if figure is not None:
         kit.put(str(folder / CURVES))
     kit.put(str(folder / FILE))
+=======
+    finally:  # a full disk must not cost the result
+        kit.put(written.decode().rstrip() if as_json else table(scores))
+    if not as_json:
+        kit.put(str(folder / FILE))
+>>>>>>> a20f5535ff437d4be30f90abe7146cf185170d64
     return 0

@@ -91,12 +91,12 @@ def command(
             if truth is None:
                 raise UsageError(f"{label} has no label for {image.name}.", "Pass --label CLASS.")
             report = why(loaded, subject.read(), truth, **options)
-            reporter.stage("rendering")
+    try:
+        with kit.only_data():
             files = report.save(folder, overwrite=force)
-    if as_json:
-        kit.put(json_bytes(report.to_dict()).decode().rstrip())
-        return 0
-    kit.put(report.text)
-    for file in files:
-        kit.put(str(file))
+    finally:  # a full disk must not cost the result
+        kit.put(json_bytes(report.to_dict()).decode().rstrip() if as_json else report.text)
+    if not as_json:
+        for file in files:
+            kit.put(str(file))
     return 0

@@ -105,7 +105,7 @@ class TableSource(FileSource):
                         row = {}
                     yield row if isinstance(row, dict) else {}
                 return
-            lines = csv.DictReader(text, delimiter=delimiter(text.readline()))
+            lines = csv.DictReader(text, delimiter=delimiter(text.readline()), strict=True)
             text.seek(0)
             for fields in lines:
                 yield {name: value for name, value in fields.items() if name is not None}
@@ -113,7 +113,7 @@ class TableSource(FileSource):
     def _csv(self) -> Iterator[tuple[str, str | None]]:
         try:
             with self.file.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as text:
-                lines = csv.DictReader(text, delimiter=delimiter(text.readline()))
+                lines = csv.DictReader(text, delimiter=delimiter(text.readline()), strict=True)
                 text.seek(0)
                 path, label = self._columns(lines.fieldnames or [])
                 for line in lines:
@@ -159,6 +159,8 @@ class TableSource(FileSource):
 
     def _columns(self, names: Sequence[str]) -> tuple[str, str | None]:
         """Return the names of the columns of paths and labels; None where there is no label."""
+        if not names:
+            raise InputError(f"{self.name} is empty.", _WAY_OUT)
         path = choose_column(names, self.path_column, PATH_COLUMNS, "--path-column", self.name)
         usual: tuple[str, ...] = LABEL_COLUMNS
         if get_task(self.task).ground_truth is GroundTruthBoxes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from cvx_core import printable
 from cvx_diagnose.analysis.error_groups.names import class_namer
 from cvx_diagnose.analysis.slices.names import slice_sentence
 from cvx_diagnose.run.rows import OK
@@ -99,7 +100,7 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
     if advice:
         lines.append("what to fix first:")
         lines += [f"  {k}. {one['text']}" for k, one in enumerate(advice[:_FEW], 1)]
-    return lines
+    return [("  " if line.startswith("  ") else "") + printable(line) for line in lines]
 
 
 def regression_lines(summary: Mapping[str, Any]) -> list[str]:

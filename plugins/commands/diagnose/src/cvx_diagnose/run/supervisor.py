@@ -7,9 +7,12 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
+from cvx_core import PluginError
 from cvx_diagnose.run.crash_journal import CrashJournal
 
 _PASSED_ON = tuple(
@@ -20,7 +23,10 @@ _PASSED_ON = tuple(
 
 
 def supervise(
-    folder: Path, shard: tuple[int, int], notify: Callable[[str], None]
+    folder: Path,
+    shard: tuple[int, int],
+    notify: Callable[[str], None],
+    on_close: Callable[[Callable[[], object]], object],
 ) -> tuple[int | None, bool]:
     """Fork into a worker process and a supervisor that restarts it after a crash.
 
@@ -30,6 +36,9 @@ def supervise(
         Of the run.
     notify
         Called with a message about each crash.
+    on_close
+        Called in the worker with a function to call when the command ends in order. A process
+        that foreign code ends (``os._exit``, ``exit`` in C) does not get there.
 
     Returns
     -------
@@ -45,25 +54,34 @@ def supervise(
         sys.stdout.flush()
         sys.stderr.flush()
         parent = os.getpid()
+        reading, writing = os.pipe()
         child = os.fork()
         if child == 0:
+            os.close(reading)
+            on_close(partial(os.write, writing, b"."))
             # Ctrl-C reaches only the supervisor, which forwards it: once, not twice.
             os.setpgid(0, 0)
             from cvx_engine.pool import end_with_parent
 
             end_with_parent(parent)
             return None, resumed
+        os.close(writing)
         code = _wait(child)
-        if code >= 0:
+        os.set_blocking(reading, False)  # a process of the worker's may still hold the other end
+        closed = b""
+        with suppress(BlockingIOError):
+            closed = os.read(reading, 1)
+        os.close(reading)
+        if code >= 0 and closed:
             return code, resumed
-        cause = signal.Signals(-code).name
+        cause = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         crashed = CrashJournal(folder, shard).record_crash(cause)
         if crashed is None:
-            notify(f"{cause} ended the process, but not while the network processed an input.")
-            return 128 - code, resumed
+            notify(f"The process ended ({cause}), but not while the network processed an input.")
+            return 128 - code if code < 0 else PluginError.exit_code, resumed
         stage, ids = crashed
         what = "one input" if len(ids) == 1 else f"{len(ids)} inputs"
-        notify(f"{cause} ended the process while {stage} {what}; resuming without its cause.")
+        notify(f"The process ended ({cause}) while {stage} {what}; resuming without its cause.")
         resumed = True
 
 

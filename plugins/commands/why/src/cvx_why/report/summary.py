@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cvx_core import printable
 from cvx_why.report.data import ReportData
 from cvx_why.search.regions import FillReport, RegionReport
 
@@ -26,7 +27,7 @@ def summarize(report: ReportData) -> str:
     """Return the report as a few lines of text."""
     if report.type == "correct":
         name = report.predicted.text if report.predicted else "The prediction"
-        return f"{name}: correct. No mistake to explain."
+        return printable(f"{name}: correct. No mistake to explain.")
     predicted = report.predicted.text if report.predicted else "nothing"
     truth = f", ground truth {report.true.text}" if report.true else ""
     # A rival with a lower score than the true class is no mistake.
@@ -55,7 +56,7 @@ def summarize(report: ReportData) -> str:
     if report.counterfactual is not None:
         lines.append(_counterfactual(report.counterfactual))
     lines.append(f"{report.passes} of {report.budget} forward passes used.")
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
 
 
 def conclusions(report: ReportData) -> list[str]:

@@ -1,0 +1,24 @@
+"""The summary as text acts on nothing that shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from cvx_diagnose import diagnose
+from cvx_diagnose.report.text import summary_lines
+from cvx_engine.local import Local
+
+from cvx_core import VisionModel
+
+
+def test_each_line_is_one_line_whatever_a_file_is_called(
+    model: VisionModel, tree: Callable[..., Path], tmp_path: Path
+) -> None:
+    data = tree(1)
+    (data / "ant" / "broken\x1b[2J\nnow.png").write_bytes(b"nothing")
+    run = diagnose(model, data, tmp_path / "run", budget=0.0, engine=Local(workers=1))
+    assert run.summary is not None
+    lines = summary_lines(run.summary)
+    assert any(line.startswith(r"  ant/broken\x1b[2J now.png: ") for line in lines), lines
+    assert all(line.isprintable() for line in lines), lines
