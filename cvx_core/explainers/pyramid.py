@@ -125,7 +125,10 @@ class Levels(Method):
     def _depends(self, request: ExplainRequest) -> Tensor:
         """Return whether the seeded output depends on a level: (seeds, levels, images)."""
         names = [self._layer(part) for part in self.parts]
-        recording = request.recording(Requirements(*names))
+        # Keys of attention carry nothing where its probabilities are frozen.
+        gates = {one.gates for part in self.parts for one in part.recordings()}
+        frozen = gates == {"frozen"}
+        recording = request.recording(Requirements(*names, gates="frozen" if frozen else "native"))
         return torch.stack(
             [
                 torch.stack(

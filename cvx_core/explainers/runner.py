@@ -274,7 +274,13 @@ def _notes_on_flat(explainer: Method, values: npt.NDArray[np.float32]) -> list[s
     """Return what is wrong with maps (B, h, w) that tell no positions apart, or empty text."""
     zero = "The map is zero everywhere: "
     if explainer.signed or not explainer.class_specific:
-        zero += "nothing of the target passes these positions."
+        zero += "nothing of the target passes these positions"
+        if any(one.gates != "native" for one in explainer.recordings()):
+            zero += (
+                " by the rules of this method, in which sigmoid and softmax are constants. Methods "
+                "that follow the network's own gradient, such as gradient-error, may show more"
+            )
+        zero += "."
     else:
         zero += (
             "it shows only what supports the target, and nothing does. A method with signed maps "

@@ -14,7 +14,7 @@ inside it, sum to the residual of the output as a whole.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -32,6 +32,7 @@ from cvx_core.recording.layers.layout import Layout
 from cvx_core.recording.recording import Recording
 from cvx_core.recording.requirements import Requirements
 from cvx_core.recording.rules.base import no_rules
+from cvx_core.recording.saved_tensors import SavedTensors
 
 READOUT = "readout"
 """Name of the function that turns the network's output into logits."""
@@ -200,7 +201,9 @@ def measure_balance(model: VisionModel, image: Tensor, name: str, seed: Tensor) 
     with ledger.attached(model.module):
         requirements = Requirements(layer.name, gates="frozen", tape=True)
         ledger.state = "forward"
-        with Recording(model, image, requirements, {layer.name: layer}) as recording:
+        recording = Recording(model, image, requirements, {layer.name: layer})
+        ledger.saved = recording.saved
+        with recording:
             ledger.state = ""
             # First the gradients and then the replay, which frees each pair of tensors as it goes.
             nodes = ledger.nodes()
@@ -232,10 +235,8 @@ class _Tensor:
         """Compare with the replayed tensor, and release both."""
         if self.gradient is not None:
             assert self.node is not None
-            # This runs inside the replayed forward pass, but isn't a function on the tape.
-            with torch._C.DisableTorchFunction():
-                change = (self.node.detach() - value.detach()).double()
-                self.flow = float((self.gradient.double() * change).sum())
+            change = (self.node.detach() - value.detach()).double()
+            self.flow = float((self.gradient.double() * change).sum())
         self.node = self.gradient = None
 
 
@@ -260,6 +261,7 @@ class _Ledger:
 
     def __init__(self) -> None:
         self.state: Literal["", "forward", "replay"] = ""
+        self.saved = SavedTensors()
         self._calls: list[_Call] = []
         self._open: list[int] = []
         self._count: Counter[str] = Counter()
@@ -267,7 +269,10 @@ class _Ledger:
         self._next = 0
 
     def attached(self, module: nn.Module) -> AbstractContextManager[None]:
-        return hooked(module.named_modules(), before=self._before, after=self._after)
+        # What the hooks compute is no function of the network, and must not be on the tape.
+        return hooked(
+            module.named_modules(), before=_unseen(self._before), after=_unseen(self._after)
+        )
 
     def nodes(self) -> list[Tensor]:
         return [t.node for t in self._tensors() if t.node is not None]
@@ -347,6 +352,7 @@ class _Ledger:
             if given._version > 0:
                 node = given.clone()
                 call.overwritten.append(_Tensor(i, node))
+                self.saved.before_overwriting(leaf)
                 leaf.copy_(node)
         first = first_tensor(output)
         for i, leaf in enumerate(leaves):
@@ -357,6 +363,14 @@ class _Ledger:
                 call.handed.append(_Tensor(i, node))
                 leaves[i] = node.clone()
         return _pytree.tree_unflatten(leaves, spec) if call.handed else None
+
+
+def _unseen(hook: Callable[..., Any]) -> Callable[..., Any]:
+    def run(*args: Any) -> Any:
+        with torch._C.DisableTorchFunction():
+            return hook(*args)
+
+    return run
 
 
 def _depends(value: Any) -> bool:

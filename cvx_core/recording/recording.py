@@ -312,18 +312,20 @@ class Recording:
     def _keep(self, name: str, tensor: Tensor) -> Tensor:
         """Make a tensor a node of the graph; the network continues with a copy."""
         self.mode.started = True
-        if self._replacing is not None:
-            value = self._replacing.get(name)
-            return tensor if value is None else value.clone()
-        # The earliest layer is the leaf of the graph, also where the caller's inputs have one.
-        if not self.nodes:
-            self._first, tensor = name, tensor.detach()
-        # Later layers stay in the graph, so that the gradient of an earlier one passes them.
-        node = tensor if tensor.requires_grad else tensor.detach().requires_grad_()
-        self.nodes[name] = node
-        # A copy, because the network may overwrite it in place, and the node must keep its value.
-        # Hidden from the rules: for them the layer begins here, whatever it was computed from.
+        # Hidden from the rules and the tape: for them the layer begins here, whatever it was
+        # computed from.
         with torch._C.DisableTorchFunction():
+            if self._replacing is not None:
+                value = self._replacing.get(name)
+                return tensor if value is None else value.clone()
+            # The earliest layer is the leaf of the graph, also where the caller's inputs have one.
+            if not self.nodes:
+                self._first, tensor = name, tensor.detach()
+            # Later layers stay in the graph, so that the gradient of an earlier one passes them.
+            node = tensor if tensor.requires_grad else tensor.detach().requires_grad_()
+            self.nodes[name] = node
+            # A copy, because the network may overwrite it in place, and the node must keep its
+            # value.
             return node.clone()
 
     def _forward(self) -> None:

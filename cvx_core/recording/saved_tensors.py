@@ -48,16 +48,16 @@ class SavedTensors:
         return kept.tensor
 
     def keep(self, value: Any) -> Any:
-        """Save all tensors of a nested tuple."""
+        """Save all tensors of nested tuples and lists."""
         if isinstance(value, Tensor):
             return self._kept(value)
-        return tuple(map(self.keep, value)) if type(value) is tuple else value
+        return type(value)(map(self.keep, value)) if type(value) in (tuple, list) else value
 
     def restore(self, value: Any) -> Any:
         """Return what was given to `keep`."""
         if isinstance(value, _Kept):
             return value.tensor
-        return tuple(map(self.restore, value)) if type(value) is tuple else value
+        return type(value)(map(self.restore, value)) if type(value) in (tuple, list) else value
 
     def tensors(self) -> Iterator[Tensor]:
         """Yield the tensors that are still saved; a freed graph has released its own."""
@@ -89,16 +89,18 @@ def storages(tensors: Iterable[Tensor]) -> dict[tuple[torch.device, int], int]:
 
 
 class Tape:
-    """Gates of one forward pass, to be replayed in order.
+    """Gates and choices of one forward pass, to be replayed in order.
 
     A frozen network is affine in the recorded layer, so that replaying its gates at zero gives
-    the constant part of its output: <s, f(x)> = <g, x> + <s, f_frozen(0)>.
+    the constant part of its output: <s, f(x)> = <g, x> + <s, f_frozen(0)>. Choices are results
+    through which no gradient flows: detached tensors, indices, numbers.
     """
 
     def __init__(self, saved: SavedTensors) -> None:
         self._saved = saved
         self._entries: list[tuple[str, Any]] = []
-        self._next = 0
+        self._choices: dict[int, Any] = {}
+        self._next = self._call = 0
         self._sealed = False
         self.replaying = False
 
@@ -110,6 +112,24 @@ class Tape:
         # Checkpointed parts run again in the backward pass; their gates are on the tape already.
         if not self._sealed:
             self._entries.append((name, self._saved.keep(entry)))
+
+    def count(self) -> None:
+        """Count one call of a function, whatever it is."""
+        self._call += 1
+
+    def put_choice(self, result: Any) -> None:
+        """Keep the result of the last counted call."""
+        if not self._sealed:
+            self._choices[self._call] = self._saved.keep(result)
+
+    @property
+    def has_choice(self) -> bool:
+        """Whether the result of the last counted call was kept."""
+        return self._call in self._choices
+
+    def take_choice(self) -> Any:
+        """Return the result of the last counted call."""
+        return self._saved.restore(self._choices[self._call])
 
     def seal(self) -> None:
         """End the recording of gates."""
@@ -134,5 +154,5 @@ class Tape:
         return self._saved.restore(self._entries[self._next - 1][1])
 
     def rewind(self) -> None:
-        """Start again from the first gate."""
-        self._next = 0
+        """Start again from the first call."""
+        self._next = self._call = 0

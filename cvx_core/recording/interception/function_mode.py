@@ -9,7 +9,9 @@ it doesn't matter whether a model calls ``nn.GELU`` or ``F.gelu``. Frozen are:
     gates        GELU, SiLU, hardswish, mish, tanh, ... as x * (f(x) / x)
     scales       the deviation in layer, group, instance and RMS normalisation, norms, divisors
     attention    softmax and sigmoid outputs, scaled dot-product attention's probabilities
-    choices      ReLU, max pooling, clamp, maximum: their own gradient already freezes them
+    choices      ReLU, max pooling, clamp, maximum: their own gradient already freezes them; the
+                 places at which grid_sample reads; whatever the network itself detaches, and the
+                 indices and numbers that it computes
     products     of two tensors that both depend on the input: half to each (Achtibat 2024),
                  unless one is a function of the other element by element, and so its gate
 """
@@ -33,7 +35,7 @@ from cvx_core.recording.interception.constants import Constants
 from cvx_core.recording.interception.leakage import Leakage
 from cvx_core.recording.interception.pointwise import Pointwise
 from cvx_core.recording.rules.attention import attention_probabilities, pass_attention
-from cvx_core.recording.rules.call import Call, active, any_active
+from cvx_core.recording.rules.call import Call, active, any_active, is_choice
 from cvx_core.recording.rules.pooling import MAX_POOLS
 from cvx_core.recording.rules.table import FROZEN_GATES, OWN_GRADIENT
 from cvx_core.recording.saved_tensors import SavedTensors, Tape
@@ -48,6 +50,7 @@ _NAMED: dict[Any, str] = {
     Tensor.norm: "norm",
 }
 _PRODUCTS = ("mul", "multiply")
+_DATA = Tensor.data.__get__  # type: ignore[attr-defined]
 # Python functions of torch begin with one of these checks, which sends them back to the mode.
 _FLAGS = ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic")
 
@@ -115,6 +118,10 @@ class Interception(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         """Run one function of the model."""
+        if func == _DATA:
+            func = Tensor.detach
+        if func == _DATA:
+            func = Tensor.detach
         if isinstance(func, MethodWrapperType):  # an attribute such as x.shape, or x.mT
             result = func(*args, **(kwargs or {}))
             if isinstance(result, Tensor) and self._of_rules and self._following:
@@ -181,8 +188,13 @@ class Interception(TorchFunctionMode):
             return func(*args, **kwargs)
         in_place = name.endswith("_") and not name.endswith("__")
         plain = name[:-1] if in_place else name
-        if self.tape is not None and self.tape.replaying:
-            return self._run(plain, in_place, func, args, kwargs)
+        if self.tape is not None:
+            self.tape.count()
+            if self.tape.replaying:
+                if self.tape.has_choice:
+                    chosen = self.tape.take_choice()
+                    return args[0].copy_(chosen) if in_place else chosen
+                return self._run(plain, in_place, func, args, kwargs)
         # All three before the call: in place, it overwrites the arguments that they look at.
         added = met = None
         made = self._pointwise.made(plain, args) if self._of_rules else None
@@ -190,7 +202,16 @@ class Interception(TorchFunctionMode):
             added = self.constants.find(plain, func, args, kwargs)
         if following:
             met = self.leakage.meets(plain, func, args, kwargs)
-        result = self._run(plain, in_place, func, args, kwargs, following=following)
+        # What has no gradient for the network has none for a rule. Asked before the call: in place,
+        # a result without gradient replaces the active tensor.
+        signal = (following or self.tape is not None) and any_active((args, kwargs))
+        ruled = plain in self.rules and not (signal and not torch.is_grad_enabled())
+        result = self._run(plain, in_place, func, args, kwargs, following=following, ruled=ruled)
+        if signal and not ruled and is_choice(result):
+            if self.tape is not None:
+                self.tape.put_choice(result)
+            if following:
+                self.leakage.begin(plain, result)
         # The zeros that mark a constant are added in place too, to a result that may be saved.
         if in_place and (added is not None or met is not None):
             self.saved.before_overwriting(result)
@@ -211,8 +232,9 @@ class Interception(TorchFunctionMode):
         kwargs: dict[str, Any],
         *,
         following: bool = False,
+        ruled: bool = True,
     ) -> Any:
-        rule = self.rules.get(name)
+        rule = self.rules.get(name) if ruled else None
         if rule is None or not _has_floats((*args, *kwargs.values())):
             if in_place or name == "__setitem__":
                 self.saved.before_overwriting(args[0] if args else kwargs.get("input"))

@@ -41,7 +41,8 @@ def choose_levels(
         If a path from the input to the output passes none.
     """
     with torch.inference_mode(False):
-        outputs, layers, learned = _graph(layout, model, inputs[:1].clone())
+        image = inputs[:1].clone()
+        outputs, layers, learned = _graph(layout, model, image)
     wanted = [node for k, node in enumerate(outputs) if parts is None or k in parts]
     found = _last(wanted, layers, learned)
     while behind := [node for node in found if _reaches(node, found)]:
@@ -54,13 +55,19 @@ def choose_levels(
             "The network has no layer with a spatial grid on which its output depends.",
             "Explain at the input: a method that works there, or layer=input where one takes it.",
         )
+    order = {(p.module, p.call): k for k, p in enumerate(layout.layers)}
+    if len(found) > 1 and {(layers[node].kind, layers[node].grid) for node in found} == {
+        ("tokens", layers[next(iter(found))].grid)
+    }:
+        # Not levels of a pyramid: the keys and values that each block of a decoder makes of the
+        # same tokens.
+        found = _shared(wanted, found, layers, image, order) or found
     several = len(found) > 1
     reason = (
         "one of the levels of the feature pyramid that the output is computed from"
         if several
         else "last spatial layer followed by learned layers"
     )
-    order = {(p.module, p.call): k for k, p in enumerate(layout.layers)}
     chosen = sorted((layers[node] for node in found), key=lambda p: order[p.module, p.call])
     return tuple(
         replace(p, reason=f"{reason} ({p.grid[0]} x {p.grid[1]} positions)") for p in chosen
@@ -116,6 +123,29 @@ def _last(outputs: Iterable[Node], layers: dict[Node, Layer], learned: set[Node]
         behind = behind or node in learned
         todo += [(before, behind) for before, _ in node.next_functions]
     return found
+
+
+def _shared(
+    outputs: Iterable[Node],
+    found: set[Node],
+    layers: dict[Node, Layer],
+    image: Tensor,
+    order: dict[tuple[str, int], int],
+) -> set[Node]:
+    """Return the last layer with the same grid that all paths from the image pass, or none."""
+    [grid] = {layers[node].grid for node in found}
+    before = set.intersection(*(set(graph_nodes(node)) for node in found))
+    alike = {node: p for node, p in layers.items() if node in before and p.grid == grid}
+    for node in sorted(alike, key=lambda n: -order[alike[n].module, alike[n].call]):
+        todo, seen = list(outputs), {None, node}
+        while todo:
+            one = todo.pop()
+            if one not in seen:
+                seen.add(one)
+                todo += [previous for previous, _ in one.next_functions]
+        if not any(getattr(one, "variable", None) is image for one in seen):
+            return {node}
+    return set()
 
 
 def _reaches(node: Node, others: set[Node]) -> bool:

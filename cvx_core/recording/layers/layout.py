@@ -116,6 +116,7 @@ def _trace(model: VisionModel, inputs: Tensor) -> Layout:
     alike: dict[str, Tensor] = {}
     constant: set[str] = set()
     linear: dict[int, Tensor] = {}
+    convolved: set[tuple[int, ...]] = set()
     modules = dict(model.module.named_modules())
 
     def keep(call: str, tensor: Tensor, args: Any) -> None:
@@ -125,6 +126,8 @@ def _trace(model: VisionModel, inputs: Tensor) -> Layout:
         # To the last bit: it is the same row of the batch.
         if call in alike and batch_first(tensor, 2) and torch.equal(alike[call], tensor[1]):
             constant.add(call)
+        if isinstance(modules[_module(call)], nn.Conv2d):
+            convolved.add(tuple(tensor.shape[1:]))
         if isinstance(modules[_module(call)], nn.Linear | nn.LayerNorm):
             linear.update({id(one): one for one in (*args, tensor) if isinstance(one, Tensor)})
 
@@ -143,7 +146,7 @@ def _trace(model: VisionModel, inputs: Tensor) -> Layout:
     total = sum(t.numel() * t.element_size() for call, t, _ in calls if _module(call) in inner)
     if not all(takes_hooks(module) for module in model.module.modules()):
         total = max(total, _HIDDEN * batch.numel() * batch.element_size())
-    return _arrange(calls, count, constant, batch, total, linear)
+    return _arrange(calls, count, constant, batch, total, linear, convolved)
 
 
 def _observe(model: VisionModel, batch: Tensor, seen: Callable[[str, Tensor, Any], None]) -> None:
@@ -182,15 +185,21 @@ def _arrange(
     batch: Tensor,
     total: int,
     linear: Container[int],
+    convolved: Container[tuple[int, ...]],
 ) -> Layout:
-    """Read the shapes of calls; tensors in `linear` have their features in the last dimension."""
+    """Read the shapes of calls.
+
+    Tensors in `linear` have their features in the last dimension, and the shapes in `convolved` are
+    those of maps.
+    """
     size = (int(batch.shape[2]), int(batch.shape[3]))
     names = {call: _module(call) if count[_module(call)] == 1 else call for call, _, _ in calls}
     # First the grids of maps, then everything again: token sequences are read as one of them.
     usable = [one for one in calls if batch_first(one[1], 2) and one[1].is_floating_point()]
-    lengths = {int(n) for _, t, _ in usable if t.ndim == 3 for n in t.shape[1:2]}
+    tokens = {int(n) for _, t, _ in usable if t.ndim == 3 for n in t.shape[1:2]}
     known: set[tuple[int, int]] = set()
     for _, t, _ in usable:
+        lengths = set() if tuple(t.shape[1:]) in convolved else tokens
         found = as_grid(tuple(t.shape[1:]), size, set(), lengths) if t.ndim == 4 else None
         if found is not None:
             known.add(found[1])
@@ -198,8 +207,9 @@ def _arrange(
     aliases: dict[str, str] = {}
     same: list[str] = []
     for call, tensor, k in usable:
-        last = id(tensor) in linear
-        found = as_grid(tuple(tensor.shape[1:]), size, known, lengths, features_last=last)
+        shape = tuple(tensor.shape[1:])
+        lengths = set() if shape in convolved else tokens
+        found = as_grid(shape, size, known, lengths, features_last=id(tensor) in linear)
         if found is None:
             continue
         if call in constant:
@@ -207,7 +217,7 @@ def _arrange(
             continue
         kind, grid, prefix = found
         module, _, number = call.rpartition("#")
-        layer = Layer(names[call], module, int(number), kind, grid, prefix, tuple(tensor.shape[1:]))
+        layer = Layer(names[call], module, int(number), kind, grid, prefix, shape)
         other = layers.get((id(tensor), k))
         if other is not None:
             name, longer = sorted(

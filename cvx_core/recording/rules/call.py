@@ -84,6 +84,15 @@ def any_active(value: Any) -> bool:
     return False
 
 
+def is_choice(result: Any) -> bool:
+    """Whether no gradient flows through a result: a detached tensor, indices, a number."""
+    if isinstance(result, Tensor):
+        return not result.requires_grad
+    if isinstance(result, tuple | list):
+        return all(map(is_choice, result))
+    return isinstance(result, bool | int | float)
+
+
 def argument(call: Call, position: int, name: str, default: Any = None) -> Any:
     """Return an argument given by position or by name."""
     return call.args[position] if len(call.args) > position else call.kwargs.get(name, default)

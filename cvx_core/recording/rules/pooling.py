@@ -1,4 +1,4 @@
-"""Choices: maxima, sorting and pooling.
+"""Choices: maxima, sorting, pooling, and sampling at computed places.
 
 Their own gradient goes to the chosen elements, and so freezes the choice. Only the tape needs more:
 a replay must choose the same elements again, whatever their values are then.
@@ -138,3 +138,24 @@ def max_pool(call: Call) -> Any:
     values, indices = pool(*call.args[:position], **kwargs, return_indices=True)
     call.put(indices)
     return (values, indices) if asked else values
+
+
+SAMPLERS = {
+    **dict.fromkeys(("grid_sampler", "grid_sampler_2d", "grid_sampler_3d"), (1,)),
+    **dict.fromkeys(("roi_align", "roi_pool", "ps_roi_align", "ps_roi_pool"), (1,)),
+    "deform_conv2d": (2, 3),
+}
+"""Functions that read an image at computed places: which arguments say where, or how much of it."""
+
+
+def sampled(call: Call) -> Any:
+    """Freeze the places at which a function reads: it is linear in what it reads there."""
+    given, places = list(call.args), [k for k in SAMPLERS[call.name] if k < len(call.args)]
+    if call.replaying:
+        chosen = call.take()
+    else:
+        chosen = tuple(given[k].detach() for k in places)
+        call.put(chosen)
+    for k, one in zip(places, chosen, strict=True):
+        given[k] = one
+    return call.run(*given, **call.kwargs)

@@ -18,12 +18,14 @@ from cvx_core.recording.rules.normalization import (
 )
 from cvx_core.recording.rules.pooling import (
     MAX_POOLS,
+    SAMPLERS,
     chosen_along,
     clamped,
     max_or_min,
     max_pool,
     of_two,
     reduced,
+    sampled,
 )
 from cvx_core.recording.rules.products import (
     cosine,
@@ -67,6 +69,7 @@ FROZEN_GATES: dict[str, Callable[[Call], Any]] = {
     **dict.fromkeys(("max", "min"), max_or_min),
     **dict.fromkeys(("maximum", "minimum", "fmax", "fmin"), of_two),
     **dict.fromkeys(MAX_POOLS, max_pool),
+    **dict.fromkeys(SAMPLERS, sampled),
     **dict.fromkeys(("var_mean", "std_mean"), var_mean),
     "pow": power,
     "einsum": einsum,

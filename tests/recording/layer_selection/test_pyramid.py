@@ -115,6 +115,63 @@ def test_the_levels_maps_add_up_to_the_score(x: Tensor) -> None:
         assert all(row["residual"] < 1e-12 for row in rows if row["sum"])
 
 
+class Decoder(nn.Module):
+    """Queries that attend to one grid in two blocks, by keys and values of their own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.encoder = nn.Conv2d(3, 8, 4, 4), nn.Linear(8, 8)
+        self.queries = nn.Parameter(torch.randn(5, 8))
+        self.keys = nn.ModuleList(nn.Linear(8, 8) for _ in range(2))
+        self.values = nn.ModuleList(nn.Linear(8, 8) for _ in range(2))
+        self.out = nn.Linear(8, 3 + 4)
+
+    def forward(self, x: Tensor) -> DetectionCandidates:
+        tokens = self.encoder(F.relu(self.stem(x)).flatten(2).transpose(1, 2))
+        found = self.queries.expand(len(x), -1, -1)
+        for key, value in zip(self.keys, self.values, strict=True):
+            weights = (found @ key(tokens).transpose(1, 2)).softmax(-1)
+            found = found + weights @ value(tokens)
+        found = self.out(found)
+        return DetectionCandidates(found[..., :3], found[..., 3:])
+
+
+def test_keys_and_values_of_the_same_tokens_are_no_levels(x: Tensor) -> None:
+    model = cvx.VisionModel(seeded(Decoder), task="detection")
+    [place] = find_levels(model, x)
+    assert (place.name, place.grid) == ("encoder", (4, 4))
+    [made] = cvx.explain(model, x, "activation-error:rule=frozen", cvx.ClassScore(1))
+    assert made.evidence["residual"] < 1e-12
+    assert abs(made.evidence["sum"]) > 1e-3
+
+
+class TwoGrids(Decoder):
+    """The same queries, which attend to a coarser grid in the second block."""
+
+    def forward(self, x: Tensor) -> DetectionCandidates:
+        fine = F.relu(self.stem(x))
+        found = self.queries.expand(len(x), -1, -1)
+        for key, value, grid in zip(
+            self.keys, self.values, (fine, F.avg_pool2d(fine, 2)), strict=True
+        ):
+            tokens = grid.flatten(2).transpose(1, 2)
+            weights = (found @ key(tokens).transpose(1, 2)).softmax(-1)
+            found = found + weights @ value(tokens)
+        found = self.out(found)
+        return DetectionCandidates(found[..., :3], found[..., 3:])
+
+
+def test_keys_carry_nothing_where_attention_is_frozen(x: Tensor) -> None:
+    model = cvx.VisionModel(seeded(TwoGrids), task="detection")
+    assert {p.name for p in find_levels(model, x)} == {
+        "keys.0", "values.0", "keys.1", "values.1",
+    }  # fmt: skip
+    [made] = cvx.explain(model, x, "activation-error:rule=frozen", cvx.ClassScore(1))
+    carried = {row["layer"]: row["sum"] for row in made.evidence["levels"]}
+    assert {name for name, sum_ in carried.items() if sum_} == {"values.0", "values.1"}
+    assert all(row.get("residual", 0) < 1e-12 for row in made.evidence["levels"])
+
+
 class Branches(nn.Module):
     """A branch for classes and one for boxes, whose sides end in a sigmoid."""
 
@@ -142,6 +199,17 @@ def test_the_branch_of_the_boxes_has_no_part_in_the_score_of_a_class(
     [alone] = cvx.explain(model, x, cvx.get_explainer(method, layer="classes"), cvx.ClassScore(1))
     assert np.array_equal(made.values, alone.values)
     assert [row["layer"] for row in made.evidence["levels"]] == ["classes"]
+
+
+@pytest.mark.parametrize("method", ["activation-error", "lrp-epsilon", "epsilon-plus-flat"])
+def test_a_side_that_ends_in_a_sigmoid_names_methods_that_show_it(method: str, x: Tensor) -> None:
+    model = cvx.VisionModel(seeded(Branches), task="detection")
+    side = cvx.BoxScore(cvx.Box(*model.predict(x)[0].boxes_of(1)[3].tolist()), 1, side="left")
+    [ruled] = cvx.explain(model, x, method, side)
+    assert not ruled.values.any()
+    assert "such as gradient-error" in ruled.evidence["warning"]
+    [plain] = cvx.explain(model, x, "gradient-error", side)
+    assert plain.values.any()
 
 
 def test_a_layer_that_is_named_is_asked_alone(x: Tensor) -> None:

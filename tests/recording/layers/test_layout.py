@@ -393,3 +393,23 @@ def test_the_features_of_queries_are_no_grid() -> None:
     # (3, 16) reads as 3 channels of 4 x 4 positions, too: linear layers say what is what.
     layout = Layout.of(VisionModel(Queries().eval()), torch.rand(1, 3, 16, 16))
     assert [layer.name for layer in layout.layers] == ["stem"]
+
+
+def test_maps_with_as_many_rows_as_there_are_tokens_are_no_attention(seeded: Build) -> None:
+    class Net(nn.Module):
+        """Convolutions on 4 x 4 positions, and attention among 2 x 2."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.fine, self.coarse = nn.Conv2d(3, 8, 4, 4), nn.Conv2d(8, 8, 2, 2)
+            self.norm, self.softmax, self.head = nn.LayerNorm(8), nn.Softmax(-1), nn.Linear(8, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            tokens = self.norm(self.coarse(self.fine(x).relu()).flatten(2).transpose(1, 2))
+            weights = self.softmax((tokens @ tokens.mT)[:, None].expand(-1, 2, -1, -1))
+            return self.head((weights[:, 0] @ tokens).mean(1))
+
+    layout = Layout.of(VisionModel(seeded(Net)), torch.randn(1, 3, 16, 16))
+    grids = {layer.name: layer.grid for layer in layout.layers}
+    assert grids["fine"] == (4, 4)
+    assert "softmax" not in grids  # (2, 4, 4) of two heads

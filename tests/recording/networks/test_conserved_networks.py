@@ -13,6 +13,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.ops import deform_conv2d, roi_align
 
 from cvx_core.recording.conservation import constant_part
 from cvx_core.recording.layer_selection.selection import open_recording
@@ -131,6 +132,29 @@ def gem(net: Net, x: Tensor) -> Tensor:
     )
 
 
+def without_gradient(net: Net, x: Tensor) -> Tensor:
+    """Straight-through rounding, proposals under no_grad, numbers and branches."""
+    x = x + ((4 * x).round() / 4 - x).detach() + 0.1 * x.data.abs()
+    with torch.no_grad():
+        order = F.gelu(x.mean((2, 3))).sort(dim=1).indices
+        shift = torch.tanh(x).amax()
+    x = x.gather(1, order[:, :, None, None].expand_as(x)) - shift
+    kept = (3 * x).detach_().clamp_(-1)
+    if x.mean() > kept.sum().item() / kept.numel():
+        return F.silu(x) - kept * float(x.std())
+    return net.extra["conv"](x) + kept
+
+
+def sampled_where_it_says(net: Net, x: Tensor) -> Tensor:
+    places = torch.tanh(net.extra["places"](x)).permute(0, 2, 3, 1)
+    x = F.grid_sample(x, places, align_corners=False)
+    boxes = 3 + 3 * torch.tanh(x[:, :4, :2, :2].mean((2, 3))) * torch.tensor([-1, -1, 1, 1])
+    x = x + roi_align(x, list(boxes[:, None]), (6, 6), sampling_ratio=2)
+    weight = net.extra["conv"].weight
+    offset = net.extra["offset"](x)
+    return x + deform_conv2d(x, offset, weight, padding=1, mask=offset[:, :9].sigmoid())
+
+
 class Power(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -170,6 +194,10 @@ NETS: dict[str, Callable[[], Net]] = {
     ),
     "einsum": lambda: Net(mixed_by_einsum),
     "where, clamp, maximum, amax, topk, gather": lambda: Net(chosen),
+    "detached, under no_grad, numbers": lambda: Net(without_gradient, conv=conv()),
+    "grid_sample, roi_align, deform_conv2d": lambda: Net(
+        sampled_where_it_says, places=conv(2), conv=conv(), offset=conv(18)
+    ),
     "generalised mean pooling": lambda: Net(gem, power=Power()),
 }
 
