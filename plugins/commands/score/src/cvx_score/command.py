@@ -141,14 +141,3 @@ def command(
         for name in (FILE,) if figure is None else (CURVES, FILE):
             kit.put(str(folder / name))
     return 0
-    kit.put(table(scores))
-    if figure is not None:
-        kit.put(str(folder / CURVES))
-    kit.put(str(folder / FILE))
-=======
-    finally:  # a full disk must not cost the result
-        kit.put(written.decode().rstrip() if as_json else table(scores))
-    if not as_json:
-        kit.put(str(folder / FILE))
->>>>>>> a20f5535ff437d4be30f90abe7146cf185170d64
-    return 0
