@@ -277,8 +277,8 @@ def _notes_on_flat(explainer: Method, values: npt.NDArray[np.float32]) -> list[s
         zero += "nothing of the target passes these positions"
         if any(one.gates != "native" for one in explainer.recordings()):
             zero += (
-                " by the rules of this method, in which sigmoid and softmax are constants. Methods "
-                "that follow the network's own gradient, such as gradient-error, may show more"
+                " by the rules of this method, in which sigmoid and softmax are constants. A method "
+                "that follows the network's own gradient may show more"
             )
         zero += "."
     else:
