@@ -126,8 +126,8 @@ class _WithExport(click.Command):
 @click.option(
     "--try-fix",
     is_flag=True,
-    help="Retrain the last layer and fit a temperature, or tune a detector's threshold and "
-    "suppression, on one half of the inputs; evaluate on the other.",
+    help="Retrain the last layer and fit a temperature, or tune the thresholds of "
+    "a detector or of several labels, on one half of the inputs; evaluate on the other.",
 )
 @click.option(
     "--log",

@@ -63,3 +63,25 @@ def test_duplicates_and_conflicts_are_shown_by_their_own_images() -> None:
     }
     near, conflict = advise(found, summary_of(200))
     assert (near["examples"], conflict["examples"]) == ([3, 8, 9], [4, 5])
+
+
+@pytest.mark.parametrize(("fixed", "broken", "count"), [(30, 5, 1), (5, 30, 0)])
+def test_a_threshold_that_makes_more_images_worse_is_not_advised(
+    fixed: int, broken: int, count: int
+) -> None:
+    found = {**found_with(), "error_groups": []}
+    found["fixes"] = [
+        {
+            "name": "a threshold for each label",
+            "tried": True,
+            "thresholds": {"ant": 0.1},
+            "before": 0.6,
+            "after": 0.7,
+            "low": 0.05,
+            "p": 0.001,
+            "fixed": fixed,
+            "broken": broken,
+            "gain": 0.1,
+        }
+    ]
+    assert len(advise(found, summary_of(200))) == count

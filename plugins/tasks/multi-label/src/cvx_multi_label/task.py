@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -68,6 +68,11 @@ class MultiLabel(Task):
     whole_image = True
     pyramid = False
     label_form = "CLASS,CLASS"
+    columns: ClassVar[Mapping[str, Any]] = {
+        "label_logits": np.float16,
+        "predicted_labels": [int],
+        "true_labels": [int],
+    }
 
     def __post_init__(self) -> None:
         if not 0 < self.threshold < 1:
@@ -110,6 +115,16 @@ class MultiLabel(Task):
         if isinstance(label, Collection) and not isinstance(label, list | tuple):
             return [label] * count
         return [label] if plain and count == 1 else super().labels_per_image(label, count)
+
+    def row(self, prediction: LabelPrediction, ground_truth: GroundTruth | None) -> dict[str, Any]:
+        """Return the logits of all labels, and which are predicted and true."""
+        known = None if ground_truth is None else sorted(prediction.indices(ground_truth))
+        return {
+            **super().row(prediction, ground_truth),
+            "label_logits": prediction.logits,
+            "predicted_labels": np.flatnonzero(prediction.has).tolist(),
+            "true_labels": known,
+        }
 
     def mistakes(self, prediction: LabelPrediction, ground_truth: GroundTruth) -> list[Mistake]:
         """Return the labels that are predicted wrongly or missed, the most costly first."""

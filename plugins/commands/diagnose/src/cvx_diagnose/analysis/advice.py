@@ -16,6 +16,9 @@ _TESTED = 3
 _SURE = 0.05
 """p-value below which a fix that helped is listed."""
 
+_SHOWN = 6
+"""Maximum number of labels whose threshold a sentence has; ``summary.json`` has all."""
+
 _SMALL = 0.02
 """Share of the errors below which a group is not listed."""
 
@@ -108,9 +111,12 @@ def advise(found: Mapping[str, Any], summary: Mapping[str, Any]) -> list[dict[st
         if own >= max(2, _SMALL * errors):
             advice.append({**_for_group(group, name), "count": own, "group": group["number"]})
     for one in found["fixes"]:
-        if one["tried"] and one["low"] > 0 and one["p"] < _SURE:
-            kind = "retrain" if {"threshold", "temperature"}.isdisjoint(one) else "threshold"
-            gain = max(0.0, one.get("gain", one["change"]))
+        # F1 may rise while more images get worse; a temperature worsens none of the predictions.
+        better = one["tried"] and (one["fixed"] > one["broken"] or "temperature" in one)
+        if better and one["low"] > 0 and one["p"] < _SURE:
+            tuned = not {"threshold", "thresholds", "temperature"}.isdisjoint(one)
+            kind = "threshold" if tuned else "retrain"
+            gain = max(0.0, one["gain"] if "gain" in one else one["change"])
             advice.append(
                 {"kind": kind, "text": _for_fix(one), "count": one["fixed"], "gain": gain}
             )
@@ -160,6 +166,14 @@ def _for_fix(one: Mapping[str, Any]) -> str:
         return (
             f"Divide the logits by {one['temperature']:.3g}: on held-out inputs the calibration "
             f"error went from {errors}."
+        )
+    if "thresholds" in one:
+        values = list(one["thresholds"].items())
+        shown = ", ".join(f"{label} {value:g}" for label, value in values[:_SHOWN])
+        more = f" and {len(values) - _SHOWN:,} others" if len(values) > _SHOWN else ""
+        return (
+            f"Set the threshold of each label ({shown}{more}): on held-out images F1 went from "
+            f"{now[0]} to {now[1]}."
         )
     if "worst_group" in one or "relabeled" in one:
         what = one["name"].removeprefix("retraining").strip()

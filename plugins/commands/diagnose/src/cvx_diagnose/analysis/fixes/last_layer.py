@@ -16,6 +16,7 @@ from cvx_diagnose.analysis.fixes.halves import (
     split_halves,
     train_head,
 )
+from cvx_diagnose.analysis.fixes.label_thresholds import try_label_thresholds
 from cvx_diagnose.analysis.fixes.saved_head import save_head
 from cvx_diagnose.analysis.fixes.shortcut_removal import try_without_shortcut
 from cvx_diagnose.analysis.fixes.temperature import try_temperature
@@ -58,8 +59,9 @@ def try_fixes(
         accuracy after it minus that of the network on the same inputs. ``weights`` is the file, in
         the run's folder, of the network with the new layer, if it helped; ``cvx -m MODEL --weights
         FILE`` loads it. See `.temperature.try_temperature`,
-        `.shortcut_removal.try_without_shortcut`, and for detectors
-        `.detection_thresholds.try_thresholds`.
+        `.shortcut_removal.try_without_shortcut`, for detectors
+        `.detection_thresholds.try_thresholds`, and for several labels an image
+        `.label_thresholds.try_label_thresholds`.
     """
     if "logits" in run.schema.names:
         halves = split_halves(run)
@@ -73,6 +75,8 @@ def try_fixes(
                 try_without_shortcut(run, work, halves, one, error_groups) for one in shortcuts
             ]
         return found
+    if "label_logits" in run.schema.names:
+        return [try_label_thresholds(run)]
     return [try_thresholds(run)] if "candidates" in run.schema.names else []
 
 
