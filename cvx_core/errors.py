@@ -21,10 +21,12 @@ how to fix it.
 from __future__ import annotations
 
 import re
-import shlex
 import sys
 from collections.abc import Iterable
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class CvxError(Exception):
@@ -144,7 +146,9 @@ def install_command(*packages: str | Path) -> str:
         Requirements, such as ``"torch>=2.10"``, and folders to install in editable form.
     """
     import os
+    import shlex
     from importlib.util import find_spec
+    from pathlib import Path
 
     words, cloned = [], False
     for package in packages:
@@ -162,6 +166,8 @@ def install_command(*packages: str | Path) -> str:
 
 def _in_clone(requirement: str) -> Path | None:
     """Return the folder of a package of cvx in the clone that this file is in, with the extras."""
+    from pathlib import Path
+
     root = Path(__file__).parents[1]
     match = re.match(r"(cvx-[a-z-]+)(\[.*\])?", requirement)
     if match is None or not (root / "plugins").is_dir():

@@ -9,7 +9,6 @@ import click
 
 from cvx_core._util.text import printable
 from cvx_core._util.version import __version__
-from cvx_core.cli.kit.configuration import Configuration
 from cvx_core.cli.kit.console import Settings, installed_plugins, only_data
 from cvx_core.errors import PluginError, UnknownComponentError, did_you_mean, install_command
 from cvx_core.plugins.discovery import package_of
@@ -67,6 +66,8 @@ class LazyGroup(click.Group):
         name, command, rest = super().resolve_command(ctx, args)
         # The completion must not fail, and 'cvx doctor' lists what is wrong with the file.
         if name and command and name != "doctor" and not ctx.resilient_parsing:
+            from cvx_core.cli.kit.configuration import Configuration
+
             given = Configuration.read()
             if given.tables:
                 given.check_commands(self.list_commands(ctx))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
+from inspect import isroutine
+from types import ModuleType
 from typing import Any
 
 import pluggy
@@ -49,12 +50,28 @@ class Failure:
 
     def traceback(self) -> str:
         """Return the full traceback as text."""
+        import traceback
+
         return "".join(traceback.format_exception(self.error))
 
 
 def normal_name(distribution: str) -> str:
     """Write a distribution's name as package indexes do: ``My_Plugin`` becomes ``my-plugin``."""
     return re.sub(r"[-_.]+", "-", distribution.strip()).lower()
+
+
+class _Manager(pluggy.PluginManager):
+    """A manager that looks at functions only, since pluggy's look at every name is slow."""
+
+    def parse_hookimpl_opts(self, plugin: Any, name: str) -> Any:
+        if isinstance(plugin, ModuleType) and not isroutine(vars(plugin).get(name)):
+            return None
+        return super().parse_hookimpl_opts(plugin, name)
+
+    def parse_hookspec_opts(self, module_or_class: Any, name: str) -> Any:
+        if name.startswith("__"):
+            return None
+        return super().parse_hookspec_opts(module_or_class, name)
 
 
 class Registry:
@@ -65,7 +82,7 @@ class Registry:
     """
 
     def __init__(self, *, strict: bool | None = None) -> None:
-        self._manager = pluggy.PluginManager("cvx")
+        self._manager = _Manager("cvx")
         self._manager.add_hookspecs(CvxSpecs)
         self.kinds: dict[str, Kind] = {kind.name: kind for kind in KINDS}
         self._table: dict[str, dict[str, dict[str, Component]]] = {kind: {} for kind in self.kinds}

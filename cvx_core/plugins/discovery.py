@@ -7,12 +7,11 @@ import re
 import sys
 import threading
 from contextlib import redirect_stdout
-from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, requires, version
-from operator import itemgetter
 from typing import Any, TypeVar
 
 from cvx_core.errors import PluginError
 from cvx_core.plugins.component_registry import Registry, normal_name
+from cvx_core.plugins.entry_points import entry_points
 from cvx_core.plugins.hookspecs import GROUP
 from cvx_core.plugins.isolation import REPORT
 from cvx_core.plugins.parameters import build
@@ -55,6 +54,8 @@ def get_component(kind: str, name: str, parameters: dict[str, Any], base: type[T
 
 def version_of(distribution: str) -> str:
     """Return the version of an installed distribution, or an empty string."""
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         return version(distribution)
     except PackageNotFoundError:
@@ -71,6 +72,8 @@ def package_of(name: str) -> str:
     >>> package_of("no-such-thing")
     ''
     """
+    from importlib.metadata import PackageNotFoundError, requires
+
     wanted = f"cvx-{normal_name(name)}"
     try:
         wants = requires("cvx-core") or []
@@ -95,11 +98,11 @@ def discover(into: Registry) -> None:
 def _discover(into: Registry) -> None:
     words = os.environ.get("CVX_DISABLE_PLUGINS", "").split(",")
     disabled = {normal_name(word) for word in words}
-    # One look at the disk for all groups, and one at the metadata of each distribution.
-    found = entry_points()
-    owned = [(_owner(entry), entry) for entry in found.select(group=GROUP)]
-    for owner, entry in sorted(owned, key=itemgetter(0)):
-        if disabled & {"*", normal_name(owner), owner.partition(":")[0]}:
+    for entry in (found := entry_points(_PREFIX)):
+        owner = entry.owner
+        if entry.group != GROUP:
+            continue
+        if disabled & {"*", normal_name(owner), entry.distribution}:
             into.disabled.append(owner)
             continue
         try:
@@ -112,15 +115,5 @@ def _discover(into: Registry) -> None:
         else:
             into.register(plugin, owner)
     into.check_hooks()
-    for group in sorted(found.groups):
-        if group.startswith(_PREFIX) and group != GROUP:
-            for entry in found.select(group=group):
-                into.incompatible.append(f"{_owner(entry)} ({group})")
-
-
-def _owner(entry: EntryPoint) -> str:
-    # Found in the text: parsing the metadata of all plugins would double the time of the help. An
-    # installation that was cut short can lack the file, or the name in it.
-    metadata = entry.dist and (entry.dist.read_text("METADATA") or entry.dist.read_text("PKG-INFO"))
-    name = re.search(r"^Name: *(\S+)", metadata or "", re.MULTILINE)
-    return f"{normal_name(name[1]) if name else 'unknown'}:{entry.name}"
+    others = [entry for entry in found if entry.group != GROUP]
+    into.incompatible += [f"{entry.owner} ({entry.group})" for entry in others]

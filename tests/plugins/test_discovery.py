@@ -6,13 +6,18 @@ interpreter sees it.
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import shutil
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from cvx_core.plugins import discovery
+from cvx_core.plugins.component_registry import normal_name
+from cvx_core.plugins.entry_points import entry_points
 
 if TYPE_CHECKING:
     from conftest import Environment
@@ -264,8 +269,47 @@ def test_a_package_of_the_project_that_is_not_installed_is_found_by_its_name(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     wants = ["torch>=2.10", "cvx-aaa>=0.1; extra == 'all'", "cvx-bb-b; extra == 'all'"]
-    monkeypatch.setattr(discovery, "requires", lambda name: wants)
+    monkeypatch.setattr("importlib.metadata.requires", lambda name: wants)
     monkeypatch.setattr(discovery, "version_of", lambda name: "1" if name == "cvx-aaa" else "")
     assert discovery.package_of("bb_b") == "cvx-bb-b"
     assert discovery.package_of("aaa") == ""
     assert discovery.package_of("torch") == ""
+
+
+def test_the_entry_points_are_those_of_importlib_metadata() -> None:
+    known = importlib.metadata.entry_points()
+    expected = {
+        (normal_name(one.dist.name), one.group, one.name, one.value)
+        for group in known.groups
+        if group.startswith("cvx.plugins.")
+        for one in known.select(group=group)
+        if one.dist is not None
+    }
+    assert len(expected) > 20
+    assert set(entry_points("cvx.plugins.")) == expected
+
+
+def test_the_first_of_two_installations_counts_and_damaged_ones_are_skipped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = {
+        "first/My_Own-1.dist-info": (
+            "# ours\n[x.a]\none = json:JSONDecoder.decode [extra]\n\n[b]\nno = b"
+        ),
+        "second/my.own-2.dist-info": "[x.a]\ntwo = json",
+        "second/other.egg-info": "[x.b]\n;no = a\nthree=json",
+        "second/binary-1.dist-info": "[x.b]\n\udcff = a",
+        "second/my_own": "[x.a]\nno = a",
+    }
+    for name, text in texts.items():
+        (tmp_path / name).mkdir(parents=True)
+        file = tmp_path / name / "entry_points.txt"
+        file.write_text(text, encoding="utf-8", errors="surrogateescape")
+    (tmp_path / "second/cut-1.dist-info").mkdir()
+    paths = [str(tmp_path / name) for name in ("missing", "first", "second")]
+    monkeypatch.setattr(sys, "path", paths)
+    first, second = entry_points("x.")
+    assert first == ("my-own", "x.a", "one", "json:JSONDecoder.decode [extra]")
+    assert (first.owner, first.load()) == ("my-own:one", json.JSONDecoder.decode)
+    assert second == ("other", "x.b", "three", "json")
+    assert second.load() is json

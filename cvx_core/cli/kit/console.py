@@ -7,7 +7,8 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
+from importlib.machinery import EXTENSION_SUFFIXES
+from typing import TYPE_CHECKING
 
 import click
 
@@ -17,13 +18,15 @@ from cvx_core.plugins.component_registry import Registry
 from cvx_core.plugins.discovery import registry
 from cvx_core.plugins.isolation import describe_error
 
+if TYPE_CHECKING:
+    from pathlib import Path
 
-def working_folder() -> Path:
-    """Return where the program was called, empty if that folder was deleted meanwhile."""
+
+def _working_folder() -> str:
     try:
-        return Path.cwd()
+        return os.getcwd()  # noqa: PTH109
     except OSError:
-        return Path()
+        return ""
 
 
 @dataclass
@@ -36,13 +39,18 @@ class Settings:
         Whether errors come with their traceback.
     command
         Name of the command that runs, if it is a plugin's.
-    home
-        Where the program was called, whatever a plugin makes the working folder.
     """
 
     verbose: bool = False
     command: str = ""
-    home: Path = field(default_factory=working_folder)
+    _home: str = field(default_factory=_working_folder)
+
+    @property
+    def home(self) -> Path:
+        """Where the program was called; empty if that folder was deleted meanwhile."""
+        from pathlib import Path  # its import takes long, and the help needs none
+
+        return Path(self._home)
 
 
 def say(text: str) -> None:
@@ -176,11 +184,22 @@ def only_data() -> Iterator[None]:
         os.close(kept)
 
 
+def _compiled_code() -> bool:
+    """Whether a module that is not of Python itself may have run C code."""
+    suffixes = tuple(EXTENSION_SUFFIXES)
+    return "ctypes" in sys.modules or any(
+        str(getattr(module, "__dict__", {}).get("__file__")).endswith(suffixes)
+        and name.partition(".")[0] not in sys.stdlib_module_names
+        for name, module in list(sys.modules.items())
+    )
+
+
 def _flush(*, libraries: bool = False) -> None:
     for stream in (sys.stdout, sys.__stdout__):
         with suppress(OSError, ValueError, AttributeError):
             stream.flush()  # type: ignore[union-attr]
-    if libraries:
+    # For the help alone, loading ctypes would take longer than the rest.
+    if libraries and _compiled_code():
         import ctypes
 
         # What C code printed waits in a buffer of its own. Windows has no library called None.
