@@ -176,7 +176,7 @@ def test_all_distributions_have_one_version_that_they_accept() -> None:
 
 
 def test_the_command_is_installed_with_the_core() -> None:
-    assert ROOT["project"]["scripts"] == {"cvx": "cvx_core.cli.entry:main"}
+    assert ROOT["project"]["scripts"] == {"cvx": "cvx_core.cli.__main__:main"}
 
 
 def test_the_core_depends_on_seven_packages() -> None:

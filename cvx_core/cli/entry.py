@@ -25,7 +25,7 @@ from cvx_core.cli.kit.console import (
 )
 from cvx_core.cli.kit.signals import heeding_signals, interruption_code
 from cvx_core.cli.program import group
-from cvx_core.errors import CvxError, PluginError
+from cvx_core.errors import CvxError, ModelError, PluginError
 from cvx_core.plugins.isolation import REPORT, describe_error
 
 
@@ -91,6 +91,11 @@ def _blamed(error: BaseException, settings: Settings) -> BaseException:
     told_of: CvxError
     if isinstance(error, OSError) and not _stdout_works():
         told_of = no_output(error)
+    elif isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's
+        told_of = ModelError(
+            f"Out of memory ({describe_error(error)}).",
+            "Use smaller images, a smaller model or another --device.",
+        )
     elif settings.command:
         told_of = PluginError(
             f"The command {settings.command!r} failed: {describe_error(error)}", REPORT

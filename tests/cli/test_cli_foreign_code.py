@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import click
 import pytest
+import torch
 
 from cvx_core import (
     Artifact,
@@ -310,6 +311,23 @@ def test_a_command_that_ends_the_program_is_exit_code_6(
     done = inside("bad-command")
     assert (done.code, done.traced) == (6, False)
     assert "The command 'bad-command' failed: " in done.err
+
+
+@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory")])
+def test_a_command_that_runs_out_of_memory_is_no_fault_of_its_author(
+    inside: Inside, error: BaseException
+) -> None:
+    @click.command()
+    def large() -> None:
+        """Allocate too much."""
+        raise error
+
+    register(Component("large", "", large), kind="command")
+    done = inside("large")
+    assert (done.code, done.traced) == (5, False)
+    assert "cvx: Out of memory (" in done.err
+    assert "Use smaller images" in done.err
+    assert "author" not in done.err
 
 
 def test_a_bug_of_ours_is_one_line_and_with_v_a_traceback(

@@ -57,6 +57,17 @@ def test_help_of_a_command_imports_nothing_heavy(cvx: Cvx, command: str) -> None
     assert done.stderr.splitlines()[-1].startswith("0 [] ")
 
 
+def test_ctrl_c_while_the_program_is_imported_is_no_traceback(cvx: Cvx) -> None:
+    (cvx.folder / "click.py").write_text("raise KeyboardInterrupt")
+    done = subprocess.run(
+        [sys.executable, "-m", "cvx_core.cli", "--help"],
+        env=cvx.environment(PYTHONPATH=str(cvx.folder)),
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "cvx: interrupted\n")
+
+
 EXPLAINED = """
 import sys
 from cvx_core.cli import main

@@ -25,6 +25,7 @@ from cvx_core import (
     Requirements,
     register,
 )
+from cvx_core.cli.kit.console import say
 from cvx_core.cli.kit.signals import INTERRUPTED, Ended, heeding_signals, interruption_code
 from cvx_core.errors import OutputError
 from cvx_core.explanations import output_folder as output
@@ -209,6 +210,13 @@ def test_streams_that_the_caller_closed_cost_only_what_would_go_there(
 def test_a_full_standard_error_does_not_change_the_answer(cvx: Cvx) -> None:
     assert shell(cvx, "no-such-command 2> /dev/full").returncode == 2
     assert json.loads(shell(cvx, "plugins --json 2> /dev/full").stdout)["components"]
+
+
+def test_what_is_said_acts_on_nothing_and_keeps_its_columns(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    say("Install it:  pip install -e na\x1b[2Jme\n  \u202eTest it")
+    assert capfd.readouterr().err == "Install it:  pip install -e na\\x1b[2Jme\n  \\u202eTest it\n"
 
 
 def test_a_closed_stream_is_not_taken_for_a_file_of_the_run(cvx: Cvx) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
@@ -54,9 +55,9 @@ class Settings:
 
 
 def say(text: str) -> None:
-    """Print a line on standard error, if that can be written to."""
+    """Print text on standard error, if that can be written to; spaces and line breaks stay."""
     try:
-        click.echo(text, err=True)
+        click.echo(re.sub(r"[^ \n]+", lambda word: printable(word[0]), text), err=True)
     except OSError:
         silence(sys.stderr.fileno())
 

@@ -106,6 +106,14 @@ def test_voc_counts_pixels_from_one_and_includes_the_last(file: Any) -> None:
     )
 
 
+@pytest.mark.parametrize("names", ["[[x, y]]", "{.inf: x}"])
+def test_names_of_yolo_are_texts_by_whole_numbers(file: Any, names: str) -> None:
+    file("data.yaml", f"names: {names}")
+    photo = file("a.png", np.zeros((4, 4, 3), np.uint8))
+    with pytest.raises(InputError, match="Invalid names"):
+        read_ground_truth(file("a.txt", "0 0.5 0.5 0.5 0.5"), "detection", photo)
+
+
 def test_yolo_gives_fractions_of_the_upright_photograph(file: Any) -> None:
     photo = Image.new("RGB", (50, 100))
     exif = photo.getexif()
@@ -196,7 +204,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("a.txt", "1 nan 0.5 0.1 0.1", "must be between 0 and 1"),
     ("a.txt", "3 0.5 0.5 0.25 0.5", r"a\.txt, line 1: There is no class 3"),
     ("a.txt", b"\xff\xfe\x00", "Not UTF-8 text"),
-    ("a.csv", "", "has no column 'path'"),
+    ("a.csv", "", "is empty"),
     ("a.doc", "", "Unsupported file of boxes"),
 ]
 

@@ -8,6 +8,7 @@ import json
 import pickle
 import tarfile
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -328,6 +329,16 @@ def test_a_data_yaml_names_images_and_classes(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="were not found") as error:
         open_source(tmp_path / "my.yaml", "detection", CLASSES)
     assert "set/images/none" in error.value.hint
+
+
+@pytest.mark.parametrize("place", ["names: [*d]\nval: x", "names: [dog]\nval: [*d]"])
+def test_a_data_yaml_whose_texts_are_nested_aliases_is_refused(tmp_path: Path, place: str) -> None:
+    # Written out, d is 9 ** 4 letters; a few lines more, and it fills the memory.
+    lists = [f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]" for a, b in pairwise("abcd")]
+    text = "\n".join(["a: &a [x, x, x, x, x, x, x, x, x]", *lists, place])
+    (tmp_path / "my.yaml").write_text(text)
+    with pytest.raises(InputError, match=r"is no data\.yaml of YOLO"):
+        open_source(tmp_path / "my.yaml", "detection", CLASSES)
 
 
 def test_a_coco_file_gives_masks_to_a_segmenter(tmp_path: Path) -> None:

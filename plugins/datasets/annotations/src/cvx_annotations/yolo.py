@@ -99,8 +99,11 @@ def _names(file: Path, changed: int) -> Mapping[int, str] | None:  # noqa: ARG00
     if isinstance(names, list):
         names = dict(enumerate(names))
     try:
+        # Aliases of lists of aliases would become a text without end.
+        if any(isinstance(name, list | dict | set) for name in names.values()):
+            raise ValueError("a name must be a text or a number")
         return {int(number): str(name) for number, name in names.items()}
-    except (AttributeError, TypeError, ValueError) as error:
+    except (AttributeError, TypeError, ValueError, OverflowError) as error:
         raise InputError(f"Invalid names in {file}: {error}.", way_out) from error
 
 

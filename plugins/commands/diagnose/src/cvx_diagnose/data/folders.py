@@ -232,6 +232,11 @@ def open_yolo_config(
         called = dict(enumerate(names)) if isinstance(names, list) else dict(names)
         wanted = [split] if split else [one for one in SPLITS if said.get(one)]
         given = said[wanted[0]]
+        places = given if isinstance(given, list) else [given]
+        # Aliases of lists of aliases would become a text without end.
+        scalars = (*called.values(), *places, said.get("path"))
+        if any(isinstance(one, list | dict | set) for one in scalars):
+            raise ValueError("a name or a path is nested")
     except (yaml.YAMLError, RecursionError, ValueError, TypeError, KeyError, IndexError) as error:
         lacks = f"lacks {error}" if isinstance(error, KeyError) else "is no data.yaml of YOLO"
         raise InputError(f"{name} {lacks}.", hint) from error
@@ -240,19 +245,19 @@ def open_yolo_config(
     ClassNames(classes, renamed).check(texts.values(), name)
     composed = {key: renamed.get(key, renamed.get(one, one)) for key, one in texts.items()}
     roots = [str(said.get("path") or "").strip("/") if storage.url else str(said.get("path") or "")]
-    places, looked = [], []
-    for place in given if isinstance(given, list) else [given]:
+    found, looked = [], []
+    for place in places:
         # Some tools write paths from the file's own folder, whatever `path` says.
         tried = [str(PurePosixPath(root, str(place))) for root in (*roots, "")]
         there = (one for one in tried if storage.is_folder(one) or storage.is_file(one))
-        places.append(next(there, ""))
+        found.append(next(there, ""))
         looked += tried
-    if not all(places):
+    if not all(found):
         shown = ", ".join(f"{storage}/{one}" for one in dict.fromkeys(looked))
         raise InputError(
             f"The images of {wanted[0]!r} in {name} were not found.", f"Looked for {shown}."
         )
-    return YoloSplit(name, task, classes, storage, tuple(places), renamed={**renamed, **composed})
+    return YoloSplit(name, task, classes, storage, tuple(found), renamed={**renamed, **composed})
 
 
 MASK_FILES = (".png", ".tif", ".tiff", ".bmp", ".gif")
