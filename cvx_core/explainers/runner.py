@@ -28,6 +28,7 @@ from cvx_core.explanations.results import Explanations
 from cvx_core.models.repeatability import differs_between_runs
 from cvx_core.models.sources import wrap
 from cvx_core.models.vision_model import PreparedImage, VisionModel
+from cvx_core.recording.interception.autograd import installed_explainers
 from cvx_core.tasks.catalogue import labels_per_image, targets_per_image
 from cvx_core.tasks.classes import TargetRecord
 from cvx_core.tasks.ground_truth import GroundTruth
@@ -275,10 +276,11 @@ def _notes_on_flat(explainer: Method, values: npt.NDArray[np.float32]) -> list[s
     zero = "The map is zero everywhere: "
     if explainer.signed or not explainer.class_specific:
         zero += "nothing of the target passes these positions"
-        if any(one.gates != "native" for one in explainer.recordings()):
+        able = [] if _is_native(explainer) else list(installed_explainers(_shows_slopes))
+        if able:
             zero += (
-                " by the rules of this method, in which sigmoid and softmax are constants. A method "
-                "that follows the network's own gradient may show more"
+                " by the rules of this method, in which sigmoid and softmax are constants. Methods "
+                f"that follow the network's own gradient may show more: {', '.join(able[:3])}"
             )
         zero += "."
     else:
@@ -297,6 +299,15 @@ def _notes_on_flat(explainer: Method, values: npt.NDArray[np.float32]) -> list[s
         zero if not size else constant if is_same else ""
         for size, is_same in zip(largest.tolist(), same.tolist(), strict=True)
     ]
+
+
+def _is_native(explainer: Method) -> bool:
+    return all(one.gates == "native" for one in explainer.recordings())
+
+
+def _shows_slopes(explainer: Method) -> bool:
+    maps = explainer.needs_gradient and explainer.class_specific and explainer.signed
+    return maps and explainer.unit.startswith("logits") and _is_native(explainer)
 
 
 def _for_any_class(record: TargetRecord) -> TargetRecord:

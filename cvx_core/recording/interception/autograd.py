@@ -99,7 +99,7 @@ def without_gradient(model: VisionModel, image: Tensor) -> MethodError | None:
         reached = any(getattr(node, "variable", None) is inputs for node in nodes)
         if reached and not any(map(_is_end, nodes)):
             return None
-    able = ", ".join(_of_forward_passes())
+    able = ", ".join(installed_explainers(lambda one: not one.needs_gradient))
     hint = "Use a method that only runs the network" + (f": {able}" if able else "")
     if output.requires_grad:  # what lies behind has parameters, so that there may be layers
         hint += ", or name a later layer"
@@ -112,14 +112,14 @@ def without_gradient(model: VisionModel, image: Tensor) -> MethodError | None:
     )
 
 
-def _of_forward_passes() -> Iterator[str]:
-    """Yield the names of installed explainers that need no gradient."""
+def installed_explainers(fits: Callable[[Any], bool]) -> Iterator[str]:
+    """Yield the names of installed explainers for which a function is true."""
     for offer in registry().offers("explainer"):
         try:
             explainer = build("explainer", offer.component, {})
         except CvxError:  # one that has a parameter without default, or is broken
             continue
-        if not explainer.needs_gradient:
+        if fits(explainer):
             yield offer.component.name
 
 

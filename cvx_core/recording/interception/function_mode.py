@@ -202,10 +202,11 @@ class Interception(TorchFunctionMode):
             added = self.constants.find(plain, func, args, kwargs)
         if following:
             met = self.leakage.meets(plain, func, args, kwargs)
-        # What has no gradient for the network has none for a rule. Asked before the call: in place,
-        # a result without gradient replaces the active tensor.
+        # Asked before the call: in place, a result without gradient replaces the active tensor. On
+        # a tape, what runs under no_grad is replayed as it was, without a rule.
         signal = (following or self.tape is not None) and any_active((args, kwargs))
-        ruled = plain in self.rules and not (signal and not torch.is_grad_enabled())
+        cut = self.tape is not None and signal and not torch.is_grad_enabled()
+        ruled = plain in self.rules and not cut
         result = self._run(plain, in_place, func, args, kwargs, following=following, ruled=ruled)
         if signal and not ruled and is_choice(result):
             if self.tape is not None:

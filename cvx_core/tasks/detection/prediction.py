@@ -270,7 +270,18 @@ class DetectionPrediction(Prediction):
         )
 
     def best(self, index: int) -> int:
-        """Return the candidate with the best score for a class, reported or not."""
+        """Return the candidate with the best score for a class, reported or not.
+
+        Raises
+        ------
+        TargetError
+            If there are no candidates.
+        """
+        if not len(self.scores):
+            raise TargetError(
+                "The detector has no candidate boxes in this image.",
+                "Explain another image; a detector whose first stage proposes boxes found none.",
+            )
         return int(self.scores[:, index].argmax())
 
     def resolve_predicted(self, label: Any) -> Resolved:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from cvx_core.errors import ModelError
 from cvx_core.images.regions import Frame
 from cvx_core.tasks.base import Mistake, Task
 from cvx_core.tasks.classes import TargetRecord
@@ -46,8 +47,15 @@ class Segmentation(Task):
     def predictions(
         self, output: ModelOutput, classes: Sequence[str] | None, frames: Sequence[Frame]
     ) -> list[Prediction]:
-        """Return the prediction for each image."""
+        """Return the prediction for each image.
+
+        Raises
+        ------
+        ModelError
+            If the scores have the proportions of the input only with the classes last.
+        """
         scores = output.scores.detach().cpu()
+        _check_order(scores.shape, frames)
         return [
             SegmentationPrediction(one.double().numpy(), classes, frame)
             for one, frame in zip(scores, frames, strict=True)
@@ -125,3 +133,16 @@ def _leads(prediction: SegmentationPrediction, true: npt.NDArray[Any]) -> list[d
         }
         for key, n, right in zip(keys, counts, correct, strict=True)
     ]
+
+
+def _check_order(shape: Sequence[int], frames: Sequence[Frame]) -> None:
+    first, second, last = shape[1:]
+    for across, down in {frame.size for frame in frames}:
+        # Padding and strides change proportions a little, the number of classes by far.
+        stretch = (second * across) / (last * down)
+        if first * across == second * down and not 0.5 <= stretch <= 2:
+            raise ModelError(
+                f"The model returned {tuple(shape)} for inputs of {down} x {across} pixels: the "
+                "classes come last, and (B, C, h, w) is expected.",
+                "Pass readout=lambda o: o.permute(0, 3, 1, 2) to VisionModel.",
+            )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from cvx_core import (
     Box,
@@ -25,6 +27,7 @@ from cvx_core import (
     SegmentationPrediction,
     Target,
     TargetError,
+    VisionModel,
     parse_target,
 )
 
@@ -251,3 +254,23 @@ def test_an_answer_that_is_the_same_everywhere_has_no_boundary() -> None:
     answer = SegmentationPrediction(np.stack([np.ones((4, 4)), np.zeros((4, 4))]), ("a", "b"))
     with pytest.raises(TargetError, match="no border"):
         answer.resolve(ComponentScore(0.5, 0.5, band=3))
+
+
+@pytest.mark.parametrize("size", [(16, 16), (24, 16)])
+def test_classes_that_come_last_are_refused(size: tuple[int, int]) -> None:
+    net = nn.Conv2d(3, 5, 1).eval()
+
+    class Last(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = net
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.net(x).permute(0, 2, 3, 1)
+
+    image = torch.rand(1, 3, *size)
+    with pytest.raises(ModelError, match=r"classes come last(.|\n)*permute\(0, 3, 1, 2\)"):
+        VisionModel(Last(), task="segmentation").predict(image)
+    way_out = VisionModel(Last(), task="segmentation", readout=lambda o: o.permute(0, 3, 1, 2))
+    plain = VisionModel(net, task="segmentation")
+    assert np.array_equal(way_out.predict(image)[0].logits, plain.predict(image)[0].logits)

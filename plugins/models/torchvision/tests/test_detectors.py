@@ -307,3 +307,16 @@ def test_all_tasks_are_listed() -> None:
     assert tasks["resnet50"] == "classification"
     assert tasks["fcn_resnet50"] == "segmentation"
     assert tasks["fcos_resnet50_fpn"] == "detection"
+
+
+def test_an_image_without_proposals_has_no_candidates() -> None:
+    detector = models.get_model(
+        "fasterrcnn_mobilenet_v3_large_320_fpn", weights=None, weights_backbone=None, num_classes=3
+    ).eval()
+    detector.rpn.min_size = 1e9  # so that no proposal is left
+    model = cvx.wrap(detector)
+    [prediction] = model.predict(torch.rand(1, 3, 64, 64))
+    with pytest.raises(cvx.TargetError, match="no candidate boxes in this image"):
+        cvx.explain(model, torch.rand(1, 3, 64, 64), "grad-cam", cvx.ClassScore(1))
+    assert len(prediction.boxes_of(1)) == 0
+    assert len(detector(torch.rand(1, 3, 64, 64))[0]["boxes"]) == 0

@@ -209,7 +209,7 @@ class _RCNN(_Detector):
         pooled = heads.box_head(heads.box_roi_pool(features, proposals, images.image_sizes))
         logits, sides = heads.box_predictor(pooled)
         # (all proposals, C, 4), of one image after the other.
-        boxes = heads.box_coder.decode(sides, proposals)
+        boxes = heads.box_coder.decode(sides, proposals).reshape(*logits.shape, 4)
         counts = [len(several) for several in proposals]
         clipped = [
             clip_boxes_to_image(several, size)
