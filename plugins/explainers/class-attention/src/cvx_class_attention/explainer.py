@@ -81,10 +81,10 @@ class ClassAttention(_GradientCam):
         ``"path"``: Grad-CAM at the last grid, weighted by finer levels. At the last layer of each
         finer grid, up to four times as fine, the activations are multiplied by the mean gradient
         over 8 noisy images on the path from the image's mean color to the image, summed over
-        channels and smoothed by a Gaussian of one position. The sum of these maps, each scaled by its largest
-        absolute value, weights Grad-CAM from 0 to 1 where the signs are the same, and with 0
-        elsewhere. A vision transformer, whose tokens have one grid, gives such a map of its first
-        tokens, not weighted. Other networks with one grid give Grad-CAM.
+        channels and smoothed by a Gaussian of one position. The sum of these maps, each scaled by
+        its largest absolute value, weights Grad-CAM from 0 to 1 where the signs are the same, and
+        with 0 elsewhere. A vision transformer, whose tokens have one grid, gives such a map of its
+        first tokens, alone. Other networks with one grid give Grad-CAM.
         ``"agreement"`` compares levels in one pass: Grad-CAM at the last grid and smoothed HiResCAM
         at the finer ones. Each is scaled by its largest absolute value, and a position gets the
         value nearest to zero, or 0 where signs differ. A network with one grid gives Grad-CAM.
