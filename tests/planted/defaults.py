@@ -34,6 +34,7 @@ from cvx_core import CvxError, VisionModel
 PLANTED = (
     "class-attention",
     "class-attention:weighting=agreement",
+    "grad-cam",
     "layer-cam",
     "gradient-error",
     "gradient-error:steps=1",

@@ -149,7 +149,7 @@ def test_the_cells_of_a_transformer_are_its_patch_tokens_without_the_class_token
     weights = gradient[0, 1:].mean(0)
     expected = (kept[0][0, 1:].detach() @ weights).reshape(4, 4).numpy()
     net.zero_grad()
-    found = of(model, batch, ClassScore(3))
+    found = of(model, batch, ClassScore(3), weighting="grad-cam")
     np.testing.assert_allclose(found, expected, atol=1e-6 * np.abs(expected).max())
 
 
