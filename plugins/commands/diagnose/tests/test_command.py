@@ -101,6 +101,18 @@ def test_ctrl_c_finishes_the_block_and_says_how_to_go_on(tree: Tree) -> None:
     assert out.startswith("100 of 100 inputs predicted")
 
 
+def test_an_interruption_before_the_first_block_says_how_to_go_on(tree: Tree) -> None:
+    stop = "        raise KeyboardInterrupt\n"
+    net = NET.replace("        time.sleep(0.02)\n", stop)
+    data = tree(1)
+    code, _, err = diagnose(data, net=net)
+    assert code == 130, err
+    assert "No block is finished; run it again with --resume" in err
+    code, out, err = diagnose(data, "--resume")
+    assert code == 0, err
+    assert out.startswith("5 of 5 inputs predicted")
+
+
 def test_a_part_that_is_none_is_refused(tree: Tree) -> None:
     code, _, err = diagnose(tree(1), "--shard", "4/4")
     assert code == 2

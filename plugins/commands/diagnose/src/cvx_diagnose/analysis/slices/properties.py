@@ -50,7 +50,10 @@ _LOCAL = 0.6
 """Preference of a color at one position."""
 
 _RELATIVE = 0.9
-"""Preference of what is relative to a class, and of noise, which blur explains better."""
+"""Preference of what is relative to a class."""
+
+_SHARP = 0.95
+"""Preference of sharpness: noise explains hard edges better where there is some."""
 
 _EDGES = 0.75
 """Preference of the direction of edges, which a turn explains better where it is one."""
@@ -73,8 +76,9 @@ _COVER = (
 STATISTIC_PROPERTIES = (
     Property("brightness", "dark {}", "bright {}", (_LIGHT, _LIGHT)),
     Property("contrast", "{} of low contrast", "{} of high contrast", (_LIGHT, _LIGHT)),
-    Property("sharpness", "blurred {}", "{} with hard edges", (_BLUR, "")),
-    Property("noise", "{} without fine detail", "noisy {}", (_BLUR, _NOISE), _RELATIVE),
+    Property("sharpness", "blurred {}", "{} with hard edges", (_BLUR, ""), _SHARP),
+    # Little noise is no property of its own: blurred images have least of it.
+    Property("noise", "", "noisy {}", ("", _NOISE)),
     Property("blockiness", "{} without compression", "strongly compressed {}", ("", _JPEG)),
     Property("colorfulness", "{} with little color", "colorful {}", (_COLOR, _COLOR)),
     Property("red_green", "{} with more green", "{} with more red", (_COLOR, _COLOR)),
