@@ -177,7 +177,6 @@ def test_a_number_in_the_table_of_confusions_shows_its_errors(
         (
             {
                 "tide": {
-                    "threshold": 0.05,
                     "ap": 40.0,
                     "threshold": 0.3,
                     "counts": {"Cls": 3, "Miss": 1200},
