@@ -71,6 +71,15 @@ def test_what_ends_the_process_is_found_by_halves(tmp_path: Path) -> None:
     assert CrashJournal(tmp_path, (0, 1)).record_crash("SIGABRT") is None
 
 
+@pytest.mark.parametrize("text", ["[1]", "{}", '[{"stage": "x"}]', "nothing"])
+def test_a_damaged_journal_is_an_empty_one(tmp_path: Path, text: str) -> None:
+    for name in ("crashes", "in-flight"):
+        (tmp_path / f"{name}-0-of-1.json").write_text(text)
+    journal = CrashJournal(tmp_path, (0, 1))
+    assert journal.split("x", (1, 2)) == [(1, 2)]
+    assert journal.record_crash("SIGABRT") is None
+
+
 def test_errors_whose_test_ended_the_process_say_that_they_were_not_tested(
     model: VisionModel, tree: Tree, tmp_path: Path
 ) -> None:

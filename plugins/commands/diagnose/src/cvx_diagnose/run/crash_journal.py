@@ -29,7 +29,7 @@ class CrashJournal:
         name = "{}-of-{}.json".format(*shard)
         self._busy, self._known = folder / f"in-flight-{name}", folder / f"crashes-{name}"
         self._crashes: dict[tuple[str, Ids], str] = {}
-        with suppress(OSError, ValueError):
+        with suppress(OSError, ValueError, KeyError, TypeError):
             for one in json.loads(self._known.read_bytes()):
                 self._crashes[one["stage"], tuple(one["ids"])] = one["cause"]
 
@@ -72,7 +72,7 @@ class CrashJournal:
         try:
             found: dict[str, Any] = json.loads(self._busy.read_bytes())
             in_flight = str(found["stage"]), tuple(found["ids"])
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, TypeError):
             return None
         self._crashes[in_flight] = cause
         result = [{"stage": s, "ids": ids, "cause": by} for (s, ids), by in self._crashes.items()]

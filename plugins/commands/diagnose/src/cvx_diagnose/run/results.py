@@ -63,9 +63,12 @@ class Run:
 
     @property
     def summary(self) -> dict[str, Any] | None:
-        """Contents of ``summary.json``, or None before all blocks are done."""
-        file = self.folder / SUMMARY
-        return json.loads(file.read_bytes()) if file.is_file() else None
+        """Contents of ``summary.json``; None before all blocks are done, or if it is damaged."""
+        try:
+            found: dict[str, Any] = json.loads((self.folder / SUMMARY).read_bytes())
+        except (OSError, ValueError):
+            return None
+        return found
 
     @property
     def schema(self) -> pa.Schema:
