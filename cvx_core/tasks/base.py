@@ -82,7 +82,7 @@ class Mistake(ABC):
         """The mistake in words, as in ``misclassified: power drill and not screwdriver``."""
         # A misplaced box has the true class.
         names = [one.name for one in (self.predicted, self.true) if one is not None]
-        return f"{self.type}: {' and not '.join(dict.fromkeys(names))}"
+        return ": ".join([self.type, *([" and not ".join(dict.fromkeys(names))] if names else [])])
 
     @abstractmethod
     def judge(self, prediction: Prediction) -> Judgement:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -321,3 +322,12 @@ def test_blame_needs_more_than_half_of_the_fills() -> None:
     assert _verdict([much, much, little], 4.0, 3) == "partly"
     assert _verdict([much, little, little], 4.0, 3) == "not verified"
     assert _verdict([much, much, little, little], 4.0, 4) == "not verified"
+
+
+def test_the_loss_of_values_is_not_in_nats() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.ReLU(), nn.Conv2d(4, 1, 1)).eval()
+    model = VisionModel(net, task="depth:unit=m")
+    found = why(model, picture(), label=np.full((64, 64), 9.0), budget=40)
+    first = found.text.splitlines()[0]
+    assert re.fullmatch(r".+; margin \d+\.\d\d, loss \d+\.\d\d", first)

@@ -27,12 +27,19 @@ def summarize(report: ReportData) -> str:
     """Return the report as a few lines of text."""
     if report.type == "correct":
         name = report.predicted.text if report.predicted else "The prediction"
+<<<<<<< HEAD
         return printable(f"{name}: correct. No mistake to explain.")
+=======
+        return f"{name}: correct. No mistake to explain."
+    unit = report.contrast.unit
+>>>>>>> 64d932abe2ea4dfa132d1406d95aa16881e5fd9c
     predicted = report.predicted.text if report.predicted else "nothing"
     truth = f", ground truth {report.true.text}" if report.true else ""
+    classes = f": {predicted}{truth}" if report.predicted or report.true else ""
     # A rival with a lower score than the true class is no mistake.
     kind = report.type if report.margin > 0 else "rival"
-    lines = [f"{kind}: {predicted}{truth}; margin {report.margin:.2f}, loss {report.loss:.2f} nats"]
+    loss = f"{report.loss:.2f}" + (" nats" if unit == "logits" else "")
+    lines = [f"{kind}{classes}; margin {report.margin:.2f}, loss {loss}"]
     if report.blame.target.note:
         lines.append(report.blame.target.note)
     lines += [one.text for one in report.preparations]
@@ -42,7 +49,7 @@ def summarize(report: ReportData) -> str:
     if not report.blamed:
         lines.append(
             "No region found: no perturbation changes the margin clearly more than control regions "
-            f"do ({report.control_change:.2f} logits, median)."
+            f"do ({report.control_change:.2f} {unit}, median)."
         )
     if report.fix is not None:
         lines.append(
