@@ -27,12 +27,8 @@ def summarize(report: ReportData) -> str:
     """Return the report as a few lines of text."""
     if report.type == "correct":
         name = report.predicted.text if report.predicted else "The prediction"
-<<<<<<< HEAD
         return printable(f"{name}: correct. No mistake to explain.")
-=======
-        return f"{name}: correct. No mistake to explain."
     unit = report.contrast.unit
->>>>>>> 64d932abe2ea4dfa132d1406d95aa16881e5fd9c
     predicted = report.predicted.text if report.predicted else "nothing"
     truth = f", ground truth {report.true.text}" if report.true else ""
     classes = f": {predicted}{truth}" if report.predicted or report.true else ""
