@@ -19,6 +19,8 @@ from dense.networks import Network, image
 
 LIMIT = 1e-9
 """Of relative differences, in float64."""
+LEAST = 1e-6
+"""Share of the score that passes the levels: of less, a residual would say nothing."""
 
 
 def measure(network: Network) -> dict[str, Any]:
@@ -54,7 +56,7 @@ def strong(module: nn.Module) -> None:
     for parameter in module.parameters():
         values = torch.randn(parameter.shape, generator=draw, dtype=parameter.dtype)
         if parameter.ndim > 1:
-            values *= (2 / parameter[0].numel()) ** 0.5  # He et al. 2015, arXiv:1502.01852
+            values *= parameter[0].numel() ** -0.5  # as large a sum as one input
         else:
             values = parameter.detach().clamp(-1, 1) + 0.1 * values
         parameter.data.copy_(values)
@@ -69,6 +71,8 @@ def wrong(found: dict[str, Any]) -> list[str]:
         problems.append(f"Grad-CAM differs by {found['cam']:.0e}")
     if not found["residual"] <= LIMIT:
         problems.append(f"residual {found['residual']:.0e}")
+    if not found["share"] >= LEAST:
+        problems.append(f"only {found['share']:.0e} of the score passes the levels")
     if found["constant"]:
         problems.append("a constant map")
     return problems
@@ -86,6 +90,7 @@ def _explained(model: VisionModel, x: Tensor) -> dict[str, Any]:
         "cam": _difference(model, x, target, levels),
         "residual": _residual(made),
         "constant": bool(np.ptp(made.values) == 0),
+        "share": 1 - float(made.evidence["non_pixel_share"]),
     }
     if detects:
         try:
@@ -117,9 +122,9 @@ def _difference(
 ) -> float:
     """Return how far Grad-CAM is from Selvaraju's formula at all levels, by plain autograd."""
     [made] = cvx.explain(model, x, "grad-cam", target)
-    expected = [level.float() for level in _plain(model, x, target, levels)]
+    expected = _plain(model, x, target, levels)
     finest = made.values.shape
-    whole = torch.stack([spread(level[None], finest)[0] for level in expected]).sum(0)
+    whole = torch.stack([spread(level[None].float(), finest)[0] for level in expected]).sum(0)
     gaps = [(whole - torch.tensor(made.values)).abs().max()]
     rows = made.evidence.to_dict().get("levels", [])
     gaps += [abs(row["sum"] - level.sum()) for row, level in zip(rows, expected, strict=False)]

@@ -211,7 +211,7 @@ class Interception(TorchFunctionMode):
         if signal and not ruled and is_choice(result):
             if self.tape is not None:
                 self.tape.put_choice(result)
-            if following:
+            if following and not plain.startswith("new_") and not plain.endswith("_like"):
                 self.leakage.begin(plain, result)
         # The zeros that mark a constant are added in place too, to a result that may be saved.
         if in_place and (added is not None or met is not None):
