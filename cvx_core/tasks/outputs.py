@@ -73,8 +73,9 @@ def read_scores(
     """Return the tensor of scores in what a model returned.
 
     Reads a tensor, an object or mapping with ``logits`` (or ``out``, ``scores``, ``prediction``),
-    or the only tensor that fits in a mapping or tuple. Of several of one shape the first is read:
-    auxiliary heads come behind it. Of several shapes the one with a column a class is read.
+    or the only tensor that fits in a mapping or tuple. Of several of one shape in a tuple the first
+    is read: auxiliary heads come behind it. Of several shapes the one with as many columns as there
+    are classes is read.
 
     Parameters
     ----------
@@ -115,13 +116,16 @@ def read_scores(
         usable = [
             (key, one) for key, one in usable if one.shape[1] == class_count(classes)
         ] or usable
-    if len({one.shape for _, one in usable}) > 1:
+    differ = len({one.shape for _, one in usable}) > 1
+    # Entries with names of their own are heads of equal rank.
+    if differ or (len(usable) > 1 and isinstance(output, Mapping) and usable[0][0] not in _NAMES):
         seen = ", ".join(f"{key}: {tuple(one.shape)}" for key, one in usable)
         first = usable[-1][0]
         path = f"o[{first}]" if isinstance(output, tuple | list) else f"o[{first!r}]"
+        names = ", or pass its class names" if differ else ""
         raise ModelError(
             f"The model returned several tensors of scores: {seen}.",
-            f"Choose one: VisionModel(..., readout=lambda o: {path}), or pass its class names.",
+            f"Choose one: VisionModel(..., readout=lambda o: {path}){names}.",
         )
     return usable[0][1]
 

@@ -64,6 +64,13 @@ def test_several_heads_are_refused_with_their_shapes(output: Any, said: str) -> 
     assert torch.equal(classification(output, 3), LOGITS)
 
 
+def test_heads_of_equal_size_are_refused_and_entries_with_usual_names_are_not() -> None:
+    with pytest.raises(ModelError, match=r"sex: \(1, 3\), smile: \(1, 3\)") as error:
+        classification({"sex": LOGITS, "smile": LOGITS + 1}, 3)
+    assert error.value.hint == "Choose one: VisionModel(..., readout=lambda o: o['smile'])."
+    assert torch.equal(classification({"scores": LOGITS + 1, "logits": LOGITS}), LOGITS)
+
+
 def test_the_graph_goes_through() -> None:
     leaf = LOGITS.clone().requires_grad_()
     classification({"logits": leaf * 2}).sum().backward()
