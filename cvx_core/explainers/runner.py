@@ -273,21 +273,6 @@ def _images(jobs: list[_Job], targets: list[dict[int, Target]]) -> list[ImageTar
 
 def _notes_on_flat(explainer: Method, values: npt.NDArray[np.float32]) -> list[str]:
     """Return what is wrong with maps (B, h, w) that tell no positions apart, or empty text."""
-    zero = "The map is zero everywhere: "
-    if explainer.signed or not explainer.class_specific:
-        zero += "nothing of the target passes these positions"
-        able = [] if _is_native(explainer) else list(installed_explainers(_shows_slopes))
-        if able:
-            zero += (
-                " by the rules of this method, in which sigmoid and softmax are constants. Methods "
-                f"that follow the network's own gradient may show more: {', '.join(able[:3])}"
-            )
-        zero += "."
-    else:
-        zero += (
-            "it shows only what supports the target, and nothing does. A method with signed maps "
-            "shows what opposes it."
-        )
     flat = values.reshape(len(values), -1)
     lowest, highest = flat.min(1), flat.max(1)
     largest = np.maximum(np.abs(lowest), np.abs(highest))
@@ -295,10 +280,28 @@ def _notes_on_flat(explainer: Method, values: npt.NDArray[np.float32]) -> list[s
         # Rounding of single precision; a map of one position has nothing to tell apart.
         same = (highest - lowest <= 1e-6 * largest) & (flat.shape[1] > 1)
     constant = "The map has the same value everywhere: it tells no positions apart."
+    zero = "" if largest.all() else _note_on_zero(explainer)
     return [
         zero if not size else constant if is_same else ""
         for size, is_same in zip(largest.tolist(), same.tolist(), strict=True)
     ]
+
+
+def _note_on_zero(explainer: Method) -> str:
+    """Return why a map may be zero everywhere, and what else to use."""
+    if explainer.class_specific and not explainer.signed:
+        return (
+            "The map is zero everywhere: it shows only what supports the target, and nothing does. "
+            "A method with signed maps shows what opposes it."
+        )
+    found = "The map is zero everywhere: nothing of the target passes these positions"
+    able = [] if _is_native(explainer) else list(installed_explainers(_shows_slopes))
+    if able:
+        found += (
+            " by the rules of this method, in which sigmoid and softmax are constants. Methods "
+            f"that follow the network's own gradient may show more: {', '.join(able[:3])}"
+        )
+    return f"{found}."
 
 
 def _is_native(explainer: Method) -> bool:

@@ -120,8 +120,6 @@ class Interception(TorchFunctionMode):
         """Run one function of the model."""
         if func == _DATA:
             func = Tensor.detach
-        if func == _DATA:
-            func = Tensor.detach
         if isinstance(func, MethodWrapperType):  # an attribute such as x.shape, or x.mT
             result = func(*args, **(kwargs or {}))
             if isinstance(result, Tensor) and self._of_rules and self._following:

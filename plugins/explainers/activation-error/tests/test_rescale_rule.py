@@ -134,8 +134,13 @@ _DECIDING = (
     "argmax argmin argsort bucketize searchsorted isnan isinf"
 )
 _RECURRENT = "lstm gru rnn_tanh rnn_relu"
-OWN_DERIVATIVE = frozenset(f"{_DECIDING} {_RECURRENT}".split())
-"""Functions that keep their own derivative at the image: sorting, comparisons, recurrent layers.
+_SAMPLING = (
+    "grid_sampler grid_sampler_2d grid_sampler_3d deform_conv2d "
+    "roi_align roi_pool ps_roi_align ps_roi_pool"
+)
+OWN_DERIVATIVE = frozenset(f"{_DECIDING} {_RECURRENT} {_SAMPLING}".split())
+"""Functions that keep their own derivative at the image: sorting, comparisons, recurrent layers,
+sampling at computed places.
 
 What they would make of the baseline otherwise is missing from the sum.
 """
