@@ -197,10 +197,10 @@ def test_ctrl_c_finishes_the_blocks_at_work_and_says_how_to_go_on(
         time.sleep(0.02)
     # As a terminal does it: the whole group hears it.
     os.killpg(process.pid, signal.SIGINT)
-    out, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=120)
     assert process.returncode == 130, err
     assert "Finishing the current block" in err
-    assert "resume with --resume" in out
+    assert "resume with --resume" in err
     assert "Traceback" not in err
     done = len(list(rows.glob("block-*")))
     assert 0 < done < 26

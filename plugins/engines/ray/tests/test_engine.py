@@ -48,12 +48,6 @@ class TestRay(EngineConformance):
         super().test_an_item_that_ends_the_model_s_process_costs_no_other(tmp_path)
 
     @pytest.mark.slow
-    def test_a_block_whose_completion_ends_its_process_is_kept_and_says_so(
-        self, tmp_path: Path
-    ) -> None:
-        super().test_a_block_whose_completion_ends_its_process_is_kept_and_says_so(tmp_path)
-
-    @pytest.mark.slow
     def test_killed_and_begun_again_it_ends_with_the_same_rows(self, tmp_path: Path) -> None:
         super().test_killed_and_begun_again_it_ends_with_the_same_rows(tmp_path)
 
