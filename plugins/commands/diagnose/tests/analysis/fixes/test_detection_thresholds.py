@@ -11,7 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from cvx_diagnose import diagnose
-from cvx_diagnose.analysis.fixes.detection_thresholds import match_boxes, suppress, try_thresholds
+from cvx_diagnose.analysis.fixes.detection_thresholds import suppress, try_thresholds
+from cvx_diagnose.analysis.fixes.halves import in_first_half
+from cvx_diagnose.analysis.metrics.box_matching import match_boxes
 from cvx_diagnose.analysis.metrics.statistics import shuffle_ids
 from cvx_embedded import photographs
 from cvx_engine.local import Local
@@ -57,7 +59,8 @@ class Rows:
         self.plan = SimpleNamespace(threshold=threshold, overlap=overlap, task="detection")
 
     def blocks(self, columns: list[str]) -> list[pa.Table]:
-        return [pa.Table.from_pylist([{k: row[k] for k in columns} for row in self.rows])]
+        several = [{"sha256": str(row["id"]), **row} for row in self.rows]
+        return [pa.Table.from_pylist([{k: row[k] for k in columns} for row in several])]
 
 
 def rows(count: int, candidates: list[dict[str, Any]], truths: list[Any]) -> list[dict[str, Any]]:
@@ -169,3 +172,11 @@ def test_a_threshold_is_judged_on_images_that_it_was_not_chosen_on() -> None:
     found = try_thresholds(Rows(several, 0.5, 0.6))  # type: ignore[arg-type]
     assert found["threshold"] == [0.5, 0.3]
     assert (found["fixed"], found["broken"]) == (0, 20)
+
+
+def test_copies_of_a_file_are_in_one_half() -> None:
+    files = [f"file {k // 3}" for k in range(60)]
+    first = in_first_half(range(60), files)
+    assert first.reshape(20, 3).all(axis=1).sum() == 10
+    assert first.reshape(20, 3).any(axis=1).sum() == 10
+    assert in_first_half(range(60), [None] * 60).sum() == 30

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,18 +44,20 @@ def data(tmp_path: Path) -> Path:
     return tmp_path / "data.csv"
 
 
-def test_the_threshold_of_a_label_is_tuned_and_right_ones_stay(data: Path) -> None:
-    # Red is predicted from 0.8 of it, where 0.5 of it has the probability 0.05.
-    run = diagnose(
-        network((-8.0, -5.0, -5.0)),
-        data,
-        data.parent / "run",
-        budget=0,
-        engine=Local(workers=1),
-        try_fix=True,
-    )
+def tried(
+    data: Path, bias: tuple[float, float, float], **options: Any
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Return the fix of a run, and the advice about thresholds."""
+    folder, engine = data.parent / "run", Local(workers=1)
+    run = diagnose(network(bias), data, folder, budget=0, engine=engine, try_fix=True, **options)
     assert run.summary is not None
     [fix] = run.summary["fixes"]
+    return fix, [one for one in run.summary["advice"] if one["kind"] == "threshold"]
+
+
+def test_the_threshold_of_a_label_is_tuned_and_right_ones_stay(data: Path) -> None:
+    # Red is predicted from 0.8 of it, where 0.5 of it has the probability 0.05.
+    fix, advice = tried(data, (-8.0, -5.0, -5.0))
     assert set(fix["thresholds"]) == {"red"}
     # Of 0.42 and of 0.58 red the probabilities are 0.022 and 0.1.
     assert fix["thresholds"]["red"] in (0.05, 0.1)
@@ -64,9 +67,9 @@ def test_the_threshold_of_a_label_is_tuned_and_right_ones_stay(data: Path) -> No
     assert fix["broken"] == 0
     assert fix["p"] < 0.01
     assert fix["gain"] == pytest.approx(fix["fixed"] / fix["evaluated_on"])
-    [advice] = [one for one in run.summary["advice"] if one["kind"] == "threshold"]
-    assert advice["proven"]
-    assert f"(red {fix['thresholds']['red']:g})" in advice["text"]
+    [one] = advice
+    assert one["proven"]
+    assert f"(red {fix['thresholds']['red']:g})" in one["text"]
 
 
 def test_thresholds_fitted_to_chance_are_not_advised(data: Path) -> None:
@@ -75,30 +78,11 @@ def test_thresholds_fitted_to_chance_are_not_advised(data: Path) -> None:
     drawn = np.random.default_rng(1).permutation(len(paths))
     shuffled = [f"{path},{labels[k]}" for path, k in zip(paths, drawn, strict=True)]
     data.write_text("\n".join([lines[0], *shuffled]))
-    run = diagnose(
-        network((-5.0, -5.0, -5.0)),
-        data,
-        data.parent / "run",
-        budget=0,
-        engine=Local(workers=1),
-        try_fix=True,
-    )
-    assert run.summary is not None
-    [fix] = run.summary["fixes"]
+    fix, advice = tried(data, (-5.0, -5.0, -5.0))
     assert fix["tried"]
-    assert [one for one in run.summary["advice"] if one["kind"] == "threshold"] == []
+    assert advice == []
 
 
 def test_few_images_are_too_few(data: Path) -> None:
-    run = diagnose(
-        network((-5.0, -5.0, -5.0)),
-        data,
-        data.parent / "run",
-        limit=10,
-        budget=0,
-        engine=Local(workers=1),
-        try_fix=True,
-    )
-    assert run.summary is not None
-    [fix] = run.summary["fixes"]
+    fix, _ = tried(data, (-5.0, -5.0, -5.0), limit=10)
     assert (fix["tried"], fix["note"]) == (False, "It needs 20 labeled images, got 10.")

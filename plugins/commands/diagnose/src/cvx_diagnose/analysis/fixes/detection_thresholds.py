@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cvx_core.tasks import MOST_CANDIDATES, REPORTED_FROM, overlaps
-from cvx_diagnose.analysis.metrics.box_matching import match_boxes as match_boxes
-from cvx_diagnose.analysis.metrics.statistics import BOOTSTRAP_SAMPLES, mcnemar, shuffle_ids
+from cvx_diagnose.analysis.fixes.halves import f1, f1_change, in_first_half
+from cvx_diagnose.analysis.metrics.box_matching import match_boxes
 from cvx_diagnose.run.results import Run
 from cvx_diagnose.run.rows import Row
 
@@ -54,7 +54,7 @@ def try_thresholds(run: Run) -> dict[str, Any]:
     """Choose a score threshold and an overlap on one half of the images, and evaluate on the other.
 
     Chosen is what gives the best F1, the harmonic mean of precision and recall over all boxes at
-    an intersection over union of 0.5.
+    an intersection over union of 0.5. Copies of a file are in one half.
 
     Returns
     -------
@@ -65,25 +65,20 @@ def try_thresholds(run: Run) -> dict[str, Any]:
         without an error.
     """
     name = "another score threshold or overlap"
-    columns = ["id", "candidates", "detections", "ground_truth"]
+    columns = ["id", "sha256", "candidates", "detections", "ground_truth"]
     rows = [row for block in run.blocks(columns) for row in block.to_pylist()]
     rows = [row for row in rows if row["ground_truth"] is not None]
     if len(rows) < _FEWEST:
         note = f"It needs {_FEWEST} labeled images, got {len(rows)}."
         return {"name": name, "tried": False, "note": note}
-    ranks = {number: k for k, number in enumerate(shuffle_ids([row["id"] for row in rows]))}
-    halves = [[row for row in rows if ranks[row["id"]] % 2 == half] for half in (0, 1)]
+    first = in_first_half([row["id"] for row in rows], [row["sha256"] for row in rows])
+    halves = [
+        [row for row, one in zip(rows, first, strict=True) if one == half] for half in (True, False)
+    ]
     assert run.plan.threshold is not None
     now = run.plan.threshold, run.plan.overlap
     best = _best(halves[0], now)
     before, after = (_counts(halves[1], *setting) for setting in (now, best))
-    change = after[:, 1:].sum(1) - before[:, 1:].sum(1)
-    fixed, broken = int((change < 0).sum()), int((change > 0).sum())
-    correct = [float((one[:, 1:].sum(1) == 0).mean()) for one in (before, after)]
-    generator = np.random.default_rng(0)
-    drawn = generator.integers(0, len(before), (BOOTSTRAP_SAMPLES, len(before)))
-    changes = [_f1(after[at].sum(0)) - _f1(before[at].sum(0)) for at in drawn]
-    f1 = _f1(before.sum(0)), _f1(after.sum(0))
     return {
         "name": name,
         "tried": True,
@@ -92,15 +87,7 @@ def try_thresholds(run: Run) -> dict[str, Any]:
         "evaluated_on": len(halves[1]),
         "threshold": [now[0], best[0]],
         "overlap": [now[1], best[1]],
-        "before": f1[0],
-        "after": f1[1],
-        "change": f1[1] - f1[0],
-        "low": float(np.quantile(changes, 0.025)),
-        "high": float(np.quantile(changes, 0.975)),
-        "fixed": fixed,
-        "broken": broken,
-        "p": mcnemar(fixed, broken),
-        "gain": correct[1] - correct[0],
+        **f1_change(before, after),
     }
 
 
@@ -114,8 +101,7 @@ def _best(rows: list[Row], now: tuple[float, float | None]) -> tuple[float, floa
     for overlap in overlaps_:
         judged = [_match_row(row, overlap) for row in rows]
         for score in scores:
-            counts = np.array([_count(one, score) for one in judged]).sum(0)
-            tried[score, overlap] = _f1(counts)
+            tried[score, overlap] = f1(np.array([_count(one, score) for one in judged]))
 
     def rank(setting: tuple[float, float | None]) -> tuple[float, float]:
         far = abs(setting[0] - now[0]) + abs((setting[1] or 0.0) - (now[1] or 0.0))
@@ -140,11 +126,6 @@ def _count(matched: _Matched, threshold: float) -> tuple[int, int, int]:
     above = scores > threshold
     found = int((finds & above).sum())
     return found, int(above.sum()) - found, objects - found
-
-
-def _f1(counts: Numbers) -> float:
-    found, wrong, missed = counts.tolist()
-    return float(2 * found / max(1, 2 * found + wrong + missed))
 
 
 def _match_row(row: Row, overlap: float | None) -> _Matched:

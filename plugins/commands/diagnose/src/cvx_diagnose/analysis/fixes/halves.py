@@ -1,7 +1,8 @@
-"""Halves of a classifier's run: one to try a fix on, the other to evaluate it."""
+"""Halves of a run: one to try a fix on, the other to evaluate it."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy.typing as npt
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold, train_test_split
 
-from cvx_diagnose.analysis.metrics.statistics import BOOTSTRAP_SAMPLES, mcnemar
+from cvx_diagnose.analysis.metrics.statistics import BOOTSTRAP_SAMPLES, mcnemar, shuffle_ids
 from cvx_diagnose.run.results import Run
 
 Numbers = npt.NDArray[Any]
@@ -116,4 +117,54 @@ def accuracy_change(before: npt.NDArray[np.bool_], after: npt.NDArray[np.bool_])
         "fixed": fixed,
         "broken": broken,
         "p": mcnemar(fixed, broken),
+    }
+
+
+def in_first_half(ids: Sequence[int], files: Sequence[str | None]) -> npt.NDArray[np.bool_]:
+    """Return which inputs are in the first half, in a random order of their files (SHA-256)."""
+    first_of: dict[str, int] = {}
+    owners = [
+        first_of.setdefault(file or f"input {k}", k) for k, file in zip(ids, files, strict=True)
+    ]
+    ranks = {k: rank for rank, k in enumerate(shuffle_ids([*first_of.values()]))}
+    return np.array([ranks[k] % 2 == 0 for k in owners], dtype=bool)
+
+
+def f1(counts: Numbers) -> float:
+    """Return the harmonic mean of precision and recall.
+
+    Parameters
+    ----------
+    counts
+        (n, 3), what is found, wrong and missed in each image.
+    """
+    found, wrong, missed = counts.sum(0).tolist()
+    return float(2 * found / max(1, 2 * found + wrong + missed))
+
+
+def f1_change(before: Numbers, after: Numbers) -> dict[str, Any]:
+    """Return how much a fix changed F1 on the same images; the interval is as of `accuracy_change`.
+
+    An image is ``fixed`` that has fewer wrong and missed entries; ``gain`` is the increase of the
+    share of images without any.
+
+    Parameters
+    ----------
+    before, after
+        As of `f1`.
+    """
+    wrong, now = before[:, 1:].sum(1), after[:, 1:].sum(1)
+    fixed, broken = int((now < wrong).sum()), int((now > wrong).sum())
+    drawn = np.random.default_rng(0).integers(0, len(before), (BOOTSTRAP_SAMPLES, len(before)))
+    changes = [f1(after[at]) - f1(before[at]) for at in drawn]
+    return {
+        "before": f1(before),
+        "after": f1(after),
+        "change": f1(after) - f1(before),
+        "low": float(np.quantile(changes, 0.025)),
+        "high": float(np.quantile(changes, 0.975)),
+        "fixed": fixed,
+        "broken": broken,
+        "p": mcnemar(fixed, broken),
+        "gain": float((now == 0).mean()) - float((wrong == 0).mean()),
     }

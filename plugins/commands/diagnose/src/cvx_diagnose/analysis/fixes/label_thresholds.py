@@ -10,7 +10,7 @@ from scipy.special import expit
 
 from cvx_diagnose.analysis.error_groups.names import class_namer
 from cvx_diagnose.analysis.fixes.detection_thresholds import THRESHOLDS
-from cvx_diagnose.analysis.metrics.statistics import BOOTSTRAP_SAMPLES, mcnemar, shuffle_ids
+from cvx_diagnose.analysis.fixes.halves import f1, f1_change, in_first_half
 from cvx_diagnose.run.results import Run
 
 Numbers = npt.NDArray[Any]
@@ -46,7 +46,7 @@ def try_label_thresholds(run: Run) -> dict[str, Any]:
         return {"name": name, "tried": False, "note": note}
     scores = expit(run.numbers(table, "label_logits").astype(np.float64))
     true, now = (_flags(table[one], scores.shape[1]) for one in ("true_labels", "predicted_labels"))
-    first = _first_half(table)
+    first = in_first_half(table["id"].to_pylist(), table["sha256"].to_pylist())
     called = class_namer(run.plan.classes)
     chosen: dict[str, float] = {}
     new = now.copy()
@@ -54,33 +54,20 @@ def try_label_thresholds(run: Run) -> dict[str, Any]:
         count = int(true[first, c].sum())
         if min(count, int(first.sum()) - count) < _FEWEST_OF_LABEL:
             continue
-        tried = {t: _f1(scores[first, c] >= t, true[first, c]) for t in THRESHOLDS}
+        one = slice(c, c + 1)
+        tried = {t: f1(_counts(scores[first, one] >= t, true[first, one])) for t in THRESHOLDS}
         best = max(tried, key=lambda t: (tried[t], -abs(t - 0.5)))
-        if tried[best] > _f1(now[first, c], true[first, c]):
+        if tried[best] > f1(_counts(now[first, one], true[first, one])):
             chosen[called(c)], new[:, c] = best, scores[:, c] >= best
-    before, after, known = now[~first], new[~first], true[~first]
-    change = (after != known).sum(1) - (before != known).sum(1)
-    fixed, broken = int((change < 0).sum()), int((change > 0).sum())
-    drawn = np.random.default_rng(0).integers(0, len(known), (BOOTSTRAP_SAMPLES, len(known)))
-    changes = [_f1(after[at], known[at]) - _f1(before[at], known[at]) for at in drawn]
-    correct = [float((one == known).all(1).mean()) for one in (before, after)]
-    f1 = _f1(before, known), _f1(after, known)
+    before, after = (_counts(one[~first], true[~first]) for one in (now, new))
     return {
         "name": name,
         "tried": True,
         "measure": "F1",
         "trained_on": int(first.sum()),
-        "evaluated_on": len(known),
+        "evaluated_on": len(before),
         "thresholds": chosen,
-        "before": f1[0],
-        "after": f1[1],
-        "change": f1[1] - f1[0],
-        "low": float(np.quantile(changes, 0.025)),
-        "high": float(np.quantile(changes, 0.975)),
-        "fixed": fixed,
-        "broken": broken,
-        "p": mcnemar(fixed, broken),
-        "gain": correct[1] - correct[0],
+        **f1_change(before, after),
     }
 
 
@@ -92,18 +79,7 @@ def _flags(column: Any, count: int) -> Flags:
     return found
 
 
-def _first_half(table: Any) -> Flags:
-    """Return which images are in the first half, in a random order of the files."""
-    ids, files = table["id"].to_pylist(), table["sha256"].to_pylist()
-    first_of: dict[Any, int] = {}
-    files = [
-        first_of.setdefault(file or f"input {k}", k) for k, file in zip(ids, files, strict=True)
-    ]
-    ranks = {k: rank for rank, k in enumerate(shuffle_ids([*first_of.values()]))}
-    return np.array([ranks[k] % 2 == 0 for k in files], dtype=bool)
-
-
-def _f1(predicted: Flags, true: Flags) -> float:
-    """Return the harmonic mean of precision and recall over all entries; 1 where there are none."""
-    either = int(predicted.sum()) + int(true.sum())
-    return 2 * int((predicted & true).sum()) / either if either else 1.0
+def _counts(predicted: Flags, true: Flags) -> Numbers:
+    """Return how many labels are found, wrong and missed in each image, (n, 3)."""
+    several = predicted & true, predicted & ~true, ~predicted & true
+    return np.stack([one.sum(1) for one in several], axis=1)
