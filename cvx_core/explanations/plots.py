@@ -144,8 +144,7 @@ class Comparison:
 
 
 def compare(
-    explanations: Sequence[Described],
-    *others: object,
+    *explanations: Described | Sequence[Described],
     colormap: str | None = None,
     alpha: float = OPACITY,
     titles: Sequence[str] | None = None,
@@ -160,9 +159,7 @@ def compare(
     Parameters
     ----------
     explanations
-        Two or more, as `explain` returns them.
-    others
-        Not accepted: a model and images are explained first.
+        Two or more, or lists of them as `explain` returns.
     colormap, alpha
         See `Explanation.overlay`.
     titles
@@ -177,7 +174,7 @@ def compare(
     Raises
     ------
     UsageError
-        If there are fewer than two, something else is passed, or another number of titles.
+        If there are fewer than two, something else is given, or another number of titles.
     OptionError
         If matplotlib is not installed, or the color map is unknown.
 
@@ -185,22 +182,21 @@ def compare(
     --------
     >>> from cvx_core.testing.samples import sample_explanation
     >>> one = sample_explanation()
-    >>> compare([one, one.replace(values=one.values * 2)])
+    >>> compare(one, one.replace(values=one.values * 2))
     <Comparison of 2 explanations>
     """
-    given: Any = explanations
-    several = list(given) if isinstance(given, Iterable) else []
-    wrong = [one for one in several if not hasattr(one, "provenance")]
-    if others or wrong or not isinstance(given, Iterable):
-        got = ", ".join(type(one).__name__ for one in (wrong[:1] or [given, *others]))
+    lists = [one if isinstance(one, Iterable) else [one] for one in explanations]
+    several: list[Any] = [one for listed in lists for one in listed]
+    wrong = next((one for one in several if not hasattr(one, "provenance")), None)
+    if wrong is not None:
         raise UsageError(
-            f"compare takes a list of explanations, got {got}.",
-            "Write compare(explain(model, image, [METHOD, OTHER])) or compare([one, other]).",
+            f"compare takes explanations, got {type(wrong).__name__}.",
+            "Write compare(explain(model, image, [METHOD, OTHER])) or compare(one, other).",
         )
     if len(several) < 2:
         raise UsageError(
             f"compare needs two or more explanations, got {len(several)}.",
-            "Pass compare([one, other]).",
+            "Pass compare(one, other).",
         )
     if titles is not None and len(titles) != len(several):
         raise UsageError(

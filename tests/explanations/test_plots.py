@@ -112,13 +112,19 @@ def test_a_comparison_is_saved_in_the_format_of_the_suffix(tmp_path: Path) -> No
         made.save(path)
 
 
+def test_explanations_are_given_one_by_one_or_in_lists() -> None:
+    one, other = of([[1.0]]), of([[2.0]])
+    assert cvx.compare(one, other).explanations == (one, other)
+    assert cvx.compare([one], other, [other, one]).explanations == (one, other, other, one)
+
+
 def test_what_can_not_be_compared_is_refused() -> None:
     with pytest.raises(UsageError, match="two or more explanations, got 1"):
         cvx.compare([of([[1.0]])])
-    for arguments in ((object(), "cat.jpg", ["one", "two"]), (of([[1.0]]), of([[2.0]])), (3,)):
+    for arguments in ((object(), "cat.jpg", ["one", "two"]), (of([[1.0]]), 3), (3,)):
         with pytest.raises(UsageError, match=r"Write compare\(explain\(model, image, "):
             cvx.compare(*arguments)
-    with pytest.raises(UsageError, match="takes a list of explanations, got str"):
+    with pytest.raises(UsageError, match="takes explanations, got str"):
         cvx.compare(["one", "two"])
     with pytest.raises(UsageError, match="2 explanations and 1 titles"):
         cvx.compare([of([[1.0]])] * 2, titles=["a"])
