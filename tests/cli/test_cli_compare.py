@@ -81,6 +81,7 @@ def test_targets_and_saved_explanations_are_compared(
         (("red.png",), 2, "Repeat -m, --weights, -e or -t"),
         (("red.png", "-m", LITTLE, *["--weights", "random"] * 3), 2, "2 models and 3 weights"),
         (("none.png", "-t", "0", "-t", "1"), 3, "File not found"),
+        (("none.npz", "none.npz"), 3, "none.npz"),
     ],
 )
 def test_what_can_not_be_compared_is_told(

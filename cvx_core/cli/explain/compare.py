@@ -21,7 +21,7 @@ from cvx_core.cli.kit.options import (
     verbose_option,
 )
 from cvx_core.cli.kit.signals import SOME_FAILED
-from cvx_core.errors import CvxError, UsageError
+from cvx_core.errors import CvxError, InputError, OutputError, UsageError
 from cvx_core.plugins.defaults import EXPLAINERS, MODEL
 
 if TYPE_CHECKING:
@@ -114,8 +114,12 @@ def compare(
         failed = 0
         with Console(quiet=quiet, verbose=settings.verbose) as reporter:
             if saved:
-                several = {"comparison.png": [e for one in saved for e in load_explanations(one)]}
-                _check_count(len(several["comparison.png"]))
+                try:
+                    loaded_maps = [e for one in saved for e in load_explanations(one)]
+                except OutputError as error:  # an input here
+                    raise InputError(error.message, error.hint) from error
+                several = {"comparison.png": loaded_maps}
+                _check_count(len(loaded_maps))
             else:
                 named = build_explainers(explainers or EXPLAINERS[:1])
                 parsed = [parse_target(text) for text in targets]
