@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import runpy
 import subprocess
@@ -15,11 +16,12 @@ import torch
 from cvx_score.measures import localization as places
 from hypothesis import assume, given, strategies as st
 from hypothesis.extra.numpy import arrays
-from planted import networks
+from planted import defaults, networks
 from planted.causes import CAUSES
 from planted.measures import hit, rank_accuracy, relevance_mass
 from planted.methods import METHODS
 from planted.scoring import Row, score
+from scipy import stats
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -84,6 +86,49 @@ def test_why_finds_a_planted_patch_and_its_fix_within_the_budget(row: Row) -> No
 def test_why_blames_nothing_in_the_twin_that_never_learned_it(row: Row) -> None:
     assert row["false alarm"] == 0
     assert row["false alarm, as asked"] == 0
+
+
+FAMILIES = {
+    "class-attention": ("grad-cam", "grad-cam-plus-plus", "hires-cam", "layer-cam", "xgrad-cam"),
+    "activation-error": (
+        "activation-error:rule=frozen", "attn-lrp", "epsilon-alpha2-beta1", "epsilon-gamma-box",
+        "epsilon-plus", "epsilon-plus-flat", "excitation-backprop", "full-grad", "lrp-alpha-beta",
+        "lrp-epsilon", "lrp-flat", "lrp-gamma", "lrp-z-plus",
+    ),
+    "gradient-error": (
+        "guided-backprop", "input-x-gradient", "integrated-gradients", "saliency", "smoothgrad",
+    ),
+}  # fmt: skip
+"""Other members of the family of each default that take as many passes or fewer."""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.filterwarnings("ignore:.*fails sanity checks")
+def test_no_other_member_of_a_family_is_better_than_its_default(tmp_path: Path) -> None:
+    """Peaks and rank accuracies of the same cases, beyond chance."""
+    names = [*FAMILIES, *(name for others in FAMILIES.values() for name in others)]
+    asked = argparse.Namespace(
+        networks=["cnn", "resnet"], causes=["patch"], methods=names, cases=12, seed=5, most=10**6
+    )
+    kept, networks.KEPT = networks.KEPT, tmp_path
+    try:
+        measured = dict(defaults.planted(asked))
+    finally:
+        networks.KEPT = kept
+    assert len(measured) == 2
+    for title, rows in measured.items():
+        for default, others in FAMILIES.items():
+            for other in others:
+                if other not in rows:  # not for this network
+                    continue
+                pairs = list(zip(rows[default], rows[other], strict=True))
+                for measure in ("peak", "rank accuracy"):
+                    gains = np.array([b[measure] - a[measure] for a, b in pairs])
+                    told = f"{title}: {other} beside {default}, {measure} {gains.mean():+.2f}"
+                    if gains.any():
+                        better = stats.wilcoxon(gains, alternative="greater").pvalue
+                        assert better > 0.05 / len(names), told
 
 
 @pytest.mark.planted

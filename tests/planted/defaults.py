@@ -1,8 +1,9 @@
-"""Measures of the default methods: planted causes, two objects, boxes, a region, and pointing.
+"""Measures of explainers: planted causes, grids, two objects, boxes, a region, and pointing.
 
 ``python tests/planted/defaults.py`` measures the defaults beside other members of their families
-and prints a table for each kind of truth. Variants were chosen on cases of seed 11; the published
-numbers are those of seed 21. ``python tests/planted/defaults.py --help``.
+and prints a table for each kind of truth; with ``--write`` it measures every explainer and writes
+docs/explanation/which-method.md. Variants were chosen on cases of seed 11; the published numbers
+are those of seed 21. ``python tests/planted/defaults.py --help``.
 """
 
 from __future__ import annotations
@@ -23,10 +24,12 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from planted import which_method
 from planted.causes import CAUSES
 from planted.measures import hit, rank_accuracy, relevance_mass
 from planted.networks import RECIPES, SHORTCUT, cases, pair
 from planted.photographs import FOLDER
+from planted.scoring import Counting
 
 import cvx_core as cvx
 from cvx_core import CvxError, VisionModel
@@ -45,6 +48,8 @@ NAMED = {
 }  # fmt: skip
 """Photographs of which the embedded classifier names the class (index)."""
 BOXES = ("cat", "cow", "dog", "giraffe", "horse", "coffee", "chair", "owl", "knife", "plate")
+MOST = 20_000
+"""Images that a method may run forward for a kind of truth: then no further case is measured."""
 Rows = dict[str, list[dict[str, float]]]
 
 
@@ -58,7 +63,11 @@ def main() -> int:
     parser.add_argument("--photographs", type=Path, default=FOLDER, help="folder of photographs")
     parser.add_argument("--cases", type=int, default=8, help="of each network and cause")
     parser.add_argument("--seed", type=int, default=21, help="of where causes and images are put")
+    parser.add_argument("--most", type=int, default=MOST, help="images forward of a method, a kind")
+    parser.add_argument("--write", action="store_true", help="measure all explainers, for the page")
     given = parser.parse_args()
+    if given.write:
+        given.methods = which_method.explainers()
     torch.set_num_threads(1)
     for kind in given.kinds:
         for title, rows in KINDS[kind](given):
@@ -67,6 +76,10 @@ def main() -> int:
                 means = {key: fmean(one[key] for one in found) for key in found[0]}
                 cells = "  ".join(f"{key} {value:.2f}" for key, value in means.items())
                 print(f"  {method:40} n {len(found):3}  {cells}", flush=True)
+            if given.write:
+                which_method.keep(title, rows, given.seed)
+    if given.write:
+        which_method.write()
     return 0
 
 
@@ -78,22 +91,39 @@ def planted(given: argparse.Namespace) -> Iterator[tuple[str, Rows]]:
             rows: Rows = {name: [] for name in given.methods}
             for case in cases(both, RECIPES[network], cause, given.cases, given.seed):
                 target = cvx.Contrast(SHORTCUT, case.label)
-                for name, found in rows.items():
-                    began = perf_counter()
-                    values, passes = _map(both.shortcut, case.inputs, name, target)
-                    seconds = perf_counter() - began
-                    twin, _ = _map(both.twin, case.inputs, name, target)
+                for name, found in _affordable(rows, given.most):
+                    made = _map(both.shortcut, case.inputs, name, target)
+                    twin = _map(both.twin, case.inputs, name, target)
+                    if made is None or twin is None:
+                        del rows[name]
+                        continue
+                    values, cost = made
                     found.append(
                         {
                             "peak": float(hit(values, case.cause)),
                             "share": relevance_mass(values, case.cause),
                             "rank accuracy": rank_accuracy(values, case.cause),
-                            "false alarm": float(hit(twin, case.cause)),
-                            "gradients": passes,
-                            "seconds": seconds,
+                            "false alarm": float(hit(twin[0], case.cause)),
+                            **cost,
                         }
                     )
             yield f"{network}, {cause.name}", rows
+
+
+def grid(given: argparse.Namespace) -> Iterator[tuple[str, Rows]]:
+    """Yield the grid pointing game (Bohle 2021, arXiv:2104.00032) on 2 x 2 photographs."""
+    model = cvx.load_model("embedded")
+    rows: Rows = {name: [] for name in given.methods}
+    names = list(NAMED)
+    for first in range(len(names)):
+        chosen = [names[(first + step) % len(names)] for step in (0, 1, 3, 4)]
+        tiles = [_prepared(model, given, name) for name in chosen]
+        inputs = torch.cat([torch.cat(tiles[:2], dim=3), torch.cat(tiles[2:], dim=3)], dim=2)
+        side, k = inputs.shape[3] // 2, first % 4
+        region = torch.zeros(inputs.shape[2:], dtype=torch.bool)
+        region[k // 2 * side :, k % 2 * side :][:side, :side] = True
+        _point(rows, model, inputs, cvx.ClassScore(NAMED[chosen[k]]), region, given.most)
+    yield "grid", rows
 
 
 def two_objects(given: argparse.Namespace) -> Iterator[tuple[str, Rows]]:
@@ -110,7 +140,7 @@ def two_objects(given: argparse.Namespace) -> Iterator[tuple[str, Rows]]:
                 target = cvx.ClassScore(a) if asked == "one class" else cvx.Contrast(a, b)
                 region = torch.zeros(inputs.shape[2:], dtype=torch.bool)
                 region[:, k * side : (k + 1) * side] = True
-                _point(rows, model, inputs, target, region)
+                _point(rows, model, inputs, target, region, given.most)
         yield f"two objects, {asked}", rows
 
 
@@ -129,7 +159,7 @@ def boxes(given: argparse.Namespace) -> Iterator[tuple[str, Rows]]:
         region = torch.zeros(inputs.shape[2:], dtype=torch.bool)
         left, top, right, bottom = (max(0, round(v)) for v in target.box)
         region[top:bottom, left:right] = True
-        _point(rows, model, inputs, cvx.Predicted(), region)
+        _point(rows, model, inputs, cvx.Predicted(), region, given.most)
     yield "boxes of NanoDet", rows
 
 
@@ -140,14 +170,14 @@ def segments(given: argparse.Namespace) -> Iterator[tuple[str, Rows]]:
     inputs = _prepared(model, given, "camera")
     scores = model.logits(inputs).reshape(-1, *inputs.shape[2:])
     region = scores[0] > 0 if len(scores) == 1 else scores.argmax(0) == 1
-    _point(rows, model, inputs, cvx.Predicted(), region)
+    _point(rows, model, inputs, cvx.Predicted(), region, given.most)
     yield "region of the person segmenter", rows
 
 
 def objects(given: argparse.Namespace) -> Iterator[tuple[str, Rows]]:
     """Yield the pointing game: outlined objects with and without a target, and pasted images."""
     model = cvx.load_model("embedded")
-    names = ("location-attention", "energy", "energy:power=4", "eigen-cam")
+    names = (*which_method.WITHOUT_TARGET, "energy:power=4")
     rows: Rows = {name: [] for name in names}
     asked: Rows = {name: [] for name in given.methods}
     outlines: dict[str, list[Sequence[float]]] = {}
@@ -158,8 +188,8 @@ def objects(given: argparse.Namespace) -> Iterator[tuple[str, Rows]]:
     for file, polygons in outlines.items():
         inputs = _prepared(model, given, Path(file).stem)
         region = _drawn(polygons, inputs.shape[3])
-        _point(rows, model, inputs, None, region)
-        _point(asked, model, inputs, cvx.Predicted(), region)
+        _point(rows, model, inputs, None, region, given.most)
+        _point(asked, model, inputs, cvx.Predicted(), region, given.most)
     yield "outlined objects", rows
     yield "outlined objects, predicted class", asked
     chance = torch.Generator().manual_seed(given.seed)
@@ -175,12 +205,13 @@ def objects(given: argparse.Namespace) -> Iterator[tuple[str, Rows]]:
         inputs[:, :, top : top + side, left : left + side] = small
         region = torch.zeros(inputs.shape[2:], dtype=torch.bool)
         region[top : top + side, left : left + side] = True
-        _point(rows, model, inputs, None, region)
+        _point(rows, model, inputs, None, region, given.most)
     yield "photographs pasted on a blurred ground", rows
 
 
 KINDS = {
     "planted": planted,
+    "grid": grid,
     "two-objects": two_objects,
     "boxes": boxes,
     "segments": segments,
@@ -188,29 +219,54 @@ KINDS = {
 }
 
 
+def _affordable(rows: Rows, most: int) -> list[tuple[str, list[dict[str, float]]]]:
+    """Return the methods whose next case stays within a number of images run forward."""
+    return [
+        (name, found)
+        for name, found in rows.items()
+        if not found or (len(found) + 1) * found[0]["forward"] <= most
+    ]
+
+
 def _point(
-    rows: Rows, model: VisionModel, inputs: Tensor, target: cvx.Target | None, region: Tensor
+    rows: Rows,
+    model: VisionModel,
+    inputs: Tensor,
+    target: cvx.Target | None,
+    region: Tensor,
+    most: int,
 ) -> None:
-    for name, found in rows.items():
-        values, _ = _map(model, inputs, name, target)
+    for name, found in _affordable(rows, most):
+        made = _map(model, inputs, name, target)
+        if made is None:
+            del rows[name]
+            continue
         found.append(
             {
-                "peak": float(hit(values, region)),
-                "share": relevance_mass(values, region),
+                "peak": float(hit(made[0], region)),
+                "share": relevance_mass(made[0], region),
                 "area": float(region.float().mean()),
+                **made[1],
             }
         )
 
 
 def _map(
     model: VisionModel, inputs: Tensor, method: str, target: cvx.Target | None
-) -> tuple[Tensor, float]:
-    """Return a map over the input (H, W), and how many gradients it took."""
-    [found] = cvx.explain(model, inputs, method, target)
+) -> tuple[Tensor, dict[str, float]] | None:
+    """Return a map over the input (H, W) and its cost, or None where the method is refused."""
+    began = perf_counter()
+    with Counting(model) as forward:
+        try:
+            [found] = cvx.explain(model, inputs, method, target)
+        except CvxError:
+            return None
+    seconds = perf_counter() - began
     values = torch.tensor(found.values)[None, None]
     whole = F.interpolate(values, size=inputs.shape[2:], mode="bilinear", align_corners=False)
-    gradients = found.evidence.get("path_gradients", found.evidence.get("backwards", 1))
-    return whole[0, 0], float(gradients)
+    backward = found.evidence.get("path_gradients", found.evidence["backwards"])
+    cost = {"forward": float(forward[0]), "backward": float(backward), "seconds": seconds}
+    return whole[0, 0], cost
 
 
 def _prepared(model: VisionModel, given: argparse.Namespace, name: str) -> Tensor:

@@ -38,7 +38,7 @@ def score(pair: Pair, cases: Iterable[Case], methods: Mapping[str, Method]) -> d
 
 def _measured(pair: Pair, case: Case, method: Method) -> Row:
     began = perf_counter()
-    with _Counting(pair.shortcut) as passes:
+    with Counting(pair.shortcut) as passes:
         answer = method(pair.shortcut, case.inputs, SHORTCUT, case.label)
     seconds = perf_counter() - began
     values = _map(answer)
@@ -81,7 +81,7 @@ def _right(model: VisionModel, inputs: Tensor, case: Case) -> float:
     return float(model.logits(inputs).argmax() == case.label)
 
 
-class _Counting:
+class Counting:
     """Count the images that go through a network."""
 
     def __init__(self, model: VisionModel) -> None:

@@ -131,6 +131,23 @@ def test_the_whole_score_is_in_the_map_but_for_what_has_no_position() -> None:
         assert (evidence["forwards"], evidence["backwards"]) == (1, 1)
 
 
+def test_smoothing_is_a_gaussian_that_keeps_the_sum_also_at_the_edges() -> None:
+    """One position of weight 1 in a map of 40 x 40: sigma 0.05 is 2 positions."""
+    net = fixed(nn.Conv2d(1, 2, 1), [1, -1], [0, 0]).double()
+    shown = nn.Sequential(net, nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+    for y, x in ((20, 21), (0, 39)):
+        image = torch.zeros(1, 1, 40, 40, dtype=torch.float64)
+        image[0, 0, y, x] = 1600.0
+        [raw, smooth] = (one(shown, image, ClassScore(0), sigma=s) for s in (0, 0.05))
+        assert raw.values.sum() == pytest.approx(raw.values[y, x]) == pytest.approx(1)
+        assert smooth.values.sum() == pytest.approx(1)
+        assert smooth.values[abs(np.arange(40) - y) > 6].any() == np.False_
+        if y:
+            beside = smooth.values[y, x + 2] / smooth.values[y, x]
+            assert beside == pytest.approx(np.exp(-0.5))
+    assert np.array_equal(one(shown, image, ClassScore(0), sigma=0.005).values, raw.values)
+
+
 def test_a_bias_is_placed_where_it_acts() -> None:
     """On a black image all there is comes from biases; a unit that is off carries nothing."""
     conv = fixed(nn.Conv2d(1, 2, 1), [1, -1], [-1, 1])
@@ -243,3 +260,6 @@ def test_wrong_options_are_refused() -> None:
         get_explainer("activation-error", rule="epsilon")
     with pytest.raises(OptionError, match="gamma must be 0 or more, got -1"):
         get_explainer("activation-error", gamma=-1)
+    for sigma in (-0.1, 2, float("nan")):
+        with pytest.raises(OptionError, match="sigma must be between 0 and 1, got"):
+            get_explainer("activation-error", sigma=sigma)

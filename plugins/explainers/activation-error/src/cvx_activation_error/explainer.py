@@ -27,6 +27,10 @@ from cvx_core.plugins import check_choice
 from cvx_core.recording import Layer, constant_part, contributions, has_bypass
 
 _RULES = ("gamma", "frozen")
+_LEAST = 0.3
+"""Standard deviation, in positions, below which smoothing would change nothing that is seen."""
+_REACH = 3
+"""Standard deviations after which the Gaussian ends."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +47,10 @@ class ActivationError(Explainer):
     a unit's output count 1 + gamma times (Montavon 2019, doi:10.1007/978-3-030-28954-6_10; both
     signs: Andeol 2021, arXiv:2106.04923), and what a bias takes is added to the map at the bias's
     own position, as Srinivas and Fleuret 2019 (arXiv:1905.00780) do for gradients: the map is that
-    of the pixels. By ``rule="frozen"`` it is E(u) = sum_k A_k(u) * dS/dA_k(u) at a layer, which is
-    the epsilon rule in ReLU networks (Bach 2015; Ancona 2018, arXiv:1711.06104) and conserved
-    elsewhere due to Ali 2022, arXiv:2202.07304; biases count as constants.
+    of the pixels. A Gaussian averages what neighboring pixels cancel and keeps the sum. By
+    ``rule="frozen"`` the map is E(u) = sum_k A_k(u) * dS/dA_k(u) at a layer, which is the epsilon
+    rule in ReLU networks (Bach 2015; Ancona 2018, arXiv:1711.06104) and conserved elsewhere due to
+    Ali 2022, arXiv:2202.07304; biases count as constants.
 
     Parameters
     ----------
@@ -56,6 +61,9 @@ class ActivationError(Explainer):
         ``"gamma"`` or ``"frozen"``.
     gamma
         Additional weight of contributions that have the sign of the output; 0 or more.
+    sigma
+        Standard deviation of the Gaussian that smooths the map of the gamma rule, as a share of its
+        shorter side; 0 for the map as it is.
     verify
         With frozen gates, check conservation by replaying the gates at zero, one more forward pass:
         `residual`, the gap over the largest of the three parts, goes into the evidence. Where it is
@@ -68,8 +76,8 @@ class ActivationError(Explainer):
     Raises
     ------
     OptionError
-        If `rule` is another, `gamma` is negative, `verify` is neither true nor false, or `profile`
-        is neither that nor a list of names.
+        If `rule` is another, `gamma` is negative, `sigma` is not between 0 and 1, `verify` is
+        neither true nor false, or `profile` is neither that nor a list of names.
     LayerError
         If the model has no such layer, or it has no grid.
     """
@@ -77,6 +85,7 @@ class ActivationError(Explainer):
     layer: str = "auto"
     rule: str = "gamma"
     gamma: float = 0.1
+    sigma: float = 0.015
     verify: bool = True
     profile: bool | tuple[str, ...] = False
 
@@ -85,6 +94,8 @@ class ActivationError(Explainer):
     def __post_init__(self) -> None:
         check_choice("rule", self.rule, _RULES)
         ConservedGamma(gamma=self.gamma)
+        if not 0 <= self.sigma <= 1:
+            raise OptionError(f"sigma must be between 0 and 1, got {self.sigma!r}.")
         if self.rule == "gamma" and self.layer == "auto":
             object.__setattr__(self, "layer", "input")
         if not isinstance(self.verify, bool):
@@ -137,6 +148,7 @@ class ActivationError(Explainer):
             values = place.positions(product).sum(dim=1)
             others = place.other_tokens(product).double().sum(dim=(1, 2))
             values, placed, elsewhere = grids.place(parts, values, apart=apart)
+            values = _smoothed(values, self.sigma)
             total = (seed * logits).double().sum(1)
             evidence = _evidence(total, values.double().sum(dim=(1, 2)), others, elsewhere)
             yield values, evidence | {"bias_part": placed}
@@ -164,6 +176,22 @@ class ActivationError(Explainer):
                     lost = held(recording, self.layer, seed, limit)
                     evidence |= {"held": lost} if lost else {}
             yield values, evidence
+
+
+def _smoothed(maps: Tensor, sigma: float) -> Tensor:
+    """Return maps (B, h, w) after a Gaussian that keeps their sums, also at the edges."""
+    width = sigma * min(maps.shape[1:])
+    if width < _LEAST:
+        return maps
+    smooth = maps.double()
+    for axis in (1, 2):
+        steps = torch.arange(maps.shape[axis], dtype=smooth.dtype, device=maps.device)
+        distances = (steps[:, None] - steps) / width
+        weights = torch.exp(-0.5 * distances**2) * (distances.abs() <= _REACH)
+        # What a position gives away adds up to what it has.
+        smooth = smooth.transpose(axis, 2) @ (weights / weights.sum(0)).T
+        smooth = smooth.transpose(axis, 2)
+    return smooth.to(maps)
 
 
 def _evidence(
