@@ -10,7 +10,7 @@ from cvx_embedded import photographs
 import cvx_core as cvx
 from cvx_core.plugins import discovery
 from cvx_core.plugins.component_registry import Registry
-from cvx_core.tasks import Task, get_task
+from cvx_core.tasks import Task, as_target, get_task
 
 PHOTO = photographs()[0].path
 
@@ -179,3 +179,19 @@ def test_a_target_of_a_plugins_task_is_read() -> None:
     assert cvx.parse_target("area rug") == cvx.ClassScore("area rug")
     with pytest.raises(cvx.TargetError, match="area NUMBER"):
         cvx.parse_target("area 7,")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (1.5, "got float 1.5."),
+        (True, "got bool True."),
+        (object, "got type <class 'object'>."),
+        (["tabby", "cat"], "got list."),
+        ({"target": "tabby"}, "got dict."),
+    ],
+)
+def test_what_is_no_target_is_shown_unless_it_is_a_collection(given: object, said: str) -> None:
+    with pytest.raises(cvx.TargetError, match="target must be a class name") as raised:
+        as_target(given)
+    assert raised.value.message.endswith(said)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from cvx_core import VisionModel
-from cvx_core.recording import find_finer_levels
+from cvx_core.recording import find_finer_levels, find_trunk
 from cvx_core.testing import models
 
 
@@ -46,3 +46,14 @@ def test_each_finer_grid_has_its_last_layer_that_all_paths_pass(
 
 def test_a_transformer_of_one_grid_has_none() -> None:
     assert find_finer_levels(models.tokens(), models.inputs(1), 4) == ()
+
+
+def test_layers_are_found_by_noise_where_the_image_silences_all_units() -> None:
+    class Silent(Stages):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward((x - 0.1).relu())
+
+    torch.manual_seed(0)
+    black = torch.zeros(1, 3, 16, 16, dtype=torch.float64)
+    found = find_trunk(VisionModel(Silent().double().eval()), black)
+    assert [layer.name for layer in found if layer.name] == ["first", "middle", "last"]

@@ -14,6 +14,7 @@ from cvx_core.errors import LayerError, MethodError
 from cvx_core.models.vision_model import VisionModel
 from cvx_core.recording import Requirements
 from cvx_core.recording.conservation import constant_part
+from cvx_core.recording.interception.autograd import without_gradient
 from cvx_core.recording.layer_selection.selection import open_recording
 from cvx_core.recording.saved_tensors import SavedTensors, Tape
 
@@ -74,6 +75,22 @@ def test_a_network_that_cuts_its_own_graph_is_refused_with_a_way_out(
     refused = pytest.raises(MethodError, match=r"(?s)No gradient flows.*only runs the network")
     with open_recording(model, IMAGES, Requirements("conv")) as recording, refused:
         recording.gradients(torch.ones_like(recording.logits), "conv")
+
+
+def test_a_later_layer_is_named_only_where_the_output_has_a_gradient() -> None:
+    conv, head = nn.Conv2d(3, 4, 3), nn.Linear(4, 2)
+    for after, later in ((head, True), (nn.Identity(), False)):
+        net = nn.Sequential(conv, Cut(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), after).double()
+        found = without_gradient(VisionModel(net.eval()), IMAGES[:1])
+        assert found is not None
+        assert ("or name a later layer" in str(found)) is later
+
+
+class Cut(nn.Module):
+    """A module that has no gradient."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.detach()
 
 
 def test_a_backbone_under_no_grad_leaves_the_layers_after_it(

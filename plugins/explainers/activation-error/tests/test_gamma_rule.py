@@ -141,7 +141,7 @@ def test_smoothing_is_a_gaussian_that_keeps_the_sum_also_at_the_edges() -> None:
         [raw, smooth] = (one(shown, image, ClassScore(0), sigma=s) for s in (0, 0.05))
         assert raw.values.sum() == pytest.approx(raw.values[y, x]) == pytest.approx(1)
         assert smooth.values.sum() == pytest.approx(1)
-        assert smooth.values[abs(np.arange(40) - y) > 6].any() == np.False_
+        assert not smooth.values[abs(np.arange(40) - y) > 6].any()
         if y:
             beside = smooth.values[y, x + 2] / smooth.values[y, x]
             assert beside == pytest.approx(np.exp(-0.5))
