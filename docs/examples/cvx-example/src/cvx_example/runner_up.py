@@ -11,7 +11,7 @@ from cvx_core.cli import kit
 @click.command("runner-up", epilog="Example: cvx runner-up photo.jpg -o runner-up")
 @kit.images_argument
 @kit.model_option
-@kit.explainers_option
+@kit.explainers_option(["norm-grad"])
 @kit.renderers_option
 @kit.output_option("cvx-runner-up")
 @kit.loading_options
@@ -35,7 +35,6 @@ def command(
     """Explain why the predicted class scores higher than the second most probable.
 
     IMAGES are as for 'cvx explain'. Prints the two classes of each image and the path of the page.
-    Default method: norm-grad.
     """
     with kit.only_data():  # what libraries print goes to standard error
         from dataclasses import replace

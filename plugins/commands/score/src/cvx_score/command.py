@@ -19,7 +19,7 @@ from cvx_core.plugins import EXPLAINERS
 )
 @kit.images_argument
 @kit.model_option
-@kit.explainers_option
+@kit.explainers_option()
 @click.option(
     "--measure",
     "measures",
