@@ -25,8 +25,8 @@ from cvx_core.plugins import EXPLAINERS
     "measures",
     metavar="NAME",
     multiple=True,
-    help="insertion, deletion, road, road-lerf, completeness, amounts, randomisation; "
-    "with --region pointing, mass, rank. Repeatable. Default: all but amounts and randomisation.",
+    help="insertion, deletion, road, road-lerf, completeness, amounts, randomization; "
+    "with --region pointing, mass, rank. Repeatable. Default: all but amounts and randomization.",
 )
 @click.option(
     "-t",
