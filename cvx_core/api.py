@@ -58,7 +58,8 @@ def get_explainer(name: str, /, **parameters: Any) -> Explainer:
     if is_composition(name):
         if parameters:
             raise OptionError(
-                f"The composition {name!r} takes no parameters.", "Write them behind its parts."
+                f"The composition {name!r} takes no parameters.",
+                "Give them to its parts, as in mean(A:KEY=VALUE, B).",
             )
         return compose(name, get_explainer)
     name, written = parse_parameters(name)
@@ -336,7 +337,7 @@ def register(*, name: str = "", replace: bool = False) -> Callable[[C], C]: ...
 def register(
     component: Any = None, *, name: str = "", kind: str | None = None, replace: bool = False
 ) -> Any:
-    """Register a component for the life of this process: for notebooks and programs.
+    """Register a component in the current process, for notebooks and programs.
 
     Parameters
     ----------

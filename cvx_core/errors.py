@@ -55,7 +55,7 @@ class CvxError(Exception):
 
 
 class CvxWarning(UserWarning):
-    """Something that a user should know of weights or outputs, where cvx goes on."""
+    """Warning about weights or outputs; the run continues."""
 
 
 class UsageError(CvxError):

@@ -78,9 +78,9 @@ def main(photographs: list[str]) -> None:
             partial(road, model, images, maps, targets, shares=SHARES),
             lambda: ask(quantus.ROAD(percentages=percentages, perturb_func=imputed, **plain)),
         ),
-        "randomisation of saliency, 4 photographs": (
+        "randomization of saliency, 4 photographs": (
             partial(
-                score, model, images[few], "saliency", targets[few], measures=["randomisation"]
+                score, model, images[few], "saliency", targets[few], measures=["randomization"]
             ),
             lambda: quantus.MPRT(**plain)(
                 model=net,

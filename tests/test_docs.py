@@ -34,10 +34,13 @@ README = REPOSITORY / "README.md"
 DOCS = sorted((REPOSITORY / "docs").rglob("*.md"))
 PLUGINS = sorted((REPOSITORY / "plugins").glob("*/*/README.md"))
 PAGES = [README, *DOCS, *PLUGINS]
+EXAMPLES = sorted((REPOSITORY / "docs/examples").glob("*/README.md"))
+"""Their commands run where the example is installed: tests/test_example.py."""
 OPTIONAL = {"ultralytics"}
 """Plugins whose library is not among the test dependencies."""
 SLOW = {"tutorial.md", "ask-about-errors.md"}
 GUIDE = REPOSITORY / "docs/how-to/write-a-plugin.md"
+AUTHORS = REPOSITORY / "docs/reference/plugin-authors.md"
 ELSEWHERE = {"my-method", "pixel-contribution", "value-table"}
 """Components that the documentation makes up, or has the user write."""
 
@@ -81,7 +84,7 @@ def pages_that_run() -> list[Any]:
         pytest.param(page, marks=[pytest.mark.slow] if page.name in SLOW else [], id=name(page))
         for page in PAGES
         if any(b.language == "python" or "run" in b.words for b in blocks(page))
-        and page not in (GUIDE, README)
+        and page not in (GUIDE, AUTHORS, README, *EXAMPLES)
     ]
 
 
@@ -151,7 +154,7 @@ def test_the_readme_explains_a_photograph_in_ten_lines(
     assert (folder / "why.png").read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name)
+@pytest.mark.parametrize("page", [p for p in PAGES if p not in EXAMPLES], ids=name)
 def test_every_command_is_one_that_cvx_takes(page: Path) -> None:
     for block in shell_blocks(page):
         for arguments in commands(block):
@@ -257,3 +260,11 @@ def test_the_files_of_the_guide_are_those_of_a_new_plugin() -> None:
     tree, *_ = [block.text for block in blocks(GUIDE) if block.language == "text"]
     names = {path.rpartition("/")[2] for path in files}
     assert names <= {word.rpartition("/")[2] for word in tree.split()}
+
+
+def test_the_examples_for_authors_are_those_of_the_example_distribution() -> None:
+    source = REPOSITORY / "docs/examples/cvx-example/src/cvx_example"
+    shown = [block for block in blocks(AUTHORS) if block.language == "python"]
+    kinds = ["norm_grad", "markdown", "colors", "runner_up", "stability", "smooth_relu"]
+    assert [block.file for block in shown] == [f"{kind}.py" for kind in kinds]
+    assert all(block.text in (source / block.file).read_text() for block in shown)

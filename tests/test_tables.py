@@ -32,7 +32,7 @@ def test_a_row_is_found_by_the_end_of_the_path(tmp_path: Path) -> None:
         (("label,word", "cat,x"), "has no column 'path'"),
         (("",), r"labels\.csv is empty"),
         (("path,label", '"y.png,cat', "x.png,cat"), "Can't read .*unexpected end of data"),
-        (("Path,IMAGE,label", "x,y,z"), "several columns may be meant, 'Path', 'IMAGE'"),
+        (("Path,IMAGE,label", "x,y,z"), "several columns match: 'Path', 'IMAGE'"),
     ],
 )
 def test_a_table_that_does_not_say_the_label_is_refused(

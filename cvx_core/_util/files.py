@@ -18,7 +18,7 @@ def is_file(path: str | Path) -> bool:
     return os.path.isfile(path)  # noqa: PTH113 - Path's raises if the name is too long
 
 
-def read_bytes(path: Path, shown: str = "", way_out: str = "Is the path right?") -> bytes:
+def read_bytes(path: Path, shown: str = "", way_out: str = "Check the path.") -> bytes:
     """Return the content of a regular file.
 
     Parameters
@@ -75,7 +75,7 @@ def read_text(path: Path) -> str:
 
 
 def write_atomic(path: Path, data: bytes, *, overwrite: bool = False) -> Path:
-    """Write a file whole or not at all; a file that was there stays as it was until then.
+    """Write a file atomically: an existing file stays until the new one is complete.
 
     The data goes to a temporary file in the same folder, is flushed to disk, and then takes
     the name in one step. Without `overwrite` an existing file is never touched, also when

@@ -44,14 +44,14 @@ def find_column(names: Sequence[str], usual: Sequence[str]) -> str | None:
     Raises
     ------
     UsageError
-        If several columns may be meant.
+        If several columns match.
     """
     if usual[0] in names:
         return usual[0]
     found = [name for name in names if name.strip().casefold() in usual]
     if len(found) > 1:
         said = ", ".join(repr(shortened(name)) for name in found)
-        raise UsageError(f"several columns may be meant, {said}.")
+        raise UsageError(f"several columns match: {said}.")
     return found[0] if found else None
 
 

@@ -13,7 +13,7 @@ _KEPT = frozenset("\u200c\u200d\u200e\u200f\u061c")
 
 
 def printable(text: str) -> str:
-    r"""Return `text` on one line, with nothing in it that acts on whatever shows it.
+    r"""Return `text` on one line, with control characters escaped.
 
     Line breaks become spaces. Control characters, text-direction overrides, invisible format
     characters, lone surrogates and non-characters are spelled out as escapes.

@@ -29,7 +29,7 @@ COMMANDS = {
     ),
     "explain": (
         "cvx_core.cli.explain.command:explain",
-        "Explain images and write maps, a page and run.json.",
+        "Explain images: write maps, an HTML page and run.json.",
     ),
     "layers": ("cvx_core.cli.layers:layers", "List the layers of a model that can be explained."),
     "models": ("cvx_core.cli.models:models", "List the models that can be explained."),

@@ -21,7 +21,7 @@ VERDICTS = ("passes", "unclear", "fails")
 
 
 class Check(ABC):
-    """Tests whether maps can be believed; the verdict becomes part of their evidence."""
+    """Test of maps against a control; the verdict becomes part of their evidence."""
 
     @abstractmethod
     def check(

@@ -164,7 +164,10 @@ def layers(explainer: Explainer, names: Sequence[str]) -> Combination:
 
 def _two_or_more(explainers: tuple[Explainer, ...]) -> tuple[Explainer, ...]:
     if len(explainers) < 2:
-        raise OptionError(f"There are {len(explainers)} explainers.", "Combine two or more.")
+        raise OptionError(
+            f"A composition needs two or more explainers, got {len(explainers)}.",
+            "Write mean(A, B).",
+        )
     return explainers
 
 

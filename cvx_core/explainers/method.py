@@ -144,7 +144,7 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
 
 
 class Method(ABC):
-    """What the runner needs of an explainer; see `Explainer`, the class to inherit from."""
+    """Interface of explainers for the runner; `Explainer` is the class to inherit from."""
 
     default_target: ClassVar[Target] = Predicted()
     signed: ClassVar[bool] = True

@@ -68,7 +68,7 @@ class Limits:
 
 @dataclass(frozen=True, eq=False)
 class Shown:
-    """A map as it is shown.
+    """Map prepared for display.
 
     Attributes
     ----------
@@ -115,7 +115,7 @@ def show(
     colormap: str | None = None,
     limits: Limits | None = None,
 ) -> Shown:
-    """Bring a map into the form in which it is shown.
+    """Prepare a map for display.
 
     Parameters
     ----------

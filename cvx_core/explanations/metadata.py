@@ -10,7 +10,7 @@ from cvx_core._util.text import shortened
 
 
 class Metadata(Mapping[str, Any]):
-    """Read-only mapping whose values are JSON values, nested as deep as you like.
+    """Read-only mapping of JSON values, which may be nested.
 
     Nested mappings become `Metadata` and sequences become tuples; numbers of NumPy and PyTorch
     become Python numbers. It compares equal to a dict with the same content, and survives

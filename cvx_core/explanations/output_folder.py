@@ -24,7 +24,7 @@ STEM_BYTES = 80
 
 
 def settled(path: Path) -> Path:
-    """Return a path from the root, which stays right when a plugin changes the working folder."""
+    """Return an absolute path, which stays valid if a plugin changes the working folder."""
     try:
         return path.absolute()
     except OSError:  # the working folder was deleted; using the path says so better
@@ -154,7 +154,7 @@ class Drawing:
 
 
 def rendered(renderer: Renderer, explanations: Sequence[Explanation]) -> Artifact:
-    """Return a renderer's artifact, its failures put in our words.
+    """Return a renderer's artifact; its failures become a `PluginError`.
 
     Raises
     ------
@@ -194,7 +194,7 @@ def _extension(renderer: str, suffix: Any) -> str:
 
 
 class Folder:
-    """A folder into which files are written whole, and over others only when told to.
+    """Output folder: files are written atomically, and overwritten only on request.
 
     The ``run.json`` of a run that failed before it wrote anything else may always be replaced.
 
@@ -264,7 +264,7 @@ class Folder:
         if self.written and not self._place.is_dir():
             raise OutputError(
                 f"The output folder {self.path} is gone, with what was written to it.",
-                "Is its disk still there? Start over, or choose another folder with -o.",
+                "Check that its disk is mounted. Start over, or choose another folder with -o.",
             )
         if name == RUN and not again and _is_of_a_run_in_vain(place):
             # Looked at anew, and taken away rather than written over: of two runs that meet here

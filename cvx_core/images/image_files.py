@@ -44,7 +44,7 @@ _BITS = 258  # the tag with the bits of each band
 
 @dataclass(frozen=True, eq=False)
 class SourceImage:
-    """An image as a person sees it.
+    """Image as it is displayed, before preprocessing.
 
     Attributes
     ----------
@@ -161,7 +161,7 @@ def _fetch(url: str) -> bytes:
     # The boundary to fsspec and the packages behind it, one for each protocol.
     except Exception as error:
         if isinstance(error, FileNotFoundError):
-            raise InputError(f"File not found: {url}.", "Is the URL right?") from error
+            raise InputError(f"File not found: {url}.", "Check the URL.") from error
         reason = str(error) or type(error).__name__
         hint = "Check the URL and the network."
         if isinstance(error, ImportError):
@@ -251,7 +251,7 @@ def _of_bands(values: npt.NDArray[Any], name: str) -> Read:
 
 
 def read_mask_image(path: Path, way_out: str) -> Image.Image:
-    """Return an image whose pixels mean something each: as stored, in the file's own mode.
+    """Return a mask or a map of values as stored, in the file's own mode.
 
     Parameters
     ----------

@@ -179,8 +179,8 @@ def _parts(item: Any) -> Batch:
         label = [item[key] for key in LABEL_KEYS if key in item]
         if not image:
             raise InputError(
-                f"A batch of {type(item).__name__} with the keys {', '.join(map(str, item))}.",
-                f"Its images need one of the keys {', '.join(IMAGE_KEYS)}.",
+                f"A batch has no images: its keys are {', '.join(map(str, item))}.",
+                f"Use one of the keys {', '.join(IMAGE_KEYS)}.",
             )
         return Batch(image[0], label[0] if label else None)
     if isinstance(item, list | tuple):
@@ -254,7 +254,7 @@ class Parts:
         self.check_count(count)
         if is_by_name(self.given) and (left := [k for k in self.given if k not in self._used]):
             raise UsageError(
-                f"{len(left)} of the {self.what} are for images that did not come, such as "
+                f"{len(left)} of the {self.what} are for images that were not given, such as "
                 f"{os.fspath(left[0])!r}.",
                 "Name images by their path, or by the name of the file.",
             )

@@ -61,7 +61,7 @@ class Preprocess:
     def __post_init__(self) -> None:
         if self.crop < 1 or (self.resize is not None and self.resize < 1):
             raise OptionError(
-                f"A crop of {self.crop} pixels out of {self.resize or self.crop} is empty."
+                f"crop and resize must be at least 1, got {self.crop} and {self.resize}."
             )
         if self.interpolation not in _FILTERS:
             raise OptionError(

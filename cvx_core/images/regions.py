@@ -29,7 +29,7 @@ the image where preprocessing padded it."""
 
 @dataclass(frozen=True)
 class Frame:
-    """How a network's input lies over the image.
+    """Position of a network's input in the image.
 
     Attributes
     ----------

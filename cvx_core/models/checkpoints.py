@@ -200,7 +200,7 @@ def _unwrap(loaded: Any, origin: str) -> dict[str, torch.Tensor]:
         return {}
     alike = [key for key in keys[1:] if wrapped[key].keys() == wrapped[keys[0]].keys()]
     if alike:
-        _warn(f"The weights under {keys[0]!r} of {origin} were taken, not {', '.join(alike)}.")
+        _warn(f"Loaded the weights under {keys[0]!r} of {origin}, not {', '.join(alike)}.")
     return wrapped[keys[0]]
 
 
@@ -254,5 +254,5 @@ def _rename(
     left = [name for name in state if not name.startswith(taken)]
     if left:
         shown = ", ".join(left[:3]) + (", ..." if len(left) > 3 else "")
-        _warn(f"The weights {taken}* of {origin} were taken; left out: {shown}.")
+        _warn(f"Loaded the weights {taken}* of {origin}; ignored: {shown}.")
     return {name.removeprefix(taken): state[name] for name in state if name.startswith(taken)}

@@ -82,7 +82,9 @@ def fetch(url: str, path: Path, *, sha256: str = "", seconds: float = SECONDS) -
         if size and received != size:
             raise CheckpointError(f"the connection broke off after {received} of {size} bytes")
         if not digest.hexdigest().startswith(sha256):
-            raise CheckpointError("what arrived is not the published file (its digest differs)")
+            raise CheckpointError(
+                "the SHA-256 of the download differs from that of the published file"
+            )
         Path(temporary).replace(path)
         temporary = ""
     except (OSError, http.client.HTTPException, ValueError) as error:

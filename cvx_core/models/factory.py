@@ -47,7 +47,7 @@ def load_factory(
         made = _make(_import_module(place) if file is None else _import_file(file), name, attribute)
     if not isinstance(made, VisionModel | nn.Module):
         raise ModelError(
-            f"{name} gave a {type(made).__name__}.",
+            f"{name} returned a {type(made).__name__}.",
             "A factory takes no arguments and returns a cvx_core.VisionModel or a torch.nn.Module.",
         )
     if weights is not None and str(weights) != "random":

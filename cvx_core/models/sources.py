@@ -178,7 +178,7 @@ def load_model(
 
 
 def wrap(module: nn.Module | VisionModel, *, name: str = "", weights: Any = None) -> VisionModel:
-    """Return a network as the model source of its library reads it.
+    """Wrap a network of a library as the model source of that library does.
 
     For networks that you built with a library of `cvx plugins`, such as its detectors: task,
     readout and preprocessing are the library's. Any other is taken as by ``VisionModel(module)``,

@@ -59,7 +59,7 @@ class Kind:
 
 @dataclass(frozen=True)
 class Component:
-    """One explainer, renderer, command or other thing that a plugin offers.
+    """Record of one explainer, renderer, command or other component of a plugin.
 
     Parameters
     ----------

@@ -12,7 +12,7 @@ REPORT = "Report it to the plugin's author; 'cvx plugins' names the package."
 
 
 def message(error: BaseException) -> str:
-    """Return what an exception says; its ``__str__`` is foreign code, which may raise too."""
+    """Return the text of an exception, whose ``__str__`` may raise too."""
     try:
         return str(error)
     except KeyboardInterrupt:
@@ -22,7 +22,7 @@ def message(error: BaseException) -> str:
 
 
 def describe_error(error: BaseException) -> str:
-    """Return an exception's type and the first line of what it says.
+    """Return an exception's type and the first line of its text.
 
     Examples
     --------
@@ -37,7 +37,7 @@ def describe_error(error: BaseException) -> str:
 def error_boundary(
     failed: Callable[[str], CvxError], passing: tuple[type[BaseException], ...] = (CvxError,)
 ) -> Iterator[None]:
-    """Turn whatever is raised inside, `SystemExit` too, into an error of ours.
+    """Convert any exception raised inside, including `SystemExit`, into a `CvxError`.
 
     Parameters
     ----------

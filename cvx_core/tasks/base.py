@@ -29,7 +29,7 @@ Readout = Callable[[Any], Any]
 
 @dataclass(frozen=True)
 class Judgement:
-    """How another prediction changes a mistake.
+    """Margin and correctness of another prediction, for one mistake.
 
     Attributes
     ----------
@@ -96,7 +96,7 @@ class Mistake(ABC):
 
 
 class Task(ABC):
-    """What the output of a model means: how it is parsed, predicted from and compared.
+    """Meaning of a model's output: how it is parsed, predicted from and compared.
 
     A task may have parameters, as in ``VisionModel(net, task=Regression(unit="years"))`` or
     ``task="regression:unit=years"``.

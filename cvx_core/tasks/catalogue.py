@@ -123,7 +123,7 @@ def find_mistakes(prediction: Prediction, ground_truth: GroundTruth) -> list[Mis
     """
     if not isinstance(prediction, Prediction):
         raise TargetError(
-            f"Mistakes of a {type(prediction).__name__} are not known.",
+            f"find_mistakes takes a prediction of a model, got {type(prediction).__name__}.",
             "Give one of model.predict(images).",
         )
     return get_task(prediction.task).mistakes(prediction, ground_truth)
@@ -131,7 +131,7 @@ def find_mistakes(prediction: Prediction, ground_truth: GroundTruth) -> list[Mis
 
 @dataclass(frozen=True)
 class MistakeTarget(Target):
-    """One of the mistakes of a prediction: that of `find_mistakes` with a number.
+    """One mistake of a prediction, by its index in `find_mistakes`.
 
     Parameters
     ----------
@@ -210,7 +210,7 @@ def image_label(
     classes: Sequence[str] | None,
     count: int | None = None,
 ) -> GroundTruth | None:
-    """Return the ground truth of one image from text; what is no text is taken as it is.
+    """Return the ground truth of one image from text; other values are returned unchanged.
 
     Parameters
     ----------

@@ -221,7 +221,7 @@ NOTHING = (
 
 
 def background(classes: Sequence[str] | None) -> int | None:
-    """Return the class that means nothing: by its name, the first where classes have no names."""
+    """Return the background class: by its name, or the first where classes have no names."""
     if classes is None:
         return 0
     return next((k for k, name in enumerate(classes) if name.strip().lower() in NOTHING), None)

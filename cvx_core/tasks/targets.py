@@ -170,7 +170,7 @@ class Error(Target):
 
 @dataclass(frozen=True)
 class Margin(Target):
-    """Why the predicted class beats the true one: seed 1_q - 1_y.
+    """The predicted class minus the true one: seed 1_q - 1_y.
 
     Where the model is right there is no error: the seed is zero and the record's note says so.
     """

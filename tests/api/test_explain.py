@@ -270,7 +270,7 @@ def test_iter_explain_gives_out_what_belongs_to_each_image() -> None:
     found = list(cvx.iter_explain(model(), pictures, "saliency", target, [1, 2, 3], batch=2))
     assert asked(found)[2] == "what supports north west?"
     assert [one.target.label.index for one in found if one.target.label] == [1, 2, 3]
-    with pytest.raises(UsageError, match="for images that did not come, such as 'image 9'"):
+    with pytest.raises(UsageError, match="for images that were not given, such as 'image 9'"):
         list(cvx.iter_explain(model(), pictures, "saliency", {"image 9": 1}, batch=2))
     with pytest.raises(UsageError, match="batch must be at least 1, got 0"):
         cvx.iter_explain(model(), pictures, batch=0)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from cvx_core.cli import main
 from cvx_core.explanations import plots
 
 if TYPE_CHECKING:
@@ -100,3 +101,8 @@ def test_an_image_that_one_model_fails_on_costs_itself_alone(
     done = installed("compare", "none.png", "red.png", *PAIR, "-m", LITTLE)
     assert (done.code, done.out.split()) == (4, ["cvx-compare/red.png"])
     assert done.err.count("File not found: none.png") == 1
+
+
+def test_the_help_names_the_method_that_runs_by_default(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", "--help"]) == 0
+    assert "Default: class-attention." in " ".join(capfd.readouterr().out.split())

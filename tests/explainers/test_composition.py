@@ -260,9 +260,9 @@ def test_compositions_are_values() -> None:
 
 
 def test_what_can_not_be_composed_is_refused_in_words() -> None:
-    with pytest.raises(OptionError, match="There are 1 explainers"):
+    with pytest.raises(OptionError, match="needs two or more explainers, got 1"):
         mean(Gradient())
-    with pytest.raises(OptionError, match="There are 0 explainers"):
+    with pytest.raises(OptionError, match="needs two or more explainers, got 0"):
         product()
     with pytest.raises(OptionError, match="n must be an integer of at least 2, got 1"):
         smooth(Gradient(), n=1)
@@ -270,7 +270,7 @@ def test_what_can_not_be_composed_is_refused_in_words() -> None:
         smooth(Gradient(), sigma=0)
     with pytest.raises(OptionError, match="coarse takes no layer"):
         layers(Coarse(), ["input", "named"])
-    with pytest.raises(OptionError, match="Combine two or more"):
+    with pytest.raises(OptionError, match="needs two or more explainers"):
         layers(Gradient(), ["input"])
 
 

@@ -89,7 +89,7 @@ def test_a_data_loader_is_read_batch_by_batch() -> None:
     with pytest.raises(InputError, match="A batch has 3 parts"):
         list(batches(triple, 16))
     unnamed: Any = DataLoader([{"x": torch.zeros(3, 4, 4)}])
-    with pytest.raises(InputError, match="need one of the keys image, images"):
+    with pytest.raises(InputError, match="Use one of the keys image, images"):
         list(batches(unnamed, 16))
 
 

@@ -63,7 +63,7 @@ def test_a_file_arrives_whole(url: str, tmp_path: Path) -> None:
     [
         ("missing", "", "the server responded 404"),
         ("broken", "", "broke off after 100 of 7000 bytes"),
-        ("whole", "0000", "digest differs"),
+        ("whole", "0000", "SHA-256 of the download differs"),
     ],
 )
 def test_what_goes_wrong_is_said_and_leaves_nothing(

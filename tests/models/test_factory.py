@@ -97,7 +97,7 @@ def test_a_model_from_a_file_survives_pickling(code: Path) -> None:
         ("", "has no ''", "with the name of a factory"),
         ("raising", "raised RuntimeError: no such run", ""),
         ("leaving", "raised SystemExit: 3", ""),
-        ("nothing", "gave a str", "A factory takes no arguments"),
+        ("nothing", "returned a str", "A factory takes no arguments"),
     ],
 )
 def test_what_is_wrong_with_a_factory_is_said(

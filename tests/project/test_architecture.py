@@ -21,6 +21,7 @@ from importlinter.cli import lint_imports
 REPOSITORY = Path(__file__).resolve().parents[2]
 CORE = REPOSITORY / "cvx_core"
 PLUGINS = sorted(p.parent for p in (REPOSITORY / "plugins").glob("*/*/pyproject.toml"))
+WITH_EXAMPLE = [*PLUGINS, REPOSITORY / "docs/examples/cvx-example"]
 HEAVY = {
     "torch",
     "numpy",
@@ -139,7 +140,7 @@ def exported(package: str) -> set[str]:
     return set(module.__all__)
 
 
-@pytest.mark.parametrize("plugin", PLUGINS, ids=relative)
+@pytest.mark.parametrize("plugin", WITH_EXAMPLE, ids=relative)
 def test_a_plugin_imports_public_names_only(plugin: Path) -> None:
     for path in modules(plugin / "src"):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -196,7 +197,7 @@ def test_no_string_of_the_core_names_a_method_or_a_model_zoo(path: Path) -> None
             assert not named, f"{path.name}:{node.lineno} names {named}"
 
 
-@pytest.mark.parametrize("plugin", PLUGINS, ids=relative)
+@pytest.mark.parametrize("plugin", WITH_EXAMPLE, ids=relative)
 def test_a_plugin_module_is_light(plugin: Path) -> None:
     [path] = (plugin / "src").glob("*/plugin.py")
     own = {p.name for p in (plugin / "src").iterdir()}
@@ -208,7 +209,7 @@ def test_a_plugin_module_is_light(plugin: Path) -> None:
     assert not {i.name.split(".")[0] for i in imports_of(package) if i.at_import} & HEAVY
 
 
-@pytest.mark.parametrize("plugin", PLUGINS, ids=relative)
+@pytest.mark.parametrize("plugin", WITH_EXAMPLE, ids=relative)
 def test_a_plugin_uses_only_the_core_and_what_it_declares(plugin: Path) -> None:
     project = tomllib.loads((plugin / "pyproject.toml").read_text())["project"]
     extras = project.get("optional-dependencies", {}).values()

@@ -35,7 +35,7 @@ _DTYPES = ("float32", "float64", "bfloat16", "float16")
 )
 @images_argument
 @model_option
-@explainers_option
+@explainers_option()
 @click.option(
     "-t",
     "--target",
@@ -58,7 +58,8 @@ _DTYPES = ("float32", "float64", "bfloat16", "float16")
 @click.option(
     "--sanity",
     is_flag=True,
-    help="Compare each map with maps of randomly initialized networks; about 50 times slower.",
+    help="Run the installed checks, which compare each map with maps of randomly initialized "
+    "networks; about 50 times slower.",
 )
 @click.option("--resume", is_flag=True, help="Continue the run in DIR, if there is one.")
 @json_option("run.json")
@@ -87,7 +88,7 @@ def explain(
     force: bool,
     verbose: bool,
 ) -> int:
-    """Explain images and write maps, a page and run.json.
+    """Explain images: write maps, an HTML page and run.json.
 
     IMAGES are files, folders (with all folders below them), patterns such as 'photos/*.jpg', or
     URLs. Writes DIR/index.html for all images, DIR/IMAGE/METHOD.TARGET.png for each map, and

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     multiple=True,
     help="Weights, as in 'cvx explain': several for one model, or one for each model, in order.",
 )
-@explainers_option
+@explainers_option(EXPLAINERS[:1])
 @click.option(
     "-t",
     "--target",
@@ -92,9 +92,9 @@ def compare(
 ) -> int:
     """Draw maps of one image side by side, on one color scale.
 
-    Compares models, weights, methods and targets: all combinations that are given, at least two.
-    IMAGES are as for 'cvx explain'; npz files of saved explanations are compared with each other.
-    Writes DIR/IMAGE.png for each image. The default method is the first of 'cvx explain'.
+    Draws a map for each combination of the given models, weights, methods and targets; at least
+    two. IMAGES are as for 'cvx explain', or npz files of saved explanations to compare. Writes
+    DIR/IMAGE.png for each image.
     """
     settings.verbose = settings.verbose or verbose
     with only_data():

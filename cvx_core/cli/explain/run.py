@@ -34,7 +34,7 @@ from cvx_core.plugins.parameters import parse_parameters
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """How a run explains and draws.
+    """Options of a run.
 
     Parameters
     ----------

@@ -90,7 +90,8 @@ def device_findings() -> Iterator[Finding]:
         reason = describe_error(error)
         yield Finding("devices", "torch", f"import failed: {reason}", True, "Reinstall torch.")
         return
-    devices = {"cpu": f"{torch.get_num_threads()} threads"}
+    threads = torch.get_num_threads()
+    devices = {"cpu": f"{threads} thread{'s'[: threads > 1]}"}
     for index in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(index)
         memory = properties.total_memory / 1024**3

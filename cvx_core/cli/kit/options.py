@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -54,16 +54,6 @@ trust_option = click.option(
 device_option = click.option(
     "--device", metavar="DEVICE", help="PyTorch device: cpu, cuda, cuda:1 or mps."
 )
-explainers_option = click.option(
-    "-e",
-    "--explainer",
-    "explainers",
-    metavar=_COMPONENT,
-    multiple=True,
-    shell_complete=complete_explainers,
-    help="A method, or a composition such as 'mean(A, B)'; repeatable. "
-    f"Default: {', '.join(EXPLAINERS)}.",
-)
 renderers_option = click.option(
     "-r",
     "--renderer",
@@ -85,6 +75,20 @@ verbose_option = click.option(
 def loading_options(command: F) -> F:
     """Add ``--weights``, ``--trust-checkpoint`` and ``--device``."""
     return weights_option(trust_option(device_option(command)))
+
+
+def explainers_option(default: Sequence[str] = EXPLAINERS) -> Callable[[F], F]:
+    """Return ``--explainer``, whose help names the methods that run without it."""
+    return click.option(
+        "-e",
+        "--explainer",
+        "explainers",
+        metavar=_COMPONENT,
+        multiple=True,
+        shell_complete=complete_explainers,
+        help="A method, or a composition such as 'mean(A, B)'; repeatable. "
+        f"Default: {', '.join(default)}.",
+    )
 
 
 def output_option(default: str) -> Callable[[F], F]:

@@ -23,7 +23,7 @@ def graph_nodes(start: Any) -> list[Any]:
 
 
 class GivenSlopes(torch.autograd.Function):
-    """Has a given value; its derivative with respect to each term is a given slope.
+    """Function with a given value, whose derivative with respect to each term is a given slope.
 
     Called with ``(value,)``, a tuple of slopes (None is 1), and the terms.
     """

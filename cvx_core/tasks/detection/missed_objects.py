@@ -21,7 +21,7 @@ NEAR = 0.05
 
 @dataclass(frozen=True)
 class Lost:
-    """Where a detector lost an object.
+    """Stage at which a detector lost an object.
 
     Attributes
     ----------
@@ -222,6 +222,6 @@ def without_stage(
     }
     if lost.stage not in changes:
         raise TargetError(
-            "The object was not lost at any stage.", "Give what lost_stage says of a missed one."
+            "The detector reports this object.", "Pass the result of lost_stage for a missed one."
         )
     return replace(prediction, settings=replace(settings, **changes[lost.stage]))

@@ -330,7 +330,8 @@ class DetectionPrediction(Prediction):
         required_label(label, kind)
         if self.find_mistakes is None:
             raise TargetError(
-                f"The mistakes behind {kind!r} are not known.", "Give one of model.predict(images)."
+                f"The target {kind!r} needs a prediction of a model.",
+                "Pass one of model.predict(images).",
             )
         mistakes = self.find_mistakes(self, label)
         if mistakes:

@@ -86,8 +86,8 @@ class TaskConformance(Conformance):
         [gradient] = torch.autograd.grad(linked.sum() + linked[:, 0].sum(), [output.scores])
         assert torch.isfinite(gradient).all()
         if model.task.activation:
-            assert float(linked.min()) >= 0
-            assert float(linked.max()) <= 1
+            assert float(linked.detach().min()) >= 0
+            assert float(linked.detach().max()) <= 1
 
     def test_targets_resolve_to_finite_seeds_or_say_why_not(self) -> None:
         """A record goes through JSON unchanged."""

@@ -338,7 +338,7 @@ def test_without_each_stage_that_loses_it_an_object_is_found(given_candidates, h
             break
         answer = without_stage(answer, lost, box, CAT)
     assert lost_object(answer, box, CAT).stage == ""
-    with pytest.raises(TargetError, match="not lost"):
+    with pytest.raises(TargetError, match="reports this object"):
         without_stage(answer, lost, box, CAT)
 
 

@@ -58,7 +58,7 @@ def test_without_a_choice_all_is_measured_that_needs_nothing(model: VisionModel)
         "insertion", "deletion", "road", "road-lerf", "completeness",
     ]  # fmt: skip
     placed = cvx.score(model, images(1), "input-x-gradient", steps=2, regions=(0, 0, 9, 9))
-    assert {s.measure for s in placed} == {*MEASURES} - {"amounts", "randomisation"}
+    assert {s.measure for s in placed} == {*MEASURES} - {"amounts", "randomization"}
 
 
 def test_maps_from_elsewhere_are_scored_by_their_names(model: VisionModel) -> None:
@@ -135,21 +135,21 @@ def test_completeness_of_a_map_without_a_meaningful_sum_has_a_reason(model: Visi
     assert second.reasons == ("the map has no meaningful sum",)
 
 
-def test_randomisation_is_what_the_sanity_check_finds(model: VisionModel) -> None:
+def test_randomization_is_what_the_sanity_check_finds(model: VisionModel) -> None:
     [made] = cvx.explain(model, images(1), "input-x-gradient", cvx.Predicted(), sanity=True)
     verdict = made.evidence["sanity"]
-    [found] = cvx.score(model, images(1), "input-x-gradient", measures=["randomisation"])
+    [found] = cvx.score(model, images(1), "input-x-gradient", measures=["randomization"])
     assert found.values == (max(verdict["correlation"].values()),)
     assert found.curves == (tuple(verdict["correlation"][stage] for stage in found.shares),)
     assert found.details["verdicts"] == (verdict["verdict"],)
     assert found.passes is None
-    [taken] = cvx.score(model, images(1), [made], measures=["randomisation"])
+    [taken] = cvx.score(model, images(1), [made], measures=["randomization"])
     assert taken.values == found.values
 
 
-def test_randomisation_of_maps_without_their_explainer_has_a_reason(model: VisionModel) -> None:
+def test_randomization_of_maps_without_their_explainer_has_a_reason(model: VisionModel) -> None:
     maps = np.random.default_rng(0).normal(size=(1, 4, 4))
-    [found] = cvx.score(model, images(1), {"mine": maps}, measures=["randomisation"])
+    [found] = cvx.score(model, images(1), {"mine": maps}, measures=["randomization"])
     assert (found.values, found.value) == ((None,), None)
     assert "sanity=True" in found.reasons[0]
 
@@ -227,7 +227,7 @@ def test_the_figure_has_a_panel_for_each_measure_and_a_line_for_each_method() ->
         of("b", "insertion", (0.5, 0.5, 0.5)),
         of("b", "deletion", (1.0, 0.5, 0.0)),
         of("c", "deletion", ()),
-        Score("b", "randomisation", (), (), "correlation", ("output",), ((0.5,),)),
+        Score("b", "randomization", (), (), "correlation", ("output",), ((0.5,),)),
     ])  # fmt: skip
     assert figure is not None
     first, second = figure.axes

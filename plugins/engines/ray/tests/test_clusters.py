@@ -166,12 +166,12 @@ def test_a_cluster_that_is_not_there_is_told(photographs: Path, tmp_path: Path) 
     code = "import os\nos.environ['RAY_ADDRESS'] = '127.0.0.1:1'\ngo_on()"
     done = ran(code, photographs, tmp_path / "run")
     assert "The Ray cluster 127.0.0.1:1 could not be joined" in done.stderr
-    assert "Without RAY_ADDRESS one is begun on this machine" in done.stderr
+    assert "Without RAY_ADDRESS, a cluster is started on this machine" in done.stderr
 
 
 def test_a_machine_that_does_not_see_the_inputs_is_told(photographs: Path, tmp_path: Path) -> None:
     done = ran(BLIND, photographs, tmp_path / "run")
-    assert "can't read what the machine reads on which the run was begun" in done.stderr
+    assert "can't read the inputs of the run" in done.stderr
     assert not list((tmp_path / "run/rows").iterdir())
 
 

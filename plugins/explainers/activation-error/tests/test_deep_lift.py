@@ -191,7 +191,7 @@ class Forked(nn.Module):
 
 
 def test_another_way_than_the_baseline_s_is_refused_in_words() -> None:
-    with pytest.raises(MethodError, match="another way for the image") as caught:
+    with pytest.raises(MethodError, match="runs other functions on the image") as caught:
         get_explainer("deep-lift").explain(built(Forked), models.inputs(1))
     assert "baseline" in caught.value.hint
 

@@ -170,7 +170,7 @@ def test_a_profile_of_what_is_no_layer_s_name_is_refused(profile: Any) -> None:
 
 
 def test_several_images_have_no_profile_in_common() -> None:
-    with pytest.raises(OptionError, match="there are 2"):
+    with pytest.raises(OptionError, match="got 2"):
         layer_profile(models.convolutional(), models.inputs(2), ClassScore(0))
 
 

@@ -97,7 +97,7 @@ def test_the_query_must_be_one_and_lie_inside(name: str) -> None:
     for query in (None, 5, ("left", "top"), (1, 2, 3)):
         with pytest.raises(OptionError, match="query must be"):
             get_explainer(name, query=query)
-    with pytest.raises(MethodError, match="outside of what the network sees"):
+    with pytest.raises(MethodError, match="outside the network's input"):
         get_explainer(name, query=(32, 5)).explain(models.convolutional(), models.inputs(1))
 
 

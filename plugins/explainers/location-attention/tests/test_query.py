@@ -172,11 +172,11 @@ def test_the_query_is_in_pixels_of_the_photograph() -> None:
     assert (rows.min(), rows.max()) == (12 - 5, 12 + 5)
     assert (columns.min(), columns.max()) == (24 - 5, 24 + 5)
     for outside in ((8, 12), (48.1, 12), (30, -1), (30, 32.1)):
-        with pytest.raises(MethodError, match="outside of what the network sees") as caught:
+        with pytest.raises(MethodError, match="outside the network's input") as caught:
             get_explainer("location-attention", query=outside).explain(
                 model, Image.fromarray(noise)
             )
-        assert caught.value.hint == "It sees x from 16 to 48 and y from 0 to 32."
+        assert caught.value.hint == "The input covers x from 16 to 48, y from 0 to 32."
 
 
 def test_pixels_that_a_cell_does_not_see_are_exactly_zero() -> None:

@@ -74,31 +74,33 @@ class _WithExport(click.Command):
     metavar="ENGINE",
     default="local",
     show_default=True,
-    help="Where to run, as in local:workers=4.",
+    help="Engine that runs the work, such as local:workers=4.",
 )
 @click.option(
     "--images",
     metavar="DIR",
-    help="Root of the paths in DATA, a folder or an address, if not its own folder.",
+    help="Folder or address that the paths in DATA are relative to. Default: the folder of DATA.",
 )
 @click.option(
     "--classes-map",
     "classes_map",
     multiple=True,
     metavar="MAP",
-    help="How classes of DATA are called in the model, as in 'bike=bicycle,sofa=' (empty: left "
-    "out), or a JSON file.",
+    help="Class names of DATA and of the model, as in 'bike=bicycle,sofa=' (empty: ignore the "
+    "class), or a JSON file of them.",
 )
 @click.option("--path-column", metavar="NAME", help="Column of a table with the paths.")
 @click.option("--label-column", metavar="NAME", help="Column of a table with the labels.")
 @click.option(
     "--split", metavar="NAME", help="Split of a data.yaml. Default: val, if there is one."
 )
+@click.option("--batch", "batch_size", default=32, show_default=True, help="Images per batch.")
 @click.option(
-    "--batch", "batch_size", default=32, show_default=True, help="Images explained together."
-)
-@click.option(
-    "--block", "block_size", default=256, show_default=True, help="Inputs written together."
+    "--block",
+    "block_size",
+    default=256,
+    show_default=True,
+    help="Inputs per block, which is written as a whole.",
 )
 @click.option(
     "--timeout", default=60.0, show_default=True, help="Time limit for decoding one input, in s."
@@ -162,13 +164,13 @@ def command(
 
     DATA is one of: a folder with one sub-folder per class; a folder that contains images/ and
     masks/, labels/ or Annotations/; a .csv, .tsv, .jsonl or .parquet file with a column of paths
-    (or of images, in .parquet) and one of labels; .tar files as of WebDataset; a COCO .json or a
-    YOLO data.yaml. Or the address of one, such as s3://bucket/images (through fsspec).
+    (or of images, in .parquet) and one of labels; WebDataset .tar files; a COCO .json or a YOLO
+    data.yaml. Or the address of one, such as s3://bucket/images (through fsspec).
 
     Writes a report to DIR/index.html, a row for each input to DIR/rows, and DIR/summary.json, and
     prints the summary. `cvx diagnose export RUN --to FORMAT` writes the fixes for another tool. If
-    an input crashes the process, cvx records that input and
-    continues. --resume on a finished run repeats only the analysis.
+    an input crashes the process, cvx records that input and continues. --resume on a finished run
+    repeats only the analysis.
     """
     fail_under = {} if limits is None else parse_limits(limits)
     code, resumed = supervise(folder, shard, kit.say, click.get_current_context().call_on_close)

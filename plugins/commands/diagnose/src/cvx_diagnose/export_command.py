@@ -26,7 +26,7 @@ FORMATS = ("cleanlab", "coco", "csv", "fiftyone", "label-studio")
     "--images",
     default="",
     metavar="PREFIX",
-    help="What paths of images begin with: a folder, or the address of a server. Not of fiftyone.",
+    help="Prefix of the paths of images: a folder or a URL. Not used by fiftyone.",
 )
 @kit.force_option
 def export(run: Path, form: str, output: Path | None, images: str, force: bool) -> int:

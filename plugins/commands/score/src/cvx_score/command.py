@@ -19,14 +19,14 @@ from cvx_core.plugins import EXPLAINERS
 )
 @kit.images_argument
 @kit.model_option
-@kit.explainers_option
+@kit.explainers_option()
 @click.option(
     "--measure",
     "measures",
     metavar="NAME",
     multiple=True,
-    help="insertion, deletion, road, road-lerf, completeness, amounts, randomisation; "
-    "with --region pointing, mass, rank. Repeatable. Default: all but amounts and randomisation.",
+    help="insertion, deletion, road, road-lerf, completeness, amounts, randomization; "
+    "with --region pointing, mass, rank. Repeatable. Default: all but amounts and randomization.",
 )
 @click.option(
     "-t",

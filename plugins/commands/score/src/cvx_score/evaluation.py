@@ -88,7 +88,7 @@ def score(
         A target, or a class by name or index; one for all images or one for each. None takes the
         predicted class, and for explanations their own target.
     measures
-        Names from `MEASURES`; None takes all but amounts and randomisation, and those that require
+        Names from `MEASURES`; None takes all but amounts and randomization, and those that require
         a region if regions are given.
     regions
         Regions where maps should point: a `Region`, a box (left, top, right, bottom) in pixels of
@@ -212,8 +212,8 @@ class _Evaluation:
             return self._completeness(method, targets)
         if name == "amounts":
             return self._amounts(method, targets)
-        if name == "randomisation":
-            return self._randomisation(method, targets)
+        if name == "randomization":
+            return self._randomization(method, targets)
         return self._localization(name, method)
 
     def _curves(self, name: str, method: Method, targets: list[Target] | None) -> dict[str, Any]:
@@ -321,7 +321,7 @@ class _Evaluation:
             "details": Metadata(details),
         }
 
-    def _randomisation(self, method: Method, targets: list[Target] | None) -> dict[str, Any]:
+    def _randomization(self, method: Method, targets: list[Target] | None) -> dict[str, Any]:
         """Compare maps with those of random networks.
 
         Adebayo et al. 2018 (arXiv:1810.03292), with `cvx_score.checks.randomization`. The value is

@@ -23,7 +23,7 @@ MEASURES: Mapping[str, str] = {
     "road-lerf": "higher",
     "completeness": "lower",
     "amounts": "higher",
-    "randomisation": "lower",
+    "randomization": "lower",
     "pointing": "higher",
     "mass": "higher",
     "rank": "higher",
@@ -51,13 +51,13 @@ class Score:
     quantity
         Unit of the values: ``"probability"`` or ``"logit"`` (insertion, deletion, ROAD: means
         over the curve), ``"gap"`` (completeness), ``"correlation"`` (amounts,
-        randomisation), ``"hit"``, ``"share"``.
+        randomization), ``"hit"``, ``"share"``.
     shares
-        Positions of the curves: shares of the pixels, or stages of randomisation.
+        Positions of the curves: shares of the pixels, or stages of randomization.
     curves
         The quantity there for each image; empty for an image without a value.
     passes
-        Images in forward passes; None for randomisation, which runs other networks.
+        Images in forward passes; None for randomization, which runs other networks.
     seconds
         Wall-clock time.
     details

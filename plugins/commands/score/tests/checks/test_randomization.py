@@ -1,4 +1,4 @@
-"""The model-randomisation check: what it concludes from correlations, and on whole networks."""
+"""The model-randomization check: what it concludes from correlations, and on whole networks."""
 
 from __future__ import annotations
 

@@ -215,7 +215,7 @@ def test_completeness_is_theirs_but_for_rounding() -> None:
     )
 
 
-def test_the_correlation_of_randomisation_is_theirs() -> None:
+def test_the_correlation_of_randomization_is_theirs() -> None:
     from quantus.functions.similarity_func import correlation_spearman
 
     one, other = maps()[0, 0].round(1), maps()[1, 0].round(1)

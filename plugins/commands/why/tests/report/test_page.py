@@ -47,7 +47,7 @@ def test_the_page_says_what_was_blamed_and_that_it_was_verified(report: ErrorRep
     assert "Predicted <b>red 9" in shown
     assert "lower left" in shown
     assert "verified" in shown
-    assert "Smallest fill found that corrects the prediction" in shown
+    assert "Smallest perturbation found that corrects the prediction" in shown
 
 
 def test_each_fill_is_shown_with_the_margin_and_the_answer_it_left(report: ErrorReport) -> None:
@@ -181,5 +181,5 @@ def test_a_fill_that_leads_to_a_third_class_names_it(report: ErrorReport) -> Non
 
 
 def test_the_lines_around_regions_have_a_legend(report: ErrorReport) -> None:
-    assert "solid red verified, dashed orange partly, dotted white not verified" in page(report)
-    assert "solid red" not in page(replace(report, regions=()))
+    assert "red and solid for verified, orange and dashed for partly verified" in page(report)
+    assert "red and solid" not in page(replace(report, regions=()))

@@ -74,7 +74,7 @@ class Orientation:
             return True
         raise InputError(
             f"{where} is for an image of {size[0]} x {size[1]} pixels, and the image has "
-            f"{self.upright[0]} x {self.upright[1]}: one of them is turned.",
+            f"{self.upright[0]} x {self.upright[1]}: one of them is rotated.",
             _WAY_OUT,
         )
 

@@ -29,7 +29,7 @@ def read_voc(file: Path, image: Path, names: ClassNames) -> GroundTruthBoxes:
                 f"{where}: the object has no {error}."
                 if isinstance(error, KeyError)
                 else f"{where}: {error}.",
-                "An object has a name, and a bndbox with xmin, ymin, xmax and ymax.",
+                "Each object needs a name and a bndbox with xmin, ymin, xmax and ymax.",
             ) from error
         # The first pixel is 1, and the last belongs to the box. Some write 0 for the first.
         left, top = (max(side - 1.0, 0.0) for side in low)

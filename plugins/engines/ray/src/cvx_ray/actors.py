@@ -64,8 +64,7 @@ class Decoding:
         found = None if proof is None else self.decode([proof])[1][0]
         if isinstance(found, FailedItem):
             raise CvxError(
-                f"{platform.node()} can't read what the machine reads on which the run was begun: "
-                f"{found.message}",
+                f"{platform.node()} can't read the inputs of the run: {found.message}",
                 "Every machine of the cluster must see the inputs under the same path.",
             )
 

@@ -106,8 +106,8 @@ def _none(address: str, why: str) -> CvxError:
     if address:
         return CvxError(
             f"The Ray cluster {address} could not be joined: {why}",
-            "Is it up, with the same versions of Ray and Python? Without RAY_ADDRESS one is begun "
-            "on this machine.",
+            "Check that it is running, with the same versions of Ray and Python. Without "
+            "RAY_ADDRESS, a cluster is started on this machine.",
         )
     return CvxError(f"Ray could not be started: {why}", "Without it: --engine local.")
 

@@ -95,11 +95,11 @@ class Pool:
             self._none_since = time.monotonic()
         elif time.monotonic() - self._none_since > self._wait:
             raise CvxError(
-                f"For {self._wait:g} s no process could be had that {self.kind}. The cluster has "
-                f"{_listed(self._ray.cluster_resources())}, and free are "
+                f"No process that {self.kind} could be started within {self._wait:g} s. The "
+                f"cluster has {_listed(self._ray.cluster_resources())}; available: "
                 f"{_listed(self._ray.available_resources())}.",
-                "Is it busy with something else? Ask for less, as in --engine "
-                "ray:models=1,decoders=1, or wait longer: ray:wait=3600.",
+                "It may be busy. Use fewer processes, as in --engine ray:models=1,decoders=1, or "
+                "wait longer: ray:wait=3600.",
             )
 
     def free(self) -> Member | None:
@@ -122,9 +122,9 @@ class Pool:
             self._false_starts += 1
             if self._false_starts >= FALSE_STARTS:
                 raise CvxError(
-                    f"{FALSE_STARTS} processes in a row ended before they were ready, of those "
-                    f"that {self.kind}: {describe_error(error)}",
-                    "Does the memory suffice? Ask for fewer: --engine ray:models=1,decoders=1.",
+                    f"{FALSE_STARTS} processes in a row that {self.kind} ended before they were "
+                    f"ready: {describe_error(error)}",
+                    "If memory is short, use fewer: --engine ray:models=1,decoders=1.",
                 ) from error
             self.coming.append(Member(*self._begin(False)))
         else:

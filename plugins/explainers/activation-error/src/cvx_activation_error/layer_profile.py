@@ -57,7 +57,7 @@ def layer_profile(
     )
     if len(explanations) != 1:
         raise OptionError(
-            f"A profile is of one image, and there are {len(explanations)}.",
-            "Ask for one after the other.",
+            f"A profile needs one explanation, got {len(explanations)}.",
+            "Pass one image and one target.",
         )
     return LayerProfile.of(explanations[0])

@@ -32,7 +32,7 @@ def photographs() -> list[Photograph]:
         Photograph(
             _FOLDER / "fish9.jpg",
             None,
-            "An anemone fish among the arms of a sea anemone: two classes in one image.",
+            "An anemone fish among the tentacles of a sea anemone: two classes in one image.",
         ),
         Photograph(
             _FOLDER / "screwDriver3.jpg",

@@ -107,7 +107,7 @@ def read_adapter(folder: Path, name: str, *, trust: bool) -> Adapter | None:
     if not base:
         raise ModelError(
             f"The adapter {name} doesn't say which model it was trained on.",
-            f"Write its folder or name as base_model_name_or_path into {name}/{_CONFIGURATION}.",
+            f"Set base_model_name_or_path in {name}/{_CONFIGURATION} to its folder or name.",
         )
     files = [folder / one for one in _WEIGHTS if (folder / one).is_file()]
     if not files:

@@ -61,7 +61,7 @@ def library() -> Iterator[Any]:
         raise ModelError(
             f"The package ultralytics can't be imported: {describe_error(error)}",
             f"{install_command('ultralytics>=8.4')}\n"
-            "Its license is AGPL-3.0, or one that its makers sell.",
+            "It is licensed under AGPL-3.0; its makers also sell another license.",
         ) from error
     finally:
         Image.open = as_found
@@ -96,7 +96,7 @@ def from_checkpoint(path: Path, *, trust: bool) -> Any:
         network: Any = saved.get("ema") or saved.get("model")
         if not hasattr(network, "model"):
             raise CheckpointError(
-                f"{path} holds no network of ultralytics.",
+                f"{path} contains no network of ultralytics.",
                 "A state dict needs its configuration: -m ultralytics:FILE.yaml --weights FILE.",
             )
         size = (saved.get("train_args") or {}).get("imgsz")

@@ -1,4 +1,4 @@
-"""Sources from archives: tar shards as of WebDataset, and Parquet files that hold images."""
+"""Sources from archives: tar shards of WebDataset, and Parquet files that hold images."""
 
 from __future__ import annotations
 

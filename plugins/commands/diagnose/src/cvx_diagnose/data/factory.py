@@ -51,7 +51,7 @@ def open_source(
         A folder: with a folder for each class (for classifiers), or with ``images`` and ``masks``,
         ``labels`` or ``Annotations`` beside them. A ``.csv``, ``.tsv``, ``.jsonl`` or ``.parquet``
         file with a column of paths, or of images in Parquet, and one of labels. A COCO ``.json``, a
-        YOLO ``data.yaml``, or ``.tar`` files as of WebDataset. Each on this machine or at an
+        YOLO ``data.yaml``, or ``.tar`` files of WebDataset. Each on this machine or at an
         address that fsspec reads, such as ``s3://bucket/images``; of several archives a folder, or
         a pattern such as ``train-{000..009}.tar``. Or a map-style data set of PyTorch, or of
         Hugging Face datasets.

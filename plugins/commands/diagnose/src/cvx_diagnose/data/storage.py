@@ -237,7 +237,7 @@ def _copied(name: str) -> Iterator[None]:
     except (InputError, UsageError):
         raise
     except FileNotFoundError as error:
-        raise InputError(f"File not found: {name}.", "Is the path right?") from error
+        raise InputError(f"File not found: {name}.", "Check the path.") from error
     # The boundary to storage services, whose clients raise errors of their own.
     except Exception as error:
         raise InputError(

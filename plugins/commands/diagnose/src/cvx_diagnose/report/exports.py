@@ -33,7 +33,7 @@ def export_fixes(run: Run, form: str, images: str = "") -> str:
         ``FiftyOneImageClassificationDataset``, in which the label is what is to be done.
         ``cleanlab`` and ``fiftyone`` have one entry for each input, of its strongest row.
     images
-        What paths of images begin with: a folder, or the address of a server; not of ``fiftyone``.
+        Prefix of the paths of images: a folder or a URL. Not used by ``fiftyone``.
 
     Raises
     ------

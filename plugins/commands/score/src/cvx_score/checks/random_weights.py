@@ -61,7 +61,7 @@ class Randomised:
         except Exception as error:
             raise MethodError(
                 f"{model.name} can't be copied: {(str(error).splitlines() or [''])[0]}",
-                "Go without the sanity check, or give the module a __deepcopy__ of its own.",
+                "Omit --sanity (sanity=True), or define __deepcopy__ in the module.",
             ) from error
         self._spread: dict[nn.Module, float] = {}
         both = [[*one.parameters(), *one.buffers()] for one in (self.model.module, model.module)]

@@ -79,10 +79,9 @@ class _Comparison(Passage):
     def _take(self, name: str) -> Any:
         if self._next >= len(self._kept) or self._kept[self._next][0] != name:
             raise MethodError(
-                f"The network takes another way for the image than for the baseline: {name!r} "
-                "has no counterpart.",
-                "Choose another baseline. A network that computes parts again in its backward "
-                "pass (checkpointing) can't be compared.",
+                "The network runs other functions on the image than on the baseline: "
+                f"{name!r} has no counterpart.",
+                "Choose another baseline. Networks with gradient checkpointing can't be compared.",
             )
         self._next += 1
         return self._kept[self._next - 1][1]

@@ -43,8 +43,8 @@ def cell_at(
     y = (query[1] - top) / (bottom - top)
     if not (0 <= x < 1 and 0 <= y < 1):
         raise MethodError(
-            f"The query {query} lies outside of what the network sees of the image.",
-            f"It sees x from {left:.0f} to {right:.0f} and y from {top:.0f} to {bottom:.0f}.",
+            f"The query {query} lies outside the network's input.",
+            f"The input covers x from {left:.0f} to {right:.0f}, y from {top:.0f} to {bottom:.0f}.",
         )
     h, w = grid
     return int(y * h), int(x * w)

@@ -82,7 +82,7 @@ def push(recording: Recording, vector: Tensor, *, at: str, to: str) -> Tensor:
     [found] = recording.backward(pulled, [dual], vector) if pulled.requires_grad else [None]
     if found is None:
         raise MethodError(
-            f"What happens between {at!r} and {to!r} can't be differentiated twice.",
+            f"The part of the network between {at!r} and {to!r} can't be differentiated twice.",
             "Name a layer before the function that has a gradient of its own.",
         )
     return found.detach()

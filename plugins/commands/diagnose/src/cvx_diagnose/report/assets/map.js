@@ -25,7 +25,7 @@ function showMap() {
   find("features").hidden = !data.map;
   if (!data.map) return;
   find("features-about").textContent = "Each point is an input, at the first two principal components of the features "
-    + `(${percent(data.map.explained, 0)} of their variance): close points look alike to the network. Grey points are correct predictions. `
+    + `(${percent(data.map.explained, 0)} of their variance): nearby points have similar features. Grey points are correct predictions. `
     + "Drag over points to list their errors below; click a point to open it.";
   const offered = Object.entries(COLORED).filter(([, [, key]]) => new Set(data.errors.map(key)).size > 1);
   offer("color", (offered.length ? offered : Object.entries(COLORED).slice(1, 2)).map(([key, [text]]) => [key, text]));

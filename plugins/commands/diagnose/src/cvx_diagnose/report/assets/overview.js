@@ -57,7 +57,7 @@ function showShortcuts() {
     const { transplants, replacements } = one;
     const known = one.examples.filter((id) => byId.has(id)).map((id) => byId.get(id));
     const of = one.groups.map((number) => number + 1).join(", ");
-    const helps = replacements.count ? ` Replaced by content of other images, ${replacements.lost} of ${replacements.count} correct predictions that show it were lost.` : "";
+    const helps = replacements.count ? ` Replacing it with content of other images changed ${replacements.lost} of ${replacements.count} correct predictions that show it.` : "";
     find("shared").append(make("article", { class: "group" },
       make("h3", {}, one.name),
       make("p", {}, `${counted(one.count, "error")} · ${(100 * one.cost).toFixed(1)} points of accuracy · group${one.groups.length > 1 ? "s" : ""} ${of} · `,

@@ -1,0 +1,1 @@
+"""One component of each kind, a plugin for cvx."""
