@@ -17,6 +17,7 @@ from cvx_core.models.forward import eager
 from cvx_core.models.vision_model import VisionModel
 from cvx_core.recording.interception import autograd
 from cvx_core.recording.interception.constants import Constants
+from cvx_core.recording.interception.decoding import Decoding, decoded
 from cvx_core.recording.interception.function_mode import Interception
 from cvx_core.recording.interception.leakage import Leakage, Origin
 from cvx_core.recording.layers.layer import Layer, computed_again, first_tensor, with_tensor
@@ -79,8 +80,7 @@ class Recording:
         self.nodes: dict[str, Tensor] = {}
         # Hooks are called in whatever thread runs the model; this recording is of one.
         self._thread = threading.get_ident()
-        self._stack = ExitStack()
-        self.saved = SavedTensors()
+        self._stack, self.saved = ExitStack(), SavedTensors()
         self._tape = Tape(self.saved) if requirements.tape else None
         self.kept_constants = Constants() if requirements.constants else None
         self.passage: Passage | None = None
@@ -366,21 +366,21 @@ class Recording:
         self._running = "forward"
         try:
             kept = torch.autograd.graph.saved_tensors_hooks(self.saved.pack, self.saved.unpack)
-            with eager(), kept, self.mode:
+            with eager(), kept, self.mode, Decoding(self.mode.rules) as decoding:
                 # Tensors made under inference mode can't take part in a graph; a clone can.
                 given = self.inputs.clone() if self.inputs.is_inference() else self.inputs
                 inputs = given.detach()
                 for layer in self._layers.values():
                     if layer.kind == "input":
                         inputs = self._keep(layer.name, inputs)
-                output = self.model.run(inputs)
+                output = decoding.undecoded(self.model.run(inputs))
                 if self._replacing is None:
                     self.mode.leakage.ends = self.mode.leakage.origins(output)
             # Outside the mode: a readout is no part of the network whose gates are frozen.
             with eager(), kept:
                 if self._replacing is not None:
                     return autograd.tangent(self.model.read, self._returned, output)
-                reading = self.model.parse_output(output)
+                reading = self.model.parse_output(decoded(output))
         finally:
             self._running = ""
         self.output = reading.detached()
