@@ -6,7 +6,7 @@ import re
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from cvx_core.errors import CvxError, ModelError
 from cvx_core.images.prepared_image import FIXED_FRAMES
-from cvx_core.plugins.isolation import describe_error
+from cvx_core.plugins.isolation import describe_error, error_boundary
 
 
 def run_module(module: nn.Module, inputs: Tensor, name: str) -> Any:
@@ -37,8 +37,25 @@ def run_module(module: nn.Module, inputs: Tensor, name: str) -> Any:
             f"{name} failed on an input of shape {tuple(inputs.shape)} "
             f"({str(inputs.dtype).removeprefix('torch.')}, {inputs.device}): "
             f"{describe_error(error)}",
-            _way_out(str(error), module),
+            _way_out(error, module),
         ) from error
+
+
+def run_readout(readout: Callable[[Any], Any], output: Any) -> Any:
+    """Return what a readout finds in what a module returned; its exceptions become `ModelError`.
+
+    Running out of memory passes through.
+    """
+    kind = type(output).__name__
+
+    def failed(said: str) -> ModelError:
+        return ModelError(
+            f"The readout failed on the {kind} that the model returned: {said}",
+            "Check readout=... of VisionModel, a function from that output to the scores.",
+        )
+
+    with error_boundary(failed, (CvxError, torch.OutOfMemoryError, MemoryError)):
+        return readout(output)
 
 
 class BatchAxis:
@@ -99,7 +116,10 @@ def check_rows(rows: int, images: int) -> None:
         )
 
 
-def _way_out(reason: str, module: nn.Module) -> str:
+def _way_out(error: BaseException, module: nn.Module) -> str:
+    reason = str(error)
+    if isinstance(error, SystemExit):
+        return "It ends the program: raise an error where it calls sys.exit."
     if "nference tensor" in reason:
         return (
             "The forward runs under torch.inference_mode, which records no gradient: remove it, or "

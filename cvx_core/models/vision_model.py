@@ -29,7 +29,7 @@ from cvx_core.models.final_activation import (
     check_range,
     logits_of,
 )
-from cvx_core.models.forward import BatchAxis, check_rows, eager, run_module
+from cvx_core.models.forward import BatchAxis, check_rows, eager, run_module, run_readout
 from cvx_core.models.network_facts import NetworkFacts, input_channels, weight_versions
 from cvx_core.plugins.parameters import check_choice
 from cvx_core.tasks.base import Readout, Task
@@ -311,7 +311,7 @@ class VisionModel:
         found = self.task.parse(
             self.task.readout(output, self._classes())
             if self.readout is None
-            else self.readout(output)
+            else run_readout(self.readout, output)
         )
         if self.task.activation and not self._final:
             if self.activation in ACTIVATIONS:
