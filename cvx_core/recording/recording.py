@@ -18,7 +18,7 @@ from cvx_core.models.vision_model import VisionModel
 from cvx_core.recording.interception import autograd
 from cvx_core.recording.interception.choices import as_chosen, choosing
 from cvx_core.recording.interception.constants import Constants
-from cvx_core.recording.interception.decoding import Decoding, decoded
+from cvx_core.recording.interception.decoder import Decoding, decoded
 from cvx_core.recording.interception.function_mode import Interception
 from cvx_core.recording.interception.leakage import Leakage, Origin
 from cvx_core.recording.layers.layer import Layer, computed_again, first_tensor, with_tensor

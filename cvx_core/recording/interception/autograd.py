@@ -14,7 +14,7 @@ from cvx_core.models.evaluation_mode import evaluation_mode
 from cvx_core.models.forward import eager
 from cvx_core.plugins.discovery import registry
 from cvx_core.plugins.parameters import build
-from cvx_core.recording.interception.decoding import decoded
+from cvx_core.recording.interception.decoder import decoded
 from cvx_core.recording.interception.leakage import Origin
 from cvx_core.recording.layers.hooks import hooked
 from cvx_core.recording.layers.layer import first_tensor
