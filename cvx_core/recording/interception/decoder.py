@@ -1,4 +1,4 @@
-"""Decoder of values: functions at the end of a network that make its values, such as a final sigmoid.
+"""Decoder of values: functions at the end of a network that make them, such as a final sigmoid.
 
 A sigmoid is frozen because as a rule it scales something. Where it makes the sides of a box or
 another value that the network returns, nothing would pass it. Such functions, and what only
