@@ -211,7 +211,7 @@ class _Runner:
         facts = self._of_model(jobs[0].image, digest)
         made = fetch(attributions, (known, shared), (title, facts))
         notes = [_notes_on_flat(explainer, one.values) for one in made]
-        units = [self._unit(one.unit or explainer.unit) for one in attributions]
+        units = [one.unit or explainer.unit for one in attributions]
         for i, job in enumerate(jobs):
             of_image = job.image.provenance
             for place, (k, record) in enumerate(zip(asked.targets[i], records[i], strict=True)):
@@ -229,7 +229,7 @@ class _Runner:
                     target=record,
                     method=explainer.name,
                     signed=explainer.signed,
-                    unit=units[place],
+                    unit=self._unit(units[place], record),
                     name=job.image.source.name,
                     evidence=evidence,
                     provenance=one.provenance[i] | of_image,
@@ -239,10 +239,9 @@ class _Runner:
                     self.made(job.number, number, k, explanation)
         return explainer, request, attributions
 
-    def _unit(self, unit: str) -> str:
-        """Return the unit of a map, in the unit of the task's own outputs."""
-        task = self.model.task
-        own = task.unit or "value"
+    def _unit(self, unit: str, record: TargetRecord) -> str:
+        """Return the unit of a map, in the unit of the target or of the task's own outputs."""
+        own = record.unit or self.model.task.unit or "value"
         if unit == "probability" and own != Method.unit:  # what is watched are the values
             return own
         return re.sub(rf"\b{Method.unit}\b", lambda _: own, unit)
@@ -320,6 +319,7 @@ def _for_any_class(record: TargetRecord) -> TargetRecord:
         note="This map does not depend on the target.",
         box=None,
         asked="",
+        unit="",
     )
 
 

@@ -17,8 +17,9 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from cvx_core.errors import ModelError, OptionError
+from cvx_core.errors import CvxError, ModelError, OptionError
 from cvx_core.images.bands import Values, full_scale
+from cvx_core.plugins.isolation import error_boundary
 
 _FILTERS = ("bilinear", "bicubic", "lanczos")
 
@@ -169,6 +170,13 @@ def _values(found: Any) -> npt.NDArray[Any]:
     return found.detach().cpu().numpy() if isinstance(found, torch.Tensor) else np.asarray(found)
 
 
+def _failed(said: str) -> ModelError:
+    return ModelError(
+        f"The preprocess failed: {said}",
+        "It must take a PIL image, or an array (H, W, bands), and return a float tensor (C, H, W).",
+    )
+
+
 def apply(transform: Transform, image: Image.Image | Values) -> torch.Tensor:
     """Run a preprocess on one image and check what comes out.
 
@@ -180,9 +188,10 @@ def apply(transform: Transform, image: Image.Image | Values) -> torch.Tensor:
     Raises
     ------
     ModelError
-        If the result is no such tensor, or not finite.
+        If it raises, or the result is no such tensor or not finite.
     """
-    result = called(transform, image)
+    with error_boundary(_failed, (CvxError, MemoryError)):
+        result = called(transform, image)
     if isinstance(result, torch.Tensor) and result.ndim == 4 and result.shape[0] == 1:
         result = result[0]
     if not isinstance(result, torch.Tensor) or result.ndim != 3:

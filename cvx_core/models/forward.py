@@ -6,7 +6,7 @@ import re
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from cvx_core.errors import CvxError, ModelError
 from cvx_core.images.prepared_image import FIXED_FRAMES
-from cvx_core.plugins.isolation import describe_error
+from cvx_core.plugins.isolation import describe_error, error_boundary
 
 
 def run_module(module: nn.Module, inputs: Tensor, name: str) -> Any:
@@ -37,11 +37,89 @@ def run_module(module: nn.Module, inputs: Tensor, name: str) -> Any:
             f"{name} failed on an input of shape {tuple(inputs.shape)} "
             f"({str(inputs.dtype).removeprefix('torch.')}, {inputs.device}): "
             f"{describe_error(error)}",
-            _way_out(str(error), module),
+            _way_out(error, module),
         ) from error
 
 
-def _way_out(reason: str, module: nn.Module) -> str:
+def run_readout(readout: Callable[[Any], Any], output: Any) -> Any:
+    """Return what a readout finds in what a module returned; its exceptions become `ModelError`.
+
+    Running out of memory passes through.
+    """
+    kind = type(output).__name__
+
+    def failed(said: str) -> ModelError:
+        return ModelError(
+            f"The readout failed on the {kind} that the model returned: {said}",
+            "Check readout=... of VisionModel, a function from that output to the scores.",
+        )
+
+    with error_boundary(failed, (CvxError, torch.OutOfMemoryError, MemoryError)):
+        return readout(output)
+
+
+class BatchAxis:
+    """Where the batch is in a tensor that a network returns, found with one image.
+
+    Attributes
+    ----------
+    is_last
+        Whether it is the last of two axes; None while it is unknown.
+    """
+
+    def __init__(self) -> None:
+        self.is_last: bool | None = None
+
+    def first(self, output: Any, images: int, *, two: bool) -> Any:
+        """Return an output with the batch as its first axis, where that is certain.
+
+        Parameters
+        ----------
+        output
+            What the network returned; anything but a tensor is returned as it is.
+        images
+            How many images it was given.
+        two
+            Whether the outputs of an image have one axis, so that there are two with the batch.
+        """
+        if not isinstance(output, Tensor):
+            return output
+        shape = output.shape
+        # (C,) or a number, or (C, h, w).
+        if images == 1 and ((len(shape) == 3 and not two) or len(shape) < 2) and shape[:1] != (1,):
+            return output[None]
+        if not two or len(shape) != 2:
+            return output
+        if images == 1 and 1 in shape:
+            self.is_last = shape[0] != 1
+        return output.T if self.is_last else output
+
+    def is_unclear(self, output: Any, images: int, *, two: bool) -> bool:
+        """Whether the batch may be the last axis of an output for several images."""
+        if not two or self.is_last is not None or not isinstance(output, Tensor):
+            return False
+        return output.ndim == 2 and output.shape[1] == images
+
+
+def check_rows(rows: int, images: int) -> None:
+    """Refuse outputs for another number of images than were given.
+
+    Raises
+    ------
+    ModelError
+        With both numbers.
+    """
+    if rows != images:
+        raise ModelError(
+            f"The first axis of the model's output is {rows} for a batch of {images}.",
+            "It must be the batch: return the output so, or pass readout=... to VisionModel.",
+        )
+
+
+def _way_out(error: BaseException, module: nn.Module) -> str:
+    reason = str(error)
+    if isinstance(error, SystemExit):
+        return "It ends the program: raise an error where it calls sys.exit."
     if "nference tensor" in reason:
         return (
             "The forward runs under torch.inference_mode, which records no gradient: remove it, or "

@@ -29,7 +29,7 @@ from cvx_core.models.final_activation import (
     check_range,
     logits_of,
 )
-from cvx_core.models.forward import eager, run_module
+from cvx_core.models.forward import BatchAxis, check_rows, eager, run_module, run_readout
 from cvx_core.models.network_facts import NetworkFacts, input_channels, weight_versions
 from cvx_core.plugins.parameters import check_choice
 from cvx_core.tasks.base import Readout, Task
@@ -125,6 +125,7 @@ class VisionModel:
         self._facts: NetworkFacts | None = None
         self._final: str | None = None
         self._unclear: tuple[bool, ...] = ()
+        self._batch = BatchAxis()
 
     def __repr__(self) -> str:
         return f"<VisionModel {self.name} ({self.task.name}, {self.device}, {self.dtype})>"
@@ -224,8 +225,15 @@ class VisionModel:
     def run(self, inputs: torch.Tensor) -> Any:
         """Return what the module returns for inputs (B, C, H, W), in its present mode.
 
-        The final activation that the task has is left out.
+        The final activation that the task has is left out, and the batch is brought to the front.
         """
+        output = self._run(inputs)
+        return output if self.readout else self._batch_first(output, inputs)
+
+    def _batch_first(self, output: Any, inputs: torch.Tensor) -> Any:
+        return self._batch.first(output, len(inputs), two=self.task.whole_image)
+
+    def _run(self, inputs: torch.Tensor) -> Any:
         if not self.task.activation or self.activation == "none" or self._final == "":
             return run_module(self.module, inputs, self.name)
         with FinalActivation() as watcher:
@@ -260,7 +268,10 @@ class VisionModel:
     def output_note(self) -> str:
         """What was left out of the network's output, for provenance; empty if nothing was."""
         found = self._final
-        return f"The final {found} is left out: outputs are its logits." if found else ""
+        notes = [f"The final {found} is left out: outputs are its logits."] if found else []
+        if self._batch.is_last:
+            notes.append("The batch is the last axis of what the network returns.")
+        return " ".join(notes)
 
     def output(self, inputs: torch.Tensor) -> ModelOutput:
         """Return the parsed output for inputs (B, C, H, W): evaluation mode, no graph.
@@ -276,7 +287,14 @@ class VisionModel:
             eager(),
             evaluation_mode(self.module),
         ):
-            return self.parse_output(self.run(inputs))
+            output = self.run(inputs)
+            two = self.task.whole_image
+            if self.readout is None and self._batch.is_unclear(output, len(inputs), two=two):
+                self.run(inputs[:1])
+                output = self._batch_first(output, inputs)
+            found = self.parse_output(output)
+            check_rows(len(found.scores), len(inputs))
+            return found
 
     def read(self, output: Any) -> torch.Tensor:
         """Return all outputs (B, N) in what the module returned; see `parse_output`."""
@@ -293,7 +311,7 @@ class VisionModel:
         found = self.task.parse(
             self.task.readout(output, self._classes())
             if self.readout is None
-            else self.readout(output)
+            else run_readout(self.readout, output)
         )
         if self.task.activation and not self._final:
             if self.activation in ACTIVATIONS:

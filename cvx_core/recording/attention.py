@@ -106,7 +106,7 @@ def tokens_read(model: VisionModel, inputs: Tensor, layer: Layer) -> Tensor:
     Returns
     -------
     torch.Tensor
-        Boolean (prefix + h * w,), on the CPU. Found once for each model and input size.
+        Boolean (tokens,), on the CPU. Found once for each model and input size.
     """
     image = inputs[:1]
 
@@ -114,7 +114,8 @@ def tokens_read(model: VisionModel, inputs: Tensor, layer: Layer) -> Tensor:
         alike = [
             p.name
             for p in Layout.of(model, image).layers
-            if p.kind == "tokens" and (p.prefix, p.grid) == (layer.prefix, layer.grid)
+            if p.kind == "tokens"
+            and (p.prefix, p.grid, p.suffix) == (layer.prefix, layer.grid, layer.suffix)
         ][-_LAST:]
         layers = {name: Layout.of(model, image).find(name) for name in alike}
         with Recording(model, image, Requirements(*alike), layers) as probe:

@@ -16,7 +16,9 @@ from cvx_core.models.evaluation_mode import evaluation_mode
 from cvx_core.models.forward import eager
 from cvx_core.models.vision_model import VisionModel
 from cvx_core.recording.interception import autograd
+from cvx_core.recording.interception.choices import as_chosen, choosing
 from cvx_core.recording.interception.constants import Constants
+from cvx_core.recording.interception.decoder import Decoding, decoded
 from cvx_core.recording.interception.function_mode import Interception
 from cvx_core.recording.interception.leakage import Leakage, Origin
 from cvx_core.recording.layers.layer import Layer, computed_again, first_tensor, with_tensor
@@ -79,8 +81,7 @@ class Recording:
         self.nodes: dict[str, Tensor] = {}
         # Hooks are called in whatever thread runs the model; this recording is of one.
         self._thread = threading.get_ident()
-        self._stack = ExitStack()
-        self.saved = SavedTensors()
+        self._stack, self.saved = ExitStack(), SavedTensors()
         self._tape = Tape(self.saved) if requirements.tape else None
         self.kept_constants = Constants() if requirements.constants else None
         self.passage: Passage | None = None
@@ -107,8 +108,8 @@ class Recording:
         )
 
     def __enter__(self) -> Recording:
-        # Left in reverse: hooks go first, then modes and random state are restored, and last comes
-        # the caller's inference mode, under which nothing that is recorded could have a graph.
+        # Left in reverse: hooks, modes and random state, and last the caller's inference mode,
+        # under which nothing that is recorded could have a graph.
         try:
             self._stack.enter_context(torch.inference_mode(False))
             self._stack.enter_context(evaluation_mode(self.model.module))
@@ -134,11 +135,6 @@ class Recording:
     def layer(self, name: str) -> Layer:
         """Return the layer behind a name, recorded or not."""
         return self._layers.get(name) or Layout.of(self.model, self.inputs).find(name)
-
-    @property
-    def has_leakage(self) -> bool:
-        """Whether the result of a frozen function was added to the signal; see `leakage`."""
-        return self.mode.leakage.met
 
     def activation(self, name: str) -> Tensor:
         """Return the activation of a layer as (B, C, h, w), without graph."""
@@ -312,8 +308,7 @@ class Recording:
     def _keep(self, name: str, tensor: Tensor) -> Tensor:
         """Make a tensor a node of the graph; the network continues with a copy."""
         self.mode.started = True
-        # Hidden from the rules and the tape: for them the layer begins here, whatever it was
-        # computed from.
+        # Hidden from rules and tape: for them the layer begins here, whatever it was made of.
         with torch._C.DisableTorchFunction():
             if self._replacing is not None:
                 value = self._replacing.get(name)
@@ -324,8 +319,7 @@ class Recording:
             # Later layers stay in the graph, so that the gradient of an earlier one passes them.
             node = tensor if tensor.requires_grad else tensor.detach().requires_grad_()
             self.nodes[name] = node
-            # A copy, because the network may overwrite it in place, and the node must keep its
-            # value.
+            # A copy: the network may overwrite it in place, and the node must keep its value.
             return node.clone()
 
     def _forward(self) -> None:
@@ -337,8 +331,7 @@ class Recording:
         self.mode.leakage.over = True
         if self._tape is not None:
             self._tape.seal()
-        absent = [p.name for p in self._layers.values() if p.name not in self.nodes]
-        if absent:
+        if absent := [p.name for p in self._layers.values() if p.name not in self.nodes]:
             raise MethodError(
                 f"The forward pass did not run {', '.join(absent)} this time.",
                 "The network's path depends on its data; name a layer that is always used.",
@@ -349,12 +342,19 @@ class Recording:
         baseline = passage.baseline_inputs(self.inputs)
         if baseline is None:
             return
-        inputs, self.inputs = self.inputs, baseline
+        inputs, mode = self.inputs, self.mode
         try:
+            if self.model.task.output_parts > 1:
+                self.mode = choosing(mode)
+                with torch.enable_grad():
+                    self._run()
+                self.nodes.clear()
+                self.mode = as_chosen(mode, self.mode)
+            self.inputs = baseline
             with torch.no_grad():
                 self.baseline_logits = self._run().detach()
         finally:
-            self.inputs = inputs
+            self.inputs, self.mode = inputs, mode
         self.baselines = {name: node.detach() for name, node in self.nodes.items()}
         self.nodes.clear()
         self.mode.started = False
@@ -366,21 +366,21 @@ class Recording:
         self._running = "forward"
         try:
             kept = torch.autograd.graph.saved_tensors_hooks(self.saved.pack, self.saved.unpack)
-            with eager(), kept, self.mode:
+            with eager(), kept, self.mode, Decoding(self.mode.rules) as decoding:
                 # Tensors made under inference mode can't take part in a graph; a clone can.
                 given = self.inputs.clone() if self.inputs.is_inference() else self.inputs
                 inputs = given.detach()
                 for layer in self._layers.values():
                     if layer.kind == "input":
                         inputs = self._keep(layer.name, inputs)
-                output = self.model.run(inputs)
+                output = decoding.undecoded(self.model.run(inputs))
                 if self._replacing is None:
                     self.mode.leakage.ends = self.mode.leakage.origins(output)
             # Outside the mode: a readout is no part of the network whose gates are frozen.
             with eager(), kept:
                 if self._replacing is not None:
                     return autograd.tangent(self.model.read, self._returned, output)
-                reading = self.model.parse_output(output)
+                reading = self.model.parse_output(decoded(output))
         finally:
             self._running = ""
         self.output = reading.detached()

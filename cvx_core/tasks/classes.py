@@ -68,7 +68,7 @@ class TargetRecord:
     text
         The target in words, with class names.
     score
-        The seeded scalar <seed, logits>, in logits.
+        The seeded scalar <seed, logits>, in `unit`.
     probability
         Probability of the class; None where the target is not about one class.
     classes
@@ -89,6 +89,8 @@ class TargetRecord:
         The target as on the command line, where its classes don't identify it.
     reported
         What a detector reports, best first; None for other models.
+    unit
+        Unit of the score and the map where it is not that of the outputs, or an empty string.
     """
 
     kind: str
@@ -106,6 +108,7 @@ class TargetRecord:
     box: tuple[float, float, float, float] | None = None
     asked: str = ""
     reported: tuple[Detection, ...] | None = None
+    unit: str = ""
 
     def __repr__(self) -> str:
         return f"<TargetRecord {shortened(self.text)}>"
@@ -136,6 +139,7 @@ class TargetRecord:
             "box": None if self.box is None else list(self.box),
             "asked": self.asked,
             "reported": None if self.reported is None else [d.to_dict() for d in self.reported],
+            "unit": self.unit,
         }
 
     @classmethod
@@ -158,6 +162,7 @@ class TargetRecord:
             box=tuple(data["box"]) if data.get("box") else None,
             asked=str(data.get("asked", "")),
             reported=None if reported is None else tuple(map(Detection.from_dict, reported)),
+            unit=str(data.get("unit", "")),
         )
 
 

@@ -27,10 +27,9 @@ differentiation, to the rounding of float32, in which maps are kept; that
 `activation-error:rule=frozen` for a class is conserved at every level to {limit:.0e}, relative, and
 not constant, and carries at least a millionth of the score; and that the network is left as it was:
 weights, modes, gradients, hooks, attributes, random states. **Side** is the same residual for the
-left side of a box that begins inside the image, if there is one. Where a sigmoid or softmax inside
-the network makes the sides, frozen gates pass nothing: the map is zero and says so, or the method
-refuses. Use a method that follows the network's own gradient, such as `class-attention` or
-`gradient-error`. What a network detaches is a constant, as in training: of R-CNNs the proposals.
+left side of a box that begins inside the image, if there is one. Where a sigmoid, an exponential or
+a softmax at the end of the network makes the sides, its tangent at the image is followed. What a
+network detaches is a constant, as in training: of R-CNNs the proposals.
 
 Measured on the CPU with
 {versions}.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dense.measure import measure, wrong
+from dense.measure import LIMIT, measure, wrong
 from dense.networks import Network, networks
 
 FEW = (
@@ -24,7 +24,9 @@ FEW = (
     "network", [n for n in networks() if f"{n.source}:{n.name}" in FEW], ids=lambda n: n.name
 )
 def test_a_dense_network_is_covered(network: Network) -> None:
-    assert wrong(measure(network)) == []
+    found = measure(network)
+    assert wrong(found) == []
+    assert found.get("side", 0.0) <= LIMIT
 
 
 @pytest.mark.slow

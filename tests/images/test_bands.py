@@ -184,8 +184,9 @@ def test_an_error_of_a_preprocess_stays_its_own() -> None:
     def broken(image: Image.Image) -> torch.Tensor:
         raise TypeError("of its own")
 
-    with pytest.raises(TypeError, match="of its own"):
+    with pytest.raises(ModelError, match="preprocess failed: TypeError: of its own") as found:
         network(3, broken).prepare(FOUR[:, :, :3])
+    assert isinstance(found.value.__cause__, TypeError)
 
 
 def test_the_random_step_of_a_preprocess_is_named() -> None:

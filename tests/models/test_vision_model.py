@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -72,3 +73,26 @@ def test_volumes_and_video_are_refused_with_a_wrapper_that_works() -> None:
     net(leaf)[0, 1].backward()
     expected = leaf.grad[0, :, 2].abs().amax(0)
     torch.testing.assert_close(torch.from_numpy(one.values.copy()), expected)
+
+
+@pytest.mark.parametrize("error", [KeyError("maps"), SystemExit(0)])
+def test_functions_of_the_user_that_fail_are_named(error: BaseException) -> None:
+    def failing(*_: object) -> torch.Tensor:
+        raise error
+
+    class Failing(nn.Linear):
+        forward = failing
+
+    image, batch = np.zeros((8, 8, 3), np.uint8), torch.zeros(1, 3, 8, 8)
+    net = models.convolutional().module
+    for model, given, said in (
+        (VisionModel(net, preprocess=failing), image, "The preprocess failed: "),
+        (VisionModel(net, readout=failing), batch, "The readout failed on the Tensor that the mod"),
+        (VisionModel(Failing(1, 1)), batch, "Failing failed on an input of shape "),
+    ):
+        with pytest.raises(ModelError, match=f"{said}.*{type(error).__name__}: ") as found:
+            model.predict(given)
+        assert found.value.hint
+        assert ("sys.exit" in found.value.hint) == (
+            isinstance(error, SystemExit) and said.startswith("Failing")
+        )

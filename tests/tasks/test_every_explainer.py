@@ -79,11 +79,15 @@ def test_each_map_is_finite_and_not_flat_or_refused_with_a_way_out(build: Any) -
     assert made > tried
 
 
-def test_variants_are_all_combinations_of_switches_and_choices() -> None:
+def test_variants_are_all_combinations_of_switches_and_choices_and_other_numbers() -> None:
     found = variants("eigen-cam", {}, (16.0, 16.0))
     assert found == [{}, {"centred": False}, {"centred": True}, {"layer": "input"}]
     rise = variants("rise", {"masks": 8}, (16.0, 16.0))
-    assert len(rise) == 1 + 2 * 2 * 3
+    assert len(rise) == 1 + 2 * 2 * 3 + 2 + 2
+    assert rise[-4:] == [
+        {"masks": 8, key: v}
+        for key, v in (("cells", 3), ("cells", 14), ("keep", 0.25), ("keep", 1.0))
+    ]
     assert {"masks": 8, "score": "logit", "baseline": "blur", "centred": False} in rise
     assert {"query": (16.0, 16.0)} in variants("reads", {}, (16.0, 16.0))
 

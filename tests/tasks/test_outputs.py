@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections import namedtuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from cvx_core import (
     SegmentationPrediction,
     VisionModel,
 )
+from cvx_core.tasks.catalogue import get_task
 from cvx_core.tasks.detection.output import detection
 from cvx_core.tasks.segmentation.output import segmentation
 
@@ -153,6 +156,108 @@ def test_all_outputs_are_one_vector_in_the_order_of_the_answers() -> None:
         for row, answer in zip(flat, model.predict(batch), strict=True):
             assert isinstance(answer, kind)
             np.testing.assert_array_equal(row.numpy(), answer.outputs.astype(np.float32))
+
+
+class Heads(NamedTuple):
+    main: Tensor
+    other: Tensor
+
+
+@dataclass
+class Answer:
+    main: Tensor | None
+    other: Tensor
+
+
+def forms(one: Tensor, other: Tensor) -> list[tuple[Any, str, str]]:
+    """Return forms of an output of two tensors, and how the second is written."""
+    return [
+        ((one, other), "o[0]", "o[1]"),
+        ([one, other], "o[0]", "o[1]"),
+        (Heads(one, other), "o.main", "o.other"),
+        (Answer(one, other), "o.main", "o.other"),
+        ({"main": one, "other": other}, "o['main']", "o['other']"),
+    ]
+
+
+SHAPES = {"classification": (2, 5), "segmentation": (2, 5, 4, 4), "regression": (2, 1)}
+
+
+@pytest.mark.parametrize("task", SHAPES)
+def test_two_tensors_of_one_shape_are_refused_with_both_readings(task: str) -> None:
+    one, other = torch.randn(2, *SHAPES[task], generator=torch.Generator().manual_seed(0))
+    for output, first, second in forms(one, other):
+        with pytest.raises(ModelError) as found:
+            get_task(task).readout(output)
+        assert f"lambda o: {first}, or lambda o: {second}." in str(found.value)
+        assert str(tuple(SHAPES[task])) in str(found.value)
+
+
+@pytest.mark.parametrize("task", ["classification", "segmentation"])
+def test_what_the_others_are_probabilities_of_is_read(task: str) -> None:
+    logits = torch.randn(SHAPES[task], generator=torch.Generator().manual_seed(0))
+    for other in (logits.softmax(1), logits.log_softmax(1), logits.sigmoid(), logits.clone()):
+        for given in ((logits, other), (other, logits)):
+            for output, *_ in forms(*given):
+                assert torch.equal(get_task(task).readout(output), logits)
+
+
+@pytest.mark.parametrize("task", SHAPES)
+def test_logits_and_out_are_names_of_the_main_head(task: str) -> None:
+    one, other = torch.randn(2, *SHAPES[task], generator=torch.Generator().manual_seed(0))
+    for name, aside in (("logits", "aux_logits"), ("out", "aux"), ("logits", "scores")):
+        output = {aside: other, name: one}
+        assert get_task(task).readout(output) is one
+        assert get_task(task).readout(namedtuple("Out", output)(**output)) is one
+    with pytest.raises(ModelError, match=r"o\['scores'\], or lambda o: o\['prediction'\]"):
+        get_task(task).readout({"prediction": one, "scores": other})
+    assert get_task(task).readout(Answer(None, one)) is one
+
+
+@pytest.mark.parametrize("shape", [(2, 1, 5), (2, 5, 1, 1), (2, 1, 5, 1), (2, 1, 1, 5)])
+def test_axes_of_one_are_left_out(shape: tuple[int, ...]) -> None:
+    logits = torch.randn(2, 5)
+    assert torch.equal(get_task("classification").readout(logits.view(shape)), logits)
+    with pytest.raises(ModelError, match=r"\(2, 3, 5\)"):
+        get_task("classification").readout(torch.zeros(2, 3, 5))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+@pytest.mark.parametrize(
+    "end",
+    [lambda z: z.T, lambda z: z.squeeze(), lambda z: z[0] if len(z) == 1 else z],
+    ids=["classes first", "squeezed", "one image without batch"],
+)
+def test_the_batch_is_found_wherever_it_is(end: Any, count: int) -> None:
+    def logits(means: Tensor) -> Tensor:
+        return means.flatten(1)[:, :count]
+
+    batch = torch.rand(count, 3, 4, 4) - 0.5  # as many images as classes
+    for task in ("classification", "regression"):
+        if count == 1 and task == "classification":
+            continue
+        model = VisionModel(Says(lambda means: end(logits(means))), task=task)
+        plain = VisionModel(Says(logits), task=task)
+        assert torch.equal(model.logits(batch), plain.logits(batch))
+        pairs = zip(*(cvx.explain(m, batch, "saliency", 0) for m in (model, plain)), strict=True)
+        for one, other in pairs:
+            np.testing.assert_array_equal(one.values, other.values)
+            said = "last axis" in one.provenance["output_note"]
+            assert said == (count > 1 and model._batch.is_last is True)
+
+
+def test_a_segmenter_may_leave_out_the_batch_of_one_image() -> None:
+    model = VisionModel(Says(lambda means: (means - 1).squeeze(0)), task="segmentation")
+    assert model.output(torch.rand(1, 3, 4, 4)).scores.shape == (1, 3, 2, 2)
+
+
+def test_outputs_of_another_number_of_images_are_refused() -> None:
+    model = VisionModel(Says(lambda means: means.flatten(1).repeat(2, 1)))
+    for count in (1, 2, 12):
+        with pytest.raises(
+            ModelError, match=rf"is {2 * count} for a batch of {count}(.|\n)*readout="
+        ):
+            model.logits(torch.rand(count, 3, 4, 4) - 0.5)
 
 
 def test_a_mask_of_another_size_is_stretched_over_the_photograph() -> None:

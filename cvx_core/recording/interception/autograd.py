@@ -14,6 +14,7 @@ from cvx_core.models.evaluation_mode import evaluation_mode
 from cvx_core.models.forward import eager
 from cvx_core.plugins.discovery import registry
 from cvx_core.plugins.parameters import build
+from cvx_core.recording.interception.decoder import decoded
 from cvx_core.recording.interception.leakage import Origin
 from cvx_core.recording.layers.hooks import hooked
 from cvx_core.recording.layers.layer import first_tensor
@@ -172,20 +173,20 @@ def tangent(function: Callable[[Any], Tensor], at: Any, value: Any) -> Tensor:
     Parameters
     ----------
     function
-        From what a network returns to (B, N).
+        From what a network returns, decoded, to (B, N).
     at, value
         Tensors, or nested tuples, lists and mappings of them.
     """
     (before, spec), (after, _) = _pytree.tree_flatten(at), _pytree.tree_flatten(value)
     moved = [k for k, one in enumerate(before) if _is_float(one)]
     if not moved or [_shape(one) for one in before] != [_shape(one) for one in after]:
-        return function(value)
+        return function(decoded(value))
 
     change = [after[k] - before[k] for k in moved]
     with torch.enable_grad():
         start = [before[k].detach().requires_grad_() for k in moved]
         leaves = dict(enumerate(before)) | dict(zip(moved, start, strict=True))
-        there = function(_pytree.tree_unflatten(list(leaves.values()), spec))
+        there = function(decoded(_pytree.tree_unflatten(list(leaves.values()), spec)))
         if not there.requires_grad:
             return there
         # The derivative in one direction, by the backward pass of a backward pass.

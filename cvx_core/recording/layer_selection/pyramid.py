@@ -21,6 +21,8 @@ from cvx_core.models.vision_model import VisionModel
 from cvx_core.recording.layers.hooks import hooked
 from cvx_core.recording.layers.layer import Layer, first_tensor
 from cvx_core.recording.layers.layout import Layout
+from cvx_core.recording.recording import Recording
+from cvx_core.recording.requirements import Requirements
 from cvx_core.recording.rules.autograd import graph_nodes
 
 Node = Any
@@ -45,6 +47,11 @@ def choose_levels(
         outputs, layers, learned = _graph(layout, model, image)
     wanted = [node for k, node in enumerate(outputs) if parts is None or k in parts]
     found = _last(wanted, layers, learned)
+    if any(layers[node].tokens > layers[node].grid[0] * layers[node].grid[1] for node in found):
+        # Behind its last attention the output may read class or detection tokens alone.
+        silent = _silent(model, image, {p.name: p for p in layers.values()}, parts)
+        layers = {node: layer for node, layer in layers.items() if layer.name not in silent}
+        found = _last(wanted, layers, learned)
     while behind := [node for node in found if _reaches(node, found)]:
         # A layer behind another carries part of what the earlier one carries, and their maps would
         # count it twice. Without the later one, the search goes on to layers before it.
@@ -105,6 +112,24 @@ def _graph(
         output = model.parse_output(model.run(image.requires_grad_()))
         nodes = [part.grad_fn for part in output.parts]
     return nodes, layers, learned
+
+
+def _silent(
+    model: VisionModel, image: Tensor, layers: dict[str, Layer], parts: Collection[int] | None
+) -> set[str]:
+    """Return the names of layers with no gradient of these parts of the output at any position."""
+    with Recording(model, image, Requirements(*layers), layers) as recording:
+        draw = torch.Generator().manual_seed(0)
+        seed = torch.cat(
+            [
+                torch.randn(part.shape, generator=draw) * float(parts is None or k in parts)
+                for k, part in enumerate(recording.output.parts)
+            ],
+            dim=1,
+        )
+        found = recording.gradients(seed.to(recording.logits), *layers, missing="zero")
+    pairs = zip(layers.values(), found, strict=True)
+    return {one.name for one, slope in pairs if not one.positions(slope).any()}
 
 
 def _last(outputs: Iterable[Node], layers: dict[Node, Layer], learned: set[Node]) -> set[Node]:

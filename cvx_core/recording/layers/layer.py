@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
 Kind = Literal["maps", "channels-last", "tokens", "channel-tokens", "input"]
@@ -24,8 +25,8 @@ class Layer:
         The module's name without the call, and which call.
     kind
         How the tensor is laid out: ``maps`` (B, C, h, w), ``channels-last`` (B, h, w, C),
-        ``tokens`` (B, prefix + h * w, C), ``channel-tokens`` (B, C, prefix + h * w), or the
-        network's ``input`` (B, C, H, W).
+        ``tokens`` (B, prefix + h * w + suffix, C), ``channel-tokens`` (B, C, prefix + h * w), or
+        the network's ``input`` (B, C, H, W).
     grid
         (h, w).
     prefix
@@ -34,6 +35,8 @@ class Layer:
         Shape of the tensor without its batch dimension.
     reason
         Why this layer was chosen.
+    suffix
+        Number of tokens (of a detector, say) behind those of the grid.
     """
 
     name: str
@@ -44,6 +47,21 @@ class Layer:
     prefix: int
     shape: tuple[int, ...]
     reason: str = ""
+    suffix: int = 0
+
+    @property
+    def tokens(self) -> int:
+        """Number of all tokens, with and without a position."""
+        return self.prefix + self.grid[0] * self.grid[1] + self.suffix
+
+    def split(self, row: Tensor) -> tuple[Tensor, Tensor]:
+        """Return a value for each token (B, tokens) as a map (B, h, w), and the sum of the others.
+
+        The others are the tokens without a position, (B,).
+        """
+        stop = self.tokens - self.suffix
+        others = row[:, : self.prefix].sum(1) + row[:, stop:].sum(1)
+        return row[:, self.prefix : stop].reshape(-1, *self.grid), others
 
     def positions(self, tensor: Tensor) -> Tensor:
         """Return the spatial positions of a tensor of this layer as (B, C, h, w)."""
@@ -51,7 +69,7 @@ class Layer:
         if self.kind == "channels-last":
             return tensor.permute(0, 3, 1, 2)
         if self.kind == "tokens":
-            tokens = tensor[:, self.prefix :].transpose(1, 2)
+            tokens = tensor[:, self.prefix : self.tokens - self.suffix].transpose(1, 2)
             return tokens.reshape(*tokens.shape[:2], *self.grid)
         if self.kind == "channel-tokens":
             tokens = tensor[:, :, self.prefix :]
@@ -61,7 +79,8 @@ class Layer:
     def other_tokens(self, tensor: Tensor) -> Tensor:
         """Return the tokens without a spatial position (class and register tokens), (B, n, C)."""
         if self.kind == "tokens":
-            return tensor[:, : self.prefix]
+            before, behind = tensor[:, : self.prefix], tensor[:, self.tokens - self.suffix :]
+            return torch.cat([before, behind], dim=1) if self.suffix else before
         if self.kind == "channel-tokens":
             return tensor[:, :, : self.prefix].transpose(1, 2)
         return tensor.new_zeros((tensor.shape[0], 0, 1))

@@ -117,6 +117,7 @@ def _trace(model: VisionModel, inputs: Tensor) -> Layout:
     constant: set[str] = set()
     linear: dict[int, Tensor] = {}
     convolved: set[tuple[int, ...]] = set()
+    spans: dict[int, tuple[int, int]] = {}
     modules = dict(model.module.named_modules())
 
     def keep(call: str, tensor: Tensor, args: Any) -> None:
@@ -134,6 +135,8 @@ def _trace(model: VisionModel, inputs: Tensor) -> Layout:
     def compare(call: str, tensor: Tensor, _args: Any) -> None:
         if not (batch_first(tensor, 2) and tensor.is_floating_point()):
             return
+        if tensor.ndim == 3 and tensor.shape[1] not in spans:
+            spans[tensor.shape[1]] = _changing(tensor)
         # Units that are silent on both images tell nothing.
         if torch.allclose(tensor[0], tensor[1], rtol=1e-2) and bool(tensor[1].any()):
             alike[call] = tensor[1].clone()
@@ -146,7 +149,20 @@ def _trace(model: VisionModel, inputs: Tensor) -> Layout:
     total = sum(t.numel() * t.element_size() for call, t, _ in calls if _module(call) in inner)
     if not all(takes_hooks(module) for module in model.module.modules()):
         total = max(total, _HIDDEN * batch.numel() * batch.element_size())
-    return _arrange(calls, count, constant, batch, total, linear, convolved)
+    return _arrange(calls, count, constant, batch, total, linear, convolved, spans)
+
+
+def _changing(tokens: Tensor) -> tuple[int, int]:
+    """Return where the first tokens (2, N, C) are that differ between two images, and their end.
+
+    All others are the same for every image, as class and register tokens are before they attend
+    to anything; (0, N) where those that differ don't follow one another.
+    """
+    differ = (tokens[0] != tokens[1]).any(1).nonzero()[:, 0].tolist()
+    whole = (0, tokens.shape[1])
+    if not differ or differ[-1] - differ[0] + 1 != len(differ):
+        return whole
+    return differ[0], differ[-1] + 1
 
 
 def _observe(model: VisionModel, batch: Tensor, seen: Callable[[str, Tensor, Any], None]) -> None:
@@ -186,11 +202,12 @@ def _arrange(
     total: int,
     linear: Container[int],
     convolved: Container[tuple[int, ...]],
+    spans: dict[int, tuple[int, int]],
 ) -> Layout:
     """Read the shapes of calls.
 
     Tensors in `linear` have their features in the last dimension, and the shapes in `convolved` are
-    those of maps.
+    those of maps. In `spans` is where tokens change with the image, by their number.
     """
     size = (int(batch.shape[2]), int(batch.shape[3]))
     names = {call: _module(call) if count[_module(call)] == 1 else call for call, _, _ in calls}
@@ -210,6 +227,11 @@ def _arrange(
         shape = tuple(tensor.shape[1:])
         lengths = set() if shape in convolved else tokens
         found = as_grid(shape, size, known, lengths, features_last=id(tensor) in linear)
+        start, stop = spans.get(shape[0], (0, shape[0])) if len(shape) == 2 else (0, 0)
+        grids = {one for one in known if 1 < one[0] * one[1] == stop - start < shape[0]}
+        suffix = shape[0] - stop if len(grids) == 1 else 0
+        if len(grids) == 1:
+            found = "tokens", grids.pop(), start
         if found is None:
             continue
         if call in constant:
@@ -217,7 +239,7 @@ def _arrange(
             continue
         kind, grid, prefix = found
         module, _, number = call.rpartition("#")
-        layer = Layer(names[call], module, int(number), kind, grid, prefix, shape)
+        layer = Layer(names[call], module, int(number), kind, grid, prefix, shape, "", suffix)
         other = layers.get((id(tensor), k))
         if other is not None:
             name, longer = sorted(

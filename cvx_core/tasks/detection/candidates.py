@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import register_pytree_node
 
 from cvx_core.errors import ModelError
 from cvx_core.tasks.outputs import ModelOutput
@@ -85,6 +87,19 @@ class DetectionCandidates:
                 f"Candidates have logits {shape} and valid {tuple(self.valid.shape)}.",
                 "valid is (B, M) or (B, M, C).",
             )
+
+
+def _tensors_and_settings(one: DetectionCandidates) -> tuple[list[Any], dict[str, Any]]:
+    settings = dict(vars(one))
+    return [settings.pop(name) for name in _TENSORS], settings
+
+
+def _with_tensors(tensors: Iterable[Any], settings: dict[str, Any]) -> DetectionCandidates:
+    return DetectionCandidates(**dict(zip(_TENSORS, tensors, strict=True)), **settings)
+
+
+_TENSORS = ("logits", "boxes", "valid")
+register_pytree_node(DetectionCandidates, _tensors_and_settings, _with_tensors)
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -181,7 +181,8 @@ class BoxMiss(ErrorTarget):
         m = _needed(self.place, prediction)
         c = self.place.index
         seed = prediction.box_seed(m, c, -iou_gradient(prediction.box(m, c), self.wanted))
-        return seed, prediction.record(self.kind, self.text, seed, m, [c], [1.0], note=self.note)
+        record = prediction.record(self.kind, self.text, seed, m, [c], [1.0], note=self.note)
+        return seed, replace(record, unit="1 - IoU")
 
     def value(self, prediction: DetectionPrediction) -> float:
         """Return 1 - IoU, in [0, 1]."""

@@ -98,7 +98,8 @@ class BoxScore(Target):
         weights = np.eye(4)[sides.index(self.side)]
         seed = prediction.box_seed(candidate, c, weights)
         text = f"what sets the {self.side} side of {where}?"
-        return seed, prediction.record("side", text, seed, candidate, [c], [1.0])
+        record = prediction.record("side", text, seed, candidate, [c], [1.0])
+        return seed, replace(record, unit="pixels")
 
 
 @dataclass(frozen=True)

@@ -56,8 +56,8 @@ def check_all_explainers(
 def variants(name: str, given: Mapping[str, Any], center: tuple[float, float]) -> list[Parameters]:
     """Return parameters of an explainer: all combinations of its switches and choices.
 
-    And one more each with a position and with the network's input as the layer, where it takes
-    them.
+    And one more each with a position, with the network's input as the layer, and with other values
+    of each number, where it takes them.
 
     Parameters
     ----------
@@ -80,6 +80,9 @@ def variants(name: str, given: Mapping[str, Any], center: tuple[float, float]) -
     chosen = product(*options.values())
     found = [base, *({**base, **dict(zip(options, values, strict=True))} for values in chosen)]
     extra: list[Parameters] = [place, {"layer": "input"} if "layer" in own else {}]
+    for one in fields(factory):
+        if one.name in own - set(given):
+            extra += [{one.name: value} for value in _numbers(types[one.name], one.default)]
     return found + [{**base, **one} for one in extra if one]
 
 
@@ -105,7 +108,9 @@ def check_explainer(
             found = [check_explainer(model, inputs, name, parameters, t, label) for t in alone]
             return [one for several in found for one in several]
         said = f"{name} {parameters} was refused without a way out: {error}"
-        assert error.hint, said  # noqa: PT017
+        # A refused option's message says what it must be.
+        named = isinstance(error, OptionError) and " must be " in str(error)
+        assert error.hint or named, said  # noqa: PT017
         assert "not finite" not in str(error), said  # noqa: PT017
         return []
     for one in maps:
@@ -121,6 +126,16 @@ def check_explainer(
         assert one.unit, said
         assert model.task.unit == Method.unit or Method.unit not in one.unit, f"{said} {one.unit}"
     return maps
+
+
+def _numbers(form: Any, default: Any) -> list[Any]:
+    """Return numbers other than the default: half of it and twice, or small ones where it is 0."""
+    kinds = {form, *get_args(form)}
+    if bool in kinds or not kinds & {int, float}:
+        return []
+    if not default:
+        return [1, 4] if int in kinds else [0.125]
+    return [default // 2 if int in kinds else default / 2, default * 2]
 
 
 def _builds(name: str, parameters: Mapping[str, Any]) -> bool:

@@ -10,11 +10,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cvx_core import ClassScore, get_explainer
+from cvx_core import ClassScore, DetectionCandidates, explain, get_explainer
 from cvx_core.errors import LayerError
 from cvx_core.models.vision_model import VisionModel
 from cvx_core.recording import Layout, Requirements
-from cvx_core.recording.layer_selection.selection import find_last_grid, open_recording
+from cvx_core.recording.layer_selection.selection import (
+    find_last_grid,
+    find_levels,
+    open_recording,
+)
 from cvx_core.recording.layers.layer import as_grid, fits, token_grid
 from cvx_core.testing import models
 
@@ -413,3 +417,56 @@ def test_maps_with_as_many_rows_as_there_are_tokens_are_no_attention(seeded: Bui
     grids = {layer.name: layer.grid for layer in layout.layers}
     assert grids["fine"] == (4, 4)
     assert "softmax" not in grids  # (2, 4, 4) of two heads
+
+
+class Detector(nn.Module):
+    """A class token before 3 x 5 patches, and detection tokens behind them, which are read."""
+
+    def __init__(self, extra: int) -> None:
+        super().__init__()
+        self.embed = nn.Conv2d(3, 8, 8, stride=8)
+        self.first = nn.Parameter(torch.randn(1, 1, 8))
+        self.last = nn.Parameter(torch.randn(1, extra, 8))
+        self.dropout = nn.Dropout(0.1)
+        self.block = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+        self.final = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+        self.head = nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> DetectionCandidates:
+        tokens = self.embed(x).flatten(2).transpose(1, 2)
+        around = (one.expand(len(x), -1, -1) for one in (self.first, self.last))
+        tokens = self.dropout(torch.cat([next(around), tokens, next(around)], 1))
+        read = self.head(self.final(self.block(tokens))[:, 16:])
+        return DetectionCandidates(read[..., :4], read[..., 4:])
+
+
+@pytest.mark.parametrize("extra", [1, 7, 30])
+def test_tokens_behind_the_grid_are_told_from_it(seeded: Build, extra: int) -> None:
+    model = VisionModel(seeded(lambda: Detector(extra)), task="detection")
+    x = torch.rand(2, 3, 24, 40)
+    with open_recording(model, x, Requirements("block")) as recording:
+        place, raw = recording.layer("block"), recording.raw("block")
+        assert (place.grid, place.prefix, place.suffix) == ((3, 5), 1, extra)
+        assert place.tokens == raw.shape[1] == 16 + extra
+        assert torch.equal(place.positions(raw)[:, :, 1, 2], raw[:, 1 + 5 + 2])
+        assert torch.equal(place.other_tokens(raw), torch.cat([raw[:, :1], raw[:, 16:]], 1))
+        values, others = place.split(raw[..., 0])
+    torch.testing.assert_close(values, raw[:, 1:16, 0].view(2, 3, 5))
+    torch.testing.assert_close(others, raw[:, 0, 0] + raw[:, 16:, 0].sum(1))
+    # Behind the last attention no position is read.
+    assert [one.name for one in find_levels(model, x)] == ["block"]
+
+
+def test_the_attention_of_detection_tokens_is_shown(seeded: Build) -> None:
+    network = seeded(lambda: Detector(7))
+    model, x = VisionModel(network, task="detection"), torch.rand(1, 3, 24, 40)
+    tokens = network.embed(x).flatten(2).transpose(1, 2)
+    tokens = network.block(torch.cat([network.first, tokens, network.last], 1))
+    _, weights = network.final.self_attn(tokens, tokens, tokens)
+    expected = weights[0, 16:, 1:16].mean(0).view(3, 5).detach()
+    [one] = explain(model, x, "class-token-attention", target=0)
+    torch.testing.assert_close(torch.from_numpy(one.values), expected)
+    assert one.provenance["query_token"] == "mean of the tokens 16 to 22 of 23"
+    [one] = explain(model, x, "class-attention", target=0)
+    assert one.values.any()
+    assert one.provenance["layer"] == "embed"

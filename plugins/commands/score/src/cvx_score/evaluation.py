@@ -305,9 +305,11 @@ class _Evaluation:
             "regions": REGIONS,
             "correlation": finite(found.correlation),
         }
-        unit = self.model.task.unit or "value"
+        each = [one for one in method.each() if one is not None]
+        units = {one.target.unit or self.model.task.unit or "value" for one in each}
         # The slope relates sums of the map to changes of the score, so both need one unit.
-        if all(e is None or (e.unit == unit and e.additive) for e in method.each()):
+        if len(units) == 1 and all(one.unit in units and one.additive for one in each):
+            [unit] = units
             details |= {
                 "unit": unit,
                 "slope": finite(found.slope),

@@ -172,7 +172,7 @@ class ActivationError(Explainer):
                 gap = total - cells - others - measured
                 limit = rounding(product, seed * logits, seed * constant)
                 evidence |= missing(recording, self.layer, seed, gap, limit)
-                if recording.has_leakage:
+                if recording.mode.leakage.met:
                     lost = held(recording, self.layer, seed, limit)
                     evidence |= {"held": lost} if lost else {}
             yield values, evidence

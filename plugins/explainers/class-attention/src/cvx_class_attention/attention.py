@@ -154,7 +154,7 @@ def _check_behind(model: str, shapes: Sequence[tuple[int, ...]], length: int) ->
 
 
 def _length(layer: Layer) -> int:
-    return layer.prefix + layer.grid[0] * layer.grid[1]
+    return layer.tokens
 
 
 def _is_global(attention: Tensor, layer: Layer) -> bool:
@@ -174,10 +174,11 @@ def _attribution(
         if left_out
         else "all layers in which every token attends to every other",
     }
+    values, others = layer.split(row)
     return Attribution(
-        row[:, layer.prefix :].reshape(-1, *layer.grid),
+        values,
         {
-            "other_tokens": row[:, : layer.prefix].sum(1),
+            "other_tokens": others,
             **({"attention_layers_left_out": left_out} if left_out else {}),
         },
         where | provenance,

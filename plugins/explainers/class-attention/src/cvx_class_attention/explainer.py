@@ -15,6 +15,7 @@ from cvx_class_attention.levels import (
     finer_levels,
     first_tokens,
     maps_on_path,
+    reads_no_position,
     smoothed,
     weighted,
 )
@@ -75,9 +76,9 @@ class ClassAttention(_GradientCam):
     layer, layers
         See `Cam`.
     weighting
-        ``"auto"`` is ``"path"`` where the prediction is one of the whole image, or ``"grad-cam"``
-        if a layer is named; and HiResCAM where it is one of a box or a region: of a gradient at a
-        few positions the mean over all says little.
+        ``"auto"`` is ``"path"`` where the prediction is one of the whole image or read from class
+        or detection tokens, or ``"grad-cam"`` if a layer is named; and HiResCAM where it is one of
+        a box or a region: of a gradient at a few positions the mean over all says little.
         ``"path"``: Grad-CAM at the last grid, weighted by finer levels. At the last layer of each
         finer grid, up to four times as fine, the activations are multiplied by the mean gradient
         over 8 noisy images on the path from the image's mean color to the image, summed over
@@ -121,8 +122,9 @@ class ClassAttention(_GradientCam):
 
     def attribute(self, request: ExplainRequest) -> list[Attribution]:
         """Return the map of each seed, (B, h, w): at layers, or of several levels."""
-        auto = self.weighting == "auto" and request.model.task.whole_image and not self._named
-        if auto or self.weighting == _PATH:
+        auto = self.weighting == "auto" and not self._named
+        whole = auto and (request.model.task.whole_image or reads_no_position(request))
+        if whole or self.weighting == _PATH:
             finer = finer_levels(request)
             first = finer or first_tokens(request)
             if first:

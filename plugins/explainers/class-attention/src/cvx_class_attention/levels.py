@@ -12,7 +12,13 @@ from cvx_class_attention.weightings import hires_cam
 from cvx_core import ExplainRequest, Requirements
 from cvx_core.explainers import in_pieces
 from cvx_core.images import make_baseline
-from cvx_core.recording import Layer, find_finer_levels, find_last_grid, has_bypass
+from cvx_core.recording import (
+    Layer,
+    find_finer_levels,
+    find_last_grid,
+    has_bypass,
+    tokens_read,
+)
 
 STEPS = 8
 """Gradients along the path."""
@@ -43,6 +49,15 @@ def first_tokens(request: ExplainRequest) -> tuple[Layer, ...]:
     alike = [one for one in request.layout.layers if one.grid == last.grid][:_TRIED]
     passed = (one for one in alike if not has_bypass(one, request.model, request.inputs))
     return tuple(passed)[:1]
+
+
+def reads_no_position(request: ExplainRequest) -> bool:
+    """Whether the output reads class or detection tokens alone, and none of the grid's."""
+    last = find_last_grid(request.model, request.inputs)
+    if last.kind != "tokens" or last.tokens == last.grid[0] * last.grid[1]:
+        return False
+    read = tokens_read(request.model, request.inputs, last)
+    return not bool(read[last.prefix : last.tokens - last.suffix].any())
 
 
 def maps_on_path(

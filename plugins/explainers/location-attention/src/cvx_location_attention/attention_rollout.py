@@ -52,7 +52,7 @@ def rolled_out(recording: Recording) -> Attribution | MethodError:
     Swin, the pyramids of LeViT, or without the class-attention layers of CaiT.
     """
     place = find_layer("auto", recording.model, recording.inputs)
-    length = place.prefix + place.grid[0] * place.grid[1]
+    length = place.tokens
     batch = recording.logits.shape[0]
     found = image_attention(recording)
     layers = [
@@ -69,9 +69,10 @@ def rolled_out(recording: Recording) -> Attribution | MethodError:
     joint = rollout([layer.double() for layer in layers])
     read = tokens_read(recording.model, recording.inputs, place)
     row = joint[:, read.to(joint.device)].mean(dim=1)
+    values, others = place.split(row)
     return Attribution(
-        row[:, place.prefix :].reshape(batch, *place.grid),
-        evidence={"other_tokens_share": row[:, : place.prefix].sum(1), "row_sum": row.sum(1)},
+        values,
+        evidence={"other_tokens_share": others, "row_sum": row.sum(1)},
         provenance={
             "mode": "rollout",
             "layer": f"{len(layers)} attention layers",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -65,10 +65,13 @@ class ClassTokenAttention(Explainer):
                 f"head must be less than {rows.shape[1]}, the number of heads, got {self.head}."
             )
         row = rows.mean(dim=1) if self.head is None else rows[:, self.head]
-        before = row.shape[1] - grid.grid[0] * grid.grid[1]
+        if row.shape[1] != grid.tokens:  # of one query, which may attend to itself
+            before = row.shape[1] - grid.grid[0] * grid.grid[1]
+            grid = replace(grid, prefix=before, suffix=0)
+        values, others = grid.split(row)
         one = Attribution(
-            row[:, before:].reshape(-1, *grid.grid),
-            evidence={"other_tokens_share": row[:, :before].sum(1), "row_sum": row.sum(1)},
+            values,
+            evidence={"other_tokens_share": others, "row_sum": row.sum(1)},
             provenance={
                 "layer": f"last of {len(found)} attention layers",
                 "layer_reason": "its class token is what the prediction reads",
@@ -101,16 +104,21 @@ def class_token_rows(
     queries, keys = last.shape[-2:]
     if queries == 1 and 0 <= keys - patches <= max(1, grid.prefix):
         return last[:, :, 0].float(), "the only query"
-    if grid.kind != "tokens" or not queries == keys == grid.prefix + patches:
+    if grid.kind != "tokens" or not queries == keys == grid.tokens:
         raise MethodError(
             f"The last attention of {name} is of {queries} tokens to {keys}, and its last grid has "
-            f"{patches} positions after {grid.prefix} other tokens.",
+            f"{patches} positions and {grid.prefix + grid.suffix} other tokens.",
             "Use energy, or a class activation map: they take any layer with a grid.",
         )
-    read = tokens_read(recording.model, recording.inputs, grid)[: grid.prefix].nonzero()[:, 0]
-    if not len(read):
+    found = tokens_read(recording.model, recording.inputs, grid).clone()
+    found[grid.prefix : grid.prefix + patches] = False
+    read = found.nonzero()[:, 0].tolist()
+    if not read:
         raise MethodError(
             f"The prediction of {name} reads no class token.",
             "Use attention-rollout, which starts from the tokens that it reads.",
         )
-    return last[:, :, int(read[0])].float(), f"token {int(read[0])} of {keys}"
+    if read[0] >= grid.prefix:
+        rows = last[:, :, read].float().mean(2)
+        return rows, f"mean of the tokens {read[0]} to {read[-1]} of {keys}"
+    return last[:, :, read[0]].float(), f"token {read[0]} of {keys}"

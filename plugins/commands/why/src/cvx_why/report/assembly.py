@@ -124,14 +124,14 @@ def _explanation(
     method: str,
     evidence: dict[str, Any],
 ) -> Explanation:
-    known = label if model.task.whole_image else None
+    record = prediction.resolve(target, label if model.task.whole_image else None)[1]
     return Explanation(
         values=values.detach().float().cpu().numpy(),
         extent=image.extent,
         image=image.source.pixels,
-        target=prediction.resolve(target, known)[1],
+        target=record,
         method=method,
-        unit=model.task.unit,
+        unit=record.unit or model.task.unit,
         name=image.source.name,
         evidence=Metadata({"sum": float(values.double().sum()), **evidence}),
         provenance=Metadata(method=method, **model.provenance(image)),

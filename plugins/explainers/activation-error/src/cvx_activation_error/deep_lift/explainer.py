@@ -18,7 +18,8 @@ class DeepLift(Propagated):
     The map sums to S(x) - S(x0) for a baseline x0 in a network of linear layers, functions of one
     element, products, quotients, norms, maxima, softmax, attention and normalisation, however they
     are put together. Sorting, comparisons, recurrent layers and functions that have a derivative of
-    their own making keep it, and their part may be missing: `residual` tells how much.
+    their own making keep it, and their part may be missing: `residual` tells how much. For x0 a
+    detector considers the candidates of x: what it detaches, sorts out or selects is as for x.
 
     Parameters
     ----------
