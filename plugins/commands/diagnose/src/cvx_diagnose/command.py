@@ -127,7 +127,8 @@ class _WithExport(click.Command):
     "--try-fix",
     is_flag=True,
     help="Retrain the last layer and fit a temperature, or tune the thresholds of "
-    "a detector or of several labels, on one half of the inputs; evaluate on the other.",
+    "a detector, of several labels or of a segmenter's classes, on one half of the inputs; "
+    "evaluate on the other.",
 )
 @click.option(
     "--log",

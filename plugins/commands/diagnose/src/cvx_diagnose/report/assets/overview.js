@@ -186,7 +186,8 @@ function restricted(one) {
 }
 
 function setting(one) {
-  if (one.thresholds) return `${Object.entries(one.thresholds).map(([name, value]) => `${name} ${value}`).join(", ") || "no change"}; `;
+  const chosen = one.thresholds ?? one.offsets;
+  if (chosen) return `${Object.entries(chosen).map(([name, value]) => `${name} ${value}`).join(", ") || "no change"}; `;
   if (!one.threshold) return "";
   const overlap = one.overlap[0] === null ? "" : `, overlap ${one.overlap.join(" to ")}`;
   return `score ${one.threshold.join(" to ")}${overlap}; `;
