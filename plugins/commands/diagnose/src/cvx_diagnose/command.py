@@ -108,7 +108,7 @@ class _WithExport(click.Command):
     type=click.Path(path_type=Path, file_okay=False),
     metavar="RUN",
     help="Folder of an older run over the same inputs: report what was fixed and what broke; exit "
-    "code 7 if accuracy or a class got worse.",
+    "code 7 if accuracy, a class or a slice got worse.",
 )
 @click.option(
     "--fail-under",

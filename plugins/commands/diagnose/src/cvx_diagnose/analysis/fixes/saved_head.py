@@ -85,7 +85,7 @@ def save_offsets(
         kept = parameter.detach().clone()
         try:
             with torch.no_grad():
-                parameter += constants.to(parameter.dtype)
+                parameter.add_(constants.to(parameter.dtype))
             moved = model.output(inputs).scores.double() - before
             state = _state(work)
         finally:

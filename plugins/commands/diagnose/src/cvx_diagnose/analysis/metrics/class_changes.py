@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cvx_diagnose.analysis.metrics.box_matching import match_boxes
-from cvx_diagnose.analysis.metrics.statistics import adjust_p_values, mcnemar
+from cvx_diagnose.analysis.metrics.statistics import mcnemar
 from cvx_diagnose.run.results import Run
 from cvx_diagnose.run.rows import Row
 
@@ -52,7 +52,7 @@ def class_changes(run: Run, before: Run, pairs: Sequence[tuple[Row, Row]]) -> li
     Returns
     -------
     list of dict
-        ``class``, and what `paired_change` returns, with p-values adjusted for all classes.
+        ``class``, and what `paired_change` returns.
     """
     measure = measure_of(run)
     if measure is None or measure_of(before) != measure:
@@ -78,9 +78,6 @@ def class_changes(run: Run, before: Run, pairs: Sequence[tuple[Row, Row]]) -> li
         {"class": c, **paired_change([one for one, _ in several], [one for _, one in several])}
         for c, several in sorted(by_class.items())
     ]
-    adjusted = adjust_p_values([one["p"] for one in changes])
-    for one, p in zip(changes, adjusted, strict=True):
-        one["p"] = p
     return sorted(changes, key=lambda one: one["change"])
 
 
