@@ -69,8 +69,8 @@ def changes_of(
 ) -> tuple[list[dict[str, Any]], int]:
     """Return how the accuracy in each slice changed, and how many slices were tried.
 
-    The largest loss comes first. Slices are those of the older results, and sets of units that broke more often than others.
-    Each is measured on the half that it was not found on.
+    The largest loss comes first. Slices are those of the older results, and sets of units that
+    broke more often than others. Each is measured on the half that it was not found on.
 
     Parameters
     ----------
