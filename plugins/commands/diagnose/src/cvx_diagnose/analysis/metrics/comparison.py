@@ -12,6 +12,7 @@ from cvx_diagnose.analysis.metrics.class_changes import (
     is_regression,
     measure_of,
     paired_change,
+    renumber,
 )
 from cvx_diagnose.analysis.metrics.limits import FEWEST
 from cvx_diagnose.analysis.metrics.statistics import adjust_p_values
@@ -34,7 +35,8 @@ def compare(run: Run, before: Run, sliced: Grouped | None = None) -> dict[str, A
     Inputs are the same if their files hold the same bytes; where several do, or one of the runs
     could not read them completely, if they have the same path. An input on which the model fails
     counts as wrong. An input with a changed label says nothing about the model: it counts as
-    relabeled, neither as fixed nor as broken.
+    relabeled, neither as fixed nor as broken. Classes are compared by name, where both runs have
+    names.
 
     A class or a slice got worse if its measure fell beyond the 95 % interval of the change and the
     sign test, adjusted for all classes and slices, gives a p-value below 0.05; the model, if
@@ -57,7 +59,10 @@ def compare(run: Run, before: Run, sliced: Grouped | None = None) -> dict[str, A
         raise UsageError(
             f"The run in {before.folder} is not finished.", "Finish it first: --resume."
         )
-    pairs = _pairs(_predictions(before), _predictions(run))
+    number, older = renumber(run, before), _predictions(before)
+    for row in older:
+        row["label"] = None if row["label"] is None else number(row["label"])
+    pairs = _pairs(older, _predictions(run))
     if not pairs:
         raise UsageError(
             f"The runs in {before.folder} and {run.folder} have no labeled input in common.",

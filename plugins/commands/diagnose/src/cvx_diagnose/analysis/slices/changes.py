@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cvx_diagnose.analysis.error_groups.names import Names, class_namer
-from cvx_diagnose.analysis.metrics.class_changes import Part, paired_change
+from cvx_diagnose.analysis.metrics.class_changes import Part, paired_change, renumber
 from cvx_diagnose.analysis.slices.search import slices_of
 from cvx_diagnose.analysis.slices.units import (
     Columns,
@@ -55,13 +55,15 @@ def slice_changes(
         return [], 0
     results = unit_results(run)
     failed = {old["id"] for old, new in pairs if new["status"] in MODEL_FAILED}
+    own = renumber(run, before)
+    units.classes = np.array([own(c) if c >= 0 else c for c in units.classes.tolist()], dtype=int)
     classes = units.classes if units.noun != "images" else np.full(len(units), -1)
     right = np.zeros(len(units), dtype=bool)
     paired = np.zeros(len(units), dtype=bool)
     for k, (image, c, rank) in enumerate(unit_keys(units.ids.tolist(), classes.tolist())):
         found = False if image in failed else results.get((number.get(image, -1), c, rank))
         paired[k], right[k] = found is not None, bool(found)
-    return changes_of(units, right, paired, class_namer(before.plan.classes))
+    return changes_of(units, right, paired, class_namer(run.plan.classes))
 
 
 def changes_of(
