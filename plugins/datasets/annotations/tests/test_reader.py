@@ -167,13 +167,13 @@ WRONG: list[tuple[str, Any, str]] = [
     ("a.json", [1], "Not a COCO file of instances"),
     ("a.json", {**COCO, "images": [{"id": 1}]}, "lacks 'file_name'"),
     ("a.json", {**COCO, "images": [{"id": 7, "file_name": "x.jpg"}]}, "0 images called 'photo"),
-    ("a.json", coco_with(bbox=[1, 2, 3]), "annotation 0: ValueError"),
+    ("a.json", coco_with(bbox=[1, 2, 3]), "annotation 0: bbox has 3 numbers"),
     ("a.json", coco_with(bbox=[1, 2, 0, 4]), "annotation 0: the box 1, 2, 1, 6 is empty"),
     ("a.json", coco_with(bbox=[1, 2, 1e999, 4]), "annotation 0: .*invalid JSON|is empty"),
     ("a.json", coco_with(bbox=[1, 2, 10**400, 4]), "annotation 0: .* too large"),
-    ("a.json", coco_with(bbox="1234"), "annotation 0: .* expected a list of numbers"),
-    ("a.json", coco_with(bbox=["1", 2, 3, 4]), "annotation 0: .* expected a list of numbers"),
-    ("a.json", coco_with(bbox=[True, 2, 3, 4]), "annotation 0: .* expected a list of numbers"),
+    ("a.json", coco_with(bbox="1234"), "annotation 0: expected a list of numbers"),
+    ("a.json", coco_with(bbox=["1", 2, 3, 4]), "annotation 0: expected a list of numbers"),
+    ("a.json", coco_with(bbox=[True, 2, 3, 4]), "annotation 0: expected a list of numbers"),
     ("a.json", coco_with(iscrowd="no"), "annotation 0: .*iscrowd must be 0 or 1, got 'no'"),
     ("a.json", coco_with(iscrowd=2), "annotation 0: .*iscrowd must be 0 or 1, got 2"),
     (
@@ -183,7 +183,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ),
     ("a.json", {**COCO, "images": COCO["images"] * 2}, "image has the id 7 of another"),
     ("a.json", {**COCO, "categories": COCO["categories"] * 2}, "category has the id 17 of another"),
-    ("a.json", coco_with(category_id=3), "annotation 0: KeyError 3"),
+    ("a.json", coco_with(category_id=3), "annotation 0: category 3 was not found"),
     ("a.json", {**COCO, "categories": [{"id": 18, "name": "dgo"}]}, "no class 'dgo'.*\nDid you"),
     ("a.xml", VOC.replace("</name>", "", 1), r"a\.xml, line 9: invalid XML \(mismatched tag\)"),
     ("a.xml", VOC.replace("dog", "horse"), r"a\.xml, line 3: The model has no class 'horse'"),
@@ -241,7 +241,7 @@ def test_a_fault_costs_the_image_that_it_concerns(file: Any) -> None:
     assert len(found[0].objects.boxes) == 2
     assert [len(one.faults) for one in found] == [2, 0, 1, 1, 1]
     assert found[0].faults[0] == "annotation 3: the box 1, 2, 1, 6 is empty."
-    assert found[0].faults[1].startswith("annotation 4: KeyError 3")
+    assert found[0].faults[1] == "annotation 4: category 3 was not found."
     assert unassigned == [
         "annotation 5: image [7] was not found.",
         "annotation 6: image None was not found.",
@@ -490,7 +490,7 @@ def test_run_lengths_as_text_are_those_of_pycocotools(file: Any) -> None:
         ({"size": [4, 6], "counts": [5]}, "add up to 5"),
         ({"size": [6, 4], "counts": [24]}, "size is 6 x 4"),
         ({"size": [4, 6], "counts": "\x7f"}, "in the run lengths"),
-        (None, "TypeError"),
+        (None, "segmentation is None"),
     ],
 )
 def test_a_broken_outline_is_told_with_its_annotation(

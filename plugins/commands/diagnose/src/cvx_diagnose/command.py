@@ -110,7 +110,7 @@ class _WithExport(click.Command):
     type=click.Path(path_type=Path, file_okay=False),
     metavar="RUN",
     help="Folder of an older run over the same inputs: report what was fixed and what broke; exit "
-    "code 7 if accuracy or a class got worse.",
+    "code 7 if accuracy, a class or a slice got worse.",
 )
 @click.option(
     "--fail-under",
@@ -129,7 +129,8 @@ class _WithExport(click.Command):
     "--try-fix",
     is_flag=True,
     help="Retrain the last layer and fit a temperature, or tune the thresholds of "
-    "a detector or of several labels, on one half of the inputs; evaluate on the other.",
+    "a detector, of several labels or of a segmenter's classes, on one half of the inputs; "
+    "evaluate on the other.",
 )
 @click.option(
     "--log",

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from cvx_diagnose import Source, open_source
+from cvx_diagnose.data.manifest import Manifest, write_manifest
 from PIL import Image
 
 from cvx_core import GroundTruthBoxes, GroundTruthMask, InputError, UsageError
@@ -225,14 +226,17 @@ def test_columns_that_are_not_there_or_several_are_refused_with_the_option(tmp_p
     ("text", "message"),
     [
         ("", "is empty"),
+        ("path,label,label\na.png,ant,bee\n", "has 2 columns 'label'"),
+        ("path,File,path\na.png,ant,bee\n", "has 2 columns 'path'"),
+        ("\ufeffpath\tlabel\na.png\tant\n".encode("utf-16-le"), "Not UTF-8 text"),
         # The rows behind the quote would be taken for one path.
         ('path,label\n"a.png,ant\nb.png,bee\n', "unexpected end of data"),
     ],
 )
-def test_a_table_that_is_empty_or_ends_in_a_quote_is_refused(
-    tmp_path: Path, text: str, message: str
+def test_a_table_that_is_empty_or_ambiguous_is_refused(
+    tmp_path: Path, text: str | bytes, message: str
 ) -> None:
-    (tmp_path / "x.csv").write_text(text)
+    (tmp_path / "x.csv").write_bytes(text.encode() if isinstance(text, str) else text)
     with pytest.raises(InputError, match=message):
         list(open_source(tmp_path / "x.csv", "classification", CLASSES).items())
 
@@ -244,6 +248,41 @@ def test_an_empty_path_costs_its_row(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="row 1: the path is empty"):
         source.load(first)
     assert (second.path, second.label) == ("x.png", "dog")
+
+
+def test_a_row_with_more_columns_than_the_header_costs_itself(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("path,label\nx.png,dog,wolf\ny.png,dog,,\n")
+    source = open_source(tmp_path / "a.csv", "classification", CLASSES)
+    first, second = source.items()
+    with pytest.raises(InputError, match=r"row 1: 3 columns, the header has 2\."):
+        source.load(first)
+    assert (second.path, second.label) == ("y.png", "dog")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.csv", b"path,label\nx.png,d\xf6g\ny.png,dog\n"),
+        (
+            "a.jsonl",
+            rb'{"path": "x.png", "label": "d\udcf6"}'
+            + b"\n"
+            + rb'{"path": "y\ud800", "label": "dog"}',
+        ),
+    ],
+)
+def test_a_label_or_a_path_that_is_no_text_costs_its_row(
+    tmp_path: Path, name: str, text: bytes
+) -> None:
+    (tmp_path / name).write_bytes(text)
+    source = open_source(tmp_path / name, "classification", CLASSES)
+    write_manifest(source.items(), tmp_path / "manifest.parquet")
+    first, second = Manifest(tmp_path / "manifest.parquet", 8).items(0)
+    with pytest.raises(InputError, match=r"x\.png: the label .* is not UTF-8 text"):
+        source.load(first)
+    assert second.label == "dog"
+    with pytest.raises(InputError, match="not found"):
+        source.load(second)
 
 
 def coco_set(tmp_path: Path, **changes: object) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -85,11 +86,16 @@ def test_an_error_carries_its_slice_shortcut_and_suspicion(run: Run) -> None:
     assert {row["what"] for row in withheld} == {"repair file", "remove duplicate", "review"}
 
 
-def test_text_of_a_table_is_no_formula() -> None:
-    row = dict.fromkeys(("slices", "suspect", "shortcut", "group", "proposed"))
-    row |= {"id": 1, "path": "=1+1.png", "what": "review", "strength": 0.5, "evidence": "-"}
+@pytest.mark.parametrize("path", ["=1+1.png", "@a  b.png", "-\r\n.png", "\t+.png", 'a,"b";.png'])
+def test_a_table_has_true_paths_and_no_formula_in_text_for_people(path: str) -> None:
+    row = dict.fromkeys(("suspect", "group"))
+    row |= {"id": 1, "path": path, "what": "relabel", "strength": 0.5, "proposed": "-1"}
+    row |= {"evidence": "\t=2+3", "slices": ["@images", "other"], "shortcut": "+a patch"}
     text = fixes_as_csv([{**row, "box": [1.0, 2.0, 3.5, 4.0]}])
-    assert text.splitlines()[1] == "1,'=1+1.png,review,,1.0;2.0;3.5;4.0,,,,,0.5,'-"
+    [read] = csv.DictReader(io.StringIO(text, newline=""))
+    assert (read["path"], read["proposed"], read["box"]) == (path, "-1", "1.0;2.0;3.5;4.0")
+    people = [read[name] for name in ("slices", "shortcut", "evidence")]
+    assert people == ["'@images;other", "'+a patch", "'=2+3"]
 
 
 def test_exports_hold_every_row(run: Run) -> None:
@@ -138,7 +144,7 @@ def test_the_command_exports_a_run_and_keeps_existing_files(run: Run, tmp_path: 
     for form in OFFERED:
         file = tmp_path / f"{form}.txt"
         command(["export", folder, "--to", form, "-o", str(file)], standalone_mode=False)
-        assert file.read_text() == export_fixes(run, form)
+        assert file.read_bytes().decode() == export_fixes(run, form)
     with pytest.raises(OutputError, match="exists"):
         command(["export", folder, "--to", "csv", "-o", str(file)], standalone_mode=False)
     assert "label-studio" in CliRunner().invoke(command, ["export", "--help"]).output

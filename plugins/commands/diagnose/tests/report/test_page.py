@@ -219,6 +219,41 @@ def test_types_of_error_and_classes_stand_in_a_table_the_worst_first(
 
 
 @needs_browser
+def test_slices_that_got_worse_the_worst_group_and_moved_thresholds_are_shown(
+    model: VisionModel, tree: Tree, tmp_path: Path, show: Callable[[Run], Page]
+) -> None:
+    data = tree(3)
+    old = diagnose(model, data, tmp_path / "old", budget=0.0, **QUICK)
+    run = diagnose(model, data, tmp_path / "run", budget=0.0, compare=old, **QUICK)
+    assert run.summary is not None
+    numbers = {"before": 0.9, "after": 0.4, "low": -0.6, "high": -0.4, "p": 0.01}
+    fixed = {"fixed": 9, "broken": 1, "evaluated_on": 20, "weights": "class-thresholds.safetensors"}
+    changed = {
+        "comparison": {
+            **run.summary["comparison"],
+            "slices": [
+                {"name": "dark images", "regressed": True, **numbers},
+                {"name": "bright images", "regressed": False, **numbers},
+            ],
+            "worst_group": {"class": 1, **numbers},
+        },
+        "fixes": [
+            {
+                **{"name": "a threshold for each class", "tried": True, "measure": "mean IoU"},
+                **{"offsets": {"ant": 1.25, "bee": -0.5}, **numbers, **fixed},
+            }
+        ],
+    }
+    write_report(run, {**run.summary, **changed}, find_error_groups(run), Slices())
+    page = show(run)
+    text = page.find("#changed").text
+    assert f"Worst group: {CLASSES[1]}, accuracy 90.0 % to 40.0 %" in text
+    assert "dark images: accuracy 90.0 % to 40.0 %" in text
+    assert "bright images" not in text
+    assert "ant 1.25, bee -0.5; " in page.find("#fixes").text
+
+
+@needs_browser
 def test_thousands_of_errors_make_a_few_tiles_at_a_time(
     model: VisionModel, tree: Tree, tmp_path: Path, show: Callable[[Run], Page]
 ) -> None:

@@ -228,6 +228,14 @@ def real_numbers(said: Any) -> list[float]:
         raise ValueError(f"{_short(said)} has a number that is too large") from error
 
 
+def category_name(one: dict[str, Any], categories: dict[Any, str]) -> str:
+    """Return the name of an annotation's category; raises `ValueError` if there is no such one."""
+    key = one["category_id"]
+    if not _is_id(key) or key not in categories:
+        raise ValueError(f"category {_short(key)} was not found")
+    return categories[key]
+
+
 def is_crowd(one: dict[str, Any]) -> bool:
     """Return an annotation's ``iscrowd``, 0 if left out; raises `ValueError` if it's another."""
     said = one.get("iscrowd", 0)
@@ -240,11 +248,16 @@ def _box(
     one: dict[str, Any], categories: dict[Any, str], names: ClassNames, where: str
 ) -> GroundTruthBox | None:
     try:
-        name = categories[one["category_id"]]
-        x, y, width, height = real_numbers(one["bbox"])
+        name = category_name(one, categories)
+        sides = real_numbers(one["bbox"])
+        if len(sides) != 4:
+            raise ValueError(f"bbox has {len(sides)} numbers")
         crowd = is_crowd(one)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"{where}: {type(error).__name__} {error}.", WAY_OUT) from error
-    sides = proper_box((x, y, x + width, y + height), where, "bbox is [x, y, width, height].")
+    except KeyError as error:
+        raise InputError(f"{where}: no {error}.", WAY_OUT) from error
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{where}: {error}.", WAY_OUT) from error
+    x, y, width, height = sides
+    box = proper_box((x, y, x + width, y + height), where, "bbox is [x, y, width, height].")
     found = names.find(name, where)
-    return None if found is None else GroundTruthBox(sides, found, crowd)
+    return None if found is None else GroundTruthBox(box, found, crowd)

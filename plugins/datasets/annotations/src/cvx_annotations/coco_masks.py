@@ -10,7 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from cvx_annotations.class_names import ClassNames
-from cvx_annotations.coco import WAY_OUT, annotations_of, is_crowd, real_numbers
+from cvx_annotations.coco import (
+    WAY_OUT,
+    annotations_of,
+    category_name,
+    is_crowd,
+    real_numbers,
+)
 from cvx_annotations.common import read_all
 from cvx_annotations.orientation import upright_mask
 from cvx_core import InputError, TargetError
@@ -49,10 +55,14 @@ def read_coco_masks(file: Path, image: Path, names: ClassNames) -> GroundTruthMa
     def read(placed: tuple[str, dict[str, Any]]) -> tuple[int, Mask, int] | None:
         where, one = placed
         try:
-            name, crowd = categories[one["category_id"]], is_crowd(one)
+            name, crowd = category_name(one, categories), is_crowd(one)
             mask = _mask(one["segmentation"], shape)
-        except (KeyError, TypeError, ValueError, TargetError) as error:
-            raise InputError(f"{where}: {type(error).__name__} {error}.", _FORM) from error
+        except KeyError as error:
+            raise InputError(f"{where}: no {error}.", _FORM) from error
+        except TargetError as error:
+            raise InputError(f"{where}: {error.message}", _FORM) from error
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{where}: {error}.", _FORM) from error
         index = UNKNOWN if crowd else names.find(name, where)
         return None if index is None else (int(mask.sum()), mask, int(index))
 
@@ -70,6 +80,8 @@ def _mask(said: Any, shape: tuple[int, int]) -> Mask:
         return _filled(_unpacked(counts) if isinstance(counts, str) else counts, shape)
     x, y = np.arange(shape[1]) + 0.5, np.arange(shape[0]) + 0.5
     mask = np.zeros(shape, dtype=bool)
+    if not isinstance(said, list):
+        raise ValueError(f"segmentation is {said!r:.60}")
     for corners in said:
         flat = real_numbers(corners)
         if len(flat) % 2:

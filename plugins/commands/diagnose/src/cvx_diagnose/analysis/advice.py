@@ -17,7 +17,7 @@ _SURE = 0.05
 """p-value below which a fix that helped is listed."""
 
 _SHOWN = 6
-"""Maximum number of labels whose threshold a sentence has; ``summary.json`` has all."""
+"""Maximum number of classes whose threshold a sentence has; ``summary.json`` has all."""
 
 _SMALL = 0.02
 """Share of the errors below which a group is not listed."""
@@ -114,7 +114,7 @@ def advise(found: Mapping[str, Any], summary: Mapping[str, Any]) -> list[dict[st
         # F1 may rise while more images get worse; a temperature worsens none of the predictions.
         better = one["tried"] and (one["fixed"] > one["broken"] or "temperature" in one)
         if better and one["low"] > 0 and one["p"] < _SURE:
-            tuned = not {"threshold", "thresholds", "temperature"}.isdisjoint(one)
+            tuned = not {"threshold", "thresholds", "offsets", "temperature"}.isdisjoint(one)
             kind = "threshold" if tuned else "retrain"
             gain = max(0.0, one["gain"] if "gain" in one else one["change"])
             advice.append(
@@ -168,13 +168,16 @@ def _for_fix(one: Mapping[str, Any]) -> str:
             f"error went from {errors}."
         )
     if "thresholds" in one:
-        values = list(one["thresholds"].items())
-        shown = ", ".join(f"{label} {value:g}" for label, value in values[:_SHOWN])
-        more = f" and {len(values) - _SHOWN:,} others" if len(values) > _SHOWN else ""
         return (
-            f"Set the threshold of each label ({shown}{more}): on held-out images F1 went from "
-            f"{now[0]} to {now[1]}."
+            f"Set the threshold of each label ({_values(one['thresholds'], 'g')}): on held-out "
+            f"images F1 went from {now[0]} to {now[1]}."
         )
+    if "offsets" in one:
+        text = (
+            f"Move the threshold of each class: add to the logits {_values(one['offsets'], '+g')}; "
+            f"on held-out images the mean IoU went from {now[0]} to {now[1]}"
+        )
+        return text + _weights_of(one)
     if "worst_group" in one or "relabeled" in one:
         what = one["name"].removeprefix("retraining").strip()
         text = f"Retrain {what}: on held-out inputs {one['measure']} went from {now[0]} to {now[1]}"
@@ -190,6 +193,13 @@ def _for_fix(one: Mapping[str, Any]) -> str:
     if less != overlap:
         text += f", and the overlap for suppression to {less:g} (now {overlap:g})"
     return f"{text}: on held-out images F1 went from {now[0]} to {now[1]}."
+
+
+def _values(by_name: Mapping[str, float], form: str) -> str:
+    """Return numbers with their names, the first few."""
+    shown = ", ".join(f"{name} {value:{form}}" for name, value in [*by_name.items()][:_SHOWN])
+    left = len(by_name) - _SHOWN
+    return f"{shown} and {left:,} others" if left > 0 else shown
 
 
 def _weights_of(one: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from cvx_diagnose.analysis.label_issues.duplicates import find_near_duplicates
 from cvx_diagnose.analysis.label_issues.search import find_label_conflicts, find_label_issues
 from cvx_diagnose.analysis.metrics.comparison import compare
 from cvx_diagnose.analysis.shortcuts.search import find_shortcuts
+from cvx_diagnose.analysis.slices.changes import slice_changes
 from cvx_diagnose.analysis.slices.search import Slices, find_slices
 from cvx_diagnose.run.results import Run
 from cvx_diagnose.run.work import DiagnosisWork
@@ -82,10 +84,10 @@ def collect_findings(
         group["label_issues"] = int((inside & (error_groups.groups == group["number"])).sum())
         group["name"] = group_name(group, name)
     shortcuts = None if withheld else find_shortcuts(run, error_groups, work, listener)
-    slices = Slices()
+    slices, columns = Slices(), work.source.columns()
     if not withheld:
         listener.stage("looking for slices")
-        slices = find_slices(run, work.source.columns(), [one["id"] for one in issues])
+        slices = find_slices(run, columns, [one["id"] for one in issues])
     near: list[dict[str, Any]] = []
     if not withheld:
         listener.stage("comparing near duplicates")
@@ -105,7 +107,9 @@ def collect_findings(
         "fixes": [],
         "influential_images": None,
         "training_label_issues": None,
-        "comparison": None if before is None else compare(run, before),
+        "comparison": None
+        if before is None
+        else compare(run, before, None if withheld else partial(slice_changes, columns=columns)),
     }
     if try_fix:
         listener.stage("trying fixes")

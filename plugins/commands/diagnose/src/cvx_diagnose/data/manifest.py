@@ -12,8 +12,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cvx_core import OutputError, UsageError
-from cvx_diagnose.data.items import Item
+from cvx_core import OutputError, UsageError, printable
+from cvx_diagnose.data.items import Item, format_faults
 from cvx_diagnose.data.sources import Source
 
 NAME = "manifest.parquet"
@@ -70,7 +70,7 @@ def write_manifest(
         if into is not None:
             writer = pq.ParquetWriter(into, SCHEMA, compression="zstd")
         while some := list(islice(stream, _TOGETHER)):
-            rows = [(one.id, os.fsencode(one.path), one.label) for one in some]
+            rows = [(one.id, _encoded(one.path), _as_text(one)) for one in some]
             digest.update(repr(rows).encode("utf-8", "surrogateescape"))
             count += len(rows)
             if writer is not None:
@@ -84,6 +84,25 @@ def write_manifest(
             "Free disk space, or choose another folder with -o.",
         ) from error
     return count, digest.hexdigest()[:16]
+
+
+def _encoded(path: str) -> bytes:
+    """Return a path's bytes; of one that no file can have, with escapes, so that it isn't found."""
+    try:
+        return os.fsencode(path)
+    except UnicodeEncodeError:
+        return path.encode("utf-8", "backslashreplace")
+
+
+def _as_text(item: Item) -> str | None:
+    """Return an item's label, or the fault that it is no text."""
+    try:
+        if item.label is not None:
+            item.label.encode()
+    except UnicodeEncodeError:
+        fault = f"{item.display_path}: the label {printable(item.label or '')!r} is not UTF-8 text."
+        return format_faults([f"{fault} Save the labels as UTF-8."])
+    return item.label
 
 
 class Manifest:

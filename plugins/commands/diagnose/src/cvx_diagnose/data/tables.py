@@ -110,13 +110,22 @@ class TableSource(FileSource):
             for fields in lines:
                 yield {name: value for name, value in fields.items() if name is not None}
 
-    def _csv(self) -> Iterator[tuple[str, str | None]]:
+    def _csv(self) -> Iterator[tuple[str | InputError, str | None]]:
         try:
             with self.file.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as text:
-                lines = csv.DictReader(text, delimiter=delimiter(text.readline()), strict=True)
+                header = text.readline()
+                if "\0" in header:
+                    raise InputError(f"Not UTF-8 text: {self.file}.", "Save it as UTF-8.")
+                lines = csv.DictReader(text, delimiter=delimiter(header), strict=True)
                 text.seek(0)
-                path, label = self._columns(lines.fieldnames or [])
+                names = lines.fieldnames or []
+                path, label = self._columns(names)
                 for line in lines:
+                    # A label with a comma that is not in quotes would lose its end.
+                    if any(one.strip() for one in line.get(None, ())):
+                        more = len(names) + len(line[None])
+                        yield InputError(f"{more} columns, the header has {len(names)}."), None
+                        continue
                     said = line.get(label) if label is not None else None
                     yield (line[path] or "").strip(), (said or "").strip()
         except (OSError, csv.Error) as error:
@@ -166,6 +175,11 @@ class TableSource(FileSource):
         if get_task(self.task).ground_truth is GroundTruthBoxes:
             usual = ("objects", "annotations", "boxes", *LABEL_COLUMNS)
         label = choose_column(names, self.label_column, usual, "--label-column", self.name)
+        for name in (path, label):
+            if names.count(name) > 1:
+                raise InputError(
+                    f"{self.name} has {names.count(name)} columns {name!r}.", "Rename all but one."
+                )
         if path is None:
             raise InputError(
                 f"{self.name} has no column 'path', only {shorten_names(list(names))}.",

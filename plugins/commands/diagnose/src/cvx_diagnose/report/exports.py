@@ -79,7 +79,7 @@ def _cleanlab(run: Run, rows: list[Row], images: str) -> str:
     name = class_namer(run.plan.classes)
     fixes = _strongest(rows)
     stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
+    writer = csv.writer(stream)
     head = ["id", "path", "is_label_issue", "label_score", "given_label", "predicted_label"]
     writer.writerow([*head, "is_exact_duplicate_issue"])
     for number, row in sorted(_sizes(run).items()):

@@ -32,6 +32,11 @@ SCHEMA = pa.schema(
 )
 
 
+_FOR_PEOPLE = ("slices", "shortcut", "evidence")
+"""Columns of text that people read. In these nothing begins like a formula of a spreadsheet; paths
+and classes are for programs, and stay as they are."""
+
+
 def write_fixes(folder: Path, rows: Sequence[Row]) -> None:
     """Write both files into the folder of a run.
 
@@ -73,10 +78,11 @@ def read_fixes(folder: Path) -> list[Row]:
 def fixes_as_csv(rows: Sequence[Row]) -> str:
     """Return rows as the text of a CSV file; boxes and slices are separated by semicolons."""
     stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
+    writer = csv.writer(stream)
     writer.writerow(SCHEMA.names)
     for row in rows:
-        writer.writerow([_text(row[name]) for name in SCHEMA.names])
+        cells = {name: _text(row[name]) for name in SCHEMA.names}
+        writer.writerow([*(cells | {name: _plain(cells[name]) for name in _FOR_PEOPLE}).values()])
     return stream.getvalue()
 
 
@@ -87,6 +93,10 @@ def _text(value: object) -> str:
         return f"{value:.4g}"
     if isinstance(value, list | tuple):
         return ";".join(f"{one:.1f}" if isinstance(one, float) else str(one) for one in value)
-    text = printable(str(value))
-    # A spreadsheet would run such a text as a formula.
+    return str(value)
+
+
+def _plain(text: str) -> str:
+    """Return text that a spreadsheet does not run as a formula (OWASP, CSV injection)."""
+    text = printable(text)
     return f"'{text}" if text[:1] in ("=", "+", "-", "@") else text

@@ -86,6 +86,12 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
             f"(McNemar p = {changes['p']:.2g})"
             + (f"; {changes['relabeled']:,} relabeled" if changes["relabeled"] else "")
         )
+        worst = changes.get("worst_group")
+        if worst is not None:
+            lines.append(
+                f"worst group: {worst.get('name') or name(worst['class'])}, {changes['measure']} "
+                f"{100 * worst['after']:.1f} % (was {100 * worst['before']:.1f} %)"
+            )
     lines += [
         f"{one['name']} was not tried: {one['note']}"
         for one in summary.get("fixes", [])
@@ -110,6 +116,7 @@ def regression_lines(summary: Mapping[str, Any]) -> list[str]:
         return []
     told = {one["class"]: one for one in changes["classes"]}
     worse = [(f"{changes['measure']} of {name(c)}", told[c]) for c in changes["regressed"]]
+    worse += [(f"accuracy in {one['name']}", one) for one in changes["slices"] if one["regressed"]]
     if changes["high"] < 0:
         share = {key: changes[key] / max(1, changes["common"]) for key in ("before", "after")}
         what = "accuracy" if "confusions" in summary else "share of inputs without a mistake"

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from cvx_diagnose.analysis.label_issues.regions import find_region_issues
 from cvx_diagnose.run.inference.prediction_rows import prediction_row
 from scipy.ndimage import gaussian_filter
@@ -21,6 +22,8 @@ class Rows:
 
     def __init__(self, rows: list[dict[str, Any]]) -> None:
         self.rows = rows
+        self.masks: list[Any] = []
+        self.probabilities: list[Any] = []
 
     def blocks(self, columns: list[str]) -> list[pa.Table]:
         return [pa.Table.from_pylist(self.rows).select(columns)]
@@ -33,6 +36,7 @@ def simulated(images: int, seed: int, share: float) -> tuple[Rows, Planted]:
     """
     draw = np.random.default_rng(seed)
     rows: list[dict[str, Any]] = []
+    run = Rows(rows)
     planted: Planted = {"missing": set(), "superfluous": set(), "wrong class": set()}
     y, x = np.mgrid[:SIDE, :SIDE]
     for i in range(images):
@@ -64,7 +68,9 @@ def simulated(images: int, seed: int, share: float) -> tuple[Rows, Planted]:
         prediction = SegmentationPrediction(logits, CLASSES, frame)
         row, _ = prediction_row(prediction, GroundTruthMask(true))
         rows.append({"id": i, "path": f"{i}.png", "errors": [], **row})
-    return Rows(rows), planted
+        run.masks.append(true)
+        run.probabilities.append(prediction.probabilities)
+    return run, planted
 
 
 def test_planted_errors_are_found() -> None:
@@ -76,6 +82,28 @@ def test_planted_errors_are_found() -> None:
         print(kind, len(where), len(told), right)
         assert right >= 0.7 * len(told)
         assert len(where & set(told)) >= 0.65 * len(where)
+
+
+def test_planted_errors_are_ranked_as_well_as_by_cleanlab() -> None:
+    rank = pytest.importorskip("cleanlab.segmentation.rank")
+    wrong, ours, theirs = [], [], []
+    for seed in (20, 21, 22, 23):
+        run, planted = simulated(250, seed, 0.06)
+        leads = dict.fromkeys(range(250), 0.0)
+        issues = find_region_issues(run)  # type: ignore[arg-type]
+        assert issues == sorted(issues, key=lambda one: -one["lead"])
+        for one in issues:
+            leads[one["id"]] = max(leads[one["id"]], one["lead"])
+        images, _ = rank.get_label_quality_scores(
+            np.array(run.masks), np.array(run.probabilities), verbose=False
+        )
+        ours, theirs = [*ours, *leads.values()], [*theirs, *-images]
+        wrong += [k in set.union(*planted.values()) for k in range(250)]
+    # Of as many images as are wrong, how many are: where no region is doubted ours has no order.
+    count = sum(wrong)
+    found = [sum(wrong[k] for k in np.argsort(-np.array(one))[:count]) for one in (ours, theirs)]
+    print(count, found)
+    assert found[0] >= found[1]
 
 
 def test_few_labels_are_doubted_where_none_is_wrong() -> None:

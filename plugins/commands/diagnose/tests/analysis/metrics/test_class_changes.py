@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from cvx_diagnose import Run, diagnose
 from cvx_diagnose.analysis.metrics.class_changes import paired_change
 from cvx_diagnose.analysis.metrics.comparison import compare
@@ -17,6 +18,7 @@ from cvx_diagnose.report.text import regression_lines
 from cvx_engine.local import Local
 
 from cvx_core import VisionModel
+from cvx_core.testing.models import CLASSES
 
 Tree = Callable[..., Path]
 QUICK: dict[str, Any] = {"block_size": 256, "budget": 0.0, "engine": Local(workers=1)}
@@ -76,6 +78,26 @@ def test_a_class_that_got_worse_is_named_and_one_that_changed_by_chance_is_not(
     back = compare(old, new)
     assert not back["regression"]
     assert back["classes"][-1]["change"] == pytest.approx(0.6)
+
+
+def test_classes_in_another_order_are_compared_by_name(
+    runs: tuple[Run, Run], model: VisionModel, tmp_path: Path
+) -> None:
+    old, _ = runs
+    names = [*reversed(CLASSES), "fox"]
+    head: Any = model.module.head
+    turned = torch.nn.Linear(head.in_features, 6)
+    with torch.no_grad():
+        for own, other in ((head.weight, turned.weight), (head.bias, turned.bias)):
+            other.copy_(torch.cat([own.flip(0), torch.full_like(own[:1], -1e3)]))
+    model.module.head = turned
+    same = VisionModel(model.module, preprocess=model.preparer.preprocess, classes=names)
+    new = diagnose(same, tmp_path / "data", tmp_path / "turned", compare=old, **QUICK)
+    assert new.summary is not None
+    found = new.summary["comparison"]
+    assert (found["common"], found["relabeled"], found["fixed"], found["broken"]) == (100, 0, 0, 0)
+    assert sorted(one["class"] for one in found["classes"]) == [0, 1, 2, 3, 4]
+    assert {one["count"] for one in found["classes"]} == {20}
 
 
 def test_equal_runs_are_no_regression(runs: tuple[Run, Run]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,8 @@ import pytest
 import torch
 from cvx_diagnose import Run, diagnose
 from cvx_diagnose.analysis.metrics.statistics import adjust_p_values, shuffle_ids
-from cvx_diagnose.analysis.shortcuts import search as shortcuts
+from cvx_diagnose.analysis.shortcuts import correct_images, search as shortcuts
+from cvx_diagnose.analysis.shortcuts.correct_images import RunInputs
 from cvx_diagnose.analysis.shortcuts.recurrence import fisher_test, join_similar_groups, occurrences
 from cvx_diagnose.analysis.shortcuts.search import NAME
 from cvx_diagnose.analysis.shortcuts.transplants import count_flips, evidence_boxes, paste
@@ -334,3 +336,28 @@ def test_right_answers_are_looked_at_as_long_as_it_may_be_a_shortcut(
         assert passes == 0
     else:  # twenty of the 48 suffice: one pass for each to find its rival, and one for its map
         assert 2 * 20 <= passes < 2 * 48
+
+
+def test_an_input_is_decoded_once_while_there_is_room(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[int] = []
+
+    def decode(item: Any) -> Any:
+        decoded.append(item.id)
+        return SimpleNamespace(values=np.full((3, 2, 2), item.id, dtype=np.float32))
+
+    model = SimpleNamespace(device="cpu", dtype=torch.float32)
+    work: Any = SimpleNamespace(manifest=run.manifest, decode=decode, model=model)
+    inputs = RunInputs(run, work)
+    for k in (4, 2, 4, 2):
+        values = inputs.values(k)
+        assert values is not None
+        assert values.unique().tolist() == [float(inputs.ids[k])]
+    assert decoded == [4, 2]
+    # Room for one: each displaces the other.
+    monkeypatch.setattr(correct_images, "_KEPT", 50)
+    small, decoded[:] = RunInputs(run, work), []
+    for k in (4, 4, 2, 4):
+        small.values(k)
+    assert decoded == [4, 2, 4]

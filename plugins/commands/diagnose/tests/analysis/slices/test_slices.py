@@ -12,6 +12,8 @@ from cvx_diagnose.analysis.slices.search import Slices, slices_of, slices_of_eac
 from cvx_diagnose.analysis.slices.units import Units, _components, _half
 from scipy.stats import chi2_contingency
 
+from cvx_core.explanations import encode_json
+
 NAMES = ["ant", "bee", "cat", "dog"]
 
 
@@ -188,3 +190,14 @@ def test_components_keep_the_distances_of_features_of_few_dimensions() -> None:
     assert found.shape == (100, 16)
     before, after = (np.linalg.norm(one[:50] - one[50:], axis=1) for one in (features, found))
     assert after == pytest.approx(before, rel=1e-3)
+
+
+@pytest.mark.parametrize("value", ["{x}", "{", "{}", "\ud800"])
+def test_a_column_may_hold_braces_and_what_is_no_text(value: str) -> None:
+    units = units_of()
+    where = units.categories["camera"] == "A"
+    units.categories = {"{0} name": np.where(where, value, "other")}
+    [one] = slices_of(with_errors(units, where), NAMES.__getitem__).described
+    shown = value.encode("ascii", "backslashreplace").decode()
+    assert one["name"] == f"images with {{0}} name {shown}"
+    assert encode_json(one)

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cvx_diagnose.analysis.error_groups.groups import ErrorGroups
+from cvx_diagnose.analysis.fixes.class_thresholds import try_class_thresholds
 from cvx_diagnose.analysis.fixes.detection_thresholds import try_thresholds
 from cvx_diagnose.analysis.fixes.halves import (
     Halves,
@@ -60,7 +61,8 @@ def try_fixes(
         the run's folder, of the network with the new layer, if it helped; ``cvx -m MODEL --weights
         FILE`` loads it. See `.temperature.try_temperature`,
         `.shortcut_removal.try_without_shortcut`, for detectors
-        `.detection_thresholds.try_thresholds`, and for several labels an image
+        `.detection_thresholds.try_thresholds`, for segmenters
+        `.class_thresholds.try_class_thresholds`, and for several labels an image
         `.label_thresholds.try_label_thresholds`.
     """
     if "logits" in run.schema.names:
@@ -77,6 +79,8 @@ def try_fixes(
         return found
     if "label_logits" in run.schema.names:
         return [try_label_thresholds(run)]
+    if "leads" in run.schema.names:
+        return [try_class_thresholds(run, work)]
     return [try_thresholds(run)] if "candidates" in run.schema.names else []
 
 

@@ -23,7 +23,10 @@ DOUBTED = 0.8
 """Doubt above which a label is missing or shifted."""
 
 _LIKELY = 0.5
-"""Doubt above which a label has a wrong class or is superfluous."""
+"""Doubt above which a label is superfluous."""
+
+_CONFUSED = 0.25
+"""Doubt above which a label has a wrong class, as of images."""
 
 _THERE, _NEAR = 0.3, 0.1
 """Intersections over union: of any box that is at an object, and of one that finds no other and may
@@ -225,7 +228,7 @@ def _about_predictions(
             j = int(other.argmax())
             if j not in told and not _has_rival(one, k, j):
                 likely = float(confused.unexplained(one.scores[k : k + 1])[0])
-                if likely > _LIKELY:
+                if likely > _CONFUSED:
                     told.add(j)
                     kind = int(one.kinds[j])
                     found.append(_issue(one, WRONG_CLASS, one.objects[j], kind, c, likely))

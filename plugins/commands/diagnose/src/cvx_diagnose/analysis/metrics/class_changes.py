@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from cvx_diagnose.analysis.metrics.box_matching import match_boxes
-from cvx_diagnose.analysis.metrics.statistics import adjust_p_values, mcnemar
+from cvx_diagnose.analysis.metrics.statistics import mcnemar
 from cvx_diagnose.run.results import Run
 from cvx_diagnose.run.rows import Row
 
@@ -35,6 +35,15 @@ def measure_of(run: Run) -> str | None:
     return "accuracy"
 
 
+def renumber(run: Run, before: Run) -> Callable[[int], int]:
+    """Return a function from a class of an older run to that of the same name, negative if none."""
+    old, new = before.plan.classes, run.plan.classes
+    if old is None or new is None or tuple(old) == tuple(new):
+        return int
+    numbers = {name: c for c, name in reversed(list(enumerate(new)))}
+    return lambda c: numbers.get(old[c], -2 - c)
+
+
 def class_changes(run: Run, before: Run, pairs: Sequence[tuple[Row, Row]]) -> list[dict[str, Any]]:
     """Return how much a measure of each class changed, the largest loss first.
 
@@ -47,17 +56,21 @@ def class_changes(run: Run, before: Run, pairs: Sequence[tuple[Row, Row]]) -> li
     run, before
         The newer and the older run, of one task.
     pairs
-        The older and the newer row of each input, with ``id``, ``label`` and ``correct``.
+        The older and the newer row of each input, with ``id``, ``label`` and ``correct``; labels
+        are classes of the newer run.
 
     Returns
     -------
     list of dict
-        ``class``, and what `paired_change` returns, with p-values adjusted for all classes.
+        ``class``, one of the newer run, and what `paired_change` returns.
     """
     measure = measure_of(run)
     if measure is None or measure_of(before) != measure:
         return []
     old = _parts(before, measure, [pair[0] for pair in pairs])
+    number = renumber(run, before)
+    if measure != "accuracy":
+        old = [one and {number(c): part for c, part in one.items()} for one in old]
     new = _parts(run, measure, [pair[1] for pair in pairs])
     by_class: dict[int, list[tuple[Part, Part]]] = defaultdict(list)
     for (was, now), pair in zip(pairs, zip(old, new, strict=True), strict=True):
@@ -66,7 +79,7 @@ def class_changes(run: Run, before: Run, pairs: Sequence[tuple[Row, Row]]) -> li
             parts = [None if label is None else {label: one} for one in pair]
         else:
             parts = list(pair)
-        for c in {c for one in parts if one for c in one}:
+        for c in {c for one in parts if one for c in one if c >= 0}:
             sides = [None if one is None else one.get(c, _NOTHING) for one in parts]
             # What a model failed on is measured against what the other run had to find.
             sides = [
@@ -78,9 +91,6 @@ def class_changes(run: Run, before: Run, pairs: Sequence[tuple[Row, Row]]) -> li
         {"class": c, **paired_change([one for one, _ in several], [one for _, one in several])}
         for c, several in sorted(by_class.items())
     ]
-    adjusted = adjust_p_values([one["p"] for one in changes])
-    for one, p in zip(changes, adjusted, strict=True):
-        one["p"] = p
     return sorted(changes, key=lambda one: one["change"])
 
 

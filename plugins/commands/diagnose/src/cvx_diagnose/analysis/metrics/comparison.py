@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from cvx_core import UsageError
@@ -11,29 +12,43 @@ from cvx_diagnose.analysis.metrics.class_changes import (
     is_regression,
     measure_of,
     paired_change,
+    renumber,
 )
+from cvx_diagnose.analysis.metrics.limits import FEWEST
+from cvx_diagnose.analysis.metrics.statistics import adjust_p_values
 from cvx_diagnose.run.results import Run
-from cvx_diagnose.run.rows import MODEL_FAILED
+from cvx_diagnose.run.rows import MODEL_FAILED, Row
+
+Changes = tuple[list[dict[str, Any]], int]
+"""Changes of groups of inputs, and how many groups were tried."""
+
+Grouped = Callable[[Run, Run, Sequence[tuple[Row, Row]]], Changes]
+"""From the newer and the older run, and their rows of the same inputs, to such changes."""
 
 _LISTED = 1000
 """Maximum number of inputs listed of each kind."""
 
 
-def compare(run: Run, before: Run) -> dict[str, Any]:
+def compare(run: Run, before: Run, sliced: Grouped | None = None) -> dict[str, Any]:
     """Return what changed between two runs over the same inputs.
 
     Inputs are the same if their files hold the same bytes; where several do, or one of the runs
     could not read them completely, if they have the same path. An input on which the model fails
     counts as wrong. An input with a changed label says nothing about the model: it counts as
-    relabeled, neither as fixed nor as broken.
+    relabeled, neither as fixed nor as broken. Classes are compared by name, where both runs have
+    names.
 
-    A class got worse if its measure fell beyond the 95 % interval of the change and the sign test,
-    adjusted for all classes, gives a p-value below 0.05; the model, if accuracy did.
+    A class or a slice got worse if its measure fell beyond the 95 % interval of the change and the
+    sign test, adjusted for all classes and slices, gives a p-value below 0.05; the model, if
+    accuracy did.
 
     Parameters
     ----------
     run, before
         The newer and the older run. Both must be finished.
+    sliced
+        How slices changed; see `cvx_diagnose.analysis.slices.changes.slice_changes`. None compares
+        the classes alone.
 
     Raises
     ------
@@ -44,7 +59,10 @@ def compare(run: Run, before: Run) -> dict[str, Any]:
         raise UsageError(
             f"The run in {before.folder} is not finished.", "Finish it first: --resume."
         )
-    pairs = _pairs(_predictions(before), _predictions(run))
+    number, older = renumber(run, before), _predictions(before)
+    for row in older:
+        row["label"] = None if row["label"] is None else number(row["label"])
+    pairs = _pairs(older, _predictions(run))
     if not pairs:
         raise UsageError(
             f"The runs in {before.folder} and {run.folder} have no labeled input in common.",
@@ -63,7 +81,19 @@ def compare(run: Run, before: Run) -> dict[str, Any]:
         [(float(bool(new["correct"])), 1.0) for _, new in same],
     )
     classes = class_changes(run, before, same)
+    slices, tried = ([], 0) if sliced is None else sliced(run, before, same)
+    groups = [*classes, *slices]
+    # Slices that were tried and are not listed count as tests with a p-value of 1.
+    unlisted = [1.0] * max(0, tried - len(slices))
+    adjusted = adjust_p_values([*(one["p"] for one in groups), *unlisted])
+    for one, p in zip(groups, adjusted, strict=False):
+        one["p"] = p
+    for one in slices:
+        one["regressed"] = is_regression(one)
     regressed = [one["class"] for one in classes if is_regression(one)]
+    # Shares of objects or regions can't be ranked among other measures of classes.
+    ranked = groups if measure_of(run) == "accuracy" else classes
+    known = [one for one in ranked if one["count"] >= FEWEST]
     return {
         "with": before.folder.name,
         "model": before.plan.model,
@@ -78,7 +108,9 @@ def compare(run: Run, before: Run) -> dict[str, Any]:
         "measure": measure_of(run),
         "classes": classes,
         "regressed": regressed,
-        "regression": bool(regressed) or is_regression(overall),
+        "slices": slices,
+        "worst_group": min(known, key=lambda one: float(one["after"]), default=None),
+        "regression": is_regression(overall) or any(map(is_regression, groups)),
         "fixed_ids": [row["id"] for row in fixed[:_LISTED]],
         "broken_ids": [row["id"] for row in broken[:_LISTED]],
     }

@@ -121,16 +121,14 @@ def sample_inputs(run: Run, work: DiagnosisWork) -> tuple[list[Tensor], list[int
 
     -1 where there is no label. What can't be read any more is left out.
     """
-    names = ["status", *(["label"] if "label" in run.schema.names else [])]
+    names = ["id", "status", *(["label"] if "label" in run.schema.names else [])]
     rows = [row for block in run.blocks(names) for row in block.to_pylist()]
     # An input that can't be decoded may end this process.
     readable = [k for k, row in enumerate(rows) if row["status"] == OK]
-    size = run.plan.block_size
     found, classes = [], []
     for position in sorted(shuffle_ids(readable)[:_SAMPLE]):
-        item = work.items(position // size)[position % size]
         with suppress(CvxError):
-            decoded = work.decode(item)
+            decoded = work.decode(work.manifest.find(rows[position]["id"]))
             tensor = torch.from_numpy(decoded.values)
             found.append(tensor.to(work.model.device, work.model.dtype))
             label = rows[position].get("label")

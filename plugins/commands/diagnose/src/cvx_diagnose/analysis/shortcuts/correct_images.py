@@ -22,6 +22,9 @@ Whole = npt.NDArray[np.int64]
 Batch = Callable[[Tensor, Sequence[int]], list[Any]]
 """From inputs (B, C, H, W) of one shape, and their indices, to a result for each."""
 
+_KEPT = 2**27
+"""Maximum number of bytes of inputs that are kept for the next group."""
+
 
 class RunInputs:
     """The inputs of a classifier's run, by position.
@@ -39,6 +42,8 @@ class RunInputs:
 
     def __init__(self, run: Run, work: DiagnosisWork) -> None:
         self.run, self.work = run, work
+        self._decoded: dict[int, Tensor] = {}
+        self._kept = 0
         table = run.table(["id", "label", "predicted", "status"])
         ok = np.array(table["status"].to_pylist(), dtype=object) == OK
         self.ids: Whole = table["id"].to_numpy().astype(np.int64)
@@ -55,14 +60,19 @@ class RunInputs:
 
     def values(self, position: int) -> Tensor | None:
         """Return the network's input (C, H, W), or None if it can't be read any more."""
-        size = self.run.plan.block_size
-        item = self.work.items(position // size)[position % size]
-        try:
-            decoded = self.work.decode(item)
-        except InputError:
-            return None
+        if position not in self._decoded:
+            try:
+                item = self.work.manifest.find(int(self.ids[position]))
+                values = torch.from_numpy(self.work.decode(item).values)
+            except InputError:
+                return None
+            # Groups with the same prediction share their correct images.
+            self._kept += values.nbytes
+            if self._kept > _KEPT:
+                self._decoded, self._kept = {}, values.nbytes
+            self._decoded[position] = values
         model = self.work.model
-        return torch.from_numpy(decoded.values).to(model.device, model.dtype)
+        return self._decoded[position].to(model.device, model.dtype)
 
     def several(self, positions: Sequence[int]) -> dict[int, Tensor]:
         """Return the network's inputs of those that can be read."""

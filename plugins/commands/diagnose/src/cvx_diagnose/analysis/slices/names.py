@@ -50,7 +50,7 @@ def slice_name(
     text = f"{noun} of {classes[0]}" if classes else noun
     phrases = [one.phrase for one in conditions if one.phrase]
     for one in [*phrases, *([phrase] if phrase else [])]:
-        text = one.format(text)
+        text = one.replace("{}", text, 1)
     return printable(text)
 
 

@@ -50,6 +50,8 @@ class Slices:
         The costly ones first; see the reference of ``summary.json``.
     members, errors
         Of each slice the ids of its images, and of those with an error in it, the clearest first.
+    held_out
+        Of each slice its units (n,) in the half that it was not found on.
     tested
         Number of candidates that were tested.
     """
@@ -57,6 +59,7 @@ class Slices:
     described: list[dict[str, Any]] = field(default_factory=list)
     members: list[Whole] = field(default_factory=list)
     errors: list[Whole] = field(default_factory=list)
+    held_out: list[Flags] = field(default_factory=list)
     tested: int = 0
 
     def document(self) -> dict[str, Any]:
@@ -110,6 +113,7 @@ def slices_of(units: Units, name: Names) -> Slices:
         covered |= member
         found.described.append(_described(one, p, name))
         found.members.append(np.unique(units.ids[member]))
+        found.held_out.append(one.compared[0])
         at = np.flatnonzero(member & ~units.right)
         clear = at[np.argsort(-one.candidate.conditions[0].typical[at], kind="stable")]
         found.errors.append(
@@ -231,7 +235,7 @@ def _accuracy(right: Flags) -> dict[str, Any]:
 def _sort(found: Slices) -> None:
     """Put the slices with the largest possible gain first, and number them."""
     order = sorted(range(len(found.described)), key=lambda k: -found.described[k]["gain"])
-    for name in ("described", "members", "errors"):
+    for name in ("described", "members", "errors", "held_out"):
         setattr(found, name, [getattr(found, name)[k] for k in order])
     for number, one in enumerate(found.described):
         one["number"] = number

@@ -122,14 +122,8 @@ def read_units(
     without
         Ids of inputs that are left out.
     """
-    names = run.schema.names
-    if "detections" in names:
-        kind, more, noun, own = "detections", ["detections", "ground_truth"], "objects", _objects
-    elif "pixels" in names:
-        kind, more, noun, own = "pixels", ["pixels"], "regions", _regions
-    else:
-        kind, more, noun, own = "", [], "images", None
-    has_label = "label" in names
+    kind, more, noun, own = _kind(run)
+    has_label = "label" in run.schema.names
     chosen = _chosen(run, without)
     read = ["id", "sha256", "status", "correct", "features", *COLUMNS, *more]
     parts, rows = [], []
@@ -167,6 +161,47 @@ def read_units(
         images.values = np.concatenate([images.values, more_values], 1)
     _add_columns(images, columns or {})
     return images
+
+
+def _kind(run: Run) -> tuple[str, list[str], str, Any]:
+    """Return the column that units are made of, all that it takes, their noun, and what does it."""
+    names = run.schema.names
+    if "detections" in names:
+        return "detections", ["detections", "ground_truth"], "objects", _objects
+    if "pixels" in names:
+        return "pixels", ["pixels"], "regions", _regions
+    return "", [], "images", None
+
+
+def unit_keys(ids: Sequence[int], classes: Sequence[int]) -> list[tuple[int, int, int]]:
+    """Return for units the id of their image, their class, and how many such came before."""
+    seen: dict[tuple[int, int], int] = {}
+    keys = []
+    for pair in zip(ids, classes, strict=True):
+        keys.append((*pair, seen.setdefault(pair, 0)))
+        seen[pair] += 1
+    return keys
+
+
+def unit_results(run: Run) -> dict[tuple[int, int, int], bool]:
+    """Return whether each unit of a run is right, by the key of `unit_keys`.
+
+    Images have the class -1, whatever their label.
+    """
+    _, more, _, own = _kind(run)
+    ids: list[int] = []
+    made: list[tuple[int, bool]] = []
+    for table in run.blocks(["id", "status", "correct", "width", "height", *more]):
+        for row in table.to_pylist():
+            if row["status"] != OK or row["correct"] is None:
+                continue
+            several = [(-1, bool(row["correct"]))]
+            if own is not None:
+                several = [(c, right) for right, c, _ in own(row, run)]
+            ids += [row["id"]] * len(several)
+            made += several
+    keys = unit_keys(ids, [c for c, _ in made])
+    return {key: right for key, (_, right) in zip(keys, made, strict=True)}
 
 
 @dataclass

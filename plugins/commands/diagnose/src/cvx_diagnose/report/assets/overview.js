@@ -158,9 +158,13 @@ function showChanges() {
   find("changed").append(make("p", {},
     make("span", { class: "badge right" }, `${one.fixed} fixed`), " ",
     make("span", { class: "badge wrong" }, `${one.broken} broken`), ` ${turned}${odds}${relabelled}`));
-  const worse = one.classes.filter((each) => one.regressed.includes(each.class));
+  const named = (each) => each.name ?? className(each.class);
+  const measure = (each) => (each.name ? "accuracy" : one.measure);
+  const worst = one.worst_group;
+  if (worst) find("changed").append(make("p", {}, `Worst group: ${named(worst)}, ${measure(worst)} ${percent(worst.before)} to ${percent(worst.after)}.`));
+  const worse = [...one.classes.filter((each) => one.regressed.includes(each.class)), ...(one.slices ?? []).filter((each) => each.regressed)];
   if (worse.length) find("changed").append(make("h3", {}, "Got worse"), make("ul", {}, ...worse.map((each) =>
-    make("li", {}, `${className(each.class)}: ${one.measure} ${percent(each.before)} to ${percent(each.after)} (change ${percent(each.low)} to ${percent(each.high)}, ${pValue(each.p)})`))));
+    make("li", {}, `${named(each)}: ${measure(each)} ${percent(each.before)} to ${percent(each.after)} (change ${percent(each.low)} to ${percent(each.high)}, ${pValue(each.p)})`))));
   const broken = one.broken_ids.map((id) => byId.get(id)).filter(Boolean);
   if (broken.length) find("changed").append(make("h3", {}, "Newly broken"),
     make("ul", { class: "tiles" }, ...broken.slice(0, 12).map((error) => tile(error, broken))));
@@ -186,7 +190,8 @@ function restricted(one) {
 }
 
 function setting(one) {
-  if (one.thresholds) return `${Object.entries(one.thresholds).map(([name, value]) => `${name} ${value}`).join(", ") || "no change"}; `;
+  const chosen = one.thresholds ?? one.offsets;
+  if (chosen) return `${Object.entries(chosen).map(([name, value]) => `${name} ${value}`).join(", ") || "no change"}; `;
   if (!one.threshold) return "";
   const overlap = one.overlap[0] === null ? "" : `, overlap ${one.overlap.join(" to ")}`;
   return `score ${one.threshold.join(" to ")}${overlap}; `;
