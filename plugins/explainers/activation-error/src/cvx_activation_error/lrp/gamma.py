@@ -55,14 +55,14 @@ class ConservedGamma(Relevance):
 
     def begin(self, model: VisionModel, saved: SavedTensors, *, at_input: bool) -> Passage:  # noqa: ARG002
         """Return the rules of one recording."""
-        return _Conserved(self)
+        return _Conserved(self, model)
 
 
 class _Conserved(Layers):
     rules: ConservedGamma
 
-    def __init__(self, rules: ConservedGamma) -> None:
-        super().__init__(rules, None)
+    def __init__(self, rules: ConservedGamma, model: VisionModel) -> None:
+        super().__init__(rules, model)
         self.table = {
             **self.table,
             **dict.fromkeys(("add", "sub", "subtract"), self._sum),

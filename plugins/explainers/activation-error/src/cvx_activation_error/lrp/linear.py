@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from functools import cached_property
-
 import torch
 from torch import Tensor
 
+from cvx_activation_error.lrp.graph import is_nonnegative
 from cvx_core.recording import Call, argument
 
 
@@ -16,7 +15,9 @@ class Parts:
     Attributes
     ----------
     read
-        Which of the inputs come from the network's input, where that is known and not all do.
+        Which of the inputs come from the network's input, where that is known.
+    flipped
+        Which channels a normalisation turns the sign of, or None where it turns none.
     """
 
     def __init__(self, call: Call) -> None:
@@ -28,6 +29,7 @@ class Parts:
         self._scale: Tensor | None = None
         self._made: dict[int, Tensor] = {}
         self.read: Tensor | None = None
+        self.flipped: Tensor | None = None
 
     def counted(self) -> Tensor:
         """Return a one for each input, and a zero for what was padded, laid out as x."""
@@ -63,36 +65,32 @@ class Parts:
         """Return the bias, shaped to be added."""
         return None if self._bias is None else self._spread(self._bias)
 
-    def normalised(self, scale: Tensor, shift: Tensor) -> Parts:
-        """Return the layer with a batch normalisation behind it as one layer."""
+    def normalised(self, scale: Tensor, shift: Tensor, *, upright: bool) -> Parts:
+        """Return the layer with a batch normalisation behind it as one layer.
+
+        Parameters
+        ----------
+        scale, shift
+            (C,).
+        upright
+            Whether it is known that no scale is negative.
+        """
         folded = Parts(self.call)
         folded.native, folded._made = self.native, self._made
         folded._scale = self._spread(scale)
+        folded.flipped = None if upright else folded._scale < 0
         folded._bias = shift if self._bias is None else self._bias * scale + shift
         return folded
 
     def _spread(self, values: Tensor) -> Tensor:
         return values.reshape(-1, *[1] * (-1 - self.dim))
 
-    # Each of these two waits for the device, so that it is asked once.
-    @cached_property
-    def has_negative(self) -> bool:
-        """Whether an input is negative."""
-        return bool((self.x.detach() < 0).any())
-
-    @cached_property
-    def flipped(self) -> Tensor | None:
-        """Which channels a normalisation turns the sign of, or None where it turns none."""
-        flipped = None if self._scale is None else self._scale < 0
-        return flipped if flipped is not None and bool(flipped.any()) else None
-
     def _signed(self, sign: int) -> Tensor:
         if self._scale is None:
             return self._unscaled(sign)
-        flipped = self.flipped
-        if flipped is None:
+        if self.flipped is None:
             return self._unscaled(sign) * self._scale
-        other = torch.where(flipped, self._unscaled(-sign), self._unscaled(sign))
+        other = torch.where(self.flipped, self._unscaled(-sign), self._unscaled(sign))
         return other * self._scale
 
     def _unscaled(self, sign: int) -> Tensor:
@@ -100,12 +98,12 @@ class Parts:
             w = self.weight
             up, down = (w.clamp(min=0), w.clamp(max=0))[::sign]
             x = self.x
-            if self.has_negative:
+            if is_nonnegative(x):
+                self._made[sign] = self.through(x, up)
+            else:
                 self._made[sign] = self.through(x.clamp(min=0), up) + self.through(
                     x.clamp(max=0), down
                 )
-            else:
-                self._made[sign] = self.through(x, up)
         return self._made[sign]
 
 

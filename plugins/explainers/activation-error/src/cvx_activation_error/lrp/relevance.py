@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-from cvx_activation_error.lrp.graph import from_input, nearest, reaches
+from cvx_activation_error.lrp.graph import from_input, nearest, note_nonnegative, reaches
 from cvx_activation_error.lrp.linear import LINEAR, Parts, over
 from cvx_activation_error.lrp.rules import Epsilon, FirstRule, Rule, ZBox
 from cvx_core import MethodError
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
 _EPSILON = Epsilon()
 _PARTS = "_cvx_parts"
+_COMPARED = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class Relevance(Propagation):
     def begin(self, model: VisionModel, saved: SavedTensors, *, at_input: bool) -> Passage:  # noqa: ARG002
         """Return the rules of one recording."""
         first = self.first if at_input else None
-        return Layers(self, first.of(model) if isinstance(first, ZBox) else first)
+        return Layers(self, model, first.of(model) if isinstance(first, ZBox) else first)
 
 
 @dataclass
@@ -100,8 +101,11 @@ SATURATING = (
 class Layers(Passage):
     """Rules of one recording: a table of functions, and where relevance arises."""
 
-    def __init__(self, rules: Relevance, first: FirstRule | None) -> None:
+    def __init__(
+        self, rules: Relevance, model: VisionModel, first: FirstRule | None = None
+    ) -> None:
         self.rules, self.first = rules, first
+        self._upright = upright_scales(model)
         # Where relevance arises: x, and the leaves; it is the sum of each leaf times its gradient.
         self.sources: list[tuple[Tensor, list[Tensor]]] = []
         self.lasts: list[_Last] = []
@@ -111,7 +115,7 @@ class Layers(Passage):
         table |= dict.fromkeys(("clone", "contiguous"), _same)
         # An activation hands on all that it gets (Bach 2015), also where it is saturated: what
         # is a constant elsewhere, as the 6 of ReLU6, would take relevance away here.
-        table |= dict.fromkeys(SATURATING, FROZEN_GATES["gelu"])
+        table |= dict.fromkeys(SATURATING, _saturating)
         if rules.attention == "softmax":
             table["softmax"] = Call.native
             table["scaled_dot_product_attention"] = _attention
@@ -162,7 +166,10 @@ class Layers(Passage):
         scale = scale if weight is None else scale * weight
         shift = -mean * scale if bias is None else bias - mean * scale
         y = call.native_detached()
-        return self._ruled(parts.normalised(scale.to(x.dtype), shift.to(x.dtype)), y)
+        upright = weight is None or weight.data_ptr() in self._upright
+        return self._ruled(
+            parts.normalised(scale.to(x.dtype), shift.to(x.dtype), upright=upright), y
+        )
 
     def _not_folded(self, call: Call) -> Any:
         return FROZEN_GATES["batch_norm"](call)
@@ -219,6 +226,38 @@ class Layers(Passage):
                 ]
             ).sum()
         return total, torch.ones_like(total)
+
+
+def _saturating(call: Call) -> Any:
+    """Hand on relevance as other gates do."""
+    out = FROZEN_GATES["gelu"](call)
+    lowest = 0.0 if call.name == "relu6" else None
+    if call.name in ("hardtanh", "clamp", "clip", "clamp_min"):
+        lowest = argument(call, 1, "min_val" if call.name == "hardtanh" else "min")
+    if isinstance(lowest, int | float) and lowest >= 0:
+        note_nonnegative(out)
+    return out
+
+
+def upright_scales(model: VisionModel) -> frozenset[int]:
+    """Return the addresses of the vectors among a network's weights that have no negative value.
+
+    All are read in one transfer, once for these weights.
+    """
+    facts = model.facts
+
+    def compute() -> frozenset[int]:
+        vectors = [
+            one.detach()
+            for one in model.module.parameters()
+            if one.ndim == 1 and one.numel() and one.dtype in _COMPARED
+        ]
+        lowest = [one.min().to(model.device, torch.float32) for one in vectors]
+        pairs = zip(vectors, torch.stack(lowest).tolist() if lowest else (), strict=True)
+        return frozenset(one.data_ptr() for one, value in pairs if value >= 0)
+
+    # With the versions: other facts are passed on to networks of the same architecture.
+    return facts.find(compute, "upright scales", facts.versions)
 
 
 def _same(call: Call) -> Any:
