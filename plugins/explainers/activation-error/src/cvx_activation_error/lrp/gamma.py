@@ -63,6 +63,7 @@ class _Conserved(Layers):
 
     def __init__(self, rules: ConservedGamma, model: VisionModel) -> None:
         super().__init__(rules, model)
+        self._whole = set()
         self.table = {
             **self.table,
             **dict.fromkeys(("add", "sub", "subtract"), self._sum),

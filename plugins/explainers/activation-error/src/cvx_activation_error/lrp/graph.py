@@ -12,17 +12,14 @@ from cvx_core.recording import graph_nodes
 
 _NONNEGATIVE = "nonnegative"
 _RECTIFIED = frozenset({"ReluBackward0", "SigmoidBackward0", "SoftmaxBackward0"})
-# Choices, copies and averages of what is given.
-_CARRYING = frozenset(
-    f"{name}Backward{n}"
-    for name in (
-        "AdaptiveAvgPool2D AdaptiveAvgPool3D AdaptiveMaxPool2D AdaptiveMaxPool3D Alias AvgPool2D "
-        "AvgPool3D Cat Clone Expand MaxPool2DWithIndices MaxPool3DWithIndices Mean Permute "
-        "ReshapeAlias Select Slice Split SplitWithSizes Squeeze Stack T Transpose Unsqueeze "
-        "UnsafeView UpsampleBilinear2D UpsampleNearest2D View"
-    ).split()
-    for n in (0, 1)
+# Choices, copies and averages of what they are given.
+_CARRIERS = (
+    "AdaptiveAvgPool2D AdaptiveAvgPool3D AdaptiveMaxPool2D AdaptiveMaxPool3D Alias AvgPool2D "
+    "AvgPool3D Cat Clone Expand MaxPool2DWithIndices MaxPool3DWithIndices Mean Permute "
+    "ReshapeAlias Select Slice Split SplitWithSizes Squeeze Stack T Transpose Unsqueeze "
+    "UnsafeView UpsampleBilinear2D UpsampleNearest2D View"
 )
+_CARRYING = frozenset(f"{name}Backward{n}" for name in _CARRIERS.split() for n in (0, 1))
 
 
 def note_nonnegative(out: Tensor) -> None:

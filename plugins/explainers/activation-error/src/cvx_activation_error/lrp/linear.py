@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from cvx_activation_error.lrp.graph import is_nonnegative
-from cvx_core.recording import Call, argument
+from cvx_core.recording import Call, arguments
 
 
 class Parts:
@@ -14,6 +14,8 @@ class Parts:
 
     Attributes
     ----------
+    dim
+        Where the output has its channels.
     read
         Which of the inputs come from the network's input, where that is known.
     flipped
@@ -23,8 +25,8 @@ class Parts:
     def __init__(self, call: Call) -> None:
         self.call = call
         self.x: Tensor = call.args[0]
-        self.weight: Tensor = argument(call, 1, "weight")
-        self._bias: Tensor | None = argument(call, 2, "bias")
+        self.weight, self._bias = arguments(call, "weight", "bias")
+        self.dim = -1 if call.name == "linear" else -1 - int(call.name[-2])
         self.native: Tensor | None = None
         self._scale: Tensor | None = None
         self._made: dict[int, Tensor] = {}
@@ -35,15 +37,11 @@ class Parts:
         """Return a one for each input, and a zero for what was padded, laid out as x."""
         return torch.ones_like(self.x) if self.read is None else self.read.to(self.x)
 
-    @property
-    def dim(self) -> int:
-        """Where the output has its channels."""
-        return -1 if self.call.name == "linear" else -1 - int(self.call.name[-2])
-
     def through(self, x: Tensor, weight: Tensor) -> Tensor:
         """Return the layer's answer to other inputs with other weights and without bias."""
-        known = ("input", "weight", "bias")
-        kwargs = {k: v for k, v in self.call.kwargs.items() if k not in known}
+        kwargs = self.call.kwargs
+        if kwargs:
+            kwargs = {k: v for k, v in kwargs.items() if k not in ("input", "weight", "bias")}
         result: Tensor = self.call.run(x, weight, None, *self.call.args[3:], **kwargs)
         return result
 

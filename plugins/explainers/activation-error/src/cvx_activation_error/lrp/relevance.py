@@ -23,7 +23,7 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from cvx_activation_error.lrp.graph import from_input, nearest, note_nonnegative, reaches
 from cvx_activation_error.lrp.linear import LINEAR, Parts, over
-from cvx_activation_error.lrp.rules import Epsilon, FirstRule, Rule, ZBox
+from cvx_activation_error.lrp.rules import AlphaBeta, Epsilon, FirstRule, Rule, ZBox
 from cvx_core import MethodError
 from cvx_core.recording import (
     FROZEN_GATES,
@@ -35,6 +35,7 @@ from cvx_core.recording import (
     SavedTensors,
     active,
     argument,
+    arguments,
 )
 
 if TYPE_CHECKING:
@@ -106,6 +107,8 @@ class Layers(Passage):
     ) -> None:
         self.rules, self.first = rules, first
         self._upright = upright_scales(model)
+        pairs = (("convolution", rules.convolution), ("linear", rules.linear))
+        self._whole = {kind for kind, rule in pairs if not isinstance(rule, AlphaBeta)}
         # Where relevance arises: x, and the leaves; it is the sum of each leaf times its gradient.
         self.sources: list[tuple[Tensor, list[Tensor]]] = []
         self.lasts: list[_Last] = []
@@ -122,13 +125,14 @@ class Layers(Passage):
         self.table: Mapping[str, Callable[[Call], Any]] = table
 
     def _linear(self, call: Call) -> Any:
-        x, weight = call.args[0], argument(call, 1, "weight")
-        if not active(x):
+        if not call.args[0].requires_grad:
             return call.native()
-        if active(weight):
-            return FROZEN_GATES[call.name](call)
         parts = Parts(call)
-        out = self._ruled(parts, parts.whole().detach())
+        if parts.weight.requires_grad:
+            return FROZEN_GATES[call.name](call)
+        # With a graph only where a rule has it among its terms.
+        whole = LINEAR[call.name] in self._whole
+        out = self._ruled(parts, parts.whole().detach() if whole else call.native_detached())
         # A batch normalisation may come next, and make one layer with this one.
         setattr(out, _PARTS, (parts, out._version))
         return out
@@ -158,11 +162,11 @@ class Layers(Passage):
         # With x.ndim 2 channels are last as well as first.
         if parts is None or x.ndim + parts.dim != 1 or version != x._version:
             return self._not_folded(call)
-        if argument(call, 5, "training", False):
+        names = ("weight", "bias", "running_mean", "running_var", "training", "momentum", "eps")
+        weight, bias, mean, var, training, _, eps = arguments(call, *names)
+        if training:
             return self._not_folded(call)
-        weight, bias = argument(call, 1, "weight"), argument(call, 2, "bias")
-        mean, var = argument(call, 3, "running_mean"), argument(call, 4, "running_var")
-        scale = (var + argument(call, 7, "eps", 1e-5)).rsqrt()
+        scale = (var + (1e-5 if eps is None else eps)).rsqrt()
         scale = scale if weight is None else scale * weight
         shift = -mean * scale if bias is None else bias - mean * scale
         y = call.native_detached()

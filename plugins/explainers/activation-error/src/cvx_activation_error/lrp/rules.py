@@ -58,7 +58,7 @@ class Gamma:
 
     def terms(self, parts: Parts, y: Tensor) -> Terms:
         """Return two branches, one for each sign of the prediction."""
-        bias = parts.bias()
+        bias, whole = parts.bias(), parts.whole()
         signed = [parts.positive(), parts.negative()]
         slopes = []
         for part, sign in zip(signed, (1, -1), strict=True):
@@ -66,7 +66,7 @@ class Gamma:
             if bias is not None:
                 denominator = denominator + self.gamma * (sign * bias).clamp(min=0) * sign
             slopes.append(over(y * (sign * y > 0), denominator, _TINY))
-        terms, of_signed = [parts.whole(), *signed], [self.gamma * slope for slope in slopes]
+        terms, of_signed = [whole, *signed], [self.gamma * slope for slope in slopes]
         slopes = [slopes[0] + slopes[1], *of_signed]
         return terms, slopes
 
