@@ -51,6 +51,7 @@ _NAMED: dict[Any, str] = {
 }
 _PRODUCTS = ("mul", "multiply")
 _DATA = Tensor.data.__get__  # type: ignore[attr-defined]
+_SIZES = frozenset({Tensor.dim, Tensor.size})
 # Python functions of torch begin with one of these checks, which sends them back to the mode.
 _FLAGS = ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic")
 
@@ -120,7 +121,8 @@ class Interception(TorchFunctionMode):
         """Run one function of the model."""
         if func == _DATA:
             func = Tensor.detach
-        if isinstance(func, MethodWrapperType):  # an attribute such as x.shape, or x.mT
+        # An attribute such as x.shape, or x.mT.
+        if isinstance(func, MethodWrapperType) or func in _SIZES:
             result = func(*args, **(kwargs or {}))
             if self.leakage.followed and isinstance(result, Tensor) and self._following:
                 self.leakage.follow(args, result)
@@ -254,7 +256,8 @@ class Interception(TorchFunctionMode):
             result = func(*args, **kwargs)
         else:
             result = self._freeze(name, in_place, rule, func, args, kwargs)
-        return _in_plain_order(result) if name == "batch_norm" else result
+        alone = name == "batch_norm" and result.shape[0] == 1 and result.requires_grad
+        return _in_plain_order(result) if alone else result
 
     def _freeze(
         self,
@@ -382,8 +385,7 @@ def _in_plain_order(result: Tensor) -> Tensor:
     batch, as it comes from ``x.flatten(2).transpose(1, 2)``: off by as much as the gradient itself.
     """
     # A hook on the result sees the gradient before batch normalization's own backward pass does.
-    if result.requires_grad and result.shape[0] == 1:
-        result.register_hook(Tensor.contiguous)  # type: ignore[no-untyped-call]
+    result.register_hook(Tensor.contiguous)  # type: ignore[no-untyped-call]
     return result
 
 

@@ -30,6 +30,7 @@ class Parts:
         self.native: Tensor | None = None
         self._scale: Tensor | None = None
         self._made: dict[int, Tensor] = {}
+        self._nonnegative: bool | None = None
         self.read: Tensor | None = None
         self.flipped: Tensor | None = None
 
@@ -51,13 +52,14 @@ class Parts:
             self.native = self.call.native()
         return self.native if self._scale is None else self.native * self._scale
 
-    def positive(self) -> Tensor:
-        """Return the sum of the positive contributions, with the graph."""
-        return self._signed(1)
-
-    def negative(self) -> Tensor:
-        """Return the sum of the negative contributions, with the graph."""
-        return self._signed(-1)
+    def signed(self, sign: int) -> Tensor:
+        """Return the sum of the contributions of one sign, 1 or -1, with the graph."""
+        if self._scale is None:
+            return self._unscaled(sign)
+        if self.flipped is None:
+            return self._unscaled(sign) * self._scale
+        other = torch.where(self.flipped, self._unscaled(-sign), self._unscaled(sign))
+        return other * self._scale
 
     def bias(self) -> Tensor | None:
         """Return the bias, shaped to be added."""
@@ -83,20 +85,14 @@ class Parts:
     def _spread(self, values: Tensor) -> Tensor:
         return values.reshape(-1, *[1] * (-1 - self.dim))
 
-    def _signed(self, sign: int) -> Tensor:
-        if self._scale is None:
-            return self._unscaled(sign)
-        if self.flipped is None:
-            return self._unscaled(sign) * self._scale
-        other = torch.where(self.flipped, self._unscaled(-sign), self._unscaled(sign))
-        return other * self._scale
-
     def _unscaled(self, sign: int) -> Tensor:
         if sign not in self._made:
             w = self.weight
             up, down = (w.clamp(min=0), w.clamp(max=0))[::sign]
             x = self.x
-            if is_nonnegative(x):
+            if self._nonnegative is None:
+                self._nonnegative = is_nonnegative(x)
+            if self._nonnegative:
                 self._made[sign] = self.through(x, up)
             else:
                 self._made[sign] = self.through(x.clamp(min=0), up) + self.through(

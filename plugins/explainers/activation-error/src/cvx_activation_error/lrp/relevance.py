@@ -149,7 +149,7 @@ class Layers(Passage):
             terms, slopes = rule.terms(parts, y)
         out: Tensor = GivenSlopes.apply((y,), tuple(slopes), *terms)
         if self.rules.contrastive:
-            negated = parts.negative()
+            negated = parts.signed(-1)
             against = over(y, negated.detach(), 1e-9)
             edge = get_gradient_edge(out)
             self.lasts.append(_Last(out.grad_fn, edge, [*terms, negated], [*slopes, -against]))
