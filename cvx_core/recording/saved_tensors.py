@@ -12,6 +12,8 @@ from torch import Tensor
 
 from cvx_core.errors import MethodError
 
+_INTEGERS = {int}
+
 
 class _Kept:
     """A saved tensor, or a copy of it once the original is about to be overwritten."""
@@ -55,8 +57,9 @@ class SavedTensors:
             return value
         found = []
         for one in value:
-            # Most are numbers, which need no call.
-            nested = isinstance(one, Tensor | tuple | list)
+            # Most are numbers, or a stride or the like, which need no call.
+            plain = type(one) is tuple and set(map(type, one)) == _INTEGERS
+            nested = isinstance(one, Tensor | tuple | list) and not plain
             found.append(self.keep(one) if nested else one)
         return type(value)(found)
 
@@ -68,7 +71,9 @@ class SavedTensors:
             return value
         found = []
         for one in value:
-            found.append(self.restore(one) if isinstance(one, _Kept | tuple | list) else one)
+            plain = type(one) is tuple and set(map(type, one)) == _INTEGERS
+            nested = isinstance(one, _Kept | tuple | list) and not plain
+            found.append(self.restore(one) if nested else one)
         return type(value)(found)
 
     def tensors(self) -> list[Tensor]:

@@ -51,6 +51,7 @@ _NAMED: dict[Any, str] = {
 }
 _PRODUCTS = ("mul", "multiply")
 _DATA = Tensor.data.__get__  # type: ignore[attr-defined]
+_INTEGERS = {int}
 _SIZES = frozenset({Tensor.dim, Tensor.size})
 # Python functions of torch begin with one of these checks, which sends them back to the mode.
 _FLAGS = ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic")
@@ -139,9 +140,7 @@ class Interception(TorchFunctionMode):
             return func(*args, **kwargs)
         # As `_following`, without a call for each function.
         replaying = self.tape is not None and self.tape.replaying
-        following = (
-            self._of_rules and self.started and not self.leakage.over and not replaying
-        )
+        following = self._of_rules and self.started and not self.leakage.over and not replaying
         result = self._intercepted(func, args, kwargs, following=following)
         if following and self.leakage.followed:
             # Assignment by index and out= change their first argument and return nothing.
@@ -341,7 +340,8 @@ def _all_detached(values: tuple[Any, ...]) -> tuple[Any, ...]:
             changed = changed.clone() if changed.is_inference() else changed
         elif isinstance(value, Tensor):
             changed = _usable(value)
-        elif isinstance(value, tuple | list) and value and type(value[0]) is not int:
+        # Not a stride or the like, which would be a call for nothing.
+        elif isinstance(value, tuple | list) and set(map(type, value)) != _INTEGERS:
             inner = _all_detached(tuple(value))
             changed = value if all(map(operator.is_, inner, value)) else kind(inner)
         if changed is not value:

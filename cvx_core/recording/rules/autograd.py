@@ -41,8 +41,8 @@ class GivenSlopes(torch.autograd.Function):
         # product is not one of the network's.
         with torch._C.DisableTorchFunction():
             found: list[Tensor | None] = [None, None]
-            for slope in ctx.saved_tensors:
-                found.append(grad if slope is None else grad * slope)
+            for slope in ctx.saved_tensors:  # a comprehension is a call for each node
+                found.append(grad if slope is None else grad * slope)  # noqa: PERF401
             return tuple(found)
 
 

@@ -104,8 +104,8 @@ def is_choice(result: Any) -> bool:
 def arguments(call: Call, *names: str) -> list[Any]:
     """Return the arguments behind the first, given by position or by name; None if missing."""
     found = list(call.args[1 : 1 + len(names)])
-    for name in names[len(found) :]:
-        found.append(call.kwargs.get(name))
+    if len(found) < len(names):
+        found += [call.kwargs.get(name) for name in names[len(found) :]]
     return found
 
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from cvx_activation_error.lrp.graph import is_nonnegative
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 import cvx_core as cvx
-from cvx_activation_error.lrp.graph import is_nonnegative
 from cvx_core import ClassScore, VisionModel, get_explainer
 
 RULES = {

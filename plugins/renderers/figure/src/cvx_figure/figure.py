@@ -184,7 +184,7 @@ class Figure(Renderer):
 
 def _write_png(buffer: io.BytesIO, figure: matplotlib.figure.Figure, dpi: int, name: str) -> None:
     """Write a figure without transparency, in a third of the time that matplotlib takes."""
-    canvas = FigureCanvasAgg(figure)
+    canvas: Any = FigureCanvasAgg(figure)
     canvas.draw()
     pixels = np.asarray(canvas.buffer_rgba())[..., :3]
     text = PngInfo()

@@ -38,20 +38,25 @@ class _Picture(FigureImage):
     ) -> None:
         super().__init__(figure, offsetx=left, offsety=bottom)
         self.set_data(pixels)
-        self._dpi = figure.dpi
+        self._sheet, self._pixels, self._dpi = figure, pixels, figure.dpi
 
     def make_image(
         self,
         renderer: Any,  # noqa: ARG002
         magnification: float = 1.0,  # noqa: ARG002
         unsampled: bool = False,  # noqa: ARG002
-    ) -> tuple[Pixels, float, float, None]:
+    ) -> tuple[Pixels, float, float, Affine2D]:
         """Return the pixels from the bottom up, opaque, and where they begin."""
-        pixels = self.get_array()[::-1]
+        pixels = self._pixels[::-1]
         opaque = np.full((*pixels.shape[:2], 1), 255, np.uint8)
         # In svg and pdf a figure has 72 dots per inch while it is drawn.
-        scale = self.get_figure(root=True).dpi / self._dpi
-        return np.concatenate([pixels, opaque], axis=2), self.ox * scale, self.oy * scale, None
+        scale = self._sheet.dpi / self._dpi
+        return (
+            np.concatenate([pixels, opaque], axis=2),
+            self.ox * scale,
+            self.oy * scale,
+            Affine2D(),
+        )
 
 
 class Sheet:

@@ -97,4 +97,3 @@ class _Comparison(Passage):
         [gradient] = backward(logits, [node], seed)
         assert baseline is not None
         return None if gradient is None else (node.detach() - baseline) * gradient
-

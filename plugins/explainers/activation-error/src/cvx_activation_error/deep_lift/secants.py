@@ -49,13 +49,15 @@ def _secant(x: Tensor, x0: Tensor, y: Tensor, y0: Tensor, run: Unary) -> Tensor:
 def _derivative(y: Tensor, x: Tensor) -> Tensor:
     """Return dy / dx of a function of one element."""
     # The nodes of a chain one after the other: autograd.grad takes some thirty calls in Python.
-    node, found = y.grad_fn, torch.ones_like(y)
+    node: Any = y.grad_fn
+    found: Tensor = torch.ones_like(y)
     while node is not None and len(node.next_functions) == 1:
         found = node(found)
         node = node.next_functions[0][0]
         if getattr(node, "variable", None) is x:
             return found
-    return torch.autograd.grad(y, x, torch.ones_like(y))[0]
+    [found] = torch.autograd.grad(y, x, torch.ones_like(y))
+    return found
 
 
 def halfway(value: Any, before: Any) -> Any:

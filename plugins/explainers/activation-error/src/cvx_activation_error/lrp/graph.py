@@ -9,7 +9,6 @@ from torch import Tensor
 
 from cvx_core.recording import graph_nodes
 
-
 _NONNEGATIVE = "nonnegative"
 _RECTIFIED = frozenset({"ReluBackward0", "SigmoidBackward0", "SoftmaxBackward0"})
 # Choices, copies and averages of what they are given.
@@ -24,8 +23,9 @@ _CARRYING = frozenset(f"{name}Backward{n}" for name in _CARRIERS.split() for n i
 
 def note_nonnegative(out: Tensor) -> None:
     """Note in the graph that no value of a result is negative."""
-    if out.grad_fn is not None:
-        out.grad_fn.metadata[_NONNEGATIVE] = True
+    node: Any = out.grad_fn
+    if node is not None:
+        node.metadata[_NONNEGATIVE] = True
 
 
 def is_nonnegative(x: Tensor) -> bool:
