@@ -36,6 +36,7 @@ from cvx_core.recording.interception.leakage import SHIFTED, Leakage
 from cvx_core.recording.interception.pointwise import ZEROS, Pointwise
 from cvx_core.recording.rules.attention import attention_probabilities, pass_attention
 from cvx_core.recording.rules.call import Call, active, any_active, is_choice
+from cvx_core.recording.rules.normalization import in_plain_order
 from cvx_core.recording.rules.pooling import MAX_POOLS
 from cvx_core.recording.rules.table import FROZEN_GATES, OWN_GRADIENT
 from cvx_core.recording.saved_tensors import SavedTensors, Tape
@@ -256,7 +257,7 @@ class Interception(TorchFunctionMode):
         else:
             result = self._freeze(name, in_place, rule, func, args, kwargs)
         alone = name == "batch_norm" and result.shape[0] == 1 and result.requires_grad
-        return _in_plain_order(result) if alone else result
+        return in_plain_order(result) if alone else result
 
     def _freeze(
         self,
@@ -375,18 +376,6 @@ def _out_of_place(func: Any) -> Callable[..., Any]:
         return result
 
     return run
-
-
-def _in_plain_order(result: Tensor) -> Tensor:
-    """Let the gradient of batch normalisation's result arrive in plain memory order.
-
-    The backward pass of PyTorch's batch normalisation in evaluation mode is wrong on the CPU (seen
-    in 2.14) for one image whose gradient has its channels innermost and C as the stride of its
-    batch, as it comes from ``x.flatten(2).transpose(1, 2)``: off by as much as the gradient itself.
-    """
-    # A hook on the result sees the gradient before batch normalization's own backward pass does.
-    result.register_hook(Tensor.contiguous)  # type: ignore[no-untyped-call]
-    return result
 
 
 def check_seen(model: nn.Module, name: str) -> None:
