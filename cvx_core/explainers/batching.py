@@ -90,16 +90,19 @@ def kept_memory(recording: Recording) -> dict[tuple[torch.device, int], int]:
     attention, and the logits; memory that several of these share is counted once. The model's
     weights are not counted.
     """
-    optional = [recording.baseline_logits, *(recording.mode.attention or [])]
+    optional = [*(recording.mode.attention or [])]
+    if recording.baseline_logits is not None:
+        optional.append(recording.baseline_logits)
     if recording.kept_constants is not None:
-        optional += [tensor for pair in recording.kept_constants.kept for tensor in pair]
+        for pair in recording.kept_constants.kept:
+            optional += pair
     kept = storages(
         [
             recording.logits,
             *recording.nodes.values(),
             *recording.baselines.values(),
             *recording.saved.tensors(),
-            *(tensor for tensor in optional if tensor is not None),
+            *optional,
         ]
     )
     own = storages(weights(recording.model.module))

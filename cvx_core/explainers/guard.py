@@ -216,8 +216,8 @@ class _Kept:
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         self.copies: dict[str, Tensor] = {}
         self._marks: dict[str, _Mark] = {}
-        self._views: dict[tuple[torch.device, torch.dtype], dict[str, Tensor]] = {}
-        self._samples: list[Tensor] = []
+        self._views: dict[torch.device, dict[torch.dtype, dict[str, Tensor]]] = {}
+        self._samples: dict[torch.device, Tensor] = {}
         self.take(tensors, list(tensors))
 
     def take(self, tensors: Mapping[str, Tensor], names: Sequence[str]) -> None:
@@ -227,13 +227,13 @@ class _Kept:
         for name in names:
             self.copies[name] = tensors[name].detach().clone()
             self._marks[name] = _mark(tensors[name])
-        found: dict[tuple[torch.device, torch.dtype], dict[str, Tensor]] = {}
+        found: dict[torch.device, dict[torch.dtype, dict[str, Tensor]]] = {}
         for name, tensor in tensors.items():
             view = _sample(tensor)
             if view is not None:
-                found.setdefault((view.device, view.dtype), {})[name] = view
+                found.setdefault(view.device, {}).setdefault(view.dtype, {})[name] = view
         self._views = found
-        self._samples = [torch.cat(list(views.values())) for views in found.values()]
+        self._samples = {device: _joined(views) for device, views in found.items()}
 
     def suspects(self, tensors: Mapping[str, Tensor]) -> list[str]:
         """Return the names of tensors that may have changed."""
@@ -242,12 +242,14 @@ class _Kept:
             changes = 0 if tensor.is_inference() else tensor._version
             if (id(tensor), tensor.data_ptr(), changes) != self._marks.get(name):
                 found[name] = None
-        for views, sample in zip(self._views.values(), self._samples, strict=True):
-            now = torch.cat(list(views.values()))
+        for device, sample in self._samples.items():
+            views = self._views[device]
+            now = _joined(views)
             if not torch.equal(now, sample):
-                sizes = [len(view) for view in views.values()]
+                flat = {name: view for several in views.values() for name, view in several.items()}
+                sizes = [view.nbytes for view in flat.values()]
                 parts = torch.split(now, sizes), torch.split(sample, sizes)
-                pairs = zip(views, *parts, strict=True)
+                pairs = zip(flat, *parts, strict=True)
                 found |= {name: None for name, one, other in pairs if not torch.equal(one, other)}
         return list(found)
 
@@ -292,6 +294,12 @@ def _sample(tensor: Tensor) -> Tensor | None:
     extent = 1 + sum((n - 1) * s for n, s in zip(tensor.shape, tensor.stride(), strict=True))
     flat = tensor.as_strided((extent,), (1,))
     return flat[:: max(1, extent // _SAMPLED)].view(bits)
+
+
+def _joined(views: Mapping[torch.dtype, Mapping[str, Tensor]]) -> Tensor:
+    """Return views of any dtype as bytes in one tensor, so that one comparison waits for all."""
+    found = [torch.cat(list(several.values())).view(torch.uint8) for several in views.values()]
+    return torch.cat(found)
 
 
 def _shown(name: str) -> str:

@@ -138,6 +138,8 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
     """Yield the tensors in nested lists, tuples and mappings."""
     if isinstance(value, Tensor):
         yield value
+    elif isinstance(value, str | int | float):  # most values, and Mapping is slow to ask for
+        return
     elif isinstance(value, Mapping | list | tuple):
         for item in value.values() if isinstance(value, Mapping) else value:
             yield from tensors_in(item)

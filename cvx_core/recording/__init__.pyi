@@ -35,7 +35,13 @@ from .requirements import Requirements as Requirements
 from .rules.attention import attention_in_steps as attention_in_steps
 from .rules.autograd import GivenSlopes as GivenSlopes, graph_nodes as graph_nodes
 from .rules.base import Backward as Backward, Passage as Passage, Propagation as Propagation
-from .rules.call import Call as Call, active as active, argument as argument
+from .rules.call import (
+    Call as Call,
+    active as active,
+    any_active as any_active,
+    argument as argument,
+    arguments as arguments,
+)
 from .rules.pooling import MAX_POOLS as MAX_POOLS
 from .rules.table import FROZEN_GATES as FROZEN_GATES
 from .saved_tensors import SavedTensors as SavedTensors

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import operator
+from collections.abc import Iterable
 from typing import Any
 from weakref import ref
 
@@ -11,12 +12,14 @@ from torch import Tensor
 
 from cvx_core.errors import MethodError
 
+_INTEGERS = {int}
+
 
 class _Kept:
     """A saved tensor, or a copy of it once the original is about to be overwritten."""
 
-    def __init__(self, tensor: Tensor) -> None:
-        self.tensor = tensor
+    # Without a constructor: it would be a call for each tensor that a network saves.
+    tensor: Tensor
 
 
 class SavedTensors:
@@ -35,37 +38,53 @@ class SavedTensors:
         """Save a tensor for the graph, which attaches it again when it unpacks it."""
         # Detached: an operation such as relu saves its own output. With its graph the saved tensor
         # would hold the operation that holds it, a cycle through C++ that is never collected.
-        return self._kept(tensor.detach())
-
-    def _kept(self, tensor: Tensor) -> _Kept:
-        kept = _Kept(tensor)
+        kept = _Kept()
+        kept.tensor = tensor = tensor.detach()
         memory = tensor.untyped_storage().data_ptr()
         self._by_memory.setdefault(memory, []).append(ref(kept))
         return kept
 
-    def unpack(self, kept: _Kept) -> Tensor:
-        """Return the tensor as it was when it was saved."""
-        return kept.tensor
+    unpack = staticmethod(operator.attrgetter("tensor"))
+    """Return the tensor as it was when it was saved."""
 
     def keep(self, value: Any) -> Any:
         """Save all tensors of nested tuples and lists."""
         if isinstance(value, Tensor):
-            return self._kept(value)
-        return type(value)(map(self.keep, value)) if type(value) in (tuple, list) else value
+            kept = self.pack(value)
+            kept.tensor = value
+            return kept
+        if type(value) not in (tuple, list):
+            return value
+        found = []
+        for one in value:
+            # Most are numbers, or a stride or the like, which need no call.
+            plain = type(one) is tuple and set(map(type, one)) == _INTEGERS
+            nested = isinstance(one, Tensor | tuple | list) and not plain
+            found.append(self.keep(one) if nested else one)
+        return type(value)(found)
 
     def restore(self, value: Any) -> Any:
         """Return what was given to `keep`."""
         if isinstance(value, _Kept):
             return value.tensor
-        return type(value)(map(self.restore, value)) if type(value) in (tuple, list) else value
+        if type(value) not in (tuple, list):
+            return value
+        found = []
+        for one in value:
+            plain = type(one) is tuple and set(map(type, one)) == _INTEGERS
+            nested = isinstance(one, _Kept | tuple | list) and not plain
+            found.append(self.restore(one) if nested else one)
+        return type(value)(found)
 
-    def tensors(self) -> Iterator[Tensor]:
-        """Yield the tensors that are still saved; a freed graph has released its own."""
+    def tensors(self) -> list[Tensor]:
+        """Return the tensors that are still saved; a freed graph has released its own."""
+        found = []
         for several in self._by_memory.values():
             for one in several:
                 kept = one()
                 if kept is not None:
-                    yield kept.tensor
+                    found.append(kept.tensor)
+        return found
 
     def before_overwriting(self, target: Any) -> None:
         """Copy the saved tensors that share memory with a tensor that is about to change."""

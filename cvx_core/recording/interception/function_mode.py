@@ -31,11 +31,12 @@ from torch.overrides import TorchFunctionMode
 
 from cvx_core._util.modules import named_modules
 from cvx_core.errors import MethodError
-from cvx_core.recording.interception.constants import Constants
-from cvx_core.recording.interception.leakage import Leakage
-from cvx_core.recording.interception.pointwise import Pointwise
+from cvx_core.recording.interception.constants import MAKERS, Constants
+from cvx_core.recording.interception.leakage import SHIFTED, Leakage
+from cvx_core.recording.interception.pointwise import ZEROS, Pointwise
 from cvx_core.recording.rules.attention import attention_probabilities, pass_attention
 from cvx_core.recording.rules.call import Call, active, any_active, is_choice
+from cvx_core.recording.rules.normalization import in_plain_order
 from cvx_core.recording.rules.pooling import MAX_POOLS
 from cvx_core.recording.rules.table import FROZEN_GATES, OWN_GRADIENT
 from cvx_core.recording.saved_tensors import SavedTensors, Tape
@@ -51,6 +52,8 @@ _NAMED: dict[Any, str] = {
 }
 _PRODUCTS = ("mul", "multiply")
 _DATA = Tensor.data.__get__  # type: ignore[attr-defined]
+_INTEGERS = {int}
+_SIZES = frozenset({Tensor.dim, Tensor.size})
 # Python functions of torch begin with one of these checks, which sends them back to the mode.
 _FLAGS = ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic")
 
@@ -120,9 +123,10 @@ class Interception(TorchFunctionMode):
         """Run one function of the model."""
         if func == _DATA:
             func = Tensor.detach
-        if isinstance(func, MethodWrapperType):  # an attribute such as x.shape, or x.mT
+        # An attribute such as x.shape, or x.mT.
+        if isinstance(func, MethodWrapperType) or func in _SIZES:
             result = func(*args, **(kwargs or {}))
-            if isinstance(result, Tensor) and self._of_rules and self._following:
+            if self.leakage.followed and isinstance(result, Tensor) and self._following:
                 self.leakage.follow(args, result)
             return result
         # Before anything else: a parameter with requires_grad would make its function active, and
@@ -135,9 +139,11 @@ class Interception(TorchFunctionMode):
         if not self.started and self._starts_plain:
             # The mode is off inside, and what the function's parts are given is detached above.
             return func(*args, **kwargs)
-        following = self._of_rules and self._following
+        # As `_following`, without a call for each function.
+        replaying = self.tape is not None and self.tape.replaying
+        following = self._of_rules and self.started and not self.leakage.over and not replaying
         result = self._intercepted(func, args, kwargs, following=following)
-        if following:
+        if following and self.leakage.followed:
             # Assignment by index and out= change their first argument and return nothing.
             self.leakage.follow((args, kwargs), args[0] if result is None and args else result)
         return result
@@ -195,21 +201,30 @@ class Interception(TorchFunctionMode):
                 return self._run(plain, in_place, func, args, kwargs)
         # All three before the call: in place, it overwrites the arguments that they look at.
         added = met = None
-        made = self._pointwise.made(plain, args) if self._of_rules else None
-        if self.constants is not None and plain not in self._own_constants:
-            added = self.constants.find(plain, func, args, kwargs)
-        if following:
-            met = self.leakage.meets(plain, func, args, kwargs)
-        # Asked before the call: in place, a result without gradient replaces the active tensor. On
-        # a tape, what runs under no_grad is replayed as it was, without a rule.
-        signal = (following or self.tape is not None) and any_active((args, kwargs))
-        cut = self.tape is not None and signal and not torch.is_grad_enabled()
+        elementwise = self._of_rules and plain in ZEROS
+        made = self._pointwise.made(plain, args) if elementwise else None
+        if plain in MAKERS:
+            if self.constants is not None and plain not in self._own_constants:
+                added = self.constants.find(plain, func, args, kwargs)
+            if following and (self.leakage.followed or plain in SHIFTED):
+                met = self.leakage.meets(plain, func, args, kwargs)
+        # On a tape, what runs under no_grad is replayed as it was, without a rule.
+        cut = self.tape is not None and not torch.is_grad_enabled() and any_active((args, kwargs))
         ruled = plain in self.rules and not cut
-        result = self._run(plain, in_place, func, args, kwargs, following=following, ruled=ruled)
-        if signal and not ruled and is_choice(result):
-            if self.tape is not None:
+        # Asked before the call: in place, a result without gradient replaces the active tensor.
+        signal = any_active((args, kwargs)) if in_place else None
+        result = self._run(plain, in_place, func, args, kwargs, ruled=ruled)
+        # Where a gradient flows on nothing ends, and a number carries nothing: the common cases.
+        kept = isinstance(result, Tensor | tuple | list) if self.tape is None else True
+        passes = isinstance(result, Tensor) and result.requires_grad
+        if kept and not passes and (following or self.tape is not None):
+            if signal is None:
+                signal = any_active((args, kwargs))
+            chosen = signal and not ruled and is_choice(result)
+            if chosen and self.tape is not None:
                 self.tape.put_choice(result)
-            if following and not plain.startswith("new_") and not plain.endswith("_like"):
+            fresh = plain.startswith("new_") or plain.endswith("_like")
+            if following and signal and (ruled or (chosen and not fresh)):
                 self.leakage.begin(plain, result)
         # The zeros that mark a constant are added in place too, to a result that may be saved.
         if in_place and (added is not None or met is not None):
@@ -230,21 +245,19 @@ class Interception(TorchFunctionMode):
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         *,
-        following: bool = False,
         ruled: bool = True,
     ) -> Any:
         rule = self.rules.get(name) if ruled else None
-        if rule is None or not _has_floats((*args, *kwargs.values())):
+        first = args[0] if args else None
+        floating = isinstance(first, Tensor) and first.is_floating_point()
+        if rule is None or not (floating or _has_floats((*args, *kwargs.values()))):
             if in_place or name == "__setitem__":
                 self.saved.before_overwriting(args[0] if args else kwargs.get("input"))
             result = func(*args, **kwargs)
         else:
-            # Asked before the call: in place, a frozen result replaces the active tensor.
-            signal = following and any_active((args, kwargs))
             result = self._freeze(name, in_place, rule, func, args, kwargs)
-            if signal:
-                self.leakage.begin(name, result)
-        return _in_plain_order(result) if name == "batch_norm" else result
+        alone = name == "batch_norm" and result.shape[0] == 1 and result.requires_grad
+        return in_plain_order(result) if alone else result
 
     def _freeze(
         self,
@@ -328,7 +341,8 @@ def _all_detached(values: tuple[Any, ...]) -> tuple[Any, ...]:
             changed = changed.clone() if changed.is_inference() else changed
         elif isinstance(value, Tensor):
             changed = _usable(value)
-        elif isinstance(value, tuple | list):
+        # Not a stride or the like, which would be a call for nothing.
+        elif isinstance(value, tuple | list) and set(map(type, value)) != _INTEGERS:
             inner = _all_detached(tuple(value))
             changed = value if all(map(operator.is_, inner, value)) else kind(inner)
         if changed is not value:
@@ -362,19 +376,6 @@ def _out_of_place(func: Any) -> Callable[..., Any]:
         return result
 
     return run
-
-
-def _in_plain_order(result: Tensor) -> Tensor:
-    """Let the gradient of batch normalisation's result arrive in plain memory order.
-
-    The backward pass of PyTorch's batch normalisation in evaluation mode is wrong on the CPU (seen
-    in 2.14) for one image whose gradient has its channels innermost and C as the stride of its
-    batch, as it comes from ``x.flatten(2).transpose(1, 2)``: off by as much as the gradient itself.
-    """
-    # A hook on the result sees the gradient before batch normalization's own backward pass does.
-    if result.requires_grad and result.shape[0] == 1:
-        result.register_hook(Tensor.contiguous)  # type: ignore[no-untyped-call]
-    return result
 
 
 def check_seen(model: nn.Module, name: str) -> None:

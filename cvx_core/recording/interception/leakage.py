@@ -16,11 +16,11 @@ from weakref import ref
 
 from torch import Tensor, nn
 
-from cvx_core.recording.interception.constants import MAKERS, Constants
+from cvx_core.recording.interception.constants import Constants
 from cvx_core.recording.layers.hooks import hooked
 from cvx_core.recording.rules.call import active
 
-_SHIFTED = ("log_softmax", "log_sigmoid")
+SHIFTED = ("log_softmax", "log_sigmoid")
 """Functions that subtract a value which their own rule freezes."""
 
 
@@ -47,17 +47,19 @@ class Leakage:
         Frozen functions that the output was computed from.
     over
         Whether the forward pass is over; recomputation in the backward pass is not followed.
+    followed
+        Results that are followed, by identity. `follow` has nothing to do where there are none.
     """
 
     met: bool = False
     ends: Origins = ()
     over: bool = False
+    followed: dict[int, tuple[ref[Tensor], Origins]] = field(default_factory=dict)
     # Constants that were added to the signal, and where each is from.
     _added: Constants = field(default_factory=Constants)
     _origins: list[Origins] = field(default_factory=list)
     # Names of the modules that are running; None while leakage is detected but not measured.
     _open: list[str] | None = None
-    _of: dict[int, tuple[ref[Tensor], Origins]] = field(default_factory=dict)
 
     @contextmanager
     def measuring(self, module: nn.Module) -> Iterator[None]:
@@ -85,23 +87,18 @@ class Leakage:
 
     def begin(self, function: str, result: Any) -> None:
         """Follow the result of a rule that let no gradient pass."""
-        if isinstance(result, Tensor) and result.requires_grad:  # the common case
-            return
         for tensor in _tensors(result):
             if not active(tensor):
                 self._note(tensor, (self._here(function),))
 
     def follow(self, args: Any, result: Any) -> None:
         """Follow the result of any function of what is followed."""
-        # The common case, and this runs for every function of the network.
-        if not self._of:
-            return
         known = self.origins(args)
         for tensor in _tensors(result):
             # The signal has joined: from here on gradients say what becomes of it. An in-place
             # function returns the tensor that was followed, so that it must be forgotten.
             if active(tensor):
-                self._of.pop(id(tensor), None)
+                self.followed.pop(id(tensor), None)
             elif known and not self._known(tensor):
                 self._note(tensor, known)
 
@@ -110,13 +107,12 @@ class Leakage:
     ) -> tuple[Origins, Tensor] | None:
         """Return the frozen constant that a call is about to add to the signal, with its origins.
 
-        None if there is none, or it is not measured.
+        None if there is none, or it is not measured. Only functions in `MAKERS` add any, and only
+        if something is followed or they are in `SHIFTED`.
         """
-        if function not in MAKERS or not (self._of or function in _SHIFTED):
-            return None
         # A condition or an index chooses and adds nothing.
         values = [t for t in _tensors((args, kwargs)) if t.is_floating_point()]
-        shifted = function in _SHIFTED and any(map(active, values))
+        shifted = function in SHIFTED and any(map(active, values))
         origins = (self._here(function),) if shifted else self.origins(values)
         if not origins:
             return None
@@ -158,11 +154,11 @@ class Leakage:
     def _known(self, tensor: Tensor) -> Origins:
         # By identity, because == on tensors compares values. With a weak reference, because the
         # address of a tensor that is gone may be that of a new one.
-        found = self._of.get(id(tensor))
+        found = self.followed.get(id(tensor))
         return () if found is None or found[0]() is not tensor else found[1]
 
     def _note(self, tensor: Tensor, origins: Origins) -> None:
-        self._of[id(tensor)] = (ref(tensor), origins)
+        self.followed[id(tensor)] = (ref(tensor), origins)
 
     def _here(self, function: str) -> Origin:
         return Origin(self._open[-1] if self._open else "", function)

@@ -24,13 +24,14 @@ _AT_ZERO = (
     "log1p expm1 sin sinh tan square sqrt relu leaky_relu prelu abs softshrink hardshrink relu6 "
     "neg negative positive pow clone contiguous float double half bfloat16 to type"
 )
-_ZEROS: dict[str, Zero] = {
+ZEROS: dict[str, Zero] = {
     **dict.fromkeys(_AT_ZERO.split(), "all"),
     **dict.fromkeys(("mul", "multiply"), "any"),
     **dict.fromkeys(("div", "divide", "true_divide"), "all"),
     **dict.fromkeys(("add", "sub", "subtract", "rsub"), "all"),
     **dict.fromkeys(("clamp", "clip", "clamp_min", "clamp_max", "hardtanh", "threshold"), ""),
 }
+"""Elementwise functions."""
 _SUMS = ("add", "sub", "subtract", "rsub")
 
 
@@ -50,23 +51,29 @@ class Pointwise:
         self._of: dict[int, tuple[ref[Tensor], int, _Value]] = {}
 
     def made(self, function: str, args: tuple[Any, ...]) -> _Value | None:
-        """Return the value a call is about to compute; None if the call is not elementwise."""
-        zero = _ZEROS.get(function)
-        if zero is None:
-            return None
-        operands = [arg for arg in args if active(arg)]
-        # Broadcasting mixes elements of one operand with several of the other.
-        if not operands or any(o.shape != operands[0].shape for o in operands):
+        """Return the value a call of a function in `ZEROS` is about to compute.
+
+        None if it is not elementwise.
+        """
+        zero = ZEROS[function]
+        operands: list[Tensor] = []
+        for arg in args:
+            if isinstance(arg, Tensor) and arg.requires_grad:
+                # Broadcasting mixes elements of one operand with several of the other.
+                if operands and arg.shape != operands[0].shape:
+                    return None
+                operands.append(arg)
+        if not operands:
             return None
         # Adding a number or a constant moves the zero: f(0) is no longer 0, and f(x) / x no gate.
         if function in _SUMS and len(operands) < 2:
             zero = ""
         return _Value(tuple(map(self._value, operands)), zero)
 
-    def note(self, result: Any, value: _Value | None) -> None:
+    def note(self, result: Any, value: _Value) -> None:
         """Keep the value of a call's result."""
         # With the tensor's version: an in-place function gives the same tensor another value.
-        if value is not None and active(result):
+        if isinstance(result, Tensor) and result.requires_grad:
             self._of[id(result)] = (ref(result), result._version, value)
 
     def gate(self, args: tuple[Any, ...]) -> int | None:

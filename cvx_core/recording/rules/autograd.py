@@ -40,7 +40,10 @@ class GivenSlopes(torch.autograd.Function):
         # Functions are still intercepted during the backward pass, for checkpointed parts; this
         # product is not one of the network's.
         with torch._C.DisableTorchFunction():
-            return None, None, *[grad if s is None else grad * s for s in ctx.saved_tensors]
+            found: list[Tensor | None] = [None, None]
+            for slope in ctx.saved_tensors:  # a comprehension is a call for each node
+                found.append(grad if slope is None else grad * slope)  # noqa: PERF401
+            return tuple(found)
 
 
 # The following return a clone and not y itself: a result that is a view of an input could not be

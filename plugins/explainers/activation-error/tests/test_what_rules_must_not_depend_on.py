@@ -7,6 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
+from cvx_activation_error.lrp.graph import is_nonnegative
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -167,3 +169,40 @@ def test_a_recorded_convolution_is_a_place_of_its_own_all_the_same(x: Tensor) ->
     explainer = get_explainer("lrp-epsilon", layer="0")
     for one in explainer.explain(VisionModel(network()), x, ClassScore(1)):
         assert np.abs(one.values).max() > 0
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (lambda x: x.relu(), True),
+        (lambda x: F.max_pool2d(x.relu(), 2).flatten(1), True),
+        (lambda x: F.avg_pool2d(x.clone().relu_(), 2, padding=1), True),
+        (lambda x: torch.cat([x.relu(), x.sigmoid()], dim=1)[:, 2:].transpose(1, 2), True),
+        (lambda x: torch.zeros_like(x).copy_(x.relu()), True),
+        (lambda x: torch.cat([x.relu(), -torch.ones_like(x)]), False),
+        (lambda x: x.relu().sub_(1), False),
+        (lambda x: F.leaky_relu(x), False),
+        (lambda x: F.max_pool2d(x, 2), False),
+        (lambda x: x.clone(), False),
+    ],
+)
+def test_the_graph_tells_where_no_value_is_negative(
+    make: Callable[[Tensor], Tensor], expected: bool, x: Tensor
+) -> None:
+    made = make(x.requires_grad_())
+    assert is_nonnegative(made) is expected
+    assert not expected or (made >= 0).all()
+
+
+def test_a_scale_that_turned_negative_is_found(x: Tensor) -> None:
+    net, explainer = network(), get_explainer("lrp-z-plus")
+    for norm in (net[1], net[4]):
+        norm.weight.data.abs_()
+    model = VisionModel(net)
+    before = explainer.explain(model, x, ClassScore(1))
+    with torch.no_grad():
+        net[1].weight.neg_()
+    after, fresh = (explainer.explain(m, x, ClassScore(1)) for m in (model, VisionModel(net)))
+    for one, other, old in zip(after, fresh, before, strict=True):
+        np.testing.assert_array_equal(one.values, other.values)
+        assert not np.allclose(one.values, old.values)

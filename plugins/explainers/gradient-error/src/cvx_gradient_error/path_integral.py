@@ -90,11 +90,12 @@ def integrate(
             break
         worst = sorted(range(len(errors)), key=lambda i: -abs(errors[i]))
         visit([(order[i] + order[i + 1]) / 2 for i in worst[: min(_AT_ONCE, room)]])
-    integral = torch.zeros_like(x)
+    integral, summed = torch.zeros_like(x), 0.0
     for a, b in pairwise(order):
         integral += 0.5 * (b - a) * (nodes[a][2] + nodes[b][2])
+        # The sum of the values, from numbers that are already on the host.
+        summed += 0.5 * (b - a) * (nodes[a][1] + nodes[b][1])
     values = line * integral
-    summed = float(values.double().sum())
     largest = max(abs(total), abs(summed))
     gap = abs(total - summed)
     return Integral(values, total, gap / largest if largest > 0 else gap, len(nodes))

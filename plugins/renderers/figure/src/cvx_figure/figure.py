@@ -10,6 +10,11 @@ from threading import Lock
 from typing import Any, Literal, get_args
 
 import matplotlib
+import matplotlib.figure
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from cvx_core import Artifact, Explanation, OptionError, Renderer, UsageError
 from cvx_core.explanations import BACKGROUNDS, OPACITY, color_table, show
@@ -28,7 +33,6 @@ _MEDIA_TYPES = {"png": "image/png", "svg": "image/svg+xml", "pdf": "application/
 
 # Dates and versions would change the bytes from run to run and from release to release.
 _UNDATED: dict[str, dict[str, str | None]] = {
-    "png": {"Software": None},
     "svg": {"Date": None, "Creator": None},
     "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
 }
@@ -165,19 +169,28 @@ class Figure(Renderer):
         table = None if self.colormap is None else color_table(self.colormap)
         for row, explanation, shown in zip(layout.rows, explanations, maps, strict=True):
             sheet.draw(row, explanation, shown, self.opacity, table, self.background)
-        # Of zlib's levels 1 to 9: a tenth larger than the default of 6, in half the time.
-        options: dict[str, Any] = (
-            {"pil_kwargs": {"compress_level": 3}} if self.format == "png" else {}
-        )
         buffer = io.BytesIO()
-        sheet.figure.savefig(
-            buffer,
-            format=self.format,
-            dpi=self.dpi,
-            metadata={"Title": name, **_UNDATED[self.format]},
-            **options,
-        )
+        if self.format == "png":
+            _write_png(buffer, sheet.figure, self.dpi, name)
+        else:
+            sheet.figure.savefig(
+                buffer,
+                format=self.format,
+                dpi=self.dpi,
+                metadata={"Title": name, **_UNDATED[self.format]},
+            )
         return buffer.getvalue()
+
+
+def _write_png(buffer: io.BytesIO, figure: matplotlib.figure.Figure, dpi: int, name: str) -> None:
+    """Write a figure without transparency, in a third of the time that matplotlib takes."""
+    canvas: Any = FigureCanvasAgg(figure)
+    canvas.draw()
+    pixels = np.asarray(canvas.buffer_rgba())[..., :3]
+    text = PngInfo()
+    text.add_text("Title", name)
+    # Of zlib's levels 1 to 9: a tenth larger than the default of 6, in a third of the time.
+    Image.fromarray(pixels).save(buffer, "png", dpi=(dpi, dpi), pnginfo=text, compress_level=2)
 
 
 def _color_note(colormap: str | None) -> str:
@@ -201,6 +214,8 @@ def _defaults() -> Any:
         # Hinting widens lines by an amount that depends on the size; unhinted, a line is as wide
         # as it was measured, in every format.
         "text.hinting": "no_hinting",
+        # In svg and pdf, images that lie side by side stay apart.
+        "image.composite_image": False,
         "svg.fonttype": "none",
         "svg.hashsalt": "cvx",
         "pdf.fonttype": 42,

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import matplotlib.figure
 import numpy as np
 import numpy.typing as npt
-from matplotlib.axes import Axes
+from matplotlib.image import FigureImage
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import Affine2D, Bbox, TransformedBbox
 from PIL import Image
 
 from cvx_core.explanations import Explanation, Shown, blend, under
@@ -24,6 +26,37 @@ _BLOCKY = 6
 of 8 x 8 pixels would look out of focus."""
 
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+class _Picture(FigureImage):
+    """Pixels drawn as they are; matplotlib would resample them to the same pixels."""
+
+    zorder = -1  # below the axes
+
+    def __init__(
+        self, figure: matplotlib.figure.Figure, pixels: Pixels, left: int, bottom: int
+    ) -> None:
+        super().__init__(figure, offsetx=left, offsety=bottom)
+        self.set_data(pixels)
+        self._sheet, self._pixels, self._dpi = figure, pixels, figure.dpi
+
+    def make_image(
+        self,
+        renderer: Any,  # noqa: ARG002
+        magnification: float = 1.0,  # noqa: ARG002
+        unsampled: bool = False,  # noqa: ARG002
+    ) -> tuple[Pixels, float, float, Affine2D]:
+        """Return the pixels from the bottom up, opaque, and where they begin."""
+        pixels = self._pixels[::-1]
+        opaque = np.full((*pixels.shape[:2], 1), 255, np.uint8)
+        # In svg and pdf a figure has 72 dots per inch while it is drawn.
+        scale = self._sheet.dpi / self._dpi
+        return (
+            np.concatenate([pixels, opaque], axis=2),
+            self.ox * scale,
+            self.oy * scale,
+            Affine2D(),
+        )
 
 
 class Sheet:
@@ -75,14 +108,16 @@ class Sheet:
         for box, pixels in ((row.photo, photo), (row.overlay, over)):
             if box is None:
                 continue
-            axes = self._image(box, pixels, explanation.image.shape)
+            self.figure.images.append(
+                _Picture(self.figure, pixels, box.left, self._height - box.bottom)
+            )
             if framed(explanation):
-                _outline(axes, explanation, explanation.extent, "#ffffff")
+                self._outline(box, explanation, explanation.extent, "#ffffff")
             if box is row.photo:
                 for one in explanation.target.reported or ():
-                    _outline(axes, explanation, one.box, "#ffffff", 0.6)
+                    self._outline(box, explanation, one.box, "#ffffff", 0.6)
             if explanation.target.box is not None:
-                _outline(axes, explanation, explanation.target.box, "#ffd400", 1.2)
+                self._outline(box, explanation, explanation.target.box, "#ffd400", 1.2)
         self._bar(row, shown, explanation.signed, strongest, table)
         for line in row.lines:
             self.figure.text(
@@ -96,31 +131,52 @@ class Sheet:
                 color=line.style.color,
             )
 
-    def _axes(self, box: Box) -> Axes:
-        return self.figure.add_axes(
-            (
-                box.left / self._width,
-                1 - box.bottom / self._height,
-                box.width / self._width,
-                box.height / self._height,
-            )
+    def _place(self, box: Box) -> tuple[float, float, float, float]:
+        """Return left, bottom, width and height of a box as fractions of the figure."""
+        return (
+            box.left / self._width,
+            1 - box.bottom / self._height,
+            box.width / self._width,
+            box.height / self._height,
         )
 
-    def _image(self, box: Box, pixels: Pixels, shape: tuple[int, ...]) -> Axes:
-        """Show pixels in a box whose coordinates are the pixels of an image of `shape`."""
-        axes = self._axes(box)
-        axes.set_axis_off()
-        axes.imshow(
-            pixels, extent=(0, shape[1], shape[0], 0), aspect="auto", interpolation="nearest"
-        )
-        axes.set_autoscale_on(False)
-        return axes
+    def _outline(
+        self,
+        box: Box,
+        explanation: Explanation,
+        sides: tuple[float, float, float, float],
+        color: str,
+        thickness: float = 1.0,
+    ) -> None:
+        """Draw the part of a rectangle inside the image, on a dark edge visible on any image."""
+        height, width = explanation.image.shape[:2]
+        left, top, right, bottom = sides
+        left, top, right, bottom = max(left, 0), max(top, 0), min(right, width), min(bottom, height)
+        # In the box, by coordinates that are the pixels of the image.
+        x, y, wide, high = self._place(box)
+        place = Bbox.from_bounds(x, y, wide, high)
+        pixels = Affine2D().scale(wide / width, -high / height).translate(x, y + high)
+        for edge, line in (("#000000", thickness + 1.2), (color, thickness)):
+            patch = Rectangle(
+                (left, top),
+                right - left,
+                bottom - top,
+                fill=False,
+                edgecolor=edge,
+                linewidth=line,
+                joinstyle="miter",
+                # Snapped to pixels one by one, the two outlines would part.
+                snap=False,
+                transform=pixels + self.figure.transFigure,
+            )
+            patch.set_clip_box(TransformedBbox(place, self.figure.transFigure))
+            self.figure.add_artist(patch)
 
     def _bar(
         self, row: Row, shown: Shown, signed: bool, strongest: float, table: Pixels | None
     ) -> None:
         low, high = shown.ends
-        axes = self._axes(row.bar)
+        axes = self.figure.add_axes(self._place(row.bar))
         height, width = row.bar.height, row.bar.width
         steps = np.linspace(high, low, height, dtype=np.float32)
         column = Shown(np.repeat(steps[:, None], width, axis=1), shown.limits, 0.0)
@@ -181,33 +237,6 @@ def checkerboard(width: int, height: int) -> Pixels:
     odd = (np.arange(height)[:, None] // side + np.arange(width)[None, :] // side) % 2
     grey = np.where(odd, 205, 245).astype(np.uint8)
     return np.repeat(grey[:, :, None], 3, axis=2)
-
-
-def _outline(
-    axes: Axes,
-    explanation: Explanation,
-    sides: tuple[float, float, float, float],
-    color: str,
-    thickness: float = 1.0,
-) -> None:
-    """Draw the part of a rectangle inside the image, on a dark edge visible on any image."""
-    height, width = explanation.image.shape[:2]
-    left, top, right, bottom = sides
-    left, top, right, bottom = max(left, 0), max(top, 0), min(right, width), min(bottom, height)
-    for edge, wide in (("#000000", thickness + 1.2), (color, thickness)):
-        axes.add_patch(
-            Rectangle(
-                (left, top),
-                right - left,
-                bottom - top,
-                fill=False,
-                edgecolor=edge,
-                linewidth=wide,
-                joinstyle="miter",
-                # Snapped to pixels one by one, the two outlines would part.
-                snap=False,
-            )
-        )
 
 
 def _exponent(largest: float) -> int:

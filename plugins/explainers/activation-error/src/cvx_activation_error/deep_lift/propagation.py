@@ -20,7 +20,7 @@ from torch import Tensor
 from cvx_activation_error.deep_lift.rules import RESCALED
 from cvx_core import MethodError
 from cvx_core.images import check_baseline, make_baseline
-from cvx_core.recording import Backward, Call, Passage, Propagation, SavedTensors, active
+from cvx_core.recording import Backward, Call, Passage, Propagation, SavedTensors, any_active
 
 if TYPE_CHECKING:
     from cvx_core.models import VisionModel
@@ -63,14 +63,12 @@ class _Comparison(Passage):
         """Return a rule that first keeps a call's tensors and then gets them again."""
 
         def run(call: Call) -> Any:
-            tensors = [v for v in (*call.args, *call.kwargs.values()) if isinstance(v, Tensor)]
-            tensors += [v for a in call.args if isinstance(a, tuple | list) for v in a]
             if not self.comparing:
-                entry = _tuples(call.args), tuple(call.kwargs.items())
+                entry = call.args, tuple(call.kwargs.items())
                 self._kept.append((call.name, self.saved.keep(entry)))
                 return call.native()
             args, kwargs = self.saved.restore(self._take(call.name))
-            if not active(*tensors):
+            if not any_active((call.args, call.kwargs)):
                 return call.native()
             return rule(call, Call(call.name, call.run, args, dict(kwargs), None))
 
@@ -98,7 +96,3 @@ class _Comparison(Passage):
         [gradient] = backward(logits, [node], seed)
         assert baseline is not None
         return None if gradient is None else (node.detach() - baseline) * gradient
-
-
-def _tuples(value: Any) -> Any:
-    return tuple(map(_tuples, value)) if isinstance(value, tuple | list) else value

@@ -67,8 +67,12 @@ def _clamp(call: Call, before: Call) -> Any:
 
 def _product(call: Call, before: Call) -> Any:
     given = [*call.args, *call.kwargs.values()]
-    given += [v for a in call.args if isinstance(a, tuple | list) for v in a]
-    count = sum(active(v) for v in given)
+    for one in call.args:
+        if isinstance(one, tuple | list):
+            given += one
+    count = 0
+    for one in given:
+        count += isinstance(one, Tensor) and one.requires_grad
     # One factor alone is linear; more than two are of a higher degree.
     if count < 2 or (call.name == "einsum" and count > 2):
         return call.native()

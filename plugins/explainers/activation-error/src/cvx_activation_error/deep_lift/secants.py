@@ -28,8 +28,7 @@ def valued(y: Tensor, out: Tensor) -> Tensor:
 
 def of_one(run: Unary, x: Tensor, x0: Tensor) -> tuple[Tensor, Tensor]:
     """Return a function of one element: its slope is (y - y0) / (x - x0)."""
-    with torch.no_grad():
-        y, y0 = run(x.detach()), run(x0)
+    y, y0 = run(x.detach()).detach(), run(x0).detach()
     return GivenSlopes.apply((y,), (_secant(x, x0, y, y0, run),), x), y0
 
 
@@ -39,12 +38,26 @@ def _secant(x: Tensor, x0: Tensor, y: Tensor, y0: Tensor, run: Unary) -> Tensor:
     step = x - x0
     near = ~(step.abs() > NEAR * torch.maximum(x.abs(), x0.abs()).clamp(min=1)) | step.isinf()
     slope = (y - y0) / torch.where(near, torch.ones_like(step), step)
-    if bool(near.any()):
-        with torch.enable_grad():
-            point = torch.where(near, (x + x0) / 2, x).requires_grad_()
-            (own,) = torch.autograd.grad(run(point).sum(), point)
-        slope = torch.where(near, own, slope)
+    # Everywhere, without a look at whether it is needed, which would wait for the device.
+    with torch.enable_grad():
+        point = torch.where(near, (x + x0) / 2, x).requires_grad_()
+        own = _derivative(run(point), point)
+    slope = torch.where(near, own, slope)
     return slope.nan_to_num(0.0, 0.0, 0.0)
+
+
+def _derivative(y: Tensor, x: Tensor) -> Tensor:
+    """Return dy / dx of a function of one element."""
+    # The nodes of a chain one after the other: autograd.grad takes some thirty calls in Python.
+    node: Any = y.grad_fn
+    found: Tensor = torch.ones_like(y)
+    while node is not None and len(node.next_functions) == 1:
+        found = node(found)
+        node = node.next_functions[0][0]
+        if getattr(node, "variable", None) is x:
+            return found
+    [found] = torch.autograd.grad(y, x, torch.ones_like(y))
+    return found
 
 
 def halfway(value: Any, before: Any) -> Any:

@@ -55,14 +55,15 @@ class ConservedGamma(Relevance):
 
     def begin(self, model: VisionModel, saved: SavedTensors, *, at_input: bool) -> Passage:  # noqa: ARG002
         """Return the rules of one recording."""
-        return _Conserved(self)
+        return _Conserved(self, model)
 
 
 class _Conserved(Layers):
     rules: ConservedGamma
 
-    def __init__(self, rules: ConservedGamma) -> None:
-        super().__init__(rules, None)
+    def __init__(self, rules: ConservedGamma, model: VisionModel) -> None:
+        super().__init__(rules, model)
+        self._whole = set()
         self.table = {
             **self.table,
             **dict.fromkeys(("add", "sub", "subtract"), self._sum),
@@ -78,7 +79,7 @@ class _Conserved(Layers):
             # Without positions to tell apart there is nothing to favour: to scale up what two
             # classes have in common would only hide in what they differ.
             return self._plain(parts, y)
-        return self._shared(y, parts.positive(), parts.negative(), parts.bias())
+        return self._shared(y, parts.signed(1), parts.signed(-1), parts.bias())
 
     def _plain(self, parts: Parts, y: Tensor) -> Tensor:
         out: Tensor = GivenSlopes.apply((y,), (None,), parts.whole())
@@ -105,7 +106,7 @@ class _Conserved(Layers):
         else:
             of_sign = torch.lerp(bias.clamp(max=0), bias.clamp(min=0), above)
             share, more = self._share(y, favoured + of_sign)
-        slopes = torch.addcmul(share, more, above), torch.addcmul(share, more, 1 - above)
+        slopes = torch.addcmul(share, more, above), torch.addcmul(share, more, torch.rsub(above, 1))
         out: Tensor = GivenSlopes.apply((y,), slopes, positive, negative)
         if bias is None or self.constants is None:
             return out

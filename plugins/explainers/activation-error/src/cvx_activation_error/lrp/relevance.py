@@ -21,9 +21,9 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-from cvx_activation_error.lrp.graph import from_input, nearest, reaches
+from cvx_activation_error.lrp.graph import from_input, nearest, note_nonnegative, reaches
 from cvx_activation_error.lrp.linear import LINEAR, Parts, over
-from cvx_activation_error.lrp.rules import Epsilon, FirstRule, Rule, ZBox
+from cvx_activation_error.lrp.rules import AlphaBeta, Epsilon, FirstRule, Rule, ZBox
 from cvx_core import MethodError
 from cvx_core.recording import (
     FROZEN_GATES,
@@ -35,6 +35,7 @@ from cvx_core.recording import (
     SavedTensors,
     active,
     argument,
+    arguments,
 )
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 
 _EPSILON = Epsilon()
 _PARTS = "_cvx_parts"
+_COMPARED = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ class Relevance(Propagation):
     def begin(self, model: VisionModel, saved: SavedTensors, *, at_input: bool) -> Passage:  # noqa: ARG002
         """Return the rules of one recording."""
         first = self.first if at_input else None
-        return Layers(self, first.of(model) if isinstance(first, ZBox) else first)
+        return Layers(self, model, first.of(model) if isinstance(first, ZBox) else first)
 
 
 @dataclass
@@ -100,8 +102,13 @@ SATURATING = (
 class Layers(Passage):
     """Rules of one recording: a table of functions, and where relevance arises."""
 
-    def __init__(self, rules: Relevance, first: FirstRule | None) -> None:
+    def __init__(
+        self, rules: Relevance, model: VisionModel, first: FirstRule | None = None
+    ) -> None:
         self.rules, self.first = rules, first
+        self._upright = upright_scales(model)
+        pairs = (("convolution", rules.convolution), ("linear", rules.linear))
+        self._whole = {kind for kind, rule in pairs if not isinstance(rule, AlphaBeta)}
         # Where relevance arises: x, and the leaves; it is the sum of each leaf times its gradient.
         self.sources: list[tuple[Tensor, list[Tensor]]] = []
         self.lasts: list[_Last] = []
@@ -111,20 +118,21 @@ class Layers(Passage):
         table |= dict.fromkeys(("clone", "contiguous"), _same)
         # An activation hands on all that it gets (Bach 2015), also where it is saturated: what
         # is a constant elsewhere, as the 6 of ReLU6, would take relevance away here.
-        table |= dict.fromkeys(SATURATING, FROZEN_GATES["gelu"])
+        table |= dict.fromkeys(SATURATING, _saturating)
         if rules.attention == "softmax":
             table["softmax"] = Call.native
             table["scaled_dot_product_attention"] = _attention
         self.table: Mapping[str, Callable[[Call], Any]] = table
 
     def _linear(self, call: Call) -> Any:
-        x, weight = call.args[0], argument(call, 1, "weight")
-        if not active(x):
+        if not call.args[0].requires_grad:
             return call.native()
-        if active(weight):
-            return FROZEN_GATES[call.name](call)
         parts = Parts(call)
-        out = self._ruled(parts, parts.whole().detach())
+        if parts.weight.requires_grad:
+            return FROZEN_GATES[call.name](call)
+        # With a graph only where a rule has it among its terms.
+        whole = LINEAR[call.name] in self._whole
+        out = self._ruled(parts, parts.whole().detach() if whole else call.native_detached())
         # A batch normalisation may come next, and make one layer with this one.
         setattr(out, _PARTS, (parts, out._version))
         return out
@@ -141,7 +149,7 @@ class Layers(Passage):
             terms, slopes = rule.terms(parts, y)
         out: Tensor = GivenSlopes.apply((y,), tuple(slopes), *terms)
         if self.rules.contrastive:
-            negated = parts.negative()
+            negated = parts.signed(-1)
             against = over(y, negated.detach(), 1e-9)
             edge = get_gradient_edge(out)
             self.lasts.append(_Last(out.grad_fn, edge, [*terms, negated], [*slopes, -against]))
@@ -154,15 +162,18 @@ class Layers(Passage):
         # With x.ndim 2 channels are last as well as first.
         if parts is None or x.ndim + parts.dim != 1 or version != x._version:
             return self._not_folded(call)
-        if argument(call, 5, "training", False):
+        names = ("weight", "bias", "running_mean", "running_var", "training", "momentum", "eps")
+        weight, bias, mean, var, training, _, eps = arguments(call, *names)
+        if training:
             return self._not_folded(call)
-        weight, bias = argument(call, 1, "weight"), argument(call, 2, "bias")
-        mean, var = argument(call, 3, "running_mean"), argument(call, 4, "running_var")
-        scale = (var + argument(call, 7, "eps", 1e-5)).rsqrt()
+        scale = (var + (1e-5 if eps is None else eps)).rsqrt()
         scale = scale if weight is None else scale * weight
         shift = -mean * scale if bias is None else bias - mean * scale
         y = call.native_detached()
-        return self._ruled(parts.normalised(scale.to(x.dtype), shift.to(x.dtype)), y)
+        upright = weight is None or weight.data_ptr() in self._upright
+        return self._ruled(
+            parts.normalised(scale.to(x.dtype), shift.to(x.dtype), upright=upright), y
+        )
 
     def _not_folded(self, call: Call) -> Any:
         return FROZEN_GATES["batch_norm"](call)
@@ -219,6 +230,38 @@ class Layers(Passage):
                 ]
             ).sum()
         return total, torch.ones_like(total)
+
+
+def _saturating(call: Call) -> Any:
+    """Hand on relevance as other gates do."""
+    out = FROZEN_GATES["gelu"](call)
+    lowest = 0.0 if call.name == "relu6" else None
+    if call.name in ("hardtanh", "clamp", "clip", "clamp_min"):
+        lowest = argument(call, 1, "min_val" if call.name == "hardtanh" else "min")
+    if isinstance(lowest, int | float) and lowest >= 0:
+        note_nonnegative(out)
+    return out
+
+
+def upright_scales(model: VisionModel) -> frozenset[int]:
+    """Return the addresses of the vectors among a network's weights that have no negative value.
+
+    All are read in one transfer, once for these weights.
+    """
+    facts = model.facts
+
+    def compute() -> frozenset[int]:
+        vectors = [
+            one.detach()
+            for one in model.module.parameters()
+            if one.ndim == 1 and one.numel() and one.dtype in _COMPARED
+        ]
+        lowest = [one.min().to(model.device, torch.float32) for one in vectors]
+        pairs = zip(vectors, torch.stack(lowest).tolist() if lowest else (), strict=True)
+        return frozenset(one.data_ptr() for one, value in pairs if value >= 0)
+
+    # With the versions: other facts are passed on to networks of the same architecture.
+    return facts.find(compute, "upright scales", facts.versions)
 
 
 def _same(call: Call) -> Any:

@@ -58,15 +58,15 @@ class Gamma:
 
     def terms(self, parts: Parts, y: Tensor) -> Terms:
         """Return two branches, one for each sign of the prediction."""
-        bias = parts.bias()
-        signed = [parts.positive(), parts.negative()]
+        bias, whole = parts.bias(), parts.whole()
+        signed = [parts.signed(1), parts.signed(-1)]
         slopes = []
         for part, sign in zip(signed, (1, -1), strict=True):
             denominator = y + self.gamma * part.detach()
             if bias is not None:
                 denominator = denominator + self.gamma * (sign * bias).clamp(min=0) * sign
             slopes.append(over(y * (sign * y > 0), denominator, _TINY))
-        terms, of_signed = [parts.whole(), *signed], [self.gamma * slope for slope in slopes]
+        terms, of_signed = [whole, *signed], [self.gamma * slope for slope in slopes]
         slopes = [slopes[0] + slopes[1], *of_signed]
         return terms, slopes
 
@@ -102,7 +102,7 @@ class AlphaBeta:
         for weight, sign in ((self.alpha, 1), (-self.beta, -1)):
             if weight == 0:
                 continue
-            part = parts.positive() if sign > 0 else parts.negative()
+            part = parts.signed(sign)
             whole = part.detach()
             if bias is not None:
                 whole = whole + (sign * bias).clamp(min=0) * sign
