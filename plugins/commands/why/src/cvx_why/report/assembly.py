@@ -83,10 +83,7 @@ def assemble_report(
     blamed = blame_map(search, [one for one in regions if one.verdict != "not verified"])
     subject = model, image, prediction, mistake.target, label
     blame = _explanation(*subject, blamed, "blame", evidence)
-    contrast = _explanation(*subject, search.maps.signed, "contrast", {})
-    contrast = contrast.replace(
-        provenance=Metadata({**contrast.provenance, "layers": search.maps.layers})
-    )
+    contrast = _explanation(*subject, search.contrast.signed, "contrast", {})
     return ErrorReport(
         name=image.source.name,
         model=model.name,

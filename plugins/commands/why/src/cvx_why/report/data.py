@@ -40,7 +40,7 @@ class ReportData:
     fix
         The smallest perturbation found that corrects the prediction, or None.
     contrast
-        The mean of the margin maps, logits per pixel: predicted versus true class.
+        The activation error of the margin, logits per pixel: predicted versus true class.
     blame
         The blame map, logits per pixel, 0 or more, from measured effects. Over a blamed region it
         sums to the decrease of the margin; it is zero if no region is blamed.

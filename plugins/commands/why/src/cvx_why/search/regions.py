@@ -15,7 +15,7 @@ from torch import Tensor
 from cvx_core.images import PreparedImage
 from cvx_why.search.contours import snap_to_contours
 from cvx_why.search.inpainting import Fill
-from cvx_why.search.search import Perturbation, Search
+from cvx_why.search.search import FILL, Perturbation, Search
 
 BLAME_SHARE = 0.2
 """Share of the margin by which it must decrease for a region to be blamed."""
@@ -107,20 +107,23 @@ def verify_regions(search: Search, fills: Mapping[str, Fill]) -> list[RegionRepo
     margin = search.runner.mistake.margin
     threshold = _blame_threshold(margin)
     found: list[Perturbation] = []
+    tested: list[Perturbation] = []
     if search.best is not None and search.best.change <= -threshold:
         search.run_controls()
+        tested.append(search.best)
         if search.best.change <= -CONTROL_FACTOR * control_change(search):
             found.append(search.best)
     apart = [one for one in search.coarse if _apart(one, found)]
     for one in sorted(search.coarse, key=lambda one: one.change):
         others = [other for other in apart if other is not one]
         least = -max(threshold, CONTROL_FACTOR * _median_decrease(others, one.pixels, margin))
-        if one.change <= least and len(found) < MAX_REGIONS and _apart(one, found):
+        distinct = _apart(one, [*found, *tested])
+        if one.change <= least and len(found) < MAX_REGIONS and distinct:
             found.append(one)
     search.runner.reserved = 0
     found = found[: max(1, search.runner.left // max(1, len(fills) - 1))]
-    measured: list[dict[str, Perturbation]] = [{search.fill: one} for one in found]
-    for name in [name for name in fills if name != search.fill]:
+    measured: list[dict[str, Perturbation]] = [{FILL: one} for one in found]
+    for name in [name for name in fills if name != FILL]:
         again = search.perturb([one.mask for one in found], fills[name])
         for into, perturbation in zip(measured, again, strict=False):
             into[name] = perturbation
@@ -132,7 +135,7 @@ def _report(search: Search, measured: Mapping[str, Perturbation], fills: int) ->
     changes, mask = [one.change for one in several], several[0].mask
     return RegionReport(
         *locate(search.runner.image, mask),
-        -float(search.maps.signed[mask].sum()),
+        -float(search.contrast.signed[mask].sum()),
         {name: FillReport(one.change, one.right, one.note) for name, one in measured.items()},
         max(changes) - min(changes),
         _verdict(several, search.runner.mistake.margin, fills),
@@ -155,15 +158,15 @@ def blame_map(search: Search, regions: list[RegionReport]) -> Tensor:
     """Return (H, W) in logits per pixel, 0 or more: where the mistake is caused.
 
     Each blamed region sums to the median decrease of the margin over the fills. It is distributed
-    in proportion to the search's fine map in the best region, and to the margin maps in others.
+    in proportion to the search's fine map in the best region, and to the margin map in others.
     All else is zero: no perturbation has shown that it matters. What supports the ground truth is
     in the contrast map.
     """
-    values, image = torch.zeros_like(search.maps.signed), search.runner.inputs
+    values, image = torch.zeros_like(search.contrast.signed), search.runner.inputs
     for one in regions:
         mask = torch.tensor(one.mask, device=values.device)
         best = search.best is not None and torch.equal(mask, search.best.mask)
-        share = search.fine if best else snap_to_contours(search.maps.positive * mask, image)
+        share = search.fine if best else snap_to_contours(search.contrast.positive * mask, image)
         values = values - one.change * share / share.sum().clamp_min(1e-12)
     return values
 
