@@ -76,9 +76,11 @@ def row(tmp_path_factory: pytest.TempPathFactory) -> Row:
 def test_why_finds_a_planted_patch_and_its_fix_within_the_budget(row: Row) -> None:
     assert row["cases"] == 3
     assert row["hit"] == 1
-    assert row["rank accuracy"] >= 0.7
+    assert row["verified"] == 1
+    assert row["rank accuracy"] >= 0.9
     assert row["right after the fix"] == 1
-    assert row["passes"] <= 50
+    # The first of three cases takes nine more, for the analysis of the network.
+    assert row["passes"] <= 20 + 9 / 3
 
 
 def test_why_blames_nothing_in_the_twin_that_never_learned_it(row: Row) -> None:
@@ -104,4 +106,4 @@ def test_the_whole_benchmark_meets_its_targets() -> None:
     assert mean("rank accuracy") >= 0.8
     assert mean("false alarm") <= 0.05
     assert mean("right after the fix") >= 0.98
-    assert mean("passes") <= 50
+    assert mean("passes") <= 20
