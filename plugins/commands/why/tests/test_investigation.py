@@ -74,6 +74,7 @@ def test_the_error_is_named_with_its_margin(report: ErrorReport) -> None:
 def test_the_square_is_blamed_and_nothing_else(report: ErrorReport) -> None:
     [region] = report.regions
     assert region.verdict == "verified"
+    assert report.spread is None
     square = torch.zeros(64, 64, dtype=torch.bool)
     square[SQUARE] = True
     found = torch.tensor(region.mask)
@@ -300,6 +301,9 @@ def test_an_error_that_comes_from_everywhere_is_blamed_on_no_place(budget: int) 
     assert found.margin > 1
     assert found.blamed == ()
     assert float(found.blame.values.max()) <= 0
+    # Half of the margin of 1.88 is a third of what all of the image adds.
+    assert found.spread == pytest.approx(1 / 3, abs=0.1)
+    assert f"filling {100 * found.spread:.0f} % of the pixels halves the margin" in found.text
 
 
 def test_a_verdict_needs_all_fills_and_blame_two() -> None:

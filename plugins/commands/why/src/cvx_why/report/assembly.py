@@ -17,7 +17,7 @@ from cvx_why.report.error_report import ErrorReport
 from cvx_why.search.fix import FixReport
 from cvx_why.search.perturbations import PassCounter
 from cvx_why.search.preparations import Preparation
-from cvx_why.search.regions import RegionReport, blame_map, control_change
+from cvx_why.search.regions import RegionReport, blame_map, control_change, spread_share
 from cvx_why.search.search import Search
 
 
@@ -101,6 +101,7 @@ def assemble_report(
         passes=passes.images,
         backward_passes=passes.backward_passes,
         budget=budget,
+        spread=spread_share(search, regions),
         preparations=preparations,
         counterfactual=counterfactual,
         profile=_profile(model, image, mistake.target) if profile else (),

@@ -25,6 +25,8 @@ any blame if the prediction is correct."""
 CONTROL_FACTOR = 1.5
 """Ratio of a region's effect to the median effect of the controls."""
 MAX_REGIONS = 3
+SPREAD_SHARE = 0.3
+"""Share of the image from which on a cause is spread, and no place."""
 MAX_OVERLAP = 0.2
 """Overlap, as a share of the smaller region, up to which two regions are distinct."""
 
@@ -152,6 +154,19 @@ def locate(
     corners = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
     left, top, right, bottom = image.frame.to_image(corners).tolist()
     return found, (left, top, right, bottom), float(found.mean())
+
+
+def spread_share(search: Search, regions: Sequence[RegionReport]) -> float | None:
+    """Return the share of the image that must be filled to halve the margin, if it is spread.
+
+    None if a region is blamed, if a smaller part than `SPREAD_SHARE` suffices, or if none does.
+    """
+    least = -VERIFIED_SHARE * search.runner.mistake.margin
+    enough = [one for one in search.perturbations if one.change <= least < 0]
+    if any(one.verdict != "not verified" for one in regions) or not enough:
+        return None
+    share = min(float(one.mask.float().mean()) for one in enough)
+    return share if share >= SPREAD_SHARE else None
 
 
 def blame_map(search: Search, regions: list[RegionReport]) -> Tensor:
