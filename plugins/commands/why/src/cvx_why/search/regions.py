@@ -20,8 +20,10 @@ from cvx_why.search.search import FILL, Perturbation, Search
 BLAME_SHARE = 0.2
 """Share of the margin by which it must decrease for a region to be blamed."""
 VERIFIED_SHARE = 0.5
-"""Share of the margin by which it must decrease under every fill for a verified region, and for
-any blame if the prediction is correct."""
+"""Share of the margin by which it must decrease under every fill for a verified region."""
+RIVAL_SHARE = 1.0
+"""Share of the true class's lead by which it must grow for any blame if the prediction is correct.
+A near tie is changed by half by many regions."""
 CONTROL_FACTOR = 1.5
 """Ratio of a region's effect to the median effect of the controls."""
 MAX_REGIONS = 3
@@ -71,7 +73,8 @@ class RegionReport:
     verdict
         ``verified``: under every fill, two or more, the margin decreases by half or more, or the
         prediction becomes correct. ``partly``: under most fills, two or more, it decreases by a
-        fifth or more (by half, if the prediction is correct and a rival was given).
+        fifth or more. If the prediction is correct and a rival was given, both take as much as the
+        true class leads by.
         ``not verified``: neither; the region is not blamed.
     """
 
@@ -214,9 +217,9 @@ def _blame_threshold(margin: float) -> float:
     """Return the decrease of the margin that blame requires, in logits.
 
     For a mistake it is a share of the margin. If the true class leads, there is no mistake: a
-    region is only reported if the distance of the rival grows by half.
+    region is only reported if the distance of the rival doubles.
     """
-    return BLAME_SHARE * margin if margin > 0 else VERIFIED_SHARE * -margin
+    return BLAME_SHARE * margin if margin > 0 else RIVAL_SHARE * -margin
 
 
 def _apart(one: Perturbation, others: Sequence[Perturbation]) -> bool:
@@ -228,9 +231,8 @@ def _apart(one: Perturbation, others: Sequence[Perturbation]) -> bool:
 
 def _verdict(found: Sequence[Perturbation], margin: float, fills: int) -> str:
     # If the prediction was correct before, a correct prediction afterwards shows nothing.
-    holds = [
-        one.change <= -VERIFIED_SHARE * abs(margin) or (one.right and margin > 0) for one in found
-    ]
+    least = VERIFIED_SHARE * margin if margin > 0 else RIVAL_SHARE * -margin
+    holds = [one.change <= -least or (one.right and margin > 0) for one in found]
     if len(found) >= fills and all(holds):
         return "verified"
     helped = sum(one.change <= -_blame_threshold(margin) for one in found)
