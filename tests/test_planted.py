@@ -6,6 +6,7 @@ import json
 import runpy
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,8 @@ import torch
 from cvx_score.measures import localization as places
 from hypothesis import assume, given, strategies as st
 from hypothesis.extra.numpy import arrays
-from planted import networks
-from planted.causes import CAUSES
+from planted import networks, spread
+from planted.causes import CAUSES, SPREAD
 from planted.measures import hit, rank_accuracy, relevance_mass
 from planted.methods import METHODS
 from planted.scoring import Row, score
@@ -61,16 +62,20 @@ def test_figures_of_why_hold_for_its_code_and_others_for_ever() -> None:
 
 
 @pytest.fixture(scope="module")
-def row(tmp_path_factory: pytest.TempPathFactory) -> Row:
-    """What ``cvx why`` reaches on three pictures with the small network, trained here."""
-    kept, networks.KEPT = networks.KEPT, tmp_path_factory.mktemp("networks")
-    try:
-        recipe = networks.RECIPES["cnn"]
-        both = networks.pair(recipe, CAUSES[0])
-        cases = networks.cases(both, recipe, CAUSES[0], 3, seed=5)
-        return score(both, cases, {"cvx why": METHODS["cvx why"]})["cvx why"]
-    finally:
-        networks.KEPT = kept
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Have networks trained here."""
+    before, networks.KEPT = networks.KEPT, tmp_path_factory.mktemp("networks")
+    yield
+    networks.KEPT = before
+
+
+@pytest.fixture(scope="module")
+def row(kept: None) -> Row:
+    """What ``cvx why`` reaches on three pictures with the small network."""
+    recipe = networks.RECIPES["cnn"]
+    both = networks.pair(recipe, CAUSES[0])
+    cases = networks.cases(both, recipe, CAUSES[0], 3, seed=5)
+    return score(both, cases, {"cvx why": METHODS["cvx why"]})["cvx why"]
 
 
 def test_why_finds_a_planted_patch_and_its_fix_within_the_budget(row: Row) -> None:
@@ -86,6 +91,15 @@ def test_why_finds_a_planted_patch_and_its_fix_within_the_budget(row: Row) -> No
 def test_why_blames_nothing_in_the_twin_that_never_learned_it(row: Row) -> None:
     assert row["false alarm"] == 0
     assert row["false alarm, as asked"] == 0
+
+
+@pytest.mark.parametrize("name", ["watermark", "quadrant"])
+def test_why_finds_a_cause_that_is_spread_out_or_says_so(kept: None, name: str) -> None:
+    [cause] = [one for one in SPREAD if one.name == name]
+    row = spread.mean("cnn", cause, 3, seed=5)
+    assert row["cases"] == 3
+    assert row["found"] == 1
+    assert row["peak"] == (name == "quadrant")
 
 
 @pytest.mark.planted
