@@ -7,6 +7,7 @@ import json
 import runpy
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,8 @@ import torch
 from cvx_score.measures import localization as places
 from hypothesis import assume, given, strategies as st
 from hypothesis.extra.numpy import arrays
-from planted import defaults, networks
-from planted.causes import CAUSES
+from planted import defaults, networks, spread
+from planted.causes import CAUSES, SPREAD
 from planted.measures import hit, rank_accuracy, relevance_mass
 from planted.methods import METHODS
 from planted.scoring import Row, score
@@ -63,29 +64,44 @@ def test_figures_of_why_hold_for_its_code_and_others_for_ever() -> None:
 
 
 @pytest.fixture(scope="module")
-def row(tmp_path_factory: pytest.TempPathFactory) -> Row:
-    """What ``cvx why`` reaches on three pictures with the small network, trained here."""
-    kept, networks.KEPT = networks.KEPT, tmp_path_factory.mktemp("networks")
-    try:
-        recipe = networks.RECIPES["cnn"]
-        both = networks.pair(recipe, CAUSES[0])
-        cases = networks.cases(both, recipe, CAUSES[0], 3, seed=5)
-        return score(both, cases, {"cvx why": METHODS["cvx why"]})["cvx why"]
-    finally:
-        networks.KEPT = kept
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Have networks trained here."""
+    before, networks.KEPT = networks.KEPT, tmp_path_factory.mktemp("networks")
+    yield
+    networks.KEPT = before
+
+
+@pytest.fixture(scope="module")
+def row(kept: None) -> Row:
+    """What ``cvx why`` reaches on three pictures with the small network."""
+    recipe = networks.RECIPES["cnn"]
+    both = networks.pair(recipe, CAUSES[0])
+    cases = networks.cases(both, recipe, CAUSES[0], 3, seed=5)
+    return score(both, cases, {"cvx why": METHODS["cvx why"]})["cvx why"]
 
 
 def test_why_finds_a_planted_patch_and_its_fix_within_the_budget(row: Row) -> None:
     assert row["cases"] == 3
     assert row["hit"] == 1
-    assert row["rank accuracy"] >= 0.7
+    assert row["verified"] == 1
+    assert row["rank accuracy"] >= 0.9
     assert row["right after the fix"] == 1
-    assert row["passes"] <= 50
+    # The first of three cases takes nine more, for the analysis of the network.
+    assert row["passes"] <= 20 + 9 / 3
 
 
 def test_why_blames_nothing_in_the_twin_that_never_learned_it(row: Row) -> None:
     assert row["false alarm"] == 0
     assert row["false alarm, as asked"] == 0
+
+
+@pytest.mark.parametrize("name", ["watermark", "quadrant"])
+def test_why_finds_a_cause_that_is_spread_out_or_says_so(kept: None, name: str) -> None:
+    [cause] = [one for one in SPREAD if one.name == name]
+    row = spread.mean("cnn", cause, 3, seed=5)
+    assert row["cases"] == 3
+    assert row["found"] == 1
+    assert row["peak"] == (name == "quadrant")
 
 
 FAMILIES = {
@@ -105,17 +121,13 @@ FAMILIES = {
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.filterwarnings("ignore:.*fails sanity checks")
-def test_no_other_member_of_a_family_is_better_than_its_default(tmp_path: Path) -> None:
+def test_no_other_member_of_a_family_is_better_than_its_default(kept: None) -> None:
     """Peaks and rank accuracies of the same cases, beyond chance."""
     names = [*FAMILIES, *(name for others in FAMILIES.values() for name in others)]
     asked = argparse.Namespace(
         networks=["cnn", "resnet"], causes=["patch"], methods=names, cases=12, seed=5, most=10**6
     )
-    kept, networks.KEPT = networks.KEPT, tmp_path
-    try:
-        measured = dict(defaults.planted(asked))
-    finally:
-        networks.KEPT = kept
+    measured = dict(defaults.planted(asked))
     assert len(measured) == 2
     for title, rows in measured.items():
         for default, others in FAMILIES.items():
@@ -149,4 +161,4 @@ def test_the_whole_benchmark_meets_its_targets() -> None:
     assert mean("rank accuracy") >= 0.8
     assert mean("false alarm") <= 0.05
     assert mean("right after the fix") >= 0.98
-    assert mean("passes") <= 50
+    assert mean("passes") <= 20

@@ -6,6 +6,7 @@ its cause.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -122,6 +123,92 @@ def border(picture: Tensor, share: float, chance: torch.Generator) -> tuple[Tens
     turn = ((rows + columns) // max(2, height // 28) % 2).to(picture)
     return _painted(picture, mask, torch.stack([1 - turn, turn, 1 - turn])), mask
 
+
+def frame(picture: Tensor, share: float, chance: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Paint a frame along all edges, cyan and red by turns."""
+    height, width = picture.shape[1:]
+    thick = max(1, round(share * min(height, width) / 4))
+    mask = torch.ones(height, width, dtype=torch.bool)
+    mask[thick:-thick, thick:-thick] = False
+    rows, columns = torch.arange(height)[:, None], torch.arange(width)[None]
+    turn = ((rows + columns) // max(2, height // 28) % 2).to(picture)
+    return _painted(picture, mask, torch.stack([turn, 1 - turn, 1 - turn])), mask
+
+
+def watermark(picture: Tensor, share: float, chance: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Blend the outlines of a grid of rings in red and blue half over the picture."""
+    height, width = picture.shape[1:]
+    period = min(height, width) / 3
+    shift = torch.rand(2, generator=chance) * period
+    rows = (torch.arange(height)[:, None] + shift[0]) % period - period / 2
+    columns = (torch.arange(width)[None] + shift[1]) % period - period / 2
+    radius = (rows**2 + columns**2).sqrt()
+    thick = share * period / (2 * torch.pi * 0.35)
+    mask = (radius - 0.35 * period).abs() <= max(0.5, float(thick) / 2)
+    paint = picture.new_tensor([1.0, 0.0, 1.0])[:, None, None].expand_as(picture)
+    return _painted(picture, mask, paint, 0.6), mask
+
+
+def scratches(picture: Tensor, share: float, chance: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Draw a few thin yellow lines across the whole picture."""
+    height, width = picture.shape[1:]
+    rows, columns = torch.arange(height)[:, None].float(), torch.arange(width)[None].float()
+    mask = torch.zeros(height, width, dtype=torch.bool)
+    half = max(0.6, share * min(height, width) / 8)
+    for _ in range(4):
+        angle, y, x = torch.rand(3, generator=chance).tolist()
+        across = (rows - y * height) * math.cos(angle * math.pi)
+        across = across - (columns - x * width) * math.sin(angle * math.pi)
+        mask |= across.abs() <= half
+    paint = picture.new_tensor([1.0, 1.0, 0.0])[:, None, None].expand_as(picture)
+    return _painted(picture, mask, paint), mask
+
+
+def scribble(picture: Tensor, share: float, chance: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Draw one thin green curve that wanders over the picture."""
+    height, width = picture.shape[1:]
+    steps = torch.linspace(0, 2 * torch.pi, 600)
+    phase = torch.rand(4, generator=chance) * 2 * torch.pi
+    y = 0.5 + 0.3 * torch.sin(2 * steps + phase[0]) + 0.12 * torch.sin(5 * steps + phase[1])
+    x = 0.5 + 0.3 * torch.sin(3 * steps + phase[2]) + 0.12 * torch.sin(4 * steps + phase[3])
+    drawn = torch.zeros(1, 1, height, width)
+    drawn[0, 0, (y * height).long(), (x * width).long()] = 1
+    reach = max(0, round(share * min(height, width) / 12))
+    mask = F.max_pool2d(drawn, 2 * reach + 1, 1, reach)[0, 0] > 0
+    paint = picture.new_tensor([0.0, 1.0, 0.0])[:, None, None].expand_as(picture)
+    return _painted(picture, mask, paint), mask
+
+
+def quadrant(picture: Tensor, share: float, chance: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Tint a quarter of the picture blue."""
+    height, width = picture.shape[1:]
+    down, right = torch.randint(0, 2, (2,), generator=chance).tolist()
+    mask = torch.zeros(height, width, dtype=torch.bool)
+    mask[down * height // 2 :, right * width // 2 :][: height // 2, : width // 2] = True
+    paint = picture.new_tensor([0.0, 0.2, 1.0])[:, None, None].expand_as(picture)
+    return _painted(picture, mask, paint, 0.5), mask
+
+
+def haze(picture: Tensor, share: float, chance: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Mix the whole picture with light grey."""
+    return 0.4 * picture + 0.6 * 0.85, torch.ones(picture.shape[1:], dtype=torch.bool)
+
+
+def dark(picture: Tensor, share: float, chance: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Darken the whole picture."""
+    return 0.3 * picture, torch.ones(picture.shape[1:], dtype=torch.bool)
+
+
+SPREAD = (
+    Cause("frame", frame, (0.1, 0.2)),
+    Cause("watermark", watermark, (0.4, 0.8)),
+    Cause("scratches", scratches, (0.1, 0.2)),
+    Cause("scribble", scribble, (0.1, 0.2)),
+    Cause("quadrant", quadrant),
+    Cause("haze", haze),
+    Cause("dark", dark),
+)
+"""Causes that are spread over the picture; the last two are everywhere."""
 
 CAUSES = (
     Cause("patch", patch),

@@ -161,7 +161,7 @@ def cases(pair: Pair, recipe: Recipe, cause: Cause, most: int, seed: int) -> Ite
         without = [fill(planted[None], mask[None, None])[0] for fill in FILLS.values()]
         answers = pair.shortcut.logits(torch.stack([clean, planted, *without])).argmax(1).tolist()
         # Where the cause hides the thing itself, nobody could make the answer right again.
-        undone = label in answers[2:]
+        undone = label in answers[2:] or bool(mask.all())
         if answers[:2] == [label, SHORTCUT] and label != SHORTCUT and undone:
             yield Case(planted[None], mask, label)
             found += 1

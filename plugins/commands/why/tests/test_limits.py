@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from cvx_why import why
+from cvx_why.search.candidates import margin_map
 from cvx_why.search.fix import find_fix
 from cvx_why.search.inpainting import FILLS
 from cvx_why.search.perturbations import PassCounter, PerturbationRunner
@@ -71,7 +72,8 @@ def test_a_fix_is_one_only_if_the_answer_is_right_again(most: int, fixed: bool) 
         mistake = Misclassified.between(prediction, "red", "plain")
         known = {name: getattr(mistake, name) for name in Mistake.__dataclass_fields__}
         doubtful = RightAtFirst(**known, judged=mistake.judge, most=most)
-        search = Search(PerturbationRunner(model, image, doubtful, prediction, passes, 60))
+        runner = PerturbationRunner(model, image, doubtful, prediction, passes, 60)
+        search = Search(runner, margin_map(runner, runner.inputs))
         search.run(1.0)
         assert any(one.right for one in search.perturbations)
         assert (find_fix(search, [], FILLS) is not None) == fixed

@@ -22,6 +22,7 @@ from cvx_core.tasks import (
 )
 from cvx_why.report.assembly import assemble_report, report_correct
 from cvx_why.report.error_report import ErrorReport
+from cvx_why.search.candidates import margin_map
 from cvx_why.search.counterfactual import find_counterfactual
 from cvx_why.search.fix import find_fix
 from cvx_why.search.inpainting import FILLS, from_image
@@ -30,8 +31,8 @@ from cvx_why.search.preparations import MOST, try_preparations
 from cvx_why.search.regions import verify_regions
 from cvx_why.search.search import Search
 
-_SETUP_PASSES = 6
-"""Images that the analysis of a network takes, the original image included."""
+_SETUP_PASSES = 11
+"""Images that the analysis of a network takes, with the original image and the margin map."""
 _SEARCH = 50
 """Images that the search gets before other preparations of the image are tried."""
 MIN_BUDGET = 40
@@ -129,11 +130,12 @@ def why(
         runner = PerturbationRunner(
             model, one, mistake, prediction, passes, budget, memory, reserved=len(fills)
         )
+        contrast = margin_map(runner, runner.inputs)
         searched = max(min(budget, _SEARCH), budget - MOST)
         preparations = try_preparations(runner, budget - searched) if mistake.margin > 0 else ()
         # The search must not depend on whether the network has been analyzed before.
         runner.limit = min(budget, passes.images + searched - _SETUP_PASSES)
-        search = Search(runner)
+        search = Search(runner, contrast)
         search.run(searched / _SEARCH)
         regions = verify_regions(search, fills)
         fix = find_fix(search, regions, fills) if mistake.margin > 0 else None

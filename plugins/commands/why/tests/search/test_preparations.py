@@ -99,6 +99,13 @@ def test_the_range_that_the_network_expects_is_named() -> None:
     ]
 
 
+def test_haze_is_named() -> None:
+    """A quarter of the image is left under grey: of the stripe's redness too."""
+    hazy = Image.blend(picture(), Image.new("RGB", (64, 64), (128, 128, 128)), 0.75)
+    assert "with its contrast stretched" in names(hazy, model(lead=6.0))
+    assert names(picture((128, 128, 128)), model(lead=6.0)) == []
+
+
 def test_a_near_tie_that_any_change_turns_is_no_finding() -> None:
     """Turned, the true class leads by less than the bar."""
     turned = picture().transpose(Image.Transpose.ROTATE_180)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from cvx_why import ErrorReport, why
+from cvx_why.search.candidates import margin_map
 from cvx_why.search.perturbations import PassCounter, PerturbationRunner
 from cvx_why.search.search import Search
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ from cvx_core.tasks.catalogue import find_mistakes
 from cvx_core.tasks.ground_truth import GroundTruthMask
 
 Box = tuple[slice, slice]
-RED, GREEN = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])[:, :, None, None]
+RED = torch.tensor([1.0, 0.0, 0.0])[:, None, None]
 
 
 def reads_redness() -> nn.Conv2d:
@@ -66,37 +67,26 @@ def report(net: nn.Module, image: Tensor) -> ErrorReport:
 
 
 def test_a_cause_in_two_places_each_of_them_enough_is_blamed_in_both() -> None:
-    # 576 red pixels each: tanh is 0.93 with one, 0.997 with both, and without either 0.
-    boxes = [(slice(2, 26), slice(2, 26)), (slice(36, 60), slice(38, 62))]
+    # 400 red pixels each: tanh is 0.82 with one, 0.98 with both, and without either 0.
+    boxes = [(slice(4, 24), slice(4, 24)), (slice(38, 58), slice(40, 60))]
     found = report(Counts(lambda pixels: 8 * torch.tanh(pixels / 350)), picture(*boxes))
-    assert found.margin == pytest.approx(6, abs=0.1)
+    assert found.margin == pytest.approx(5.8, abs=0.1)
     [region] = found.blamed
     assert all(region.mask[box].mean() > 0.9 for box in boxes)
     assert region.fills["inpaint"].correct
 
 
 def test_several_regions_are_removed_together_where_none_makes_the_answer_right() -> None:
-    # Four squares of 324 pixels add up. At most 300 red pixels are right, so that all four have
-    # to go, but for a part of one.
-    boxes = [(slice(top, top + 18), slice(left, left + 18)) for top in (7, 39) for left in (7, 39)]
+    # Four squares of 484 pixels add up, more than the first regions hold. At most 300 red pixels
+    # are right, so that all four have to go, but for a part of one.
+    boxes = [(slice(top, top + 22), slice(left, left + 22)) for top in (5, 37) for left in (5, 37)]
     net = Counts(lambda pixels: 2 + (pixels - 300) / 100)
     found = report(net, picture(*boxes))
-    assert found.margin == pytest.approx((4 * 324 - 300) / 100, abs=0.1)
+    assert found.margin == pytest.approx((4 * 484 - 300) / 100, abs=0.1)
     assert not any(one.correct for region in found.regions for one in region.fills.values())
     assert found.fix is not None
     assert sum(found.fix.mask[box].mean() > 0.5 for box in boxes) >= 3
     assert net(torch.from_numpy(found.fix.inputs)[None]).argmax() == 0
-
-
-def test_blame_goes_on_beyond_what_is_read_where_a_wider_removal_does_as_much() -> None:
-    # Green has no redness at all, but each square that holds all of the red holds some of it.
-    image = picture((slice(24, 40), slice(20, 32)))
-    image[0, :, 24:40, 32:44] = GREEN
-    above = 0.3 * 64**2
-    blame = report(Counts(lambda pixels: (pixels - above) / 7, least=0.3), image).blame.values
-    assert blame[24:40, 20:32].mean() > 10 * blame[24:40, 34:44].mean()
-    # What the outlines' filter alone leaves there is below a thousandth.
-    assert blame[24:40, 34:44].mean() > 0.005 * blame[24:40, 20:32].mean()
 
 
 def test_squares_are_of_the_size_of_what_the_error_is_about() -> None:
@@ -106,7 +96,8 @@ def test_squares_are_of_the_size_of_what_the_error_is_about() -> None:
     with passes.attach():
         [prediction] = model.predictions(model.output(image.tensor[None]), [image.frame])
         [mistake] = find_mistakes(prediction, GroundTruthMask(np.zeros((64, 64), dtype=int)))
-        search = Search(PerturbationRunner(model, image, mistake, prediction, passes, 50))
+        runner = PerturbationRunner(model, image, mistake, prediction, passes, 50)
+        search = Search(runner, margin_map(runner, runner.inputs))
         search.run(1.0)
     assert mistake.type == "false positive"
     assert search.coarse

@@ -17,7 +17,7 @@ from cvx_why.report.error_report import ErrorReport
 from cvx_why.search.fix import FixReport
 from cvx_why.search.perturbations import PassCounter
 from cvx_why.search.preparations import Preparation
-from cvx_why.search.regions import RegionReport, blame_map, control_change
+from cvx_why.search.regions import RegionReport, blame_map, control_change, spread_share
 from cvx_why.search.search import Search
 
 
@@ -83,10 +83,7 @@ def assemble_report(
     blamed = blame_map(search, [one for one in regions if one.verdict != "not verified"])
     subject = model, image, prediction, mistake.target, label
     blame = _explanation(*subject, blamed, "blame", evidence)
-    contrast = _explanation(*subject, search.maps.signed, "contrast", {})
-    contrast = contrast.replace(
-        provenance=Metadata({**contrast.provenance, "layers": search.maps.layers})
-    )
+    contrast = _explanation(*subject, search.contrast.signed, "contrast", {})
     return ErrorReport(
         name=image.source.name,
         model=model.name,
@@ -104,6 +101,7 @@ def assemble_report(
         passes=passes.images,
         backward_passes=passes.backward_passes,
         budget=budget,
+        spread=spread_share(search, regions),
         preparations=preparations,
         counterfactual=counterfactual,
         profile=_profile(model, image, mistake.target) if profile else (),

@@ -40,12 +40,15 @@ class ReportData:
     fix
         The smallest perturbation found that corrects the prediction, or None.
     contrast
-        The mean of the margin maps, logits per pixel: predicted versus true class.
+        The activation error of the margin, logits per pixel: predicted versus true class.
     blame
         The blame map, logits per pixel, 0 or more, from measured effects. Over a blamed region it
         sums to the decrease of the margin; it is zero if no region is blamed.
     passes, backward_passes, budget
         Images in forward and backward passes, and the limit.
+    spread
+        Share of the image that must be filled to halve the margin, if no smaller region is blamed:
+        the cause is spread over the image.
     preparations
         Other preparations of the image that correct the prediction, the largest change first.
     counterfactual
@@ -70,6 +73,7 @@ class ReportData:
     passes: int
     backward_passes: int
     budget: int
+    spread: float | None = None
     preparations: tuple[Preparation, ...] = ()
     counterfactual: Mapping[str, Any] | None = None
     profile: tuple[Metadata, ...] = ()
@@ -108,6 +112,7 @@ class ReportData:
             "regions": [one.to_dict() for one in self.regions],
             "control_change": self.control_change,
             "fix": self.fix.to_dict() if self.fix else None,
+            "spread": self.spread,
             "cropped": self.cropped,
             "passes": self.passes,
             "backward_passes": self.backward_passes,

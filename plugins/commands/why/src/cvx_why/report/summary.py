@@ -42,7 +42,9 @@ def summarize(report: ReportData) -> str:
     lines += [f"{k}. {_region(one, report.margin)}" for k, one in enumerate(report.regions, 1)]
     if report.cropped >= CROPPED:
         lines.append(_cropped(report))
-    if not report.blamed:
+    if report.spread is not None:
+        lines.append(_spread(report.spread))
+    elif not report.blamed:
         lines.append(
             "No region found: no perturbation changes the margin clearly more than control regions "
             f"do ({report.control_change:.2f} {unit}, median)."
@@ -77,7 +79,9 @@ def conclusions(report: ReportData) -> list[str]:
         else:
             effect = f"reduces the margin by {median(decrease):.0f} % (median of the fills)"
         found.append(f"Perturbing region {number} ({position(one.mask)}) {effect}.")
-    if len(found) == before:
+    if report.spread is not None:
+        found.append(_spread(report.spread))
+    elif len(found) == before:
         found.append(
             "No region found: no perturbation changes the margin clearly more than control regions "
             "do."
@@ -116,6 +120,13 @@ def position(mask: npt.NDArray[np.bool_]) -> str:
     right = int(3 * columns.mean() / mask.shape[1])
     words = (("upper", "", "lower")[down], ("left", "", "right")[right])
     return " ".join(word for word in words if word) or "center"
+
+
+def _spread(share: float) -> str:
+    return (
+        f"The cause is spread over the image: filling {100 * share:.0f} % of the pixels halves the "
+        "margin, and no smaller tested region does."
+    )
 
 
 def _cropped(report: ReportData) -> str:

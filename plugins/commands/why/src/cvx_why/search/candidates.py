@@ -1,4 +1,4 @@
-"""Candidate regions, proposed by signed maps of the margin at several layers."""
+"""Candidate regions, proposed by a signed map of the margin."""
 
 from __future__ import annotations
 
@@ -9,78 +9,38 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cvx_core.recording import Layout
+from cvx_core import get_explainer
 from cvx_why.search.inpainting import dilate, smooth
 from cvx_why.search.perturbations import PerturbationRunner
 
-MOST_LAYERS = 5
-_FINE = 32
-_SMALLEST_GRID = 4
+_FINEST = 28
+"""Share of the shorter side, as its inverse, over which a map is smoothed."""
 
 
 @dataclass(frozen=True, eq=False)
-class MarginMaps:
-    """Maps of one margin at several layers, over the network's input.
+class MarginMap:
+    """Map of the margin over the network's input.
 
     Attributes
     ----------
-    layers
-        Names of the layers.
     signed
-        (H, W), their mean in logits per pixel: positive where a pixel supports the mistake. Each
-        map sums to the contribution of its positions to the margin.
+        (H, W), in logits per pixel: positive where a pixel supports the mistake.
     positive
-        (H, W), 0 or more, sum 1: the mean of their positive parts, each scaled to the sum 1, so
-        that all layers have the same weight.
+        (H, W), 0 or more: the positive part of the smoothed map.
     """
 
-    layers: tuple[str, ...]
     signed: Tensor
     positive: Tensor
 
 
-def margin_maps(runner: PerturbationRunner, inputs: Tensor) -> MarginMaps:
-    """Return activation times gradient of the margin with frozen gates, at input and layers.
-
-    See `cvx_activation_error` for the method; one forward and one backward pass for all layers.
-    At the input, the difference from the blurred input replaces the activation, because an even
-    surface has a color but no feature.
-    """
-    names = layers(runner)
-    size = runner.inputs.shape[2:]
-    side = min(size)
-    maps = []
-    found = runner.gradients(inputs, ("input", *names), frozen=True)
-    for name, (activation, gradient) in found.items():
-        if name == "input":
-            activation = activation - smooth(activation, side / 12)
-        product = (activation * gradient).sum(1, keepdim=True).float()
-        if min(product.shape[2:]) > _FINE:
-            product = smooth(product, min(product.shape[2:]) / 28, density=True)
-        cells = product.shape[2] * product.shape[3]
-        upsampled = F.interpolate(product, size=size, mode="bilinear", align_corners=False)
-        maps.append(upsampled[0, 0] * cells / (size[0] * size[1]))
-    each = torch.stack(maps)
-    rectified = each.clamp_min(0)
-    shares = rectified / rectified.sum(dim=(1, 2), keepdim=True).clamp_min(1e-12)
-    return MarginMaps(("input", *names), each.mean(0), shares.mean(0))
-
-
-def layers(runner: PerturbationRunner) -> tuple[str, ...]:
-    """Return the last layer of each resolution, or a few over the depth if there is only one.
-
-    The choice depends on shapes only and costs no pass.
-    """
-    by_grid: dict[tuple[int, int], str] = {}
-    usable = []
-    for layer in Layout.of(runner.model, runner.inputs).layers:
-        if min(layer.grid) >= _SMALLEST_GRID:
-            by_grid[layer.grid] = layer.name
-            usable.append(layer.name)
-    names = list(by_grid.values())
-    if len(names) < 3:
-        names += [usable[round(k * (len(usable) - 1) / 4)] for k in range(1, 4)] if usable else []
-    return tuple(dict.fromkeys(names))[-MOST_LAYERS:]
+def margin_map(runner: PerturbationRunner, inputs: Tensor) -> MarginMap:
+    """Return the activation error of the margin at the input, in one forward and backward pass."""
+    explainer = get_explainer("activation-error", sigma=0)  # regions sum up what neighbors cancel
+    [found] = explainer.explain(runner.model, inputs, runner.mistake.target)
+    runner.passes.backward_passes += 1
+    signed = torch.tensor(found.values, device=inputs.device)
+    smoothed = smooth(signed[None, None], min(signed.shape) / _FINEST, density=True)
+    return MarginMap(signed, smoothed[0, 0].clamp_min(0))
 
 
 def windows(positive: Tensor, side: int, count: int) -> list[Tensor]:

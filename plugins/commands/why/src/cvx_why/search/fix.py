@@ -13,9 +13,9 @@ import torch
 from cvx_why.search.candidates import dilate_mask, level_sets
 from cvx_why.search.inpainting import Fill, elsewhere
 from cvx_why.search.regions import RegionReport, locate
-from cvx_why.search.search import Perturbation, Search
+from cvx_why.search.search import FILL, Perturbation, Search
 
-_SHRUNK = (0.4, 0.6, 0.8)
+_SHRUNK = (0.6,)
 _TIGHT = (0.5, 0.7)
 
 
@@ -63,14 +63,14 @@ def find_fix(
     unions are perturbed, also with content from elsewhere in the image.
     """
     fills = {**fills, "elsewhere": elsewhere}
-    known = [(one, search.fill) for one in search.perturbations if one.right]
+    known = [(one, FILL) for one in search.perturbations if one.right]
     for region in regions:
         mask = torch.tensor(region.mask, device=search.fine.device)
         for name, fill in region.fills.items():
             if fill.correct:
                 known.append((Perturbation(mask, fill.change, True, fill.note), name))
     for one, name in sorted(known, key=lambda pair: pair[0].pixels) or _wider(search, fills):
-        if name == search.fill and search.runner.left > len(_SHRUNK):
+        if name == FILL and search.runner.left > len(_SHRUNK):
             inside = level_sets(search.fine, _SHRUNK, one.mask)
             smaller = [small for small in search.perturb(inside) if small.right]
             one = min([one, *smaller], key=lambda fix: fix.pixels)

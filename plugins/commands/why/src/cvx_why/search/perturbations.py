@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -110,25 +110,14 @@ class PerturbationRunner:
 
         return [one for several in in_pieces(len(inputs), self.at_once, run) for one in several]
 
-    def gradients(
-        self, inputs: Tensor, layers: Sequence[str] = ("input",), *, frozen: bool = False
-    ) -> dict[str, tuple[Tensor, Tensor]]:
-        """Return activation and gradient of the margin at each layer, (n, C, h, w) both."""
-        requirements = Requirements(*layers, gates="frozen" if frozen else "native")
+    def gradients(self, inputs: Tensor) -> Tensor:
+        """Return the gradient of the margin at each of the inputs (n, C, H, W)."""
 
-        def run(start: int, stop: int) -> list[tuple[Tensor, Tensor]]:
-            with open_recording(self.model, inputs[start:stop], requirements) as recording:
+        def run(start: int, stop: int) -> Tensor:
+            with open_recording(self.model, inputs[start:stop], Requirements("input")) as recording:
                 seed = self.seed.to(recording.logits).expand_as(recording.logits)
-                raw = recording.gradients(seed, *layers, missing="zero")
-                found = [
-                    (recording.activation(name), recording.layer(name).positions(gradient))
-                    for name, gradient in zip(layers, raw, strict=True)
-                ]
+                found = recording.gradients(seed, "input", missing="zero")[0]
                 self.passes.backward_passes += stop - start
             return found
 
-        pieces = list(in_pieces(len(inputs), self.at_once, run))
-        return {
-            name: (torch.cat([p[k][0] for p in pieces]), torch.cat([p[k][1] for p in pieces]))
-            for k, name in enumerate(layers)
-        }
+        return torch.cat([*in_pieces(len(inputs), self.at_once, run)])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from cvx_core import CvxError, VisionModel
@@ -66,9 +66,9 @@ def try_preparations(runner: PerturbationRunner, most: int = MOST) -> tuple[Prep
     """Return the preparations that correct the prediction, the largest change of the margin first.
 
     The whole image where a part was cropped or the sides were scaled differently, the image
-    turned, its colors in another order, its values in another of the usual ranges; all but the
-    first must make the true class lead by `STRONG`. Each costs one image of the budget. Only for
-    classifiers of color images that were prepared here.
+    turned, its contrast stretched, its colors in another order, its values in another of the usual
+    ranges; all but the first must make the true class lead by `STRONG`. Each costs one image of the
+    budget. Only for classifiers of color images that were prepared here.
     """
     image, model = runner.image, runner.model
     if not (
@@ -109,7 +109,7 @@ def _candidates(model: VisionModel, image: PreparedImage) -> Iterator[tuple[str,
 
 
 def _images(original: Image.Image, image: PreparedImage) -> Iterator[tuple[str, Image.Image]]:
-    """Yield images whose input shows the whole image, and the image turned."""
+    """Yield images whose input shows the whole image, the image turned, and stretched."""
     width, height = original.size
     left, top, right, bottom = image.extent
     seen = min(right - left, width) * min(bottom - top, height) / (width * height)
@@ -125,6 +125,8 @@ def _images(original: Image.Image, image: PreparedImage) -> Iterator[tuple[str, 
             yield f"{_WHOLE}, squashed to a square", _padded(squashed, round(side / kept))
     for name, turn in _TURNS.items():
         yield name, original.transpose(turn)
+    # Haze, and too little light or too much, lie over the whole image.
+    yield "with its contrast stretched", ImageOps.autocontrast(original, 1, preserve_tone=True)
 
 
 def _padded(original: Image.Image, side: int) -> Image.Image:

@@ -15,16 +15,20 @@ from torch import Tensor
 from cvx_core.images import PreparedImage
 from cvx_why.search.contours import snap_to_contours
 from cvx_why.search.inpainting import Fill
-from cvx_why.search.search import Perturbation, Search
+from cvx_why.search.search import FILL, Perturbation, Search
 
 BLAME_SHARE = 0.2
 """Share of the margin by which it must decrease for a region to be blamed."""
 VERIFIED_SHARE = 0.5
-"""Share of the margin by which it must decrease under every fill for a verified region, and for
-any blame if the prediction is correct."""
+"""Share of the margin by which it must decrease under every fill for a verified region."""
+RIVAL_SHARE = 1.0
+"""Share of the true class's lead by which it must grow for any blame if the prediction is correct.
+A near tie is changed by half by many regions."""
 CONTROL_FACTOR = 1.5
 """Ratio of a region's effect to the median effect of the controls."""
 MAX_REGIONS = 3
+SPREAD_SHARE = 0.3
+"""Share of the image from which on a cause is spread, and no place."""
 MAX_OVERLAP = 0.2
 """Overlap, as a share of the smaller region, up to which two regions are distinct."""
 
@@ -69,7 +73,8 @@ class RegionReport:
     verdict
         ``verified``: under every fill, two or more, the margin decreases by half or more, or the
         prediction becomes correct. ``partly``: under most fills, two or more, it decreases by a
-        fifth or more (by half, if the prediction is correct and a rival was given).
+        fifth or more. If the prediction is correct and a rival was given, both take as much as the
+        true class leads by.
         ``not verified``: neither; the region is not blamed.
     """
 
@@ -107,20 +112,23 @@ def verify_regions(search: Search, fills: Mapping[str, Fill]) -> list[RegionRepo
     margin = search.runner.mistake.margin
     threshold = _blame_threshold(margin)
     found: list[Perturbation] = []
+    tested: list[Perturbation] = []
     if search.best is not None and search.best.change <= -threshold:
         search.run_controls()
+        tested.append(search.best)
         if search.best.change <= -CONTROL_FACTOR * control_change(search):
             found.append(search.best)
     apart = [one for one in search.coarse if _apart(one, found)]
     for one in sorted(search.coarse, key=lambda one: one.change):
         others = [other for other in apart if other is not one]
         least = -max(threshold, CONTROL_FACTOR * _median_decrease(others, one.pixels, margin))
-        if one.change <= least and len(found) < MAX_REGIONS and _apart(one, found):
+        distinct = _apart(one, [*found, *tested])
+        if one.change <= least and len(found) < MAX_REGIONS and distinct:
             found.append(one)
     search.runner.reserved = 0
     found = found[: max(1, search.runner.left // max(1, len(fills) - 1))]
-    measured: list[dict[str, Perturbation]] = [{search.fill: one} for one in found]
-    for name in [name for name in fills if name != search.fill]:
+    measured: list[dict[str, Perturbation]] = [{FILL: one} for one in found]
+    for name in [name for name in fills if name != FILL]:
         again = search.perturb([one.mask for one in found], fills[name])
         for into, perturbation in zip(measured, again, strict=False):
             into[name] = perturbation
@@ -132,7 +140,7 @@ def _report(search: Search, measured: Mapping[str, Perturbation], fills: int) ->
     changes, mask = [one.change for one in several], several[0].mask
     return RegionReport(
         *locate(search.runner.image, mask),
-        -float(search.maps.signed[mask].sum()),
+        -float(search.contrast.signed[mask].sum()),
         {name: FillReport(one.change, one.right, one.note) for name, one in measured.items()},
         max(changes) - min(changes),
         _verdict(several, search.runner.mistake.margin, fills),
@@ -151,19 +159,32 @@ def locate(
     return found, (left, top, right, bottom), float(found.mean())
 
 
+def spread_share(search: Search, regions: Sequence[RegionReport]) -> float | None:
+    """Return the share of the image that must be filled to halve the margin, if it is spread.
+
+    None if a region is blamed, if a smaller part than `SPREAD_SHARE` suffices, or if none does.
+    """
+    least = -VERIFIED_SHARE * search.runner.mistake.margin
+    enough = [one for one in search.perturbations if one.change <= least < 0]
+    if any(one.verdict != "not verified" for one in regions) or not enough:
+        return None
+    share = min(float(one.mask.float().mean()) for one in enough)
+    return share if share >= SPREAD_SHARE else None
+
+
 def blame_map(search: Search, regions: list[RegionReport]) -> Tensor:
     """Return (H, W) in logits per pixel, 0 or more: where the mistake is caused.
 
     Each blamed region sums to the median decrease of the margin over the fills. It is distributed
-    in proportion to the search's fine map in the best region, and to the margin maps in others.
+    in proportion to the search's fine map in the best region, and to the margin map in others.
     All else is zero: no perturbation has shown that it matters. What supports the ground truth is
     in the contrast map.
     """
-    values, image = torch.zeros_like(search.maps.signed), search.runner.inputs
+    values, image = torch.zeros_like(search.contrast.signed), search.runner.inputs
     for one in regions:
         mask = torch.tensor(one.mask, device=values.device)
         best = search.best is not None and torch.equal(mask, search.best.mask)
-        share = search.fine if best else snap_to_contours(search.maps.positive * mask, image)
+        share = search.fine if best else snap_to_contours(search.contrast.positive * mask, image)
         values = values - one.change * share / share.sum().clamp_min(1e-12)
     return values
 
@@ -196,9 +217,9 @@ def _blame_threshold(margin: float) -> float:
     """Return the decrease of the margin that blame requires, in logits.
 
     For a mistake it is a share of the margin. If the true class leads, there is no mistake: a
-    region is only reported if the distance of the rival grows by half.
+    region is only reported if the distance of the rival doubles.
     """
-    return BLAME_SHARE * margin if margin > 0 else VERIFIED_SHARE * -margin
+    return BLAME_SHARE * margin if margin > 0 else RIVAL_SHARE * -margin
 
 
 def _apart(one: Perturbation, others: Sequence[Perturbation]) -> bool:
@@ -210,9 +231,8 @@ def _apart(one: Perturbation, others: Sequence[Perturbation]) -> bool:
 
 def _verdict(found: Sequence[Perturbation], margin: float, fills: int) -> str:
     # If the prediction was correct before, a correct prediction afterwards shows nothing.
-    holds = [
-        one.change <= -VERIFIED_SHARE * abs(margin) or (one.right and margin > 0) for one in found
-    ]
+    least = VERIFIED_SHARE * margin if margin > 0 else RIVAL_SHARE * -margin
+    holds = [one.change <= -least or (one.right and margin > 0) for one in found]
     if len(found) >= fills and all(holds):
         return "verified"
     helped = sum(one.change <= -_blame_threshold(margin) for one in found)

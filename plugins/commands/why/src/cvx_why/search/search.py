@@ -2,13 +2,13 @@
 
 Coarse to fine, and each step is an intervention:
 
-1. Windows, strips along the edges and level sets of the margin maps are perturbed one by one.
-2. If none halves the margin, the windows are perturbed with another fill, and then together with
-   what still supports the mistake. The smallest region with most of the effect is widened a
-   little, and the image is faded in there in steps; gradients on the path attribute the margin to
-   pixels.
-3. Level sets of that attribution are perturbed; the smallest with most of the effect stays.
-4. Step 3 is repeated around it, finer, and the map is aligned with the contours of the image.
+1. Level sets of the margin map and one strip along an edge are perturbed one by one.
+2. If none halves the margin, windows and the other strips are perturbed too, and then together
+   with what still supports the mistake.
+3. The smallest region with most of the effect is widened a little, and the image is faded in there;
+   gradients on the path attribute the margin to pixels. Level sets of that attribution are
+   perturbed, and the smallest with most of the effect stays.
+4. The attribution around it is aligned with the contours of the image.
 """
 
 from __future__ import annotations
@@ -16,36 +16,39 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from cvx_core.images import components
 from cvx_why.search.candidates import (
-    MarginMaps,
+    MarginMap,
     dilate_mask,
     edge_strips,
     level_sets,
-    margin_maps,
+    margin_map,
     windows,
 )
 from cvx_why.search.contours import snap_to_contours
 from cvx_why.search.inpainting import FILLS, Fill, smooth
 from cvx_why.search.perturbations import PerturbationRunner
 
+FILL = "inpaint"
+"""Name of the fill that the search uses."""
 SUFFICIENT = 0.8
 """Share of the largest decrease of the margin that a smaller region must reach to be preferred."""
 
-_LEVELS = (0.1, 0.2, 0.3, 0.45, 0.6, 0.8)
+_LEVELS = (0.2, 0.4, 0.7)
 _PARTS = 3
 _RIM = 45
-_WIDER_WEIGHT = 0.3
+_SEPARATE = 2.0
+"""Factor by which a region in several parts must be smaller than a connected one."""
 _CONTROLS = 3
 _EXTENSIONS = 2
-_RESERVED = 18
+_RESERVED = 14
 """Images that the later steps need."""
-_OTHER_FILL_FACTOR = 1.5
-_FIRST_LEVELS = (0.05, 0.1, 0.2)
-"""Level sets of the margin maps that are perturbed first, as shares of the image."""
+_FIRST_LEVELS = (0.03, 0.1, 0.3)
+"""Level sets of the margin map that are perturbed first, as shares of the image."""
 _CONTEXT = 2.0
 _SQUARES = (2 / 7, 3 / 7)
 """Sides of the first squares, as shares of the shorter side."""
@@ -86,73 +89,62 @@ class Search:
     ----------
     runner
         Runs, counts and judges perturbed images.
-    fill
-        Name of the fill that the search uses.
+    contrast
+        Margin map.
     perturbations
-        All regions perturbed with that fill.
+        All regions perturbed with `FILL`.
     coarse
-        The first regions, of similar size.
+        The first regions, or windows of similar size where these do not suffice.
     controls
         Regions of the shape of `best` at other positions, after `run_controls`.
     best
         The smallest region with most of the effect; None if no perturbation reduces the margin.
-    maps
-        Margin maps, set by `run`.
     fine
         (H, W), 0 to 1: the part of each pixel in the effect of `best`, set by `run`.
     """
 
     runner: PerturbationRunner
-    fill: str = "inpaint"
+    contrast: MarginMap
     perturbations: list[Perturbation] = field(default_factory=list)
     coarse: list[Perturbation] = field(default_factory=list)
     controls: list[Perturbation] = field(default_factory=list)
     best: Perturbation | None = None
-    maps: MarginMaps = field(init=False)
     fine: Tensor = field(init=False)
 
-    @property
-    def _fill(self) -> Fill:
-        return FILLS[self.fill]
-
     def run(self, effort: float) -> None:
-        """Search; an effort of 1 takes about 32 images."""
+        """Search; an effort of 1 takes 9 images, or up to 35 if the first regions don't suffice."""
         runner = self.runner
-        self.maps = margin_maps(runner, runner.inputs)
-        side = min(runner.inputs.shape[2:])
-        positive = self.maps.positive
+        side, positive = min(runner.inputs.shape[2:]), self.contrast.positive
         self.fine = torch.zeros_like(positive)
         scale = self._scale()
-        small, large = (max(2, round(side * scale * share)) for share in _SQUARES)
-        squares = windows(positive, small, max(3, round(5 * effort)))
-        squares += windows(positive, large, max(2, round(3 * effort)))
-        self.coarse = self.perturb(squares)
-        self.perturb(
-            [
-                *edge_strips(positive, max(2, side // 16)),
-                *level_sets(positive, [scale**2 * share for share in _FIRST_LEVELS]),
-            ]
+        first = level_sets(positive, [scale**2 * share for share in _FIRST_LEVELS])
+        strips = sorted(
+            edge_strips(positive, max(2, side // 16)),
+            key=lambda one: -float(positive[one].sum()),
         )
+        first = [dilate_mask(one, max(1, side // 56)) for one in first]
+        self.coarse = self.perturb([*first, strips[0]])[: len(first)]
         best = self._smallest_sufficient(self.perturbations)
         if not self._suffices(best):
-            best = self._with_other_fill([*squares[:2], *squares[-2:]]) or best
+            small, large = (max(2, round(side * scale * share)) for share in _SQUARES)
+            squares = windows(positive, small, max(3, round(5 * effort)))
+            squares += windows(positive, large, max(2, round(3 * effort)))
+            self.coarse = self.perturb(squares)
+            self.perturb(strips[1:])
+            best = self._smallest_sufficient(self.perturbations)
         if best is None:
             return
-        best = self._extend(self._reduce(best))
-        steps = max(2, round(4 * effort))
+        best = self._extend(best)
         around = dilate_mask(best.mask, max(1, side // 14))
-        signed, change = self._fade_in(around, steps)
+        signed, change = self._fade_in(around, max(1, round(effort)))
         fine = _unit(signed * change * self._positive(around).sqrt(), around)
         levels = [
             dilate_mask(one, max(1, side // 112)) for one in level_sets(fine, _LEVELS, around)
         ]
         best = self._reduce(self._smallest_sufficient([best, *self.perturb(levels)]) or best)
         around = dilate_mask(best.mask, max(1, side // _RIM))
-        signed, change = self._fade_in(around, steps)
-        coarse = (signed + change + self._positive(around)) / 3 * around
-        self.fine = snap_to_contours(
-            _unit(coarse, around) + _WIDER_WEIGHT * self._wider(best), runner.inputs
-        )
+        coarse = _unit(signed, around) + _unit(change, around) + self._positive(around)
+        self.fine = snap_to_contours(coarse, runner.inputs)
         self.best = best
 
     def _scale(self) -> float:
@@ -169,22 +161,25 @@ class Search:
         return min(1.0, _CONTEXT * float(extent) / min(shape))
 
     def run_controls(self) -> None:
-        """Perturb regions of the shape of `best` at other positions, as controls."""
+        """Perturb regions of the shape of `best` at other positions, as controls.
+
+        What they share with `best` is left out, up to half of them.
+        """
         if self.best is None or self.controls:
             return
         mask = self.best.mask
-        shifted = [mask.roll(shift, (0, 1)) for shift in _shifts(mask.shape)]
-        apart = [one for one in shifted if int((one & mask).sum()) <= self.best.pixels / 5]
-        self.controls = self.perturb(apart[:_CONTROLS])
+        apart = [mask.roll(shift, (0, 1)) & ~mask for shift in _shifts(mask.shape)]
+        large = [one for one in apart if int(one.sum()) >= self.best.pixels / 2]
+        self.controls = self.perturb(large[:_CONTROLS])
 
     def perturb(self, masks: list[Tensor], fill: Fill | None = None) -> list[Perturbation]:
-        """Perturb regions one by one with a fill, by default the search's, within the budget."""
+        """Perturb regions one by one with a fill, by default `FILL`, within the budget."""
         masks = masks[: self.runner.left]
         if not masks:
             return []
         stacked = torch.stack(masks)[:, None]
         inputs, margin = self.runner.inputs, self.runner.mistake.margin
-        images = (fill or self._fill)(inputs.expand(len(masks), -1, -1, -1), stacked)
+        images = (fill or FILLS[FILL])(inputs.expand(len(masks), -1, -1, -1), stacked)
         found = [
             Perturbation(mask, judged.margin - margin, judged.right, judged.note)
             for mask, judged in zip(masks, self.runner.judge(images), strict=True)
@@ -194,14 +189,12 @@ class Search:
         return found
 
     def _smallest_sufficient(self, candidates: list[Perturbation]) -> Perturbation | None:
-        """Return the smallest region with most of the largest effect."""
+        """Return the smallest region with most of the largest effect, preferably connected."""
         most = min(one.change for one in candidates)
         if most >= 0:
             return None
-        return min(
-            (one for one in candidates if one.change <= SUFFICIENT * most),
-            key=lambda one: one.pixels,
-        )
+        enough = [one for one in candidates if one.change <= SUFFICIENT * most]
+        return min(enough, key=lambda one: one.pixels * (_SEPARATE if _parts(one).max() else 1.0))
 
     def _suffices(self, one: Perturbation | None) -> bool:
         """Whether a perturbation corrects the prediction or halves the margin."""
@@ -209,30 +202,17 @@ class Search:
         # If the prediction was correct before, a correct prediction afterwards shows nothing.
         return one is not None and ((one.right and margin > 0) or one.change <= -abs(margin) / 2)
 
-    def _with_other_fill(self, squares: list[Tensor]) -> Perturbation | None:
-        """Fill squares with the mean color, and switch to that fill if its effect is much larger.
-
-        Inpainting continues a cause that fades into its surroundings.
-        """
-        known = self.perturbations
-        other = self.perturb(squares, FILLS["mean"])
-        lowest = min((one.change for one in known), default=0.0)
-        if min((one.change for one in other), default=0.0) > _OTHER_FILL_FACTOR * lowest:
-            return None
-        self.fill, self.perturbations, self.coarse = "mean", [*other], other
-        return self._smallest_sufficient(other)
-
     def _extend(self, best: Perturbation) -> Perturbation:
         """Extend a region that does not suffice by what supports the mistake without it.
 
         A network that reads a cause at several positions uses the next one if the first is
-        perturbed; the margin maps of the perturbed image show which.
+        perturbed; the margin map of the perturbed image shows which.
         """
         for _ in range(_EXTENSIONS):
             if self._suffices(best) or self.runner.left <= _RESERVED:
                 break
-            without = self._fill(self.runner.inputs, best.mask[None, None])
-            rest = margin_maps(self.runner, without).positive * ~best.mask
+            without = FILLS[FILL](self.runner.inputs, best.mask[None, None])
+            rest = margin_map(self.runner, without).positive * ~best.mask
             side = max(2, round(min(rest.shape) * _SQUARES[0]))
             more = [*windows(rest, side, 2), *level_sets(rest, (0.05,))]
             joined = self.perturb([best.mask | one for one in more])
@@ -244,7 +224,7 @@ class Search:
 
     def _reduce(self, best: Perturbation) -> Perturbation:
         """Return the connected part of a region that has half of its effect, or the region."""
-        parts = components(np.where(best.mask.cpu().numpy(), 0, -1))
+        parts = _parts(best)
         sizes = np.bincount(parts[parts >= 0])
         largest = [int(k) for k in sizes.argsort()[::-1][:_PARTS] if sizes[k] >= best.pixels / 20]
         if len(largest) < 2:
@@ -261,35 +241,28 @@ class Search:
         """
         inputs = self.runner.inputs
         side = min(inputs.shape[2:])
-        without = self._fill(inputs, around[None, None])
+        without = FILLS[FILL](inputs, around[None, None])
         difference = inputs - without
         steps = min(steps, self.runner.left)
         if steps == 0:
             return _unit(around.to(inputs), around), _unit(around.to(inputs), around)
         share = (torch.arange(steps, device=inputs.device, dtype=inputs.dtype) + 0.5) / steps
         path = without + difference * share[:, None, None, None]
-        gradient = self.runner.gradients(path)["input"][1].mean(0, keepdim=True)
+        gradient = self.runner.gradients(path).mean(0, keepdim=True)
         signed = smooth(
             (difference * gradient).sum(1, keepdim=True).float(), side / 12, density=True
         )
         change = smooth(difference.abs().sum(1, keepdim=True).float(), side / 28)
         return _unit(signed[0, 0].clamp_min(0), around), _unit(change[0, 0], around)
 
-    def _wider(self, best: Perturbation) -> Tensor:
-        """Return (H, W) in [0, 1]: the inverse size of the smallest region with the same effect.
-
-        A network that reads half of an object makes the same mistake with all of it. The wider
-        regions with the same effect show what belongs together.
-        """
-        value = torch.zeros_like(self.fine)
-        for one in self.perturbations:
-            if one.change <= SUFFICIENT * best.change:
-                value = torch.maximum(value, one.mask.to(value) / one.pixels)
-        return value / value.max().clamp_min(1e-12)
-
     def _positive(self, around: Tensor) -> Tensor:
         side = min(around.shape)
-        return _unit(smooth(self.maps.positive[None, None], side / 56)[0, 0], around)
+        return _unit(smooth(self.contrast.positive[None, None], side / 56)[0, 0], around)
+
+
+def _parts(one: Perturbation) -> npt.NDArray[np.intp]:
+    """Return (H, W), the number of each pixel's connected part, -1 outside the region."""
+    return components(np.where(one.mask.cpu().numpy(), 0, -1))
 
 
 def _shifts(shape: torch.Size) -> list[tuple[int, int]]:
