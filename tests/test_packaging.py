@@ -32,7 +32,7 @@ def project(folder: Path) -> dict[str, Any]:
     return tomllib.loads((folder / "pyproject.toml").read_text())
 
 
-SHARED = {"cvx-annotations", "cvx-engine"}
+SHARED = {"cvx-activation-error", "cvx-annotations", "cvx-engine"}
 """What several plugins build on, beside the core."""
 
 

@@ -363,13 +363,13 @@ class Recording:
     def _run(self) -> Tensor:
         self.forwards += 1
         self._calls.clear()
-        self._running = "forward"
+        self._running, given = "forward", self.inputs
         try:
             kept = torch.autograd.graph.saved_tensors_hooks(self.saved.pack, self.saved.unpack)
-            with eager(), kept, self.mode, Decoding(self.mode.rules) as decoding:
+            decoding = Decoding(self.mode.rules, self.model.facts.notes, given.shape[1:])
+            with eager(), kept, self.mode, decoding.unless_known:
                 # Tensors made under inference mode can't take part in a graph; a clone can.
-                given = self.inputs.clone() if self.inputs.is_inference() else self.inputs
-                inputs = given.detach()
+                inputs = (given.clone() if given.is_inference() else given).detach()
                 for layer in self._layers.values():
                     if layer.kind == "input":
                         inputs = self._keep(layer.name, inputs)

@@ -8,7 +8,8 @@ there they have their own derivative, the tangent at the inputs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -119,13 +120,25 @@ class Decoding(TorchFunctionMode):
     ----------
     rules
         By which functions run, by name: decoding begins with those that they hold constant.
+    notes
+        What is known of the network; a network that has no such functions is noted.
+    shape
+        Of its inputs, (C, H, W).
     """
 
-    def __init__(self, rules: Mapping[str, Any]) -> None:
+    def __init__(
+        self, rules: Mapping[str, Any], notes: set[tuple[Hashable, ...]], shape: Sequence[int]
+    ) -> None:
         super().__init__()
-        self._first = {name for name in _FIRST if rules.get(name) is constant}
+        self._first = frozenset(name for name in _FIRST if rules.get(name) is constant)
+        self._notes, self._none = notes, ("no decoder", self._first, tuple(shape))
         self._made: Any = WeakTensorKeyDictionary()
         self._constants: Any = WeakTensorKeyDictionary()
+
+    @property
+    def unless_known(self) -> AbstractContextManager[Any]:
+        """The mode, or none where there is nothing to find: it takes time at each function."""
+        return self if self._first and self._none not in self._notes else nullcontext()
 
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
@@ -133,16 +146,13 @@ class Decoding(TorchFunctionMode):
         """Call a function, and note what it makes."""
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
-        if self._first:
-            # Looking at tensors is no part of the network.
-            with torch._C.DisableTorchFunction():
-                self._note(getattr(func, "__name__", ""), func, args, kwargs, out)
+        # Looking at tensors is no part of the network.
+        with torch._C.DisableTorchFunction():
+            self._note(getattr(func, "__name__", ""), func, args, kwargs, out)
         return out
 
     def undecoded(self, output: Any) -> Any:
         """Return an output with the functions that make its values still to be run, if any do."""
-        if not self._first:
-            return output
         calls = {k: self._call(one) for k, one in enumerate(tree_leaves(output))}
         found = {k: call for k, call in calls.items() if call is not None}
         begins = tuple(dict.fromkeys(one for call in found.values() for one in call.begins()))
@@ -151,6 +161,7 @@ class Decoding(TorchFunctionMode):
         if not found or any(
             version(value) != one.version for one, value in zip(begins, values, strict=True)
         ):
+            self._notes.add(self._none)
             return output
         for one in begins:
             one.tensor = None

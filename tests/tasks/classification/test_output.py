@@ -28,7 +28,7 @@ Inception = namedtuple("Inception", "logits aux_logits")
         SimpleNamespace(logits=LOGITS, loss=OTHER),
         SimpleNamespace(loss=None, prediction=LOGITS),
         Inception(LOGITS, OTHER),
-        (LOGITS, LOGITS + 1),
+        (LOGITS, LOGITS.softmax(1)),
         {"features": OTHER[..., None, None].expand(1, 7, 2, 2), "x": LOGITS},
         [None, LOGITS],
         LOGITS[:, :, None, None],
@@ -67,7 +67,8 @@ def test_several_heads_are_refused_with_their_shapes(output: Any, said: str) -> 
 def test_heads_of_equal_size_are_refused_and_entries_with_usual_names_are_not() -> None:
     with pytest.raises(ModelError, match=r"sex: \(1, 3\), smile: \(1, 3\)") as error:
         classification({"sex": LOGITS, "smile": LOGITS + 1}, 3)
-    assert error.value.hint == "Choose one: VisionModel(..., readout=lambda o: o['smile'])."
+    ways = "lambda o: o['sex'], or lambda o: o['smile']"
+    assert error.value.hint == f"Choose one with VisionModel(..., readout=...): {ways}."
     assert torch.equal(classification({"scores": LOGITS + 1, "logits": LOGITS}), LOGITS)
 
 

@@ -306,7 +306,8 @@ class _Evaluation:
             "correlation": finite(found.correlation),
         }
         each = [one for one in method.each() if one is not None]
-        units = {one.target.unit or self.model.task.unit or "value" for one in each}
+        unit = self.model.task.unit or "value"
+        units = {one.target.unit or unit for one in each} or {unit}
         # The slope relates sums of the map to changes of the score, so both need one unit.
         if len(units) == 1 and all(one.unit in units and one.additive for one in each):
             [unit] = units
